@@ -1,0 +1,58 @@
+# Every target works from a clean clone: the virtual environment is made on demand, from a plain python3.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+FAST_TESTS := $(wildcard tests/unit tests/golden)
+
+.PHONY: help install check format lint types contracts unit test demo bench clean
+
+help:
+	@echo "make demo     three regions on this machine, in under a minute"
+	@echo "make test     all tests, with real processes"
+	@echo "make check    format, lint, types, import contracts, fast tests"
+	@echo "make bench    throughput, latency, memory"
+	@echo "make clean    remove the environment and every cache"
+
+install: $(INSTALLED)
+
+# The build backend is installed first so that its version too comes from constraints.txt.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "redwire needs Python 3.11 or later, \
+	this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about a minute, once)"
+	@$(PIP) install --constraint constraints.txt hatchling editables
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,fast]'
+	@touch $@
+
+check: format lint types contracts unit
+
+format: $(INSTALLED)
+	$(BIN)/ruff format --check .
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+contracts: $(INSTALLED)
+	$(BIN)/lint-imports --no-logo
+
+unit: $(INSTALLED)
+	$(BIN)/pytest -q $(FAST_TESTS) --hypothesis-profile=check --cov --cov-report=term
+
+test: $(INSTALLED)
+	$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal tests
+
+demo: $(INSTALLED)
+	@$(BIN)/redwire demo
+
+bench: $(INSTALLED)
+	@$(BIN)/redwire bench
+
+clean:
+	rm -rf $(VENV) .venv313 .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage.* dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

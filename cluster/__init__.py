@@ -1,0 +1,63 @@
+"""One node: its log and state on disk, its roles, and the sessions that it serves.
+
+The names below are for services of one's own; they are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster.commit_waiter import AwaitOutcome, CommitWaiter, NotRequired, Reached, TimedOut
+    from cluster.config import ReplicationConfig, ReplicationRole
+    from cluster.primary import Primary as PrimaryReplication
+    from cluster.replica import Replica as ReplicaReplication
+    from cluster.topology_advertiser import (
+        DEFAULT_REPLICA_TIMEOUT_MS,
+        TOPOLOGY_READ_CAPABILITY,
+        TopologyAdvertiser,
+        TopologyAuthGate,
+    )
+    from cluster.waiting import Waiting
+
+__all__ = [
+    "DEFAULT_REPLICA_TIMEOUT_MS",
+    "TOPOLOGY_READ_CAPABILITY",
+    "AwaitOutcome",
+    "CommitWaiter",
+    "NotRequired",
+    "PrimaryReplication",
+    "Reached",
+    "ReplicaReplication",
+    "ReplicationConfig",
+    "ReplicationRole",
+    "TimedOut",
+    "TopologyAdvertiser",
+    "TopologyAuthGate",
+    "Waiting",
+]
+
+_HOMES = {
+    **dict.fromkeys(("AwaitOutcome", "CommitWaiter", "NotRequired", "Reached", "TimedOut"), "commit_waiter"),
+    **dict.fromkeys(("ReplicationConfig", "ReplicationRole"), "config"),
+    **dict.fromkeys(
+        (
+            "DEFAULT_REPLICA_TIMEOUT_MS",
+            "TOPOLOGY_READ_CAPABILITY",
+            "TopologyAdvertiser",
+            "TopologyAuthGate",
+        ),
+        "topology_advertiser",
+    ),
+    "PrimaryReplication": "primary",
+    "ReplicaReplication": "replica",
+    "Waiting": "waiting",
+}
+_NAMES = {"PrimaryReplication": "Primary", "ReplicaReplication": "Replica"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cluster' has no attribute {name!r}")
+    return getattr(import_module(f"cluster.{_HOMES[name]}"), _NAMES.get(name, name))

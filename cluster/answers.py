@@ -1,0 +1,64 @@
+"""From released batches to the callers who wait: one call each, and one ack block that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from cluster.effects import Flight, Proposal, Release, Result
+from redwire.errors import RedwireError
+from redwire.message.client import AckBlock, CopyAck, encode_ack_block
+from redwire.position import Lsn
+from regions.coordinator import QuorumCoordinator
+
+Answers = list[tuple[Proposal, Result]]
+
+
+class Shared(NamedTuple):
+    """The ack block of a batch, and at which index it names each effective policy."""
+
+    block: bytes
+    policies: dict[str, int]
+
+
+class Caller(Protocol):
+    """Who waits for a proposal. It gets exactly one of these calls for each, from the event loop's thread."""
+
+    def released(self, shared: Shared, answers: Answers) -> None:
+        """Committed: all of this caller's answers from one batch."""
+
+    def known(self, proposal: Proposal, result: Result) -> None:
+        """Committed by an earlier attempt."""
+
+    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
+        """Logged; nobody knows yet. `shared` shows the copies so far, if the batch is of this reign."""
+
+    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
+        """Certainly not written."""
+
+
+def caller_of(proposal: Proposal) -> Caller:
+    """Whom to answer: the core carries the caller without knowing what it is."""
+    return proposal.session  # type: ignore[return-value]
+
+
+def share(
+    flight: Flight, watermark: Lsn, proposals: Iterable[Proposal], coordinator: QuorumCoordinator
+) -> Shared:
+    """The copies of one batch that are proven by now, and the policies that its answers name."""
+    policies = {text: at for at, text in enumerate(dict.fromkeys(p.policy.text for p in proposals))}
+    acks = tuple(
+        CopyAck(node, coordinator.membership.region_of(node), after_us) for node, after_us in flight.acks
+    )
+    term, rule = flight.batch.reign.term, str(coordinator.rule)
+    block = AckBlock(term, watermark, rule, tuple(policies), flight.completing, acks)
+    return Shared(encode_ack_block(block), policies)
+
+
+def by_caller(release: Release) -> Iterator[tuple[Caller, Answers]]:
+    """The answers of a release, grouped by who waits for them."""
+    groups: dict[int, Answers] = {}
+    for answer in release.answers:
+        groups.setdefault(id(answer[0].session), []).append(answer)
+    for answers in groups.values():
+        yield caller_of(answers[0][0]), answers

@@ -1,0 +1,58 @@
+"""The apply thread as the end of a feed: batches go in, results come back as one event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from cluster.applier import Applier
+from cluster.disk import Post
+from cluster.effects import Applied
+from cluster.state import AppliedBatch, State
+from redwire.batch import Batch
+from redwire.position import Position
+
+APPLY_BYTES_MAX = 8 << 20
+"""What may wait for the apply thread; the rest stays in the log."""
+
+
+class ApplyQueue:
+    """What waits to be applied. `use` gives it a state, at the start and after a snapshot."""
+
+    def __init__(self, post: Post, fail: Callable[[BaseException], None]) -> None:
+        self.on_applied: Callable[[Applied], None] = lambda event: None
+        self._post = post
+        self._fail = fail
+        self._applier: Applier | None = None
+        self._moved = anyio.Event()
+
+    def use(self, state: State) -> None:
+        """Apply to `state` from now on."""
+        assert self._applier is None
+        self._applier = Applier(state, self._post, self._applied, self._fail)
+
+    def stop(self) -> None:
+        """Finish what was given, and let go of the state. Blocks."""
+        if self._applier is not None:
+            self._applier.stop()
+            self._applier = None
+
+    def take(self, batches: list[Batch]) -> None:
+        """Apply these."""
+        if self._applier is not None:
+            self._applier.apply(batches)
+
+    def full(self) -> bool:
+        """Whether enough waits."""
+        return self._applier is None or self._applier.status().waiting_bytes >= APPLY_BYTES_MAX
+
+    async def ready(self) -> None:
+        """Wait until more can be taken."""
+        while self.full():
+            await self._moved.wait()
+
+    def _applied(self, batches: list[AppliedBatch], position: Position) -> None:
+        self._moved.set()
+        self._moved = anyio.Event()
+        self.on_applied(Applied(position.lsn, batches))

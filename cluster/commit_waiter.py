@@ -1,0 +1,260 @@
+"""Who waits for which LSN, and who is released when: the waiting side of a commit.
+
+The waiter keeps no ack table. It holds the batches in flight with their proposals, learns what was applied,
+and asks the coordinator how far a policy is met. Requests under the commit rule leave as soon as they are
+applied; requests under a stronger policy wait on, per policy, in LSN order.
+
+`await_acks` is the same thing for users of the package: a handle that a later ack or tick settles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cluster.effects import Flight, Now, Proposal, Release, Result, Unconfirmed
+from redwire.position import Lsn, NodeId
+from regions.commit_policy import CommitPolicy
+
+
+class AckTable(Protocol):
+    """What the waiter asks of the coordinator."""
+
+    def commit_watermark(self, policy: CommitPolicy | None = None) -> Lsn:
+        """The highest LSN that meets `policy`; None is the commit rule."""
+
+    def copies(self, lsn: Lsn) -> int:
+        """How many voters other than this node hold a durable copy of `lsn`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Enough copies were proven: `observed` of them."""
+
+    observed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The time was up with `observed` of `required` copies; the record may still get there."""
+
+    observed: int
+    required: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotRequired:
+    """No copy was asked for."""
+
+
+AwaitOutcome = Reached | TimedOut | NotRequired
+
+
+@dataclass(slots=True, eq=False)
+class AckWait:
+    """A wait for `required` copies of `target` beside our own; `outcome` is None until it is settled."""
+
+    target: Lsn
+    required: int
+    deadline_ms: int
+    outcome: AwaitOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterStatus:
+    """Counts since the reign began, and what waits now."""
+
+    flights: int
+    waiting_stronger: int
+    reached: int
+    timed_out: int
+    not_required: int
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """Applied answers of one batch that a stronger policy still holds back."""
+
+    flight: Flight
+    answers: list[tuple[Proposal, Result]]
+
+
+@dataclass(slots=True, eq=False)
+class CommitWaiter:
+    """The batches of one reign that are not applied yet, in LSN order, `flight_bytes` in all, and who waits
+    longer than that.
+    """
+
+    table: AckTable
+    flights: deque[Flight] = field(default_factory=deque)
+    flight_bytes: int = 0
+    _stronger: dict[CommitPolicy, deque[_Held]] = field(default_factory=dict)
+    _waits: list[AckWait] = field(default_factory=list)
+    _expires_us: int | None = None
+    _reached: int = 0
+    _timed_out: int = 0
+    _not_required: int = 0
+
+    def launch(self, flight: Flight) -> None:
+        """A batch was made. Its proposals are released, expired or abandoned later, each exactly once."""
+        self.flights.append(flight)
+        self.flight_bytes += len(flight.batch.data)
+        for proposal in flight.proposals:
+            if proposal is not None and (self._expires_us is None or proposal.deadline_us < self._expires_us):
+                self._expires_us = proposal.deadline_us
+
+    def covered(self, node: NodeId, since: Lsn, lsn: Lsn, now: Now) -> None:
+        """`node` made everything up to `lsn` durable; up to `since` was known before."""
+        for flight in self._unanswered():
+            if flight.batch.last > lsn:
+                break
+            if flight.batch.last > since and all(known != node for known, _ in flight.acks):
+                flight.acks.append((node, now.us - flight.made_us))
+
+    def committed(self, watermark: Lsn, by: NodeId) -> None:
+        """The commit rule is met up to `watermark`, and `by` brought the last copy that it took."""
+        for flight in self.flights:
+            if flight.batch.last > watermark:
+                break
+            if flight.completing is None:
+                nodes = [node for node, _ in flight.acks]
+                flight.completing = nodes.index(by) if by in nodes else None
+
+    def applied(self, results: Sequence[tuple[Lsn, Sequence[Result]]], watermark: Lsn) -> list[Release]:
+        """Batches were applied: the answers that may leave now, one Release per batch that has any."""
+        releases: list[Release] = []
+        for last, batch_results in results:
+            if not self.flights or self.flights[0].batch.last != last:
+                continue  # of an earlier reign: nobody waits for it here
+            flight = self.flights.popleft()
+            self.flight_bytes -= len(flight.batch.data)
+            ready: list[tuple[Proposal, Result]] = []
+            for proposal, result in zip(flight.proposals, batch_results, strict=True):
+                if proposal is None or proposal.answered:
+                    continue
+                if proposal.policy.is_rule:
+                    proposal.answered = True
+                    ready.append((proposal, result))
+                else:
+                    self._hold(flight, proposal, result)
+            if ready:
+                self._reached += len(ready)
+                releases.append(Release(flight, watermark, ready))
+        return releases + self.released(watermark)
+
+    def released(self, watermark: Lsn) -> list[Release]:
+        """The held answers whose stronger policy is met by now."""
+        releases: list[Release] = []
+        for policy, held in list(self._stronger.items()):
+            reached = self.table.commit_watermark(policy)
+            while held and held[0].flight.batch.last <= reached:
+                entry = held.popleft()
+                answers = [(proposal, result) for proposal, result in entry.answers if not proposal.answered]
+                for proposal, _ in answers:
+                    proposal.answered = True
+                if answers:
+                    self._reached += len(answers)
+                    releases.append(Release(entry.flight, watermark, answers))
+            if not held:
+                del self._stronger[policy]
+        return releases
+
+    def expired(self, now: Now) -> list[Unconfirmed]:
+        """Those whose time is up: told "not confirmed" once, and never released afterwards."""
+        if self._expires_us is None or now.us < self._expires_us:
+            return []
+        late = [(p, f) for p, f in self._open() if p.deadline_us <= now.us]
+        given_up = self._give_up(late, "the copies that the policy asks for were not proven in time")
+        self._let_go()
+        self._expires_us = min((p.deadline_us for p, _ in self._open()), default=None)
+        return given_up
+
+    def abandoned(self, reason: str) -> list[Unconfirmed]:
+        """The reign ends: everyone who still waits is told that nobody knows yet."""
+        late = list(self._open())
+        self.flights.clear()
+        self.flight_bytes = 0
+        self._stronger.clear()
+        self._expires_us = None
+        self._settle(lambda wait: True)
+        return self._give_up(late, reason)
+
+    def await_acks(self, target: Lsn, required: int, now_ms: int, timeout_ms: int) -> AckWait:
+        """A wait for `required` copies of `target` beside our own; settled at once where it can be."""
+        wait = AckWait(target, required, now_ms + timeout_ms)
+        if required <= 0:
+            wait.outcome = NotRequired()
+            self._not_required += 1
+            return wait
+        self._waits.append(wait)
+        self.settle(now_ms)
+        return wait
+
+    def settle(self, now_ms: int) -> list[AckWait]:
+        """Look at the ack table and the clock again; the waits that are settled by it."""
+        return self._settle(lambda wait: now_ms >= wait.deadline_ms) if self._waits else []
+
+    def status(self) -> WaiterStatus:
+        """Counts since the reign began, and what waits now."""
+        stronger = sum(
+            not proposal.answered
+            for held in self._stronger.values()
+            for entry in held
+            for proposal, _ in entry.answers
+        )
+        return WaiterStatus(len(self.flights), stronger, self._reached, self._timed_out, self._not_required)
+
+    def _settle(self, over: Callable[[AckWait], bool]) -> list[AckWait]:
+        """Settle the waits that have their copies, and those that are `over` without."""
+        settled: list[AckWait] = []
+        for wait in self._waits:
+            observed = self.table.copies(wait.target)
+            if observed >= wait.required:
+                wait.outcome = Reached(observed)
+                self._reached += 1
+            elif over(wait):
+                wait.outcome = TimedOut(observed, wait.required)
+                self._timed_out += 1
+            else:
+                continue
+            settled.append(wait)
+        self._waits = [wait for wait in self._waits if wait.outcome is None]
+        return settled
+
+    def _let_go(self) -> None:
+        """Forget held batches whose last answer was given: else they stay for copies that may never come."""
+        for policy, held in list(self._stronger.items()):
+            kept = deque(entry for entry in held if any(not p.answered for p, _ in entry.answers))
+            if kept:
+                self._stronger[policy] = kept
+            else:
+                del self._stronger[policy]
+
+    def _hold(self, flight: Flight, proposal: Proposal, result: Result) -> None:
+        held = self._stronger.setdefault(proposal.policy.policy, deque())
+        if not held or held[-1].flight is not flight:
+            held.append(_Held(flight, []))
+        held[-1].answers.append((proposal, result))
+
+    def _unanswered(self) -> Iterable[Flight]:
+        """The batches that wait for an answer or for apply, in LSN order."""
+        if not self._stronger:
+            return self.flights
+        held = {
+            entry.flight.batch.last: entry.flight for waiting in self._stronger.values() for entry in waiting
+        }
+        return [*(flight for _, flight in sorted(held.items())), *self.flights]
+
+    def _open(self) -> list[tuple[Proposal, Flight]]:
+        pairs = [(p, f) for f in self.flights for p in f.proposals if p is not None and not p.answered]
+        for waiting in self._stronger.values():
+            pairs += [(p, entry.flight) for entry in waiting for p, _ in entry.answers if not p.answered]
+        return pairs
+
+    def _give_up(self, late: Sequence[tuple[Proposal, Flight]], message: str) -> list[Unconfirmed]:
+        for proposal, _ in late:
+            proposal.answered = True
+        self._timed_out += len(late)
+        return [Unconfirmed(proposal, flight, message) for proposal, flight in late]

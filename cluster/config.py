@@ -1,0 +1,387 @@
+"""The configuration of a node: what it must agree on with its cluster, and what is its own business.
+
+`parse_node_config` takes what a YAML file holds (`cluster.yaml_file` reads it) and checks every rule that can
+be checked without looking at the machine: names are unique, the node is a member, the members can meet the
+policies. `ClusterConfig` is the part that is written once into the log; later starts compare theirs with
+`cluster_differences` and refuse to run with another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from cluster import schema
+from redwire.errors import ConfigInvalid, PolicyInvalid
+from redwire.handshake import DNS_LABEL, USER_NAME
+from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
+from redwire.position import ClusterId, Incarnation, NodeId, Region
+from regions.binding import Member, MemberKind, Membership, default_policy, satisfiable
+from regions.commit_policy import CommitPolicy, Quorum
+from regions.quorum import at_least
+
+_LABEL = msgspec.Meta(
+    pattern=rf"\A{DNS_LABEL.pattern}", description="a DNS label (a-z, 0-9 and - inside, at most 63)"
+)
+_USER = msgspec.Meta(
+    pattern=rf"\A{USER_NAME.pattern}", description="a user name (A-Z a-z 0-9 . _ -, at most 64)"
+)
+NodeName = Annotated[NodeId, _LABEL]
+RegionName = Annotated[Region, _LABEL]
+ClusterName = Annotated[str, _LABEL]
+UserName = Annotated[str, _USER]
+FilePath = Annotated[str, msgspec.Meta(min_length=1, description="a path")]
+Millis = Annotated[int, msgspec.Meta(ge=1, le=3_600_000, description="whole milliseconds, 1 to 3600000")]
+ReplicaMillis = Annotated[
+    int, msgspec.Meta(ge=1_000, le=600_000, description="whole milliseconds, 1000 to 600000")
+]
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=31_536_000, description="whole seconds, 1 to 31536000")]
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 60, description="a whole number of bytes")]
+
+
+class ReplicationRole(StrEnum):
+    """What a node does in its cluster when it starts."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+class AnonymousAccess(StrEnum):
+    """What a session that names nobody may do."""
+
+    OFF = "off"
+    READ = "read"
+    WRITE = "write"
+
+
+class TlsOff(StrEnum):
+    """No TLS at all, which needs a word: an empty key is more often a mistake."""
+
+    OFF = "off"
+
+
+class Address(NamedTuple):
+    """A TCP address. An IPv6 host stands in brackets in text, without them here."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`host:port` or `[::1]:port`. Raises `ValueError`."""
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        bare = host[1:-1] if bracketed else host
+        if not colon or not bare or (":" in bare) != bracketed or any(sign in bare for sign in " /[]@"):
+            raise ValueError(f"expected host:port (an IPv6 host in brackets), not {text!r}")
+        if not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65_535):
+            raise ValueError(f"expected a port from 1 to 65535 behind the last colon, not {port!r}")
+        return cls(bare, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return re.fullmatch(r"localhost|::1|127(\.\d{1,3}){3}", self.host) is not None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class MemberConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as its cluster knows it; `addr` is where peers reach it."""
+
+    id: NodeName
+    region: RegionName
+    addr: Address
+    kind: MemberKind = MemberKind.VOTER
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What all members must agree on. It has at least one member; ids are unique.
+
+    `policy` and `floor` are None where the file leaves them to the defaults: read `default_policy` and
+    `commit_rule`.
+    """
+
+    name: ClusterName
+    members: tuple[MemberConfig, ...]
+    admins: tuple[UserName, ...] = ()
+    policy: CommitPolicy | None = None
+    floor: CommitPolicy | None = None
+    policy_timeout_ms: Millis = 10_000
+    replica_timeout_ms: ReplicaMillis = 5_000
+
+    @property
+    def membership(self) -> Membership:
+        """The members as the ack table and the commit rule know them."""
+        return Membership(
+            tuple(Member(member.id, member.region, member.kind, str(member.addr)) for member in self.members)
+        )
+
+    @property
+    def default_policy(self) -> CommitPolicy:
+        """What a write waits for that names no policy."""
+        return self.policy if self.policy is not None else default_policy(self.membership)
+
+    @property
+    def commit_rule(self) -> CommitPolicy:
+        """What every write waits for: the floor, and unless set, the default policy (R6)."""
+        return self.floor if self.floor is not None else self.default_policy
+
+    def member(self, node: NodeId) -> MemberConfig | None:
+        """The member with this id."""
+        return next((member for member in self.members if member.id == node), None)
+
+    def to_record(
+        self, cluster: ClusterId, secret: bytes, admitted: Mapping[NodeId, Incarnation]
+    ) -> ClusterRecord:
+        """The record that a new cluster begins with. `cluster` and the 32 bytes of `secret` are random.
+
+        `admitted` names the data directories of the members that count from the start.
+        """
+        return ClusterRecord(
+            cluster=cluster,
+            name=self.name,
+            members=tuple(
+                MemberRecord(
+                    id=member.id,
+                    region=member.region,
+                    addr=str(member.addr),
+                    kind=member.kind.value,
+                    incarnation=admitted.get(member.id),
+                )
+                for member in self.members
+            ),
+            admins=self.admins,
+            policy=str(self.default_policy),
+            floor=None if self.floor is None else str(self.floor),
+            policy_timeout_ms=self.policy_timeout_ms,
+            replica_timeout_ms=self.replica_timeout_ms,
+            secret=secret,
+        )
+
+    @classmethod
+    def from_record(cls, record: ClusterRecord) -> ClusterConfig:
+        """What `record` says, checked like a file. Raises `ConfigInvalid`."""
+        plain = msgspec.to_builtins(record, builtin_types=(bytes,))
+        for name in ("cluster", "secret"):
+            del plain[name]
+        for member in plain["members"]:
+            del member["incarnation"]
+        config = schema.read(cls, plain, "the cluster's record")
+        _check_cluster(config, "the cluster's record", "")
+        return config
+
+
+class NodeSection(msgspec.Struct, frozen=True, kw_only=True):
+    """This process: who it is, where it listens, and where its data lies.
+
+    `advertise` is where clients reach it, unless it is the member's `addr`. `dial` replaces the address of a
+    peer that this node reaches by another way: NAT, a tunnel, a link with a delay.
+    """
+
+    id: NodeName
+    region: RegionName
+    role: ReplicationRole
+    listen: Address
+    data_dir: FilePath
+    advertise: Address | None = None
+    dial: dict[NodeName, Address] = {}
+
+
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster's authority, and this node's certificate and key: PEM files."""
+
+    ca: FilePath
+    cert: FilePath
+    key: FilePath
+
+
+class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may come in without a name."""
+
+    anonymous: AnonymousAccess = AnonymousAccess.OFF
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How much log a slow follower may hold back before it must take a snapshot instead."""
+
+    bytes_max: Size = 4 << 30
+    age_max_s: Seconds = 86_400
+    disk_free_min_bytes: Size = 256 << 20
+
+
+class ReplicationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's role and the times that replication goes by."""
+
+    role: ReplicationRole
+    policy_timeout_ms: int
+    replica_timeout_ms: int
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `redwire-node` is told. `tls` is None only for a single node on loopback.
+
+    Paths are absolute, or relative to the folder of the file that named them and then begin with that folder.
+    """
+
+    node: NodeSection
+    tls: TlsConfig | None
+    auth: AuthConfig
+    retention: RetentionConfig
+    cluster: ClusterConfig
+
+    @property
+    def advertise(self) -> Address:
+        """Where clients reach this node."""
+        member = self.cluster.member(self.node.id)
+        assert member is not None
+        return self.node.advertise or member.addr
+
+    @property
+    def peers(self) -> dict[NodeId, Address]:
+        """Where this node dials each other member."""
+        return {
+            member.id: self.node.dial.get(member.id, member.addr)
+            for member in self.cluster.members
+            if member.id != self.node.id
+        }
+
+    @property
+    def replication(self) -> ReplicationConfig:
+        """The role, with the cluster's times."""
+        return ReplicationConfig(
+            role=self.node.role,
+            policy_timeout_ms=self.cluster.policy_timeout_ms,
+            replica_timeout_ms=self.cluster.replica_timeout_ms,
+        )
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    node: NodeSection
+    tls: TlsConfig | TlsOff
+    cluster: ClusterConfig
+    auth: AuthConfig = AuthConfig()
+    retention: RetentionConfig = RetentionConfig()
+
+
+def parse_node_config(data: object, file: str) -> NodeConfig:
+    """The configuration in `data`, which is what the YAML file `file` holds. Raises `ConfigInvalid`."""
+    read = schema.read(_File, data, file)
+    _check_cluster(read.cluster, file, "cluster.")
+    _check_node(read.node, read.cluster, file)
+    folder = file[: file.rfind("/") + 1]
+    if isinstance(read.tls, TlsOff):
+        _check_tls_off(read, file)
+        tls = None
+    else:
+        tls = TlsConfig(**{name: _below(folder, getattr(read.tls, name)) for name in ("ca", "cert", "key")})
+    node = msgspec.structs.replace(read.node, data_dir=_below(folder, read.node.data_dir))
+    return NodeConfig(node=node, tls=tls, auth=read.auth, retention=read.retention, cluster=read.cluster)
+
+
+def cluster_differences(ours: ClusterConfig, logged: ClusterConfig) -> list[str]:
+    """In words, where a node's own cluster section differs from the one in the log; empty if nowhere."""
+    found = []
+    for name in ("name", "default_policy", "commit_rule", "policy_timeout_ms", "replica_timeout_ms"):
+        mine, theirs = getattr(ours, name), getattr(logged, name)
+        if mine != theirs:
+            found.append(f"cluster.{_KEYS.get(name, name)} is {mine} here, {theirs} in the log")
+    for admin in sorted({*ours.admins} ^ {*logged.admins}):
+        found.append(
+            f"cluster.admins: {admin} stands only {'here' if admin in ours.admins else 'in the log'}"
+        )
+    for node in sorted({member.id for member in (*ours.members, *logged.members)}):
+        found.extend(_member_differences(node, ours.member(node), logged.member(node)))
+    return found
+
+
+_KEYS = {"default_policy": "policy", "commit_rule": "floor"}
+
+
+def _member_differences(
+    node: NodeId, ours: MemberConfig | None, logged: MemberConfig | None
+) -> Iterator[str]:
+    if ours is None or logged is None:
+        yield f"cluster.members: {node} stands only {'in the log' if ours is None else 'here'}"
+        return
+    for name in ("region", "addr", "kind"):
+        mine, theirs = getattr(ours, name), getattr(logged, name)
+        if mine != theirs:
+            yield f"cluster.members: the {name} of {node} is {mine} here, {theirs} in the log"
+
+
+def _below(folder: str, path: str) -> str:
+    return path if path.startswith("/") else folder + path
+
+
+def _check_cluster(cluster: ClusterConfig, file: str, prefix: str) -> None:
+    where = f"{prefix}members"
+    for at, count, least, most in (
+        (where, len(cluster.members), 1, MEMBERS_MAX),
+        (f"{prefix}admins", len(cluster.admins), 0, ADMINS_MAX),
+    ):
+        if not least <= count <= most:
+            raise ConfigInvalid(file, at, f"names {count}, {least} to {most} are possible")
+    _check_unique([member.id for member in cluster.members], file, where, ".id")
+    _check_unique([str(member.addr) for member in cluster.members], file, where, ".addr")
+    _check_unique(cluster.admins, file, f"{prefix}admins", "")
+    if all(member.kind is MemberKind.READER for member in cluster.members):
+        raise ConfigInvalid(file, where, "no member is a voter", hint="a reader's copy never counts")
+    for name, policy in (("policy", cluster.default_policy), ("floor", cluster.commit_rule)):
+        try:
+            satisfiable(policy, cluster.membership)
+        except PolicyInvalid as error:
+            hint = error.hint if Quorum() not in policy.clauses else "write majority, ack_n=N or regions(...)"
+            raise ConfigInvalid(file, prefix + name, error.message, hint=hint) from error
+    for voter in cluster.membership.voters:
+        if not at_least(cluster.default_policy, cluster.commit_rule, cluster.membership, voter.id):
+            message = f"{cluster.default_policy} can be met without the floor {cluster.commit_rule}"
+            hint = f"write {cluster.default_policy & cluster.commit_rule}, or lower the floor"
+            raise ConfigInvalid(file, f"{prefix}policy", f"{message} while {voter.id} leads", hint=hint)
+
+
+def _check_unique(values: Sequence[str], file: str, path: str, suffix: str) -> None:
+    first: dict[str, int] = {}
+    for index, value in enumerate(values):
+        if first.setdefault(value, index) != index:
+            at = f"{path}[{index}]{suffix}"
+            raise ConfigInvalid(file, at, f"{value} stands in {path}[{first[value]}]{suffix} already")
+
+
+def _check_node(node: NodeSection, cluster: ClusterConfig, file: str) -> None:
+    member = cluster.member(node.id)
+    ids = [other.id for other in cluster.members]
+    if member is None:
+        meant = schema.nearest(node.id, ids)
+        hint = f"did you mean {meant}?" if meant else f"members are {', '.join(ids)}"
+        raise ConfigInvalid(
+            file, "node.id", f"{node.id} is no member of the cluster {cluster.name}", hint=hint
+        )
+    if member.region != node.region:
+        message = f"{node.region}, but cluster.members says that {node.id} is in {member.region}"
+        raise ConfigInvalid(file, "node.region", message, hint="one of them is wrong")
+    if member.kind is MemberKind.READER and node.role is ReplicationRole.PRIMARY:
+        raise ConfigInvalid(
+            file, "node.role", f"{node.id} is a reader and cannot be primary", hint="make it a voter"
+        )
+    for other in node.dial:
+        if other == node.id:
+            raise ConfigInvalid(file, f"node.dial.{other}", "a node does not dial itself")
+        if other not in ids:
+            meant = schema.nearest(other, ids)
+            hint = f"did you mean {meant}?" if meant else ""
+            raise ConfigInvalid(file, f"node.dial.{other}", "is no member of the cluster", hint=hint)
+
+
+def _check_tls_off(read: _File, file: str) -> None:
+    if not read.node.listen.is_loopback:
+        message = f"off is for loopback only, and this node listens on {read.node.listen}"
+        raise ConfigInvalid(file, "tls", message, hint="make certificates with 'redwire certs'")
+    if len(read.cluster.members) > 1:
+        message = "off leaves peers without proof of who they are, and this cluster has several members"
+        raise ConfigInvalid(file, "tls", message, hint="make certificates with 'redwire certs'")

@@ -1,0 +1,302 @@
+"""The disk thread: everything that waits for the log or meta.cbor happens here, in the order asked for.
+
+The event loop hands work over and never waits; results come back through `post`. All appends that wait when
+the thread looks become one group: one write, one sync, one `on_durable`. A meta save or a cut between two
+appends divides them.
+
+A full disk stops the queue, not the process: the thread tries again every second, and `room` is 0 meanwhile.
+A failed write or sync ends everything: `fail` is posted once, and nothing is acknowledged any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from cluster.errors import DiskFailed, DiskFull, NodeError
+from cluster.meta import Meta
+from cluster.meta import save as save_meta_file
+from cluster.segment import MARK_BYTES
+from cluster.wal import Wal, WalStatus
+from redwire.batch import Batch
+from redwire.position import Lsn, Position
+
+T = TypeVar("T")
+_TIMINGS = 1_024
+"""Group durations kept for the percentiles."""
+
+
+class Post(Protocol):
+    """How results reach the event loop: `loop.call_soon_threadsafe`, or a queue's `put` in tests."""
+
+    def __call__(self, callback: Callable[..., object], /, *args: object) -> object: ...
+
+
+class DiskState(Enum):
+    """What the disk takes now."""
+
+    WORKING = "working"
+    FULL = "full"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """One moment of the disk thread. Times are of whole groups, write and sync; 0 before the first."""
+
+    state: DiskState
+    queued_bytes: int
+    room_bytes: int
+    groups: int
+    batches: int
+    group_p50_us: int
+    group_p99_us: int
+    group_max_us: int
+    wal: WalStatus
+
+
+class Disk:
+    """The one owner of `wal` and meta.cbor while it runs; `start` begins, `stop` ends it.
+
+    `meta` is what meta.cbor held last. `post` carries every callback to the event loop: `on_durable(last
+    LSN)` after each group, the `done` of each job, `fail(error)` at most once. A full disk is tried again
+    every `retry_s` seconds.
+    """
+
+    def __init__(
+        self,
+        wal: Wal,
+        data_dir: Path,
+        meta: Meta,
+        post: Post,
+        fail: Callable[[NodeError], object],
+        on_durable: Callable[[Lsn], object],
+        retry_s: float = 1.0,
+    ) -> None:
+        self.wal = wal
+        self.meta = meta
+        self.state = DiskState.WORKING
+        self._data_dir = data_dir
+        self._post = post
+        self._fail = fail
+        self._on_durable = on_durable
+        self._retry_s = retry_s
+        self._load = _Load()
+        self._queue: SimpleQueue[_Append | _Job | None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work; what was asked for before waits in the queue."""
+        self._thread.start()
+
+    def append(self, batch: Batch, watermark: Lsn) -> None:
+        """Log `batch`, which continues all that was asked for before; `on_durable` follows.
+
+        `watermark` is the highest one known. Never refused: ask `room` before the batch is made (R2).
+        """
+        self._load.queued_bytes += len(batch.data) + MARK_BYTES
+        self._queue.put(_Append(batch, watermark))
+
+    def note_watermark(self, watermark: Lsn) -> None:
+        """Put `watermark` on disk although no batch carries it: into the log, or else into meta.cbor."""
+        self._queue.put(_Job(lambda: self._note(watermark), None))
+
+    def save_meta(self, meta: Meta, done: Callable[[Meta], object] | None = None) -> None:
+        """Replace meta.cbor; `done` gets what was saved, whose watermark is at least the log's."""
+        self._queue.put(_Job(lambda: self._save(meta), done))
+
+    def cut(self, to: Position, done: Callable[[Path], object], reason: str = "") -> None:
+        """Move the log behind `to` into `diverged/`; `done` gets the path of the copy. See `Wal.cut`."""
+        diverged = self._data_dir / "diverged"
+        self._queue.put(_Job(lambda: self.wal.cut(to, diverged, reason), done))
+
+    def call(self, work: Callable[[], T], done: Callable[[T], object] | None = None) -> None:
+        """Run `work` in its turn on the disk thread; `done` gets its result.
+
+        `work` returns its outcome as a value. An exception from it is the end, as a failed write is; only
+        after `DiskFull` is it run again, so up to there it must have changed nothing.
+        """
+        self._queue.put(_Job(work, done))
+
+    def room(self) -> int:
+        """Bytes of batches that may still be appended and will surely fit; count `MARK_BYTES` for each batch.
+
+        0 while the disk is full or failed.
+        """
+        if self.state is not DiskState.WORKING:
+            return 0
+        waiting = self._load.waiting_bytes  # before the log's room: what moves between the two counts twice
+        return max(0, self.wal.room_bytes - waiting)
+
+    def stop(self, done: Callable[[None], object] | None = None) -> None:
+        """Finish what was asked for, close the log with a last mark, then `done`; ask for nothing afterwards.
+
+        If the disk is full and work waits for it, `fail` gets `DiskFull` instead: that work is lost.
+        """
+        self._stopping.set()
+        self._queue.put(_Job(self._close, done))
+        self._queue.put(None)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until the thread has ended; False if it has not in time. It blocks: not for the event loop."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a thread to stop."""
+        return self._thread.ident is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of batches that were asked for and are not durable yet."""
+        return self._load.waiting_bytes
+
+    def status(self) -> DiskStatus:
+        """A frozen snapshot; may be called from any thread."""
+        p50, p99, worst = self._load.percentiles()
+        return DiskStatus(
+            state=self.state,
+            queued_bytes=self._load.waiting_bytes,
+            room_bytes=self.room(),
+            groups=self._load.groups,
+            batches=self._load.batches,
+            group_p50_us=p50,
+            group_p99_us=p99,
+            group_max_us=worst,
+            wal=self.wal.status(),
+        )
+
+    def _run(self) -> None:
+        error: NodeError = DiskFailed(self._data_dir, "the disk thread ended by an error of its own")
+        try:
+            while self._turn():
+                pass
+        except NodeError as failure:
+            error = failure
+        finally:
+            if self.state is not DiskState.STOPPED:
+                self.state = DiskState.FAILED
+                self._post(self._fail, error)
+
+    def _turn(self) -> bool:
+        """Do everything that waits now, or prepare a segment while nothing does; False at the end."""
+        try:
+            work = deque([self._queue.get(timeout=None if self.wal.prepare() else self._retry_s)])
+        except Empty:
+            return True
+        while not self._queue.empty():
+            work.append(self._queue.get_nowait())
+        group: list[_Append] = []
+        for item in work:
+            if isinstance(item, _Append):
+                group.append(item)
+                continue
+            self._log(group)
+            group = []
+            if item is None:
+                return False
+            result = self._with_space(item.work)
+            if item.done is not None:
+                self._post(item.done, result)
+        self._log(group)
+        return True
+
+    def _log(self, group: list[_Append]) -> None:
+        """Append what is in `group`, as one write and sync if one segment takes it."""
+        if not group:
+            return
+        batches, watermark = [item.batch for item in group], max(item.watermark for item in group)
+        self._with_space(lambda: self._append_rest(batches, watermark))
+        self._load.settled_bytes += sum(len(batch.data) + MARK_BYTES for batch in batches)
+
+    def _append_rest(self, batches: list[Batch], watermark: Lsn) -> None:
+        """Append what of `batches` the log lacks; what was written is told even if the disk is full then."""
+        before = self.wal.end.lsn
+        begun = time.perf_counter_ns()
+        try:
+            self.wal.append([batch for batch in batches if batch.last > before], watermark)
+        finally:
+            if self.wal.end.lsn > before:
+                self._load.note(len(batches), (time.perf_counter_ns() - begun) // 1_000)
+                self._post(self._on_durable, self.wal.end.lsn)
+
+    def _with_space(self, work: Callable[[], T]) -> T:
+        """The result of `work`, tried again and again while the disk is full."""
+        while True:
+            try:
+                result = work()
+            except DiskFull:
+                self.state = DiskState.FULL
+                if self._stopping.wait(self._retry_s):
+                    raise
+            else:
+                if self.state is DiskState.FULL:
+                    self.state = DiskState.WORKING
+                return result
+
+    def _note(self, watermark: Lsn) -> None:
+        if not self.wal.note_watermark(watermark):
+            self._save(self.meta)
+
+    def _save(self, meta: Meta) -> Meta:
+        saved = msgspec.structs.replace(meta, watermark=max(meta.watermark, self.wal.watermark))
+        save_meta_file(self._data_dir, saved)
+        self.meta = saved
+        return saved
+
+    def _close(self) -> None:
+        self.wal.close()
+        self.state = DiskState.STOPPED
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    batch: Batch
+    watermark: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[], Any]
+    done: Callable[[Any], object] | None
+
+
+class _Load:
+    """What passes through the thread. Each counter has one writing thread, so none needs a lock."""
+
+    def __init__(self) -> None:
+        self.queued_bytes = 0
+        self.settled_bytes = 0
+        self.groups = 0
+        self.batches = 0
+        self._took_us = array("Q", bytes(8 * _TIMINGS))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes asked for and not yet in the log."""
+        settled = self.settled_bytes
+        return self.queued_bytes - settled
+
+    def note(self, batches: int, took_us: int) -> None:
+        """Count one group."""
+        self._took_us[self.groups % _TIMINGS] = took_us
+        self.groups += 1
+        self.batches += batches
+
+    def percentiles(self) -> tuple[int, int, int]:
+        """The median, the 99th percentile and the maximum of the last groups, in microseconds."""
+        took = sorted(self._took_us[: min(self.groups, _TIMINGS)]) or [0]
+        return took[len(took) // 2], took[len(took) * 99 // 100], took[-1]

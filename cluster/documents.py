@@ -1,0 +1,124 @@
+"""The documents as apply sees them: executes one WRITE request after the other inside the caller's
+transaction.
+
+What a record means is decided in `logical`. Here it meets SQLite: unconditional puts, which need no look at
+what is there, are kept and written in one go before the next statement that reads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from cluster.logical import FAILURES, Effect, aborted, decide, generated_id
+from redwire.message.client import RESULT, Status
+from redwire.record import IF_VERSION, Op, records
+
+_PUT = "INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?)"
+_VERSION = "SELECT version FROM docs WHERE c = ? AND id = ?"
+_DELETE = "DELETE FROM docs WHERE c = ? AND id = ?"
+_CREATE = "INSERT INTO collections VALUES (?, ?)"
+_INSERT = "INSERT INTO docs VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+_APPLIED = int(Status.APPLIED)
+_PUT_OP, _INSERT_OP = int(Op.PUT), int(Op.INSERT)
+_NO_COLLECTION = -1
+"""No document has it, so whatever is looked up in it is absent."""
+
+
+class Documents:
+    """The writing side of `docs` and `collections`. `connection` stays the caller's.
+
+    Between two `write`s `puts` may hold rows that are not in the table yet; `flush` before the transaction
+    ends. A rolled back transaction leaves this object behind the times: make a new one.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+        self._puts: list[tuple[int, str, int, bytes]] = []
+        rows = connection.execute("SELECT c, name FROM collections ORDER BY c").fetchall()
+        self._numbers: dict[bytes, int] = {name.encode(): number for number, name in rows}
+        self._any_case = {name.lower() for name in self._numbers}
+
+    def write(self, request: memoryview, first: int, *, atomic: bool) -> bytes:
+        """Execute a WRITE request whose first record has LSN `first`; a packed `RESULT` per record.
+
+        Raises `ValueError` for a record that no version before this one's could have logged.
+        """
+        if atomic:
+            return self._atomic(request, first)
+        return b"".join([self._record(*record, lsn) for lsn, record in enumerate(records(request), first)])
+
+    def flush(self) -> None:
+        """Write the puts that wait."""
+        if self._puts:
+            self._executemany(_PUT, self._puts)
+            self._puts.clear()
+
+    def _atomic(self, request: memoryview, first: int) -> bytes:
+        """All records or none: what the records before the failing one did is taken back."""
+        self.flush()
+        self._execute("SAVEPOINT request")
+        known, items = len(self._numbers), []
+        for place, record in enumerate(records(request)):
+            item = self._record(*record, first + place)
+            items.append(item)
+            if item[0] in FAILURES:
+                self._puts.clear()
+                self._execute("ROLLBACK TO request")
+                self._forget_collections(known)
+                count = sum(1 for _ in records(request))
+                self._execute("RELEASE request")
+                return aborted(place, item, count)
+        self.flush()
+        self._execute("RELEASE request")
+        return b"".join(items)
+
+    def _record(
+        self, op: int, flags: int, collection: bytes, ident: bytes, doc: bytes, version: int, lsn: int
+    ) -> bytes:
+        """One record by the table in `logical`; its packed result."""
+        name = ident.decode() or generated_id(lsn)
+        number = self._numbers.get(collection, _NO_COLLECTION)
+        if not flags and number != _NO_COLLECTION:
+            if op == _PUT_OP:
+                self._puts.append((number, name, lsn, doc))
+                return RESULT.pack(_APPLIED, lsn)
+            if op == _INSERT_OP:
+                self.flush()
+                if self._execute(_INSERT, (number, name, lsn, doc)).rowcount:
+                    return RESULT.pack(_APPLIED, lsn)
+        elif flags & ~IF_VERSION:
+            raise ValueError(f"record flags {flags:#04x} at LSN {lsn}")
+        current = self._version(number, name)
+        taken = number == _NO_COLLECTION and collection.lower() in self._any_case
+        wanted = version if flags else None
+        status, shown, effect = decide(Op(op), wanted, current, lsn, name_taken=taken)
+        if effect is Effect.WRITE:
+            if number == _NO_COLLECTION:
+                number = self._create(collection)
+            self._puts.append((number, name, lsn, doc))
+        elif effect is Effect.DELETE:
+            self._execute(_DELETE, (number, name))
+        return RESULT.pack(status, shown)
+
+    def _version(self, number: int, name: str) -> int:
+        if number == _NO_COLLECTION:
+            return 0
+        self.flush()
+        row = self._execute(_VERSION, (number, name)).fetchone()
+        return row[0] if row else 0
+
+    def _create(self, collection: bytes) -> int:
+        """A new collection; numbers are given in the order of the log, so they are the same on every node."""
+        number = len(self._numbers) + 1
+        self._execute(_CREATE, (number, collection.decode()))
+        self._numbers[collection] = number
+        self._any_case.add(collection.lower())
+        return number
+
+    def _forget_collections(self, known: int) -> None:
+        """Take back the collections beyond the first `known` ones."""
+        for name in list(self._numbers)[known:]:
+            del self._numbers[name]
+            self._any_case.discard(name.lower())

@@ -1,0 +1,76 @@
+"""Who may wait at the listener: strangers are few, and whoever has waited long makes room for the next.
+
+A connection is a stranger until it is authenticated; a member's only until TLS has shown its certificate, so
+that strangers never keep the members of the cluster from each other. Clients leave as many places free as
+strangers can take, and all connections together leave descriptors to the node's own files: a log that cannot
+open its next segment would end the process.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import Protocol
+
+STRANGERS_MAX = 256
+"""Each may hold 8 KiB and a TLS state for ten seconds."""
+PATIENCE_S = 2.0
+"""An honest handshake is over by then, from anywhere on earth; a storm of honest ones is not thinned out."""
+FILES_OF_OUR_OWN = 128
+"""Log, state and snapshots, their readers, and the links to the other members."""
+
+
+class Stay(Protocol):
+    """The part of a connection's life that can be cut short."""
+
+    def cancel(self) -> None:
+        """End it."""
+
+
+class Door:
+    """Counts the connections of one listener. For the event loop's thread only."""
+
+    def __init__(self, connections_max: int, strangers_max: int = STRANGERS_MAX) -> None:
+        self._connections_max = connections_max
+        self._strangers_max = min(strangers_max, connections_max // 2)
+        self._strangers: dict[Stay, float] = {}  # in order of arrival
+        self._connections = 0
+
+    def enter(self, stay: Stay, now_s: float) -> bool:
+        """Whether a new connection is let in. The eldest stranger may have to go for it; else `leave` it."""
+        if len(self._strangers) >= self._strangers_max:
+            eldest, since = next(iter(self._strangers.items()))
+            if now_s - since < PATIENCE_S:
+                return False
+            del self._strangers[eldest]
+            eldest.cancel()
+        if self._connections >= self._connections_max:
+            return False
+        self._connections += 1
+        self._strangers[stay] = now_s
+        return True
+
+    def recognise(self, stay: Stay) -> None:
+        """It is known who this is: a stranger no more."""
+        self._strangers.pop(stay, None)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one client more would take a place that newcomers need."""
+        return self._connections > self._connections_max - self._strangers_max
+
+    def leave(self, stay: Stay) -> None:
+        """A connection that was let in has ended."""
+        self._strangers.pop(stay, None)
+        self._connections -= 1
+
+
+def connections_max() -> int:
+    """How many connections this process has descriptors for, its own files set aside."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(limit - FILES_OF_OUR_OWN, limit // 2)
+
+
+def raise_file_limit() -> None:
+    """Take as many descriptors as the system lets this process have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,153 @@
+"""Drivers' idempotency keys: a text of theirs becomes a key of the log, the same one for every attempt (R9).
+
+A key of the log belongs to a client id, which begins with the LSN at issue, so it cannot be computed from
+the text alone. It is made at the first attempt, of the applied LSN and a hash of principal and text, and
+found again by that hash: among the requests under way here, or in the key memory that the log carries. One
+text is one client with one request, so it is remembered as long as any client is: 24 h.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import anyio
+import anyio.to_thread
+
+from cluster.effects import Result
+from cluster.keys import client_id
+from cluster.tables import open_reader, translated
+from redwire.errors import Code, Refused
+from redwire.handshake import Principal
+from redwire.position import Lsn, Term
+from redwire.record import CLIENT_BYTES, Key
+
+UNRESOLVED_MAX = 1_000
+"""Requests under way or not confirmed at once; beyond it a new key is told to come back."""
+
+_NOISE_BYTES = 8
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """One text in use. `users` are the requests that hold it, `logged` those of its attempts that may be in
+    the log without being applied.
+    """
+
+    digest: bytes
+    key: Key
+    users: int = 0
+    logged: int = 0
+
+    @property
+    def attempt(self) -> int:
+        """What the next proposal says: 1 only while no other one can be in the log."""
+        return 2 if self.logged else 1
+
+
+class KeyState(Protocol):
+    """What is asked of the node's state."""
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    def lookup(self, key: Key) -> Result | None:
+        """The result of a request that was executed, an expired one, or None."""
+
+
+class DriverKeys:
+    """The keys of one node. For the event loop's thread only.
+
+    While the node leads and has applied its term-start record, everything that earlier reigns logged is in
+    the state, and what this reign logged and has not applied is held here: so no text can get two keys.
+    """
+
+    def __init__(self) -> None:
+        self._claims: dict[bytes, Claim] = {}
+        self._term = Term(0)
+        self._lock = anyio.Lock()
+
+    @classmethod
+    def of(cls, node: object) -> DriverKeys:
+        """The keys of `node`, which all its sessions share; made for the first one."""
+        return _keys.setdefault(node, cls())
+
+    async def claim(
+        self, principal: Principal, text: str, state: KeyState, applied: Lsn, term: Term
+    ) -> Claim:
+        """The claim for `text`, whose `users` now counts the caller; `release` it. `term` is our own reign's,
+        whose term-start record is applied. Raises `Refused` (BUSY).
+        """
+        digest = _digest(principal, text)
+        async with self._lock:
+            if term != self._term:
+                self._claims, self._term = {}, term
+            claim = self._claims.get(digest)
+            if claim is None:
+                self._make_room(state)
+                claim = Claim(digest, await _key(digest, state, applied))
+                self._claims[digest] = claim
+            claim.users += 1
+            return claim
+
+    def release(self, claim: Claim) -> None:
+        """The caller is done. A claim that may still be in the log is kept."""
+        claim.users -= 1
+        if not claim.users and not claim.logged:
+            self._forget(claim)
+
+    def _make_room(self, state: KeyState) -> None:
+        if len(self._claims) < UNRESOLVED_MAX:
+            return
+        for claim in [*self._claims.values()]:
+            if not claim.users and state.lookup(claim.key) is not None:
+                self._forget(claim)
+        if len(self._claims) >= UNRESOLVED_MAX:
+            text = f"{UNRESOLVED_MAX} requests with an idempotency key are not resolved yet"
+            raise Refused(Code.BUSY, text, hint="retry")
+
+    def _forget(self, claim: Claim) -> None:
+        if self._claims.get(claim.digest) is claim:  # else it is of an earlier reign
+            del self._claims[claim.digest]
+
+
+_keys: WeakKeyDictionary[object, DriverKeys] = WeakKeyDictionary()
+
+
+async def _key(digest: bytes, state: KeyState, applied: Lsn) -> Key:
+    """The key in the state whose client was made for `digest`, or a new one."""
+    noise = digest[:_NOISE_BYTES]
+    sequence = int.from_bytes(digest[_NOISE_BYTES : 2 * _NOISE_BYTES], "little") >> 1 | 1
+    for client in await anyio.to_thread.run_sync(_clients, state.path, noise):
+        key = Key(client, sequence, sequence)
+        if state.lookup(key) is not None:
+            return key
+    return Key(client_id(applied, noise), sequence, sequence)
+
+
+def _clients(path: Path, noise: bytes) -> list[bytes]:
+    """Client ids with this noise in the state's key memory; for any thread."""
+    found: list[bytes] = []
+    with translated(path):
+        connection = open_reader(path)
+        try:
+            rows = connection.execute("SELECT entries FROM keys WHERE instr(entries, ?)", (noise,)).fetchall()
+        finally:
+            connection.close()
+    for (entries,) in rows:
+        at = entries.find(noise)
+        while at >= 0:
+            client = entries[max(0, at - CLIENT_BYTES + _NOISE_BYTES) : at + _NOISE_BYTES]
+            if len(client) == CLIENT_BYTES:
+                found.append(client)
+            at = entries.find(noise, at + 1)
+    return found
+
+
+def _digest(principal: Principal, text: str) -> bytes:
+    parts = (principal.kind, principal.name, text)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()

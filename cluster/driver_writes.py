@@ -1,0 +1,240 @@
+"""Writes of drivers: their rows become requests like everyone's, and its outcome becomes words of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from cluster.answers import Answers, Shared
+from cluster.awaited import Awaited
+from cluster.driver_keys import Claim, DriverKeys
+from cluster.driver_rows import (
+    Insert,
+    Results,
+    check_collection,
+    conflict_of_batch,
+    conflict_of_many,
+    conflict_of_one,
+    encode_insert,
+    final_ids,
+    results_of,
+)
+from cluster.effects import Proposal, Result
+from cluster.primary import Primary
+from cluster.service import Service
+from redwire.errors import Code, NotConfirmed, NotPrimary, RedwireError, Refused, RequestInvalid
+from redwire.frame import Kind
+from redwire.handshake import Principal
+from redwire.message.client import Status
+from redwire.message.driver import (
+    BatchError,
+    BulkInsert,
+    decode_bulk_insert,
+    decode_target,
+    encode_batch_error,
+    encode_batch_ok,
+    encode_count,
+    encode_deleted,
+    encode_inserted,
+)
+from redwire.message.params import decode_binary_rows
+from redwire.position import Lsn
+from redwire.record import Key, Op, Record, encode_record, encode_write
+from redwire.record import Kind as RequestKind
+
+REMAINING_MS = 25_000
+"""What a driver's request has of its 30 s; the service keeps a share of it for the way back (R8)."""
+CROWDED_S = 3.0
+"""What a request waits for room in the node's queue."""
+ANSWER_S = 24.0
+"""The node answers by its own deadline, before this: it is for a node that does not turn any more."""
+LOOP_BYTES_MAX = 64 << 10
+"""Larger bodies are taken apart in a thread."""
+
+Answer = tuple[Kind, bytes]
+T = TypeVar("T")
+
+
+class DriverWrites:
+    """The writes of one driver's session. Each method answers one body, and raises what the session tells."""
+
+    def __init__(self, service: Service, principal: Principal, keys: DriverKeys) -> None:
+        self._service = service
+        self._principal = principal
+        self._keys = keys
+
+    async def bulk_insert(self, payload: bytes) -> Answer:
+        """BulkInsert (04): one row, rows one by one, or all rows or none."""
+        self._require_primary()
+        insert = await _off_loop(len(payload), decode_bulk_insert, payload)
+        check_collection(insert.collection)
+        if insert.atomic:
+            return await self._insert_atomic(insert, len(payload))
+        if not insert.rows:
+            return Kind.BULK_OK, encode_inserted([], single=False)
+        encoded = await _off_loop(len(payload), _encoded, insert, None)
+        results = await self._commit_rows(encoded)
+        if all(status is Status.APPLIED for status, _ in results):
+            return Kind.BULK_OK, encode_inserted(final_ids(encoded.ids, results), single=insert.single)
+        if insert.single:
+            text = conflict_of_one(insert.collection, encoded.ids[0], results[0][1])
+        else:
+            text = conflict_of_many(insert.collection, encoded.ids, results)
+        return Kind.ERROR, text.encode()
+
+    async def bulk_insert_binary(self, payload: bytes) -> Answer:
+        """BulkInsertBinary (06) and its twin that asks for no checks (08), which gets them all the same."""
+        self._require_primary()
+        rows = await _off_loop(len(payload), decode_binary_rows, payload)
+        check_collection(rows.collection)
+        if not rows.documents:
+            return Kind.BULK_OK, encode_count(0)
+        encoded = await _off_loop(len(payload), encode_insert, rows.collection, rows.documents)
+        results = await self._commit_rows(encoded)
+        if all(status is Status.APPLIED for status, _ in results):
+            return Kind.BULK_OK, encode_count(len(results))
+        return Kind.ERROR, conflict_of_many(rows.collection, encoded.ids, results).encode()
+
+    async def delete(self, payload: bytes) -> Answer:
+        """Delete (1A): the number of documents that are gone by it."""
+        self._require_primary()
+        target = decode_target(payload)
+        record = encode_record(Record(Op.DELETE, target.collection, target.id))
+        result = await self._commit(encode_write([record]), 1)
+        ((status, _),) = results_of(result.items)
+        return Kind.DELETE_OK, encode_deleted(int(status is Status.DELETED))
+
+    async def _insert_atomic(self, insert: BulkInsert, size: int) -> Answer:
+        """All rows or none; under an idempotency key once, whatever the rows of a later attempt are."""
+        if not insert.rows:
+            return Kind.BULK_OK, encode_batch_ok(0)
+        try:
+            if insert.idempotency_key is None:
+                encoded = await _off_loop(size, _encoded, insert, None)
+                result = await self._commit(encoded.request, len(encoded.ids))
+            else:
+                result = await self._commit_once(insert, insert.idempotency_key, size)
+        except RequestInvalid as error:
+            return Kind.ERROR, _batch_error(error)
+        results = results_of(result.items)
+        failed = conflict_of_batch(results)
+        if failed is not None:
+            return Kind.ERROR, encode_batch_error(failed, code=BatchError.ROW_SCHEMA_REJECTED)
+        return Kind.BULK_OK, encode_batch_ok(len(results))
+
+    async def _commit_once(self, insert: BulkInsert, text: str, size: int) -> Result:
+        """What `insert` came to under the idempotency key `text`, now or at an earlier attempt."""
+        service, role = self._service, self._require_primary()
+        if not role.ready:
+            raise Refused(
+                Code.NOT_READY, "the new reign has not committed its first record yet", hint="retry"
+            )
+        state, term = service.node.storage.state, role.reign.term
+        claim = await self._keys.claim(self._principal, text, state, service.applied, term)
+        try:
+            if self._require_primary().reign.term != term:
+                raise Refused(Code.NOT_READY, "another reign began meanwhile", hint="retry")
+            known = state.lookup(claim.key)
+            if known is not None:
+                return _checked(known)
+            encoded = await _off_loop(size, _encoded, insert, claim.key)
+            return await self._commit(encoded.request, len(encoded.ids), claim)
+        finally:
+            self._keys.release(claim)
+
+    async def _commit_rows(self, insert: Insert) -> Results:
+        return results_of((await self._commit(insert.request, len(insert.ids))).items)
+
+    async def _commit(self, request: bytes, count: int, claim: Claim | None = None) -> Result:
+        """Have `request` committed by the cluster's default policy. Raises `Refused` or `NotConfirmed`."""
+        service = self._service
+        with anyio.move_on_after(CROWDED_S):
+            await service.node.inbox.uncrowded()
+        if service.node.inbox.crowded:
+            raise Refused(Code.BUSY, "too many writes wait on this node", hint="retry")
+        self._require_primary()
+        writer = Writer()
+        proposal = Proposal(
+            writer,
+            0,
+            RequestKind.WRITE,
+            request,
+            count,
+            service.policies.effective(""),
+            service.deadline_us(REMAINING_MS),
+            claim.key if claim else None,
+            claim.attempt if claim else 1,
+        )
+        if claim is not None:
+            claim.logged += 1
+        service.node.inbox.propose(proposal)
+        outcome = await writer.outcome.wait(ANSWER_S)
+        match outcome:
+            case None:
+                raise NotConfirmed(f"no answer within {ANSWER_S:g} s: it may or may not be written")
+            case Result():
+                if claim is not None:
+                    claim.logged = 0
+                return _checked(outcome)
+            case _:
+                if claim is not None and not isinstance(outcome, NotConfirmed):
+                    claim.logged = max(0, claim.logged - 1)
+                raise outcome
+
+    def _require_primary(self) -> Primary:
+        service, role = self._service, self._service.node.role
+        if isinstance(role, Primary):
+            return role
+        topology = service.announcer.blob(self._principal)
+        raise NotPrimary(f"{service.me} does not lead", topology, hint=service.primary_hint)
+
+
+class Writer:
+    """Who waits for one proposal (see `answers.Caller`)."""
+
+    def __init__(self) -> None:
+        self.outcome = Awaited[Result | RedwireError]()
+
+    def released(self, shared: Shared, answers: Answers) -> None:
+        """Committed."""
+        ((_, result),) = answers
+        self.outcome.settle(result)
+
+    def known(self, proposal: Proposal, result: Result) -> None:
+        """Committed by an earlier attempt."""
+        self.outcome.settle(result)
+
+    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
+        """Nobody knows yet."""
+        self.outcome.settle(NotConfirmed(message, hint="it may or may not be written: read it back later"))
+
+    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
+        """Certainly not written."""
+        self.outcome.settle(error)
+
+
+def _encoded(insert: BulkInsert, key: Key | None) -> Insert:
+    return encode_insert(insert.collection, insert.documents(), key, atomic=insert.atomic)
+
+
+def _checked(result: Result) -> Result:
+    if result.expired:
+        text = "the key was forgotten: what became of it cannot be told any more"
+        raise Refused(Code.KEY_EXPIRED, text, hint="read the documents, then decide")
+    return result
+
+
+def _batch_error(error: RequestInvalid) -> bytes:
+    """A batch that is too large as a whole is that, by rows or by bytes; else a row is at fault."""
+    whole = error.code is Code.TOO_LARGE and error.record is None
+    return encode_batch_error(error, code=BatchError.BATCH_TOO_LARGE if whole else None)
+
+
+async def _off_loop(size: int, function: Callable[..., T], *args: object) -> T:
+    """Call at once what is small, in a thread what would hold up the event loop."""
+    if size <= LOOP_BYTES_MAX:
+        return function(*args)
+    return await anyio.to_thread.run_sync(function, *args)

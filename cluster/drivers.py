@@ -1,0 +1,103 @@
+"""RedDB's drivers: one reply per request, in request order (docs/PROTOCOL.md, section 3).
+
+A driver reads the next frame as the answer to what it asked last, so each request is answered completely
+before the next one is looked at, in less than the 30 s after which a driver gives up. What is wrong with a
+request is told in an Error (`CODE: message`), and the connection lives.
+
+An absent collection is an empty one: nothing is found in it, and deleting from it affects nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from cluster.awaited import Awaited
+from cluster.driver_keys import DriverKeys
+from cluster.driver_queries import ANSWER_S, DriverQueries
+from cluster.driver_writes import Answer, DriverWrites
+from cluster.service import Service
+from cluster.session import Wire
+from redwire.errors import Code, RedwireError, Refused, TooLarge
+from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, Frame, Kind, kind_name
+from redwire.handshake import Principal, Role
+from redwire.message.driver import decode_target, encode_error, encode_got
+from redwire.message.read import Fetch, Fetched, Scanned
+
+Handler = Callable[[bytes], Awaitable[Answer]]
+PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
+
+
+class Drivers:
+    """The driver kinds of one client's session."""
+
+    def __init__(self, service: Service, principal: Principal, wire: Wire) -> None:
+        self._service = service
+        self._principal = principal
+        self._wire = wire
+        queries = DriverQueries(service)
+        writes = DriverWrites(service, principal, DriverKeys.of(service.node))
+        self._handlers: dict[int, tuple[Role, Handler]] = {
+            Kind.PING: (Role.READ, self._ping),
+            Kind.GET: (Role.READ, self._get),
+            Kind.QUERY: (Role.READ, queries.query),
+            Kind.QUERY_BINARY: (Role.READ, queries.query_binary),
+            Kind.QUERY_WITH_PARAMS: (Role.READ, queries.query_with_params),
+            Kind.BULK_INSERT: (Role.WRITE, writes.bulk_insert),
+            Kind.BULK_INSERT_BINARY: (Role.WRITE, writes.bulk_insert_binary),
+            Kind.BULK_INSERT_PREVALIDATED: (Role.WRITE, writes.bulk_insert_binary),
+            Kind.DELETE: (Role.WRITE, writes.delete),
+        }
+
+    async def handle(self, frame: Frame) -> None:
+        """Answer one frame before the next is looked at."""
+        try:
+            kind, payload = await self._handler(frame.kind)(frame.payload)
+            if len(payload) > PAYLOAD_BYTES_MAX:
+                raise TooLarge("bytes of the answer", len(payload), PAYLOAD_BYTES_MAX)
+        except RedwireError as error:
+            kind, payload = Kind.ERROR, encode_error(error)[:PAYLOAD_BYTES_MAX]
+        self._wire.send(kind, payload, frame.correlation, frame.stream)
+
+    def _handler(self, kind: int) -> Handler:
+        """What answers `kind`. Raises `Refused` for one that is not served, or not to this principal."""
+        if kind not in self._handlers:
+            raise _not_served(kind)
+        role, handler = self._handlers[kind]
+        if not self._principal.may(role):
+            has = f"{self._principal.name} has role {self._principal.role}"
+            raise Refused(Code.FORBIDDEN, f"{has}; {kind_name(kind)} takes {role}")
+        return handler
+
+    async def _ping(self, payload: bytes) -> Answer:
+        return Kind.PONG, b""
+
+    async def _get(self, payload: bytes) -> Answer:
+        target = decode_target(payload)
+        answer = Awaited[Fetched | Scanned | RedwireError]()
+        self._service.reads.read(Fetch(target.collection, target.id), answer.settle)
+        match await answer.wait(ANSWER_S):
+            case Fetched(found=found, document=document):
+                return Kind.RESULT, encode_got(document if found else None)
+            case RedwireError() as error:
+                raise error
+            case _:
+                raise Refused(Code.TIMEOUT, f"the read was not answered within {ANSWER_S:g} s")
+
+
+_SERVER_ONLY = frozenset(
+    (
+        *(Kind.RESULT, Kind.ERROR, Kind.BULK_OK, Kind.BULK_STREAM_ACK, Kind.PREPARED_OK, Kind.HELLO_ACK),
+        *(Kind.AUTH_REQUEST, Kind.AUTH_OK, Kind.AUTH_FAIL, Kind.DELETE_OK, Kind.NOTICE),
+        *(Kind.ROW_DESCRIPTION, Kind.STREAM_END, Kind.OPEN_ACK, Kind.STREAM_ERROR, Kind.QUEUE_EVENT_PUSH),
+        *(Kind.QUEUE_WAIT_TIMEOUT, Kind.MOVED_REDIRECT, Kind.WRITTEN, Kind.FETCHED, Kind.SCANNED),
+        *(Kind.OPENED, Kind.TOPOLOGY, Kind.STATUS, Kind.FAILURE, Kind.ACCOUNT_DONE),
+    )
+)
+_MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.SNAPSHOT_CHUNK + 1)
+
+
+def _not_served(kind: int) -> Refused:
+    if kind in _MEMBERS_ONLY:
+        return Refused(Code.FORBIDDEN, f"{kind_name(kind)} is for members of the cluster")
+    what = "is server-only" if kind in _SERVER_ONLY else "is not served in a session"
+    return Refused(Code.UNSUPPORTED, f"{kind_name(kind)} {what}")

@@ -1,0 +1,101 @@
+"""Files that must outlive a power cut: the few system calls behind them, and how their errors are named.
+
+Files have mode 0600, folders 0700. A file or rename counts as done only when its folder is synced too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import DiskFailed, DiskFull
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+_BUFFERS_MAX = 1_024
+"""IOV_MAX of Linux: one vectored write takes no more."""
+_NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+def _extend(fd: int, offset: int, size: int) -> None:
+    os.ftruncate(fd, max(os.fstat(fd).st_size, offset + size))
+
+
+_fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+_allocate: Callable[[int, int, int], None] = getattr(os, "posix_fallocate", _extend)
+
+
+@dataclass(frozen=True, slots=True)
+class Syscalls:
+    """How bytes reach the disk. Tests pass calls that fail."""
+
+    pwritev: Callable[[int, Sequence[bytes], int], int] = os.pwritev
+    fdatasync: Callable[[int], None] = _fdatasync
+    fsync: Callable[[int], None] = os.fsync
+    allocate: Callable[[int, int, int], None] = _allocate
+
+    def write_all(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        """Write every byte of `buffers` at `offset`; the offset behind them. Raises `OSError`."""
+        for start in range(0, len(buffers), _BUFFERS_MAX):
+            part = buffers[start : start + _BUFFERS_MAX]
+            size = sum(map(len, part))
+            written = self.pwritev(fd, part, offset)
+            while written < size:
+                more = self.pwritev(fd, [b"".join(part)[written:]], offset + written)
+                if more == 0:
+                    raise OSError(errno.EIO, "the file takes no more bytes and does not say why")
+                written += more
+            offset += size
+        return offset
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names in `folder` durable. Raises `OSError`."""
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def make_folder(self, folder: Path) -> None:
+        """Make `folder` and those above it, durably, where they are missing. Raises `OSError`."""
+        if not folder.is_dir():
+            self.make_folder(folder.parent)
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            self.sync_folder(folder.parent)
+
+    def replace_whole(self, path: Path, data: bytes) -> None:
+        """Make `path` hold exactly `data`: after a crash it holds the old or the new bytes, never a mixture.
+
+        Raises `DiskFull` (the old file stands) or `DiskFailed`.
+        """
+        temp = path.with_name(path.name + ".tmp")
+        with translated(path):
+            fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+            try:
+                self.write_all(fd, [data], 0)
+                self.fsync(fd)
+            except OSError:
+                temp.unlink()
+                raise
+            finally:
+                os.close(fd)
+            os.replace(temp, path)
+            self.sync_folder(path.parent)
+
+
+SYSCALLS = Syscalls()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Name an `OSError` about `path`: `DiskFull` where space is short, else `DiskFailed`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise DiskFull(path, "for it") from error
+        raise DiskFailed(path, str(error)) from error

@@ -1,0 +1,127 @@
+"""What a node does by the clock: topology, freshness, the watermark of an idle log, retention."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import anyio
+import msgspec
+
+from cluster.config import NodeConfig
+from cluster.node import Node
+from cluster.primary import Primary
+from cluster.retention import Evicted, Holdings, Pin, RetentionConfig, Slot, SlotKind, SlotState, decide
+from cluster.service import Service
+from cluster.snapshot import SnapshotLibrary
+from cluster.topology_advertiser import ReplicaView
+from redwire.frame import Kind
+from redwire.message.client import TopologyNotice
+from redwire.position import Lsn, NodeId
+from regions.binding import MemberKind
+from regions.lag import lag_ms
+
+TICK_S = 0.1
+RETENTION_S = 1.0
+
+
+class Housekeeping:
+    """Runs beside the node's turns."""
+
+    def __init__(self, node: Node, service: Service, config: NodeConfig, snapshots: SnapshotLibrary) -> None:
+        self._node = node
+        self._service = service
+        self._snapshots = snapshots
+        retention = config.retention
+        self._bounds = RetentionConfig(
+            retention.bytes_max, retention.age_max_s * 1000, retention.disk_free_min_bytes
+        )
+        self._voters = {m.id for m in config.cluster.members if m.kind is MemberKind.VOTER}
+        self._others = [member.id for member in config.cluster.members if member.id != config.node.id]
+        self._started_ms = node.clock().ms
+        self._seen_ms: dict[NodeId, int] = {}
+        self._noted = Lsn(0)
+        self._told: dict[int, int] = {}
+        self.slots: dict[str, Mapping[str, object]] = {}
+        self._bytes_before = 0
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        ticks = 0
+        while True:
+            await anyio.sleep(TICK_S)
+            ticks += 1
+            self._observe()
+            self._service.reads.tick()
+            if ticks % round(RETENTION_S / TICK_S) == 0:
+                self._note_watermark()
+                self._retain()
+                self._snapshots.expire()
+
+    def _observe(self) -> None:
+        """Number topologies while leading, and relay the primary's while following (R12)."""
+        node, role = self._node, self._node.role
+        if not isinstance(role, Primary):
+            node.announcer.lost_primary(role.lost_primary)
+            return
+        now_ms = node.clock().ms
+        views: dict[NodeId, ReplicaView] = {}
+        for row in role.coordinator.status(now_ms).members:
+            report = node.roster.reports.get(row.id)
+            rebuilding = report is not None and report.role == "rebuilding"
+            healthy = row.health.healthy and row.connected
+            views[row.id] = ReplicaView(healthy, lag_ms(row.lag), row.applied, rebuilding)
+        node.announcer.observe(views, now_ms)
+        self._relay()
+
+    def _relay(self) -> None:
+        """Every follower hears a new topology; a new follower hears the current one."""
+        node = self._node
+        body = TopologyNotice(False, node.announcer.current.encode()).encode()
+        epoch = node.announcer.current.epoch
+        for session in node.roster.feeds:
+            if self._told.get(session) != epoch:
+                self._told[session] = epoch
+                node.roster.ends[session].send(Kind.TOPOLOGY, body)
+
+    def _note_watermark(self) -> None:
+        """Put the watermark on disk when no batch has carried it for a second (R5)."""
+        watermark = self._node.role.watermark
+        if watermark > self._noted:
+            self._noted = watermark
+            self._node.storage.journal.disk.note_watermark(watermark)
+
+    def _retain(self) -> None:
+        """Let go of log that nobody is promised any more."""
+        storage, now_ms = self._node.storage, self._node.clock().ms
+        wal = storage.journal.disk.status().wal
+        total = sum(extent.size_bytes for extent in wal.segments)
+        growth = max(0, total - self._bytes_before) if self._bytes_before else 0
+        self._bytes_before = total
+        free = os.statvfs(storage.data_dir)
+        holdings = Holdings(wal.base.lsn, wal.segments, growth, free.f_bavail * free.f_frsize)
+        pins = [Pin(name, lsn) for name, lsn in self._snapshots.pins().items()]
+        slots = [self._slot(member, now_ms) for member in self._others]
+        decision = decide(self._bounds, holdings, storage.state.checkpointed, slots, pins, now_ms)
+        self.slots = {name: slot_text(state) for name, state in decision.slots.items()}
+        if wal.segments and decision.prune_through >= wal.segments[0].last > 0 and len(wal.segments) > 1:
+            storage.journal.prune(decision.prune_through)
+
+    def _slot(self, member: NodeId, now_ms: int) -> Slot:
+        """What is promised to `member`: known while we lead, else everything within bounds."""
+        role = self._node.role
+        kind = SlotKind.VOTER if member in self._voters else SlotKind.READER
+        restart: Lsn | None = None
+        if isinstance(role, Primary):
+            row = role.coordinator.status(now_ms).member(member)
+            if row.acked_ms is not None:
+                restart = row.durable
+                self._seen_ms[member] = row.acked_ms
+        return Slot(member, kind, restart, self._seen_ms.get(member, self._started_ms))
+
+
+def slot_text(state: SlotState) -> Mapping[str, object]:
+    """A slot as the status document shows it."""
+    name = {"Ok": "ok", "AtRisk": "at_risk", "Evicted": "evicted"}[type(state).__name__]
+    reason = {"reason": state.reason.value} if isinstance(state, Evicted) else msgspec.to_builtins(state)
+    return {"state": name, **reason}

@@ -1,0 +1,264 @@
+"""Proposals before they are logged: the queue, and what a turn logs, holds back or answers (R1, R8, R9).
+
+A proposal is logged as soon as the reign is ready, the members that its policy needs are in reach, and there
+is room for it. Where readiness or reach is missing it is held back and looked at again by `recheck`; it
+never waits beyond its deadline. What is refused here is certainly not written, so before a refusal the key
+is looked up, and a later attempt is refused only when no earlier one can be anywhere in the log, in flight
+or in the queue.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
+
+from cluster.effects import Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
+from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
+from redwire.errors import Code, RedwireError, Refused
+from redwire.record import Key
+from regions.commit_policy import CommitPolicy
+
+FRAMING_BYTES_MAX = 256
+"""What a batch takes in the log beside its requests: its header and the disk's mark, rounded up."""
+
+Answer = Known | Reject | Unconfirmed
+
+KeyLookup = Callable[[Key], Result | None]
+"""The stored result of a key that was applied; None when it is not known. `Result.expired` for a forgotten
+one.
+"""
+
+Refusal = Callable[[CommitPolicy, int], RedwireError | None]
+"""Why a policy cannot be met by the members in reach at that time (monotonic ms); None when it can (R8)."""
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A batch in the making."""
+
+    proposals: list[Proposal] = field(default_factory=list)
+    records: int = 0
+    size: int = 0
+
+    def full_with(self, proposal: Proposal) -> bool:
+        """Whether `proposal` must go into the next batch (R1)."""
+        if not self.proposals:
+            return False
+        size = self.size + len(proposal.request)
+        return size > BATCH_BYTES_SOFT or self.records + proposal.count > BATCH_RECORDS_SOFT
+
+    def add(self, proposal: Proposal) -> None:
+        """Take `proposal` in; one that is larger than a batch fills it alone."""
+        self.proposals.append(proposal)
+        self.records += proposal.count
+        self.size += len(proposal.request)
+
+
+class Room(NamedTuple):
+    """What a turn may log. `log_bytes` is what the log will surely take, framing included; `flight_bytes` is
+    for requests, and exceeded by one of them at most.
+    """
+
+    log_bytes: int
+    flight_bytes: int
+    batches: int
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """What holds for all proposals that are looked at in one step.
+
+    `ready`: the term-start record is applied. `settled`: so is the whole log. `grace`: nobody is refused for
+    who is out of reach. `errors` are the refusals asked for so far, by the policy's text; `drafts` are the
+    batches to log; `keys` counts the keys of everything that is not applied, once somebody asks.
+    """
+
+    now: Now
+    ready: bool
+    settled: bool
+    grace: bool
+    errors: dict[str, RedwireError | None] = field(default_factory=dict)
+    drafts: list[Draft] = field(default_factory=list)
+    keys: Counter[tuple[bytes, int]] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Intake:
+    """The proposals of one reign that are not logged. `flights` are the reign's batches that are not
+    applied.
+
+    `waiting_bytes` are those of all requests in here.
+    """
+
+    lookup: KeyLookup
+    refusal: Refusal
+    flights: Collection[Flight]
+    waiting_bytes: int = 0
+    _fresh: deque[Proposal] = field(default_factory=deque)
+    _held: deque[Proposal] = field(default_factory=deque)
+    _expires_us: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._held)
+
+    def add(self, proposals: Sequence[Proposal]) -> None:
+        """Each of them is logged or answered later, exactly once."""
+        self._fresh.extend(proposals)
+        for proposal in proposals:
+            self.waiting_bytes += len(proposal.request)
+            if self._expires_us is None or proposal.deadline_us < self._expires_us:
+                self._expires_us = proposal.deadline_us
+
+    def recheck(self) -> None:
+        """Something changed that proposals are held back for: the next `take` looks at them again, and
+        first.
+        """
+        self._fresh.extendleft(reversed(self._held))
+        self._held.clear()
+
+    def take(self, turn: Turn, room: Room) -> list[Answer]:
+        """Fill `turn.drafts` with the batches to log now; returns the early answers."""
+        drafts, answers = turn.drafts, list[Answer]()
+        log_bytes, flight_bytes, batches = room
+        while self._fresh and flight_bytes > 0 and batches > 0:
+            proposal = self._fresh.popleft()
+            answer = self._early(proposal, turn)
+            if answer is None and (not turn.ready or self._error(proposal, turn) is not None):
+                self._held.append(proposal)
+                continue
+            new = not drafts or drafts[-1].full_with(proposal)
+            if new and len(drafts) == batches:
+                self._fresh.appendleft(proposal)
+                break
+            size = len(proposal.request)
+            if answer is None and size + new * FRAMING_BYTES_MAX > log_bytes:
+                answer = self._refuse(proposal, _disk_full(), turn)
+            self.waiting_bytes -= size
+            if answer is not None:
+                answers.append(answer)
+                continue
+            if new:
+                drafts.append(Draft())
+            drafts[-1].add(proposal)
+            log_bytes -= size + new * FRAMING_BYTES_MAX
+            flight_bytes -= size
+        return answers
+
+    def expired(self, turn: Turn) -> list[Answer]:
+        """Those whose time is up before they were logged."""
+        if self._expires_us is None or turn.now.us < self._expires_us:
+            return []
+        answers: list[Answer] = []
+        for queue in (self._held, self._fresh):
+            for _ in range(len(queue)):
+                proposal = queue.popleft()
+                answer = self._early(proposal, turn) if proposal.deadline_us <= turn.now.us else None
+                if answer is None:
+                    queue.append(proposal)
+                else:
+                    self.waiting_bytes -= len(proposal.request)
+                    answers.append(answer)
+        self._expires_us = min((proposal.deadline_us for proposal in self._waiting()), default=None)
+        return answers
+
+    def end(self) -> list[Answer]:
+        """The reign is over, and there is another one, which may know of what we do not: nobody stays
+        without an answer.
+        """
+        answers: list[Answer] = []
+        for proposal in self._waiting():
+            proposal.answered = True
+            if proposal.attempt > 1:
+                text = "an earlier attempt may be in the log, and this node's reign has ended"
+                answers.append(Unconfirmed(proposal, None, text))
+            else:
+                text = "this node's reign has ended"
+                answers.append(Reject(proposal, Refused(Code.NOT_PRIMARY, text, hint="ask the new primary")))
+        self._fresh.clear()
+        self._held.clear()
+        self.waiting_bytes = 0
+        return answers
+
+    def holds(self, key: Key) -> bool:
+        """Whether a request with this key waits here, or is in a batch that is not applied."""
+        return any(_ident(key) == _ident(other) for other in _keys(self._unapplied()))
+
+    def _early(self, proposal: Proposal, turn: Turn) -> Answer | None:
+        """An answer without logging `proposal`; None when it is to be logged, or held back for an error."""
+        if proposal.attempt > 1 and (answer := self._known(proposal, turn)) is not None:
+            return answer
+        error = self._error(proposal, turn)
+        if turn.now.us >= proposal.deadline_us:
+            error = error or (_busy() if turn.ready else _not_ready())
+        elif error is None or turn.grace:
+            return None
+        return self._known(proposal, turn) or self._refuse(proposal, error, turn)
+
+    def _error(self, proposal: Proposal, turn: Turn) -> RedwireError | None:
+        policy = proposal.policy
+        if policy.text not in turn.errors:
+            turn.errors[policy.text] = self.refusal(policy.policy, turn.now.ms)
+        return turn.errors[policy.text]
+
+    def _known(self, proposal: Proposal, turn: Turn) -> Answer | None:
+        """What the key came to before. That a key is forgotten is believed only of a log applied to its end:
+        a client's id names an LSN that apply may not have reached.
+        """
+        known = None if proposal.key is None else self.lookup(proposal.key)
+        if known is None or known.expired and not turn.settled:
+            return None
+        proposal.answered = True
+        if not known.expired:
+            return Known(proposal, known)
+        text = "the key was forgotten: what became of it cannot be told any more"
+        return Reject(proposal, Refused(Code.KEY_EXPIRED, text, hint="read the document, then decide"))
+
+    def _refuse(self, proposal: Proposal, error: RedwireError, turn: Turn) -> Answer:
+        """Refuse for certain, or say "not confirmed" where an earlier attempt may yet be executed (R9)."""
+        certain = proposal.attempt == 1 or self._alone(proposal, turn)
+        proposal.answered = True
+        if certain:
+            return Reject(proposal, error)
+        return Unconfirmed(proposal, None, f"an earlier attempt may be in the log, and now: {error}")
+
+    def _alone(self, proposal: Proposal, turn: Turn) -> bool:
+        """Whether the key of `proposal` is neither in the log nor on its way there by another attempt."""
+        key = proposal.key
+        if key is None or not turn.ready or self.lookup(key) is not None:
+            return False
+        if turn.keys is None:
+            drafted = (other for draft in turn.drafts for other in draft.proposals)
+            turn.keys = Counter(map(_ident, _keys(chain((proposal,), drafted, self._unapplied()))))
+        return turn.keys[_ident(key)] <= 1
+
+    def _unapplied(self) -> Iterator[Proposal | None]:
+        """Everything that waits here or is in flight."""
+        return chain(self._waiting(), *(flight.proposals for flight in self.flights))
+
+    def _waiting(self) -> Iterator[Proposal]:
+        return chain(self._held, self._fresh)
+
+
+def _keys(proposals: Iterable[Proposal | None]) -> Iterator[Key]:
+    return (proposal.key for proposal in proposals if proposal is not None and proposal.key is not None)
+
+
+def _ident(key: Key) -> tuple[bytes, int]:
+    """What makes two keys the same: each attempt may name another oldest sequence."""
+    return key.client, key.sequence
+
+
+def _disk_full() -> Refused:
+    text = "the primary's log has no room"
+    return Refused(Code.DISK_FULL, text, hint="free space in its data_dir; it recovers by itself")
+
+
+def _not_ready() -> Refused:
+    return Refused(Code.NOT_READY, "the new reign has not committed its first record yet", hint="retry")
+
+
+def _busy() -> Refused:
+    return Refused(Code.BUSY, "the writes before this one were not applied in its time", hint="retry")

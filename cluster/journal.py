@@ -1,0 +1,97 @@
+"""The log at work: its files, its outline in memory, and the disk thread that writes it.
+
+Callers live on the event loop and never wait for the disk; what they must wait for is a coroutine here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from cluster.disk import Disk, Post
+from cluster.log import Log
+from cluster.meta import Meta
+from cluster.segment import MARK_BYTES
+from cluster.wal import Wal
+from redwire.batch import Batch, parse_batch
+from redwire.position import Lsn, Position
+
+DISK_BYTES_MAX = 32 << 20
+"""What a follower may hand to its disk before it stops reading its source."""
+CLOSE_S = 10.0
+
+
+class Journal:
+    """The log of one node. `disk` does everything else that must happen in order with it, too."""
+
+    def __init__(
+        self,
+        wal: Wal,
+        outline: Log,
+        data_dir: Path,
+        meta: Meta,
+        post: Post,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.wal = wal
+        self.outline = outline
+        self.on_durable: Callable[[Lsn], None] = lambda lsn: None
+        self.disk = Disk(wal, data_dir, meta, post, fail, self._durable)
+        self._progress = anyio.Event()
+
+    def room_bytes(self) -> int:
+        """What a turn may log and will surely fit."""
+        return max(0, self.disk.room() - MARK_BYTES)
+
+    def append(self, batch: Batch, watermark: Lsn) -> None:
+        """Log `batch`; `on_durable` follows."""
+        self.outline.append(batch)
+        self.disk.append(batch, watermark)
+
+    def cut(self, to: Position, reason: str, done: Callable[[], None]) -> None:
+        """End the log at `to`, its tail kept in `diverged/`."""
+        self.outline.cut(to)
+        self.disk.cut(to, lambda path: done(), reason)
+
+    def prune(self, through: Lsn) -> None:
+        """Let go of whole segments up to `through`."""
+        self.disk.call(lambda: self.wal.prune(through), self._pruned)
+
+    async def synced(self) -> None:
+        """Wait until everything that was appended is durable."""
+        while self.outline.durable < self.outline.end.lsn:
+            await self._progress.wait()
+
+    async def keeping_up(self) -> None:
+        """Wait while more waits for the disk than a follower should hold."""
+        while self.disk.waiting_bytes > DISK_BYTES_MAX:
+            await self._progress.wait()
+
+    async def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
+        """Durable batches from the log's files. Raises `LogPruned`."""
+        found = await anyio.to_thread.run_sync(self.wal.read, after, bytes_max, through)
+        return [parse_batch(data) for data in found]
+
+    async def position_at(self, lsn: Lsn) -> Position | None:
+        """The position that ends at `lsn`, None if that is no batch's end or is not kept."""
+        for known in (self.outline.end, self.outline.base):
+            if lsn == known.lsn:
+                return known
+        return await anyio.to_thread.run_sync(self.wal.position_at, lsn)
+
+    def stop(self) -> None:
+        """Finish what was asked for. Blocks for the last sync."""
+        self.disk.stop()
+        self.disk.join(CLOSE_S)
+
+    def _durable(self, lsn: Lsn) -> None:
+        self.outline.synced(lsn)
+        self._progress.set()
+        self._progress = anyio.Event()
+        self.on_durable(lsn)
+
+    def _pruned(self, base: Position) -> None:
+        self.outline.base = base

@@ -1,0 +1,205 @@
+"""The memory of idempotency keys: which requests were executed, with what result, and who was forgotten (R9).
+
+A key is (client id, sequence). The server issues client ids: the LSN at issue in the first 8 bytes, chance
+in the other 8. What a client executed is a *set* of sequences, so order is free. `oldest` is the client's
+low-water mark: it promised never to ask for lower sequences again, so their results are dropped, and a
+request below it is expired.
+
+A client is forgotten 24 h of batch time after its last write, or as the one whose last write is the oldest
+among more than 100,000. Forgetting raises `forgotten_through` to the client's issue LSN; an unknown client
+that was issued at or below it may be one of the forgotten, so its requests are expired: never executed,
+since they may have been before. So are those of an id that names an LSN which the log has not reached:
+nobody issued it, and forgetting it would expire every client for good.
+
+Everything here depends on the log alone: all nodes remember and forget the same. What `record` returns goes
+into the state; `replay` of those bytes in order, then one `advance`, builds the same memory again, order of
+forgetting included.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from redwire.message.client import RESULT, Status
+from redwire.position import Lsn
+from redwire.record import CLIENT_BYTES, Key
+
+CLIENTS_MAX = 100_000
+"""About 60 MB with one open sequence each."""
+CLIENT_AGE_MS = 24 * 3600 * 1000
+OPEN_MAX = 4_096
+"""Sequences from a client's oldest unresolved one on. A client with more in flight has lost count, not
+patience."""
+
+_NOTHING = Lsn(0)
+_NOISE_BYTES = CLIENT_BYTES - 8
+_HEAD = struct.Struct(f"<{CLIENT_BYTES}sQQQ")
+_TAIL = struct.Struct("<QHB")
+"""First LSN, records, and whether the items follow: when every record was applied, the first two say it
+all."""
+_ENTRY = struct.Struct(_HEAD.format + _TAIL.format[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The request was executed: its first LSN, and a packed `RESULT` per record."""
+
+    first: Lsn
+    items: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The request was not executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Whether the request was executed is not known any more: it never will be from now on."""
+
+
+Verdict = Known | Absent | Expired
+_ABSENT, _EXPIRED = Absent(), Expired()
+
+
+@dataclass(slots=True)
+class _Client:
+    """`results` maps the executed sequences from `oldest` on to the tail of their entry."""
+
+    oldest: int
+    time_ms: int
+    results: dict[int, bytes]
+
+
+@dataclass(slots=True)
+class Keys:
+    """All clients in the order of their last write.
+
+    `lookup` may be called from another thread than the one that writes: it sees each request either as
+    executed or as not executed yet.
+    """
+
+    clients_max: int = CLIENTS_MAX
+    age_ms: int = CLIENT_AGE_MS
+    forgotten_through: int = -1
+    """The highest issue LSN of a client that was forgotten; -1 while nobody was."""
+    through: Lsn = _NOTHING
+    """The log is applied up to here, as far as keys go: the bound for a client's issue LSN."""
+    open: int = 0
+    """Results held."""
+    _clients: OrderedDict[bytes, _Client] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def lookup(self, key: Key) -> Verdict:
+        """What is known of `key`."""
+        client = self._clients.get(key.client)
+        if client is None:
+            known_id = self.forgotten_through < issue_lsn(key.client) <= self.through
+            return _ABSENT if known_id and within_window(key) else _EXPIRED
+        tail = client.results.get(key.sequence)
+        if tail is not None:
+            return _known(tail)
+        return _ABSENT if key.sequence >= client.oldest and within_window(key) else _EXPIRED
+
+    def advance(self, through: Lsn, time_ms: int) -> None:
+        """The log is applied up to `through`, and its clock says `time_ms`: forget who has been silent too
+        long.
+
+        Called before a batch with its time and the LSN before it, and after the last one with its last LSN.
+        """
+        clients, limit = self._clients, time_ms - self.age_ms
+        while clients and next(iter(clients.values())).time_ms <= limit:
+            self._forget_first()
+        self.through = through
+
+    def record(self, key: Key, first: Lsn, count: int, items: bytes, time_ms: int) -> bytes:
+        """Remember an executed request that `lookup` called absent; the entry that the state must store."""
+        plain = items[:: RESULT.size].count(Status.APPLIED) == count
+        entry = _ENTRY.pack(key.client, key.sequence, key.oldest, time_ms, first, count, not plain)
+        if not plain:
+            entry += items
+        self._remember(key.client, key.sequence, key.oldest, time_ms, entry[_HEAD.size :])
+        return entry
+
+    def replay(self, entries: bytes) -> int:
+        """Remember the requests of stored `entries` again, in the order in which they were recorded; their
+        number."""
+        offset = replayed = 0
+        while offset < len(entries):
+            client, sequence, oldest, time_ms, _, count, listed = _ENTRY.unpack_from(entries, offset)
+            end = offset + _ENTRY.size + (count * RESULT.size if listed else 0)
+            self._remember(client, sequence, oldest, time_ms, entries[offset + _HEAD.size : end])
+            offset = end
+            replayed += 1
+        return replayed
+
+    def entries(self) -> Iterator[tuple[Lsn, bytes]]:
+        """Entries that replay to this memory without what was dropped: (LSN of the client's last write,
+        entries).
+
+        One item per client, in the order of their last writes, so the LSNs rise.
+        """
+        for ident, client in self._clients.items():
+            parts = [
+                _HEAD.pack(ident, sequence, client.oldest, client.time_ms) + tail
+                for sequence, tail in client.results.items()
+            ]
+            yield Lsn(max(_TAIL.unpack_from(tail)[0] for tail in client.results.values())), b"".join(parts)
+
+    def _remember(self, ident: bytes, sequence: int, oldest: int, time_ms: int, tail: bytes) -> None:
+        client = self._clients.get(ident)
+        if client is None:
+            self._clients[ident] = _Client(oldest, time_ms, {sequence: tail})
+            self.open += 1
+            if len(self._clients) > self.clients_max:
+                self._forget_first()
+            return
+        results = client.results
+        results[sequence] = tail
+        self.open += 1
+        client.time_ms = time_ms
+        self._clients.move_to_end(ident)
+        if oldest > client.oldest:
+            dropped = [known for known in results if known < oldest]
+            client.oldest = oldest
+            for known in dropped:
+                del results[known]
+            self.open -= len(dropped)
+
+    def _forget_first(self) -> None:
+        ident = next(iter(self._clients))
+        self.forgotten_through = max(self.forgotten_through, issue_lsn(ident))
+        self.open -= len(self._clients.pop(ident).results)
+
+
+def client_id(issued: Lsn, noise: bytes) -> bytes:
+    """A new client's id: `issued` is the applied LSN of the issuing node, `noise` 8 random bytes."""
+    assert len(noise) == _NOISE_BYTES
+    return issued.to_bytes(8, "little") + noise
+
+
+def issue_lsn(client: bytes) -> Lsn:
+    """The LSN in a client id."""
+    return Lsn(int.from_bytes(client[:8], "little"))
+
+
+def within_window(key: Key) -> bool:
+    """Whether a request with `key` may be logged: its sequence is one of the first `OPEN_MAX` from its own
+    oldest one on.
+
+    Requests that keep to it can never leave more than `OPEN_MAX` results open: all lie from the highest
+    `oldest` on.
+    """
+    return 0 <= key.sequence - key.oldest < OPEN_MAX
+
+
+def _known(tail: bytes) -> Known:
+    first, count, listed = _TAIL.unpack_from(tail)
+    if listed:
+        return Known(Lsn(first), tail[_TAIL.size :])
+    return Known(Lsn(first), b"".join(RESULT.pack(Status.APPLIED, first + place) for place in range(count)))

@@ -1,0 +1,115 @@
+"""meta.cbor: what a node must remember beside its log, and the lock on its data directory.
+
+The file is a CBOR sequence of two items: a map with the fields of `Meta`, and the CRC-32 of that map's bytes
+as a four-byte unsigned integer. It is replaced whole, so it holds either the old or the new state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from pathlib import Path
+
+import cbor2
+import msgspec
+
+from cluster.errors import DataDirInUse, FormatNewer, MetaCorrupt
+from cluster.files import FILE_MODE, SYSCALLS, Syscalls, translated
+from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermList
+
+FORMAT = 1
+_NAME = "meta.cbor"
+_LOCK = "lock"
+_CRC_BYTES = 5
+_CRC_HEAD = b"\x1a"
+
+
+class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The vote given in `term`; `node` None when none was given."""
+
+    term: Term = Term(0)
+    node: NodeId | None = None
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One state of meta.cbor.
+
+    `cluster` is "" until the node has joined one. `incarnation` is made at random with the data directory and
+    never changes. `term` and `primary` name the reign accepted last, `primary` "" for none; `reigned` says
+    whether this node itself led in it (R3). `watermark` is the highest one known when it was saved; the log's
+    marks may know a higher one. `generation` names the log's folder, which begins after `base`; `terms` is
+    the term list up to there. `state_file` is the name of the state in use.
+    """
+
+    node: NodeId
+    incarnation: Incarnation
+    format: int = FORMAT
+    cluster: ClusterId = ClusterId("")
+    term: Term = Term(0)
+    primary: NodeId = NodeId("")
+    reigned: bool = False
+    vote: Vote = Vote()
+    watermark: Lsn = Lsn(0)
+    state_file: str = "state.db"
+    generation: int = 1
+    base: Position = EMPTY
+    terms: TermList = TermList()
+
+
+def load(data_dir: Path) -> Meta | None:
+    """The state saved last; None in a directory that never had one.
+
+    Raises `MetaCorrupt` for a damaged file, `FormatNewer`, or `DiskFailed` when it cannot be read.
+    """
+    path = data_dir / _NAME
+    with translated(path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    return _decode(path, data)
+
+
+def save(data_dir: Path, meta: Meta, calls: Syscalls = SYSCALLS) -> None:
+    """Make `meta` the state in force; it is durable when this returns. Raises `DiskFull` or `DiskFailed`."""
+    calls.replace_whole(data_dir / _NAME, _encode(meta))
+
+
+def lock_data_dir(data_dir: Path) -> int:
+    """Take `data_dir`, made if missing, for this process; the descriptor holds the lock until it is closed.
+
+    Raises `DataDirInUse`, which names the process that has it, or `DiskFailed`.
+    """
+    path = data_dir / _LOCK
+    with translated(path):
+        SYSCALLS.make_folder(data_dir)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(fd, 32, 0).strip()
+            os.close(fd)
+            raise DataDirInUse(data_dir, int(holder) if holder.isdigit() else 0) from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+    return fd
+
+
+def _encode(meta: Meta) -> bytes:
+    body: bytes = cbor2.dumps(msgspec.to_builtins(meta, builtin_types=(bytes,)))
+    return body + _CRC_HEAD + zlib.crc32(body).to_bytes(4, "big")
+
+
+def _decode(path: Path, data: bytes) -> Meta:
+    body, crc = data[:-_CRC_BYTES], data[-_CRC_BYTES:]
+    if crc != _CRC_HEAD + zlib.crc32(body).to_bytes(4, "big"):
+        raise MetaCorrupt(path, f"its {len(data)} bytes fail their CRC")
+    try:
+        fields = cbor2.loads(body)
+        form = fields["format"]
+        if form > FORMAT:
+            raise FormatNewer(path, f"format {form}, this version knows {FORMAT}")
+        return msgspec.convert(fields, Meta)
+    except (cbor2.CBORDecodeError, KeyError, TypeError, msgspec.ValidationError) as error:
+        raise MetaCorrupt(path, f"it does not hold what it should: {error}") from error

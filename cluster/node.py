@@ -1,0 +1,193 @@
+"""The node: takes everything that waits, lets the core decide, and carries out what it says. One turn at a
+time.
+
+Nothing here decides. The role (`Primary` or `Replica`) does, and it is replaced whole when it changes.
+Threads and sessions talk to the node only through its inbox, so a turn sees one consistent world and never
+waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from cluster.announcer import Announcer
+from cluster.answers import caller_of
+from cluster.effects import (
+    Applied,
+    BatchesReceived,
+    Deposed,
+    Durable,
+    FollowerAcked,
+    FollowerJoined,
+    FollowerLeft,
+    HeartbeatReceived,
+    MetaSaved,
+    Now,
+    Proposal,
+    Proposed,
+    SourceFound,
+    SourceLost,
+    TailCut,
+    Tick,
+)
+from cluster.inbox import Event, Inbox
+from cluster.outbox import Outbox
+from cluster.primary import Primary
+from cluster.replica import Replica, State
+from cluster.roster import Roster
+from cluster.storage import Storage
+from redwire.errors import Code, RedwireError, Refused
+from redwire.message.peer import Report
+from redwire.position import Lsn, NodeId
+
+TICK_S = 0.1
+
+
+class Node:
+    """One node of a cluster, in its first role when made. `run` has turns until it is cancelled.
+
+    `follow(member)` asks a member for its log; it is set by whoever owns the links.
+    """
+
+    def __init__(
+        self, storage: Storage, role: Replica, clock: Callable[[], Now], note: Callable[[str], None]
+    ) -> None:
+        self.storage = storage
+        self.role: Primary | Replica = role
+        self.roster = Roster()
+        self.inbox = Inbox()
+        self.outbox = Outbox(storage, self.roster, self.inbox, clock, note)
+        self.announcer = Announcer(storage.config.node.region)
+        self.clock = clock
+        self.note = note
+        self.follow: Callable[[NodeId], None] = lambda member: None
+        self.on_applied: Callable[[], None] = lambda: None
+        self.outbox.end_reign = self._end_reign
+        storage.applies.on_applied = self._applied
+        storage.connect(self._durable)
+
+    async def run(self) -> None:
+        """Have turns for ever."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.outbox.apply_feed.run)
+            tasks.start_soon(self.outbox.announce, lambda: self.role)
+            tasks.start_soon(self._ticks)
+            while True:
+                await self.inbox.wait()
+                self._turn()
+
+    def report(self) -> Report:
+        """Where this node stands, for its peers."""
+        return self.storage.report(self.role_name, self.role.watermark)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node is in a reign of its own."""
+        return isinstance(self.role, Primary)
+
+    @property
+    def role_name(self) -> str:
+        """`primary`, `opening` while this node asks whether it may lead, `rebuilding` while it takes a
+        snapshot, or `replica`.
+        """
+        if self.leads:
+            return "primary"
+        if self.roster.aspires:
+            return "opening"
+        return "rebuilding" if self.roster.rebuilding else "replica"
+
+    def heard(self, report: Report) -> None:
+        """A member said where it stands; ask it for its log if it leads and nobody is followed."""
+        self.roster.reports[NodeId(report.node)] = report
+        role = self.role
+        free = not (self.roster.aspires or self.roster.rebuilding)
+        if isinstance(role, Replica) and free and role.state is State.SEARCHING:
+            leader = self.roster.leader(role.reign)
+            if leader is not None:
+                self.follow(leader)
+
+    def stop_following(self) -> None:
+        """End the session with the source, if there is one; the log stands still afterwards."""
+        role = self.role
+        if isinstance(role, Replica) and role.session is not None:
+            session = role.session
+            role.step(SourceLost(session), self.clock())
+            self.outbox.drop(session, Refused(Code.NOT_READY, "this node goes another way"))
+
+    def become_primary(self, primary: Primary) -> None:
+        """Begin a reign. Its term is on disk, and everything in the log is durable."""
+        assert not self.leads and primary.end == self.storage.log.end
+        self.role, self.roster.aspires = primary, False
+        self.note(f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}")
+        for effect in primary.begin(self.outbox.commit, self.clock()):
+            self.outbox.carry_out(effect, primary)
+        self.inbox.wake()
+
+    def become_replica(self, replica: Replica) -> None:
+        """Follow from now on. Also how a log goes on that a snapshot replaced."""
+        self.role = replica
+        self.outbox.commit = Lsn(max(self.outbox.commit, replica.applied))
+        self.outbox.apply_feed.after = self.storage.applied.lsn
+        self.announcer.follow()
+        self.inbox.wake()
+
+    def _turn(self) -> None:
+        now = self.clock()
+        events, proposals = self.inbox.take()
+        for event in events:
+            self._step(event, now)
+        role = self.role
+        if isinstance(role, Primary):
+            if proposals or role.waiting_bytes:
+                self._step(Proposed(proposals, self.storage.journal.room_bytes()), now)
+            self.inbox.settle(role.waiting_bytes)
+        else:
+            self._send_away(proposals)
+            self.inbox.settle(0)
+        self.outbox.tell_followers(self.role)
+
+    def _step(self, event: Event, now: Now) -> None:
+        role = self.role
+        if isinstance(role, Primary):
+            if isinstance(event, _FOR_REPLICAS):
+                return  # meant for a role that is over
+            effects = role.step(event, now)
+        else:
+            if isinstance(event, _FOR_PRIMARIES):
+                return
+            effects = role.step(event, now)
+        for effect in effects:
+            self.outbox.carry_out(effect, role)
+
+    def _send_away(self, proposals: list[Proposal]) -> None:
+        for proposal in proposals:
+            error = Refused(Code.NOT_PRIMARY, "this node does not lead", hint="ask the primary")
+            caller_of(proposal).rejected(proposal, error)
+
+    def _end_reign(self, error: RedwireError) -> None:
+        """Nobody is led from here on: followers look for the primary anew, and so does this node."""
+        self.note(f"the reign ends: {error}")
+        for session in list(self.roster.feeds):
+            self.outbox.drop(session, Refused(Code.NOT_PRIMARY, f"{self.storage.me} leads no more"))
+        log, applied = self.storage.log, self.storage.applied.lsn
+        watermark, reign = self.role.watermark, self.role.reign
+        self.become_replica(Replica(self.storage.me, reign, log.end, log.durable, watermark, applied))
+
+    def _durable(self, lsn: Lsn) -> None:
+        self.inbox.post(Durable(lsn))
+
+    def _applied(self, event: Applied) -> None:
+        self.outbox.apply_feed.push()
+        self.inbox.post(event)
+        self.on_applied()
+
+    async def _ticks(self) -> None:
+        while True:
+            await anyio.sleep(TICK_S)
+            self.inbox.post(Tick())
+
+
+_FOR_PRIMARIES = (Proposed, FollowerJoined, FollowerAcked, FollowerLeft, Deposed)
+_FOR_REPLICAS = (SourceFound, BatchesReceived, HeartbeatReceived, SourceLost, MetaSaved, TailCut)

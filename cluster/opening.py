@@ -1,0 +1,123 @@
+"""Whether a node that was told to lead may open a reign, judged from what the other members report (R3, R5).
+
+A reign must not begin over a log that the cluster has already outgrown, nor over an emptied disk. So a node
+that
+starts as primary asks every member in reach first:
+
+* somebody leads already                      → refuse to start
+* its own log is empty, somebody's is not     → refuse to start: this disk was replaced
+* all logs are empty                          → make a new cluster, once a majority of the members said so
+* somebody's log is longer                    → follow that member to the end, then ask again
+* it followed another primary last            → refuse, unless the operator said `--take-over`
+* otherwise                                   → open, with a term above every term that anyone has seen
+
+It waits for everybody, but no longer than its patience; who is silent then is not in reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redwire.errors import Code, Refused
+from redwire.message.peer import Report
+from redwire.position import NodeId, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not yet: `reason` says for whom."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Never: the process ends with this error."""
+
+    error: Refused
+
+
+@dataclass(frozen=True, slots=True)
+class FollowFirst:
+    """`node` has the longer log."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Make a new cluster; `incarnations` are the lives of the members that answered, ours included."""
+
+    incarnations: Mapping[NodeId, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a reign with this term."""
+
+    term: Term
+
+
+Decision = Wait | Refuse | FollowFirst | Bootstrap | Open
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The question. `members` are all configured members, this node included; `patience_ms` bounds the
+    asking.
+    """
+
+    members: frozenset[NodeId]
+    patience_ms: int
+    take_over: bool
+
+    def decide(self, mine: Report, others: Mapping[NodeId, Report], elapsed_ms: int) -> Decision:
+        """The decision, from this node's own report and those of the members in reach."""
+        leader = next((report for report in others.values() if report.role == "primary"), None)
+        if leader is not None and leader.term >= mine.term:
+            text = f"{leader.node} leads term {leader.term} already"
+            return Refuse(Refused(Code.TERM_TAKEN, text, hint="start this node with role: replica"))
+        everybody = self.members <= others.keys() | {mine.node}
+        waited = everybody or elapsed_ms >= self.patience_ms
+        if mine.last_lsn == 0:
+            return self._empty(mine, others, waited)
+        if mine.primary and mine.primary != mine.node and not self.take_over:
+            text = f"this data directory last followed {mine.primary} (term {mine.term})"
+            return Refuse(
+                Refused(
+                    Code.NOT_PRIMARY, text, hint="start it as replica, or pass --take-over to make it lead"
+                )
+            )
+        if not waited:
+            return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
+        best = max((mine, *others.values()), key=lambda report: (report.last_term, report.last_lsn))
+        if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
+            return FollowFirst(NodeId(best.node))
+        rival = min(
+            (report.node for report in others.values() if report.role == "opening"), default=mine.node
+        )
+        if rival < mine.node:
+            text = f"{rival} was told to lead too, and its log is as long"
+            return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
+        return Open(Term(max(mine.term, *(report.term for report in others.values()), 0) + 1))
+
+    def _empty(self, mine: Report, others: Mapping[NodeId, Report], waited: bool) -> Decision:
+        grown = next((report for report in others.values() if report.last_lsn or report.cluster), None)
+        if grown is not None:
+            text = f"the data directory is empty, and {grown.node} has a log up to LSN {grown.last_lsn}"
+            hint = "this disk was replaced: start the node as replica; it takes a snapshot by itself"
+            return Refuse(Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint))
+        empty = {NodeId(report.node): report.incarnation for report in (mine, *others.values())}
+        if len(empty) * 2 <= len(self.members):
+            missing = ", ".join(sorted(self.members - empty.keys()))
+            return Wait(f"a new cluster needs a majority of its members; not heard yet: {missing}")
+        if not waited:
+            return Wait("waiting for the other members, so that they are admitted from the start")
+        rival = min(
+            (report.node for report in others.values() if report.role == "opening"), default=mine.node
+        )
+        if rival < mine.node:
+            text = f"{rival} was told to lead too"
+            return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
+        return Bootstrap(empty)

@@ -1,0 +1,225 @@
+"""Links to the other members: this node dials each of them, keeps the line open, and follows one of them over
+it.
+
+A link says where this node stands every second and hears the same; that is how a follower finds the primary
+and how a
+node that is about to lead asks everybody. What arrives is posted to the node; what to do about it is for the
+role.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+
+import anyio
+
+from cluster.config import Address, NodeConfig
+from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
+from cluster.node import Node
+from cluster.peer_end import ChannelEnd
+from cluster.replica import Replica
+from cluster.snapshot import SnapshotReceiver
+from redwire.batch import Batch, parse_batch
+from redwire.body import decode, encode
+from redwire.dial import Dialled, dial
+from redwire.errors import BatchInvalid, Code, ProtocolError, RedwireError, Refused
+from redwire.frame import Frame, Kind, kind_name
+from redwire.handshake import Certificate
+from redwire.message.client import TopologyNotice
+from redwire.message.failure import Failure
+from redwire.message.peer import Following, Heartbeat, Report, SnapshotChunk, SnapshotManifest
+from redwire.position import Lsn, NodeId, Position
+
+HELLO_S = 1.0
+BACKOFF_MIN_S = 0.1
+BACKOFF_MAX_S = 3.0
+SILENCE_S = 5.0
+"""Five hellos without an answer: the line is dead, whatever TCP thinks."""
+CLOSE_S = 1.0
+
+
+class Link:
+    """The line to one member."""
+
+    def __init__(
+        self, node: Node, config: NodeConfig, member: NodeId, address: Address, context: ssl.SSLContext
+    ) -> None:
+        self._node = node
+        self._config = config
+        self._member = member
+        self._address = address
+        self._context = context
+        self._end: ChannelEnd | None = None
+        self._session = 0
+        self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
+        self._heard = 0.0
+        self._said = ""
+        self._snapshot: SnapshotReceiver | None = None
+
+    async def run(self, rng: random.Random) -> None:
+        """Keep the line up for ever: dial, talk, and after any failure dial again, later and later, with
+        jitter.
+        """
+        backoff = BACKOFF_MIN_S
+        while True:
+            started = anyio.current_time()
+            try:
+                await self._talk()
+            except* RedwireError as group:
+                self._note_once(_first(group))
+            if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
+                backoff = BACKOFF_MIN_S
+            await anyio.sleep(backoff * rng.uniform(0.5, 1.0))
+            backoff = min(backoff * 2, BACKOFF_MAX_S)
+
+    def follow(self) -> None:
+        """Ask the member for its log."""
+        if self._end is not None and self._asked is None:
+            self._asked = self._node.storage.log.end
+            self._end.send(Kind.FOLLOW, encode(self._node.report()))
+
+    @property
+    def session(self) -> int:
+        """The number of the open session, 0 for none."""
+        return self._session
+
+    def rebuild(self, receiver: SnapshotReceiver) -> None:
+        """Fetch a snapshot over this link; `receiver` takes it."""
+        self._snapshot = receiver
+        if self._end is not None:
+            self._end.send(Kind.SNAPSHOT_FETCH, encode(receiver.request()))
+
+    async def _talk(self) -> None:
+        name = self._config.node.id
+        host = f"{self._member}.{self._config.cluster.name}.redwire"
+        dialled = await dial(
+            self._address.host,
+            self._address.port,
+            self._context,
+            Certificate(),
+            server_hostname=host,
+            client_name=name,
+        )
+        end = self._end = ChannelEnd(self._member, dialled.channel)
+        session = 0
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(dialled.channel.run_writer)
+                tasks.start_soon(end.run)
+                session = self._session = self._node.roster.attach(end, dialled=True)
+                self._heard = anyio.current_time()
+                tasks.start_soon(self._say_hello, end)
+                await self._listen(dialled)
+        finally:
+            self._end, self._session, self._snapshot, self._asked = None, 0, None, None
+            self._node.roster.detach(session)
+            self._node.inbox.post(SourceLost(session))
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
+                await dialled.channel.aclose()
+
+    async def _say_hello(self, end: ChannelEnd) -> None:
+        while True:
+            end.send(Kind.PEER_HELLO, encode(self._node.report()), urgent=True)
+            await anyio.sleep(HELLO_S)
+            if anyio.current_time() - self._heard > SILENCE_S:
+                end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
+
+    async def _listen(self, dialled: Dialled) -> None:
+        while True:
+            frames = await dialled.receive()
+            self._heard = anyio.current_time()
+            batches: list[Batch] = []
+            for frame in frames:
+                if frame.kind == Kind.BATCH:
+                    batches.append(self._batch(frame))
+                    continue
+                self._deliver(batches)
+                batches = []
+                await self._take(frame)
+            self._deliver(batches)
+            await self._node.storage.journal.keeping_up()
+
+    def _deliver(self, batches: list[Batch]) -> None:
+        if batches:
+            self._node.inbox.post(BatchesReceived(self._session, batches))
+
+    def _batch(self, frame: Frame) -> Batch:
+        try:
+            return parse_batch(frame.payload)
+        except BatchInvalid as error:
+            if error.newer and self._follows:
+                self._node.storage.fail(error)
+            raise
+
+    @property
+    def _follows(self) -> bool:
+        """Whether it is this member's log that the node follows: what others send of a log means nothing."""
+        role = self._node.role
+        return isinstance(role, Replica) and role.session == self._session
+
+    async def _take(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.PEER_WELCOME:
+                self._welcome(decode(frame.payload, Report))
+            case Kind.FOLLOWING:
+                reply = decode(frame.payload, Following)
+                local = await self._node.storage.journal.position_at(Lsn(reply.common_lsn))
+                asked, self._asked = self._asked, None
+                if asked is None:
+                    raise ProtocolError(f"{self._member} answers what nobody asked")
+                self._node.inbox.post(SourceFound(self._member, self._session, reply, local, asked))
+            case Kind.HEARTBEAT:
+                self._node.inbox.post(HeartbeatReceived(self._session, Heartbeat.decode(frame.payload)))
+            case Kind.TOPOLOGY:
+                notice = TopologyNotice.decode(frame.payload)
+                if self._follows:
+                    self._node.announcer.relay(notice.blob)
+            case Kind.SNAPSHOT_MANIFEST if self._snapshot is not None:
+                await self._snapshot.begin(decode(frame.payload, SnapshotManifest))
+            case Kind.SNAPSHOT_CHUNK if self._snapshot is not None:
+                if await self._snapshot.take(SnapshotChunk.decode(frame.payload)):
+                    self._snapshot = self._asked = None  # the log goes on from the snapshot: ask anew
+            case Kind.FAILURE:
+                self._failed(decode(frame.payload, Failure).to_error())
+            case _:
+                raise ProtocolError(f"{self._member} sends {kind_name(frame.kind)} to a follower")
+
+    def _welcome(self, report: Report) -> None:
+        check_report(report, self._member, self._node)
+        self._said = ""
+        self._node.heard(report)
+
+    def _failed(self, error: RedwireError) -> None:
+        if error.code == Code.SNAPSHOT_NEEDED:
+            self._node.outbox.rebuild(Rebuild(self._session, error.message, diverged=False))
+        else:
+            raise error
+
+    def _note_once(self, error: RedwireError) -> None:
+        """Say why the line is down, but not at every try."""
+        if error.message != self._said:
+            self._said = error.message
+            self._node.note(f"no line to {self._member}: {error}")
+
+
+def check_report(report: Report, member: str, node: Node) -> None:
+    """Refuse a member of another cluster, and one that is not who its certificate says. Raises `Refused`."""
+    meta = node.storage.meta
+    if (
+        report.name != node.storage.config.cluster.name
+        or report.cluster
+        and meta.cluster
+        and report.cluster != meta.cluster
+    ):
+        text = (
+            f"{report.node} belongs to cluster {report.name} {report.cluster[:8]}, this is {meta.cluster[:8]}"
+        )
+        raise Refused(Code.OTHER_CLUSTER, text, hint="check the addresses of the members")
+    if report.node != member:
+        raise Refused(Code.OTHER_NODE, f"the node at the address of {member} says it is {report.node}")
+
+
+def _first(group: BaseExceptionGroup[RedwireError]) -> RedwireError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

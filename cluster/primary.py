@@ -1,0 +1,326 @@
+"""The primary's decisions for one reign: order the writes, count the copies, release the waiters.
+
+A reign begins with a term-start record and ends for good when anyone proves that this node must not lead
+(R3, R5). Copies count only once they cover the term-start record, so nothing of an earlier term is committed
+by counting alone; what precedes follows (R3). Until that record is applied no write is logged: from then on
+keys and reads are complete.
+
+A turn takes everything that waits, makes one batch of it (or several, when it is more than a batch holds),
+and hands the batch to disk and followers in the same breath (R2).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cluster.catchup import is_streaming
+from cluster.commit_waiter import CommitWaiter
+from cluster.effects import (
+    Append,
+    Applied,
+    Beat,
+    Commit,
+    Deposed,
+    Drop,
+    Durable,
+    Effect,
+    EndReign,
+    Flight,
+    FollowerAcked,
+    FollowerJoined,
+    FollowerLeft,
+    Note,
+    Now,
+    PrimaryEvent,
+    Proposal,
+    Proposed,
+    Result,
+    Tick,
+)
+from cluster.intake import Intake, KeyLookup, Room, Turn
+from redwire import body
+from redwire.batch import make_batch
+from redwire.errors import Code, RedwireError, Refused
+from redwire.message.log import Admit, ClusterRecord, TermStart
+from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
+from redwire.record import Key, Kind, encode_system
+from regions.binding import MemberKind
+from regions.coordinator import QuorumCoordinator
+from regions.errors import AckInvalid
+
+BEAT_MS = 500
+"""A tenth of the default replica timeout: one lost heartbeat proves nothing."""
+FLIGHT_BYTES_MAX = 32 << 20
+"""What may be logged and not yet applied; beyond it proposals wait in the queue."""
+UNSYNCED_MAX = 2
+"""Batches that our own disk may owe: one that it syncs and one that waits. A third could not be durable any
+earlier than if it were made when the first is done, and by then it holds more: that is how batches grow
+under load.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryStatus:
+    """The reign at a glance."""
+
+    reign: Reign
+    head: Lsn
+    watermark: Lsn
+    applied: Lsn
+    ready: bool
+    waiting: int
+    flights: int
+    flight_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Primary:
+    """One reign. `end` is where the log ends, `time_ms` the time of its last batch, `applied` what state
+    has.
+
+    The coordinator's membership names the incarnations that the log has admitted. `record` is logged behind
+    the first term-start record of a new cluster, None otherwise.
+    """
+
+    reign: Reign
+    end: Position
+    time_ms: int
+    applied: Lsn
+    coordinator: QuorumCoordinator
+    lookup: KeyLookup
+    version: str
+    record: ClusterRecord | None = None
+    waiter: CommitWaiter = field(init=False)
+    _intake: Intake = field(init=False)
+    _book: _Book = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiter = CommitWaiter(self.coordinator)
+        self._intake = Intake(self.lookup, self.coordinator.refusal, self.waiter.flights)
+        self._book = _Book()
+
+    def begin(self, known: Lsn, now: Now) -> list[Effect]:
+        """Open the reign: its term-start record, and the cluster's record when there is no cluster yet.
+
+        The whole log is durable, and committed at least up to `known`.
+        """
+        assert known <= self.end.lsn, "a log that lacks what is known committed opens no reign (R5)"
+        book = self._book
+        book.term_start = Lsn(self.end.lsn + 1)
+        book.watermark = known
+        self.coordinator.begin_reign(book.term_start, now.ms, known=known)
+        self.coordinator.own_durable(self.end.lsn, now.ms)
+        book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms
+        requests = [encode_system(Kind.TERM_START, body.encode(TermStart(self.version)))]
+        if self.record is not None:
+            requests.append(encode_system(Kind.CONFIG, body.encode(self.record)))
+        return self._log(requests, [None] * len(requests), len(requests), now)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the term-start record is applied: reads and keys are complete from here on (R3)."""
+        return self.applied >= self._book.term_start > 0
+
+    @property
+    def watermark(self) -> Lsn:
+        """How far the commit rule is met."""
+        return self.coordinator.commit_watermark()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the requests that wait to be logged; the shell stops reading sessions at a bound (R1)."""
+        return self._intake.waiting_bytes
+
+    def absent(self, key: Key) -> bool:
+        """Whether no request with `key` was executed, or is in the log or on its way into it (R9)."""
+        return self.ready and self.lookup(key) is None and not self._intake.holds(key)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the whole log is applied: what the state says of keys is then all there is to say."""
+        return self.ready and self.applied == self.end.lsn
+
+    def step(self, event: PrimaryEvent, now: Now) -> list[Effect]:
+        """Take one event; what the shell must do, in order. After `EndReign` the core takes nothing more."""
+        match event:
+            case Proposed(proposals, room_bytes):
+                self._intake.add(proposals)
+                return self._turn(room_bytes, now)
+            case FollowerAcked():
+                return self._acked(event, now)
+            case Durable(lsn):
+                since = self.coordinator.durable(self.reign.primary)
+                self.coordinator.own_durable(lsn, now.ms)
+                self._book.synced(lsn)
+                return self._covered(self.reign.primary, since, now)
+            case Applied(last, results):
+                return self._applied(last, results, now)
+            case FollowerJoined():
+                return self._joined(event, now)
+            case FollowerLeft(node, session):
+                if self.coordinator.left(node, session, now.ms):
+                    self._book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms
+                return []
+            case Deposed(error):
+                return self._end(error)
+            case Tick():
+                return self._tick(now)
+
+    def status(self) -> PrimaryStatus:
+        """The reign at a glance."""
+        watermark = self.coordinator.commit_watermark()
+        return PrimaryStatus(
+            self.reign,
+            self.end.lsn,
+            watermark,
+            self.applied,
+            self.ready,
+            len(self._intake),
+            len(self.waiter.flights),
+            self.waiter.flight_bytes,
+        )
+
+    def _turn(self, room_bytes: int, now: Now) -> list[Effect]:
+        """Log what may be logged; refuse what certainly cannot be; leave the rest waiting."""
+        turn = self._looking(now)
+        flying, unsynced = self.waiter.flight_bytes, len(self._book.unsynced)
+        room = Room(room_bytes, FLIGHT_BYTES_MAX - flying, UNSYNCED_MAX - unsynced)
+        effects: list[Effect] = [*self._intake.take(turn, room)]
+        for draft in turn.drafts:
+            requests = [proposal.request for proposal in draft.proposals]
+            effects += self._log(requests, [*draft.proposals], draft.records, now)
+        return effects
+
+    def _looking(self, now: Now) -> Turn:
+        return Turn(now, self.ready, self.settled, now.ms < self._book.grace_until_ms)
+
+    def _log(
+        self, requests: list[bytes], proposals: list[Proposal | None], records: int, now: Now
+    ) -> list[Effect]:
+        self.time_ms = max(self.time_ms + 1, now.wall_ms)
+        watermark = self.coordinator.commit_watermark()
+        batch = make_batch(self.reign, self.end, requests, records, self.time_ms, watermark)
+        self.end = batch.position
+        self._book.unsynced.append(batch.last)
+        self.coordinator.extended(batch.last, now.ms, len(batch.data))
+        self.waiter.launch(Flight(batch, now.us, proposals, []))
+        return [Append(batch)]
+
+    def _acked(self, event: FollowerAcked, now: Now) -> list[Effect]:
+        node, session, ack = event.node, event.session, event.ack
+        if (ack.term, ack.primary) != (self.reign.term, self.reign.primary):
+            return []  # what it holds of another reign proves nothing in this one (R3)
+        if node not in self.coordinator.membership:
+            return []
+        since, durable = self.coordinator.durable(node), Lsn(ack.durable)
+        streaming = True if is_streaming(self.end.lsn, durable) else None
+        try:
+            if not self.coordinator.acked(
+                node, session, durable, Lsn(ack.applied), Lsn(ack.received), now.ms, streaming=streaming
+            ):
+                return []
+        except AckInvalid as error:
+            return [Drop(session, error), Note(str(error))]
+        return self._admit_when_caught_up(node, durable, now) + self._covered(node, since, now)
+
+    def _covered(self, node: NodeId, since: Lsn, now: Now) -> list[Effect]:
+        """`node` proved more than `since`: who waits for that?"""
+        if self.coordinator.membership.member(node).kind is MemberKind.VOTER:
+            self.waiter.covered(node, since, self.coordinator.durable(node), now)
+        self.waiter.settle(now.ms)
+        watermark = self.coordinator.commit_watermark()
+        effects: list[Effect] = []
+        if watermark > self._book.watermark:
+            self._book.watermark = watermark
+            self.waiter.committed(watermark, node)
+            effects.append(Commit(watermark))
+        return [*effects, *self.waiter.released(watermark)]
+
+    def _applied(self, last: Lsn, results: Sequence[tuple[Lsn, Sequence[Result]]], now: Now) -> list[Effect]:
+        was_ready = self.ready
+        self.applied = last
+        self.coordinator.own_applied(last, now.ms)
+        effects: list[Effect] = [*self.waiter.applied(results, self._book.watermark)]
+        if self.ready and not was_ready:
+            self._intake.recheck()
+            effects.append(Note(f"term {self.reign.term} serves writes from LSN {self._book.term_start}"))
+        return effects
+
+    def _joined(self, event: FollowerJoined, now: Now) -> list[Effect]:
+        node, session, matched, incarnation = event.node, event.session, event.matched, event.incarnation
+        if event.reign != self.reign:
+            text = f"{node} follows the reign {event.reign}, this is {self.reign}"
+            return [Drop(session, Refused(Code.STALE_TERM, text, hint="it asks anew by itself"))]
+        try:
+            since = self.coordinator.durable(node)
+            streaming = is_streaming(self.end.lsn, matched)
+            lost = self.coordinator.joined(
+                node, session, matched, event.applied, now.ms, streaming=streaming, incarnation=incarnation
+            )
+        except RedwireError as error:
+            return [Drop(session, error), Note(str(error))]
+        self._intake.recheck()
+        effects: list[Effect] = [Note(str(lost))] if lost is not None else []
+        self._book.admissions.pop(node, None)  # of another life, which is over
+        known = self.coordinator.membership.member(node).incarnation
+        if known is None:
+            effects += self._admit(node, incarnation, now)
+        elif known != incarnation:
+            self._book.admissions[node] = (incarnation, self.end.lsn)
+            effects.append(
+                Note(f"{node} comes with a new data directory: it counts again when it has caught up")
+            )
+            effects += self._admit_when_caught_up(node, matched, now)
+        return effects + self._covered(node, since, now)
+
+    def _admit_when_caught_up(self, node: NodeId, durable: Lsn, now: Now) -> list[Effect]:
+        pending = self._book.admissions.get(node)
+        if pending is None or durable < pending[1]:
+            return []
+        del self._book.admissions[node]
+        return self._admit(node, pending[0], now)
+
+    def _admit(self, node: NodeId, incarnation: Incarnation, now: Now) -> list[Effect]:
+        """Log that this life of the member counts; its copies count from that record on (R11)."""
+        self.coordinator.admit(node, incarnation, Lsn(self.end.lsn + 1))
+        request = encode_system(Kind.ADMIT, body.encode(Admit(node, incarnation)))
+        return [*self._log([request], [None], 1, now), Note(f"{node} is admitted as {incarnation[:8]}")]
+
+    def _tick(self, now: Now) -> list[Effect]:
+        effects: list[Effect] = [*self.waiter.expired(now), *self._intake.expired(self._looking(now))]
+        self._intake.recheck()  # who is in reach may have changed with the time alone
+        if now.ms - self._book.beat_ms >= BEAT_MS:
+            self._book.beat_ms = now.ms
+            effects.append(Beat())
+        self.waiter.settle(now.ms)
+        self.coordinator.tick(now.ms)
+        return effects
+
+    def _end(self, error: RedwireError) -> list[Effect]:
+        """Nobody who waits is left without an answer."""
+        unconfirmed = self.waiter.abandoned(f"the reign of {self.reign.primary} has ended")
+        return [*unconfirmed, *self._intake.end(), EndReign(error)]
+
+
+@dataclass(slots=True, eq=False)
+class _Book:
+    """What the primary keeps beside its log: marks, and what is pending.
+
+    `unsynced` are the last LSNs of the batches that our own disk owes; `admissions` the new lives of
+    members, each with the LSN from which on it has caught up.
+    """
+
+    unsynced: deque[Lsn] = field(default_factory=deque)
+
+    term_start: Lsn = Lsn(0)
+    watermark: Lsn = Lsn(0)
+    admissions: dict[NodeId, tuple[Incarnation, Lsn]] = field(default_factory=dict)
+    grace_until_ms: int = 0
+    beat_ms: int = 0
+
+    def synced(self, lsn: Lsn) -> None:
+        """Our own disk holds everything up to `lsn`."""
+        while self.unsynced and self.unsynced[0] <= lsn:
+            self.unsynced.popleft()

@@ -1,0 +1,173 @@
+"""One node process: storage, node, links and listener, wired, and run until something ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import ssl
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from anyio.abc import SocketStream
+from anyio.streams.stapled import MultiListener
+
+from cluster.auth import Authority
+from cluster.config import ClusterConfig, NodeConfig, ReplicationRole, cluster_differences
+from cluster.drivers import Drivers
+from cluster.effects import Now
+from cluster.errors import ListenFailed
+from cluster.housekeeping import Housekeeping
+from cluster.node import Node
+from cluster.peers import Link
+from cluster.policies import Policies
+from cluster.rebuild import Rebuilder
+from cluster.reign import Candidate
+from cluster.replica import Replica
+from cluster.server import Server
+from cluster.service import Service
+from cluster.snapshot import SnapshotLibrary
+from cluster.storage import Storage
+from redwire.errors import ConfigInvalid, RedwireError
+from redwire.position import NodeId
+from redwire.tls import client_context, server_context
+
+
+def now() -> Now:
+    """The clocks of this machine."""
+    return Now(time.monotonic_ns() // 1000, time.time_ns() // 1_000_000)
+
+
+async def run(config: NodeConfig, take_over: bool) -> int:
+    """Run a node until a signal or a failure ends it; the exit code."""
+    return await Process(config, take_over=take_over).run()
+
+
+class Process:
+    """What a `redwire-node` consists of. Made inside the event loop that runs it."""
+
+    def __init__(self, config: NodeConfig, *, take_over: bool) -> None:
+        self._config = config
+        self._take_over = take_over
+        self._failure: BaseException | None = None
+        self._scope = anyio.CancelScope()
+
+    async def run(self) -> int:
+        """Serve until a signal or a failure."""
+        storage = Storage(self._config, asyncio.get_running_loop().call_soon_threadsafe, self._fail)
+        try:
+            self._check_record(storage)
+            with self._scope:
+                await self._serve(storage)
+        except* RedwireError as group:
+            self._failure = self._failure or _first(group)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(storage.close)
+        if self._failure is not None:
+            self._note(f"stopped: {self._failure}")
+            return 1
+        self._note("stopped")
+        return 0
+
+    async def _serve(self, storage: Storage) -> None:
+        config, cluster = self._config, self._config.cluster
+        log = storage.log
+        role = Replica(
+            storage.me, storage.reign, log.end, log.durable, storage.watermark, storage.applied.lsn
+        )
+        node = Node(storage, role, now, self._note)
+        node.roster.aspires = config.node.role is ReplicationRole.PRIMARY
+        policies = Policies(cluster.default_policy, cluster.commit_rule, cluster.membership, storage.me)
+        service = Service(node, config.node.region, policies, cluster.policy_timeout_ms)
+        node.on_applied = service.reads.applied
+        library = SnapshotLibrary(
+            storage.data_dir / "snapshots",
+            lambda path: storage.state.snapshot_into(path),
+            lambda: storage.applied.lsn,
+            lambda: storage.log.base.lsn,
+        )
+        links = self._links(node)
+        rebuilder = Rebuilder(node, links)
+        node.outbox.rebuild = rebuilder.begin
+        node.follow = lambda member: links[member].follow()
+        authority = Authority(
+            cluster, config.auth.anonymous, lambda: storage.state.accounts(), storage.secret, node.announcer
+        )
+        server = Server(service, authority, library, partial(Drivers, service), self._server_context())
+        housekeeping = Housekeeping(node, service, config, library)
+        listener = await self._listen()
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._signals)
+            tasks.start_soon(node.run)
+            tasks.start_soon(server.serve, listener)
+            tasks.start_soon(housekeeping.run)
+            rng = random.Random()
+            for link in links.values():
+                tasks.start_soon(link.run, rng)
+            self._note(
+                f"listens on {config.node.listen}; log ends at {log.end}, applied {storage.applied.lsn}"
+            )
+            if node.roster.aspires:
+                await Candidate(node, config, take_over=self._take_over).run()
+
+    async def _listen(self) -> MultiListener[SocketStream]:
+        listen = self._config.node.listen
+        try:
+            return await anyio.create_tcp_listener(
+                local_host=listen.host, local_port=listen.port, backlog=1024
+            )
+        except OSError as error:
+            text = f"cannot listen on {listen}: {error.strerror}"
+            raise ListenFailed(text, hint="another process has the port, or node.listen is wrong") from error
+
+    def _links(self, node: Node) -> dict[NodeId, Link]:
+        tls = self._config.tls
+        if tls is None:
+            return {}
+        context = client_context(Path(tls.ca), Path(tls.cert), Path(tls.key), peer=True)
+        return {
+            member: Link(node, self._config, member, address, context)
+            for member, address in self._config.peers.items()
+        }
+
+    def _server_context(self) -> ssl.SSLContext | None:
+        tls = self._config.tls
+        return None if tls is None else server_context(Path(tls.ca), Path(tls.cert), Path(tls.key))
+
+    def _check_record(self, storage: Storage) -> None:
+        record = storage.state.cluster_record()
+        if record is None:
+            return
+        differences = cluster_differences(self._config.cluster, ClusterConfig.from_record(record))
+        if differences:
+            raise ConfigInvalid(
+                "node.yaml", "cluster", "; ".join(differences), hint="the log's settings are in force"
+            )
+
+    def _fail(self, error: BaseException) -> None:
+        """The process ends: what it could not make durable it must not acknowledge."""
+        self._failure = self._failure or error
+        self._scope.cancel()
+
+    async def _signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for received in signals:
+                self._note(f"{signal.Signals(received).name}: stopping")
+                self._scope.cancel()
+                return
+
+    def _note(self, text: str) -> None:
+        stamp = time.strftime("%H:%M:%S", time.gmtime())
+        with contextlib.suppress(OSError):  # words may go to a full disk: the node goes on without them
+            print(f"{stamp} {self._config.node.id} {text}", file=sys.stderr, flush=True)
+
+
+def _first(group: BaseExceptionGroup[RedwireError]) -> RedwireError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,210 @@
+"""Reads of documents: a few threads with read-only connections, each answer true at one applied LSN.
+
+What waits is answered together, in one short read transaction, so that a thousand gets do not cost a thousand
+snapshots and SQLite's checkpoints are never held up for long.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from cluster.tables import open_reader, read_position, translated
+from redwire.errors import Code, RedwireError, Refused
+from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
+from redwire.position import Position
+
+READ_THREADS = 2
+"""Reads are mostly Python, so more threads only take turns; one alone would wait behind each large scan."""
+WAITING_MAX = 10_000
+"""Reads that wait at once; beyond it a caller is told to come back."""
+TOGETHER_MAX = 64
+TOGETHER_BYTES_MAX = SCAN_BYTES_MAX
+"""What one read transaction answers: the bound on how long it stands in a checkpoint's way."""
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+Q_contra = TypeVar("Q_contra", contravariant=True)
+A_co = TypeVar("A_co", covariant=True)
+
+
+Post = Callable[..., object]
+"""`post(callback, *args)` has the callback run in the thread that owns it: `loop.call_soon_threadsafe`."""
+
+
+class Worker(Protocol[Q_contra, A_co]):
+    """What one read thread works with. It is made, used and closed by that thread."""
+
+    def answers(self, queries: Sequence[Q_contra]) -> Iterator[A_co | RedwireError]:
+        """One answer for each query, in order. A query's own error is its answer; raising ends the worker."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStatus:
+    """What waits, and what was answered since the start."""
+
+    waiting: int
+    answered: int
+
+
+class ReadThreads(Generic[Q, A]):
+    """Threads that take queries from one queue, each `together_max` at most at once."""
+
+    def __init__(
+        self, make: Callable[[], Worker[Q, A]], post: Post, *, name: str, threads: int, together_max: int
+    ) -> None:
+        self._make = make
+        self._post = post
+        self._together_max = together_max
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Q, Callable[[A | RedwireError], object]]] = deque()
+        self._stopping = False
+        self._answered = 0
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, query: Q, done: Callable[[A | RedwireError], object]) -> None:
+        """Have `query` answered: `done(answer)` is posted once, with an error for one that failed.
+
+        Returns at once. When too many wait already, the answer is `Refused` with code BUSY.
+        """
+        with self._changed:
+            busy = self._stopping or len(self._waiting) >= WAITING_MAX
+            if not busy:
+                self._waiting.append((query, done))
+                self._changed.notify()
+        if busy:
+            self._post(done, Refused(Code.BUSY, "too many reads wait on this node", hint="retry"))
+
+    def stop(self) -> None:
+        """Answer what waits, close everything, and wait until the threads are gone."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def status(self) -> ReadStatus:
+        """What waits, and what was answered."""
+        with self._changed:
+            return ReadStatus(len(self._waiting), self._answered)
+
+    def _run(self) -> None:
+        worker: Worker[Q, A] | None = None
+        while jobs := self._take():
+            answered = 0
+            try:
+                worker = worker or self._make()
+                for answer in worker.answers([query for query, _ in jobs]):
+                    self._post(jobs[answered][1], answer)
+                    answered += 1
+            except RedwireError as error:
+                for _, done in jobs[answered:]:
+                    self._post(done, error)
+                _closed(worker)
+                worker = None
+        _closed(worker)
+
+    def _take(self) -> list[tuple[Q, Callable[[A | RedwireError], object]]]:
+        """What waits, up to the bound; empty when it is time to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._together_max))]
+            self._answered += len(jobs)
+            return jobs
+
+
+def _closed(worker: Worker[Q, A] | None) -> None:
+    if worker is not None:
+        worker.close()
+
+
+Query = Fetch | Scan
+Answer = Fetched | Scanned
+
+
+class Reader(ReadThreads[Query, Answer]):
+    """Answers Fetch and Scan from the state file at `path`; their tokens are the caller's business.
+
+    A Fetch or Scan of a collection that does not exist finds nothing. Errors: `StateCorrupt`, `DiskFailed`.
+    """
+
+    def __init__(self, path: Path, post: Post, *, threads: int = READ_THREADS) -> None:
+        super().__init__(
+            lambda: _Documents(path), post, name="read", threads=threads, together_max=TOGETHER_MAX
+        )
+
+
+_FETCH = """SELECT version, doc FROM docs
+WHERE c = (SELECT c FROM collections WHERE name = ?) AND id = ?"""
+_SCAN = """SELECT id, version, doc FROM docs
+WHERE c = (SELECT c FROM collections WHERE name = ?) AND id > ? ORDER BY id"""
+
+
+class _Documents:
+    """One thread's connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = open_reader(path)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def answers(self, queries: Sequence[Query]) -> Iterator[Answer | RedwireError]:
+        """Answers of as few read transactions as their bound allows."""
+        waiting = deque(queries)
+        while waiting:
+            yield from self._transaction(waiting)
+
+    def _transaction(self, waiting: deque[Query]) -> list[Answer]:
+        answers: list[Answer] = []
+        size = 0
+        with translated(self._path):
+            self._connection.execute("BEGIN")
+            try:
+                at = read_position(self._connection)
+                while waiting and size < TOGETHER_BYTES_MAX:
+                    answer = _answer(self._connection, waiting.popleft(), at)
+                    size += _size(answer)
+                    answers.append(answer)
+            finally:
+                if self._connection.in_transaction:  # some errors end it by themselves
+                    self._connection.execute("ROLLBACK")
+        return answers
+
+
+def _answer(connection: sqlite3.Connection, query: Query, at: Position) -> Answer:
+    if isinstance(query, Fetch):
+        row = connection.execute(_FETCH, (query.collection, query.id)).fetchone()
+        return Fetched(True, row[0], at.term, at.lsn, row[1]) if row else Fetched(False, 0, at.term, at.lsn)
+    rows: list[Document] = []
+    size = 0
+    more = False
+    cursor = connection.execute(_SCAN, (query.collection, query.after))
+    for ident, version, doc in cursor:
+        size += len(doc) if rows else 0  # the first document may be larger than a page
+        if len(rows) == query.limit or size > SCAN_BYTES_MAX:
+            more = True
+            break
+        rows.append(Document(ident, version, doc))
+    cursor.close()
+    return Scanned(at.term, at.lsn, more, tuple(rows))
+
+
+def _size(answer: Answer) -> int:
+    if isinstance(answer, Fetched):
+        return len(answer.document)
+    return sum(len(row.document) for row in answer.rows)

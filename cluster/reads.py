@@ -1,0 +1,62 @@
+"""Reads of documents: fresh enough for their token, then off the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.freshness import Freshness, History
+from cluster.node import Node
+from cluster.primary import Primary
+from redwire.errors import Code, RedwireError, Refused, RequestInvalid
+from redwire.message.read import Fetch, Fetched, Scan, Scanned
+from redwire.position import ClusterId
+from redwire.record import COLLECTION
+
+Answer = Callable[[Fetched | Scanned | RedwireError], object]
+
+
+class Reads:
+    """Serves Fetch and Scan from this node's applied state, whatever its role."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._waiting = Freshness()
+
+    def read(self, asked: Fetch | Scan, answer: Answer) -> None:
+        """Call `answer` with what was asked for, or why not, once the applied state covers the token.
+
+        Raises `RequestInvalid` for a name that no collection has, and `Refused` while a new reign is not
+        ready.
+        """
+        if not COLLECTION.match(asked.collection):
+            text = f"collection name {asked.collection!r}"
+            raise RequestInvalid(
+                text, hint="1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
+            )
+        node = self._node
+        if isinstance(node.role, Primary) and not node.role.ready:
+            text = "the new reign has not committed its first record yet"
+            raise Refused(Code.NOT_READY, text, hint="retry")
+        if asked.token is None:
+            node.storage.reads.documents.submit(asked, answer)
+            return
+
+        def fresh(error: RedwireError | None) -> None:
+            if error is not None:
+                answer(error)
+            else:
+                node.storage.reads.documents.submit(asked, answer)
+
+        self._waiting.wait(asked.token, asked.wait_ms, node.clock().ms, self._history(), fresh)
+
+    def applied(self) -> None:
+        """The node has applied more."""
+        self._waiting.applied(self._history())
+
+    def tick(self) -> None:
+        """Time has passed."""
+        self._waiting.tick(self._node.clock().ms, self._history())
+
+    def _history(self) -> History:
+        storage = self._node.storage
+        return History(ClusterId(storage.meta.cluster), storage.applied.lsn, storage.log.terms)

@@ -1,0 +1,105 @@
+"""Starting to lead: ask the members, follow a longer log first, then open a reign (R3, R5)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+import anyio
+
+from cluster.config import NodeConfig
+from cluster.node import Node
+from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait
+from cluster.primary import Primary
+from cluster.replica import Replica, State
+from cluster.topology_advertiser import TopologyAdvertiser
+from redwire.message.log import ClusterRecord
+from redwire.position import ClusterId, Incarnation, NodeId, Reign, Term
+from regions.coordinator import QuorumCoordinator
+from regions.lag import LagConfig
+
+ASK_S = 0.05
+ASK_AGAIN_S = 2.0
+VERSION = "0.1.0"
+
+
+class Candidate:
+    """A node that was told to lead."""
+
+    def __init__(self, node: Node, config: NodeConfig, *, take_over: bool) -> None:
+        self._node = node
+        self._config = config
+        members = frozenset(member.id for member in config.cluster.members)
+        self._opening = Opening(members, config.cluster.replica_timeout_ms, take_over)
+
+    async def run(self) -> None:
+        """Return when the reign has begun. Raises the error when this node must not lead."""
+        started_ms = self._node.clock().ms
+        said = ""
+        while True:
+            elapsed_ms = self._node.clock().ms - started_ms
+            match self._opening.decide(self._node.report(), self._node.roster.reports, elapsed_ms):
+                case Wait(reason):
+                    if reason != said:
+                        said = reason
+                        self._node.note(reason)
+                    await anyio.sleep(ASK_S)
+                case Refuse(error):
+                    raise error
+                case FollowFirst(member):
+                    self._node.note(f"{member} has the longer log: following it to its end first")
+                    await self._catch_up(member)
+                    started_ms = self._node.clock().ms
+                case Bootstrap(incarnations):
+                    await self._open(Term(1), self._new_cluster(incarnations))
+                    return
+                case Open(term):
+                    await self._open(term, None)
+                    return
+
+    async def _catch_up(self, member: NodeId) -> None:
+        """Follow `member` until our log is as long as it last said its own is, or it is gone."""
+        asked_s = 0.0
+        while True:
+            role = self._node.role
+            searching = isinstance(role, Replica) and role.state is State.SEARCHING
+            if searching and anyio.current_time() - asked_s > ASK_AGAIN_S:
+                asked_s = anyio.current_time()
+                self._node.follow(member)
+            await anyio.sleep(ASK_S)
+            report, log = self._node.roster.reports.get(member), self._node.storage.log
+            if report is None:
+                return
+            mine = (log.end.term, log.durable)
+            if log.durable == log.end.lsn and mine >= (report.last_term, report.last_lsn):
+                return
+
+    async def _open(self, term: Term, record: ClusterRecord | None) -> None:
+        node, config = self._node, self._config.cluster
+        node.stop_following()
+        await node.storage.journal.synced()
+        await node.storage.begin_reign(term, ClusterId(record.cluster if record else ""))
+        membership = config.membership
+        for member, incarnation in node.storage.admitted(record).items():
+            membership = membership.admitted(member, incarnation)
+        lag = LagConfig(replica_timeout_ms=config.replica_timeout_ms)
+        coordinator = QuorumCoordinator(membership, node.storage.me, config.commit_rule, lag=lag)
+        log = node.storage.log
+        primary = Primary(
+            reign=Reign(term, node.storage.me),
+            end=log.end,
+            time_ms=log.time_ms,
+            applied=node.storage.applied.lsn,
+            coordinator=coordinator,
+            lookup=node.storage.state.lookup,
+            version=VERSION,
+            record=record,
+        )
+        node.announcer.lead(TopologyAdvertiser(term, node.storage.me, membership.members))
+        node.become_primary(primary)
+
+    def _new_cluster(self, incarnations: Mapping[NodeId, str]) -> ClusterRecord:
+        cluster = ClusterId(secrets.token_hex(16))
+        admitted = {node: Incarnation(incarnation) for node, incarnation in incarnations.items()}
+        self._node.note(f"new cluster {cluster[:8]} with {', '.join(sorted(admitted))}")
+        return self._config.cluster.to_record(cluster, secrets.token_bytes(32), admitted)

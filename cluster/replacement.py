@@ -1,0 +1,83 @@
+"""Putting a snapshot in the place of state and log: new files under new names, one rename, then the old ones
+go.
+
+Whatever a crash leaves half done is either not named by `meta.cbor`, and then removed at the next start, or
+complete.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cluster import meta as meta_file
+from cluster.errors import StateCorrupt
+from cluster.meta import Meta
+from cluster.state import State
+from cluster.wal import Wal, generations
+from redwire.position import ClusterId, Position
+
+_STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm)?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A whole snapshot in `file`, which ends at `at`. `diverged`: what it replaces is kept in `diverged/`."""
+
+    file: Path
+    at: Position
+    diverged: bool
+
+    def install(self, data_dir: Path, meta: Meta, wal: Wal, old: State) -> tuple[Meta, State]:
+        """Make it the state in force; what `meta.cbor` says now, and the new state.
+
+        Runs on the disk thread, while nothing is appended or applied. `old` is closed. Raises `StateCorrupt`
+        for a
+        file that does not stand at `at`, and then nothing has changed but that the file is gone.
+        """
+        generation = meta.generation + 1
+        path = data_dir / f"state-{generation}.db"
+        os.replace(self.file, path)
+        state = State.open(path)
+        if state.applied != self.at:
+            state.close()
+            path.unlink()
+            raise StateCorrupt(path, f"the snapshot stands at {state.applied}, {self.at} was announced")
+        kept = data_dir / "diverged"
+        if self.diverged:
+            wal.keep_tail(wal.base, kept, "a snapshot replaces this history")
+        old.close()
+        wal.restart(self.at, state.terms, generation)
+        record = state.cluster_record()
+        watermark = self.at.lsn if self.diverged else max(self.at.lsn, meta.watermark)
+        meta = msgspec.structs.replace(
+            meta,
+            cluster=ClusterId(record.cluster) if record is not None else meta.cluster,
+            generation=generation,
+            base=self.at,
+            terms=state.terms,
+            state_file=path.name,
+            watermark=watermark,
+        )
+        meta_file.save(data_dir, meta)
+        if self.diverged:
+            os.replace(old.path, kept / f"{generation - 1}-{old.path.name}")
+        wal.remove_generation(generation - 1)
+        remove_strays(data_dir, meta)
+        return meta, state
+
+
+def remove_strays(data_dir: Path, meta: Meta) -> None:
+    """Remove state files that `meta` does not name: an interrupted or a finished replacement left them."""
+    for path in data_dir.iterdir():
+        if _STATE_FILE.match(path.name) and not path.name.startswith(meta.state_file):
+            path.unlink()
+
+
+def stray_generations(folder: Path, meta: Meta) -> list[int]:
+    """Generations of the log that `meta` does not name."""
+    return [generation for generation in generations(folder) if generation != meta.generation]

@@ -1,0 +1,295 @@
+"""The follower's decisions: whom to accept, what to append, what to ack, what to apply.
+
+    SEARCHING --SourceFound--> SETTLING --(meta saved, tail cut)--> FOLLOWING --SourceLost--> SEARCHING
+
+Per session a follower has a *matched* LSN: its log is proven equal to the source's up to there. While it
+follows, the
+whole log is matched, because a conflicting tail was cut first (R4). It acks what is on disk, never what is on
+its way,
+and applies up to the lowest of announced watermark, matched and own durable. Before its first ack in a reign
+the reign
+is on disk (R3). What is known committed is never cut: a source that lacks it is refused, whatever its term
+(R5).
+
+A source that does not lead (`Following.leads` is False) is followed by a node that is about to lead and wants
+the
+longest log first (R5): same rules, no reign to accept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cluster.effects import (
+    Append,
+    Applied,
+    BatchesReceived,
+    Commit,
+    Cut,
+    Drop,
+    Durable,
+    Effect,
+    HeartbeatReceived,
+    MetaSaved,
+    Note,
+    Now,
+    Rebuild,
+    ReplicaEvent,
+    SaveMeta,
+    SendAck,
+    SourceFound,
+    SourceLost,
+    TailCut,
+    Tick,
+)
+from redwire.batch import follows
+from redwire.errors import Code, ProtocolError, Refused
+from redwire.message.peer import Ack, Following
+from redwire.position import Lsn, NodeId, Position, Reign, Term
+
+
+class State(Enum):
+    """Where the follower stands with its source."""
+
+    SEARCHING = "searching"
+    SETTLING = "settling"
+    FOLLOWING = "following"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """The follower at a glance. `source_head` and `source_clock_ms` are what the source last said."""
+
+    state: State
+    reign: Reign | None
+    source: NodeId | None
+    end: Lsn
+    durable: Lsn
+    watermark: Lsn
+    applied: Lsn
+    source_head: Lsn
+    source_clock_ms: int
+    heard_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """A follower. `reign` is what `meta.cbor` holds; `watermark` the highest ever known here (R5)."""
+
+    me: NodeId
+    reign: Reign | None
+    end: Position
+    durable: Lsn
+    watermark: Lsn
+    applied: Lsn
+    state: State = State.SEARCHING
+    _source: _Source | None = None
+    _settling: int = 0
+    _committing: Lsn = Lsn(0)
+    _told: tuple[Lsn, Lsn] = field(default=(Lsn(0), Lsn(0)))
+
+    def step(self, event: ReplicaEvent, now: Now) -> list[Effect]:
+        """Take one event; what the shell must do, in order."""
+        match event:
+            case BatchesReceived():
+                return self._received(event, now)
+            case Durable(lsn):
+                self.durable = min(
+                    lsn, self.end.lsn
+                )  # a sync from before a cut may still be reported after it
+                return self._ack() + self._commit()
+            case HeartbeatReceived():
+                return self._heard(event, now)
+            case Applied(last, _):
+                self.applied = last
+                return []
+            case SourceFound():
+                return self._found(event, now)
+            case MetaSaved() | TailCut():
+                return self._settled()
+            case SourceLost(session):
+                if self._source is not None and self._source.session == session:
+                    self._source = None
+                    self.state = State.SEARCHING
+                return []
+            case Tick():
+                return self._tick(now)
+
+    def status(self) -> ReplicaStatus:
+        """The follower at a glance."""
+        source = self._source
+        return ReplicaStatus(
+            self.state,
+            self.reign,
+            source.node if source else None,
+            self.end.lsn,
+            self.durable,
+            self.watermark,
+            self.applied,
+            source.head if source else Lsn(0),
+            source.clock_ms if source else 0,
+            source.heard_ms if source else 0,
+        )
+
+    @property
+    def session(self) -> int | None:
+        """The session with the source that is followed."""
+        return self._source.session if self._source is not None else None
+
+    @property
+    def lost_primary(self) -> bool:
+        """Whether nobody who leads is followed right now."""
+        return self._source is None or not self._source.leads
+
+    def _found(self, event: SourceFound, now: Now) -> list[Effect]:
+        """Accept or refuse a source, and bring the log to the last common point."""
+        reply, session = event.reply, event.session
+        if self.state is not State.SEARCHING or event.asked != self.end:
+            # an answer to what our log was: the common point may lie below what was appended since
+            text = f"{event.node} answers for a log that ended at {event.asked}, it ends at {self.end}"
+            return [Drop(session, Refused(Code.NOT_READY, text, hint="it is asked anew by itself"))]
+        refusal = self._refusal(event.node, reply)
+        if refusal is not None:
+            return [Drop(session, refusal), Note(f"{event.node} is refused: {refusal.message}")]
+        common = Position(Term(reply.common_term), Lsn(reply.common_lsn), reply.common_chain)
+        if event.local != common:
+            return [
+                Rebuild(
+                    session, f"the logs disagree at LSN {common.lsn}, which both should share", diverged=True
+                )
+            ]
+        if common.lsn < self.applied:
+            reason = (
+                f"LSN {common.lsn + 1} to {self.applied} were applied here and are not in {event.node}'s log"
+            )
+            return [Rebuild(session, reason, diverged=True)]
+        self._source = _Source(
+            event.node, session, reply.leads, Lsn(reply.head), now.ms, Lsn(reply.watermark)
+        )
+        self.state = State.SETTLING
+        effects: list[Effect] = []
+        reign = Reign(Term(reply.term), NodeId(reply.primary))
+        if reply.leads and reign != self.reign:
+            self.reign = reign
+            self._settling += 1
+            effects.append(SaveMeta(reign))
+        if common.lsn < self.end.lsn:
+            self.end = common
+            self.durable = min(self.durable, common.lsn)
+            self._settling += 1
+            effects.append(Cut(common, f"{event.node}'s log of term {reply.term} goes on differently"))
+        return effects if self._settling else self._begin()
+
+    def _refusal(self, node: NodeId, reply: Following) -> Refused | None:
+        if reply.common_lsn < self.watermark:
+            text = f"LSN {reply.common_lsn + 1} to {self.watermark} are known committed and {node} lacks them"
+            return Refused(
+                Code.PRIMARY_LACKS_COMMITTED, text, hint="start the node that holds them as primary"
+            )
+        if not reply.leads or self.reign is None:
+            return None
+        if reply.term < self.reign.term:
+            return Refused(Code.STALE_TERM, f"term {reply.term} is over, {self.reign.term} has begun")
+        if reply.term == self.reign.term and reply.primary != self.reign.primary:
+            return Refused(Code.TERM_TAKEN, f"term {reply.term} belongs to {self.reign.primary}")
+        return None
+
+    def _settled(self) -> list[Effect]:
+        """One of our orders to the disk is done. They outlive a session: the next one waits for them too."""
+        assert self._settling > 0
+        self._settling -= 1
+        return self._begin() if self.state is State.SETTLING and not self._settling else []
+
+    def _begin(self) -> list[Effect]:
+        self.state = State.FOLLOWING
+        self._told = (Lsn(0), Lsn(0))
+        return self._ack(first=True) + self._commit()
+
+    def _received(self, event: BatchesReceived, now: Now) -> list[Effect]:
+        """Append what continues the log; anything else ends the session."""
+        source = self._source
+        if source is None or source.session != event.session or self.state is not State.FOLLOWING:
+            return []
+        effects: list[Effect] = []
+        source.heard_ms = now.ms
+        for batch in event.batches:
+            if source.leads and self.reign is not None and batch.reign.term > self.reign.term:
+                text = f"{source.node} sends term {batch.reign.term} within the reign {self.reign}"
+                return [*effects, self._drop(ProtocolError(text))]
+            if not follows(batch, self.end):
+                text = f"batch {batch.first}..{batch.last} does not continue the log at {self.end}"
+                return [*effects, self._drop(ProtocolError(text))]
+            self.end = batch.position
+            source.head = max(source.head, batch.last)
+            source.watermark = max(source.watermark, batch.watermark)
+            effects.append(Append(batch))
+        return effects + self._commit()
+
+    def _heard(self, event: HeartbeatReceived, now: Now) -> list[Effect]:
+        source, beat = self._source, event.heartbeat
+        if source is None or source.session != event.session or self.state is not State.FOLLOWING:
+            return []
+        if source.leads and self.reign != Reign(Term(beat.term), NodeId(beat.primary)):
+            text = f"a heartbeat of {beat.term}:{beat.primary} within the reign {self.reign}"
+            return [self._drop(ProtocolError(text))]
+        source.heard_ms = now.ms
+        source.head = max(source.head, Lsn(beat.head))
+        source.watermark = max(source.watermark, Lsn(beat.watermark))
+        source.clock_ms = beat.clock_ms
+        return self._commit() + self._ack()
+
+    def _commit(self) -> list[Effect]:
+        """Apply up to the lowest of announced watermark, matched and own durable; `end` is the matched LSN
+        here.
+        """
+        source = self._source
+        if source is None or self.state is not State.FOLLOWING:
+            return []
+        self.watermark = max(self.watermark, min(source.watermark, self.end.lsn))
+        target = min(self.watermark, self.durable)
+        if target <= max(self._committing, self.applied):
+            return []
+        self._committing = Lsn(target)
+        return [Commit(Lsn(target))]
+
+    def _ack(self, *, first: bool = False) -> list[Effect]:
+        source = self._source
+        if source is None or self.state is not State.FOLLOWING:
+            return []
+        if not source.leads and not first and self._told == (self.durable, self.applied):
+            return []
+        self._told = (self.durable, self.applied)
+        term, primary = (self.reign.term, self.reign.primary) if self.reign else (Term(0), NodeId(""))
+        ack = Ack(term, self.durable, self.applied, self.end.lsn, primary)
+        return [SendAck(source.session, ack)]
+
+    def _drop(self, error: ProtocolError) -> Drop:
+        assert self._source is not None
+        session = self._source.session
+        self._source = None
+        self.state = State.SEARCHING
+        return Drop(session, error)
+
+    def _tick(self, now: Now) -> list[Effect]:
+        source = self._source
+        if source is None or now.ms - source.heard_ms < SILENCE_MS:
+            return []
+        return [self._drop(ProtocolError(f"{source.node} has been silent for {now.ms - source.heard_ms} ms"))]
+
+
+SILENCE_MS = 5_000
+"""Ten heartbeats: a source this quiet is tried again over a new connection."""
+
+
+@dataclass(slots=True, eq=False)
+class _Source:
+    """The session with whom we follow, and what it last said."""
+
+    node: NodeId
+    session: int
+    leads: bool
+    head: Lsn
+    heard_ms: int
+    watermark: Lsn
+    clock_ms: int = 0

@@ -1,0 +1,200 @@
+"""How much log a node keeps for whom, and who is given up first when there is too much of it.
+
+Every follower has a *slot*: the promise to keep the log that it still needs. A promise has three bounds:
+bytes of log, time since the follower was last heard, and free disk space. The node's own state is a slot
+without bounds: log that its state does not yet hold durably is never removed. A snapshot in transfer *pins*
+the log that its receiver needs next; only the free-disk floor releases a pin.
+
+A log is removed from its oldest end, so a slot can be given up usefully only together with all that stand
+below it. The order of sacrifice is therefore in the bounds themselves: readers have half the bytes, and twice
+the free-disk floor, of voters; pins come after voters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from redwire.position import Lsn
+
+RISK_SHARE = 0.75
+"""A slot that has used this share of a bound is at risk."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionConfig:
+    """The bounds of a voter's slot; a reader has half of `bytes_max` and twice `disk_free_min_bytes`."""
+
+    bytes_max: int = 1 << 30
+    age_max_ms: int = 24 * 3_600_000
+    disk_free_min_bytes: int = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """One segment: records `first` to `last` in `size_bytes` of disk; empty when `last` is below `first`."""
+
+    first: Lsn
+    last: Lsn
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """The log as it stands: what it begins after, its segments, its growth, and what the disk has left."""
+
+    base: Lsn
+    extents: tuple[Extent, ...]
+    growth_bytes_s: int
+    disk_free_bytes: int
+
+    def held_bytes(self, restart: Lsn) -> int:
+        """Bytes of segments that hold a record above `restart`."""
+        return sum(extent.size_bytes for extent in self.extents if extent.last > restart)
+
+    def frees(self, restart: Lsn, limit: Lsn) -> bool:
+        """Whether a segment at or below `limit` holds records above `restart`. The last one always stays."""
+        return any(restart < extent.last <= limit for extent in self.extents[:-1])
+
+
+class SlotKind(Enum):
+    """Whose promise it is; readers are given up before voters."""
+
+    READER = "reader"
+    VOTER = "voter"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One follower. `restart` is the LSN it has durably: it needs what follows.
+
+    None means that nobody knows, as after a restart of this node: all that is kept is then kept for it,
+    within the bounds. `seen_ms` is when it was last heard, or when this node started.
+    """
+
+    id: str
+    kind: SlotKind
+    restart: Lsn | None
+    seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A snapshot in transfer that ends at `lsn`."""
+
+    id: str
+    lsn: Lsn
+
+
+class Reason(Enum):
+    """Why a slot was given up; the text names the limit to raise."""
+
+    BYTES = "bytes_max"
+    AGE = "age_max_ms"
+    DISK = "disk_free_min_bytes"
+    GONE = "the log it needs was removed before"
+
+
+@dataclass(frozen=True, slots=True)
+class Ok:
+    """The slot is well inside its bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtRisk:
+    """The slot comes near `bound`; `eta_ms` to its eviction if nothing changes, None if not foreseen."""
+
+    bound: Reason
+    eta_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """The log is no longer kept for this follower: it takes a snapshot when it comes back."""
+
+    reason: Reason
+
+
+SlotState = Ok | AtRisk | Evicted
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Segments at or below `prune_through` may go. `slots` names every slot, `released` the pins given up."""
+
+    prune_through: Lsn
+    slots: dict[str, SlotState]
+    released: frozenset[str]
+
+
+def decide(
+    config: RetentionConfig,
+    holdings: Holdings,
+    own: Lsn,
+    slots: Sequence[Slot],
+    pins: Sequence[Pin],
+    now_ms: int,
+) -> Decision:
+    """What may be removed now, and what that means for each slot.
+
+    `own` is the applied LSN that a checkpoint made durable. The decision has no memory: a slot evicted
+    earlier is `GONE` once its log was removed, and the caller drops it or lets the follower take a snapshot.
+    """
+    floor = _must_go(holdings, config.disk_free_min_bytes)
+    released = frozenset(pin.id for pin in pins if pin.lsn < floor and holdings.frees(pin.lsn, own))
+    limit = min([own, *(pin.lsn for pin in pins if pin.id not in released)])
+    states = {slot.id: _judge(config, holdings, limit, slot, now_ms) for slot in slots}
+    kept = [_restart(slot, holdings) for slot in slots if not isinstance(states[slot.id], Evicted)]
+    return Decision(min([limit, *kept]), states, released)
+
+
+def _judge(config: RetentionConfig, holdings: Holdings, limit: Lsn, slot: Slot, now_ms: int) -> SlotState:
+    """The state of one slot: gone, beyond a bound, near one, or neither.
+
+    `limit` is how far the log could go without any slot. Who holds nothing beyond what stays anyway is not
+    blamed.
+    """
+    restart = _restart(slot, holdings)
+    if restart < holdings.base:
+        return Evicted(Reason.GONE)
+    left_ms = config.age_max_ms - (now_ms - slot.seen_ms)
+    if left_ms < 0:
+        return Evicted(Reason.AGE)
+    risks = []
+    if left_ms <= (1 - RISK_SHARE) * config.age_max_ms:
+        risks.append(AtRisk(Reason.AGE, left_ms))
+    if holdings.frees(restart, limit):
+        reader = slot.kind is SlotKind.READER
+        bytes_max = config.bytes_max // 2 if reader else config.bytes_max
+        free_min = config.disk_free_min_bytes * 2 if reader else config.disk_free_min_bytes
+        held, free = holdings.held_bytes(restart), holdings.disk_free_bytes
+        if held > bytes_max:
+            return Evicted(Reason.BYTES)
+        if restart < _must_go(holdings, free_min):
+            return Evicted(Reason.DISK)
+        if held >= RISK_SHARE * bytes_max:
+            risks.append(AtRisk(Reason.BYTES, _time_ms(bytes_max - held, holdings)))
+        if free * RISK_SHARE <= free_min:
+            risks.append(AtRisk(Reason.DISK, _time_ms(free - free_min, holdings)))
+    return min(risks, key=lambda risk: (risk.eta_ms is None, risk.eta_ms or 0), default=Ok())
+
+
+def _restart(slot: Slot, holdings: Holdings) -> Lsn:
+    return holdings.base if slot.restart is None else slot.restart
+
+
+def _must_go(holdings: Holdings, free_min_bytes: int) -> Lsn:
+    """The LSN through which segments have to go until `free_min_bytes` are free again; 0 when they are."""
+    through, free_bytes = Lsn(0), holdings.disk_free_bytes
+    for extent in holdings.extents[:-1]:
+        if free_bytes >= free_min_bytes:
+            break
+        free_bytes += extent.size_bytes
+        through = extent.last
+    return through
+
+
+def _time_ms(left_bytes: int, holdings: Holdings) -> int | None:
+    rate = holdings.growth_bytes_s
+    return max(0, left_bytes) * 1_000 // rate if rate > 0 else None

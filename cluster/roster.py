@@ -1,0 +1,82 @@
+"""The other members as this node sees them: their last reports, the sessions with them, and whom it could
+follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+from cluster.feed import Feed
+from redwire.errors import RedwireError
+from redwire.message.peer import Report
+from redwire.position import Incarnation, NodeId, Reign
+
+
+class PeerEnd(Protocol):
+    """This side of one session with a member, dialled or accepted."""
+
+    node: NodeId
+
+    def send(self, kind: int, payload: bytes, *, urgent: bool = False) -> None:
+        """Send one frame. Never waits."""
+
+    def drop(self, error: RedwireError) -> None:
+        """Tell the member why, and end the session."""
+
+
+@dataclass(slots=True, eq=False)
+class Roster:
+    """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
+
+    `lives` holds the incarnation that the member of an accepted session claimed. `aspires`: this node was
+    told to lead
+    and asks whether it may. `rebuilding` is the session over which a snapshot comes, 0 for none: until it is
+    installed nobody is followed.
+    """
+
+    reports: dict[NodeId, Report] = field(default_factory=dict)
+    ends: dict[int, PeerEnd] = field(default_factory=dict)
+    feeds: dict[int, Feed] = field(default_factory=dict)
+    dialled: dict[NodeId, int] = field(default_factory=dict)
+    lives: dict[int, Incarnation] = field(default_factory=dict)
+    aspires: bool = False
+    rebuilding: int = 0
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def attach(self, end: PeerEnd, *, dialled: bool) -> int:
+        """A session began; its number."""
+        session = next(self._numbers)
+        self.ends[session] = end
+        if dialled:
+            self.dialled[end.node] = session
+        return session
+
+    def detach(self, session: int) -> None:
+        """A session ended. The member's report goes with the session that we dialled."""
+        end = self.ends.pop(session, None)
+        self.feeds.pop(session, None)
+        self.lives.pop(session, None)
+        if self.rebuilding == session:
+            self.rebuilding = 0
+        if end is not None and self.dialled.get(end.node) == session:
+            del self.dialled[end.node]
+            self.reports.pop(end.node, None)
+
+    def twin(self, session: int, incarnation: Incarnation) -> Incarnation | None:
+        """Another life of the member of `session` that is connected at the same time."""
+        node = self.ends[session].node
+        for other, known in self.lives.items():
+            if other != session and self.ends[other].node == node and known != incarnation:
+                return known
+        return None
+
+    def leader(self, reign: Reign | None) -> NodeId | None:
+        """The member in reach that leads the newest reign, if that is not older than `reign`."""
+        leading = [report for report in self.reports.values() if report.role == "primary"]
+        best = max(leading, key=lambda report: report.term, default=None)
+        if best is None or reign is not None and best.term < reign.term:
+            return None
+        return NodeId(best.node)

@@ -1,0 +1,174 @@
+"""Reads plain data (dicts, lists, scalars) into closed Structs; says where it is wrong and what would fit.
+
+The types are the schema: a field's annotation says what fits, its `msgspec.Meta(description=...)` says so in
+words, and its default, if it has one, makes the key optional. `msgspec.convert` alone would name neither the
+index of a list's item nor the key that was meant. A type with a `parse` class method is read from its text
+form; `parse` raises a `ValueError` or a `RedwireError` that says what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from redwire.errors import ConfigInvalid, RedwireError
+
+S = TypeVar("S", bound=msgspec.Struct)
+Refuse = Callable[[str, str, str], ConfigInvalid]
+"""Makes the error for (path, message, hint)."""
+
+
+_UNIONS = (Union, get_origin(int | None))
+_NOTHING = type(None)
+
+
+def read(kind: type[S], data: object, file: str, path: str = "") -> S:
+    """`data` as a `kind`. Raises `ConfigInvalid`, which names `file` and the place below `path`."""
+
+    def refuse(where: str, message: str, hint: str = "") -> ConfigInvalid:
+        return ConfigInvalid(file, where, message, hint=hint)
+
+    return _struct(kind, data, path, refuse)
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The one of `words` that `word` was probably meant to be; None if none is close."""
+    ranked = sorted((_distance(word.lower(), other.lower()), other) for other in words)
+    if not ranked or ranked[0][0] > max(1, len(word) // 3):
+        return None
+    return ranked[0][1]
+
+
+def _distance(a: str, b: str) -> int:
+    """Letters inserted, deleted, replaced or swapped with their neighbour on the way from `a` to `b`."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        older, before, row = before, row, [i]
+        for j, right in enumerate(b, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
+            if i > 1 and j > 1 and left == b[j - 2] and a[i - 2] == right:
+                best = min(best, older[j - 2] + 1)
+            row.append(best)
+    return row[-1]
+
+
+def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    if not isinstance(data, dict):
+        raise refuse(path, f"expected a mapping with {', '.join(fields)}, not {shown(data)}", "")
+    for key in data:
+        if key not in fields:
+            raise _unknown_key(key, fields, data, path, refuse)
+    values = {}
+    for name, field in fields.items():
+        where = f"{path}.{name}" if path else name
+        if name in data:
+            values[field.name] = _value(field.type, data[name], where, refuse)
+        elif field.required:
+            raise refuse(where, "is missing", "")
+    return kind(**values)
+
+
+def _unknown_key(
+    key: object, fields: Iterable[str], data: object, path: str, refuse: Refuse
+) -> ConfigInvalid:
+    where = f"{path}.{key}" if path else str(key)
+    assert isinstance(data, dict)
+    meant = nearest(str(key), [name for name in fields if name not in data])
+    hint = f"did you mean {meant}?" if meant else f"valid keys: {', '.join(fields)}"
+    return refuse(where, "unknown key", hint)
+
+
+def _value(kind: Any, data: object, path: str, refuse: Refuse) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in _UNIONS:
+        return _union(arguments, data, path, refuse)
+    if origin is tuple:
+        return _items(arguments[0], data, path, refuse)
+    if origin is dict:
+        return _mapping(arguments[0], arguments[1], data, path, refuse)
+    if isinstance(kind, type):
+        if issubclass(kind, msgspec.Struct):
+            return _struct(kind, data, path, refuse)
+        if issubclass(kind, Enum):
+            return _choice(kind, data, path, refuse)
+        if hasattr(kind, "parse"):
+            return _text(kind, data, path, refuse)
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        hint = "quote it" if isinstance(data, bool) and "str" in str(error) else ""
+        raise refuse(path, f"expected {_described(kind)}, not {shown(data)}", hint) from error
+
+
+def _union(kinds: tuple[Any, ...], data: object, path: str, refuse: Refuse) -> Any:
+    """Of a union, the member that fits by its shape: nothing, a mapping, or one value."""
+    if data is None and _NOTHING in kinds:
+        return None
+    structs = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    others = [kind for kind in kinds if kind is not _NOTHING and kind not in structs]
+    if not structs or others and not isinstance(data, dict | _NOTHING):
+        return _value(others[0], data, path, refuse)
+    if others and data is None:
+        raise refuse(path, f"is empty: expected a mapping or {_described(others[0])}", "")
+    return _value(structs[0], data, path, refuse)
+
+
+def _items(kind: Any, data: object, path: str, refuse: Refuse) -> tuple[Any, ...]:
+    if not isinstance(data, list | tuple):
+        raise refuse(path, f"expected a list, not {shown(data)}", "")
+    return tuple(_value(kind, item, f"{path}[{index}]", refuse) for index, item in enumerate(data))
+
+
+def _mapping(key_kind: Any, kind: Any, data: object, path: str, refuse: Refuse) -> dict[Any, Any]:
+    if not isinstance(data, dict):
+        raise refuse(path, f"expected a mapping, not {shown(data)}", "")
+    return {
+        _value(key_kind, key, f"{path}.{key}", refuse): _value(kind, item, f"{path}.{key}", refuse)
+        for key, item in data.items()
+    }
+
+
+def _choice(kind: type[Enum], data: object, path: str, refuse: Refuse) -> Enum:
+    choices = {str(member.value): member for member in kind}
+    word = "off" if data is False else data  # YAML reads a bare off as false
+    if isinstance(word, str) and word in choices:
+        return choices[word]
+    meant = nearest(word, choices) if isinstance(word, str) else None
+    hint = f"did you mean {meant}?" if meant else ""
+    raise refuse(path, f"expected {_described(kind)}, not {shown(data)}", hint)
+
+
+def _text(kind: Any, data: object, path: str, refuse: Refuse) -> Any:
+    if not isinstance(data, str):
+        raise refuse(path, f"expected text, not {shown(data)}", "quote it")
+    try:
+        return kind.parse(data)
+    except RedwireError as error:
+        raise refuse(path, error.message, error.hint) from error
+    except ValueError as error:
+        raise refuse(path, str(error), "") from error
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        return str(get_args(kind)[1].description)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " or ".join(str(member.value) for member in kind)
+    return {str: "text", int: "a whole number", bool: "true or false"}[kind]
+
+
+def shown(data: object) -> str:
+    """A value as an error names it: short, and in the words of the file it came from."""
+    if data is None:
+        return "nothing"
+    if isinstance(data, bool):
+        return str(data).lower()
+    if isinstance(data, dict | list | tuple):
+        return "a mapping" if isinstance(data, dict) else "a list"
+    text = repr(data)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,161 @@
+"""Writes segments: allocates them ahead, begins them, fills them group by group, cuts and removes them.
+
+The first error of a write, sync or removal is kept in `failed` and raised again by every later call: after
+it, what the disk holds is unknown until the log is opened again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import DiskFailed, DiskFull
+from cluster.files import translated
+from cluster.segment import MARK_BYTES, Mark, Place, Segment, clear_tail, create_file, encode_header
+from redwire.batch import Batch
+from redwire.position import Position, TermList
+
+_SPARE = "spare"
+_LARGE = "spare-large"
+
+
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """A segment allocated ahead, still without header and final name."""
+
+    path: Path
+    fd: int
+    size: int
+
+
+class SegmentWriter:
+    """The one writer in `place`. It holds the descriptor of the last segment and of the spare one."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.failed: DiskFailed | None = None
+        self._fd = -1
+        self._spare: _Spare | None = None
+
+    @property
+    def spare_bytes(self) -> int:
+        """The size of the segment that is allocated ahead, 0 if none is."""
+        spare = self._spare
+        return spare.size if spare else 0
+
+    def check(self) -> None:
+        """Raise `DiskFailed` if an earlier call failed, or `close` was called."""
+        if self.failed is not None:
+            raise self.failed
+
+    def resume(self, segment: Segment) -> None:
+        """Go on writing into `segment`, which exists. Raises `OSError`."""
+        self._use(os.open(segment.path, os.O_RDWR | os.O_CLOEXEC))
+
+    def prepare(self) -> bool:
+        """Allocate the next segment if none is ready; False when there is no space. Raises `DiskFailed`."""
+        self.check()
+        if self._spare is None:
+            try:
+                self._spare = self._allocate(_SPARE, self.place.segment_bytes)
+            except DiskFull:
+                return False
+        return True
+
+    def begin(self, batch: Batch, previous: Position, terms: TermList) -> Segment:
+        """A new last segment, large enough for `batch`, which continues `previous`.
+
+        Its header is durable before the file has its name. Raises `DiskFull` (nothing changed) or
+        `DiskFailed`.
+        """
+        self.check()
+        header = encode_header(self.place, batch.reign.term, previous, terms)
+        need = len(header) + len(batch.data) + 2 * MARK_BYTES
+        if need > self.place.segment_bytes:
+            spare = self._allocate(_LARGE, need)
+        else:
+            spare = self._spare or self._allocate(_SPARE, self.place.segment_bytes)
+            self._spare = None
+        self._use(spare.fd)
+        path = self.place.path(batch.reign.term, batch.first)
+        calls = self.place.calls
+        try:
+            calls.write_all(spare.fd, [header], 0)
+            calls.fsync(spare.fd)
+            os.replace(spare.path, path)
+            calls.sync_folder(self.place.folder)
+        except OSError as error:
+            raise self._fail(path, error) from error
+        return Segment(path, self.place, previous, terms, len(header), spare.size)
+
+    def write(self, segment: Segment, batches: Sequence[Batch], mark: Mark) -> None:
+        """Write one group into the last segment and sync it. Raises `DiskFailed`."""
+        self.check()
+        offset = segment.end
+        buffers = [segment.encode_mark(offset, mark), *[batch.data for batch in batches]]
+        try:
+            end = self.place.calls.write_all(self._fd, buffers, offset)
+            self.place.calls.fdatasync(self._fd)
+        except OSError as error:
+            raise self._fail(segment.path, error) from error
+        offset += MARK_BYTES
+        for batch in batches:
+            segment.note(batch, offset)
+            offset += len(batch.data)
+        assert offset == end <= segment.size, f"group ends at {end}, expected {offset} of {segment.size}"
+        segment.end = end
+
+    def clear(self, segment: Segment) -> None:
+        """Make `segment`, with zeros behind its end, the last one. Raises `DiskFailed`."""
+        try:
+            clear_tail(self.place, segment)
+            self.resume(segment)
+        except OSError as error:
+            raise self._fail(segment.path, error) from error
+
+    def remove(self, *segments: Segment) -> None:
+        """Remove files in this order, each durably before the next: a crash leaves no gap.
+
+        Raises `DiskFailed`.
+        """
+        for segment in segments:
+            try:
+                segment.path.unlink()
+                self.place.calls.sync_folder(self.place.folder)
+            except OSError as error:
+                raise self._fail(segment.path, error) from error
+
+    def close(self) -> None:
+        """Let go of all descriptors and of the spare segment. Nothing is written; later calls raise."""
+        self._use(-1)
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare.fd)
+            spare.path.unlink(missing_ok=True)
+        self.failed = self.failed or DiskFailed(self.place.folder, "the log is closed")
+
+    def _allocate(self, name: str, size: int) -> _Spare:
+        path = self.place.folder / name
+        try:
+            with translated(path):
+                return _Spare(path, create_file(self.place, path, size), size)
+        except DiskFailed as error:
+            self.failed = error
+            raise
+
+    def _use(self, fd: int) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+
+    def _fail(self, path: Path, error: OSError) -> DiskFailed:
+        self.failed = DiskFailed(path, str(error))
+        return self.failed
+
+
+def forget_leftovers(place: Place) -> None:
+    """Remove what an earlier process had allocated ahead. Raises `OSError`."""
+    for name in (_SPARE, _LARGE):
+        (place.folder / name).unlink(missing_ok=True)

@@ -1,0 +1,215 @@
+"""The listener: from an accepted socket to a session, within bounds.
+
+One absolute deadline covers TLS and the handshake; who may wait for how long before that is for the `Door`.
+After that a connection belongs to a member (`Source`) or to a client (`Session` for our kinds, `Drivers` for
+RedDB's).
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import ssl
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import SocketListener, SocketStream, TaskGroup
+from anyio.streams.stapled import MultiListener
+
+from cluster.auth import Authority
+from cluster.door import Door, connections_max
+from cluster.drivers import Drivers
+from cluster.peer_end import ChannelEnd
+from cluster.service import Service
+from cluster.session import Session
+from cluster.source import SnapshotServer, Source
+from redwire.connection import ServerConnection
+from redwire.errors import ChannelClosed, Code, ProtocolError, RedwireError, Refused
+from redwire.frame import Frame, Kind, encode_header
+from redwire.handshake import Principal, Role
+from redwire.message.driver import encode_error
+from redwire.position import NodeId
+from redwire.stream import Channel, accept
+from redwire.tls import certificate_identities
+
+HANDSHAKE_S = 10.0
+GOODBYE_S = 1.0
+ACCEPT_AGAIN_S = 0.1
+SERVER_NAME = "redwire/0.1"
+
+
+class Server:
+    """Accepts connections for one node."""
+
+    def __init__(
+        self,
+        service: Service,
+        authority: Authority,
+        snapshots: SnapshotServer,
+        drivers: Callable[[Principal, ChannelWire], Drivers],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._service = service
+        self._authority = authority
+        self._snapshots = snapshots
+        self._drivers = drivers
+        self._context = context
+        self._door = Door(connections_max())
+
+    async def serve(self, listener: MultiListener[SocketStream]) -> None:
+        """Accept connections for ever. Raises `OSError` for what does not pass by itself."""
+        async with anyio.create_task_group() as tasks:
+            for each in listener.listeners:
+                assert isinstance(each, SocketListener)
+                tasks.start_soon(self._accept, each, tasks)
+
+    async def _accept(self, listener: SocketListener, tasks: TaskGroup) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+                await anyio.sleep(ACCEPT_AGAIN_S)
+            else:
+                tasks.start_soon(self.handle, stream)
+
+    async def handle(self, stream: SocketStream) -> None:
+        """Serve one accepted socket to its end. Never raises for what the other side does."""
+        stay = anyio.move_on_after(HANDSHAKE_S)
+        if not self._door.enter(stay, anyio.current_time()):
+            await stream.aclose()
+            return
+        try:
+            with stay:
+                channel = await accept(stream, self._context)
+                certificate = self._authority.identify(
+                    certificate_identities(channel.ssl_object), channel.ssl_object
+                )
+                if certificate is not None and certificate.role is Role.REPLICATOR:
+                    self._door.recognise(stay)
+                connection = self._connection(certificate)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(channel.run_writer)
+                    frames = await self._shake_hands(channel, connection)
+                    stay.deadline = float("inf")
+                    self._door.recognise(stay)
+                    if connection.principal is not None:
+                        await self._serve(channel, connection, connection.principal, frames)
+                    await _let_out(channel)
+                    tasks.cancel_scope.cancel()
+        except* RedwireError:
+            pass  # the peer was told, or is gone
+        finally:
+            self._door.leave(stay)
+            with anyio.CancelScope(shield=True), anyio.move_on_after(GOODBYE_S):
+                await stream.aclose()
+
+    def _connection(self, certificate: Principal | None) -> ServerConnection:
+        nonce, session_id = secrets.token_urlsafe(18), f"rwsess-{secrets.token_hex(8)}"
+        return ServerConnection(
+            self._authority, nonce=nonce, session_id=session_id, server=SERVER_NAME, certificate=certificate
+        )
+
+    async def _shake_hands(self, channel: Channel, connection: ServerConnection) -> list[Frame]:
+        while connection.principal is None and not connection.closing:
+            data = await channel.receive()
+            if not data:
+                break
+            frames = connection.receive_data(data)
+            channel.write(*connection.data_to_send())
+            if frames:
+                return frames
+        return []
+
+    async def _serve(
+        self, channel: Channel, connection: ServerConnection, principal: Principal, frames: list[Frame]
+    ) -> None:
+        try:
+            if principal.role is Role.REPLICATOR:
+                await self._serve_member(channel, connection, principal, frames)
+            elif self._door.crowded:
+                busy = Refused(Code.BUSY, "too many clients are connected to this node", hint="try another")
+                ChannelWire(channel).send(Kind.ERROR, encode_error(busy))
+            else:
+                await self._serve_client(channel, connection, principal, frames)
+        except* ProtocolError:
+            await _let_out(channel)  # the reason leaves before the connection ends
+            raise
+
+    async def _serve_member(
+        self, channel: Channel, connection: ServerConnection, principal: Principal, frames: list[Frame]
+    ) -> None:
+        end = ChannelEnd(NodeId(principal.name), channel)
+        async with anyio.create_task_group() as tasks:
+            source = Source(self._service.node, end, self._snapshots, tasks)
+            tasks.start_soon(end.run)
+            try:
+                while True:
+                    for frame in frames:
+                        if end.dropped is not None:
+                            break
+                        try:
+                            await source.handle(frame)
+                        except RedwireError as error:
+                            end.drop(error)
+                    frames = await _next(channel, connection)
+            finally:
+                source.close()
+
+    async def _serve_client(
+        self, channel: Channel, connection: ServerConnection, principal: Principal, frames: list[Frame]
+    ) -> None:
+        wire = ChannelWire(channel)
+        session = Session(self._service, principal, wire)
+        drivers = self._drivers(principal, wire)
+        inbox = self._service.node.inbox
+        try:
+            while True:
+                for frame in frames:
+                    if session.handles(frame.kind):
+                        session.handle(frame)
+                        await session.writes.uncrowded()
+                    elif frame.kind == Kind.BYE:
+                        wire.send(Kind.BYE, b"", frame.correlation, frame.stream)
+                        return
+                    else:
+                        await drivers.handle(frame)
+                if inbox.crowded:
+                    await inbox.uncrowded()
+                frames = await _next(channel, connection)
+        finally:
+            session.close()
+
+
+class ChannelWire:
+    """A client's channel as its session writes to it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        """Send one frame. Never waits."""
+        self._channel.write(encode_header(kind, len(payload), correlation, stream), payload)
+
+
+async def _next(channel: Channel, connection: ServerConnection) -> list[Frame]:
+    """The next frames. Raises `ChannelClosed` at the end and `ProtocolError` after broken framing."""
+    data = await channel.receive()
+    if not data:
+        raise ChannelClosed("the client has gone")
+    frames = connection.receive_data(data)
+    if connection.closing:
+        channel.write(*connection.data_to_send())
+        raise ProtocolError("broken framing")
+    return frames
+
+
+async def _let_out(channel: Channel) -> None:
+    """Give what is buffered a moment to leave."""
+    with anyio.move_on_after(GOODBYE_S):
+        await channel.drain_below(1)
+
+
+_PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED))
+"""What is wrong with one connection, or gets better when others end."""

@@ -1,0 +1,97 @@
+"""What the sessions of one node share: its policies, its topology, its reads and its answers about itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cluster.announcer import Announcer
+from cluster.node import Node
+from cluster.policies import Policies
+from cluster.primary import Primary
+from cluster.reads import Reads
+from cluster.status import node_status
+from redwire.errors import NotPrimary
+from redwire.handshake import Principal
+from redwire.message.client import AckBlock, Opened, encode_ack_block
+from redwire.position import Lsn, NodeId, Region, Term
+
+ANSWER_SHARE = 0.9
+"""Of the caller's remaining time: what is left carries the answer back (R8)."""
+
+
+class Service:
+    """The node as its clients' sessions see it."""
+
+    def __init__(self, node: Node, region: Region, policies: Policies, policy_timeout_ms: int) -> None:
+        self.node = node
+        self.policies = policies
+        self.reads = Reads(node)
+        self.announcer: Announcer = node.announcer
+        self._region = region
+        self._policy_timeout_ms = policy_timeout_ms
+
+    @property
+    def me(self) -> NodeId:
+        """This node."""
+        return self.node.storage.me
+
+    @property
+    def applied(self) -> Lsn:
+        """How far this node's state goes."""
+        return self.node.storage.applied.lsn
+
+    def require_primary(self) -> Primary:
+        """This node's reign. Raises `NotPrimary`, which names the primary in its hint."""
+        role = self.node.role
+        if isinstance(role, Primary):
+            return role
+        topology = self.announcer.blob(None)
+        raise NotPrimary(f"{self.me} does not lead", topology, hint=self.primary_hint)
+
+    @property
+    def primary_hint(self) -> str:
+        """What to tell someone who wants to write here."""
+        primary = self.announcer.current.primary.addr
+        return f"the primary is {primary}" if primary else "no primary is known here"
+
+    def deadline_us(self, remaining_ms: int | None) -> int:
+        """When to answer "not confirmed" at the latest: policy timeout or most of the caller's remaining
+        time.
+        """
+        limit_ms = float(self._policy_timeout_ms)
+        if remaining_ms is not None:
+            limit_ms = min(limit_ms, remaining_ms * ANSWER_SHARE)
+        return self.node.clock().us + int(limit_ms * 1000)
+
+    def term_at(self, lsn: Lsn) -> Term:
+        """The term that wrote `lsn`."""
+        return self.node.storage.log.terms.term_at(lsn)
+
+    def bare_block(self, lsn: Lsn, policy: str) -> bytes:
+        """An ack block for what was committed before: no copies are remembered of it."""
+        rule = str(self.policies.floor)
+        return encode_ack_block(
+            AckBlock(self.term_at(lsn), self.node.role.watermark, rule, (policy,), None, ())
+        )
+
+    def opened(self, client_id: bytes, principal: Principal) -> Opened:
+        """The answer to Open."""
+        meta = self.node.storage.meta
+        reign = self.node.role.reign
+        return Opened(
+            node=self.me,
+            region=self._region,
+            role=self.node.role_name,
+            cluster=meta.cluster,
+            name=self.node.storage.config.cluster.name,
+            term=reign.term if reign else 0,
+            client_id=client_id,
+            policy=str(self.policies.default),
+            floor=str(self.policies.floor),
+            policy_timeout_ms=self._policy_timeout_ms,
+            topology=self.announcer.blob(principal),
+        )
+
+    def status_json(self) -> bytes:
+        """The status document."""
+        return msgspec.json.encode(node_status(self.node, self._region, self.policies))

@@ -1,0 +1,117 @@
+"""One client's session after authentication: our own kinds, 0x40 to 0x50 (docs/PROTOCOL.md, section 4).
+
+A table says for each kind which role it takes and what handles it. Handlers do not wait: writes go to the
+node's inbox, reads to the reader's threads, and the answers come back by callback, in any order, under their
+correlation.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from cluster.keys import client_id
+from cluster.service import Service
+from cluster.session_writes import SessionWrites
+from redwire.body import decode, encode
+from redwire.errors import Code, ProtocolError, RedwireError, Refused
+from redwire.frame import Frame, Kind, kind_name
+from redwire.handshake import Principal, Role
+from redwire.message.client import Open, Opened
+from redwire.message.failure import Failure
+from redwire.message.read import Fetch, Fetched, Scan, Scanned
+
+
+class Wire(Protocol):
+    """Where frames go."""
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        """Send one frame. Never waits."""
+
+
+class Session:
+    """What one authenticated client may do, and its answers on their way."""
+
+    def __init__(self, service: Service, principal: Principal, wire: Wire) -> None:
+        self.principal = principal
+        self._service = service
+        self._wire = wire
+        self.writes = SessionWrites(service, wire.send, self._fail)
+        self._subscribed = False
+        self._client_issued = b""
+        self._handlers: dict[int, tuple[Role, Callable[[Frame], None]]] = {
+            Kind.WRITE: (Role.WRITE, self.writes.write),
+            Kind.FETCH: (Role.READ, self._fetch),
+            Kind.SCAN: (Role.READ, self._scan),
+            Kind.OPEN: (Role.READ, self._open),
+            Kind.RESOLVE: (Role.WRITE, self.writes.resolve),
+            Kind.TOPOLOGY_REQUEST: (Role.READ, self._topology),
+            Kind.STATUS_REQUEST: (Role.READ, self._status),
+            Kind.ACCOUNT: (Role.ADMIN, self.writes.account),
+        }
+
+    def handles(self, kind: int) -> bool:
+        """Whether `kind` is one of ours."""
+        return kind in self._handlers
+
+    def handle(self, frame: Frame) -> None:
+        """Take one frame; its answer follows by itself. Raises `ProtocolError` when the session must end."""
+        role, handler = self._handlers[frame.kind]
+        try:
+            if not self.principal.may(role):
+                has = f"{self.principal.name} has role {self.principal.role}"
+                text = f"{has}; {kind_name(frame.kind)} takes {role}"
+                raise Refused(Code.FORBIDDEN, text)
+            handler(frame)
+        except ProtocolError as error:
+            self._fail(frame.correlation, error)
+            raise
+        except RedwireError as error:
+            self._fail(frame.correlation, error)
+
+    def close(self) -> None:
+        """The connection is gone. Writes under way go on; nobody hears of them here."""
+        if self._subscribed:
+            self._service.announcer.unlisten(self._push_topology)
+
+    # --- reads
+
+    def _fetch(self, frame: Frame) -> None:
+        self._service.reads.read(Fetch.decode(frame.payload), self._answer(Kind.FETCHED, frame.correlation))
+
+    def _scan(self, frame: Frame) -> None:
+        self._service.reads.read(Scan.decode(frame.payload), self._answer(Kind.SCANNED, frame.correlation))
+
+    def _answer(self, kind: Kind, correlation: int) -> Callable[[Fetched | Scanned | RedwireError], None]:
+        def done(answer: Fetched | Scanned | RedwireError) -> None:
+            if isinstance(answer, RedwireError):
+                self._fail(correlation, answer)
+            else:
+                self._wire.send(kind, answer.encode(), correlation)
+
+        return done
+
+    # --- the session itself
+
+    def _open(self, frame: Frame) -> None:
+        asked = decode(frame.payload, Open)
+        if asked.subscribe and not self._subscribed:
+            self._subscribed = True
+            self._service.announcer.listen(self._push_topology)
+        self._client_issued = self._client_issued or client_id(self._service.applied, secrets.token_bytes(8))
+        opened: Opened = self._service.opened(self._client_issued, self.principal)
+        self._wire.send(Kind.OPENED, encode(opened), frame.correlation)
+
+    def _topology(self, frame: Frame) -> None:
+        self._wire.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal), frame.correlation)
+
+    def _push_topology(self) -> None:
+        self._wire.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal))
+
+    def _status(self, frame: Frame) -> None:
+        self._wire.send(Kind.STATUS, self._service.status_json(), frame.correlation)
+
+    def _fail(self, correlation: int, error: RedwireError) -> None:
+        topology = self._service.announcer.blob(self.principal) if error.code is Code.NOT_PRIMARY else None
+        self._wire.send(Kind.FAILURE, encode(Failure.from_error(error, topology)), correlation)

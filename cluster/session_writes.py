@@ -1,0 +1,148 @@
+"""The writes of one client's session: from a frame to a proposal, and from what became of it to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.answers import Answers, Shared
+from cluster.bell import Bell
+from cluster.effects import Proposal, Result
+from cluster.keys import OPEN_MAX, within_window
+from cluster.primary import Primary
+from cluster.service import Service
+from redwire.body import encode
+from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
+from redwire.frame import Frame, Kind
+from redwire.message.admin import AccountDone, check_account
+from redwire.message.client import RESULT, Outcome, Resolve, decode_write, encode_entry, join_written
+from redwire.position import Lsn
+from redwire.record import Key, check_write, encode_system
+from redwire.record import Kind as RequestKind
+
+Send = Callable[[int, bytes, int], None]
+"""`send(kind, payload, correlation)`: one frame to the client. Never waits."""
+Fail = Callable[[int, RedwireError], None]
+"""`fail(correlation, error)`: the error answer."""
+
+
+class SessionWrites:
+    """Who waits for this session's proposals. Several are under way at once; each gets one answer."""
+
+    def __init__(self, service: Service, send: Send, fail: Fail) -> None:
+        self._service = service
+        self._send = send
+        self._fail = fail
+        self._under_way = 0
+        self._answered = Bell()
+
+    async def uncrowded(self) -> None:
+        """Wait while more writes wait for an answer than one client's keys have room for (R9)."""
+        while self._under_way >= OPEN_MAX:
+            await self._answered.wait()
+
+    def write(self, frame: Frame) -> None:
+        """Take a Write (40). Raises what refuses it before it is proposed."""
+        self._service.require_primary()
+        envelope = decode_write(frame.payload)
+        head = check_write(envelope.request)
+        if head.key is not None and not within_window(head.key):
+            distance = f"{head.key.sequence} is too far from the oldest unresolved one, {head.key.oldest}"
+            hint = f"resolve older requests first: at most {OPEN_MAX} are remembered"
+            raise RequestInvalid(f"sequence {distance}", hint=hint)
+        self._propose(
+            Proposal(
+                self,
+                frame.correlation,
+                RequestKind.WRITE,
+                bytes(envelope.request),
+                head.count,
+                self._service.policies.effective(envelope.policy),
+                self._service.deadline_us(envelope.remaining_ms),
+                head.key,
+                envelope.attempt,
+            )
+        )
+
+    def account(self, frame: Frame) -> None:
+        """Take an Account (4E). Raises what refuses it."""
+        self._service.require_primary()
+        check_account(frame.payload)
+        request = encode_system(RequestKind.ACCOUNT, frame.payload)
+        rule, deadline_us = self._service.policies.rule, self._service.deadline_us(None)
+        proposal = Proposal(self, frame.correlation, RequestKind.ACCOUNT, request, 1, rule, deadline_us)
+        self._propose(proposal)
+
+    def resolve(self, frame: Frame) -> None:
+        """Answer a Resolve (48): what became of a key. Raises where there is nothing to tell."""
+        role: Primary = self._service.require_primary()
+        asked = Resolve.decode(frame.payload)
+        key = Key(asked.client, asked.sequence, asked.sequence)
+        known = role.lookup(key)
+        if role.absent(key):
+            raise Refused(Code.NOT_FOUND, "no request with this key was committed or is in the log")
+        if known is None or known.expired and not role.settled:
+            raise NotConfirmed(
+                "the log is not applied to its end: the key may still be in it", hint="ask again"
+            )
+        if known.expired:
+            raise _expired()
+        block = self._service.bare_block(Lsn(known.first_lsn), self._service.policies.rule.text)
+        self._send(Kind.WRITTEN, join_written(block, [_entry(frame.correlation, known, 0)]), 0)
+
+    # --- as the caller of proposals
+
+    def released(self, shared: Shared, answers: Answers) -> None:
+        """Committed: one Written frame for all of them."""
+        self._done(len(answers))
+        entries: list[bytes] = []
+        for proposal, result in answers:
+            if result.expired:
+                self._fail(proposal.correlation, _expired())
+            elif proposal.kind is RequestKind.ACCOUNT:
+                done = AccountDone(result.first_lsn, self._service.term_at(Lsn(result.first_lsn)))
+                self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)
+            else:
+                index = shared.policies[proposal.policy.text]
+                entries.append(_entry(proposal.correlation, result, index))
+        if entries:
+            self._send(Kind.WRITTEN, join_written(shared.block, entries), 0)
+
+    def known(self, proposal: Proposal, result: Result) -> None:
+        """Committed by an earlier attempt, whose copies are not remembered."""
+        self._done(1)
+        block = self._service.bare_block(Lsn(result.first_lsn), proposal.policy.text)
+        self._send(Kind.WRITTEN, join_written(block, [_entry(proposal.correlation, result, 0)]), 0)
+
+    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
+        """Nobody knows yet."""
+        self._done(1)
+        if shared is None or proposal.kind is not RequestKind.WRITE:
+            self._fail(proposal.correlation, NotConfirmed(message))
+            return
+        entry = encode_entry(proposal.correlation, Outcome.NOT_CONFIRMED, 0, False, first, b"", 0)
+        self._send(Kind.WRITTEN, join_written(shared.block, [entry]), 0)
+
+    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
+        """Certainly not written."""
+        self._done(1)
+        self._fail(proposal.correlation, error)
+
+    def _propose(self, proposal: Proposal) -> None:
+        self._under_way += 1
+        self._service.node.inbox.propose(proposal)
+
+    def _done(self, count: int) -> None:
+        self._under_way -= count
+        self._answered.ring()
+
+
+def _entry(correlation: int, result: Result, policy: int) -> bytes:
+    items, count = result.items, len(result.items) // RESULT.size
+    return encode_entry(
+        correlation, Outcome.COMMITTED, policy, result.duplicate, result.first_lsn, items, count
+    )
+
+
+def _expired() -> Refused:
+    text = "the key was forgotten: what became of it cannot be told any more"
+    return Refused(Code.KEY_EXPIRED, text, hint="read the document, then decide")

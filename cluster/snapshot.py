@@ -1,0 +1,203 @@
+"""Snapshots between nodes: made from the live state, sent in hashed chunks, resumed where a line broke
+(DESIGN 7).
+
+The sender materialises the file first and then sends it, so no read transaction lives as long as a transfer.
+While
+a snapshot is kept here its LSN is pinned: the log that its receiver needs next is not removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cluster.peer_end import ChannelEnd
+from redwire.body import decode, encode
+from redwire.errors import ProtocolError
+from redwire.frame import Kind
+from redwire.message.peer import CHUNK_BYTES_MAX, SnapshotChunk, SnapshotFetch, SnapshotManifest
+from redwire.position import Lsn, Position
+
+KEPT_S = 600.0
+"""How long a finished snapshot is offered again: a receiver that lost its line comes back within minutes."""
+
+
+Install = Callable[[Path, SnapshotManifest], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Kept:
+    manifest: SnapshotManifest
+    path: Path
+    used_s: float
+    users: int = 0
+
+
+class SnapshotLibrary:
+    """The snapshots that this node offers. `make(path)` materialises one and returns where it stands in the
+    log.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        make: Callable[[Path], Position],
+        applied: Callable[[], Lsn],
+        base: Callable[[], Lsn],
+    ) -> None:
+        """`applied` and `base` say how far the state goes now and where the kept log begins."""
+        self._folder = folder
+        self._make = make
+        self._applied = applied
+        self._base = base
+        self._kept: dict[str, _Kept] = {}
+        self._making = anyio.Lock()
+        self._pinned: dict[str, Lsn] = {}
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for stray in folder.glob("offer-*"):
+            stray.unlink()
+
+    def pins(self) -> dict[str, Lsn]:
+        """The snapshots kept, by name, and the LSN from which each needs the log."""
+        return {name: Lsn(kept.manifest.lsn) for name, kept in self._kept.items()} | self._pinned
+
+    async def serve(self, end: ChannelEnd, asked: SnapshotFetch) -> None:
+        """Send the snapshot that is asked for from its offset, or else a new one from the start."""
+        kept = self._kept.get(asked.snapshot)
+        offset = asked.offset if kept is not None else 0
+        if kept is None:
+            kept = await self._new()
+        kept.users += 1
+        try:
+            end.send(Kind.SNAPSHOT_MANIFEST, encode(kept.manifest))
+            await self._send(end, kept.path, offset)
+        finally:
+            kept.users -= 1
+            kept.used_s = anyio.current_time()
+
+    def expire(self) -> None:
+        """Remove what nobody has asked for in a while, and what the log does not continue any more."""
+        for name, kept in list(self._kept.items()):
+            idle = kept.users == 0 and anyio.current_time() - kept.used_s > KEPT_S
+            if idle or kept.users == 0 and kept.manifest.lsn < self._base():
+                kept.path.unlink(missing_ok=True)
+                del self._kept[name]
+
+    async def _new(self) -> _Kept:
+        async with self._making:
+            name = f"offer-{secrets.token_hex(8)}"
+            path = self._folder / f"{name}.db"
+            self._pinned[name] = (
+                self._applied()
+            )  # before it is made: the log is needed from there at the latest
+            try:
+                manifest = await anyio.to_thread.run_sync(self._materialise, name, path)
+            finally:
+                del self._pinned[name]
+            kept = self._kept[name] = _Kept(manifest, path, anyio.current_time())
+            return kept
+
+    def _materialise(self, name: str, path: Path) -> SnapshotManifest:
+        at = self._make(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        size = path.stat().st_size
+        return SnapshotManifest(
+            snapshot=name, lsn=at.lsn, term=at.term, chain=at.chain, size=size, sha256=digest
+        )
+
+    @staticmethod
+    async def _send(end: ChannelEnd, path: Path, offset: int) -> None:
+        async with await anyio.open_file(path, "rb") as file:
+            await file.seek(offset)
+            while data := await file.read(CHUNK_BYTES_MAX):
+                end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, data).encode())
+                offset += len(data)
+                await end.ready()
+        end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, b"").encode())
+
+
+class SnapshotReceiver:
+    """Takes one snapshot into `folder`; what is there of an interrupted one is continued.
+
+    `install(path, manifest)` is called once, with the whole file, synced and verified.
+    """
+
+    def __init__(self, folder: Path, install: Install) -> None:
+        self._path = folder / "incoming.part"
+        self._about = folder / "incoming.cbor"
+        self._install = install
+        self._manifest = self._resumable()
+
+    def request(self) -> SnapshotFetch:
+        """What to ask the source for."""
+        if self._manifest is None:
+            return SnapshotFetch("", 0)
+        return SnapshotFetch(self._manifest.snapshot, self.received_bytes)
+
+    @property
+    def received_bytes(self) -> int:
+        """How much of the file is here."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    @property
+    def total_bytes(self) -> int:
+        """How much there will be; 0 before the manifest."""
+        return self._manifest.size if self._manifest is not None else 0
+
+    async def begin(self, manifest: SnapshotManifest) -> None:
+        """The source sends this snapshot: go on with ours if it is the same, else start over."""
+        if self._manifest != manifest:
+            self._path.unlink(missing_ok=True)
+            self._about.write_bytes(encode(manifest))
+            self._manifest = manifest
+
+    async def take(self, chunk: SnapshotChunk) -> bool:
+        """Take the next chunk; whether it was the last.
+
+        Raises `ProtocolError` for a gap, and for a file that is not what was announced.
+        """
+        manifest = self._manifest
+        if (
+            manifest is None
+            or chunk.offset != self.received_bytes
+            or chunk.offset + len(chunk.data) > manifest.size
+        ):
+            raise ProtocolError(f"a snapshot chunk at byte {chunk.offset}, {self.received_bytes} are here")
+        if chunk.data:
+            await anyio.to_thread.run_sync(self._append, bytes(chunk.data))
+            return False
+        digest = await anyio.to_thread.run_sync(self._finish)
+        self._about.unlink(missing_ok=True)
+        self._manifest = None
+        if digest != manifest.sha256:
+            self._path.unlink(missing_ok=True)
+            raise ProtocolError("the snapshot's hash is not the announced one: it is fetched anew")
+        await self._install(self._path, manifest)
+        return True
+
+    def _append(self, data: bytes) -> None:
+        with self._path.open("ab") as file:
+            file.write(data)
+
+    def _finish(self) -> bytes:
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+            return hashlib.file_digest(file, "sha256").digest()
+
+    def _resumable(self) -> SnapshotManifest | None:
+        try:
+            return decode(self._about.read_bytes(), SnapshotManifest)
+        except FileNotFoundError:
+            return None
+        except (ProtocolError, msgspec.ValidationError):
+            self._about.unlink()
+            return None

@@ -1,0 +1,151 @@
+"""Serving a member that dialled us: hello for hello, our log from where its own ends, and snapshots.
+
+Any node lends its log; only a primary counts the acks. The first ack on a session says that the follower is
+ready at the
+common point, and starts the stream.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from anyio.abc import TaskGroup
+
+from cluster.catchup import Common, SnapshotNeeded, plan
+from cluster.effects import Deposed, FollowerAcked, FollowerJoined, FollowerLeft
+from cluster.feed import Feed
+from cluster.node import Node
+from cluster.peer_end import ChannelEnd
+from cluster.peers import check_report
+from redwire.body import decode, encode
+from redwire.errors import Code, ProtocolError, RedwireError, Refused
+from redwire.frame import Frame, Kind, kind_name
+from redwire.message.failure import Failure
+from redwire.message.peer import Ack, Following, Report, SnapshotFetch
+from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
+
+DEPOSING = frozenset((Code.STALE_TERM, Code.TERM_TAKEN, Code.PRIMARY_LACKS_COMMITTED))
+"""What a follower's refusal must say to end a reign (R3, R5)."""
+NO_REIGN = Reign(Term(0), NodeId(""))
+
+
+class SnapshotServer(Protocol):
+    """Sends snapshots to followers that need one."""
+
+    async def serve(self, end: ChannelEnd, asked: SnapshotFetch) -> None:
+        """Send the manifest and the chunks that are asked for; returns when the last one is buffered."""
+
+
+class Source:
+    """One accepted session of a member."""
+
+    def __init__(self, node: Node, end: ChannelEnd, snapshots: SnapshotServer, tasks: TaskGroup) -> None:
+        """`tasks` is the session's own: what it starts ends with it."""
+        self.end = end
+        self.session = node.roster.attach(end, dialled=False)
+        self.feed: Feed | None = None
+        self._node = node
+        self._snapshots = snapshots
+        self._tasks = tasks
+        self._report: Report | None = None
+        self._common: Lsn | None = None
+        self._reign = NO_REIGN
+
+    async def handle(self, frame: Frame) -> None:
+        """Take one frame. Raises `RedwireError` when the session must end, after saying why."""
+        match frame.kind:
+            case Kind.ACK:
+                self._ack(Ack.decode(frame.payload))
+            case Kind.PEER_HELLO:
+                self._hello(decode(frame.payload, Report))
+            case Kind.FOLLOW:
+                self._hello(decode(frame.payload, Report))
+                await self._follow()
+            case Kind.SNAPSHOT_FETCH:
+                self._tasks.start_soon(self._snapshots.serve, self.end, decode(frame.payload, SnapshotFetch))
+            case Kind.FAILURE:
+                self._refused(decode(frame.payload, Failure).to_error())
+            case _:
+                raise ProtocolError(f"{self.end.node} sends {kind_name(frame.kind)} to a source")
+
+    def close(self) -> None:
+        """The session is over."""
+        self._node.roster.detach(self.session)
+        self._node.inbox.post(FollowerLeft(self.end.node, self.session))
+
+    def _hello(self, report: Report) -> None:
+        check_report(report, self.end.node, self._node)
+        incarnation = Incarnation(report.incarnation)
+        twin = self._node.roster.twin(self.session, incarnation)
+        if twin is not None:
+            text = f"another {self.end.node} is connected, with data directory {twin}"
+            raise Refused(Code.OTHER_NODE, text, hint="two processes have this id: stop one of them")
+        self._node.roster.lives[self.session] = incarnation
+        self._report = report
+        self.end.send(Kind.PEER_WELCOME, encode(self._node.report()), urgent=True)
+
+    async def _follow(self) -> None:
+        """Find the last point at which both logs agree, and say so with its chain as proof (R4)."""
+        node, report = self._node, self._report
+        assert report is not None
+        log = node.storage.log
+        planned = plan(report, node.storage.meta.cluster, log.terms, log.end, log.base)
+        match planned:
+            case Refused():
+                raise planned
+            case SnapshotNeeded(reason):
+                self._say(Refused(Code.SNAPSHOT_NEEDED, reason))
+            case Common(lsn):
+                position = await node.storage.journal.position_at(lsn)
+                if position is None:
+                    self._say(Refused(Code.SNAPSHOT_NEEDED, f"no batch ends at LSN {lsn} here"))
+                    return
+                self._common = lsn
+                self.feed = None
+                reign = self._reign = node.role.reign or NO_REIGN
+                following = Following(
+                    term=reign.term,
+                    primary=reign.primary,
+                    leads=node.leads,
+                    common_term=position.term,
+                    common_lsn=position.lsn,
+                    common_chain=position.chain,
+                    head=log.end.lsn,
+                    watermark=node.role.watermark,
+                )
+                self.end.send(Kind.FOLLOWING, encode(following))
+
+    def _ack(self, ack: Ack) -> None:
+        node, reign = self._node, self._node.role.reign
+        if node.leads and reign != Reign(Term(ack.term), NodeId(ack.primary)):
+            text = f"{self.end.node} acks in the reign {ack.term}:{ack.primary}, this is {reign}"
+            raise ProtocolError(text)
+        if self.feed is not None:
+            if node.leads:
+                node.inbox.post(FollowerAcked(self.end.node, self.session, ack))
+            return
+        if self._common is None or self._report is None:
+            raise ProtocolError(f"{self.end.node} acks before it follows")
+        if ack.durable > self._common:
+            raise ProtocolError(
+                f"{self.end.node} acks LSN {ack.durable}, the logs agree up to {self._common}"
+            )
+        log = node.storage.log
+        self.feed = Feed(log, node.storage.journal.read, self.end, self._common, lambda: log.end.lsn)
+        if node.leads:
+            matched, life = Lsn(ack.durable), Incarnation(self._report.incarnation)
+            joined = FollowerJoined(self.end.node, self.session, life, matched, Lsn(ack.applied), self._reign)
+            node.inbox.post(joined)
+        self._tasks.start_soon(self.feed.run)
+        node.outbox.follower_joined(self.session, self.feed, node.role)
+
+    def _refused(self, error: RedwireError) -> None:
+        """The follower will not follow us: sometimes that means that we must not lead."""
+        if error.code in DEPOSING and self._common is None:
+            raise ProtocolError(f"{self.end.node} refuses what it was not offered: {error}")
+        if error.code in DEPOSING:
+            self._node.inbox.post(Deposed(error))
+        self._node.note(f"{self.end.node} refuses to follow: {error}")
+
+    def _say(self, error: RedwireError) -> None:
+        self.end.send(Kind.FAILURE, encode(Failure.from_error(error)))

@@ -1,0 +1,351 @@
+"""SQL over the documents, for reading: each collection is a view with the columns id, rid (the same), doc and
+version.
+
+A statement is untrusted. Four walls stand around it, each enough for what it is there for:
+
+* the connection cannot write: it is opened read-only, and what a statement compiles to is authorized step by
+step; * the authorizer denies what it does not know. The tables are read through the views only. SQLite tells
+it the
+  innermost view that a column is read for, but also the name of a WITH clause in that place, so a statement
+  could call its own `WITH orders AS (SELECT * FROM docs)` by a view's name. The reading view is therefore
+  another one, with a random name that no statement can know, under each view that has the collection's name;
+* values are at most 16 MiB, and functions whose cost is the product of their arguments' lengths get much
+less: they
+  cannot be interrupted;
+* steps, time, rows and bytes of the answer are bounded.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cluster.errors import QueryFailed
+from cluster.reader import Post, ReadThreads
+from cluster.statement import TEXT_BYTES_MAX, Statement, StatementKind, parse
+from cluster.tables import NAMES, open_reader, read_position, translated
+from redwire.errors import Code, RedwireError
+from redwire.message.driver import SqlValue
+from redwire.message.params import Json, Param, Timestamp, Uuid, Vector
+from redwire.position import Position
+
+SQL_THREADS = 2
+ROWS_MAX = 10_000
+RESULT_BYTES_MAX = 15 << 20
+"""Texts and blobs of one answer, so that it fits a frame."""
+SECONDS_MAX = 5.0
+STEPS_MAX = 500_000_000
+STEPS_PER_LOOK = 20_000
+VALUE_BYTES_MAX = 16 << 20
+PRODUCT_BYTES_MAX = 64 << 10
+"""Where a function of `_PRODUCTS` is named: its worst case then takes a fraction of a second."""
+VIEWS_MAX = 500
+"""Views that one connection keeps; beyond it it begins anew."""
+
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: TEXT_BYTES_MAX + 1024,
+    sqlite3.SQLITE_LIMIT_COLUMN: 200,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 100,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+_PRODUCTS = frozenset(("instr", "replace", "trim", "ltrim", "rtrim", "json_patch"))
+_LINEAR = (
+    "abs avg char coalesce concat concat_ws count glob group_concat hex ifnull iif length "
+    "like likelihood likely lower max min nullif octet_length quote round sign string_agg "
+    "substr substring sum total typeof unicode unlikely upper "
+    "acos asin atan atan2 ceil ceiling cos degrees exp floor ln log log10 log2 mod pi pow power "
+    "radians sin sqrt tan trunc "
+    "date datetime julianday strftime time timediff unixepoch "
+    "json json_array json_array_length json_error_position json_extract json_group_array "
+    "json_group_object json_insert json_object json_quote json_remove json_replace json_set "
+    "json_type json_valid -> ->> "
+    "cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank "
+    "row_number"
+)
+_FUNCTIONS = _PRODUCTS.union(_LINEAR.split())
+_JSON_TABLES = frozenset(("json_each", "json_tree"))
+
+
+Rows = list[tuple[SqlValue, ...]]
+Values = dict[str, SqlValue] | Sequence[SqlValue]
+
+
+@dataclass(frozen=True, slots=True)
+class SqlQuery:
+    """One statement. More values than it has parameters are allowed: `$1` need not use them all."""
+
+    text: str
+    params: Sequence[Param] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SqlResult:
+    """Rows, and the position at which they are true. `statement` is its kind: `select` or `show`.
+
+    No two `columns` are equal: a second `x` is `x:1`.
+    """
+
+    statement: str
+    columns: tuple[str, ...]
+    rows: Rows
+    at: Position
+
+    def rows_as_json(self) -> list[tuple[SqlValue | msgspec.Raw, ...]]:
+        """The rows for an encoder of JSON: in a column `doc` a JSON object is one, not a text that holds
+        one."""
+        places = [place for place, name in enumerate(self.columns) if name.partition(":")[0] == "doc"]
+        if not places:
+            return [*self.rows]
+        return [
+            tuple(_object(value) if place in places else value for place, value in enumerate(row))
+            for row in self.rows
+        ]
+
+
+class SqlReader(ReadThreads[SqlQuery, SqlResult]):
+    """Answers statements from the state file at `path`. Errors: `QueryFailed`, `StateCorrupt`,
+    `DiskFailed`."""
+
+    def __init__(self, path: Path, post: Post, *, threads: int = SQL_THREADS) -> None:
+        super().__init__(lambda: SqlWorker(path), post, name="sql", threads=threads, together_max=1)
+
+
+class SqlWorker:
+    """One connection for statements; for the thread that made it."""
+
+    def __init__(self, path: Path, *, seconds_max: float = SECONDS_MAX) -> None:
+        self._path = path
+        self._seconds_max = seconds_max
+        self._guard = _Guard(f"_{secrets.token_hex(16)}")
+        # A cached statement would be run as it was authorized: under the guard's trust for one of our own.
+        self._connection = open_reader(path, cached_statements=0)
+        for limit, value in _LIMITS.items():
+            self._connection.setlimit(limit, value)
+        for table in sorted(
+            _JSON_TABLES
+        ):  # their first use looks at the schema, which the guard will not allow
+            self._connection.execute(f"SELECT 1 FROM {table}('[]')").fetchall()
+        self._connection.set_authorizer(self._guard)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def answers(self, queries: Sequence[SqlQuery]) -> Iterator[SqlResult | RedwireError]:
+        """One answer for each query, in order."""
+        for query in queries:
+            try:
+                yield self.run(query)
+            except QueryFailed as error:
+                yield error
+
+    def run(self, query: SqlQuery) -> SqlResult:
+        """Run one statement. Raises `QueryFailed`, `StateCorrupt` or `DiskFailed`."""
+        statement = parse(query.text)
+        values = statement.bound([_bound(param) for param in query.params])
+        with translated(self._path):
+            self._make_views(statement.names)
+            self._connection.execute("BEGIN")
+            try:
+                at = read_position(self._connection)
+                if statement.kind is StatementKind.SHOW_COLLECTIONS:
+                    rows = self._connection.execute("SELECT name FROM collections ORDER BY name").fetchall()
+                    return SqlResult(statement.kind.value, ("name",), rows, at)
+                columns, rows = self._select(statement, values)
+                return SqlResult(statement.kind.value, columns, rows, at)
+            finally:
+                if self._connection.in_transaction:  # some errors end it by themselves
+                    self._connection.execute("ROLLBACK")
+
+    def _select(
+        self, statement: Statement, values: Values
+    ) -> tuple[tuple[str, ...], list[tuple[SqlValue, ...]]]:
+        """Run what is not trusted."""
+        connection, guard = self._connection, self._guard
+        product = not statement.names.isdisjoint(_PRODUCTS)
+        meter = _Meter(self._seconds_max)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, PRODUCT_BYTES_MAX if product else VALUE_BYTES_MAX)
+        connection.set_progress_handler(meter, STEPS_PER_LOOK)
+        guard.trusting, guard.denied = False, ""
+        try:
+            cursor = connection.execute(statement.text, values)
+            try:
+                columns = _distinct([column[0] for column in cursor.description or ()])
+                return columns, _bounded(cursor)
+            finally:
+                cursor.close()
+        except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
+            raise _failed(error, guard.denied, meter.exceeded, product) from error
+        finally:
+            guard.trusting = True
+            connection.set_progress_handler(None, 0)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)
+
+    def _make_views(self, names: frozenset[str]) -> None:
+        """Make the views of the collections among `names` that have none yet."""
+        execute, views = self._connection.execute, self._guard.views
+        find = "SELECT c, name FROM collections WHERE name = ? COLLATE NOCASE"
+        found = [row for name in names - views if (row := execute(find, (name,)).fetchone())]
+        if not found:
+            return
+        execute("PRAGMA query_only = OFF")
+        if len(views) + len(found) > VIEWS_MAX:
+            for (name,) in execute("SELECT name FROM sqlite_temp_master WHERE type = 'view'").fetchall():
+                execute(f'DROP VIEW temp."{name}"')
+            views.clear()
+            found = [row for name in names if (row := execute(find, (name,)).fetchone())]
+        for number, name in found:
+            inner = f'"{self._guard.secret}_{number}"'
+            execute(
+                f"CREATE TEMP VIEW {inner} AS "
+                f"SELECT id, version, CAST(doc AS TEXT) AS doc FROM main.docs WHERE c = {number}"
+            )
+            execute(f'CREATE TEMP VIEW "{name}" AS SELECT id, id AS rid, doc, version FROM temp.{inner}')
+            views.add(name.lower())
+        execute("PRAGMA query_only = ON")
+
+
+class _Guard:
+    """The authorizer. While `trusting` everything is allowed: for our own statements."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+        self.views: set[str] = set()
+        self.trusting = True
+        self.denied = ""
+
+    def __call__(
+        self, action: int, first: str | None, second: str | None, database: str | None, source: str | None
+    ) -> int:
+        if self.trusting or action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_READ:
+            allowed = self._may_read((first or "").lower(), second or "", database, source or "")
+            what = f"there is no collection {first} here; SHOW COLLECTIONS names those that are"
+        elif action == sqlite3.SQLITE_FUNCTION:
+            allowed = (second or "").lower() in _FUNCTIONS
+            what = f"there is no function {second} here"
+        else:
+            allowed, what = False, "a statement may do nothing but read collections"
+        if allowed:
+            return sqlite3.SQLITE_OK
+        self.denied = self.denied or what
+        return sqlite3.SQLITE_DENY
+
+    def _may_read(self, table: str, column: str, database: str | None, source: str) -> bool:
+        """Whether `source` (a view or WITH clause, "" for the statement itself) may read the column.
+
+        A table of which no column is used comes with an empty column, and without a database unless one is
+        named.
+        """
+        if source.startswith(self.secret):
+            return table == "docs" and database == "main"
+        if database == "temp":
+            return table in self.views or table.startswith(self.secret) and source.lower() in self.views
+        if table in _JSON_TABLES:
+            return True
+        reserved = table in NAMES or table.startswith("sqlite_")
+        return not column and database is None and (table in self.views or not reserved)
+
+
+class _Meter:
+    """Counts steps and time; true ends the statement."""
+
+    def __init__(self, seconds_max: float) -> None:
+        self.exceeded = ""
+        self._steps = 0
+        self._seconds_max = seconds_max
+        self._deadline = time.monotonic() + seconds_max
+
+    def __call__(self) -> bool:
+        self._steps += STEPS_PER_LOOK
+        if self._steps >= STEPS_MAX:
+            self.exceeded = f"took more than {STEPS_MAX:,} steps"
+        elif time.monotonic() >= self._deadline:
+            self.exceeded = f"took more than {self._seconds_max:g} seconds"
+        return self.exceeded != ""
+
+
+def _bounded(cursor: sqlite3.Cursor) -> Rows:
+    """All rows of an answer within bounds. Each row counts with its columns' names: JSON repeats them."""
+    rows: Rows = []
+    size = 0
+    names = sum(len(name) for name, *_ in cursor.description or ())
+    for row in cursor:
+        if len(rows) == ROWS_MAX:
+            raise QueryFailed(f"the answer has more than {ROWS_MAX:,} rows", hint="add a LIMIT")
+        size += names + sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size > RESULT_BYTES_MAX:
+            raise QueryFailed(
+                f"the answer has more than {RESULT_BYTES_MAX} bytes", hint="add a LIMIT", code=Code.TOO_LARGE
+            )
+        rows.append(row)
+    return rows
+
+
+def _failed(error: BaseException, denied: str, exceeded: str, product: bool) -> QueryFailed:
+    """SQLite's error in our words. One that speaks of the file, not of the statement, is raised as it is."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(error, sqlite3.Error) and code in _FILE_ERRORS:
+        raise error
+    if exceeded:
+        hint = "narrow it down: id = … and id > … use an index, nothing else does"
+        return QueryFailed(f"the statement {exceeded}", hint=hint, code=Code.TIMEOUT)
+    if denied:
+        return QueryFailed(denied)
+    if code == sqlite3.SQLITE_TOOBIG or isinstance(error, MemoryError):
+        limit = PRODUCT_BYTES_MAX if product else VALUE_BYTES_MAX
+        hint = f"beside {', '.join(sorted(_PRODUCTS))} no value may be larger" if product else ""
+        return QueryFailed(f"a value of more than {limit} bytes", hint=hint, code=Code.TOO_LARGE)
+    return QueryFailed(str(error))
+
+
+_FILE_ERRORS = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR))
+
+
+def _bound(param: Param) -> SqlValue:
+    """A parameter as SQLite takes it: JSON and vectors as JSON text, a UUID as its usual text, a time as its
+    count."""
+    match param:
+        case Vector(values):
+            return msgspec.json.encode(values).decode()
+        case Json(text):
+            return text
+        case Timestamp(count):
+            return count
+        case Uuid(raw):
+            return str(uuid.UUID(bytes=raw))
+        case None | bool() | int() | float() | str() | bytes():
+            return param
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    seen: dict[str, int] = {}
+    columns: list[str] = []
+    for name in names:
+        column = name
+        while column in seen:
+            seen[name] += 1
+            column = f"{name}:{seen[name]}"
+        seen[column] = 0
+        columns.append(column)
+    return tuple(columns)
+
+
+def _object(value: SqlValue) -> SqlValue | msgspec.Raw:
+    if isinstance(value, str) and value.lstrip(" \t\r\n").startswith("{"):
+        try:
+            return msgspec.json.decode(value, type=msgspec.Raw)
+        except msgspec.DecodeError:
+            return value
+    return value

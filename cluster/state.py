@@ -1,0 +1,363 @@
+"""The state: what the log amounts to, up to one LSN, in a SQLite file.
+
+One thread applies; `applied` moves in the same transaction as the data that it covers (R10). Nothing in here
+decides: what a record means stands in `logical`, what a key means in `keys`, and both follow from the log
+alone.
+
+A batch is applied as a whole or not at all. What this version does not know (a kind, a flag, an account
+change) stops apply with `ApplyStopped`; after any error the state stands where it stood before the call.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from cluster.documents import Documents
+from cluster.effects import Result
+from cluster.errors import ApplyStopped, OutOfOrder, StateCorrupt
+from cluster.files import FILE_MODE, Syscalls
+from cluster.keys import Expired, Keys, Known
+from cluster.registry import Accounts, Registry
+from cluster.tables import WRITER_BUSY_MS, open_reader, open_writer, read_position, translated
+from redwire.batch import Batch, follows
+from redwire.errors import BodyInvalid, RequestInvalid
+from redwire.message.client import RESULT, Status
+from redwire.message.log import ClusterRecord
+from redwire.position import Incarnation, Lsn, NodeId, Position, Term, TermList
+from redwire.record import REQUEST_HEADER, Key, Kind, request_heads
+
+CHECKPOINT_WAL_BYTES = 16 << 20
+"""SQLite's own log before it is folded into the file. Less of it means the same pages written more often."""
+CHECKPOINT_WAL_BYTES_URGENT = 8 * CHECKPOINT_WAL_BYTES
+CHECKPOINT_WAIT_MS = 25
+"""What apply may stand still for readers once SQLite's log is that long; a page or a get takes far less."""
+KEY_ENTRIES_SLACK = 20_000
+KEY_ENTRIES_PER_OPEN = 4
+"""Stored key entries are rewritten when they exceed this many per open key, and the slack."""
+KEY_ROW_BYTES = 64 << 10
+
+_NOT_APPLICABLE = (RequestInvalid, BodyInvalid, ValueError, OverflowError, struct.error)
+_META = "UPDATE meta SET applied = ?, term = ?, chain = ?, time_ms = ?, forgotten_through = ?"
+_EXPIRED = Result(0, False, True, b"")
+
+
+class AppliedBatch(NamedTuple):
+    """One batch after apply: its last LSN, and one result per request, in order, the node's own records
+    included.
+
+    A duplicate carries the first LSN and items of the request that was executed; an expired one carries
+    nothing.
+    """
+
+    last: Lsn
+    results: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class StateStatus:
+    """The state at a glance. `checkpointed` is the LSN that survives a power cut without the log."""
+
+    applied: Position
+    batch_time_ms: int
+    checkpointed: Lsn
+    wal_bytes: int
+    clients: int
+    open_keys: int
+    key_entries: int
+
+
+class State:
+    """The state in one file, and the key memory beside it.
+
+    It belongs to one thread at a time: whoever opens it hands it over to the applier. `applied`,
+    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_record`, `admits`, `status` and
+    `snapshot_into` may be used from any thread. `lookup` and the three about the cluster may be ahead by the
+    `apply` that is running: it is committed in the log, so they are early, not wrong.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.applied: Position
+        self.batch_time_ms: int
+        self.terms: TermList
+        self.keys: Keys
+        self.checkpointed = Lsn(0)
+        self._connection = connection
+        self._documents: Documents
+        self._registry: Registry
+        self._key_entries = 0
+        self._checkpoint_at = CHECKPOINT_WAL_BYTES
+        self._load()
+
+    @classmethod
+    def open(cls, path: Path) -> State:
+        """The state in `path`; a missing or empty file becomes the state of an empty log.
+
+        What the file says is made durable first, so `checkpointed` equals `applied`. Raises `FormatNewer`,
+        `StateCorrupt`, `DiskFull` or `DiskFailed`.
+        """
+        connection = open_writer(path)
+        with translated(path):
+            Syscalls().sync_folder(path.parent)
+            state = cls(path, connection)
+        state.checkpoint()
+        return state
+
+    def close(self) -> None:
+        """Close the file; nothing else works afterwards."""
+        self._connection.close()
+
+    def apply(self, batches: Sequence[Batch]) -> list[AppliedBatch]:
+        """Apply `batches`, which continue the state, in one transaction.
+
+        Raises `OutOfOrder`, `ApplyStopped`, `DiskFull` (later it may work), `StateCorrupt` or `DiskFailed`;
+        then nothing was applied.
+        """
+        end = self.applied
+        for batch in batches:
+            if not follows(batch, end):
+                raise OutOfOrder(batch.first, end)
+            end = batch.position
+        if not batches:
+            return []
+        with translated(self.path):
+            committed = False
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                terms = self._extended_terms(batches)
+                applied = [self._apply_batch(batch) for batch in batches]
+                self._documents.flush()
+                self._finish(end, batches[-1].time_ms)
+                self._connection.execute("COMMIT")
+                committed = True
+            finally:
+                if not committed:
+                    self._roll_back()
+        self.applied, self.batch_time_ms, self.terms = end, batches[-1].time_ms, terms
+        return applied
+
+    def lookup(self, key: Key) -> Result | None:
+        """The result of a request that was executed, an expired one, or None when it was not executed
+        (R9)."""
+        verdict = self.keys.lookup(key)
+        if isinstance(verdict, Known):
+            return Result(verdict.first, True, False, verdict.items)
+        return _EXPIRED if isinstance(verdict, Expired) else None
+
+    def accounts(self) -> Accounts:
+        """All users and bearer tokens."""
+        return self._registry.accounts
+
+    def cluster_record(self) -> ClusterRecord | None:
+        """The last CONFIG record; None before the first."""
+        return self._registry.record
+
+    def admits(self) -> Mapping[NodeId, Incarnation]:
+        """The data directory that counts for each member, by its last ADMIT record."""
+        return self._registry.admits
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether SQLite's log is long enough for a checkpoint."""
+        return self._wal_bytes() >= self._checkpoint_at
+
+    def checkpoint(self) -> Lsn | None:
+        """Fold SQLite's log into the file and begin it anew; `checkpointed`, or None when it stayed behind.
+
+        The node's log is not needed up to `checkpointed` any more. A reader with an older view can keep it
+        behind; then it is due again when SQLite's log has grown further. Raises `DiskFull` or `DiskFailed`.
+        """
+        size = self._wal_bytes()
+        execute = self._connection.execute
+        with translated(self.path):
+            if size < CHECKPOINT_WAL_BYTES_URGENT:
+                execute("PRAGMA busy_timeout = 0")
+            else:
+                execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
+            try:
+                busy, frames, folded = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                execute(f"PRAGMA busy_timeout = {WRITER_BUSY_MS}")
+        self._checkpoint_at = size + CHECKPOINT_WAL_BYTES // 4 if busy else CHECKPOINT_WAL_BYTES
+        if busy and not 0 < frames == folded:
+            return None
+        self.checkpointed = self.applied.lsn
+        return self.checkpointed
+
+    def snapshot_into(self, path: Path) -> Position:
+        """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
+        stands.
+
+        Blocks its thread for as long as the copy takes, while applies go on. Raises `DiskFull`, `DiskFailed`;
+        then there is no file.
+        """
+        with translated(self.path):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+            written = False
+            try:
+                _copy(self.path, path)
+                position = verify(path)
+                written = True
+            finally:
+                if not written:
+                    path.unlink()
+        return position
+
+    def status(self) -> StateStatus:
+        """The state at a glance."""
+        keys = self.keys
+        return StateStatus(
+            self.applied,
+            self.batch_time_ms,
+            self.checkpointed,
+            self._wal_bytes(),
+            len(keys),
+            keys.open,
+            self._key_entries,
+        )
+
+    def _load(self) -> None:
+        """Read from the tables whatever is kept in memory beside them."""
+        connection = self._connection
+        self.applied = read_position(connection)
+        time_ms, forgotten = connection.execute("SELECT time_ms, forgotten_through FROM meta").fetchone()
+        self.batch_time_ms = time_ms
+        rows = connection.execute("SELECT term, first FROM terms ORDER BY term").fetchall()
+        self.terms = TermList(tuple((Term(term), Lsn(first)) for term, first in rows))
+        keys, stored = Keys(forgotten_through=forgotten), 0
+        for (entries,) in connection.execute("SELECT entries FROM keys ORDER BY last"):
+            stored += keys.replay(entries)
+        keys.advance(self.applied.lsn, time_ms)
+        self.keys, self._key_entries = keys, stored
+        self._documents, self._registry = Documents(connection), Registry(connection)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._load()
+
+    def _extended_terms(self, batches: Sequence[Batch]) -> TermList:
+        terms = self.terms
+        for batch in batches:
+            extended = terms.extended(batch.reign.term, batch.first)
+            if extended is not terms:
+                self._connection.execute("INSERT INTO terms VALUES (?, ?)", (batch.reign.term, batch.first))
+                terms = extended
+        return terms
+
+    def _apply_batch(self, batch: Batch) -> AppliedBatch:
+        """Apply one batch but for the position. Raises `ApplyStopped`."""
+        try:
+            results, entries = self._apply_requests(batch)
+        except _NOT_APPLICABLE as error:
+            raise ApplyStopped(batch.last, str(error)) from error
+        if entries:
+            row = (batch.last, b"".join(entries))
+            self._connection.execute("INSERT INTO keys VALUES (?, ?)", row)
+            self._key_entries += len(entries)
+        return AppliedBatch(batch.last, results)
+
+    def _apply_requests(self, batch: Batch) -> tuple[list[Result], list[bytes]]:
+        """Results of all requests, and the key entries of those that were executed under a key."""
+        keys, write, lsn, time_ms = self.keys, self._documents.write, batch.first, batch.time_ms
+        results: list[Result] = []
+        entries: list[bytes] = []
+        keys.advance(Lsn(lsn - 1), time_ms)
+        for head in request_heads(batch.body):
+            key = head.key
+            if head.kind is not Kind.WRITE:
+                self._registry.apply(head.kind, bytes(head.data[REQUEST_HEADER.size :]), lsn)
+                results.append(Result(lsn, False, False, RESULT.pack(Status.APPLIED, lsn)))
+            elif key is None:
+                results.append(Result(lsn, False, False, write(head.data, lsn, atomic=head.atomic)))
+            else:
+                known = self.lookup(key)
+                if known is None:
+                    items = write(head.data, lsn, atomic=head.atomic)
+                    entries.append(keys.record(key, lsn, head.count, items, time_ms))
+                    known = Result(lsn, False, False, items)
+                results.append(known)
+            lsn = Lsn(lsn + head.count)
+        if lsn != batch.last + 1:
+            raise ValueError(f"its requests take {lsn - batch.first} LSNs, its header says otherwise")
+        return results, entries
+
+    def _finish(self, end: Position, time_ms: int) -> None:
+        """Before the transaction ends: the position, and the stored keys rewritten when most of them are
+        dropped."""
+        self.keys.advance(end.lsn, time_ms)
+        if self._key_entries > KEY_ENTRIES_PER_OPEN * self.keys.open + KEY_ENTRIES_SLACK:
+            self._rewrite_keys()
+        row = (end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
+        self._connection.execute(_META, row)
+
+    def _rewrite_keys(self) -> None:
+        execute = self._connection.execute
+        execute("DELETE FROM keys")
+        parts: list[bytes] = []
+        last, size = Lsn(0), 0
+        for last, part in self.keys.entries():
+            parts.append(part)
+            size += len(part)
+            if size >= KEY_ROW_BYTES:
+                execute("INSERT INTO keys VALUES (?, ?)", (last, b"".join(parts)))
+                parts, size = [], 0
+        if parts:
+            execute("INSERT INTO keys VALUES (?, ?)", (last, b"".join(parts)))
+        self._key_entries = self.keys.open
+
+    def _wal_bytes(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+
+def fold(path: Path) -> None:
+    """Fold SQLite's log into the state file at `path` as far as that goes beside its writer and readers.
+
+    For any thread. It makes a `checkpoint` that follows short. Raises `DiskFull` or `DiskFailed`.
+    """
+    with translated(path):
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            connection.close()
+
+
+def verify(path: Path) -> Position:
+    """Where the state in `path` stands, after every page of it was checked.
+
+    Nothing is changed, and no second file is made. Raises `FormatNewer`, `StateCorrupt` or `DiskFailed`.
+    """
+    with translated(path):
+        connection = open_reader(path)
+        try:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise StateCorrupt(path, found)
+            return read_position(connection)
+        finally:
+            connection.close()
+
+
+def _copy(source: Path, target: Path) -> None:
+    connection = open_reader(source)
+    try:
+        connection.execute("PRAGMA query_only = OFF")
+        connection.execute("VACUUM INTO ?", (str(target),))
+    finally:
+        connection.close()
+    fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    Syscalls().sync_folder(target.parent)

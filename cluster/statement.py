@@ -1,0 +1,138 @@
+"""What a SQL text asks for, seen by its tokens: what kind of statement it is, its parameters, the names in
+it.
+
+The tokens are SQLite's. Nothing here protects anything: a text that is misread gets a worse error message,
+and what it may touch is decided when SQLite compiles it (see `sql`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from cluster.errors import QueryFailed
+
+TEXT_BYTES_MAX = 1 << 20
+
+_TOKEN = re.compile(
+    r"""
+      (?P<gap> [ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z) )
+    | (?P<quoted> '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\] )
+    | (?P<numbered> [$?][0-9]{1,6} )
+    | (?P<mark> \? )
+    | (?P<named> [$@:\#][A-Za-z0-9_\x80-\U0010ffff]+ )
+    | (?P<word> [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]* )
+    | (?P<number> [0-9][0-9A-Za-z_.]* )
+    | (?P<other> . )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_CLOSING = {"[": "]"}
+_NUMBER_THEM = "number them from 1: $1, $2, or write ? in order"
+
+
+class StatementKind(Enum):
+    """What can be answered."""
+
+    SELECT = "select"
+    SHOW_COLLECTIONS = "show"
+
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """`text` is as it came, but for `?1`, which is `$1` in it: not every Python binds the other form.
+
+    `names` are its words and quoted names in lower case, keywords and literals among them. `numbered` holds
+    the digits of its `$1` parameters, `marks` is the number of its `?`; a statement has one kind of them.
+    """
+
+    kind: StatementKind
+    text: str
+    names: frozenset[str]
+    numbered: frozenset[str]
+    marks: int
+
+    def bound(self, values: Sequence[V]) -> dict[str, V] | Sequence[V]:
+        """The parameters' values in the form that goes with the text; `values` may be more than it takes.
+
+        Raises `QueryFailed` when they are fewer.
+        """
+        needed = max(map(int, self.numbered), default=self.marks)
+        if needed > len(values):
+            raise QueryFailed(f"the statement takes {needed} values, {len(values)} are given")
+        if self.numbered:
+            return {digits: values[int(digits) - 1] for digits in self.numbered}
+        return values[: self.marks]
+
+
+_SELECTS = frozenset(("SELECT", "WITH", "VALUES"))
+_PUT = "write with put, insert or a BulkInsert"
+_INSTEAD = {
+    "INSERT": _PUT,
+    "REPLACE": _PUT,
+    "UPDATE": "write the whole document with put",
+    "KV": _PUT,
+    "QUEUE": "there are documents only",
+    "DELETE": "delete by id",
+    "DROP": "delete the documents: a collection without any costs nothing",
+    "BEGIN": "send the records of one change in one atomic request",
+    "COMMIT": "send the records of one change in one atomic request",
+    "ROLLBACK": "send the records of one change in one atomic request",
+    "PRAGMA": "ask for the node's status",
+    "EXPLAIN": "only the rows of a SELECT can be asked for",
+}
+"""What to do instead of a statement that is none of ours, by its first word."""
+
+
+def parse(text: str) -> Statement:
+    """The statement in `text`. Raises `QueryFailed` for one that is not answered."""
+    if len(text.encode(errors="replace")) > TEXT_BYTES_MAX or "\0" in text:
+        raise QueryFailed(f"a statement has at most {TEXT_BYTES_MAX} bytes, none of them NUL")
+    pieces: list[str] = []
+    words: list[str] = []
+    names: set[str] = set()
+    numbered: set[str] = set()
+    marks = 0
+    for token in _TOKEN.finditer(text):
+        piece = token.group()
+        match token.lastgroup:
+            case "numbered":
+                numbered.add(piece[1:])
+                piece = f"${piece[1:]}"
+            case "mark":
+                marks += 1
+            case "named":
+                raise QueryFailed(f"{piece} is no parameter", hint=_NUMBER_THEM)
+            case "word":
+                words.append(piece.upper())
+                names.add(piece.lower())
+            case "quoted":
+                close = _CLOSING.get(piece[0], piece[0])
+                names.add(piece[1:-1].replace(close * 2, close).lower())
+            case _:
+                pass
+        pieces.append(piece)
+    if numbered and marks or any(int(digits) < 1 for digits in numbered):
+        raise QueryFailed("parameters of two kinds, or one numbered 0", hint=_NUMBER_THEM)
+    return Statement(_kind(words), "".join(pieces), frozenset(names), frozenset(numbered), marks)
+
+
+def _kind(words: list[str]) -> StatementKind:
+    if words and words[0] in _SELECTS:
+        return StatementKind.SELECT
+    if words == ["SHOW", "COLLECTIONS"]:
+        return StatementKind.SHOW_COLLECTIONS
+    if words[:1] == ["CREATE"]:
+        text = "as far as CREATE goes every collection already exists: it begins with its first document"
+        raise QueryFailed(text, hint="just write to it")
+    first = words[0] if words else "an empty text"
+    raise QueryFailed(
+        f"SQL only reads here: SELECT, WITH, VALUES, SHOW COLLECTIONS, not {first}",
+        hint=_INSTEAD.get(first, ""),
+    )

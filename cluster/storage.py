@@ -1,0 +1,185 @@
+"""Everything of a node that lies in its data directory, opened in the one safe order.
+
+The lock first, then `meta.cbor`, then the state, then the log, which recovery holds against both (DESIGN 7).
+Callers live on the event loop; the disk thread owns log and meta, the apply thread owns the state, read
+threads read.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cluster import meta as meta_file
+from cluster.apply_queue import ApplyQueue
+from cluster.config import NodeConfig
+from cluster.disk import Post
+from cluster.errors import DataDirForeign
+from cluster.journal import Journal
+from cluster.log import Log
+from cluster.meta import Meta
+from cluster.read_desk import ReadDesk
+from cluster.replacement import Replacement, remove_strays, stray_generations
+from cluster.state import State
+from cluster.wal import Wal
+from redwire.message.log import ClusterRecord
+from redwire.message.peer import Report, report_terms
+from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
+
+
+class Storage:
+    """One open data directory. `connect` starts the threads that write; `close` ends all of them.
+
+    `state` is the state in use, for what it answers to any thread; `log` the log's outline. `watermark` is
+    the highest one that the disk knew at the start (R5), `notes` what an operator should hear of the opening.
+    """
+
+    def __init__(self, config: NodeConfig, post: Post, fail: Callable[[BaseException], None]) -> None:
+        """Raises what recovery finds: `LogCorrupt`, `StateCorrupt`, `DataDirInUse`, `FormatNewer`, …"""
+        self.config = config
+        self.fail = fail
+        self.notes: list[str] = []
+        self._lock = meta_file.lock_data_dir(self.data_dir)
+        self.meta = meta_file.load(self.data_dir) or self._new_directory()
+        self.state, wal, self.log = self._open()
+        self.watermark = Lsn(max(wal.watermark, self.state.applied.lsn))
+        self.journal = Journal(wal, self.log, self.data_dir, self.meta, post, fail)
+        self.applies = ApplyQueue(post, fail)
+        self.reads = ReadDesk(self.state.path, post)
+
+    def connect(self, on_durable: Callable[[Lsn], None]) -> None:
+        """Start the threads that write. `on_durable` follows every sync."""
+        self.journal.on_durable = on_durable
+        self.journal.disk.start()
+        self.applies.use(self.state)
+
+    def close(self) -> None:
+        """Finish what was asked for, and let go of the directory. Blocks for the last sync."""
+        self.applies.stop()
+        self.reads.stop()
+        if self.journal.disk.started:
+            self.journal.stop()
+        os.close(self._lock)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where all of it lies."""
+        return Path(self.config.node.data_dir)
+
+    @property
+    def me(self) -> NodeId:
+        """This node."""
+        return self.config.node.id
+
+    @property
+    def applied(self) -> Position:
+        """How far the state goes."""
+        return self.state.applied
+
+    @property
+    def reign(self) -> Reign | None:
+        """The reign in `meta.cbor`."""
+        return Reign(self.meta.term, self.meta.primary) if self.meta.primary else None
+
+    def report(self, role: str, watermark: Lsn) -> Report:
+        """Where this node stands, for its peers."""
+        meta, log, node = self.meta, self.log, self.config.node
+        return Report(
+            cluster=meta.cluster,
+            name=self.config.cluster.name,
+            node=node.id,
+            region=node.region,
+            incarnation=meta.incarnation,
+            role=role,
+            term=meta.term,
+            primary=meta.primary,
+            last_term=log.end.term,
+            last_lsn=log.end.lsn,
+            last_chain=log.end.chain,
+            watermark=watermark,
+            applied=self.applied.lsn,
+            base=log.base.lsn,
+            terms=report_terms(log.terms),
+        )
+
+    def admitted(self, record: ClusterRecord | None) -> Mapping[NodeId, Incarnation]:
+        """The incarnations that count: by the cluster's record (`record` for a cluster in the making), and by
+        what was admitted later.
+        """
+        record = record or self.state.cluster_record()
+        named = {} if record is None else {m.id: m.incarnation for m in record.members if m.incarnation}
+        return {NodeId(n): Incarnation(i) for n, i in named.items()} | dict(self.state.admits())
+
+    def secret(self) -> bytes:
+        """The cluster's secret; before there is a cluster, one that only this directory knows."""
+        record = self.state.cluster_record()
+        return record.secret if record is not None else self.meta.incarnation.encode()
+
+    def save_reign(self, reign: Reign, cluster: ClusterId, done: Callable[[], None]) -> None:
+        """Write the reign from now on, ours or one that we follow, and the cluster where it was unknown."""
+        self.meta = msgspec.structs.replace(
+            self.meta,
+            term=reign.term,
+            primary=reign.primary,
+            reigned=reign.primary == self.me,
+            cluster=self.meta.cluster or cluster,
+        )
+        self.journal.disk.save_meta(self.meta, lambda saved: done())
+
+    async def begin_reign(self, term: Term, cluster: ClusterId) -> None:
+        """Write our own reign; it is on disk when this returns."""
+        saved = anyio.Event()
+        self.save_reign(Reign(term, self.me), cluster, saved.set)
+        await saved.wait()
+
+    async def replace(self, by: Replacement) -> None:
+        """Put a snapshot in the place of state and log. Nothing is appended meanwhile."""
+        await anyio.to_thread.run_sync(self.applies.stop)
+        await anyio.to_thread.run_sync(self.reads.stop)
+        done = anyio.Event()
+        wal, disk = self.journal.wal, self.journal.disk
+
+        def install() -> None:
+            meta = msgspec.structs.replace(self.meta, watermark=max(self.meta.watermark, wal.watermark))
+            self.meta, self.state = by.install(self.data_dir, meta, wal, self.state)
+            disk.meta = self.meta
+
+        disk.call(install, lambda nothing: done.set())
+        await done.wait()
+        self.log.restart(by.at, self.state.terms, self.state.batch_time_ms)
+        self.reads.use(self.state.path)
+        self.applies.use(self.state)
+
+    def _new_directory(self) -> Meta:
+        meta = Meta(node=self.me, incarnation=Incarnation(secrets.token_hex(16)))
+        meta_file.save(self.data_dir, meta)
+        return meta
+
+    def _open(self) -> tuple[State, Wal, Log]:
+        meta, folder = self.meta, self.data_dir / "wal"
+        if meta.node != self.me:
+            raise DataDirForeign(self.data_dir, meta.node, self.me)
+        remove_strays(self.data_dir, meta)
+        state = State.open(self.data_dir / meta.state_file)
+        wal, found = Wal.open(
+            folder,
+            incarnation=meta.incarnation,
+            generation=meta.generation,
+            base=meta.base,
+            base_terms=meta.terms,
+            applied=state.applied.lsn,
+            watermark=meta.watermark,
+        )
+        for generation in stray_generations(folder, meta):
+            wal.remove_generation(generation)
+        if found.cut_bytes:
+            cut = f"cut {found.cut_bytes} bytes of an interrupted write from LSN {found.cut_from} on"
+            self.notes.append(cut)
+        time_ms = max(found.time_ms, state.batch_time_ms)
+        return state, wal, Log(found.base, found.end, found.end.lsn, found.terms, time_ms)

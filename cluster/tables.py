@@ -1,0 +1,147 @@
+"""The tables of a state file, and the connections to it.
+
+    meta         one row: where in the log this state stands, and the key memory's forgotten_through
+    terms        which term began at which LSN
+    collections  number and name; a name never goes away, and no two differ only in case
+    docs         the documents, in scan order; a version is the LSN of the record that wrote it
+    keys         idempotency keys, one row per batch that executed any (see `keys`)
+    config       bodies of CONFIG and ADMIT records
+    users        PutUser bodies by name
+    tokens       PutToken bodies by id
+
+A state file is written by one connection and read by many. `synchronous=NORMAL` syncs at checkpoints only:
+after a power cut the state is some earlier one, never less than the last complete checkpoint, and the log
+has the rest (R10).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from cluster.errors import DiskFailed, DiskFull, FormatNewer, StateCorrupt
+from redwire.position import Lsn, Position, Term
+
+APPLICATION_ID = 0x52575354
+"""`RWST` in the file's header."""
+FORMAT = 1
+WRITER_BUSY_MS = 5_000
+"""Nobody else writes; only a reader that rebuilds the index of a fresh file can hold the writer up."""
+WRITER_CACHE_KIB = 8_192
+READER_CACHE_KIB = 2_048
+"""Per connection; with the writer's this bounds what the state costs a node in memory."""
+
+_TABLES = f"""
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1), applied INTEGER NOT NULL, term INTEGER NOT NULL,
+    chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL
+);
+INSERT INTO meta VALUES (1, 0, 0, zeroblob(16), 0, -1);
+CREATE TABLE terms (term INTEGER PRIMARY KEY, first INTEGER NOT NULL);
+CREATE TABLE collections (c INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE UNIQUE INDEX collections_in_any_case ON collections (name COLLATE NOCASE);
+CREATE TABLE docs (
+    c INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, doc BLOB NOT NULL, PRIMARY KEY (c, id)
+) WITHOUT ROWID;
+CREATE TABLE keys (last INTEGER PRIMARY KEY, entries BLOB NOT NULL);
+CREATE TABLE config (lsn INTEGER PRIMARY KEY, kind INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE users (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE tokens (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+"""
+
+_WRITER_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+    "wal_autocheckpoint = 0",
+    "secure_delete = OFF",
+    f"cache_size = -{WRITER_CACHE_KIB}",
+)
+
+NAMES = frozenset(("meta", "terms", "collections", "docs", "keys", "config", "users", "tokens"))
+"""What SQL must not reach (see `sql`)."""
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The writing connection; a file that is missing or empty becomes the state of an empty log, mode 0600.
+
+    The caller sees to it that there is one writer, and that no two threads use it at once. Raises
+    `FormatNewer`, `StateCorrupt`, `DiskFull` or `DiskFailed`.
+    """
+    with translated(path):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=WRITER_BUSY_MS / 1000
+        )
+        with _closed_on_error(connection):
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                connection.executescript(f"BEGIN;{_TABLES}COMMIT;")
+            _check(connection, path)
+            for pragma in _WRITER_PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def open_reader(path: Path, *, cached_statements: int = 32) -> sqlite3.Connection:
+    """A connection that cannot write, for the thread that opens it. Raises as `open_writer`."""
+    with translated(path):
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            cached_statements=cached_statements,
+            timeout=1,
+        )
+        with _closed_on_error(connection):
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+            _check(connection, path)
+    return connection
+
+
+def read_position(connection: sqlite3.Connection) -> Position:
+    """Where in the log the state stands that `connection` sees now."""
+    applied, term, chain = connection.execute("SELECT applied, term, chain FROM meta").fetchone()
+    return Position(Term(term), Lsn(applied), bytes(chain))
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Name SQLite's errors about the file at `path`: `DiskFull`, `StateCorrupt`, else `DiskFailed`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise DiskFull(path, "for the state") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StateCorrupt(path, str(error)) from error
+        raise DiskFailed(path, str(error)) from error
+    except OSError as error:
+        raise DiskFailed(path, str(error)) from error
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    opened = False
+    try:
+        yield
+        opened = True
+    finally:
+        if not opened:
+            connection.close()
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Whether the file is a state file, and one that this version understands."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID:
+        raise StateCorrupt(path, f"it is no state file (application id {application:#010x})")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != FORMAT:
+        raise FormatNewer(path, f"a state file of format {version}, this version knows {FORMAT}")

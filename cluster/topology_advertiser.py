@@ -1,0 +1,99 @@
+"""What clients are told of the cluster's shape: who leads, who follows how closely, numbered by epochs.
+
+Only the primary numbers epochs: `term << 24 | counter`, so they rise over every change, restart and hand-over
+(R12).
+Everybody else relays the last topology that the primary sent, unchanged. Changes are coalesced to ten a
+second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from redwire.handshake import Principal
+from redwire.position import Lsn, NodeId, Term
+from redwire.topology import Endpoint, ReplicaEntry, Topology
+from regions.binding import Member
+
+DEFAULT_REPLICA_TIMEOUT_MS = 5_000
+TOPOLOGY_READ_CAPABILITY = "cluster:topology:read"
+CHANGE_INTERVAL_MS = 100
+_COUNTER_BITS = 24
+
+
+class TopologyAuthGate:
+    """Who may see the whole: a principal that holds `cluster:topology:read`. The others see the primary,
+    never an error.
+    """
+
+    @staticmethod
+    def view(topology: Topology, principal: Principal | None) -> Topology:
+        """`topology` as `principal` may see it; None is a caller whom we do not know (yet)."""
+        if principal is not None and principal.topology_read:
+            return topology
+        return topology.primary_only()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """What the advertiser is told of one member that does not lead."""
+
+    healthy: bool
+    lag_ms: int | None
+    applied: Lsn
+    rebootstrapping: bool
+
+
+@dataclass(slots=True, eq=False)
+class TopologyAdvertiser:
+    """Numbers the topologies of one reign. `members` are all configured members, `me` the one that leads."""
+
+    term: Term
+    me: NodeId
+    members: tuple[Member, ...]
+    current: Topology = field(init=False)
+    _counter: int = 0
+    _changed_ms: int = -CHANGE_INTERVAL_MS
+
+    def __post_init__(self) -> None:
+        self.current = self._build({})
+
+    def observe(self, replicas: Mapping[NodeId, ReplicaView], now_ms: int) -> bool:
+        """Take the replicas' present state. True when a new epoch began, which every subscriber is to be
+        told.
+
+        Health, membership and rebuilding begin a new epoch; lag and applied positions only ride along with
+        one.
+        """
+        fresh = self._build(replicas)
+        if _shape(fresh) == _shape(self.current):
+            self.current = replace(fresh, epoch=self.current.epoch)
+            return False
+        if now_ms - self._changed_ms < CHANGE_INTERVAL_MS:
+            return False
+        self._changed_ms = now_ms
+        self._counter += 1
+        self.current = replace(fresh, epoch=self.term << _COUNTER_BITS | self._counter)
+        return True
+
+    def _build(self, replicas: Mapping[NodeId, ReplicaView]) -> Topology:
+        mine = next(member for member in self.members if member.id == self.me)
+        entries = []
+        for member in self.members:
+            if member.id == self.me:
+                continue
+            view = replicas.get(member.id) or ReplicaView(False, None, Lsn(0), False)
+            entries.append(
+                ReplicaEntry(
+                    member.addr, member.region, view.healthy, view.lag_ms, view.applied, view.rebootstrapping
+                )
+            )
+        return Topology(self.term << _COUNTER_BITS, Endpoint(mine.addr, mine.region), tuple(entries))
+
+
+def _shape(topology: Topology) -> object:
+    """What of a topology makes an epoch."""
+    return topology.primary, tuple(
+        (r.addr, r.region, r.healthy, r.rebootstrapping) for r in topology.replicas
+    )

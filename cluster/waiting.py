@@ -1,0 +1,59 @@
+"""Awaitable twins of the waits that the ack table and the commit waiter hand out.
+
+For a service of one's own on these packages: feed acks to the `QuorumCoordinator`, call `changed` after each
+event
+and from time to time, and await here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from cluster.commit_waiter import AwaitOutcome, CommitWaiter
+from redwire.position import Lsn
+from regions.coordinator import QuorumCoordinator
+from regions.waits import NotRequired, Reached
+
+
+class Waiting:
+    """Waits over one coordinator, on one event loop. `clock_ms` is the clock that its events carry."""
+
+    def __init__(self, coordinator: QuorumCoordinator, clock_ms: Callable[[], int]) -> None:
+        self.waiter = CommitWaiter(coordinator)
+        self._coordinator = coordinator
+        self._clock_ms = clock_ms
+        self._changed = anyio.Event()
+
+    def changed(self) -> None:
+        """The coordinator has seen an event, or time has passed: finish what is finished by it."""
+        now_ms = self._clock_ms()
+        self._coordinator.tick(now_ms)
+        self.waiter.settle(now_ms)
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def wait_for_quorum(self, lsn: Lsn, timeout_ms: int | None = None) -> Reached | NotRequired:
+        """Return when the cluster's quorum holds `lsn`.
+
+        Raises `Timeout`, and at once `InsufficientReplicas` or `MissingRegions` when the members in reach
+        cannot
+        make the quorum. Cancelling ends the wait only; the record goes its way.
+        """
+        wait = self._coordinator.wait_for_quorum(lsn, self._clock_ms(), timeout_ms)
+        try:
+            while not wait.done:
+                await self._changed.wait()
+        finally:
+            wait.cancel()
+        outcome = wait.result()
+        assert isinstance(outcome, Reached | NotRequired)
+        return outcome
+
+    async def await_acks(self, target: Lsn, required: int, timeout_ms: int) -> AwaitOutcome:
+        """Return when `required` copies of `target` beside our own are proven, or the time is up."""
+        wait = self.waiter.await_acks(target, required, self._clock_ms(), timeout_ms)
+        while wait.outcome is None:
+            await self._changed.wait()
+        return wait.outcome

@@ -1,0 +1,86 @@
+"""redwire: a client for clusters that replicate over regions, and the protocol that clients and nodes speak.
+
+`connect` and `connect_sync` are where to begin. Names are imported when they are first used: a node, which
+needs the protocol's modules only, does not pay for the client.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redwire.client import Client, Deleted, Inserted, connect
+    from redwire.document import Document
+    from redwire.errors import (
+        AuthenticationFailed,
+        Code,
+        Conflict,
+        ConnectFailed,
+        DeadlineExceeded,
+        NotConfirmed,
+        NotPrimary,
+        RedwireError,
+        Refused,
+        RequestInvalid,
+        TokenLost,
+        UnknownOutcome,
+        UriInvalid,
+    )
+    from redwire.pending import Pending
+    from redwire.position import Token
+    from redwire.receipt import Committed, Receipt
+    from redwire.sync import SyncClient
+    from redwire.sync import connect as connect_sync
+    from redwire.topology import Topology
+
+__all__ = [
+    "AuthenticationFailed",
+    "Client",
+    "Code",
+    "Committed",
+    "Conflict",
+    "ConnectFailed",
+    "DeadlineExceeded",
+    "Deleted",
+    "Document",
+    "Inserted",
+    "NotConfirmed",
+    "NotPrimary",
+    "Pending",
+    "Receipt",
+    "RedwireError",
+    "Refused",
+    "RequestInvalid",
+    "SyncClient",
+    "Token",
+    "TokenLost",
+    "Topology",
+    "UnknownOutcome",
+    "UriInvalid",
+    "connect",
+    "connect_sync",
+]
+
+_HOMES = {
+    "redwire.client": ("Client", "Deleted", "Inserted", "connect"),
+    "redwire.document": ("Document",),
+    "redwire.pending": ("Pending",),
+    "redwire.position": ("Token",),
+    "redwire.receipt": ("Committed", "Receipt"),
+    "redwire.sync": ("SyncClient",),
+    "redwire.topology": ("Topology",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "connect_sync":
+        return import_module("redwire.sync").connect
+    if name not in __all__:
+        raise AttributeError(f"module 'redwire' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF.get(name, "redwire.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

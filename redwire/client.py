@@ -1,0 +1,376 @@
+"""The client: documents of one cluster, wherever its primary is.
+
+    async with redwire.connect("reds://user:password@eu-1:5050,us-1:5050/?ca=ca.pem&region=us") as db:
+        written = await db.put("products", "p1", {"name": "lamp"})
+        lamp = await db.get("products", "p1", read="nearest", at_least=written.receipt.token)
+
+Every call has one deadline for all that it does. A write ends in one of four ways: it returns (*committed*),
+or it raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly nothing was written. A
+`Conflict` was committed as well, and changed nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from redwire import uri
+from redwire.body import decode, encode
+from redwire.document import Document, Json, Row, cut, encode_record, encode_rows
+from redwire.errors import (
+    ChannelClosed,
+    DeadlineExceeded,
+    NotConfirmed,
+    ProtocolError,
+    RedwireError,
+    RequestInvalid,
+    UnknownOutcome,
+)
+from redwire.frame import Frame, Kind
+from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
+from redwire.link import payload
+from redwire.message.admin import AccountChange, AccountDone
+from redwire.message.client import Outcome, Resolve, Status, TopologyNotice
+from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
+from redwire.pending import Pending
+from redwire.pool import Dialler
+from redwire.position import Token
+from redwire.reads import read_mode
+from redwire.receipt import Committed, Receipt, RecordResult
+from redwire.record import Key, Op
+from redwire.routing import ReadMode, Router, RouterStatus
+from redwire.session import Session
+from redwire.session_keys import WriteKey
+from redwire.tls import client_context
+from redwire.topology import Topology
+from redwire.uri import ConnectionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A committed delete. `deleted` is False when there was nothing to delete."""
+
+    committed: Committed
+
+    @property
+    def deleted(self) -> bool:
+        """Whether a document was there."""
+        return self.committed.status is Status.DELETED
+
+    @property
+    def version(self) -> int:
+        """The version that was deleted; 0 when there was none."""
+        return self.committed.version if self.deleted else 0
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt."""
+        return self.committed.receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """Committed rows, in their order. A row's status says whether it was applied."""
+
+    pieces: tuple[Committed, ...]
+
+    @property
+    def records(self) -> list[RecordResult]:
+        """What became of each row."""
+        return [record for piece in self.pieces for record in piece.records]
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt of the last piece: its token sees all rows."""
+        return self.pieces[-1].receipt
+
+
+class Client:
+    """One application's connection to a cluster: an asynchronous context manager, to be entered once.
+
+    Any number of tasks may use it at once. `policy` is a commit policy's text, None for the cluster's
+    default; `timeout_s` is the deadline of the whole call, None for the URI's.
+    """
+
+    def __init__(self, config: ConnectionConfig, *, name: str, chance: random.Random) -> None:
+        """Raises `TlsInvalid` for files that cannot be used. Nothing is dialled yet."""
+        self.config = config
+        self._dialler = dialler(config, name)
+        self._chance = chance
+        self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        state = "not open" if self._session is None else "open"
+        return f"<redwire.Client of {','.join(self.config.seeds)}, {state}>"
+
+    async def __aenter__(self) -> Self:
+        """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, or `DeadlineExceeded`."""
+        assert self._session is None, "a client is entered once"
+        config = self.config
+        router = Router(config.seeds, config.region, config.discovery, self._chance)
+        self._session = await Session.begin(router, self._dialler, self._chance, config.timeout_ms / 1000)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection. Whoever still waits for a write gets `UnknownOutcome`."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.end()
+
+    async def put(
+        self,
+        collection: str,
+        id: str,
+        document: Json,
+        *,
+        policy: str | None = None,
+        if_version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Committed:
+        """Write a document, whether its id exists or not; with `if_version` only over that version.
+
+        Version 0 means that the id must not exist. Raises `Conflict` where it is another version.
+        """
+        record = encode_record(Op.PUT, collection, id, document, if_version)
+        return await self._opened().write([record], (id,), policy, timeout_s)
+
+    async def insert(
+        self,
+        collection: str,
+        document: Json,
+        id: str = "",
+        *,
+        policy: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Committed:
+        """Write a new document; without `id` the cluster makes one. Raises `Conflict` when the id exists."""
+        record = encode_record(Op.INSERT, collection, id, document)
+        return await self._opened().write([record], (id,), policy, timeout_s)
+
+    async def insert_many(
+        self,
+        collection: str,
+        rows: Iterable[Row],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Inserted:
+        """Write new documents, row by row: a conflict leaves the others. `atomic` makes it all or nothing.
+
+        Rows beyond a request's limits go out in pieces, one after the other, each within its own deadline;
+        an error then says in `facts["rows_committed"]` how many rows were committed before it. Atomic rows
+        are one request.
+        """
+        session = self._opened()
+        encoded, ids = encode_rows(Op.INSERT, collection, rows)
+        if not ids:
+            raise RequestInvalid("there are no rows to insert")
+        if atomic:
+            return Inserted((await session.write(encoded, ids, policy, timeout_s, atomic=True),))
+        pieces: list[Committed] = []
+        for start, end in cut(encoded):
+            try:
+                pieces.append(await session.write(encoded[start:end], ids[start:end], policy, timeout_s))
+            except RedwireError as error:
+                error.facts["rows_committed"] = start
+                raise
+        return Inserted(tuple(pieces))
+
+    async def delete(
+        self,
+        collection: str,
+        id: str,
+        *,
+        policy: str | None = None,
+        if_version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Deleted:
+        """Delete a document; deleting nothing is no error. With `if_version` only that version."""
+        record = encode_record(Op.DELETE, collection, id, None, if_version)
+        return Deleted(await self._opened().write([record], (id,), policy, timeout_s))
+
+    def submit(
+        self,
+        records: Sequence[bytes],
+        ids: Sequence[str],
+        *,
+        policy: str | None = None,
+        atomic: bool = False,
+        timeout_s: float | None = None,
+        callback: Callable[[Pending], None] | None = None,
+    ) -> Pending:
+        """Begin to write records that `encode_record` made, as one request, and do not wait.
+
+        For many writes in flight without a task for each: await the `Pending`, or be called with it, from
+        the event loop, once it is done. There may be 4,096 at once; one more raises `Refused` (BUSY). Writes
+        in flight together have no order among them.
+        """
+        session = self._opened()
+        limit_s = session.limit_s(timeout_s)
+        return session.writes.submit(
+            records, ids, policy=policy or "", atomic=atomic, timeout_s=limit_s, callback=callback
+        )
+
+    def submit_put(
+        self,
+        collection: str,
+        id: str,
+        document: Json,
+        *,
+        policy: str | None = None,
+        timeout_s: float | None = None,
+        callback: Callable[[Pending], None] | None = None,
+    ) -> Pending:
+        """Begin to `put` one document, and do not wait; see `submit`."""
+        record = encode_record(Op.PUT, collection, id, document)
+        return self.submit([record], (id,), policy=policy, timeout_s=timeout_s, callback=callback)
+
+    async def resolve(self, key: Key, *, timeout_s: float | None = None) -> Committed:
+        """What became of the write whose error carried `key`: committed after all, with what results.
+
+        Raises `Refused` with code NOT_FOUND (no such request was executed or is in the primary's log) or
+        KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it is still open at the deadline, and
+        `UnknownOutcome` when no primary could be asked.
+        """
+        body = Resolve(key.client, key.sequence).encode()
+        session = self._opened()
+        try:
+            answer = await session.ask(Kind.RESOLVE, body, timeout_s)
+        except NotConfirmed as error:
+            error.key = key
+            raise
+        except DeadlineExceeded as error:
+            unknown = UnknownOutcome(error.message, phase=error.phase)
+            unknown.key = key
+            raise unknown from error
+        if isinstance(answer, Frame) or answer[1].outcome is not Outcome.COMMITTED:
+            raise ProtocolError("a Resolve was not answered as one")
+        block, entry = answer
+        ids = key.ids if isinstance(key, WriteKey) and len(key.ids) == entry.count else ("",) * entry.count
+        session.writes.close_key(key)
+        return Committed(ids, entry, block, session.cluster)
+
+    async def get(
+        self,
+        collection: str,
+        id: str,
+        *,
+        read: ReadMode | str | None = None,
+        at_least: Token | str | None = None,
+        timeout_s: float | None = None,
+    ) -> Document | None:
+        """The document, or None. `read` is "primary", "nearest", "any" or "region:<name>"; None is the URI's.
+
+        With `at_least`, a receipt's or a document's token, the answer is as fresh as what the token saw.
+        Raises `TokenLost` when that history was replaced, `DeadlineExceeded`, and `Refused`.
+        """
+        session = self._opened()
+        asked = Fetch(collection, id, _token(at_least))
+        fetched = await session.reads.fetch(asked, self._mode(read), session.limit_s(timeout_s))
+        if not fetched.found:
+            return None
+        return Document(id, fetched.version, fetched.document, session.token(fetched.term, fetched.applied))
+
+    async def scan(
+        self,
+        collection: str,
+        *,
+        after: str = "",
+        limit: int | None = None,
+        read: ReadMode | str | None = None,
+        at_least: Token | str | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Document]:
+        """The documents of a collection in UTF-8 byte order of their ids, from the first id above `after`.
+
+        Comes page by page, each within `timeout_s` and at least as fresh as the one before. Raises as `get`.
+        """
+        session = self._opened()
+        mode, token, left = self._mode(read), _token(at_least), limit
+        while left is None or left > 0:
+            size = SCAN_LIMIT_MAX if left is None else min(left, SCAN_LIMIT_MAX)
+            asked = Scan(collection, after, size, token)
+            page = await session.reads.scan(asked, mode, session.limit_s(timeout_s))
+            token = session.token(page.term, page.applied)
+            for row in page.rows:
+                yield Document(row.id, row.version, row.document, token)
+            if not page.more or not page.rows:
+                return
+            after = page.rows[-1].id
+            left = None if left is None else left - len(page.rows)
+
+    async def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """The status document of the node at `addr`; else the primary's, or any node's if none leads."""
+        body = await self._opened().ask_node(Kind.STATUS_REQUEST, Kind.STATUS, addr, timeout_s)
+        status: dict[str, Any] = msgspec.json.decode(body)
+        return status
+
+    async def topology(self, *, timeout_s: float | None = None) -> Topology:
+        """The newest topology that any node has told us, after asking one."""
+        session = self._opened()
+        body = await session.ask_node(Kind.TOPOLOGY_REQUEST, Kind.TOPOLOGY, None, timeout_s)
+        session.pool.learned(TopologyNotice.decode(body).blob)
+        known = session.pool.router.topology
+        if known is None:
+            raise ProtocolError("the nodes speak a version of the topology that is not known here")
+        return known
+
+    async def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
+        """Make a change to users or tokens, which takes the role admin. Repeating it changes nothing."""
+        try:
+            answer = await self._opened().ask(Kind.ACCOUNT, encode(change), timeout_s)
+        except DeadlineExceeded as error:
+            raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
+        return decode(payload(answer, Kind.ACCOUNT_DONE), AccountDone)
+
+    @property
+    def routing(self) -> RouterStatus:
+        """Which nodes are known, how far each is, and which one leads."""
+        return self._opened().pool.router.status()
+
+    def _mode(self, read: ReadMode | str | None) -> ReadMode:
+        if read is None:
+            return self.config.read
+        return read_mode(read) if isinstance(read, str) else read
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise ChannelClosed("the client is not open", hint="use it inside `async with redwire.connect()`")
+        return self._session
+
+
+def connect(uri_text: str, *, name: str = "redwire-python") -> Client:
+    """A client for the cluster that `uri_text` names; enter it to connect. `name` is what nodes call it.
+
+    Raises `UriInvalid` and `TlsInvalid`.
+    """
+    return Client(uri.parse(uri_text), name=name, chance=random.Random())
+
+
+def dialler(config: ConnectionConfig, name: str) -> Dialler:
+    """How the nodes of `config` are reached. Raises `TlsInvalid` for files that cannot be used."""
+    paths = (Path(path) if path else None for path in (config.ca, config.cert, config.key))
+    context = client_context(*paths, peer=False) if config.tls else None
+    return Dialler(context, credentials(config), name)
+
+
+def credentials(config: ConnectionConfig) -> Credentials:
+    """What a URI proves who we are with: a token, a password, the client certificate, or nothing."""
+    if config.token is not None:
+        return Bearer(config.token)
+    if config.user is not None:
+        return Password(config.user, config.password or "")
+    return Anonymous() if config.cert is None else Certificate()
+
+
+def _token(at_least: Token | str | None) -> Token | None:
+    return Token.parse(at_least) if isinstance(at_least, str) else at_least

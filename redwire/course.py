@@ -1,0 +1,155 @@
+"""What to do next about one write, after each thing that happened to it: the client's half of R8 and R9.
+
+A write is sent, and then it is committed, or one of these happens:
+
+    refused, may pass      send it again after a pause
+    refused for good       that is the outcome, unless an earlier attempt may be in the log: ask for the key
+    key expired            on the first attempt it was certainly not executed: once more under a new key
+    not confirmed          that is the outcome, unless the server could not even look for an earlier attempt
+    connection lost        send it again, the same key, as one attempt more
+    deadline               what is then known
+
+What was once *unknown* or *not confirmed* is never called refused, unless the primary says that the key is
+absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redwire.errors import Code, DeadlineExceeded, NotConfirmed, RedwireError, UnknownOutcome
+
+if TYPE_CHECKING:
+    import random
+
+PAUSE_FIRST_S = 0.02
+PAUSE_MAX_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Send the request, the same key, after a pause."""
+
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the primary, after a pause, what became of the key."""
+
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rekey:
+    """Get a new client id, and send the request under a new key."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The outcome is this error."""
+
+    error: RedwireError
+
+
+Step = Again | Ask | Rekey | End
+
+
+class Course:
+    """The story of one write so far.
+
+    `attempt` is the number for the next send: one more than the attempts whose fate is not known. `in_flight`
+    says whether an answer may still come on the connection that it went out on.
+    """
+
+    def __init__(self, chance: random.Random, *, in_flight: bool) -> None:
+        self.attempt = 1
+        self.in_flight = in_flight
+        self._chance = chance
+        self._pauses = 0
+        self._doubt: RedwireError | None = None
+        self._refusal: RedwireError | None = None
+        self._rekeyed = False
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether an attempt may have been logged."""
+        return self.in_flight or self._doubt is not None
+
+    def sent(self) -> None:
+        """The request went out."""
+        self.in_flight = True
+
+    def lost(self, error: RedwireError) -> Step:
+        """The connection ended before an answer came."""
+        self.in_flight = False
+        self.attempt += 1
+        self._doubt = self._doubt or error
+        return Again(self._pause_s())
+
+    def failed(self, error: RedwireError) -> Step:
+        """The server answered with an error."""
+        self.in_flight = False
+        if isinstance(error, NotConfirmed):
+            return self._unconfirmed(error)
+        if error.code is Code.KEY_EXPIRED:
+            return self._expired(error)
+        self._refusal = error
+        if error.retry:
+            return Again(self._pause_s())
+        return End(error) if self._doubt is None else Ask(0.0)
+
+    def absent(self) -> Step:
+        """The primary says that the key was never executed and is not in its log."""
+        assert self._refusal is not None
+        return End(self._refusal)
+
+    def unanswered(self, error: RedwireError) -> Step:
+        """Asking for the key brought nothing: the connection ended, or the primary cannot tell yet."""
+        if error.code is Code.KEY_EXPIRED:
+            return self._expired(error)
+        return Ask(self._pause_s())
+
+    def timed_out(self, phase: str, timeout_s: float, why: str) -> RedwireError:
+        """The deadline came in `phase`: what can be said. `why` is the last thing that went wrong, or ""."""
+        tail = f": {why}" if why else ""
+        if isinstance(self._doubt, NotConfirmed):
+            return self._doubt
+        if self.doubtful:
+            lost = "" if self._doubt is None else f", and an earlier attempt was lost ({self._doubt.message})"
+            return UnknownOutcome(
+                f"no answer within {timeout_s:g} s{lost}{tail}: written or not is not known",
+                phase=phase,
+                hint="ask with client.resolve(error.key)",
+            )
+        if self._refusal is not None:
+            return self._refusal
+        return DeadlineExceeded(f"not sent within {timeout_s:g} s, in phase {phase}{tail}", phase=phase)
+
+    def _unconfirmed(self, error: NotConfirmed) -> Step:
+        first = self._doubt is None
+        self._doubt = error
+        if first or error.receipt is not None:
+            return End(error)
+        return Again(self._pause_s())  # an earlier attempt is being looked for
+
+    def _expired(self, error: RedwireError) -> Step:
+        if self._doubt is None and not self._rekeyed:
+            self._rekeyed = True
+            return Rekey()
+        if self._doubt is None:
+            return End(error)
+        return End(
+            UnknownOutcome(
+                f"an attempt was lost ({self._doubt.message}), and its key is forgotten by now",
+                phase="answer",
+                hint="read the document, then decide",
+            )
+        )
+
+    def _pause_s(self) -> float:
+        """From 20 ms doubling to 1 s; half of it is chance, to keep clients from one rhythm."""
+        pause_s = min(PAUSE_FIRST_S * 2.0 ** min(self._pauses, 16), PAUSE_MAX_S)
+        self._pauses += 1
+        return pause_s * (0.5 + 0.5 * self._chance.random())

@@ -1,0 +1,94 @@
+"""Dialling: from an address to an authenticated connection with a server."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from redwire.connection import ClientConnection, Established
+from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
+from redwire.frame import Frame
+from redwire.handshake import Credentials, Password
+from redwire.scram import salted_password
+from redwire.stream import Channel, connect
+
+HANDSHAKE_S = 10.0
+"""For TCP, TLS and authentication together, as on the server's side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """An open connection. The caller runs `channel.run_writer` and reads with `receive`."""
+
+    channel: Channel
+    connection: ClientConnection
+    established: Established
+    early: list[Frame]
+
+    async def receive(self) -> list[Frame]:
+        """The next frames, at least one unless bytes of a partial one came. Raises `ChannelClosed`,
+        `ProtocolError`.
+        """
+        if self.early:
+            early = list(self.early)
+            self.early.clear()
+            return early
+        data = await self.channel.receive()
+        if not data:
+            self.connection.receive_eof()
+            raise ChannelClosed(f"{self.channel.name} closed the connection")
+        return self.connection.receive_data(data)
+
+
+async def dial(
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    credentials: Credentials,
+    *,
+    server_hostname: str | None = None,
+    client_name: str,
+    timeout_s: float = HANDSHAKE_S,
+) -> Dialled:
+    """Connect and authenticate within `timeout_s`.
+
+    Raises `ConnectFailed` when nobody answers there or in time, `AuthenticationFailed` when the server
+    refuses us.
+    """
+    try:
+        with anyio.fail_after(timeout_s):
+            channel = await connect(host, port, context, server_hostname=server_hostname)
+            try:
+                return await _authenticate(channel, credentials, client_name)
+            except BaseException:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(0.1):
+                    await channel.aclose()
+                raise
+    except TimeoutError as error:
+        raise ConnectFailed(
+            f"{host}:{port} did not finish the handshake within {timeout_s:g} s", retry=True
+        ) from error
+
+
+async def _authenticate(channel: Channel, credentials: Credentials, client_name: str) -> Dialled:
+    connection = ClientConnection(credentials, nonce=secrets.token_urlsafe(18), client_name=client_name)
+    early: list[Frame] = []
+    while connection.established is None:
+        channel.write(*connection.data_to_send())
+        await channel.flush()
+        data = await channel.receive()
+        if not data:
+            connection.receive_eof()
+            raise AuthenticationFailed("the server closed the connection")
+        early = connection.receive_data(data)
+        if connection.challenge is not None:
+            assert isinstance(credentials, Password)
+            salted = await anyio.to_thread.run_sync(
+                salted_password, credentials.password, connection.challenge
+            )
+            connection.provide_salted_password(salted)
+    return Dialled(channel, connection, connection.established, early)

@@ -1,0 +1,124 @@
+"""Documents as an application holds them: a JSON object by its id, and how one becomes a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from redwire.errors import RequestInvalid, TooLarge
+from redwire.position import Token
+from redwire.record import (
+    COLLECTION,
+    DOC_BYTES_MAX,
+    ID_BYTES_MAX,
+    IF_VERSION,
+    RECORD_HEADER,
+    RECORDS_MAX,
+    Op,
+    Record,
+)
+from redwire.record import encode_record as encode_checked
+
+PIECE_BYTES_SOFT = 4 << 20
+"""A bulk write is cut into requests of about this size: one key, and one place in the log, for each."""
+
+Json = Mapping[str, Any] | bytes
+"""A document: a mapping, or a JSON object as UTF-8 bytes, which are stored as they are."""
+Row = Json | tuple[str, Json]
+"""A document with its id, or without one: the cluster then makes it."""
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as a node had it. `raw` is its JSON as it was written; `version` is the LSN that wrote it.
+
+    `token` makes later reads see at least what this one saw.
+    """
+
+    id: str
+    version: int
+    raw: bytes
+    token: Token
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The document, decoded now."""
+        value: dict[str, Any] = msgspec.json.decode(self.raw)
+        return value
+
+
+def encode_record(
+    op: Op, collection: str, ident: str, document: Json | None, version: int | None = None
+) -> bytes:
+    """The bytes of one record; `document` is a mapping, the JSON of one in UTF-8, or None for a DELETE.
+
+    Every rule is checked as by `record.encode_record`; what msgspec has just written is not parsed again.
+    Raises `RequestInvalid`.
+    """
+    if document is None or isinstance(document, bytes):
+        return encode_checked(Record(op, collection, ident, document or b"", version))
+    name = _collection_bytes(collection)
+    data = _document_bytes(document)
+    try:
+        key = ident.encode()
+    except UnicodeEncodeError as error:
+        raise RequestInvalid(f"the id is not UTF-8 at character {error.start}") from error
+    if len(key) > ID_BYTES_MAX or b"\0" in key or (not key and op is not Op.INSERT):
+        raise RequestInvalid(f"an id has 1 to {ID_BYTES_MAX} bytes of UTF-8 and no NUL; got {ident[:64]!r}")
+    flags = 0 if version is None else IF_VERSION
+    return RECORD_HEADER.pack(op, flags, len(name), len(key), len(data), version or 0) + name + key + data
+
+
+def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[bytes], list[str]]:
+    """The records of rows, and their ids ("" where the cluster is to make one). Raises `RequestInvalid`."""
+    encoded, ids = [], []
+    for number, row in enumerate(rows):
+        ident, document = row if isinstance(row, tuple) else ("", row)
+        try:
+            encoded.append(encode_record(op, collection, ident, document))
+        except TooLarge as error:
+            size = int(str(error.facts["size"]))
+            raise TooLarge("document bytes", size, DOC_BYTES_MAX, record=number) from error
+        except RequestInvalid as error:
+            raise RequestInvalid(error.message.removeprefix("record 0: "), number, hint=error.hint) from error
+        ids.append(ident)
+    return encoded, ids
+
+
+def cut(encoded: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """The pieces (start, end) in which encoded records go out, each within the limits of one request."""
+    start = size = 0
+    for at, record in enumerate(encoded):
+        size += len(record)
+        if at > start and (size > PIECE_BYTES_SOFT or at - start == RECORDS_MAX):
+            yield start, at
+            start, size = at, len(record)
+    if encoded:
+        yield start, len(encoded)
+
+
+def _document_bytes(document: Mapping[str, Any]) -> bytes:
+    if not isinstance(document, Mapping):
+        raise RequestInvalid(f"a document is a mapping or the bytes of one, not {type(document).__name__}")
+    try:
+        data = _encode_json(document)
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise RequestInvalid(f"the document cannot be written as JSON: {error}") from error
+    if len(data) > DOC_BYTES_MAX:
+        raise TooLarge("document bytes", len(data), DOC_BYTES_MAX)
+    return data
+
+
+@lru_cache(maxsize=256)
+def _collection_bytes(name: str) -> bytes:
+    if not COLLECTION.match(name):
+        raise RequestInvalid(
+            f"collection name {name[:80]!r}: 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
+        )
+    return name.encode()

@@ -1,0 +1,281 @@
+"""Everything redwire raises.
+
+RedwireError                  code, hint, whether a retry may help
+├── ProtocolError             the peer broke the protocol: the connection is closed
+│   ├── FrameInvalid          framing: length, kind, flags, compression
+│   ├── BodyInvalid           a body that does not match its kind's schema
+│   └── BatchInvalid          a batch that no primary wrote, or a damaged one
+├── RequestInvalid            a request that is refused as it stands (code INVALID)
+│   └── TooLarge              over a documented limit (code TOO_LARGE or BATCH_TOO_LARGE)
+├── PolicyInvalid             a commit policy that cannot be parsed or met
+├── UriInvalid, TokenInvalid, TopologyInvalid
+├── TlsInvalid                a certificate, key or CA file that cannot be used; names the file
+├── ConnectFailed             no connection came about: name, address, TCP or TLS
+├── ChannelClosed             an open connection broke, or we closed it; says why
+├── ConfigInvalid             a node's configuration: names file, path and what would be right
+├── AuthenticationFailed      wrong credentials, or the server would not take the method
+├── Refused                   outcome: certainly not written (or not answered)
+│   └── NotPrimary            carries the topology that names the primary
+├── Conflict                  outcome: committed, and its condition did not hold; nothing changed
+├── NotConfirmed              outcome: logged, may or may not survive
+├── UnknownOutcome            outcome: the connection or the deadline ended before an answer
+├── TokenLost                 the token's term did not survive: what it saw is not in this history
+└── DeadlineExceeded          a call that writes nothing ran out of time; names its phase
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redwire.receipt import Receipt
+    from redwire.record import Key
+
+
+class Code(StrEnum):
+    """Error codes on the wire, in `Failure` bodies and in front of a driver's Error text."""
+
+    INVALID = "INVALID"
+    TOO_LARGE = "TOO_LARGE"
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+    UNSUPPORTED = "UNSUPPORTED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    NOT_PRIMARY = "NOT_PRIMARY"
+    NOT_READY = "NOT_READY"
+    BUSY = "BUSY"
+    DISK_FULL = "DISK_FULL"
+    COMMIT_POLICY_INVALID = "COMMIT_POLICY_INVALID"
+    COMMIT_POLICY_BELOW_FLOOR = "COMMIT_POLICY_BELOW_FLOOR"
+    INSUFFICIENT_REPLICAS = "INSUFFICIENT_REPLICAS"
+    MISSING_REGIONS = "MISSING_REGIONS"
+    NOT_CONFIRMED = "NOT_CONFIRMED"
+    CONFLICT = "CONFLICT"
+    KEY_EXPIRED = "KEY_EXPIRED"
+    TOKEN_LOST = "TOKEN_LOST"
+    STALE = "STALE"
+    NOT_FOUND = "NOT_FOUND"
+    QUERY = "QUERY"
+    TIMEOUT = "TIMEOUT"
+    # between nodes
+    OTHER_CLUSTER = "OTHER_CLUSTER"
+    OTHER_NODE = "OTHER_NODE"
+    STALE_TERM = "STALE_TERM"
+    TERM_TAKEN = "TERM_TAKEN"
+    PRIMARY_LACKS_COMMITTED = "PRIMARY_LACKS_COMMITTED"
+    SNAPSHOT_NEEDED = "SNAPSHOT_NEEDED"
+
+
+RETRYABLE = frozenset(
+    (
+        Code.NOT_PRIMARY,
+        Code.NOT_READY,
+        Code.BUSY,
+        Code.INSUFFICIENT_REPLICAS,
+        Code.MISSING_REGIONS,
+        Code.DISK_FULL,
+    )
+)
+"""Refusals that can pass by themselves: a client retries them inside its own deadline."""
+
+
+class RedwireError(Exception):
+    """The root. `str()` says what, where and what to do; `facts` are the same for programs."""
+
+    code: Code = Code.INVALID
+    retry: bool = False
+
+    def __init__(self, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None) -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+        self.facts = dict(facts or {})
+
+
+class ProtocolError(RedwireError):
+    """The other side broke the protocol. Nothing on this connection can be trusted any more."""
+
+
+class FrameInvalid(ProtocolError):
+    """Framing is broken: a length, kind, flag or compressed payload that cannot be."""
+
+
+class BodyInvalid(ProtocolError):
+    """A body that its kind's closed schema does not allow."""
+
+
+class BatchInvalid(ProtocolError):
+    """A batch that is damaged, or that only a newer version (`newer`) understands."""
+
+    def __init__(self, message: str, *, newer: bool = False) -> None:
+        super().__init__(f"batch {message}")
+        self.newer = newer
+
+
+class RequestInvalid(RedwireError):
+    """A request that is refused as it stands. `record` is the place of the bad record, None for the whole."""
+
+    code = Code.INVALID
+
+    def __init__(self, message: str, record: int | None = None, *, hint: str = "") -> None:
+        where = "" if record is None else f"record {record}: "
+        super().__init__(where + message, hint=hint, facts={} if record is None else {"record": record})
+        self.record = record
+
+
+class TooLarge(RequestInvalid):
+    """A documented limit is exceeded; the request was not logged."""
+
+    def __init__(
+        self, what: str, size: int, limit: int, *, code: Code = Code.TOO_LARGE, record: int | None = None
+    ) -> None:
+        super().__init__(f"{what}: {size}, at most {limit}", record, hint="split it")
+        self.code = Code(code)
+        self.facts |= {"size": size, "limit": limit}
+
+
+class PolicyInvalid(RedwireError):
+    """A commit policy that cannot be parsed, or that the configured members can never meet."""
+
+    code = Code.COMMIT_POLICY_INVALID
+
+
+class ConfigInvalid(RedwireError):
+    """A configuration that cannot be used. `path` is the place in `file`, such as
+    `cluster.members[2].region`.
+    """
+
+    def __init__(self, file: str, path: str, message: str, *, hint: str = "") -> None:
+        where = f"{file}: {path}: " if path else f"{file}: "
+        super().__init__(where + message, hint=hint, facts={"file": file, "path": path})
+        self.file = file
+        self.path = path
+
+
+class UriInvalid(RedwireError):
+    """A connection URI that cannot be used."""
+
+
+class TokenInvalid(RedwireError):
+    """A text that is no freshness token."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text[:64]!r} is not a freshness token", hint="pass a receipt's token unchanged")
+
+
+class TopologyInvalid(RedwireError):
+    """A topology blob that is cut short or lies about its lengths."""
+
+
+class TlsInvalid(RedwireError):
+    """A certificate, key or CA file that cannot be used."""
+
+    def __init__(self, path: object, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: {reason}", hint=hint, facts={"path": str(path)})
+
+
+class ConnectFailed(RedwireError):
+    """No connection came about. `retry` is False where only a change of names or certificates can help."""
+
+    def __init__(self, message: str, *, retry: bool, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry = retry
+
+
+class ChannelClosed(RedwireError):
+    """An open connection broke, or was closed on our side: what is in flight may or may not arrive."""
+
+    retry = True
+
+
+class AuthenticationFailed(RedwireError):
+    """The server did not accept who we say we are."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class Refused(RedwireError):
+    """Certainly not written. `code` says why; `retry` says whether waiting can help."""
+
+    def __init__(
+        self, code: Code, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(f"{code}: {message}", hint=hint, facts=facts)
+        self.code = code
+        self.retry = code in RETRYABLE
+
+
+class NotPrimary(Refused):
+    """The node reached does not accept writes. `topology` is a blob, and names the primary."""
+
+    def __init__(self, message: str, topology: bytes, *, hint: str = "") -> None:
+        super().__init__(Code.NOT_PRIMARY, message, hint=hint)
+        self.topology = topology
+
+
+class Conflict(RedwireError):
+    """The write was committed and changed nothing, because its condition did not hold.
+
+    `status` is EXISTS, VERSION_MISMATCH or NOT_FOUND; `version` is the document's version then, 0 if absent.
+    `receipt` is the proof of the commit.
+    """
+
+    receipt: Receipt | None = None
+
+    def __init__(self, message: str, *, status: str, version: int) -> None:
+        super().__init__(message, facts={"status": status, "version": version})
+        self.status = status
+        self.version = version
+
+
+class NotConfirmed(RedwireError):
+    """Logged, but the copies that the policy asks for were not proven in time: may or may not survive.
+
+    Ask again with the same key (`client.resolve(error.key)`) to learn what became of it. `receipt` shows the
+    copies that were proven by then; None where the server did not say.
+    """
+
+    code = Code.NOT_CONFIRMED
+    retry = True
+    key: Key | None = None
+    receipt: Receipt | None = None
+
+    @property
+    def lsn(self) -> int:
+        """The LSN that the request has in the log; 0 where the server did not say."""
+        return 0 if self.receipt is None else self.receipt.lsn
+
+
+class UnknownOutcome(RedwireError):
+    """The connection or the deadline ended before an answer: written or not, nobody told us. `phase` names
+    where.
+
+    Ask again with the same key (`client.resolve(error.key)`) to learn what became of it.
+    """
+
+    code = Code.TIMEOUT
+    retry = True
+    key: Key | None = None
+
+    def __init__(self, message: str, *, phase: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint, facts={"phase": phase})
+        self.phase = phase
+
+
+class TokenLost(RedwireError):
+    """The history that the token saw was replaced; an answer would silently be another history's."""
+
+    code = Code.TOKEN_LOST
+
+
+class DeadlineExceeded(RedwireError):
+    """A call without effect ran out of its deadline in `phase` (select, connect, send or answer)."""
+
+    code = Code.TIMEOUT
+    retry = True
+
+    def __init__(self, message: str, *, phase: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint, facts={"phase": phase})
+        self.phase = phase

@@ -1,0 +1,298 @@
+"""Frames: how every message of the protocol is cut out of a stream of bytes.
+
+A frame is a 16-byte header and a payload; docs/PROTOCOL.md, section 1, is the specification. This layer knows
+lengths, flags and compression. What a kind means, and whether it is known at all, is for those above to say.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+import zstandard
+
+from redwire.errors import FrameInvalid
+
+HEADER = struct.Struct("<IBBHQ")
+"""Length of the whole frame, kind, flags, stream, correlation."""
+HEADER_BYTES = HEADER.size
+FRAME_BYTES_MAX = 16 << 20
+"""Fixed by the protocol; also the most that a compressed payload may expand to."""
+FRAME_BYTES_UNAUTHENTICATED = 8192
+"""Room for any handshake message, and little for a stranger to make us hold."""
+
+COMPRESSED = 0x01
+MORE_FRAMES = 0x02
+
+JOINED_BYTES_MAX = 4096
+"""Up to here a payload is copied behind its header; a larger one travels beside it."""
+
+_LENGTH = struct.Struct("<I")
+_PIECE_BYTES = 4096
+_INFLATE_STEP_BYTES = 256
+"""A zstd block of 4 bytes can expand to 128 KiB, so one step overshoots the limit by 8 MiB at most."""
+
+
+class Kind(IntEnum):
+    """Every kind that has a name; those between nodes and of our own client begin at 0x40."""
+
+    # as RedDB's drivers speak them
+    QUERY = 0x01
+    RESULT = 0x02
+    ERROR = 0x03
+    BULK_INSERT = 0x04
+    BULK_OK = 0x05
+    BULK_INSERT_BINARY = 0x06
+    QUERY_BINARY = 0x07
+    BULK_INSERT_PREVALIDATED = 0x08
+    BULK_STREAM_START = 0x09
+    BULK_STREAM_ROWS = 0x0A
+    BULK_STREAM_COMMIT = 0x0B
+    BULK_STREAM_ACK = 0x0C
+    PREPARE = 0x0D
+    PREPARED_OK = 0x0E
+    EXECUTE_PREPARED = 0x0F
+    HELLO = 0x10
+    HELLO_ACK = 0x11
+    AUTH_REQUEST = 0x12
+    AUTH_RESPONSE = 0x13
+    AUTH_OK = 0x14
+    AUTH_FAIL = 0x15
+    BYE = 0x16
+    PING = 0x17
+    PONG = 0x18
+    GET = 0x19
+    DELETE = 0x1A
+    DELETE_OK = 0x1B
+    CANCEL = 0x20
+    COMPRESS = 0x21
+    SET_SESSION = 0x22
+    NOTICE = 0x23
+    ROW_DESCRIPTION = 0x24
+    STREAM_END = 0x25
+    VECTOR_SEARCH = 0x26
+    GRAPH_TRAVERSE = 0x27
+    QUERY_WITH_PARAMS = 0x28
+    OPEN_STREAM = 0x29
+    OPEN_ACK = 0x2A
+    STREAM_CHUNK = 0x2B
+    STREAM_ERROR = 0x2C
+    STREAM_CANCEL = 0x2D
+    QUEUE_WAIT_OPEN = 0x2E
+    QUEUE_EVENT_PUSH = 0x2F
+    QUEUE_WAIT_TIMEOUT = 0x30
+    MOVED_REDIRECT = 0x31
+    # our own client
+    WRITE = 0x40
+    WRITTEN = 0x41
+    FETCH = 0x42
+    FETCHED = 0x43
+    SCAN = 0x44
+    SCANNED = 0x45
+    OPEN = 0x46
+    OPENED = 0x47
+    RESOLVE = 0x48
+    TOPOLOGY_REQUEST = 0x4A
+    TOPOLOGY = 0x4B
+    STATUS_REQUEST = 0x4C
+    STATUS = 0x4D
+    ACCOUNT = 0x4E
+    FAILURE = 0x4F
+    ACCOUNT_DONE = 0x50
+    # between nodes
+    PEER_HELLO = 0x60
+    PEER_WELCOME = 0x61
+    FOLLOW = 0x62
+    FOLLOWING = 0x63
+    BATCH = 0x64
+    ACK = 0x65
+    HEARTBEAT = 0x66
+    SNAPSHOT_FETCH = 0x67
+    SNAPSHOT_MANIFEST = 0x68
+    SNAPSHOT_CHUNK = 0x69
+
+
+NEVER_COMPRESSED = range(Kind.HELLO, Kind.PONG + 1)
+
+
+def kind_name(kind: int) -> str:
+    """How messages and logs name a kind, known or not: `HELLO (0x10)`, `0x99`."""
+    return f"{Kind(kind).name} (0x{kind:02x})" if kind in Kind._value2member_map_ else f"0x{kind:02x}"
+
+
+class Frame(NamedTuple):
+    """One received frame. `payload` is plain: a compressed one has been expanded. `kind` may be unknown."""
+
+    kind: int
+    flags: int
+    stream: int
+    correlation: int
+    payload: bytes
+
+
+def encode_header(kind: int, payload_len: int, correlation: int, stream: int = 0) -> bytes:
+    """The header alone, for a payload that exists already and is sent after it without a copy."""
+    length = HEADER_BYTES + payload_len
+    assert length <= FRAME_BYTES_MAX, f"a frame of {length} bytes"
+    return HEADER.pack(length, kind, 0, stream, correlation)
+
+
+def encode_frame(kind: int, payload: bytes = b"", correlation: int = 0, stream: int = 0) -> bytes:
+    """One whole frame, never compressed."""
+    return encode_header(kind, len(payload), correlation, stream) + payload
+
+
+class FrameEncoder:
+    """Frames that wait to be sent."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+
+    def send(self, kind: int, payload: bytes = b"", correlation: int = 0) -> None:
+        """Queue one frame. A large payload is not copied: it must not change until it was sent."""
+        if len(payload) <= JOINED_BYTES_MAX:
+            self._chunks.append(encode_frame(kind, payload, correlation))
+        else:
+            self._chunks += (encode_header(kind, len(payload), correlation), payload)
+
+    def data_to_send(self) -> list[bytes]:
+        """What was queued since the last call, in order; the caller owns it."""
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+
+class FrameDecoder:
+    """Cuts frames out of received bytes.
+
+    Holds at most one incomplete frame, whose length is checked before more of it is kept. `frame_bytes_max`,
+    which counts the header, and `allow_compressed` may be changed between calls.
+    """
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX, *, allow_compressed: bool = True) -> None:
+        assert HEADER_BYTES <= frame_bytes_max <= FRAME_BYTES_MAX
+        self.frame_bytes_max = frame_bytes_max
+        self.allow_compressed = allow_compressed
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._wanted = 0  # of the held frame, once its length is known
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of an incomplete frame; 0 exactly when everything received was whole frames."""
+        return self._held
+
+    def receive_data(self, data: bytes) -> list[Frame]:
+        """All frames that `data` completes, in order.
+
+        A payload is copied once, and once more only where a read ended inside its header.
+
+        Raises `FrameInvalid` for the first thing that cannot be; what came before it in the same read is lost
+        with it, and the decoder must not be used again.
+        """
+        frames: list[Frame] = []
+        at = 0
+        if self._held:
+            if self._held + len(data) < self._wanted:
+                self._add(data)
+                return frames
+            if self._wanted:
+                at = self._complete(data, frames)
+            else:
+                data = self._parts.pop() + data
+                self._held = 0
+        end = len(data)
+        unpack, make, plain = HEADER.unpack_from, tuple.__new__, self._plain
+        while end - at >= HEADER_BYTES:
+            length, kind, flags, stream, correlation = unpack(data, at)
+            if not HEADER_BYTES <= length <= self.frame_bytes_max:
+                raise self._length_invalid(length)
+            stop = at + length
+            if stop > end:
+                break
+            payload = data[at + HEADER_BYTES : stop]
+            if flags:
+                payload = plain(kind, flags, payload)
+            frames.append(make(Frame, (kind, flags, stream, correlation, payload)))
+            at = stop
+        if at < end:
+            self._hold(data, at)
+        return frames
+
+    def _add(self, data: bytes) -> None:
+        """Keep the next piece of the held frame. Tiny ones are joined: objects would outweigh bytes."""
+        if len(data) < _PIECE_BYTES and len(self._parts[-1]) < _PIECE_BYTES:
+            self._parts[-1] += data
+        else:
+            self._parts.append(data)
+        self._held += len(data)
+
+    def _complete(self, data: bytes, frames: list[Frame]) -> int:
+        """Finish the held frame with the beginning of `data`; how much of it that took."""
+        taken = self._wanted - self._held
+        first, *rest = self._parts
+        _, kind, flags, stream, correlation = HEADER.unpack_from(first)
+        payload = b"".join((memoryview(first)[HEADER_BYTES:], *rest, memoryview(data)[:taken]))
+        self._parts, self._held, self._wanted = [], 0, 0
+        if flags:
+            payload = self._plain(kind, flags, payload)
+        frames.append(Frame(kind, flags, stream, correlation, payload))
+        return taken
+
+    def _hold(self, data: bytes, at: int) -> None:
+        """Keep what begins at `at`, as soon as its length and flags say that it may become a frame."""
+        held = len(data) - at
+        if held >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(data, at)
+            if not HEADER_BYTES <= length <= self.frame_bytes_max:
+                raise self._length_invalid(length)
+        if held >= HEADER_BYTES:
+            length, kind, flags, _, _ = HEADER.unpack_from(data, at)
+            self._check_flags(kind, flags)
+            self._wanted = length
+        self._parts, self._held = [data[at:]], held
+
+    def _plain(self, kind: int, flags: int, payload: bytes) -> bytes:
+        self._check_flags(kind, flags)
+        return _inflate(kind, payload)
+
+    def _check_flags(self, kind: int, flags: int) -> None:
+        if flags & ~(COMPRESSED | MORE_FRAMES):
+            raise FrameInvalid(f"{kind_name(kind)} frame carries unknown flag bits 0x{flags:02x}")
+        if flags & MORE_FRAMES:
+            raise FrameInvalid(f"{kind_name(kind)} frame carries MORE_FRAMES, which is not supported")
+        if flags & COMPRESSED and kind in NEVER_COMPRESSED:
+            raise FrameInvalid(f"{kind_name(kind)} frame carries COMPRESSED, which this kind never may")
+        if flags & COMPRESSED and not self.allow_compressed:
+            raise FrameInvalid(f"{kind_name(kind)} frame carries COMPRESSED before authentication")
+
+    def _length_invalid(self, length: int) -> FrameInvalid:
+        return FrameInvalid(f"frame length {length} is not between {HEADER_BYTES} and {self.frame_bytes_max}")
+
+
+def _inflate(kind: int, payload: bytes) -> bytes:
+    """Expand one zstd frame to `FRAME_BYTES_MAX` at most, whatever size it declares. Raises `FrameInvalid`.
+
+    The one-shot call of zstandard obeys the declared size instead of our limit, and does not see what follows
+    a frame without one, so the payload goes through the streaming decoder in steps whose output is bounded.
+    """
+    name = kind_name(kind)
+    try:
+        if zstandard.frame_content_size(payload) > FRAME_BYTES_MAX:
+            raise FrameInvalid(f"{name} payload declares more than {FRAME_BYTES_MAX} bytes")
+        decoder = zstandard.ZstdDecompressor(max_window_size=FRAME_BYTES_MAX).decompressobj()
+        pieces, size, at = [], 0, 0
+        while at < len(payload) and not decoder.eof:
+            piece = decoder.decompress(payload[at : at + _INFLATE_STEP_BYTES])
+            at += _INFLATE_STEP_BYTES
+            size += len(piece)
+            if size > FRAME_BYTES_MAX:
+                raise FrameInvalid(f"{name} payload expands to more than {FRAME_BYTES_MAX} bytes")
+            pieces.append(piece)
+    except zstandard.ZstdError as error:
+        raise FrameInvalid(f"{name} payload is not zstd: {error}") from error
+    if not decoder.eof:
+        raise FrameInvalid(f"{name} payload ends inside its zstd frame")
+    if at < len(payload) or decoder.unused_data:
+        raise FrameInvalid(f"{name} payload goes on after its zstd frame")
+    return b"".join(pieces)

@@ -1,0 +1,286 @@
+"""One connection to a node: requests go out at any time, answers come back in any order by correlation."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from typing import Protocol
+
+import anyio
+
+from redwire.body import decode, encode
+from redwire.dial import Dialled
+from redwire.errors import ChannelClosed, Code, ProtocolError, RedwireError
+from redwire.frame import Frame, Kind, encode_header
+from redwire.message.client import Open, Opened, TopologyNotice, WrittenEntry, decode_written
+from redwire.message.failure import Failure
+from redwire.position import Term
+
+TICK_S = 1.0
+PING_AFTER_TICKS = 2
+DEAD_AFTER_TICKS = 8
+"""So many silent seconds with a request in flight: the node, or the way to it, is gone without a word."""
+CROWDED_BYTES = 16 << 20
+"""Unsent bytes from which on requests wait; a quarter of what the channel holds at most."""
+OPEN_S = 10.0
+
+
+class Call(Protocol):
+    """Somebody who waits for an answer. Each call gets one of these, once, from the event loop."""
+
+    def written(self, block: bytes, entry: WrittenEntry) -> None:
+        """The answer is an entry of a Written."""
+
+    def answered(self, frame: Frame) -> None:
+        """The answer is this frame."""
+
+    def failed(self, error: RedwireError) -> None:
+        """The answer is an error."""
+
+    def lost(self, error: RedwireError) -> None:
+        """The connection ended before the answer."""
+
+
+class Owner(Protocol):
+    """Who keeps the links of a client, and hears what they learn."""
+
+    async def dial(self, addr: str) -> Dialled:
+        """An authenticated connection to `addr`."""
+
+    def opened(self, link: Link, rtt_us: int) -> None:
+        """The node said who it is; it may say so again, with another role."""
+
+    def learned(self, blob: bytes) -> None:
+        """A node sent a topology."""
+
+    def denied(self, link: Link) -> None:
+        """The node refused a request because it does not lead."""
+
+    def ended(self, link: Link, error: RedwireError) -> None:
+        """The link is over; its calls were told."""
+
+
+class Link:
+    """A connection that is being made, is open, or has ended for good.
+
+    `opened` is None until the node said who it is. `leads` is whether it says that it is the primary, in
+    `term`. `settled` is set once the link is open or has ended.
+    """
+
+    def __init__(self, addr: str, owner: Owner, client_name: str) -> None:
+        self.addr = addr
+        self.opened: Opened | None = None
+        self.failure: RedwireError | None = None
+        self.leads = False
+        self.settled = anyio.Event()
+        self._owner = owner
+        self._client_name = client_name
+        self._dialled: Dialled | None = None
+        self._calls: dict[int, Call] = {}
+        self._correlations = count(1)
+        self._heard = False
+
+    def __repr__(self) -> str:
+        state = "open" if self.usable else "dialling" if self.failure is None else "ended"
+        return f"<Link {self.addr} {state}, {len(self._calls)} in flight>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether requests can be sent now."""
+        return self.opened is not None and self.failure is None
+
+    @property
+    def term(self) -> Term:
+        """The term in which the node leads or follows, as it said last."""
+        return Term(self.opened.term if self.opened is not None else 0)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be sent that more should wait with its sender."""
+        return self._dialled is not None and self._dialled.channel.buffered_bytes >= CROWDED_BYTES
+
+    async def drained(self) -> None:
+        """Wait until the link is not crowded any more. Raises `ChannelClosed`."""
+        assert self._dialled is not None
+        await self._dialled.channel.drain_below(CROWDED_BYTES)
+
+    def send(self, kind: Kind, body: bytes, call: Call) -> None:
+        """Send one request on a usable link. Never waits; `call` hears of the answer, or of the end."""
+        assert self._dialled is not None
+        correlation = next(self._correlations)
+        self._calls[correlation] = call
+        self._dialled.channel.write(encode_header(kind, len(body), correlation), body)
+
+    async def ask(self, kind: Kind, body: bytes) -> Answer:
+        """Send one request and wait for its answer. Has no deadline: cancel it, and a late answer is dropped.
+
+        Raises what the server answered, or `ChannelClosed`.
+        """
+        if self.failure is not None:
+            raise self.failure
+        reply = _Reply()
+        self.send(kind, body, reply)
+        await reply.event.wait()
+        assert reply.answer is not None
+        if isinstance(reply.answer, RedwireError):
+            raise reply.answer
+        return reply.answer
+
+    async def open(self) -> None:
+        """Ask the node who it is and whether it leads; at first, and whenever that may have changed."""
+        began = time.monotonic()
+        frame = await self.ask(Kind.OPEN, encode(Open(self._client_name, subscribe=True)))
+        opened = decode(payload(frame, Kind.OPENED), Opened)
+        self.opened = opened
+        self.leads = opened.role == "primary"
+        self._owner.learned(opened.topology)
+        self._owner.opened(self, int((time.monotonic() - began) * 1e6))
+        self.settled.set()
+
+    async def run(self) -> None:
+        """Dial, open and serve the link until it ends. Run once, in the owner's task group; never raises."""
+        error: RedwireError = ChannelClosed(f"connection to {self.addr}: the client was closed")
+        try:
+            self._dialled = await self._owner.dial(self.addr)
+            error = await self._serve(self._dialled)
+        except RedwireError as caught:
+            error = caught
+        finally:
+            self._end(error)
+
+    async def _serve(self, dialled: Dialled) -> RedwireError:
+        """Move bytes until the connection ends; why it did."""
+        error: RedwireError = ChannelClosed(f"connection to {self.addr}: the client was closed")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(dialled.channel.run_writer)
+            tasks.start_soon(self._introduce)
+            tasks.start_soon(self._watch, dialled)
+            try:
+                await self._read(dialled)
+            except RedwireError as caught:
+                error = caught
+            finally:
+                self.failure = error
+                with anyio.CancelScope(shield=True):
+                    await dialled.channel.aclose()
+                tasks.cancel_scope.cancel()
+        return error
+
+    async def _introduce(self) -> None:
+        try:
+            with anyio.fail_after(OPEN_S):
+                await self.open()
+        except TimeoutError:
+            await self._give_up("it does not answer to Open")
+        except RedwireError as error:
+            if self.failure is None:
+                self.failure = error
+                await self._give_up(error.message)
+
+    async def _watch(self, dialled: Dialled) -> None:
+        """Find out when the other side has gone without a word."""
+        silent = 0
+        while True:
+            await anyio.sleep(TICK_S)
+            silent = 0 if self._heard or not self._calls else silent + 1
+            self._heard = False
+            if silent == DEAD_AFTER_TICKS:
+                await self._give_up(f"it has been silent for {DEAD_AFTER_TICKS * TICK_S:g} s")
+            elif silent and silent % PING_AFTER_TICKS == 0:
+                dialled.channel.write(encode_header(Kind.PING, 0, 0))
+
+    async def _give_up(self, reason: str) -> None:
+        """Close the channel, which ends `_read`."""
+        assert self._dialled is not None
+        self.failure = self.failure or ChannelClosed(f"connection to {self.addr}: {reason}")
+        await self._dialled.channel.aclose()
+
+    async def _read(self, dialled: Dialled) -> None:
+        """Take frames until the connection ends, which raises."""
+        frames = dialled.early
+        while True:
+            for frame in frames:
+                self._take(frame)
+            try:
+                data = await dialled.channel.receive()
+            except ChannelClosed:
+                if self.failure is not None:
+                    raise self.failure from None
+                raise
+            if not data:
+                dialled.connection.receive_eof()
+                raise ChannelClosed(f"connection to {self.addr}: the node closed it")
+            self._heard = True
+            frames = dialled.connection.receive_data(data)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == Kind.WRITTEN:
+            block, entries = decode_written(frame.payload)
+            pop = self._calls.pop
+            for entry in entries:
+                call = pop(entry.correlation, None)
+                if call is not None:
+                    call.written(block, entry)
+            return
+        if frame.kind == Kind.TOPOLOGY:
+            self._owner.learned(TopologyNotice.decode(frame.payload).blob)
+        call = self._calls.pop(frame.correlation, None)
+        if frame.kind == Kind.FAILURE:
+            failure = decode(frame.payload, Failure)
+            if failure.topology:
+                self._owner.learned(failure.topology)
+            if failure.code is Code.NOT_PRIMARY:
+                self._owner.denied(self)
+            if call is not None:
+                call.failed(failure.to_error())
+        elif frame.kind == Kind.ERROR:
+            text = frame.payload[:1024].decode("utf-8", "replace")
+            error = ProtocolError(f"{self.addr} answered: {text}")
+            if call is None:  # it speaks of the connection, and is its last word
+                raise error
+            call.failed(error)
+        elif call is not None:
+            call.answered(frame)
+
+    def _end(self, error: RedwireError) -> None:
+        self.failure = error = self.failure or error
+        self.leads = False
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.lost(error)
+        self.settled.set()
+        self._owner.ended(self, error)
+
+
+Answer = Frame | tuple[bytes, WrittenEntry]
+"""What a request is answered with: a frame of its own, or the block and one entry of a Written."""
+
+
+def payload(answer: Answer, kind: Kind) -> bytes:
+    """The body of an answer that must be of `kind`. Raises `ProtocolError`."""
+    if isinstance(answer, Frame) and answer.kind == kind:
+        return answer.payload
+    raise ProtocolError(f"the server answered with something else than {kind.name}")
+
+
+class _Reply:
+    """A call that one task waits for."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | RedwireError | None = None
+        self.event = anyio.Event()
+
+    def written(self, block: bytes, entry: WrittenEntry) -> None:
+        self._set((block, entry))
+
+    def answered(self, frame: Frame) -> None:
+        self._set(frame)
+
+    def failed(self, error: RedwireError) -> None:
+        self._set(error)
+
+    lost = failed
+
+    def _set(self, answer: Answer | RedwireError) -> None:
+        self.answer = answer
+        self.event.set()

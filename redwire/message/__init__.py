@@ -1,0 +1,1 @@
+"""Bodies of the messages, one module for each audience."""

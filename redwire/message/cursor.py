@@ -1,0 +1,137 @@
+"""Reading and writing the length-prefixed texts and fixed fields of our binary bodies.
+
+A `Cursor` reads one body from front to back. Every read is checked against the bytes that are there, so a
+length that lies is found before anything is allocated for it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from redwire.errors import BodyInvalid, RequestInvalid, TooLarge
+
+_U8 = struct.Struct("<B")
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+
+
+class Cursor:
+    """A position in one body. `what` names the body in errors; each read names its field."""
+
+    __slots__ = ("_data", "_what", "offset")
+
+    def __init__(self, data: bytes | memoryview, what: str) -> None:
+        self._data = memoryview(data)
+        self._what = what
+        self.offset = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return len(self._data) - self.offset
+
+    def unpack(self, layout: struct.Struct, field: str) -> tuple[Any, ...]:
+        """The numbers of `layout`, which stand next."""
+        at = self._advance(layout.size, field)
+        return layout.unpack_from(self._data, at)
+
+    def u8(self, field: str) -> int:
+        """One byte."""
+        return self._data[self._advance(1, field)]
+
+    def u16(self, field: str) -> int:
+        """A 16-bit number."""
+        return int(self.unpack(_U16, field)[0])
+
+    def u32(self, field: str) -> int:
+        """A 32-bit number."""
+        return int(self.unpack(_U32, field)[0])
+
+    def flag(self, field: str) -> bool:
+        """One byte that is 0 or 1."""
+        value = self.u8(field)
+        if value > 1:
+            raise self.invalid(field, f"is {value}, not 0 or 1")
+        return value == 1
+
+    def take(self, size: int, field: str) -> memoryview:
+        """The next `size` bytes, as a view into the body."""
+        at = self._advance(size, field)
+        return self._data[at : at + size]
+
+    def text(self, size: int, field: str) -> str:
+        """The next `size` bytes as UTF-8."""
+        view = self.take(size, field)
+        try:
+            return str(view, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self.invalid(field, f"is not UTF-8 from its byte {error.start}") from error
+
+    def str8(self, field: str) -> str:
+        """A text behind its 8-bit length in bytes."""
+        return self.text(self.u8(field), field)
+
+    def str16(self, field: str) -> str:
+        """A text behind its 16-bit length in bytes."""
+        return self.text(self.u16(field), field)
+
+    def str32(self, field: str) -> str:
+        """A text behind its 32-bit length in bytes."""
+        return self.text(self.u32(field), field)
+
+    def bytes32(self, field: str) -> bytes:
+        """Bytes behind their 32-bit length."""
+        return bytes(self.take(self.u32(field), field))
+
+    def rest(self) -> memoryview:
+        """All that is left."""
+        return self.take(self.left, "rest")
+
+    def end(self) -> None:
+        """Nothing may follow. Raises `BodyInvalid` otherwise."""
+        if self.left:
+            raise BodyInvalid(f"{self._what}: {self.left} bytes follow the last field, at byte {self.offset}")
+
+    def invalid(self, field: str, problem: str) -> BodyInvalid:
+        """The error for a field that was read but cannot be."""
+        return BodyInvalid(f"{self._what}: {field} {problem} (before byte {self.offset})")
+
+    def _advance(self, size: int, field: str) -> int:
+        at = self.offset
+        if size > len(self._data) - at:
+            raise BodyInvalid(f"{self._what}: {field} takes {size} bytes at byte {at}, {self.left} are left")
+        self.offset = at + size
+        return at
+
+
+def str8(text: str) -> bytes:
+    """`text` behind its 8-bit length. Raises `RequestInvalid` for what cannot be sent."""
+    data = _utf8(text, 0xFF)
+    return _U8.pack(len(data)) + data
+
+
+def str16(text: str) -> bytes:
+    """`text` behind its 16-bit length. Raises `RequestInvalid` for what cannot be sent."""
+    data = _utf8(text, 0xFFFF)
+    return _U16.pack(len(data)) + data
+
+
+def str32(text: str) -> bytes:
+    """`text` behind its 32-bit length. Raises `RequestInvalid` for what cannot be sent."""
+    return bytes32(_utf8(text, 0xFFFF_FFFF))
+
+
+def bytes32(data: bytes) -> bytes:
+    """`data` behind its 32-bit length."""
+    return _U32.pack(len(data)) + data
+
+
+def _utf8(text: str, bytes_max: int) -> bytes:
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestInvalid(f"a text that UTF-8 cannot carry, from its character {error.start}") from error
+    if len(data) > bytes_max:
+        raise TooLarge("bytes of a text", len(data), bytes_max)
+    return data

@@ -1,0 +1,93 @@
+"""Failure (4F): how an error travels, and how it becomes the same error on the other side."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+import msgspec
+
+from redwire import errors
+from redwire.body import ClosedStruct
+from redwire.errors import Code, RedwireError
+
+MESSAGE_CHARS_MAX = 4_096
+HINT_CHARS_MAX = 1_024
+FACTS_MAX = 16
+FACT_CHARS_MAX = 256
+
+
+class Failure(ClosedStruct, frozen=True, kw_only=True):
+    """Failure (4F): the error answer to every kind from 40 up. `topology` is a blob, where it helps."""
+
+    code: Code
+    message: str
+    hint: str = ""
+    retry: bool = False
+    facts: Annotated[dict[str, int | str], msgspec.Meta(max_length=FACTS_MAX)] = {}  # noqa: RUF012
+    topology: bytes | None = None
+
+    @classmethod
+    def from_error(cls, error: RedwireError, topology: bytes | None = None) -> Self:
+        """What the wire says of `error`. A `NotPrimary` brings its own topology. Long texts are cut."""
+        if topology is None and isinstance(error, errors.NotPrimary):
+            topology = error.topology
+        return cls(
+            code=error.code,
+            message=_cut(error.message.removeprefix(f"{error.code}: "), MESSAGE_CHARS_MAX),
+            hint=_cut(error.hint, HINT_CHARS_MAX),
+            retry=error.retry,
+            facts={
+                _cut(name, FACT_CHARS_MAX): _fact(value) for name, value in [*error.facts.items()][:FACTS_MAX]
+            },
+            topology=topology,
+        )
+
+    def to_error(self) -> RedwireError:
+        """What the caller raises: the class that `code` belongs to, with the facts of the sender."""
+        error = self._of_its_class()
+        error.retry = self.retry
+        error.facts |= self.facts
+        return error
+
+    def _of_its_class(self) -> RedwireError:
+        if self.code in (Code.INVALID, Code.TOO_LARGE, Code.BATCH_TOO_LARGE):
+            return self._request_error()
+        if self.code is Code.NOT_PRIMARY:
+            return errors.NotPrimary(self.message, self.topology or b"", hint=self.hint)
+        if self.code is Code.TIMEOUT:
+            phase = str(self.facts.get("phase", "answer"))
+            return errors.DeadlineExceeded(self.message, phase=phase, hint=self.hint)
+        simple = _SIMPLE.get(self.code)
+        if simple is not None:
+            return simple(self.message, hint=self.hint)
+        return errors.Refused(self.code, self.message, hint=self.hint)
+
+    def _request_error(self) -> RedwireError:
+        place, size, limit = (self.facts.get(name) for name in ("record", "size", "limit"))
+        record = place if isinstance(place, int) else None
+        message = self.message.removeprefix(f"record {place}: ")
+        if self.code is Code.INVALID or not isinstance(size, int) or not isinstance(limit, int):
+            invalid = errors.RequestInvalid(message, record, hint=self.hint)
+            invalid.code = self.code
+            return invalid
+        what = message.removesuffix(f": {size}, at most {limit}")
+        return errors.TooLarge(what, size, limit, code=self.code, record=record)
+
+
+_SIMPLE: dict[Code, type[RedwireError]] = {
+    Code.COMMIT_POLICY_INVALID: errors.PolicyInvalid,
+    Code.UNAUTHENTICATED: errors.AuthenticationFailed,
+    Code.NOT_CONFIRMED: errors.NotConfirmed,
+    Code.TOKEN_LOST: errors.TokenLost,
+}
+
+
+def _cut(text: str, chars_max: int) -> str:
+    """At most `chars_max` characters that UTF-8 can carry."""
+    return text[:chars_max].encode(errors="replace").decode()
+
+
+def _fact(value: object) -> int | str:
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
+        return int(value)
+    return _cut(str(value), FACT_CHARS_MAX)

@@ -1,0 +1,214 @@
+"""Bodies between nodes, kinds 60 to 69 (docs/PROTOCOL.md, section 5).
+
+Reports, answers to Follow and snapshot talk are CBOR; what is sent once or more for each batch, Ack and
+Heartbeat, is fixed binary. A Batch (64) is its bytes as logged, see `redwire.batch`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+import msgspec
+
+from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name
+from redwire.errors import BodyInvalid
+from redwire.position import Lsn, NodeId, Position, Reign, Term, TermList
+
+REPORT_TERMS_MAX = 1_000
+"""Older reigns are left out: whoever's log parts from ours before them takes a snapshot."""
+CHUNK_BYTES_MAX = 256 << 10
+
+ClusterOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{32})?\Z")]
+
+
+class Report(ClosedStruct, frozen=True, kw_only=True):
+    """PeerHello (60), PeerWelcome (61) and Follow (62): who I am and where my log stands.
+
+    `cluster` is "" while the node has never joined one; `term` and `primary` are the reign that it accepted
+    last (0 and "" for none); `applied` is its state's LSN, `base` the LSN its log begins after. `role` says
+    what the node is doing. `terms` are the last `REPORT_TERMS_MAX` (term, first LSN) pairs, both rising.
+    """
+
+    format: Literal[1] = 1
+    cluster: ClusterOrNone
+    name: Name
+    node: Name
+    region: Name
+    incarnation: Hex32
+    role: Name
+    term: U63
+    primary: Name
+    last_term: U63
+    last_lsn: U63
+    last_chain: Bytes16
+    watermark: U63
+    applied: U63
+    base: U63
+    terms: Annotated[tuple[tuple[U63, U63], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
+
+    def __post_init__(self) -> None:
+        if any(late[0] <= early[0] or late[1] <= early[1] for early, late in pairwise(self.terms)):
+            raise ValueError("the terms of a report rise, and so do their first LSNs")
+
+    @property
+    def end(self) -> Position:
+        """Where the node's log ends."""
+        return Position(Term(self.last_term), Lsn(self.last_lsn), self.last_chain)
+
+    @property
+    def reign(self) -> Reign | None:
+        """The reign that the node has accepted last; None for a node that never followed or led."""
+        return Reign(Term(self.term), NodeId(self.primary)) if self.primary else None
+
+    @property
+    def term_list(self) -> TermList:
+        """`terms` as a list to compare logs by."""
+        return TermList(tuple((Term(term), Lsn(first)) for term, first in self.terms))
+
+
+def report_terms(terms: TermList) -> tuple[tuple[int, int], ...]:
+    """The `terms` of a report: the last `REPORT_TERMS_MAX` entries."""
+    return terms.entries[-REPORT_TERMS_MAX:]
+
+
+class Following(ClosedStruct, frozen=True, kw_only=True):
+    """Following (63): the source's answer to Follow.
+
+    `common` is the last point at which both logs agree, `head` and `watermark` are the source's. `leads` is
+    False for a source that only lends its log to a node that is about to lead.
+    """
+
+    term: U63
+    primary: Name
+    leads: bool
+    common_term: U63
+    common_lsn: U63
+    common_chain: Bytes16
+    head: U63
+    watermark: U63
+
+    @property
+    def common(self) -> Position:
+        """The last point at which both logs agree."""
+        return Position(Term(self.common_term), Lsn(self.common_lsn), self.common_chain)
+
+    @property
+    def reign(self) -> Reign:
+        """The reign that the source speaks for."""
+        return Reign(Term(self.term), NodeId(self.primary))
+
+
+_FOUR = struct.Struct("<QQQQB")
+_NAME_AT = _FOUR.size
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """Ack (65): what the follower holds, in the reign (term, primary); `durable` is on its disk."""
+
+    term: int
+    durable: int
+    applied: int
+    received: int
+    primary: str
+
+    def encode(self) -> bytes:
+        """This ack's bytes."""
+        return _encode_four(self.term, self.durable, self.applied, self.received, self.primary)
+
+    @classmethod
+    def decode(cls, payload: bytes | memoryview) -> Self:
+        """The ack in `payload`. Raises `BodyInvalid`."""
+        return cls(*_decode_four(payload, "Ack"))
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Heartbeat (66): the source's log end, watermark and clock (ms since 1970), in (term, primary)."""
+
+    term: int
+    head: int
+    watermark: int
+    clock_ms: int
+    primary: str
+
+    def encode(self) -> bytes:
+        """This heartbeat's bytes."""
+        return _encode_four(self.term, self.head, self.watermark, self.clock_ms, self.primary)
+
+    @classmethod
+    def decode(cls, payload: bytes | memoryview) -> Self:
+        """The heartbeat in `payload`. Raises `BodyInvalid`."""
+        return cls(*_decode_four(payload, "Heartbeat"))
+
+
+def _encode_four(first: int, second: int, third: int, fourth: int, primary: str) -> bytes:
+    name = primary.encode()
+    return _FOUR.pack(first, second, third, fourth, len(name)) + name
+
+
+def _decode_four(payload: bytes | memoryview, what: str) -> tuple[int, int, int, int, str]:
+    if len(payload) < _NAME_AT:
+        raise BodyInvalid(f"{what}: {len(payload)} bytes, its numbers alone take {_NAME_AT}")
+    first, second, third, fourth, length = _FOUR.unpack_from(payload)
+    if len(payload) != _NAME_AT + length:
+        raise BodyInvalid(f"{what}: a primary of {length} bytes at byte {_NAME_AT} of {len(payload)}")
+    try:
+        return first, second, third, fourth, str(payload[_NAME_AT:], "utf-8")
+    except UnicodeDecodeError as error:
+        raise BodyInvalid(f"{what}: the primary is not UTF-8 at byte {_NAME_AT + error.start}") from error
+
+
+SnapshotName = Annotated[str, msgspec.Meta(pattern=r"\A(?!\.)[A-Za-z0-9._-]{0,128}\Z")]
+
+
+class SnapshotFetch(ClosedStruct, frozen=True):
+    """SnapshotFetch (67): send me that snapshot from byte `offset`; "" asks for a new one."""
+
+    snapshot: SnapshotName
+    offset: U63
+
+
+class SnapshotManifest(ClosedStruct, frozen=True, kw_only=True):
+    """SnapshotManifest (68): the snapshot that the chunks belong to; `sha256` is of the whole file."""
+
+    snapshot: SnapshotName
+    lsn: U63
+    term: U63
+    chain: Bytes16
+    size: U63
+    sha256: Bytes32
+
+    @property
+    def position(self) -> Position:
+        """Where the log ends that the snapshot replaces."""
+        return Position(Term(self.term), Lsn(self.lsn), self.chain)
+
+
+_CHUNK = struct.Struct("<Q32s")
+
+
+class SnapshotChunk(msgspec.Struct, frozen=True):
+    """SnapshotChunk (69): `data` stands at byte `offset` of the file; an empty one ends it."""
+
+    offset: int
+    data: bytes | memoryview
+
+    def encode(self) -> bytes:
+        """This chunk's bytes, with its hash."""
+        assert len(self.data) <= CHUNK_BYTES_MAX
+        return b"".join((_CHUNK.pack(self.offset, hashlib.sha256(self.data).digest()), self.data))
+
+    @classmethod
+    def decode(cls, payload: bytes | memoryview) -> Self:
+        """The chunk in `payload`, its data a view of it, its hash checked. Raises `BodyInvalid`."""
+        view = memoryview(payload)
+        if not _CHUNK.size <= len(view) <= _CHUNK.size + CHUNK_BYTES_MAX:
+            limit = _CHUNK.size + CHUNK_BYTES_MAX
+            raise BodyInvalid(f"SnapshotChunk: {len(view)} bytes, not {_CHUNK.size} to {limit}")
+        offset, digest = _CHUNK.unpack_from(view)
+        data = view[_CHUNK.size :]
+        if hashlib.sha256(data).digest() != digest:
+            raise BodyInvalid(f"SnapshotChunk: the data for file offset {offset} fails its hash")
+        return cls(offset, data)

@@ -1,0 +1,209 @@
+"""One write under way: what its caller holds, and what a link tells of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+from redwire.course import Again, Course, End, Step
+from redwire.errors import BodyInvalid, Conflict, NotConfirmed, ProtocolError, RedwireError, UnknownOutcome
+from redwire.frame import Frame
+from redwire.message.client import RESULT, Outcome, Status, WrittenEntry
+from redwire.position import ClusterId
+from redwire.receipt import Committed, open_receipt
+from redwire.record import ATOMIC, REQUEST_HEADER, Kind, records
+from redwire.session_keys import SessionKeys, WriteKey
+
+if TYPE_CHECKING:
+    import random
+
+_CONFLICTS = (Status.EXISTS, Status.VERSION_MISMATCH)
+_ASK_HINT = "ask with client.resolve(error.key) what became of it"
+
+
+class Owner(Protocol):
+    """Who sends the writes of a client and keeps them to their deadlines."""
+
+    keys: SessionKeys
+    cluster: ClusterId
+    chance: random.Random
+
+    def pursue(self, pending: Pending, step: Step) -> None:
+        """Have `step` done, and what follows from it."""
+
+    def finished(self, pending: Pending) -> None:
+        """`pending` has its outcome."""
+
+
+class Pending:
+    """One write under way, or its outcome. Await it, or submit it with a callback; dropping it is fine.
+
+    It goes on by itself until its own deadline, whoever waits and for how long.
+    """
+
+    def __init__(
+        self, owner: Owner, sequence: int, request: bytes, ids: Sequence[str], policy: str, timeout_s: float
+    ) -> None:
+        """`sequence` was taken from the owner's keys, and `request` is what goes out under it."""
+        self.ids = ids
+        self.policy = policy
+        self.request = request
+        self.timeout_s = timeout_s
+        self.deadline_s = time.monotonic() + timeout_s
+        self.sequence = sequence
+        self.keys = owner.keys
+        self.course: Course | None = None  # made when something goes wrong
+        self.callback: Callable[[Pending], None] | None = None
+        self._owner = owner
+        self._outcome: tuple[bytes, WrittenEntry] | RedwireError | None = None
+        self._settled: anyio.Event | None = None  # made by those who wait for it
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an outcome: `result` then has it."""
+        return self._outcome is not None
+
+    @property
+    def error(self) -> RedwireError | None:
+        """Why the write was not committed; None while it is under way, and when it was."""
+        return self._outcome if isinstance(self._outcome, RedwireError) else None
+
+    @property
+    def key(self) -> WriteKey:
+        """Its idempotency key."""
+        return self.keys.key(self.sequence, self.ids)
+
+    def result(self) -> Committed:
+        """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises."""
+        if isinstance(self._outcome, RedwireError):
+            raise self._outcome
+        assert self._outcome is not None, "the write is still under way"
+        block, entry = self._outcome
+        committed = Committed(self.ids, entry, block, self._owner.cluster)
+        if any(entry.items[:: RESULT.size]) and (entry.count == 1 or self.request[5] & ATOMIC):
+            _raise_conflict(committed, self.request)
+        return committed
+
+    async def wait(self) -> Committed:
+        """The outcome, as soon as there is one; as `result`. Cancelling this ends only the wait."""
+        if self._outcome is None:
+            if self._settled is None:
+                self._settled = anyio.Event()
+            await self._settled.wait()
+        return self.result()
+
+    def __await__(self) -> Generator[Any, Any, Committed]:
+        return self.wait().__await__()
+
+    def written(self, block: bytes, entry: WrittenEntry) -> None:
+        """The server's answer. Raises `BodyInvalid` for an answer that does not fit the request."""
+        if self._outcome is not None:  # late: nobody waits, but now it is known
+            if entry.outcome is Outcome.COMMITTED:
+                self.keys.close(self.sequence)
+            return
+        try:
+            if entry.outcome is Outcome.COMMITTED:
+                if entry.count != len(self.ids):
+                    raise BodyInvalid(f"Written: {entry.count} results for {len(self.ids)} records")
+                self._settle((block, entry))
+            else:
+                receipt = open_receipt(block, entry, self._owner.cluster)
+                error = NotConfirmed(f"logged but not confirmed: {receipt}", hint=_ASK_HINT)
+                error.receipt = receipt
+                self.failed(error)
+        except BodyInvalid as error:
+            self.lost(error)
+            raise
+
+    def answered(self, frame: Frame) -> None:
+        """No server answers a Write with a frame of its own. Raises `ProtocolError`."""
+        error = ProtocolError(f"a write was answered with kind 0x{frame.kind:02x}")
+        self.lost(error)
+        raise error
+
+    def failed(self, error: RedwireError) -> None:
+        """The server, or the way to it, refused."""
+        if self._outcome is None:
+            self._go_on(self._story(in_flight=True).failed(error))
+        elif not isinstance(error, NotConfirmed):
+            self.keys.close(self.sequence)
+
+    def lost(self, error: RedwireError) -> None:
+        """The connection ended before the answer."""
+        if self._outcome is None:
+            self._go_on(self._story(in_flight=True).lost(error))
+
+    def expire(self, phase: str, why: str) -> None:
+        """The deadline has come."""
+        course = self._story(in_flight=True)
+        self._settle(course.timed_out("answer" if course.doubtful else phase, self.timeout_s, why))
+
+    def end(self, error: RedwireError) -> None:
+        """The outcome is `error`."""
+        if self._outcome is None:
+            self._settle(error)
+
+    def park(self) -> None:
+        """It cannot be sent yet."""
+        self._story(in_flight=False)
+        self._owner.pursue(self, Again(0.0))
+
+    def forget(self) -> None:
+        """Nobody wants to know any more: nothing is sent again, and a late answer is dropped."""
+        if self._outcome is None:
+            text = "the call was cancelled: written or not is not known"
+            self._settle(UnknownOutcome(text, phase="answer", hint=_ASK_HINT))
+
+    def rekey(self, sequence: int) -> None:
+        """Go on under another key: the server forgot the client that the old one belonged to."""
+        self.keys.close(self.sequence)
+        self.keys, self.sequence = self._owner.keys, sequence
+        flags, count = self.request[5], len(self.ids)
+        head = request_head(len(self.request), flags, count, self.keys, sequence)
+        self.request = head + self.request[REQUEST_HEADER.size :]
+
+    def _story(self, *, in_flight: bool) -> Course:
+        if self.course is None:
+            self.course = Course(self._owner.chance, in_flight=in_flight)
+        return self.course
+
+    def _go_on(self, step: Step) -> None:
+        if isinstance(step, End):
+            self._settle(step.error)
+        else:
+            self._owner.pursue(self, step)
+
+    def _settle(self, outcome: tuple[bytes, WrittenEntry] | RedwireError) -> None:
+        if isinstance(outcome, NotConfirmed | UnknownOutcome):
+            outcome.key = self.key
+            self.keys.keep(self.sequence)
+        else:
+            self.keys.close(self.sequence)
+        self._outcome = outcome
+        self._owner.finished(self)
+        if self._settled is not None:
+            self._settled.set()
+        if self.callback is not None:
+            self.callback(self)
+
+
+def request_head(length: int, flags: int, count: int, keys: SessionKeys, sequence: int) -> bytes:
+    """The header of a WRITE request of `length` bytes with `count` records, under `sequence`."""
+    return REQUEST_HEADER.pack(length, Kind.WRITE, flags, count, keys.client, sequence, keys.oldest)
+
+
+def _raise_conflict(committed: Committed, request: bytes) -> None:
+    """Raises `Conflict` for the first record whose condition did not hold."""
+    for row, record in zip(committed.records, records(memoryview(request)), strict=True):
+        if row.status in _CONFLICTS:
+            what = "exists already" if row.status is Status.EXISTS else "has another version"
+            conflict = Conflict(
+                f"{record[2].decode()}/{row.id} {what}; it stands at {row.version or 'no document'}",
+                status=row.status.name,
+                version=row.version,
+            )
+            conflict.receipt = committed.receipt
+            raise conflict

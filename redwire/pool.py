@@ -1,0 +1,265 @@
+"""The links of one client: at most one to each address, opened when needed, and the one that leads."""
+
+from __future__ import annotations
+
+import ssl
+import time
+
+import anyio
+from anyio.abc import TaskGroup
+
+from redwire import topology
+from redwire.dial import Dialled, dial
+from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Refused
+from redwire.handshake import Credentials
+from redwire.link import Link
+from redwire.position import ClusterId
+from redwire.routing import EPOCH_TERM_SHIFT, Router
+
+STAGGER_S = 1.0
+"""How long one address may keep a search waiting before the next one is tried beside it."""
+SEARCH_PAUSE_S = 0.25
+"""Between two rounds over all addresses when nothing was heard meanwhile."""
+
+
+class Dialler:
+    """How to reach any node of a cluster: as whom, and trusting which authority."""
+
+    def __init__(self, context: ssl.SSLContext | None, credentials: Credentials, client_name: str) -> None:
+        self.client_name = client_name
+        self._context = context
+        self._credentials = credentials
+
+    async def dial(self, addr: str) -> Dialled:
+        """An authenticated connection. Raises `ConnectFailed`, `AuthenticationFailed`, `ProtocolError`."""
+        host, _, port = addr.rpartition(":")
+        if not port.isdecimal():
+            raise ConnectFailed(f"{addr!r} is not host:port", retry=False)
+        return await dial(
+            host.strip("[]"), int(port), self._context, self._credentials, client_name=self.client_name
+        )
+
+
+class Pool:
+    """Every link runs in `tasks`, which the client owns.
+
+    `leading` is the link for writes, None while none is known; it changes by itself with what the nodes say.
+    `cluster` is the id of the cluster that was met first: a node of another one is refused.
+    """
+
+    def __init__(self, router: Router, dialler: Dialler, tasks: TaskGroup) -> None:
+        self.router = router
+        self.leading: Link | None = None
+        self.cluster: ClusterId | None = None
+        self._dialler = dialler
+        self._tasks = tasks
+        self._links: dict[str, Link] = {}
+        self._failures: dict[str, RedwireError] = {}
+        self._denied: set[str] = set()
+        self._changed = anyio.Event()
+        self._seekers = 0
+        self._searching = False
+        self._hopeless: RedwireError | None = None
+
+    @property
+    def phase(self) -> str:
+        """What a call waits for while there is no link for it."""
+        dialling = any(link.opened is None for link in self._links.values())
+        return "connect" if dialling or self.router.primary() is not None else "select"
+
+    @property
+    def trouble(self) -> str:
+        """The last thing that went wrong with an address that is not reached now; "" if nothing did."""
+        return next((error.message for error in reversed(self._failures.values())), "")
+
+    def link(self, addr: str) -> Link:
+        """The link to `addr`, dialled now if there is none; see `Link.settled`."""
+        link = self._links.get(addr)
+        if link is None:
+            link = self._links[addr] = Link(addr, self, self._dialler.client_name)
+            self._tasks.start_soon(link.run)
+        return link
+
+    def usable_links(self) -> list[Link]:
+        """The links that are open now."""
+        return [link for link in self._links.values() if link.usable]
+
+    async def leader(self) -> Link:
+        """The link to the primary, as soon as there is one. Has no deadline: cancel it.
+
+        Raises `AuthenticationFailed` or `ConnectFailed` when no address is left that another try could help.
+        """
+        self._seekers += 1
+        try:
+            while True:
+                leading = self.leading
+                if leading is not None:
+                    return leading
+                self._begin_search()
+                await self._changed.wait()
+                if self._hopeless is not None:
+                    raise self._hopeless
+        finally:
+            self._seekers -= 1
+
+    async def any_link(self) -> Link:
+        """Any open link, as soon as there is one. As `leader` otherwise."""
+        self._seekers += 1
+        try:
+            while True:
+                usable = self.usable_links()
+                if usable:
+                    return usable[0]
+                self._begin_search()
+                await self._changed.wait()
+                if self._hopeless is not None:
+                    raise self._hopeless
+        finally:
+            self._seekers -= 1
+
+    async def new_client_id(self) -> bytes:
+        """A client id that nobody else has. Has no deadline: cancel it. Raises as `leader` and `dial` do."""
+        leader = await self.leader()
+        visit = Link(leader.addr, _Visit(self._dialler), self._dialler.client_name)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await visit.settled.wait()
+            tasks.cancel_scope.cancel()
+        if visit.opened is None:
+            assert visit.failure is not None
+            raise visit.failure
+        return visit.opened.client_id
+
+    # what links report
+
+    async def dial(self, addr: str) -> Dialled:
+        """An authenticated connection to `addr`."""
+        return await self._dialler.dial(addr)
+
+    def opened(self, link: Link, rtt_us: int) -> None:
+        """The node said who it is. Raises `Refused` when it belongs to another cluster."""
+        assert link.opened is not None
+        if self.cluster is None:
+            self.cluster = ClusterId(link.opened.cluster)
+        elif link.opened.cluster != self.cluster:
+            text = f"{link.addr} belongs to cluster {link.opened.name} ({link.opened.cluster[:8]})"
+            raise Refused(Code.OTHER_CLUSTER, text, hint="the URI's hosts are not of one cluster")
+        now_ms = clock_ms()
+        self.router.observed(link.addr, rtt_us, now_ms)
+        self.router.met(link.addr, link.opened.region, link.opened.term, leads=link.leads)
+        self._failures.pop(link.addr, None)
+        self._denied.discard(link.addr)
+        self._choose()
+
+    def learned(self, blob: bytes) -> None:
+        """A node sent a topology: it counts unless a newer one is known. Raises `TopologyInvalid`."""
+        shape = topology.decode(blob)
+        if shape is not None and self.router.update(shape):
+            self._denied.clear()
+            self._choose()
+
+    def denied(self, link: Link) -> None:
+        """The node says that it does not lead."""
+        link.leads = False
+        if link.opened is not None:
+            self.router.met(link.addr, link.opened.region, link.opened.term, leads=False)
+        self._denied.add(link.addr)
+        self._choose()
+
+    def ended(self, link: Link, error: RedwireError) -> None:
+        """The link is over."""
+        del self._links[link.addr]
+        self._failures.pop(link.addr, None)
+        self._failures[link.addr] = error
+        self.router.failed(link.addr, clock_ms())
+        self._choose()
+
+    # finding the primary
+
+    def _choose(self) -> None:
+        """A node that says it leads, in no older term than the topology's; else whom the topology names."""
+        shape = self.router.topology
+        epoch_term = 0 if shape is None else shape.epoch >> EPOCH_TERM_SHIFT
+        leaders = [link for link in self.usable_links() if link.leads and link.term >= epoch_term]
+        self.leading = max(leaders, key=lambda link: link.term, default=None)
+        addr = self.router.primary()
+        if self.leading is None and addr is not None and addr not in self._denied:
+            named = self._links.get(addr)
+            self.leading = named if named is not None and named.usable else None
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _begin_search(self) -> None:
+        if not self._searching:
+            self._searching = True
+            self._hopeless = None
+            self._tasks.start_soon(self._search)
+
+    async def _search(self) -> None:
+        """Go round the addresses, the likeliest first, until one leads or nobody seeks any more."""
+        try:
+            while self._seekers:
+                failures: list[RedwireError] = []
+                order = self.router.dial_order(clock_ms())
+                for addr in order:
+                    failure = await self._try(addr)
+                    if self.leading is not None:
+                        return
+                    if failure is not None and _is_final(failure):
+                        failures.append(failure)
+                if len(failures) == len(order):
+                    self._hopeless = failures[0]
+                    return
+                with anyio.move_on_after(SEARCH_PAUSE_S):
+                    await self._changed.wait()
+        finally:
+            self._searching = False
+            self._notify()
+
+    async def _try(self, addr: str) -> RedwireError | None:
+        """Dial, or ask again who leads; why the address is of no use, None if it is or may become so."""
+        link = self._links.get(addr)
+        if link is None and self.router.retry_ms(addr) > clock_ms():
+            return self._failures.get(addr)
+        try:
+            with anyio.move_on_after(STAGGER_S):
+                if link is not None and link.usable:
+                    await link.open()
+                else:
+                    link = self.link(addr)
+                    await link.settled.wait()
+        except RedwireError as error:
+            return error
+        return link.failure if link is not None else None
+
+
+def clock_ms() -> int:
+    """The clock of everything that the client schedules."""
+    return int(time.monotonic() * 1000)
+
+
+def _is_final(failure: RedwireError) -> bool:
+    """Whether only other credentials, certificates or hosts help; a node that talks nonsense may restart."""
+    return not failure.retry and not isinstance(failure, ProtocolError)
+
+
+class _Visit:
+    """The owner of a link that is opened for its client id only."""
+
+    def __init__(self, dialler: Dialler) -> None:
+        self.dial = dialler.dial
+
+    def opened(self, link: Link, rtt_us: int) -> None:
+        pass
+
+    def learned(self, blob: bytes) -> None:
+        pass
+
+    def denied(self, link: Link) -> None:
+        pass
+
+    def ended(self, link: Link, error: RedwireError) -> None:
+        pass

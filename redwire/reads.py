@@ -1,0 +1,163 @@
+"""The reads of one client: from the node that the mode asks for, from another one when that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import anyio
+
+from redwire import uri
+from redwire.errors import ChannelClosed, Code, DeadlineExceeded, NotConfirmed, RedwireError, Refused
+from redwire.frame import Kind
+from redwire.link import Answer, Link, payload
+from redwire.message.read import Fetch, Fetched, Scan, Scanned
+from redwire.pool import STAGGER_S, Pool, clock_ms
+from redwire.position import Token
+from redwire.routing import InRegion, Primary, ReadMode
+
+if TYPE_CHECKING:
+    import random
+
+WAIT_SHARE = 0.9
+"""Of the remaining time, what a node may wait for a token when no other node may answer instead."""
+WAIT_ELSEWHERE_MS = 250
+"""What a replica may wait for a token before the primary, which has it for certain, is asked."""
+ANSWER_S = 2.0
+"""How long a node may keep a read before the next one is asked beside it."""
+PAUSE_FIRST_S = 0.02
+PAUSE_MAX_S = 0.5
+
+
+class Reads:
+    """Fetches and scans over the links of `pool`."""
+
+    def __init__(self, pool: Pool, chance: random.Random) -> None:
+        self._pool = pool
+        self._chance = chance
+
+    async def fetch(self, asked: Fetch, mode: ReadMode, timeout_s: float) -> Fetched:
+        """One document. Raises `TokenLost`, `Refused`, `RequestInvalid`, `DeadlineExceeded`."""
+
+        def body(wait_ms: int) -> bytes:
+            return Fetch(asked.collection, asked.id, asked.token, wait_ms).encode()
+
+        answer = await self.ask(Kind.FETCH, body, mode, asked.token, timeout_s)
+        return Fetched.decode(payload(answer, Kind.FETCHED))
+
+    async def scan(self, asked: Scan, mode: ReadMode, timeout_s: float) -> Scanned:
+        """One page. Raises as `fetch`."""
+
+        def body(wait_ms: int) -> bytes:
+            return Scan(asked.collection, asked.after, asked.limit, asked.token, wait_ms).encode()
+
+        answer = await self.ask(Kind.SCAN, body, mode, asked.token, timeout_s)
+        return Scanned.decode(payload(answer, Kind.SCANNED))
+
+    async def ask(
+        self,
+        kind: Kind,
+        body: Callable[[int], bytes],
+        mode: ReadMode,
+        token: Token | None,
+        timeout_s: float,
+    ) -> Answer:
+        """The answer of a node that `mode` allows to a request without effect, which may be sent again.
+
+        `body` makes the request from how long the node may wait for the token, in ms. A node that is behind
+        the token, or fails, is followed by the next one, in the end by the primary unless `mode` is a region.
+        """
+        attempt = _Attempt(kind, body, mode, token, time.monotonic() + timeout_s)
+        with anyio.move_on_after(timeout_s):
+            pause_s = PAUSE_FIRST_S
+            while True:
+                answer = await self._round(attempt)
+                if answer is not None:
+                    return answer
+                await anyio.sleep(pause_s * (0.5 + 0.5 * self._chance.random()))
+                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        trouble = attempt.trouble
+        if trouble is not None and (trouble.code is Code.STALE or isinstance(trouble, NotConfirmed)):
+            raise trouble
+        why = trouble.message if trouble is not None else self._pool.trouble
+        text = f"no answer within {timeout_s:g} s, in phase {attempt.phase}" + (f": {why}" if why else "")
+        raise DeadlineExceeded(text, phase=attempt.phase) from trouble
+
+    async def _round(self, attempt: _Attempt) -> Answer | None:
+        """Ask each node that the mode allows, the best first; None when nobody had an answer."""
+        if isinstance(attempt.mode, Primary):
+            attempt.phase = self._pool.phase
+            return await self._try(await self._pool.leader(), attempt, alone=True)
+        addrs = self._pool.router.read_candidates(attempt.mode, clock_ms())
+        if not addrs:
+            self._survey(attempt.mode)
+        for place, addr in enumerate(addrs):
+            attempt.phase = "connect"
+            link = self._pool.link(addr)
+            with anyio.move_on_after(STAGGER_S):
+                await link.settled.wait()
+            if link.usable:
+                answer = await self._try(link, attempt, alone=place == len(addrs) - 1)
+                if answer is not None:
+                    return answer
+            elif link.failure is not None:
+                attempt.trouble = link.failure
+            if isinstance(attempt.mode, Primary):
+                return None
+        return None
+
+    async def _try(self, link: Link, attempt: _Attempt, *, alone: bool) -> Answer | None:
+        """Ask one node. Raises what no other node would answer differently."""
+        attempt.phase = "answer"
+        began_s = time.monotonic()
+        left_s = attempt.end_s - began_s
+        wait_ms = int(left_s * WAIT_SHARE * 1000) if alone else min(WAIT_ELSEWHERE_MS, int(left_s * 1000))
+        patience_s = left_s if alone else min(left_s, ANSWER_S)
+        try:
+            with anyio.move_on_after(patience_s):
+                answer = await link.ask(attempt.kind, attempt.body(max(wait_ms, 0)))
+                if attempt.token is None:
+                    self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
+                return answer
+            attempt.trouble = ChannelClosed(f"{link.addr} did not answer within {patience_s:.1f} s")
+            self._pool.router.failed(link.addr, clock_ms())
+        except RedwireError as error:
+            attempt.trouble = error
+            if error.code is Code.STALE:
+                if not isinstance(attempt.mode, InRegion):
+                    attempt.mode = Primary()
+            elif not error.retry:
+                raise
+        return None
+
+    def _survey(self, mode: ReadMode) -> None:
+        """No node is known that `mode` allows: meet them all, unless the cluster has said who there is."""
+        shape = self._pool.router.topology
+        if isinstance(mode, InRegion) and shape is not None and shape.replicas:
+            known = sorted({shape.primary.region, *(replica.region for replica in shape.replicas)} - {""})
+            text = f"no node of region {mode.name!r} is in the topology"
+            raise Refused(Code.MISSING_REGIONS, text, hint=f"the regions are {', '.join(known)}")
+        for addr in self._pool.router.dial_order(clock_ms()):
+            if self._pool.router.retry_ms(addr) <= clock_ms():
+                self._pool.link(addr)
+
+
+def read_mode(text: str) -> ReadMode:
+    """The mode that `text` names, in the words of the URI's `read` parameter. Raises `UriInvalid`."""
+    return uri.parse(f"reds://-/?read={quote(text)}").read
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One read under way; `phase` and `trouble` are for the error that may end it."""
+
+    kind: Kind
+    body: Callable[[int], bytes]
+    mode: ReadMode
+    token: Token | None
+    end_s: float
+    phase: str = "select"
+    trouble: RedwireError | None = None

@@ -1,0 +1,297 @@
+"""Requests and their records, as they stand in a batch body, in the log, and in a client's Write frame.
+
+A *request* is what one caller asked for at once. It takes one LSN per record, never spans two batches and
+applies
+as one (R1). Its bytes are the same from the client to every node's disk: nobody re-encodes a document on the
+way.
+
+    offset size
+    0      4    length of the whole request, this field included
+    4      1    kind: WRITE, TERM_START, CONFIG, ACCOUNT or ADMIT
+    5      1    flags: bit 0 ATOMIC (all records or none); only a WRITE may carry it
+    6      2    records, which is also the number of LSNs taken (1 for every kind but WRITE)
+    8      16   client id, zero when the request carries no key (always zero but for WRITE)
+    24     8    sequence of the request within its client
+    32     8    oldest sequence that the client has not resolved yet
+    40          WRITE: the records; otherwise: one CBOR body
+
+A record is 18 bytes (operation, flags, collection length, 0, id length, document length, version wanted),
+then
+collection, id and document, all UTF-8. All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+import msgspec
+
+from redwire.errors import Code, RequestInvalid, TooLarge
+
+COLLECTION = re.compile(r"(?!\.)(?!(?i:sqlite_))[A-Za-z0-9._-]{1,64}\Z")
+ID_BYTES_MAX = 512
+DOC_BYTES_MAX = 8 << 20
+REQUEST_BYTES_MAX = 15 << 20
+"""Below the 16 MiB frame by enough for every envelope around it."""
+RECORDS_MAX = 10_000
+CLIENT_BYTES = 16
+NO_CLIENT = bytes(CLIENT_BYTES)
+
+REQUEST_HEADER = struct.Struct("<IBBH16sQQ")
+RECORD_HEADER = struct.Struct("<BBBxHIQ")
+
+
+class Kind(IntEnum):
+    """What a request asks for."""
+
+    WRITE = 1
+    TERM_START = 2
+    CONFIG = 3
+    ACCOUNT = 4
+    ADMIT = 5
+
+
+class Op(IntEnum):
+    """What a record does to its document."""
+
+    PUT = 1
+    INSERT = 2
+    DELETE = 3
+
+
+ATOMIC = 0x01
+IF_VERSION = 0x01
+"""Record flag: apply only when the document's version is the one wanted; wanted 0 means "does not exist"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The idempotency key of a request (R9). `oldest` promises that lower sequences are never asked for
+    again.
+    """
+
+    client: bytes
+    sequence: int
+    oldest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One change to one document.
+
+    `id` may be empty in an INSERT only: the id is then the record's LSN in decimal. `doc` is a JSON object in
+    UTF-8, empty in a DELETE. `version` is None for an unconditional record, else the LSN that the document
+    must
+    have (0: it must not exist).
+    """
+
+    op: Op
+    collection: str
+    id: str
+    doc: bytes = b""
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded WRITE request."""
+
+    key: Key | None
+    atomic: bool
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """What is known of a request in a batch without opening its records. `data` is the whole request."""
+
+    kind: Kind
+    atomic: bool
+    count: int
+    key: Key | None
+    data: memoryview
+
+
+def encode_record(record: Record) -> bytes:
+    """The bytes of one record. Raises `RequestInvalid`."""
+    collection, ident = record.collection.encode(), record.id.encode("utf-8", "surrogatepass")
+    flags = 0 if record.version is None else IF_VERSION
+    header = RECORD_HEADER.pack(
+        record.op,
+        flags,
+        min(len(collection), 255),
+        min(len(ident), 65_535),
+        len(record.doc),
+        record.version or 0,
+    )
+    data = header + collection + ident + record.doc
+    _checked_record(memoryview(data), 0, 0)
+    return data
+
+
+def encode_write(records: list[bytes], key: Key | None = None, *, atomic: bool = False) -> bytes:
+    """A WRITE request around encoded records. Raises `RequestInvalid` or `TooLarge`."""
+    if not 1 <= len(records) <= RECORDS_MAX:
+        raise TooLarge("records in one request", len(records), RECORDS_MAX, code=Code.BATCH_TOO_LARGE)
+    length = REQUEST_HEADER.size + sum(map(len, records))
+    if length > REQUEST_BYTES_MAX:
+        raise TooLarge("request bytes", length, REQUEST_BYTES_MAX)
+    client, sequence, oldest = (key.client, key.sequence, key.oldest) if key else (NO_CLIENT, 0, 0)
+    header = REQUEST_HEADER.pack(length, Kind.WRITE, ATOMIC * atomic, len(records), client, sequence, oldest)
+    return header + b"".join(records)
+
+
+def encode_system(kind: Kind, body: bytes) -> bytes:
+    """A TERM_START, CONFIG, ACCOUNT or ADMIT request around its CBOR body."""
+    assert kind is not Kind.WRITE
+    return REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), kind, 0, 1, NO_CLIENT, 0, 0) + body
+
+
+def check_write(data: memoryview) -> RequestHead:
+    """Check a WRITE request that came from a client, to the last byte, before it is logged.
+
+    `data` is exactly one request. Every rule that apply relies on is checked here: lengths, names, UTF-8,
+    JSON
+    objects, flags. Raises `RequestInvalid` (names the record) or `TooLarge`.
+    """
+    if len(data) > REQUEST_BYTES_MAX:
+        raise TooLarge("request bytes", len(data), REQUEST_BYTES_MAX)
+    if len(data) < REQUEST_HEADER.size:
+        raise RequestInvalid(
+            f"the request has {len(data)} bytes, its header alone takes {REQUEST_HEADER.size}"
+        )
+    length, kind, flags, count, client, sequence, oldest = REQUEST_HEADER.unpack_from(data)
+    if length != len(data) or kind != Kind.WRITE or flags & ~ATOMIC:
+        raise RequestInvalid(
+            f"the request says length {length}, kind {kind}, flags {flags}; it has {len(data)} bytes"
+        )
+    if count > RECORDS_MAX:
+        raise TooLarge("records in one request", count, RECORDS_MAX, code=Code.BATCH_TOO_LARGE)
+    if count == 0:
+        raise RequestInvalid("the request has no record")
+    if client == NO_CLIENT and (sequence or oldest) or client != NO_CLIENT and not 1 <= oldest <= sequence:
+        raise RequestInvalid(f"sequence {sequence} and oldest unresolved {oldest} do not make a key")
+    offset = REQUEST_HEADER.size
+    for index in range(count):
+        offset = _checked_record(data, offset, index)
+    if offset != length:
+        raise RequestInvalid(f"{length - offset} bytes follow the last record")
+    key = None if client == NO_CLIENT else Key(client, sequence, oldest)
+    return RequestHead(Kind.WRITE, bool(flags), count, key, data)
+
+
+def request_heads(body: memoryview) -> Iterator[RequestHead]:
+    """The requests of a batch body, in order. Raises `RequestInvalid` for bytes that no primary wrote."""
+    offset, end = 0, len(body)
+    while offset < end:
+        if end - offset < REQUEST_HEADER.size:
+            raise RequestInvalid(f"{end - offset} stray bytes at offset {offset} of a batch body")
+        length, kind, flags, count, client, sequence, oldest = REQUEST_HEADER.unpack_from(body, offset)
+        if (
+            not REQUEST_HEADER.size <= length <= end - offset
+            or flags & ~ATOMIC
+            or kind not in _KINDS
+            or not count
+        ):
+            raise RequestInvalid(f"request of kind {kind}, flags {flags}, length {length} at offset {offset}")
+        key = None if client == NO_CLIENT else Key(client, sequence, oldest)
+        yield RequestHead(_KINDS[kind], bool(flags), count, key, body[offset : offset + length])
+        offset += length
+
+
+def records(data: memoryview) -> Iterator[tuple[int, int, bytes, bytes, bytes, int]]:
+    """The records of one checked WRITE request as (op, flags, collection, id, doc, version wanted), raw
+    bytes.
+
+    The hot path of apply: nothing is validated again and no object is made beyond the tuple.
+    """
+    unpack, offset = RECORD_HEADER.unpack_from, REQUEST_HEADER.size
+    for _ in range(REQUEST_HEADER.unpack_from(data)[3]):
+        op, flags, collection_len, id_len, doc_len, version = unpack(data, offset)
+        offset += RECORD_HEADER.size
+        id_at = offset + collection_len
+        doc_at = id_at + id_len
+        end = doc_at + doc_len
+        yield (
+            op,
+            flags,
+            bytes(data[offset:id_at]),
+            bytes(data[id_at:doc_at]),
+            bytes(data[doc_at:end]),
+            version,
+        )
+        offset = end
+
+
+def decode_write(data: memoryview) -> Request:
+    """A WRITE request as objects, for tests and tools; apply uses `records`. Raises as `check_write`."""
+    head = check_write(data)
+    decoded = tuple(
+        Record(Op(op), collection.decode(), ident.decode(), doc, version if flags & IF_VERSION else None)
+        for op, flags, collection, ident, doc, version in records(data)
+    )
+    return Request(head.key, head.atomic, decoded)
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_skip_json = msgspec.json.Decoder(msgspec.Raw).decode
+_COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())
+_WHITESPACE = b" \t\r\n"
+
+
+def _checked_record(data: memoryview, offset: int, index: int) -> int:
+    """Check the record at `offset`; the offset behind it. `index` is its place in the request, for errors."""
+    if len(data) - offset < RECORD_HEADER.size:
+        raise RequestInvalid("the request ends inside a record header", index)
+    op, flags, collection_len, id_len, doc_len, version = RECORD_HEADER.unpack_from(data, offset)
+    offset += RECORD_HEADER.size
+    if op not in (Op.PUT, Op.INSERT, Op.DELETE) or flags & ~IF_VERSION or data[offset - 15]:
+        raise RequestInvalid(f"unknown operation {op} or flags {flags}", index)
+    if version and not flags or op == Op.INSERT and flags:
+        raise RequestInvalid("a version without its flag, or on an insert", index)
+    if doc_len > DOC_BYTES_MAX:
+        raise TooLarge("document bytes", doc_len, DOC_BYTES_MAX, record=index)
+    if len(data) - offset < collection_len + id_len + doc_len:
+        raise RequestInvalid("the request ends inside a record", index)
+    collection = bytes(data[offset : offset + collection_len])
+    if not _COLLECTION_BYTES.match(collection):
+        raise RequestInvalid(
+            f"collection name {collection.decode(errors='replace')!r}: 1 to 64 of A-Z a-z 0-9 . _ -, "
+            "not starting with a dot or sqlite_",
+            index,
+        )
+    offset += collection_len
+    if id_len > ID_BYTES_MAX or id_len == 0 and op != Op.INSERT:
+        raise RequestInvalid(f"an id has 1 to {ID_BYTES_MAX} bytes of UTF-8; this one has {id_len}", index)
+    _check_utf8(data[offset : offset + id_len], "id", index)
+    offset += id_len
+    _check_document(data[offset : offset + doc_len], op, index)
+    return int(offset + doc_len)
+
+
+def _check_utf8(data: memoryview, what: str, index: int) -> str:
+    try:
+        text = str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestInvalid(f"the {what} is not UTF-8 at byte {error.start}", index) from error
+    if "\0" in text:
+        raise RequestInvalid(f"the {what} holds a NUL", index)
+    return text
+
+
+def _check_document(doc: memoryview, op: int, index: int) -> None:
+    if op == Op.DELETE:
+        if len(doc):
+            raise RequestInvalid("a delete carries no document", index)
+        return
+    text = _check_utf8(doc, "document", index)
+    try:
+        _skip_json(doc)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestInvalid(f"the document is not JSON: {error}", index) from error
+    if text.lstrip(" \t\r\n")[:1] != "{":
+        raise RequestInvalid("the document is not a JSON object", index)

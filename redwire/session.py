@@ -1,0 +1,116 @@
+"""An open client: its links, the writes and reads that go over them, and the tasks that keep it going."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from redwire.errors import DeadlineExceeded
+from redwire.frame import Kind
+from redwire.link import Answer, Link, payload
+from redwire.pool import Dialler, Pool
+from redwire.position import ClusterId, Lsn, Term, Token
+from redwire.reads import Reads
+from redwire.receipt import Committed
+from redwire.routing import Primary, Router
+from redwire.writes import Writes
+
+if TYPE_CHECKING:
+    import random
+
+
+class Session:
+    """Made by `begin`; whoever made it calls `end`, in the same task. `timeout_s` is the default deadline."""
+
+    def __init__(
+        self, pool: Pool, tasks: TaskGroup, chance: random.Random, client_id: bytes, timeout_s: float
+    ) -> None:
+        assert pool.cluster is not None
+        self.pool = pool
+        self.cluster: ClusterId = pool.cluster
+        self.reads = Reads(pool, chance)
+        self.writes = Writes(pool, tasks, chance, client_id)
+        self._tasks = tasks
+        self._timeout_s = timeout_s
+
+    @classmethod
+    async def begin(cls, router: Router, dialler: Dialler, chance: random.Random, timeout_s: float) -> Self:
+        """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, `DeadlineExceeded`."""
+        session = None
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        try:
+            pool = Pool(router, dialler, tasks)
+            link = await _any_link(pool, timeout_s)
+            assert link.opened is not None
+            session = cls(pool, tasks, chance, link.opened.client_id, timeout_s)
+            tasks.start_soon(session.writes.watch)
+            return session
+        finally:
+            if session is None:
+                await _leave(tasks)
+
+    async def end(self) -> None:
+        """Close every link. Whoever waits for a write is told that its outcome is unknown."""
+        self.writes.close()
+        await _leave(self._tasks)
+
+    async def write(
+        self,
+        records: Sequence[bytes],
+        ids: Sequence[str],
+        policy: str | None,
+        timeout_s: float | None,
+        *,
+        atomic: bool = False,
+    ) -> Committed:
+        """Write encoded records as one request. Raises as `Client.put`."""
+        limit_s = self.limit_s(timeout_s)
+        return await self.writes.write(records, ids, policy=policy or "", atomic=atomic, timeout_s=limit_s)
+
+    async def ask(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
+        """Ask the primary something that may be asked twice."""
+        return await self.reads.ask(kind, lambda _: body, Primary(), None, self.limit_s(timeout_s))
+
+    async def ask_node(self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None) -> bytes:
+        """Ask the node at `addr`; without it the primary, or any node when none is found in half the time."""
+        limit_s = self.limit_s(timeout_s)
+        with anyio.move_on_after(limit_s):
+            if addr is None:
+                link = await _leader_or_any(self.pool, limit_s / 2)
+            else:
+                link = self.pool.link(addr)
+                await link.settled.wait()
+            return payload(await link.ask(kind, b""), answer)
+        why = f": {self.pool.trouble}" if self.pool.trouble else ""
+        raise DeadlineExceeded(f"no node answered within {limit_s:g} s{why}", phase=self.pool.phase)
+
+    def limit_s(self, timeout_s: float | None) -> float:
+        """The deadline of a call that asked for `timeout_s`."""
+        return self._timeout_s if timeout_s is None else timeout_s
+
+    def token(self, term: int, applied: int) -> Token:
+        """What a node had seen that answered with this position."""
+        return Token(self.cluster, Term(term), Lsn(applied))
+
+
+async def _leave(tasks: TaskGroup) -> None:
+    """End the tasks. The error that made the client close, if any, is not for the group to wrap."""
+    tasks.cancel_scope.cancel()
+    await tasks.__aexit__(None, None, None)
+
+
+async def _any_link(pool: Pool, timeout_s: float) -> Link:
+    with anyio.move_on_after(timeout_s):
+        return await pool.any_link()
+    why = f": {pool.trouble}" if pool.trouble else ""
+    raise DeadlineExceeded(f"no node was reached within {timeout_s:g} s{why}", phase=pool.phase)
+
+
+async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
+    with anyio.move_on_after(patience_s):
+        return await pool.leader()
+    return await pool.any_link()

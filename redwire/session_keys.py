@@ -1,0 +1,82 @@
+"""The idempotency keys of one client: which sequence comes next, and which is the oldest unresolved one (R9).
+
+A server remembers what became of a client's sequences from the oldest unresolved one on, `OPEN_MAX` of them
+at most. So a key may be asked about as long as it is open here; once it is closed nobody may ask again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redwire.record import Key
+
+OPEN_MAX = 4_096
+"""Sequences from the oldest unresolved one on: what a server remembers of one client."""
+
+
+class SessionKeys:
+    """The sequences that go with one client id: 1, 2, 3 and so on.
+
+    A sequence is *open* from `take` to `close`. One that is *kept* has no call waiting for it any more, yet
+    somebody may still ask what became of it: it stays open until its place in the window is needed.
+    """
+
+    def __init__(self, client: bytes) -> None:
+        """`client` is an id that a server issued to us alone."""
+        self.client = client
+        self.oldest = 1
+        self._next = 1
+        self._closed: set[int] = set()  # of those above `oldest`
+        self._kept: set[int] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether `take` would find no place now."""
+        return self._next - self.oldest >= OPEN_MAX and self.oldest not in self._kept
+
+    @property
+    def open_count(self) -> int:
+        """Sequences that are open now."""
+        return self._next - self.oldest - len(self._closed)
+
+    def take(self) -> int:
+        """The next sequence, open from now on; 0 while the window is full of calls that wait."""
+        sequence = self._next
+        while sequence - self.oldest >= OPEN_MAX:
+            if self.oldest not in self._kept:
+                return 0
+            self.close(self.oldest)
+        self._next = sequence + 1
+        return sequence
+
+    def close(self, sequence: int) -> None:
+        """`sequence` is resolved, and is never asked for again. Closing it twice changes nothing."""
+        if sequence != self.oldest:
+            if sequence > self.oldest:
+                self._closed.add(sequence)
+            return
+        closed = self._closed
+        while True:
+            self._kept.discard(sequence)
+            sequence += 1
+            if sequence not in closed:
+                break
+            closed.remove(sequence)
+        self.oldest = sequence
+
+    def keep(self, sequence: int) -> None:
+        """Nobody waits for `sequence` any more; what became of it is not known."""
+        if sequence >= self.oldest and sequence not in self._closed:
+            self._kept.add(sequence)
+
+    def key(self, sequence: int, ids: Sequence[str]) -> WriteKey:
+        """The key of `sequence`, for a write of these documents."""
+        return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class WriteKey(Key):
+    """The key of a write, and the ids of its documents ("" where the cluster makes one)."""
+
+    ids: tuple[str, ...]

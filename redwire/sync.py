@@ -1,0 +1,179 @@
+"""The client for programs without an event loop: the same one, run by a loop in a thread of its own.
+
+    with redwire.connect_sync("reds://user:password@eu-1:5050/?ca=ca.pem") as db:
+        written = db.put("products", "p1", {"name": "lamp"})
+        print(written.receipt)
+
+Methods, arguments, results and errors are those of `redwire.client.Client`. It may be used from many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from redwire import client
+from redwire.client import Client, Deleted, Inserted
+from redwire.document import Document, Json, Row
+from redwire.errors import ChannelClosed
+from redwire.message.admin import AccountChange, AccountDone
+from redwire.position import Token
+from redwire.receipt import Committed
+from redwire.record import Key
+from redwire.routing import ReadMode, RouterStatus
+from redwire.topology import Topology
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """A `Client` behind blocking calls: a context manager, to be entered once."""
+
+    def __init__(self, asynchronous: Client) -> None:
+        self._client = asynchronous
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
+
+    def __repr__(self) -> str:
+        return repr(self._client).replace("Client", "SyncClient", 1)
+
+    def __enter__(self) -> Self:
+        """Start the thread and reach any one node. Raises as `Client.__aenter__`."""
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal("asyncio"))
+            stack.enter_context(self._portal.wrap_async_context_manager(self._client))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal = None
+        self._stack.close()
+
+    def put(
+        self,
+        collection: str,
+        id: str,
+        document: Json,
+        *,
+        policy: str | None = None,
+        if_version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Committed:
+        """Write a document, whether its id exists or not; with `if_version` only over that version."""
+        return self._run(
+            self._client.put,
+            collection,
+            id,
+            document,
+            policy=policy,
+            if_version=if_version,
+            timeout_s=timeout_s,
+        )
+
+    def insert(
+        self,
+        collection: str,
+        document: Json,
+        id: str = "",
+        *,
+        policy: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Committed:
+        """Write a new document; without `id` the cluster makes one. Raises `Conflict` when the id exists."""
+        return self._run(self._client.insert, collection, document, id, policy=policy, timeout_s=timeout_s)
+
+    def insert_many(
+        self,
+        collection: str,
+        rows: Iterable[Row],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Inserted:
+        """Write new documents, row by row: a conflict leaves the others. `atomic` makes it all or nothing."""
+        return self._run(
+            self._client.insert_many, collection, rows, atomic=atomic, policy=policy, timeout_s=timeout_s
+        )
+
+    def delete(
+        self,
+        collection: str,
+        id: str,
+        *,
+        policy: str | None = None,
+        if_version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Deleted:
+        """Delete a document; deleting nothing is no error. With `if_version` only that version."""
+        return self._run(
+            self._client.delete, collection, id, policy=policy, if_version=if_version, timeout_s=timeout_s
+        )
+
+    def resolve(self, key: Key, *, timeout_s: float | None = None) -> Committed:
+        """What became of the write whose error carried `key`; see `Client.resolve`."""
+        return self._run(self._client.resolve, key, timeout_s=timeout_s)
+
+    def get(
+        self,
+        collection: str,
+        id: str,
+        *,
+        read: ReadMode | str | None = None,
+        at_least: Token | str | None = None,
+        timeout_s: float | None = None,
+    ) -> Document | None:
+        """The document, or None; see `Client.get`."""
+        return self._run(self._client.get, collection, id, read=read, at_least=at_least, timeout_s=timeout_s)
+
+    def scan(
+        self,
+        collection: str,
+        *,
+        after: str = "",
+        limit: int | None = None,
+        read: ReadMode | str | None = None,
+        at_least: Token | str | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[Document]:
+        """The documents of a collection in order of their ids, page by page; see `Client.scan`."""
+        pages = self._client.scan(
+            collection, after=after, limit=limit, read=read, at_least=at_least, timeout_s=timeout_s
+        )
+        end: Any = object()
+        while (document := self._run(anext, pages, end)) is not end:
+            yield document
+
+    def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """The status document of the node at `addr`, without it the primary's."""
+        return self._run(self._client.status, addr, timeout_s=timeout_s)
+
+    def topology(self, *, timeout_s: float | None = None) -> Topology:
+        """The newest topology, after asking a node."""
+        return self._run(self._client.topology, timeout_s=timeout_s)
+
+    def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
+        """Make a change to users or tokens; takes the role admin."""
+        return self._run(self._client.change_account, change, timeout_s=timeout_s)
+
+    @property
+    def routing(self) -> RouterStatus:
+        """Which nodes are known, how far each is, and which one leads."""
+        return self._client.routing
+
+    def _run(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
+        if self._portal is None:
+            raise ChannelClosed("the client is not open", hint="use it inside `with redwire.connect_sync(…)`")
+        return self._portal.call(partial(function, *arguments, **options))
+
+
+def connect(uri_text: str, *, name: str = "redwire-python") -> SyncClient:
+    """A blocking client for the cluster that `uri_text` names. Raises `UriInvalid` and `TlsInvalid`."""
+    return SyncClient(client.connect(uri_text, name=name))

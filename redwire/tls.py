@@ -1,0 +1,144 @@
+"""TLS contexts, and what a certificate says, with nothing but the standard library.
+
+A server asks for a client certificate and takes a connection without one; what it is worth is for method and
+role to say. Between nodes both sides show one, signed by the cluster's own CA, over TLS 1.3.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from redwire.errors import TlsInvalid, UriInvalid
+from redwire.handshake import Identity, parse_identity_uri
+
+ALPN = "redwire/1"
+_IDENTITY_SCHEME = "redwire://"
+
+
+def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
+    """For the listener: TLS 1.2 or later, a client certificate is welcome and must then be signed by `ca`.
+
+    Raises `TlsInvalid`, naming the file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # A resumed session would not look at the certificate again.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    _load(context, ca, cert, key)
+    return context
+
+
+def client_context(
+    ca: Path | None, cert: Path | None = None, key: Path | None = None, *, peer: bool
+) -> ssl.SSLContext:
+    """For dialing; host names are always checked. Without `ca` the system's CAs are trusted, never beside it.
+
+    `peer` is for the link between nodes: TLS 1.3, and `ca`, `cert` and `key` must be given.
+
+    Raises `TlsInvalid`, naming the file.
+    """
+    assert not peer or (ca and cert and key), "a link between nodes needs a CA, a certificate and a key"
+    assert bool(cert) == bool(key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if peer else ssl.TLSVersion.TLSv1_2
+    _load(context, ca, cert, key)
+    if ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return context
+
+
+def certificate_identities(ssl_object: ssl.SSLObject | None) -> Identity | None:
+    """The identity in the other side's verified certificate, from its URI names.
+
+    None without TLS or a certificate, and for a certificate that names no identity, two, or a malformed one.
+    URIs of other schemes are not looked at.
+    """
+    certificate = ssl_object.getpeercert() if ssl_object else None
+    names = cast("tuple[tuple[str, str], ...]", (certificate or {}).get("subjectAltName", ()))
+    uris = [name for kind, name in names if kind == "URI" and name.startswith(_IDENTITY_SCHEME)]
+    if len(uris) != 1:
+        return None
+    try:
+        return parse_identity_uri(uris[0])
+    except UriInvalid:
+        return None
+
+
+def require_private_key(path: Path) -> None:
+    """Check that nobody but its owner can read a key file. Raises `TlsInvalid`."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise TlsInvalid(path, f"the key cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise TlsInvalid(
+            path, f"others than the owner may use this key (mode {mode & 0o777:04o})", hint="chmod 600"
+        )
+
+
+def certificate_expiry_ms(path: Path) -> int:
+    """When the first certificate in a PEM file expires, in milliseconds since 1970. Raises `TlsInvalid`."""
+    try:
+        text = path.read_text("ascii")
+        begin = text.index(ssl.PEM_HEADER)
+        end = text.index(ssl.PEM_FOOTER, begin) + len(ssl.PEM_FOOTER)
+        der = ssl.PEM_cert_to_DER_cert(text[begin:end])
+        return int(_not_after(der).timestamp()) * 1000
+    except OSError as error:
+        raise TlsInvalid(path, f"the certificate cannot be read: {error.strerror}") from error
+    except (ValueError, IndexError) as error:
+        raise TlsInvalid(path, "holds no certificate that can be read") from error
+
+
+def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path | None) -> None:
+    context.set_alpn_protocols([ALPN])
+    if ca is not None:
+        try:
+            context.load_verify_locations(ca)
+        except OSError as error:  # ssl.SSLError is one
+            raise TlsInvalid(ca, f"no CA certificate can be read from it: {_reason(error)}") from error
+    if cert is not None and key is not None:
+        certificate_expiry_ms(cert)  # tells a bad certificate from a bad key, as ssl does not
+        require_private_key(key)
+        try:
+            # with an empty password an encrypted key is an error instead of a question at the terminal
+            context.load_cert_chain(cert, key, password="")
+        except OSError as error:
+            raise TlsInvalid(key, f"not the key of {cert}, or encrypted: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
+
+
+_EXPLICIT_VERSION = 0xA0
+_UTC_TIME = 0x17
+
+
+def _not_after(der: bytes) -> datetime:
+    """The end of a certificate's validity (RFC 5280, 4.1). Raises ValueError or IndexError without one."""
+    tbs = _elements(_elements(_elements(der)[0][1])[0][1])
+    # version (optional), serial, signature algorithm, issuer, validity
+    validity = tbs[4 if tbs[0][0] == _EXPLICIT_VERSION else 3][1]
+    tag, value = _elements(validity)[1]
+    layout = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+    return datetime.strptime(value.decode("ascii"), layout).replace(tzinfo=UTC)
+
+
+def _elements(der: bytes) -> list[tuple[int, bytes]]:
+    """The (tag, content) pairs that stand one after the other in `der`."""
+    elements, at = [], 0
+    while at < len(der):
+        tag, length, at = der[at], der[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            length, at = int.from_bytes(der[at : at + size], "big"), at + size
+        elements.append((tag, der[at : at + length]))
+        at += length
+    return elements

@@ -1,0 +1,240 @@
+"""The writes of one client: sent at once where nothing stands against it, pursued until they have an outcome.
+
+A write that is simply answered costs no task: the link's reader finds its `Pending` by correlation and
+settles it. Only when something goes wrong does a task take over, as long as `Course` knows what to do next.
+One watchman ends the writes whose deadline has come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from redwire.course import Again, Ask, End, Rekey, Step
+from redwire.errors import (
+    ChannelClosed,
+    Code,
+    DeadlineExceeded,
+    ProtocolError,
+    RedwireError,
+    Refused,
+    TooLarge,
+)
+from redwire.frame import Frame, Kind
+from redwire.link import Link
+from redwire.message.client import Resolve, encode_write_frame_body
+from redwire.pending import Pending, request_head
+from redwire.pool import Pool
+from redwire.receipt import Committed
+from redwire.record import ATOMIC, RECORDS_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER, Key
+from redwire.session_keys import OPEN_MAX, SessionKeys
+
+if TYPE_CHECKING:
+    import random
+
+RENEW_PAUSE_S = 0.1
+
+
+class Writes:
+    """The writes of one client. `keys` are those of the client id in use; `cluster` is where they go."""
+
+    def __init__(self, pool: Pool, tasks: TaskGroup, chance: random.Random, client_id: bytes) -> None:
+        assert pool.cluster is not None
+        self.keys = SessionKeys(client_id)
+        self.cluster = pool.cluster
+        self.chance = chance
+        self._pool = pool
+        self._tasks = tasks
+        self._unfinished: set[Pending] = set()
+        self._queue: deque[anyio.Event] = deque()  # of those who wait for a place in the window
+        self._watch_at_s = float("inf")
+        self._earlier = anyio.Event()
+        self._renewing = anyio.Lock()
+
+    @property
+    def under_way(self) -> int:
+        """Writes without an outcome."""
+        return len(self._unfinished)
+
+    def submit(
+        self,
+        encoded: Sequence[bytes],
+        ids: Sequence[str],
+        *,
+        policy: str,
+        atomic: bool,
+        timeout_s: float,
+        callback: Callable[[Pending], None] | None = None,
+    ) -> Pending:
+        """Begin to write these encoded records, as one request under one key. Never waits.
+
+        Raises `TooLarge`, and `Refused` (BUSY) when `OPEN_MAX` keys are under way.
+        """
+        length = REQUEST_HEADER.size + sum(map(len, encoded))
+        if len(encoded) > RECORDS_MAX:
+            code = Code.BATCH_TOO_LARGE
+            raise TooLarge("records in one request", len(encoded), RECORDS_MAX, code=code)
+        if length > REQUEST_BYTES_MAX:
+            raise TooLarge("request bytes", length, REQUEST_BYTES_MAX)
+        keys = self.keys
+        sequence = keys.take()
+        if not sequence:
+            raise Refused(Code.BUSY, f"{OPEN_MAX} writes are under way", hint="wait for some of them")
+        request = b"".join((request_head(length, ATOMIC * atomic, len(encoded), keys, sequence), *encoded))
+        pending = Pending(self, sequence, request, ids, policy, timeout_s)
+        pending.callback = callback
+        self._unfinished.add(pending)
+        if pending.deadline_s < self._watch_at_s:
+            self._earlier.set()
+        link = self._pool.leading
+        if link is None or link.crowded:
+            pending.park()
+        else:
+            self._transmit(pending, link)
+        return pending
+
+    async def write(
+        self, encoded: Sequence[bytes], ids: Sequence[str], *, policy: str, atomic: bool, timeout_s: float
+    ) -> Committed:
+        """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
+        began_s = time.monotonic()
+        if self.keys.full:
+            with anyio.move_on_after(timeout_s) as waiting:
+                await self._place()
+            if waiting.cancelled_caught:
+                text = f"not sent within {timeout_s:g} s: {OPEN_MAX} writes are under way"
+                raise DeadlineExceeded(text, phase="send")
+        left_s = began_s + timeout_s - time.monotonic()
+        pending = self.submit(encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s)
+        try:
+            return await pending.wait()
+        finally:
+            pending.forget()
+
+    def finished(self, pending: Pending) -> None:
+        """`pending` has its outcome."""
+        self._unfinished.discard(pending)
+        self._admit()
+
+    def pursue(self, pending: Pending, step: Step) -> None:
+        """Have a task do what is to be done next about `pending`."""
+        self._tasks.start_soon(self._pursue, pending, step)
+
+    def close_key(self, key: Key) -> None:
+        """What became of `key` is known: it need not be remembered any more."""
+        if key.client == self.keys.client:
+            self.keys.close(key.sequence)
+
+    async def watch(self) -> None:
+        """End every write whose deadline comes. Run once, in the client's task group."""
+        while True:
+            self._earlier = anyio.Event()
+            now_s = time.monotonic()
+            for pending in [each for each in self._unfinished if each.deadline_s <= now_s]:
+                pending.expire(self._pool.phase, self._pool.trouble)
+            self._watch_at_s = min((each.deadline_s for each in self._unfinished), default=float("inf"))
+            with anyio.move_on_after(self._watch_at_s - time.monotonic()):
+                await self._earlier.wait()
+
+    def close(self) -> None:
+        """The client is being closed: whoever waits is told so."""
+        for pending in [*self._unfinished]:
+            pending.expire(self._pool.phase, "the client was closed")
+
+    async def _place(self) -> None:
+        """Wait until the window has a place."""
+        while self.keys.full:
+            turn = anyio.Event()
+            self._queue.append(turn)
+            try:
+                await turn.wait()
+            finally:
+                if turn.is_set():  # one close may have made many places, and this waiter may be cancelled
+                    self._admit()
+                else:
+                    self._queue.remove(turn)
+
+    def _admit(self) -> None:
+        if self._queue and not self.keys.full:
+            self._queue.popleft().set()
+
+    async def _pursue(self, pending: Pending, step: Step) -> None:
+        with anyio.move_on_after(pending.deadline_s - time.monotonic()):
+            following: Step | None = step
+            while following is not None and not pending.done:
+                following = await self._do(pending, following)
+
+    async def _do(self, pending: Pending, step: Step) -> Step | None:
+        """Take one step of a course; the one after it, None when an answer is awaited or has come."""
+        assert pending.course is not None
+        match step:
+            case Again(pause_s):
+                await anyio.sleep(pause_s)
+                try:
+                    link = await self._roomy_link()
+                except RedwireError as error:
+                    return pending.course.failed(error)
+                if not pending.done:
+                    self._transmit(pending, link)
+                return None
+            case Ask(pause_s):
+                await anyio.sleep(pause_s)
+                return await self._ask(pending)
+            case Rekey():
+                return await self._renew(pending)
+            case End(error):
+                pending.end(error)
+                return None
+
+    def _transmit(self, pending: Pending, link: Link) -> None:
+        attempt = 1
+        if pending.course is not None:
+            attempt = pending.course.attempt
+            pending.course.sent()
+        remaining_ms = max(0, int((pending.deadline_s - time.monotonic()) * 1000))
+        body = encode_write_frame_body(remaining_ms, attempt, pending.policy, pending.request)
+        link.send(Kind.WRITE, body, pending)
+
+    async def _roomy_link(self) -> Link:
+        while True:
+            link = await self._pool.leader()
+            if not link.crowded:
+                return link
+            try:
+                await link.drained()
+            except ChannelClosed:
+                await anyio.lowlevel.checkpoint()  # until the pool knows, too
+
+    async def _ask(self, pending: Pending) -> Step | None:
+        assert pending.course is not None
+        try:
+            link = await self._pool.leader()
+            body = Resolve(pending.keys.client, pending.sequence).encode()
+            answer = await link.ask(Kind.RESOLVE, body)
+        except RedwireError as error:
+            if error.code is Code.NOT_FOUND:
+                return pending.course.absent()
+            return pending.course.unanswered(error)
+        if isinstance(answer, Frame):
+            return pending.course.unanswered(ProtocolError("a Resolve was not answered as one"))
+        pending.written(*answer)
+        return None
+
+    async def _renew(self, pending: Pending) -> Step:
+        async with self._renewing:
+            if self.keys is pending.keys:
+                try:
+                    self.keys = SessionKeys(await self._pool.new_client_id())
+                except RedwireError:
+                    await anyio.sleep(RENEW_PAUSE_S)
+                    return Rekey()
+        while not (sequence := self.keys.take()):
+            await self._place()
+        pending.rekey(sequence)
+        return Again(0.0)

@@ -1,0 +1,40 @@
+"""Where everybody stands: the questions to the ack table that change nothing."""
+
+from __future__ import annotations
+
+from redwire.position import Lsn, NodeId, Region
+from regions.ack_table import AckTable
+from regions.binding import UNBOUND, Membership
+from regions.errors import MemberUnknown
+
+
+class Standing:
+    """The reading half of `QuorumCoordinator`, which tells the table what happens."""
+
+    def __init__(self, table: AckTable) -> None:
+        self._table = table
+
+    @property
+    def membership(self) -> Membership:
+        """The members as configured, with the bindings and admissions made since."""
+        return self._table.membership
+
+    def durable(self, member: NodeId) -> Lsn:
+        """What `member` has proven durable, whether or not it counts. Raises `MemberUnknown`."""
+        row = self._table.rows.get(member)
+        if row is None:
+            raise MemberUnknown(member)
+        return row.durable
+
+    def copies(self, lsn: Lsn) -> int:
+        """How many voters beside this node hold a copy of `lsn` that counts."""
+        return sum(node != self._table.me for node in self._table.holders(lsn))
+
+    def regions_holding(self, lsn: Lsn) -> frozenset[Region]:
+        """The regions in which a copy of `lsn` counts."""
+        regions = (self.membership.region_of(node) for node in self._table.holders(lsn))
+        return frozenset(region for region in regions if region != UNBOUND)
+
+    def connected_regions(self) -> frozenset[Region]:
+        """The regions of the voters with an open session, and this node's own."""
+        return frozenset(self._table.connected_regions() - {UNBOUND})

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The demo as a process of its own; everything it starts names `folder` in its command line."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tools.cli.main", "demo", *arguments],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def left_behind(folder: Path) -> list[str]:
+    """The command lines of processes that have to do with `folder`."""
+    return [line for line in command_lines() if str(folder) in line]
+
+
+def command_lines() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has just ended
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_demo_shows_a_lost_region_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--json")
+    out, err = process.communicate()
+    document = json.loads(out)
+    failed = [check for scene in document["scenes"] for check in scene["checks"] if not check["ok"]]
+    assert failed == []
+    assert (process.returncode, document["ok"], err) == (0, True, "")
+    assert len(document["scenes"]) == 8
+    assert document["scenes"][2]["documents"] > 30_000
+    assert left_behind(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_demo_and_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
+    process = demo(tmp_path)
+    deadline = time.monotonic() + 60
+    while len(left_behind(tmp_path)) < 6:
+        assert time.monotonic() < deadline, "five nodes and their links never ran"
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (128 + number, "")
+    assert left_behind(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,143 @@
+"""A primary whose disk is slow, broken or full: what was not on disk was never acknowledged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from redwire import connect_sync
+from redwire.errors import Code, NotConfirmed, Refused
+
+pytestmark = pytest.mark.slow
+
+NODES = ("eu-1", "us-1", "ap-1")
+GRACE_MS = 1_500
+BIG = {"body": "x" * (7 << 20)}
+SEGMENTS_BYTES = 2 * (64 << 20)
+"""What is allocated ahead: the segment in use and the next one."""
+
+
+@pytest.fixture
+def shop(fleet: Any) -> Any:
+    """Three nodes whose disks can be made to fail."""
+    return fleet(*NODES, faults=True, replica_timeout_ms=GRACE_MS)
+
+
+def in_flight_over_a_disk_that_hangs(shop: Any, call: str) -> Any:
+    """Kill the primary while its disk is in `call` for a batch that both followers have on disk.
+
+    The error of the write that was in it, which nobody acknowledged.
+    """
+    shop.db.put("c", "before", {"n": 1})
+    shop.converge()
+    end = shop.status("us-1")["log"]["end"]
+    shop.disk("eu-1", f"{call} /wal/ hang")
+    with connect_sync(shop.uri("eu-1", discovery="off")) as db, pytest.raises(NotConfirmed) as unconfirmed:
+        db.put("c", "during", {"n": 2}, timeout_s=2)
+    assert unconfirmed.value.receipt.achieved is None
+    assert {ack.node for ack in unconfirmed.value.receipt.acks} == {"us-1", "ap-1"}
+    assert shop.disk_hits("eu-1") == 1
+    for node in ("us-1", "ap-1"):
+        log = shop.status(node)["log"]
+        assert log["durable"] == end + 1 and log["watermark"] == end
+    shop.kill("eu-1")
+    shop.disk("eu-1")
+    return unconfirmed.value
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_a_primary_killed_before_its_own_disk_had_the_batch_takes_it_from_a_follower_in_reach(
+    shop: Any, call: str
+) -> None:
+    error = in_flight_over_a_disk_that_hangs(shop, call)
+    shop.lead("eu-1")
+    assert ("longer log" in shop.said("eu-1")) == (call == "write")
+    assert shop.db.resolve(error.key, timeout_s=30).id == "during"
+    shop.converge()
+    for node in NODES:
+        assert shop.documents(node, "c").keys() == {"before", "during"}
+    shop.check_same_log()
+
+
+def test_a_primary_killed_before_its_own_disk_had_the_batch_leads_without_it_when_no_follower_is_in_reach(
+    shop: Any,
+) -> None:
+    error = in_flight_over_a_disk_that_hangs(shop, "write")
+    for node in ("us-1", "ap-1"):
+        shop.terminate(node)
+    mark = shop.mark("eu-1")
+    shop.start_node("eu-1")
+    shop.wait_log("eu-1", "begins at LSN", since=mark)
+    for node in ("us-1", "ap-1"):
+        shop.start_node(node)
+    shop.wait_log("eu-1", "serves writes", since=mark)
+    with pytest.raises(Refused) as absent:
+        shop.db.resolve(error.key, timeout_s=30)
+    assert absent.value.code is Code.NOT_FOUND
+    shop.db.put("c", "after", {"n": 3}, timeout_s=30)
+    shop.converge()
+    for node in NODES:
+        assert shop.documents(node, "c").keys() == {"before", "after"}
+    for node in ("us-1", "ap-1"):
+        tails = list((shop.data_dir(node) / "diverged").glob("*.log"))
+        assert len(tails) == 1 and b"during" in tails[0].read_bytes()
+    shop.check_same_log()
+
+
+def test_a_failed_sync_ends_the_primary_and_nothing_after_it_was_acknowledged(shop: Any) -> None:
+    with shop.writer(timeout_s=1) as writer:
+        writer.wait_acked()
+        shop.disk("eu-1", "sync /wal/ fail 5")
+        assert shop.ends("eu-1") == 1
+        acked = len(writer.acked)
+        shop.until(lambda: len(writer.doubtful) >= 4, "writes in flight are in doubt")
+        assert len(writer.acked) == acked
+        shop.disk("eu-1")
+        shop.lead("eu-1")
+        writer.wait_acked()
+    assert "check the disk" in shop.said("eu-1")
+    shop.check_nothing_lost(writer)
+
+
+def test_a_failed_sync_ends_a_follower_and_the_others_go_on(shop: Any) -> None:
+    with shop.writer() as writer:
+        writer.wait_acked()
+        shop.disk("us-1", "sync /wal/ fail 5")
+        assert shop.ends("us-1") == 1
+        writer.wait_acked()
+        shop.disk("us-1")
+        shop.start_node("us-1")
+        writer.wait_acked()
+    assert not writer.refused and not writer.doubtful
+    shop.check_nothing_lost(writer)
+
+
+def test_a_primary_without_room_refuses_writes_and_goes_on_by_itself(fleet: Any) -> None:
+    """The log's disk is full: reads go on, what was accepted is there, and space is all it takes."""
+    shop = fleet("eu-1", faults=True)
+    shop.disk("eu-1", "allocate /wal/ fail 28")
+    written = 0
+    with pytest.raises(Refused) as full:
+        for written in range(SEGMENTS_BYTES // (7 << 20) + 2):
+            shop.db.put("c", f"{written:03d}", BIG, timeout_s=3)
+    assert full.value.code is Code.DISK_FULL
+    assert written >= SEGMENTS_BYTES // (7 << 20) // 2
+    assert shop.db.get("c", "000").value == BIG
+    assert shop.status("eu-1")["role"] == "primary"
+    shop.disk("eu-1")
+    shop.db.put("c", "after", {"n": 1}, timeout_s=30)
+    found = shop.documents("eu-1", "c")
+    assert found.keys() == {f"{n:03d}" for n in range(written)} | {"after"}
+
+
+def test_a_primary_whose_state_has_no_room_loses_nothing_and_goes_on_by_itself(fleet: Any) -> None:
+    shop = fleet("eu-1", faults=True)
+    shop.db.put("c", "before", {"n": 0})
+    shop.disk("eu-1", "write /state fail 28")
+    with pytest.raises(NotConfirmed):
+        shop.db.put("c", "during", {"n": 1}, timeout_s=2)
+    assert shop.db.get("c", "before").value == {"n": 0}
+    shop.disk("eu-1")
+    shop.db.put("c", "after", {"n": 2}, timeout_s=30)
+    assert shop.documents("eu-1", "c").keys() == {"before", "during", "after"}

@@ -1,0 +1,60 @@
+"""The programs in `examples/`, run as a newcomer would, against three real nodes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RUN_S = 60
+
+SAYS = {
+    "quickstart.py": [
+        "written: LSN ",
+        "read: {'name': 'lamp', 'price': 20} at version ",
+        "conflict: it stands at version ",
+        "deleted: True",
+    ],
+    "bulk.py": ["20000 rows in 2 commits, each APPLIED", "2000 of them are above 35 degrees"],
+    "outcomes.py": [
+        "order 1: committed by regions(eu,us), at LSN ",
+        "order 2: refused, certainly not written (COMMIT_POLICY_BELOW_FLOOR)",
+    ],
+    "coordinator.py": [
+        "nobody would hear of record 1: ",
+        "ap has it: committed up to 0, <QuorumWait lsn=1 waiting>",
+        "us has it: committed up to 1, <QuorumWait lsn=1 Reached(watermark=1, elapsed_ms=77)>",
+    ],
+}
+"""What each program prints, line by line, as far as it is the same each time."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    nodes = tuple(NodePlan(f"{region}-1", region) for region in ("eu", "us", "ap"))
+    plan = ClusterPlan(nodes, settings={"policy": "regions(eu,us)", "floor": "majority"})
+    with LocalCluster(plan, tmp_path_factory.mktemp("examples")) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_an_example_does_what_it_says(cluster: LocalCluster, name: str) -> None:
+    environment = {**os.environ, "REDWIRE_URI": cluster.uri()}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], env=environment, capture_output=True, text=True, timeout=RUN_S
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line[: len(said)] for line, said in zip(lines, SAYS[name], strict=True)] == SAYS[name]
+
+
+def test_every_example_is_run() -> None:
+    assert sorted(SAYS) == sorted(path.name for path in EXAMPLES.glob("*.py"))

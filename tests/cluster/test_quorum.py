@@ -1,0 +1,84 @@
+"""Commits by quorum while regions fall silent, end, and come back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from redwire.errors import Code, NotConfirmed, Refused
+
+TIMEOUT_MS = 1_000
+GRACE_MS = 1_500
+
+
+@pytest.fixture
+def regions(fleet: Any) -> Any:
+    """Three regions, one node each; two named regions by default, any majority at least."""
+    return fleet(
+        "eu-1",
+        "us-1",
+        "ap-1",
+        policy="regions(eu,us)",
+        floor="majority",
+        policy_timeout_ms=TIMEOUT_MS,
+        replica_timeout_ms=GRACE_MS,
+    )
+
+
+def test_a_silent_region_leaves_writes_unconfirmed_then_refused_and_its_return_commits_again(
+    regions: Any,
+) -> None:
+    db = regions.db
+    reached = db.put("c", "before", {"n": 1}).receipt
+    assert reached.achieved == reached.requested
+    assert {"eu", "us"} <= {ack.region for ack in reached.acks}
+
+    regions.pause("us-1")
+    began = time.monotonic()
+    with pytest.raises(NotConfirmed) as unconfirmed:
+        db.put("c", "during", {"n": 2}, timeout_s=10)
+    assert time.monotonic() - began < 5
+    receipt = unconfirmed.value.receipt
+    assert receipt.achieved == "majority"
+    assert {ack.region for ack in receipt.acks} == {"eu", "ap"}
+
+    regions.until(lambda: refused(db, None) == Code.MISSING_REGIONS, "the early refusal names the region")
+    assert refused(db, "ack_n=2") == Code.INSUFFICIENT_REPLICAS
+    assert db.put("c", "weaker", {"n": 3}, policy="majority").receipt.achieved == "majority"
+
+    regions.resume("us-1")
+    again = db.put("c", "after", {"n": 4}, timeout_s=30).receipt
+    assert {"eu", "us"} <= {ack.region for ack in again.acks}
+    assert db.resolve(unconfirmed.value.key).id == "during"
+    regions.converge()
+    documents = regions.documents("us-1", "c")
+    assert {"before", "during", "weaker", "after"} == documents.keys()
+    assert documents["during"][0] == receipt.lsn
+
+
+def refused(db: Any, policy: str | None) -> Code | None:
+    """Why a write is refused now; None when it is not. What is refused is never written."""
+    try:
+        db.put("refused", "x", {}, policy=policy, timeout_s=1.5)
+    except Refused as error:
+        assert db.get("refused", "x") is None
+        return error.code
+    except NotConfirmed:
+        db.delete("refused", "x", policy="majority")
+    return None
+
+
+def test_a_region_is_killed_and_comes_back_while_a_majority_goes_on(regions: Any) -> None:
+    with regions.writer(policy="majority") as writer:
+        writer.wait_acked()
+        regions.kill("us-1")
+        writer.wait_acked(100)
+        assert not writer.doubtful and not writer.refused
+        regions.start_node("us-1")
+        regions.until(lambda: regions.status("us-1")["follows"]["state"] == "following", "us-1 follows")
+        regions.db.put("c", "both", {}, timeout_s=30)
+        writer.wait_acked()
+    regions.check_nothing_lost(writer)
+    assert all(len(receipt.acks) >= 2 for receipt in writer.acked.values())

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import state as state_module
+from cluster.applier import TRANSACTION_BYTES_MAX, Applier
+from cluster.errors import OutOfOrder
+from cluster.state import State
+from redwire.position import EMPTY, Lsn
+from redwire.record import Op, Record
+
+
+def put(ident: str, doc: bytes = b"{}") -> Record:
+    return Record(Op.PUT, "orders", ident, doc)
+
+
+class Loop:
+    """Stands for the event loop: what is posted runs in the test's thread, when the test lets it."""
+
+    def __init__(self) -> None:
+        self._posted: queue.Queue[tuple[Any, tuple[Any, ...]]] = queue.Queue()
+        self.applied: list[tuple[list[int], int]] = []
+        self.errors: list[BaseException] = []
+        self.checkpointed: list[int] = []
+
+    def post(self, callback: Any, *args: Any) -> None:
+        self._posted.put((callback, args))
+
+    def run_one(self) -> None:
+        callback, args = self._posted.get(timeout=10)
+        callback(*args)
+
+    def run_what_is_there(self) -> None:
+        while not self._posted.empty():
+            self.run_one()
+
+    def on_applied(self, batches: Any, position: Any) -> None:
+        self.applied.append(([batch.last for batch in batches], position.lsn))
+
+
+class Gate:
+    """A state whose applies wait until the test opens the gate, so that batches pile up behind it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.entered = threading.Event()
+        self.open = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def apply(self, batches: Any) -> Any:
+        self.entered.set()
+        assert self.open.wait(10)
+        return self._state.apply(batches)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    opened = State.open(tmp_path / "state.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+def applier(state: Any, loop: Loop) -> Applier:
+    return Applier(state, loop.post, loop.on_applied, loop.errors.append, loop.checkpointed.append)
+
+
+def test_batches_are_applied_in_order_and_told_with_the_position(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    running = applier(state, loop)
+    running.apply([written_log.write(put("a"))])
+    loop.run_one()
+    running.apply([written_log.write(put("b"), put("c")), written_log.write(put("d"))])
+    loop.run_one()
+    running.stop()
+    assert loop.applied == [([1], 1), ([3, 4], 4)]
+    assert state.applied == written_log.end
+    assert loop.errors == []
+
+
+def test_what_waits_behind_an_apply_becomes_one_transaction(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    gate = Gate(state)
+    running = applier(gate, loop)
+    running.apply([written_log.write(put("first"))])
+    assert gate.entered.wait(10)
+    for lsn in range(2, 30):
+        running.apply([written_log.write(put(str(lsn)))])
+    waiting = running.status()
+    assert (waiting.waiting, waiting.blocked) == (28, "")
+    assert waiting.waiting_bytes == sum(len(batch.data) for batch in written_log.batches[1:])
+    gate.open.set()
+    running.stop()
+    loop.run_what_is_there()
+    assert loop.applied == [([1], 1), (list(range(2, 30)), 29)]
+    assert (running.status().waiting, running.status().waiting_bytes) == (0, 0)
+
+
+def test_a_transaction_is_bounded_but_takes_one_large_batch(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    gate = Gate(state)
+    running = applier(gate, loop)
+    running.apply([written_log.write(put("first"))])
+    assert gate.entered.wait(10)
+    large = b'{"n":"%s"}' % (b"x" * (TRANSACTION_BYTES_MAX + 1))
+    third = b'{"n":"%s"}' % (b"x" * (TRANSACTION_BYTES_MAX // 3))
+    running.apply([written_log.write(put("large", large))])
+    running.apply([written_log.write(put(str(place), third)) for place in range(3)])
+    gate.open.set()
+    running.stop()
+    loop.run_what_is_there()
+    assert [lasts for lasts, _ in loop.applied] == [[1], [2], [3, 4], [5]]
+
+
+def test_stop_finishes_what_was_given(state: State, loop: Loop, written_log: Any) -> None:
+    running = applier(state, loop)
+    running.apply([written_log.write(put(str(lsn))) for lsn in range(50)])
+    running.stop()
+    assert state.applied.lsn == 50
+
+
+def test_an_error_is_told_once_and_ends_apply(state: State, loop: Loop, written_log: Any) -> None:
+    running = applier(state, loop)
+    first, second, third = (written_log.write(put(name)) for name in "abc")
+    running.apply([first])
+    loop.run_one()
+    running.apply([third])
+    while not loop.errors:
+        loop.run_one()
+    running.apply([second])
+    running.stop()
+    loop.run_what_is_there()
+    assert [type(error) for error in loop.errors] == [OutOfOrder]
+    assert state.applied == first.position
+    assert running.status().waiting == 0
+
+
+def test_a_full_disk_is_waited_out(state: State, loop: Loop, written_log: Any) -> None:
+    state._connection.execute("PRAGMA max_page_count = 20")
+    running = applier(state, loop)
+    running.apply([written_log.write(put("a", b'{"n":"%s"}' % (b"x" * 200_000)))])
+    while not running.status().blocked:
+        pass
+    assert "space" in running.status().blocked
+    state._connection.execute("PRAGMA max_page_count = 1000000")
+    loop.run_one()
+    running.stop()
+    assert loop.applied == [([1], 1)]
+    assert loop.errors == []
+    assert running.status().blocked == ""
+
+
+def test_stop_does_not_wait_for_space(state: State, loop: Loop, written_log: Any) -> None:
+    state._connection.execute("PRAGMA max_page_count = 20")
+    running = applier(state, loop)
+    running.apply([written_log.write(put("a", b'{"n":"%s"}' % (b"x" * 200_000)))])
+    running.stop()
+    assert state.applied == EMPTY
+    assert loop.errors == []
+
+
+def test_a_long_log_of_sqlite_is_checkpointed_between_applies(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    running = applier(state, loop)
+    doc = b'{"n":"%s"}' % (b"x" * (2 << 20))
+    while not loop.checkpointed:
+        assert written_log.end.lsn < 4 * state_module.CHECKPOINT_WAL_BYTES // len(doc)
+        running.apply([written_log.write(put(str(written_log.end.lsn % 4), doc))])
+        loop.run_one()
+    running.stop()
+    assert loop.checkpointed[0] == Lsn(state.checkpointed)
+    assert state.status().wal_bytes < state_module.CHECKPOINT_WAL_BYTES
+    assert loop.errors == []

@@ -1,0 +1,84 @@
+"""Reads that wait for their token, and never get another history's answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.freshness import WAITING_MAX, Freshness, History
+from redwire.errors import Code, Refused, TokenLost
+from redwire.position import ClusterId, Lsn, Term, TermList, Token
+
+CLUSTER = ClusterId("c" * 32)
+TERMS = TermList(((Term(1), Lsn(1)), (Term(3), Lsn(6))))
+
+
+def history(applied: int) -> History:
+    return History(CLUSTER, Lsn(applied), TERMS)
+
+
+def token(lsn: int, term: int, cluster: str = CLUSTER) -> Token:
+    return Token(ClusterId(cluster), Term(term), Lsn(lsn))
+
+
+class Answers(list):
+    def __call__(self, error) -> None:
+        self.append(error)
+
+
+def test_what_is_applied_is_answered_at_once():
+    answers = Answers()
+    Freshness().wait(token(5, 1), 0, 0, history(5), answers)
+    assert answers == [None]
+
+
+def test_a_read_waits_until_its_lsn_is_applied():
+    answers, waits = Answers(), Freshness()
+    waits.wait(token(7, 3), 1_000, 0, history(5), answers)
+    waits.applied(history(6))
+    assert answers == []
+    waits.applied(history(8))
+    assert answers == [None]
+
+
+@pytest.mark.parametrize("lsn", [5, 7])
+def test_a_token_of_another_term_is_lost_now_and_later(lsn):
+    answers, waits = Answers(), Freshness()
+    waits.wait(token(lsn, 2), 1_000, 0, history(5), answers)
+    waits.applied(history(9))
+    assert [type(answer) for answer in answers] == [TokenLost]
+
+
+def test_a_token_of_another_cluster_is_lost():
+    answers = Answers()
+    Freshness().wait(token(1, 1, "d" * 32), 1_000, 0, history(5), answers)
+    assert isinstance(answers[0], TokenLost)
+
+
+def test_who_may_not_wait_is_told_how_far_this_node_is():
+    answers = Answers()
+    Freshness().wait(token(9, 3), 0, 0, history(5), answers)
+    assert isinstance(answers[0], Refused)
+    assert answers[0].code is Code.STALE
+    assert "4 short" in str(answers[0])
+
+
+def test_time_ends_a_wait_and_only_that_one():
+    early, late, waits = Answers(), Answers(), Freshness()
+    waits.wait(token(9, 3), 100, 0, history(5), early)
+    waits.wait(token(8, 3), 500, 0, history(5), late)
+    waits.tick(99, history(5))
+    assert not early
+    waits.tick(100, history(5))
+    assert early[0].code is Code.STALE
+    assert not late
+    waits.applied(history(8))
+    assert late == [None]
+
+
+def test_no_more_reads_wait_than_the_bound():
+    waiting, one_more, waits = Answers(), Answers(), Freshness()
+    for _ in range(WAITING_MAX):
+        waits.wait(token(9, 3), 100, 0, history(5), waiting)
+    waits.wait(token(9, 3), 100, 0, history(5), one_more)
+    assert not waiting
+    assert one_more[0].code is Code.STALE

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.keys import (
+    CLIENT_AGE_MS,
+    OPEN_MAX,
+    Absent,
+    Expired,
+    Keys,
+    Known,
+    client_id,
+    issue_lsn,
+    within_window,
+)
+from redwire.message.client import RESULT, Status
+from redwire.position import Lsn
+from redwire.record import Key
+
+NOISE = b"noise!!!"
+ANN, BOB, EVE = (client_id(Lsn(issued), NOISE) for issued in (1, 2, 3))
+PLAIN = RESULT.pack(Status.APPLIED, 10)
+
+
+def keys(**limits: int) -> Keys:
+    memory = Keys(**limits)
+    memory.advance(Lsn(9), 1_000)
+    return memory
+
+
+def record(memory: Keys, client: bytes, sequence: int, oldest: int = 1, time_ms: int = 1_000) -> bytes:
+    key = Key(client, sequence, oldest)
+    assert memory.lookup(key) == Absent()
+    return memory.record(key, Lsn(10), 1, PLAIN, time_ms)
+
+
+def test_a_client_id_begins_with_the_lsn_at_its_issue() -> None:
+    ident = client_id(Lsn(0x0102), NOISE)
+    assert ident == b"\x02\x01" + bytes(6) + NOISE
+    assert issue_lsn(ident) == 0x0102
+
+
+@pytest.mark.parametrize(
+    ("count", "items"),
+    [
+        (1, RESULT.pack(Status.APPLIED, 10)),
+        (3, b"".join(RESULT.pack(Status.APPLIED, lsn) for lsn in (10, 11, 12))),
+        (1, RESULT.pack(Status.EXISTS, 4)),
+        (2, RESULT.pack(Status.APPLIED, 10) + RESULT.pack(Status.DELETED, 7)),
+    ],
+)
+def test_an_executed_request_is_known_with_its_first_lsn_and_items(count: int, items: bytes) -> None:
+    memory = keys()
+    memory.record(Key(ANN, 1, 1), Lsn(10), count, items, 1_000)
+    assert memory.lookup(Key(ANN, 1, 1)) == Known(Lsn(10), items)
+
+
+def test_a_result_in_which_all_was_applied_is_stored_without_items() -> None:
+    many = b"".join(RESULT.pack(Status.APPLIED, lsn) for lsn in range(10, 5010))
+    assert len(keys().record(Key(ANN, 1, 1), Lsn(10), 5000, many, 1_000)) < 64
+
+
+def test_sequences_are_a_set_so_their_order_is_free() -> None:
+    memory = keys()
+    for sequence in (5, 2, 9):
+        record(memory, ANN, sequence)
+    assert isinstance(memory.lookup(Key(ANN, 2, 1)), Known)
+    assert memory.lookup(Key(ANN, 3, 1)) == Absent()
+    assert (len(memory), memory.open) == (1, 3)
+
+
+def test_below_the_oldest_unresolved_sequence_everything_is_expired() -> None:
+    memory = keys()
+    record(memory, ANN, 1)
+    record(memory, ANN, 2)
+    record(memory, ANN, 4, oldest=3)
+    assert memory.lookup(Key(ANN, 1, 1)) == Expired()
+    assert memory.lookup(Key(ANN, 2, 1)) == Expired()
+    assert memory.lookup(Key(ANN, 3, 3)) == Absent()
+    assert memory.open == 1
+
+
+def test_the_low_water_mark_never_goes_back() -> None:
+    memory = keys()
+    record(memory, ANN, 6, oldest=5)
+    record(memory, ANN, 7, oldest=1)
+    assert memory.lookup(Key(ANN, 4, 1)) == Expired()
+    assert isinstance(memory.lookup(Key(ANN, 6, 1)), Known)
+
+
+@pytest.mark.parametrize(
+    ("key", "within"),
+    [
+        (Key(ANN, 1, 1), True),
+        (Key(ANN, OPEN_MAX, 1), True),
+        (Key(ANN, OPEN_MAX + 1, 1), False),
+        (Key(ANN, 2 * OPEN_MAX, OPEN_MAX), False),
+        (Key(ANN, 1, 2), False),
+    ],
+)
+def test_a_sequence_too_far_above_its_own_oldest_is_never_executed(key: Key, within: bool) -> None:
+    memory = keys()
+    assert within_window(key) is within
+    assert memory.lookup(key) == (Absent() if within else Expired())
+    record(memory, ANN, 1)
+    assert memory.lookup(Key(ANN, OPEN_MAX, 1)) == Absent()
+    assert memory.lookup(Key(ANN, OPEN_MAX + 1, 1)) == Expired()
+
+
+def test_a_client_is_forgotten_a_day_after_its_last_write() -> None:
+    memory = keys()
+    record(memory, ANN, 1, time_ms=1_000)
+    record(memory, BOB, 1, time_ms=2_000)
+    memory.advance(Lsn(20), 1_000 + CLIENT_AGE_MS - 1)
+    assert isinstance(memory.lookup(Key(ANN, 1, 1)), Known)
+    memory.advance(Lsn(20), 1_000 + CLIENT_AGE_MS)
+    assert memory.lookup(Key(ANN, 1, 1)) == Expired()
+    assert isinstance(memory.lookup(Key(BOB, 1, 1)), Known)
+    assert (memory.forgotten_through, len(memory), memory.open) == (1, 1, 1)
+
+
+def test_beyond_the_bound_the_client_whose_last_write_is_oldest_is_forgotten() -> None:
+    memory = keys(clients_max=2)
+    record(memory, ANN, 1)
+    record(memory, BOB, 1)
+    record(memory, ANN, 2)
+    record(memory, EVE, 1)
+    assert memory.lookup(Key(BOB, 1, 1)) == Expired()
+    assert isinstance(memory.lookup(Key(ANN, 1, 1)), Known)
+    assert memory.forgotten_through == 2
+
+
+def test_an_unknown_client_that_may_be_a_forgotten_one_is_never_executed() -> None:
+    memory = keys(clients_max=1)
+    record(memory, BOB, 1)
+    record(memory, EVE, 1)
+    stranger = client_id(Lsn(2), b"stranger")
+    younger = client_id(Lsn(3), b"stranger")
+    assert memory.lookup(Key(stranger, 1, 1)) == Expired()
+    assert memory.lookup(Key(younger, 1, 1)) == Absent()
+
+
+def test_before_anyone_was_forgotten_even_an_id_of_the_empty_log_is_welcome() -> None:
+    assert keys().lookup(Key(client_id(Lsn(0), NOISE), 1, 1)) == Absent()
+
+
+def test_an_id_that_the_log_has_not_reached_was_issued_by_nobody() -> None:
+    memory = keys()
+    assert memory.lookup(Key(client_id(Lsn(9), NOISE), 1, 1)) == Absent()
+    assert memory.lookup(Key(client_id(Lsn(10), NOISE), 1, 1)) == Expired()
+    assert memory.lookup(Key(b"\xff" * 16, 1, 1)) == Expired()
+
+
+CLIENTS = [client_id(Lsn(issued), NOISE) for issued in range(6)]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(CLIENTS),
+        st.integers(1, 12),
+        st.integers(0, 5),
+        st.integers(1, 40),
+        st.sampled_from([Status.APPLIED, Status.EXISTS]),
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS, stop=st.integers(0, 60), tail_ms=st.integers(0, 80))
+def test_replay_builds_the_memory_again_and_so_does_what_is_left_after_a_rewrite(
+    steps: list[tuple[bytes, int, int, int, Status]], stop: int, tail_ms: int
+) -> None:
+    limits = {"clients_max": 3, "age_ms": 50}
+    memory, stored, lsn, time_ms = Keys(**limits), [], 10, 0
+    for place, (client, sequence, back, pause_ms, status) in enumerate(steps):
+        key = Key(client, sequence, max(1, sequence - back))
+        lsn, time_ms = lsn + 1, time_ms + pause_ms
+        memory.advance(Lsn(lsn - 1), time_ms)
+        if memory.lookup(key) == Absent():
+            stored.append(memory.record(key, Lsn(lsn), 1, RESULT.pack(status, lsn), time_ms))
+            assert isinstance(memory.lookup(key), Known)
+        if place == stop:
+            rewritten = list(memory.entries())
+            assert [last for last, _ in rewritten] == sorted({last for last, _ in rewritten})
+            stored = [entries for _, entries in rewritten]
+    memory.advance(Lsn(lsn), time_ms + tail_ms)
+    again = Keys(**limits, forgotten_through=memory.forgotten_through)
+    again.replay(b"".join(stored))
+    again.advance(Lsn(lsn), time_ms + tail_ms)
+    assert again == memory
+    assert list(again._clients) == list(memory._clients)
+    assert again.open == sum(len(client.results) for client in memory._clients.values())
+    assert all(client.results for client in memory._clients.values())

@@ -1,0 +1,157 @@
+"""meta.cbor as bytes, its damage, and the lock on a data directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import cbor2
+import msgspec
+import pytest
+
+from cluster.errors import DataDirInUse, DiskFailed, DiskFull, FormatNewer, MetaCorrupt
+from cluster.files import SYSCALLS
+from cluster.meta import Meta, Vote, load, lock_data_dir, save
+from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermList
+
+NEW = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
+FULL = Meta(
+    node=NodeId("eu-1"),
+    incarnation=Incarnation("ab" * 16),
+    cluster=ClusterId("cd" * 16),
+    term=Term(7),
+    primary=NodeId("us-1"),
+    reigned=True,
+    vote=Vote(Term(8), NodeId("ap-1")),
+    watermark=Lsn(2**60),
+    state_file="state-3.db",
+    generation=3,
+    base=Position(Term(6), Lsn(100), bytes(range(16))),
+    terms=TermList(((Term(1), Lsn(1)), (Term(6), Lsn(40)))),
+)
+
+
+@pytest.mark.parametrize("meta", [NEW, FULL])
+def test_what_was_saved_is_loaded(tmp_path: Path, meta: Meta) -> None:
+    assert load(tmp_path) is None
+    save(tmp_path, FULL)
+    save(tmp_path, meta)
+    assert load(tmp_path) == meta
+    assert [path.name for path in tmp_path.iterdir()] == ["meta.cbor"]
+    assert (tmp_path / "meta.cbor").stat().st_mode & 0o777 == 0o600
+
+
+def test_any_changed_missing_or_added_byte_is_told_apart_and_the_file_is_named(tmp_path: Path) -> None:
+    save(tmp_path, FULL)
+    path = tmp_path / "meta.cbor"
+    data = path.read_bytes()
+    damaged = [data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :] for at in range(len(data))]
+    damaged += [data[:size] for size in range(len(data))] + [data + b"\0"]
+    for bad in damaged:
+        path.write_bytes(bad)
+        with pytest.raises(MetaCorrupt, match=r"meta\.cbor"):
+            load(tmp_path)
+        assert path.read_bytes() == bad
+
+
+def with_crc(body: bytes) -> bytes:
+    return body + b"\x1a" + zlib.crc32(body).to_bytes(4, "big")
+
+
+def test_a_newer_format_is_not_called_damage(tmp_path: Path) -> None:
+    fields = msgspec.to_builtins(FULL, builtin_types=(bytes,)) | {"format": 2, "unheard_of": 1}
+    (tmp_path / "meta.cbor").write_bytes(with_crc(cbor2.dumps(fields)))
+    with pytest.raises(FormatNewer, match="format 2"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "item", [[], "text", {}, {"format": 1}, {"format": "1"}, {"format": 1, "node": 5, "incarnation": ""}]
+)
+def test_a_whole_file_that_holds_something_else_is_damage(tmp_path: Path, item: object) -> None:
+    (tmp_path / "meta.cbor").write_bytes(with_crc(cbor2.dumps(item)))
+    with pytest.raises(MetaCorrupt):
+        load(tmp_path)
+
+
+def test_bytes_that_are_no_cbor_are_damage_though_their_crc_holds(tmp_path: Path) -> None:
+    (tmp_path / "meta.cbor").write_bytes(with_crc(b"\xff\xff"))
+    with pytest.raises(MetaCorrupt):
+        load(tmp_path)
+
+
+def test_an_unknown_field_of_the_same_format_is_damage(tmp_path: Path) -> None:
+    fields = msgspec.to_builtins(FULL, builtin_types=(bytes,)) | {"unheard_of": 1}
+    (tmp_path / "meta.cbor").write_bytes(with_crc(cbor2.dumps(fields)))
+    with pytest.raises(MetaCorrupt, match="unheard_of"):
+        load(tmp_path)
+
+
+def test_a_save_is_synced_before_its_name_and_the_name_after(tmp_path: Path) -> None:
+    synced: list[tuple[str, Meta | None]] = []
+
+    def fsync(fd: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{fd}")).name, load(tmp_path)))
+        os.fsync(fd)
+
+    save(tmp_path, NEW)
+    save(tmp_path, FULL, replace(SYSCALLS, fsync=fsync))
+    assert synced == [("meta.cbor.tmp", NEW), (tmp_path.name, FULL)]
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EIO, DiskFailed)])
+def test_a_save_that_fails_leaves_the_old_state(tmp_path: Path, number: int, error: type[Exception]) -> None:
+    def fsync(fd: int) -> None:
+        raise OSError(number, "no")
+
+    save(tmp_path, NEW)
+    with pytest.raises(error):
+        save(tmp_path, FULL, replace(SYSCALLS, fsync=fsync))
+    assert load(tmp_path) == NEW
+    assert [path.name for path in tmp_path.iterdir()] == ["meta.cbor"]
+
+
+def test_a_file_that_cannot_be_read_is_the_disk_s_failure(tmp_path: Path) -> None:
+    (tmp_path / "meta.cbor").mkdir()
+    with pytest.raises(DiskFailed):
+        load(tmp_path)
+
+
+def test_the_lock_names_its_holder_and_is_free_after_it(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var" / "node"
+    fd = lock_data_dir(data_dir)
+    assert data_dir.stat().st_mode & 0o777 == 0o700
+    assert (data_dir / "lock").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(DataDirInUse) as caught:
+        lock_data_dir(data_dir)
+    assert caught.value.pid == os.getpid()
+    os.close(fd)
+    os.close(lock_data_dir(data_dir))
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    fd = lock_data_dir(tmp_path)
+    code = (
+        "import sys, pathlib\nfrom cluster.meta import lock_data_dir\n"
+        "from cluster.errors import DataDirInUse\n"
+        "try: lock_data_dir(pathlib.Path(sys.argv[1]))\nexcept DataDirInUse as error: print(error.pid)"
+    )
+    root = Path(__file__).parents[3]
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=30
+    )
+    assert found.stdout.strip() == str(os.getpid()), found.stderr
+    os.close(fd)
+
+
+def test_a_holder_that_wrote_no_pid_is_unknown(tmp_path: Path) -> None:
+    fd = lock_data_dir(tmp_path)
+    os.ftruncate(fd, 0)
+    with pytest.raises(DataDirInUse, match="process unknown"):
+        lock_data_dir(tmp_path)
+    os.close(fd)

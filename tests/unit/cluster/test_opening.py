@@ -1,0 +1,132 @@
+"""Whether a node that was told to lead may open a reign: one table of reports and verdicts."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait
+from redwire.errors import Code
+from redwire.message.peer import Report
+from redwire.position import NodeId
+
+LIFE = "a" * 32
+CLUSTER = "c" * 32
+MEMBERS = frozenset(NodeId(name) for name in ("a", "b", "c"))
+PATIENCE_MS = 5_000
+
+
+def report(
+    node: str, *, lsn: int = 0, last_term: int = 0, term: int = 0, primary: str = "", role: str = "replica"
+):
+    return Report(
+        cluster=CLUSTER if lsn else "",
+        name="shop",
+        node=node,
+        region="r",
+        incarnation=LIFE,
+        role=role,
+        term=term,
+        primary=primary,
+        last_term=last_term or term,
+        last_lsn=lsn,
+        last_chain=bytes(16),
+        watermark=0,
+        applied=0,
+        base=0,
+        terms=(),
+    )
+
+
+def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=False):
+    opening = Opening(MEMBERS, PATIENCE_MS, take_over)
+    return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
+
+
+EMPTY = report("a", role="opening")
+GROWN = report("a", lsn=10, term=3, primary="a", role="opening")
+
+
+def test_a_new_cluster_waits_for_everybody_and_begins_when_all_are_empty():
+    assert isinstance(decide(EMPTY, report("b"), elapsed_ms=0), Wait)
+    assert decide(EMPTY, report("b"), report("c"), elapsed_ms=0) == Bootstrap(
+        {"a": LIFE, "b": LIFE, "c": LIFE}
+    )
+
+
+def test_a_new_cluster_begins_with_a_majority_when_patience_ends():
+    assert decide(EMPTY, report("b")) == Bootstrap({"a": LIFE, "b": LIFE})
+
+
+def test_a_minority_never_makes_a_new_cluster():
+    decision = decide(EMPTY, elapsed_ms=10 * PATIENCE_MS)
+    assert isinstance(decision, Wait)
+    assert "b, c" in decision.reason
+
+
+def test_an_emptied_disk_does_not_lead():
+    decision = decide(EMPTY, report("b", lsn=7, term=2, primary="a"), report("c"), elapsed_ms=0)
+    assert isinstance(decision, Refuse)
+    assert decision.error.code is Code.PRIMARY_LACKS_COMMITTED
+    assert "disk was replaced" in decision.error.hint
+
+
+def test_a_member_that_leads_is_not_challenged():
+    leader = report("b", lsn=12, term=4, primary="b", role="primary")
+    decision = decide(GROWN, leader, elapsed_ms=0)
+    assert isinstance(decision, Refuse)
+    assert decision.error.code is Code.TERM_TAKEN
+
+
+def test_a_leader_of_an_older_term_does_not_stop_a_newer_log():
+    leader = report("b", lsn=8, term=2, primary="b", role="primary")
+    assert decide(GROWN, leader, report("c", lsn=10, term=3)) == Open(4)
+
+
+def test_a_directory_that_followed_another_leads_only_by_order():
+    mine = report("a", lsn=10, term=3, primary="b", role="opening")
+    others = report("b", lsn=10, term=3, primary="b"), report("c", lsn=10, term=3, primary="b")
+    decision = decide(mine, *others)
+    assert isinstance(decision, Refuse)
+    assert "--take-over" in decision.error.hint
+    assert decide(mine, *others, take_over=True) == Open(4)
+
+
+@pytest.mark.parametrize(
+    ("lsn", "last_term", "verdict"),
+    [
+        (11, 3, FollowFirst(NodeId("b"))),
+        (10, 3, Open(4)),
+        (9, 3, Open(4)),
+        (5, 4, FollowFirst(NodeId("b"))),
+        (99, 2, Open(5)),
+    ],
+)
+def test_the_longest_log_is_followed_first(lsn, last_term, verdict):
+    other = report("b", lsn=lsn, last_term=last_term, term=max(last_term, 3))
+    decision = decide(GROWN, other, report("c", lsn=1, term=1))
+    assert type(decision) is type(verdict)
+    if isinstance(verdict, FollowFirst):
+        assert decision == verdict
+
+
+def test_the_new_term_is_above_every_term_that_anyone_has_seen():
+    assert decide(GROWN, report("b", lsn=10, last_term=3, term=8), report("c", lsn=10, term=3)) == Open(9)
+
+
+def test_silent_members_are_waited_for_and_then_left_out():
+    assert isinstance(decide(GROWN, elapsed_ms=PATIENCE_MS - 1), Wait)
+    assert decide(GROWN) == Open(4)
+
+
+@pytest.mark.parametrize("mine", [EMPTY, GROWN])
+def test_of_two_that_were_told_to_lead_one_gives_way(mine):
+    rival = report("b", lsn=mine.last_lsn, term=mine.term, primary="b" if mine.term else "", role="opening")
+    third = report("c", lsn=mine.last_lsn, term=mine.term)
+    assert not isinstance(decide(mine, rival, third), Refuse)
+    turned = Report(
+        **{name: getattr(mine, name) for name in mine.__struct_fields__} | {"node": "b", "primary": ""}
+    )
+    other = Report(**{name: getattr(rival, name) for name in rival.__struct_fields__} | {"node": "a"})
+    decision = decide(turned, other, third)
+    assert isinstance(decision, Refuse)
+    assert decision.error.code is Code.TERM_TAKEN

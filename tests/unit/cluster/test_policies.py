@@ -1,0 +1,66 @@
+"""From the policy text of a request to what its answer waits for."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.policies import TEXTS_MAX, Policies
+from redwire.errors import Code, PolicyInvalid, Refused
+from redwire.position import NodeId, Region
+from regions.binding import Member, Membership
+from regions.commit_policy import CommitPolicy
+
+NODES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us", "ap-1": "ap"}
+MEMBERS = Membership(tuple(Member(NodeId(node), Region(region)) for node, region in NODES.items()))
+
+
+def made(default: str = "regions(eu,us)", floor: str = "regions(2 of ap,eu,us)") -> Policies:
+    return Policies(CommitPolicy.parse(default), CommitPolicy.parse(floor), MEMBERS, NodeId("eu-1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "effective", "is_rule"),
+    [
+        ("", "regions(eu,us)", False),
+        ("regions(2 of eu,us,ap)", "regions(2 of ap,eu,us)", True),
+        ("ack_n=2", "ack_n=2", False),
+        ("quorum & ack_n=4", "ack_n=4 & regions(eu,us)", False),
+    ],
+)
+def test_a_request_waits_for_what_it_asked(text, effective, is_rule):
+    found = made().effective(text)
+    assert found.text == str(found.policy) == effective
+    assert found.is_rule is is_rule
+
+
+def test_another_name_of_the_commit_rule_is_the_commit_rule():
+    assert made(floor="majority", default="majority").effective("ack_n=2").is_rule
+
+
+def test_quorum_stands_for_the_default_policy():
+    both = made(floor="local")
+    assert both.effective("quorum") == both.effective("")
+
+
+@pytest.mark.parametrize("text", ["local", "ack_n=1", "regions(eu)"])
+def test_what_can_be_met_without_the_floor_is_refused(text):
+    with pytest.raises(Refused) as caught:
+        made().effective(text)
+    assert caught.value.code is Code.COMMIT_POLICY_BELOW_FLOOR
+    assert "regions(2 of ap,eu,us)" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["ack_n=5", "regions(mars)", "nonsense", "remote_wal"])
+def test_what_the_members_can_never_meet_is_refused(text):
+    with pytest.raises(PolicyInvalid):
+        made().effective(text)
+
+
+def test_verdicts_are_remembered_and_bounded():
+    asked = made(floor="majority", default="majority")
+    first = asked.effective("majority")
+    assert asked.effective("majority") is first
+    for number in range(TEXTS_MAX):
+        asked.effective(" " * (number % 20) + "majority" + " " * (1 + number // 20))
+    assert asked.effective("majority") is not first
+    assert asked.effective("majority") == first

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import reader as reader_module
+from cluster.reader import Reader, ReadThreads
+from cluster.state import State
+from redwire.errors import Code, RedwireError, Refused
+from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
+from redwire.record import Op, Record
+
+
+def put(ident: str, doc: bytes = b"{}", collection: str = "orders") -> Record:
+    return Record(Op.PUT, collection, ident, doc)
+
+
+class Asker:
+    """Asks a reader and waits for its answers, which are posted from its threads."""
+
+    def __init__(self) -> None:
+        self.answers: queue.Queue[Any] = queue.Queue()
+
+    def post(self, callback: Any, *args: Any) -> None:
+        callback(*args)
+
+    def ask(self, reader: Any, query: Any) -> Any:
+        reader.submit(query, self.answers.put)
+        return self.answers.get(timeout=10)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    opened = State.open(tmp_path / "state.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def asker() -> Asker:
+    return Asker()
+
+
+@pytest.fixture
+def reader(state: State, asker: Asker) -> Iterator[Reader]:
+    threads = Reader(state.path, asker.post)
+    yield threads
+    threads.stop()
+
+
+def test_a_fetch_finds_the_document_and_says_at_which_lsn(
+    state: State, reader: Reader, asker: Asker, written_log: Any
+) -> None:
+    written_log.term = 3
+    state.apply([written_log.write(put("a", b'{"n":1}'), put("b"))])
+    assert asker.ask(reader, Fetch("orders", "a")) == Fetched(True, 1, 3, 2, b'{"n":1}')
+    assert asker.ask(reader, Fetch("orders", "nobody")) == Fetched(False, 0, 3, 2)
+    assert asker.ask(reader, Fetch("nothing", "a")) == Fetched(False, 0, 3, 2)
+    assert asker.ask(reader, Fetch("Orders", "a")) == Fetched(False, 0, 3, 2)
+    state.apply([written_log.write(put("a", b'{"n":3}'))])
+    assert asker.ask(reader, Fetch("orders", "a")) == Fetched(True, 3, 3, 3, b'{"n":3}')
+
+
+def test_an_empty_state_finds_nothing(reader: Reader, asker: Asker) -> None:
+    assert asker.ask(reader, Fetch("orders", "a")) == Fetched(False, 0, 0, 0)
+    assert asker.ask(reader, Scan("orders")) == Scanned(0, 0, False, ())
+
+
+def test_a_scan_goes_in_byte_order_of_utf8_page_by_page(
+    state: State, reader: Reader, asker: Asker, written_log: Any
+) -> None:
+    idents = ["10", "9", "Z", "a", "ab", "é", "\ue000", "\U0001f600"]
+    assert idents == sorted(idents, key=str.encode)
+    batch = written_log.write(*(put(ident) for ident in reversed(idents)), put("a", collection="other"))
+    state.apply([batch])
+    seen: list[str] = []
+    after, more = "", True
+    while more:
+        page = asker.ask(reader, Scan("orders", after, 3))
+        assert len(page.rows) == min(3, len(idents) - len(seen))
+        seen += [row.id for row in page.rows]
+        after, more = seen[-1], page.more
+    assert seen == idents
+    assert asker.ask(reader, Scan("orders", "\U0001f600")) == Scanned(1, 9, False, ())
+    assert asker.ask(reader, Scan("orders", "", 8)).more is False
+
+
+def test_a_page_holds_at_most_a_mebibyte_beyond_its_first_document(
+    state: State, reader: Reader, asker: Asker, written_log: Any
+) -> None:
+    half = b'{"n":"%s"}' % (b"x" * (SCAN_BYTES_MAX // 2))
+    large = b'{"n":"%s"}' % (b"x" * (3 * SCAN_BYTES_MAX))
+    state.apply([written_log.write(put("a", large), put("b", half), put("c", half), put("d"))])
+    first = asker.ask(reader, Scan("orders"))
+    assert first == Scanned(1, 4, True, (Document("a", 1, large), Document("b", 2, half)))
+    second = asker.ask(reader, Scan("orders", "b"))
+    assert [row.id for row in second.rows] == ["c", "d"]
+    assert second.more is False
+
+
+def test_many_reads_at_once_are_all_answered(
+    state: State, reader: Reader, asker: Asker, written_log: Any
+) -> None:
+    state.apply([written_log.write(*(put(str(place), b'{"n":%d}' % place) for place in range(500)))])
+    answers: queue.Queue[tuple[int, Any]] = queue.Queue()
+    for place in range(500):
+        reader.submit(Fetch("orders", str(place)), lambda answer, place=place: answers.put((place, answer)))
+    seen = dict(answers.get(timeout=10) for _ in range(500))
+    assert {place: answer.document for place, answer in seen.items()} == {
+        place: b'{"n":%d}' % place for place in range(500)
+    }
+    assert (reader.status().waiting, reader.status().answered) == (0, 500)
+
+
+def test_a_read_between_two_applies_holds_no_view_that_would_stop_a_checkpoint(
+    state: State, reader: Reader, asker: Asker, written_log: Any
+) -> None:
+    state.apply([written_log.write(put("a"))])
+    asker.ask(reader, Scan("orders"))
+    state.apply([written_log.write(put("b"))])
+    assert state.checkpoint() == 2
+
+
+def test_a_file_that_cannot_be_read_is_an_answer_and_later_reads_try_again(
+    tmp_path: Path, asker: Asker, written_log: Any
+) -> None:
+    path = tmp_path / "later.db"
+    reader = Reader(path, asker.post, threads=1)
+    assert isinstance(asker.ask(reader, Fetch("orders", "a")), RedwireError)
+    state = State.open(path)
+    state.apply([written_log.write(put("a"))])
+    assert asker.ask(reader, Fetch("orders", "a")) == Fetched(True, 1, 1, 1, b"{}")
+    reader.stop()
+    state.close()
+
+
+class Halting:
+    """A worker that answers odd numbers and stops at an even one."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Halting.made += 1
+
+    def answers(self, queries: Any) -> Iterator[Any]:
+        for query in queries:
+            if query % 2 == 0:
+                raise RedwireError(f"{query} is even")
+            yield query
+
+    def close(self) -> None:
+        pass
+
+
+def test_when_a_worker_ends_the_unanswered_get_its_error_and_the_next_get_a_new_worker(asker: Asker) -> None:
+    Halting.made = 0
+    threads: ReadThreads[int, int] = ReadThreads(
+        Halting, asker.post, name="halting", threads=1, together_max=1
+    )
+    assert [asker.ask(threads, number) for number in (1, 3)] == [1, 3]
+    assert str(asker.ask(threads, 4)) == "4 is even"
+    assert asker.ask(threads, 5) == 5
+    assert Halting.made == 2
+    threads.stop()
+
+
+def test_too_many_waiting_reads_and_reads_after_the_stop_are_told_to_come_back(asker: Asker) -> None:
+    threads: ReadThreads[int, int] = ReadThreads(Halting, asker.post, name="none", threads=0, together_max=1)
+    refused: list[Any] = []
+    for number in range(reader_module.WAITING_MAX + 1):
+        threads.submit(number, refused.append)
+    (answer,) = refused
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.retry) == (Code.BUSY, True)
+    threads.stop()
+    threads.submit(1, refused.append)
+    assert len(refused) == 2

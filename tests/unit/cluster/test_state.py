@@ -1,0 +1,540 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import state as state_module
+from cluster.effects import Result
+from cluster.errors import ApplyStopped, DiskFailed, DiskFull, FormatNewer, OutOfOrder, StateCorrupt
+from cluster.keys import CLIENT_AGE_MS, client_id
+from cluster.state import State, verify
+from cluster.tables import open_reader
+from redwire import body
+from redwire.batch import make_batch
+from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
+from redwire.message.client import RESULT, Status
+from redwire.message.log import Admit, ClusterRecord, MemberRecord, TermStart
+from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
+from redwire.record import Key, Kind, Op, Record, encode_record, encode_system, encode_write
+
+APPLIED, DELETED, NOT_FOUND = Status.APPLIED, Status.DELETED, Status.NOT_FOUND
+EXISTS, MISMATCH, ABORTED = Status.EXISTS, Status.VERSION_MISMATCH, Status.ABORTED
+ANN = client_id(Lsn(0), b"noise!!!")
+
+
+def put(ident: str, doc: bytes = b"{}", collection: str = "orders", version: int | None = None) -> Record:
+    return Record(Op.PUT, collection, ident, doc, version)
+
+
+def request(*records: Record, key: Key | None = None, atomic: bool = False) -> bytes:
+    return encode_write([encode_record(record) for record in records], key, atomic=atomic)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def state(path: Path) -> Iterator[State]:
+    opened = State.open(path)
+    yield opened
+    opened.close()
+
+
+def results(state: State, *batches: Any) -> list[list[tuple[int, int]]]:
+    """(status, version) of each record, per request."""
+    applied = state.apply(batches)
+    return [list(RESULT.iter_unpack(result.items)) for batch in applied for result in batch.results]
+
+
+def documents(path: Path) -> dict[tuple[str, str], tuple[int, bytes]]:
+    connection = open_reader(path)
+    rows = connection.execute(
+        "SELECT name, id, version, doc FROM docs JOIN collections USING (c) ORDER BY name, id"
+    ).fetchall()
+    connection.close()
+    return {(name, ident): (version, doc) for name, ident, version, doc in rows}
+
+
+def test_a_missing_file_becomes_the_state_of_an_empty_log(path: Path) -> None:
+    state = State.open(path)
+    assert (state.applied, state.batch_time_ms, state.terms.entries) == (EMPTY, 0, ())
+    assert (state.checkpointed, state.cluster_record(), dict(state.admits())) == (0, None, {})
+    assert path.stat().st_mode & 0o777 == 0o600
+    state.close()
+
+
+def test_position_time_and_terms_move_with_the_documents_and_are_there_again_after_a_restart(
+    state: State, path: Path, written_log: Any
+) -> None:
+    written_log.write(put("a"))
+    written_log.term = Term(4)
+    written_log.write(put("b"))
+    applied = state.apply(written_log.batches)
+    assert [batch.last for batch in applied] == [1, 2]
+    expected = (written_log.end, written_log.time_ms, ((1, 1), (4, 2)))
+    assert (state.applied, state.batch_time_ms, state.terms.entries) == expected
+    state.close()
+    again = State.open(path)
+    assert (again.applied, again.batch_time_ms, again.terms.entries) == expected
+    assert again.checkpointed == 2
+    assert documents(path) == {("orders", "a"): (1, b"{}"), ("orders", "b"): (2, b"{}")}
+    again.close()
+
+
+def test_only_a_batch_that_continues_the_state_is_applied(state: State, written_log: Any) -> None:
+    first, second, third = (written_log.write(put(name)) for name in "abc")
+    with pytest.raises(OutOfOrder):
+        state.apply([second])
+    state.apply([first])
+    for wrong in ([first], [third], [second, second]):
+        with pytest.raises(OutOfOrder):
+            state.apply(wrong)
+    other = make_batch(Reign(Term(1), NodeId("us-1")), EMPTY, [request(put("x"))], 1, 1, Lsn(0))
+    forged = make_batch(Reign(Term(1), NodeId("us-1")), other.position, [request(put("y"))], 1, 2, Lsn(0))
+    with pytest.raises(OutOfOrder):
+        state.apply([forged])
+    assert state.applied == first.position
+    assert state.apply([]) == []
+    assert [batch.last for batch in state.apply([second, third])] == [2, 3]
+
+
+def test_records_of_one_request_are_applied_one_after_the_other(
+    state: State, path: Path, written_log: Any
+) -> None:
+    batch = written_log.write(
+        put("a", b'{"n":1}'),
+        Record(Op.INSERT, "orders", "a", b"{}"),
+        put("a", b'{"n":3}', version=1),
+        put("a", b'{"n":4}', version=1),
+        Record(Op.DELETE, "orders", "b"),
+        Record(Op.INSERT, "orders", "", b'{"n":6}'),
+        Record(Op.DELETE, "orders", "6", version=5),
+        put("b", version=0),
+        Record(Op.DELETE, "orders", "b"),
+    )
+    (items,) = results(state, batch)
+    assert items[:5] == [(APPLIED, 1), (EXISTS, 1), (APPLIED, 3), (MISMATCH, 3), (NOT_FOUND, 0)]
+    assert items[5:] == [(APPLIED, 6), (MISMATCH, 6), (APPLIED, 8), (DELETED, 8)]
+    assert documents(path) == {("orders", "a"): (3, b'{"n":3}'), ("orders", "6"): (6, b'{"n":6}')}
+
+
+def test_a_generated_id_that_somebody_chose_before_exists(state: State, written_log: Any) -> None:
+    batch = written_log.write(put("2"), Record(Op.INSERT, "orders", "", b"{}"))
+    assert results(state, batch) == [[(APPLIED, 1), (EXISTS, 1)]]
+
+
+def test_an_atomic_request_has_all_its_effects_or_none(state: State, path: Path, written_log: Any) -> None:
+    first = written_log.write(put("a"))
+    fails = written_log.write(
+        put("b", collection="fresh"), put("a", b'{"n":3}'), put("c", version=9), put("d"), atomic=True
+    )
+    holds = written_log.write(
+        put("b"), Record(Op.DELETE, "orders", "nobody"), put("b", b'{"n":8}', version=6), atomic=True
+    )
+    assert results(state, first, fails, holds) == [
+        [(APPLIED, 1)],
+        [(ABORTED, 0), (ABORTED, 0), (MISMATCH, 0), (ABORTED, 0)],
+        [(APPLIED, 6), (NOT_FOUND, 0), (APPLIED, 8)],
+    ]
+    assert documents(path) == {("orders", "a"): (1, b"{}"), ("orders", "b"): (8, b'{"n":8}')}
+    # the number that "fresh" gave back is given again, on every node alike
+    assert results(state, written_log.write(put("x", collection="FRESH"))) == [[(APPLIED, 9)]]
+    assert results(state, written_log.write(put("x", collection="fresh"))) == [[(EXISTS, 0)]]
+
+
+def test_names_that_differ_only_in_case_name_one_collection_at_most(
+    state: State, path: Path, written_log: Any
+) -> None:
+    batch = written_log.write(
+        put("a", collection="Orders"),
+        put("b", collection="orders"),
+        Record(Op.INSERT, "ORDERS", "", b"{}"),
+        Record(Op.DELETE, "orders", "a"),
+        put("c", collection="Orders"),
+    )
+    taken = [(APPLIED, 1), (EXISTS, 0), (EXISTS, 0), (NOT_FOUND, 0), (APPLIED, 5)]
+    assert results(state, batch) == [taken]
+    both = written_log.write(put("a", collection="New"), put("a", collection="new"), atomic=True)
+    assert results(state, both) == [[(ABORTED, 0), (EXISTS, 0)]]
+    assert {name for name, _ in documents(path)} == {"Orders"}
+
+
+def test_a_condition_that_fails_begins_no_collection(state: State, path: Path, written_log: Any) -> None:
+    batch = written_log.write(put("a", collection="one", version=3), put("a", collection="two"))
+    assert results(state, batch) == [[(MISMATCH, 0), (APPLIED, 2)]]
+    connection = open_reader(path)
+    assert connection.execute("SELECT * FROM collections").fetchall() == [(1, "two")]
+    connection.close()
+
+
+def test_a_duplicate_has_no_effect_and_answers_the_first_result(
+    state: State, path: Path, written_log: Any
+) -> None:
+    key = Key(ANN, 1, 1)
+    once, again = request(put("a", b'{"n":1}'), key=key), request(put("a", b'{"n":2}'), key=key)
+    items = RESULT.pack(APPLIED, 1)
+    (batch,) = state.apply([written_log.batch(once, again)])
+    assert batch.results == [Result(1, False, False, items), Result(1, True, False, items)]
+    state.apply([written_log.write(put("b"))])
+    state.close()
+    reopened = State.open(path)
+    (batch,) = reopened.apply([written_log.batch(again)])
+    assert batch.results == [Result(1, True, False, items)]
+    assert reopened.lookup(key) == Result(1, True, False, items)
+    assert reopened.lookup(Key(ANN, 2, 1)) is None
+    assert documents(path)["orders", "a"] == (1, b'{"n":1}')
+    reopened.close()
+
+
+def test_a_request_of_a_forgotten_client_is_expired_and_never_executed(
+    state: State, path: Path, written_log: Any
+) -> None:
+    state.apply([written_log.write(put("a"), key=Key(ANN, 1, 1))])
+    late = written_log.batch(request(put("b"), key=Key(ANN, 2, 1)), after_ms=CLIENT_AGE_MS)
+    (batch,) = state.apply([late])
+    assert batch.results == [Result(0, False, True, b"")]
+    assert state.lookup(Key(ANN, 1, 1)) == Result(0, False, True, b"")
+    assert documents(path) == {("orders", "a"): (1, b"{}")}
+    state.close()
+    again = State.open(path)
+    assert again.lookup(Key(ANN, 1, 1)) == Result(0, False, True, b"")
+    again.close()
+
+
+def broken(good: bytes, place: int, value: int) -> bytes:
+    data = bytearray(good)
+    data[place] = value
+    return bytes(data)
+
+
+def test_what_a_node_does_not_know_stops_apply_and_leaves_the_state(
+    state: State, path: Path, written_log: Any
+) -> None:
+    good = request(put("a"), key=Key(ANN, 1, 1))
+    first = written_log.batch(good)
+    state.apply([first])
+    write = request(put("b"))
+    admit = encode_system(Kind.ADMIT, body.encode(Admit(NodeId("us-1"), "0" * 32)))
+    unknown = [
+        broken(write, 4, 99),  # kind
+        broken(write, 5, 0x02),  # request flag
+        broken(write, 40, 9),  # operation
+        broken(write, 41, 0x04),  # record flag
+        admit + b"\x00",
+        encode_system(Kind.CONFIG, b"\xa0"),
+        encode_system(Kind.ACCOUNT, body.encode(TermStart("1"))),
+        write[:-1],
+    ]
+    keyed = request(put("c"), key=Key(ANN, 2, 1))
+    for data in unknown:
+        count = 2
+        batch = make_batch(Reign(Term(2), NodeId("eu-1")), first.position, [keyed, data], count, 9, Lsn(0))
+        with pytest.raises(ApplyStopped) as caught:
+            state.apply([batch])
+        assert caught.value.facts == {"lsn": 3}
+        assert (state.applied, state.terms.entries) == (first.position, ((1, 1),))
+        assert state.lookup(Key(ANN, 2, 1)) is None
+        assert state.lookup(Key(ANN, 1, 1)) is not None
+    assert documents(path) == {("orders", "a"): (1, b"{}")}
+    assert results(state, written_log.write(put("b"))) == [[(APPLIED, 2)]]
+
+
+def test_a_header_that_miscounts_its_records_stops_apply(state: State) -> None:
+    wrong = make_batch(Reign(Term(1), NodeId("eu-1")), EMPTY, [request(put("a"))], 2, 9, Lsn(0))
+    with pytest.raises(ApplyStopped, match="LSNs"):
+        state.apply([wrong])
+    assert state.applied == EMPTY
+
+
+def cluster_record(name: str) -> ClusterRecord:
+    return ClusterRecord(
+        cluster="0" * 32,
+        name=name,
+        members=(MemberRecord(id="eu-1", region="eu", addr="h:1", kind="voter"),),
+        admins=("ops",),
+        policy="local",
+        floor=None,
+        policy_timeout_ms=1,
+        replica_timeout_ms=1,
+        secret=bytes(32),
+    )
+
+
+def test_the_logs_own_records_take_one_lsn_each_and_the_last_one_holds(
+    state: State, path: Path, written_log: Any
+) -> None:
+    batch = written_log.batch(
+        encode_system(Kind.TERM_START, body.encode(TermStart("0.1"))),
+        encode_system(Kind.CONFIG, body.encode(cluster_record("shop"))),
+        encode_system(Kind.ADMIT, body.encode(Admit(NodeId("us-1"), "a" * 32))),
+        encode_system(Kind.CONFIG, body.encode(cluster_record("mall"))),
+        encode_system(Kind.ADMIT, body.encode(Admit(NodeId("us-1"), "b" * 32))),
+        encode_system(Kind.ADMIT, body.encode(Admit(NodeId("eu-1"), "c" * 32))),
+    )
+    assert results(state, batch) == [[(APPLIED, lsn)] for lsn in range(1, 7)]
+    state.close()
+    again = State.open(path)
+    for seen in (state, again):
+        assert seen.cluster_record() == cluster_record("mall")
+        assert dict(seen.admits()) == {"us-1": "b" * 32, "eu-1": "c" * 32}
+    again.close()
+
+
+VERIFIER = ScramRecord(salt=bytes(16), iterations=4096, stored_key=bytes(32), server_key=bytes(32))
+
+
+def test_removing_a_user_removes_its_tokens_and_a_token_of_nobody_is_none(
+    state: State, path: Path, written_log: Any
+) -> None:
+    def account(change: Any) -> bytes:
+        return encode_system(Kind.ACCOUNT, body.encode(change))
+
+    def user(name: str, role: Any = "read") -> PutUser:
+        return PutUser(name=name, role=role, verifier=VERIFIER, topology_read=False)
+
+    def token(ident: str, name: str) -> PutToken:
+        return PutToken(id=ident, user=name, role="read", sha256=bytes(32))
+
+    changes = [
+        user("ann"),
+        user("bob"),
+        user("bob", "write"),
+        token("t1", "ann"),
+        token("t2", "bob"),
+        token("t3", "bob"),
+        token("t4", "nobody"),
+        RemoveUser("ann"),
+        RemoveUser("nobody"),
+        RemoveToken("t3"),
+        RemoveToken("t9"),
+    ]
+    state.apply([written_log.batch(*map(account, changes))])
+    state.close()
+    again = State.open(path)
+    for seen in (state, again):
+        assert dict(seen.accounts().users) == {"bob": user("bob", "write")}
+        assert dict(seen.accounts().tokens) == {"t2": token("t2", "bob")}
+    again.close()
+
+
+def test_a_file_that_is_no_state_is_refused_and_left_alone(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes(b"this is no database" * 100)
+    foreign = tmp_path / "foreign"
+    connection = sqlite3.connect(foreign)
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    for path in (text, foreign):
+        before = path.read_bytes()
+        with pytest.raises(StateCorrupt):
+            State.open(path)
+        assert path.read_bytes() == before
+
+
+def test_a_state_of_a_newer_format_is_refused(state: State, path: Path) -> None:
+    state.close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with pytest.raises(FormatNewer):
+        State.open(path)
+
+
+def test_a_state_in_a_missing_folder_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DiskFailed):
+        State.open(tmp_path / "missing" / "state.db")
+
+
+def test_a_full_disk_leaves_the_state_and_later_the_same_batches_apply(
+    state: State, path: Path, written_log: Any
+) -> None:
+    key = Key(ANN, 1, 1)
+    batch = written_log.batch(request(put("a", b'{"n":"%s"}' % (b"x" * 200_000)), key=key))
+    state._connection.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(DiskFull):
+        state.apply([batch])
+    assert (state.applied, state.lookup(key)) == (EMPTY, None)
+    state._connection.execute("PRAGMA max_page_count = 1000000")
+    assert results(state, batch) == [[(APPLIED, 1)]]
+
+
+def test_a_checkpoint_is_complete_once_no_reader_needs_the_older_view(
+    state: State, path: Path, written_log: Any
+) -> None:
+    state.apply([written_log.write(put("a"))])
+    reader = open_reader(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM docs").fetchall()
+    state.apply([written_log.write(put("b"))])
+    assert state.checkpoint() is None
+    assert state.checkpointed == 0
+    reader.execute("ROLLBACK")
+    assert state.checkpoint() == 2
+    assert (state.checkpointed, state.status().wal_bytes) == (2, 0)
+    reader.close()
+
+
+def test_a_checkpoint_is_due_when_sqlites_log_is_long(state: State, written_log: Any) -> None:
+    assert not state.checkpoint_due
+    while state.status().wal_bytes < state_module.CHECKPOINT_WAL_BYTES:
+        assert not state.checkpoint_due
+        doc = b'{"n":"%s"}' % (b"x" * (2 << 20))
+        state.apply([written_log.write(put(str(written_log.end.lsn), doc))])
+    assert state.checkpoint_due
+    state_module.fold(state.path)
+    assert state.checkpoint() == state.applied.lsn
+    assert not state.checkpoint_due
+
+
+def test_a_snapshot_is_a_state_that_stands_at_a_batch_boundary_and_goes_on_from_there(
+    state: State, tmp_path: Path, written_log: Any
+) -> None:
+    batches = [written_log.write(put(str(lsn)), key=Key(ANN, lsn, 1)) for lsn in range(1, 200)]
+    state.apply(batches[:50])
+    taken: list[Any] = []
+    copier = threading.Thread(target=lambda: taken.append(state.snapshot_into(tmp_path / "snap.db")))
+    copier.start()
+    for batch in batches[50:150]:
+        state.apply([batch])
+    copier.join()
+    (position,) = taken
+    assert position in [batch.position for batch in batches[49:150]]
+    assert verify(tmp_path / "snap.db") == position
+    assert (tmp_path / "snap.db").stat().st_mode & 0o777 == 0o600
+    copy = State.open(tmp_path / "snap.db")
+    assert (copy.applied, copy.terms.entries) == (position, ((1, 1),))
+    assert copy.lookup(Key(ANN, position.lsn, 1)) is not None
+    copy.apply(batches[position.lsn :])
+    state.apply(batches[150:])
+    assert documents(copy.path) == documents(state.path)
+    assert copy.keys == state.keys
+    copy.close()
+
+
+def test_a_snapshot_never_replaces_a_file(state: State, tmp_path: Path) -> None:
+    target = tmp_path / "taken"
+    target.write_bytes(b"mine")
+    with pytest.raises(DiskFailed):
+        state.snapshot_into(target)
+    assert target.read_bytes() == b"mine"
+    with pytest.raises(DiskFailed):
+        state.snapshot_into(tmp_path / "missing" / "snap.db")
+
+
+def test_a_damaged_snapshot_does_not_verify(state: State, tmp_path: Path, written_log: Any) -> None:
+    doc = b'{"n":"%s"}' % (b"x" * 5_000)
+    state.apply([written_log.write(*(put(str(place), doc) for place in range(20)))])
+    target = tmp_path / "snap.db"
+    state.snapshot_into(target)
+    data = bytearray(target.read_bytes())
+    data[-4096 * 3 : -4096 * 2] = b"\xff" * 4096
+    target.write_bytes(data)
+    with pytest.raises(StateCorrupt):
+        verify(target)
+    target.write_bytes(b"")
+    with pytest.raises(StateCorrupt):
+        verify(target)
+
+
+def test_stored_keys_are_rewritten_when_most_were_dropped(state: State, path: Path, written_log: Any) -> None:
+    clients = [client_id(Lsn(0), number.to_bytes(8, "big")) for number in range(1, 1001)]
+    for sequence in range(1, 30):
+        keyed = [request(put("a"), key=Key(client, sequence, max(1, sequence - 1))) for client in clients]
+        state.apply([written_log.batch(*keyed)])
+    status = state.status()
+    assert (status.clients, status.open_keys) == (1000, 2000)
+    assert status.key_entries < 29_000
+    state.close()
+    again = State.open(path)
+    assert again.keys == state.keys
+    assert again.status().key_entries == status.key_entries
+    again.close()
+
+
+RECORDS = st.builds(
+    lambda op, name, ident, version: Record(
+        op,
+        name,
+        ident if op is not Op.INSERT or ident != "x" else "",
+        b"" if op is Op.DELETE else b'{"n":1}',
+        None if op is Op.INSERT else version,
+    ),
+    st.sampled_from(list(Op)),
+    st.sampled_from(["one", "two", "Two"]),
+    st.sampled_from(["a", "b", "x"]),
+    st.one_of(st.none(), st.integers(0, 12)),
+)
+REQUESTS = st.tuples(st.lists(RECORDS, min_size=1, max_size=4), st.booleans(), st.integers(0, 4))
+
+
+class Model:
+    """The same rules over dicts, record by record, with a copy in place of a transaction."""
+
+    def __init__(self) -> None:
+        self.docs: dict[tuple[str, str], int] = {}
+        self.names: dict[str, str] = {}
+        self.keys: dict[int, list[tuple[int, int]]] = {}
+
+    def write(self, records: list[Record], atomic: bool, sequence: int, first: int) -> list[tuple[int, int]]:
+        if sequence in self.keys:
+            return self.keys[sequence]
+        docs, names, items = dict(self.docs), dict(self.names), []
+        for place, record in enumerate(records):
+            items.append(self.record(record, first + place))
+            if atomic and items[-1][0] in (EXISTS, MISMATCH):
+                self.docs, self.names = docs, names
+                items = [(int(ABORTED), 0)] * place + [items[-1]]
+                items += [(int(ABORTED), 0)] * (len(records) - place - 1)
+                break
+        if sequence:
+            self.keys[sequence] = items
+        return items
+
+    def record(self, record: Record, lsn: int) -> tuple[int, int]:
+        where = record.collection, record.id or str(lsn)
+        current = self.docs.get(where, 0)
+        if record.version is not None and record.version != current:
+            return MISMATCH, current
+        if record.op is Op.DELETE:
+            return (DELETED, self.docs.pop(where)) if current else (NOT_FOUND, 0)
+        if record.op is Op.INSERT and current:
+            return EXISTS, current
+        if self.names.setdefault(record.collection.lower(), record.collection) != record.collection:
+            return EXISTS, 0
+        self.docs[where] = lsn
+        return APPLIED, lsn
+
+
+@given(requests=st.lists(REQUESTS, max_size=12), split=st.integers(1, 4))
+def test_a_state_and_a_plain_dict_agree_however_the_log_is_cut_into_batches_and_transactions(
+    requests: list[tuple[list[Record], bool, int]],
+    split: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("model") / "state.db"
+    state, model, end, expected, batches = State.open(path), Model(), EMPTY, [], []
+    for place, (records, atomic, sequence) in enumerate(requests):
+        key = Key(ANN, sequence, 1) if sequence else None
+        expected.append(model.write(records, atomic, sequence, end.lsn + 1))
+        data = request(*records, key=key, atomic=atomic)
+        reign = Reign(Term(1), NodeId("eu-1"))
+        batches.append(make_batch(reign, end, [data], len(records), place + 1, Lsn(0)))
+        end = batches[-1].position
+    seen: list[list[tuple[int, int]]] = []
+    for start in range(0, len(batches), split):
+        seen += results(state, *batches[start : start + split])
+    assert seen == expected
+    assert {where: version for where, (version, _) in documents(path).items()} == model.docs
+    state.close()
+    again = State.open(path)
+    assert (again.applied, again.keys) == (state.applied, state.keys)
+    again.close()

@@ -1,0 +1,74 @@
+"""Account changes: one closed union."""
+
+from __future__ import annotations
+
+import cbor2
+import msgspec
+import pytest
+
+from redwire.errors import BodyInvalid
+from redwire.message.admin import (
+    AccountChange,
+    AccountDone,
+    PutToken,
+    PutUser,
+    RemoveToken,
+    RemoveUser,
+    ScramRecord,
+    check_account,
+)
+
+VERIFIER = ScramRecord(salt=bytes(16), iterations=16_384, stored_key=b"s" * 32, server_key=b"v" * 32)
+CHANGES: list[AccountChange] = [
+    PutUser(name="ops.eu", role="admin", verifier=VERIFIER, topology_read=True),
+    RemoveUser("ops.eu"),
+    PutToken(id="t-1", user="ops.eu", role="read", sha256=b"h" * 32),
+    RemoveToken("t-1"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: type(change).__name__)
+def test_a_change_comes_back_as_what_it_was(change: AccountChange) -> None:
+    assert check_account(change.encode()) == check_account(memoryview(change.encode())) == change
+
+
+def test_the_bytes_that_are_logged_name_the_change() -> None:
+    assert cbor2.loads(RemoveToken("t-1").encode()) == {"change": "remove_token", "id": "t-1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "what"),
+    [
+        (1, {"change": "drop_user"}, "drop_user"),
+        (1, {"name": ""}, r"\$.name"),
+        (1, {"name": "a b"}, r"\$.name"),
+        (1, {"name": "a\n"}, r"\$.name"),
+        (1, {"role": "read"}, "unknown field"),
+        (0, {"role": "replicator"}, r"\$.role"),
+        (2, {"sha256": b"h" * 31}, r"\$.sha256"),
+        (2, {"sha256": "h" * 44}, r"\$.sha256"),
+        (3, {"id": "x" * 65}, r"\$.id"),
+    ],
+)
+def test_a_change_of_another_shape_is_refused(change: int, fields: dict[str, object], what: str) -> None:
+    plain = msgspec.to_builtins(CHANGES[change], builtin_types=(bytes,)) | fields
+    with pytest.raises(BodyInvalid, match=what):
+        check_account(cbor2.dumps(plain))
+
+
+@pytest.mark.parametrize(
+    "weak", [{"iterations": 4_095}, {"iterations": 600_001}, {"salt": b"short"}, {"stored_key": b""}]
+)
+def test_a_verifier_that_no_client_would_accept_is_refused(weak: dict[str, object]) -> None:
+    user = msgspec.structs.replace(CHANGES[0], verifier=msgspec.structs.replace(VERIFIER, **weak))
+    with pytest.raises(BodyInvalid, match=r"\$.verifier"):
+        check_account(user.encode())
+
+
+def test_a_change_without_its_name_is_refused() -> None:
+    with pytest.raises(BodyInvalid, match="not a union body"):
+        check_account(cbor2.dumps({"name": "a"}))
+
+
+def test_done_says_where_the_change_stands() -> None:
+    assert AccountDone.decode(AccountDone(7, 3).encode()) == AccountDone(7, 3)

@@ -1,0 +1,544 @@
+"""The client against a fake cluster over real TLS: finding the primary, the four outcomes, and reads."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import pytest
+
+import redwire
+from redwire import errors
+from redwire.errors import Code
+from redwire.message.client import Status
+from redwire.position import ClusterId, Lsn, Term, Token
+from redwire.record import decode_write
+
+
+def keys_of(node) -> list[tuple[bytes, int, int]]:
+    found = [(decode_write(write.request).key, write.attempt) for write in node.writes]
+    return [(key.client, key.sequence, attempt) for key, attempt in found]
+
+
+# documents
+
+
+async def test_what_is_put_can_be_read_and_the_receipt_says_who_has_it(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {"name": "lamp"})
+        document = await db.get("products", "p1")
+        assert await db.get("products", "p2") is None
+    assert (written.id, written.version, written.receipt.lsn) == ("p1", 1, 1)
+    assert [(ack.node, ack.region) for ack in written.receipt.acks] == [("eu-1", "eu"), ("us-1", "us")]
+    assert written.receipt.token == Token(cluster.id, Term(1), Lsn(1))
+    assert document.value == {"name": "lamp"} and document.raw == b'{"name":"lamp"}'
+    assert document.version == 1 and document.token.lsn == 1
+
+
+async def test_raw_json_is_stored_as_it_is(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", b'{ "a" : 1 }')
+        assert (await db.get("products", "p1")).raw == b'{ "a" : 1 }'
+
+
+async def test_a_conflict_is_an_error_that_names_the_version_that_stands(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.insert("products", {"a": 1}, "p1")
+        with pytest.raises(errors.Conflict, match="products/p1 exists already") as exists:
+            await db.insert("products", {"a": 2}, "p1")
+        with pytest.raises(errors.Conflict) as mismatch:
+            await db.put("products", "p1", {"a": 2}, if_version=7)
+        assert (await db.put("products", "p1", {"a": 3}, if_version=1)).version == 4
+    assert (exists.value.status, exists.value.version, exists.value.receipt.lsn) == ("EXISTS", 1, 2)
+    assert (mismatch.value.status, mismatch.value.version) == ("VERSION_MISMATCH", 1)
+
+
+async def test_an_insert_without_an_id_gets_its_lsn_as_id(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        assert (await db.insert("products", {"a": 1})).id == "1"
+
+
+async def test_a_delete_of_nothing_is_no_error(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        gone = await db.delete("products", "p1")
+        again = await db.delete("products", "p1")
+        with pytest.raises(errors.Conflict):
+            await db.delete("products", "p1", if_version=3)
+    assert (gone.deleted, gone.version, gone.receipt.lsn) == (True, 1, 2)
+    assert (again.deleted, again.version) == (False, 0)
+
+
+async def test_inserted_rows_have_a_result_each_and_a_conflict_leaves_the_others(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        inserted = await db.insert_many("products", [("a", {}), ("a", {}), {"x": 1}])
+        with pytest.raises(errors.Conflict):
+            await db.insert_many("products", [("b", {}), ("a", {})], atomic=True)
+        with pytest.raises(errors.RequestInvalid, match="no rows"):
+            await db.insert_many("products", [])
+        with pytest.raises(errors.RequestInvalid, match="record 1: .*mapping"):
+            await db.insert_many("products", [{}, 7])
+    assert [(row.id, row.status) for row in inserted.records] == [
+        ("a", Status.APPLIED),
+        ("a", Status.EXISTS),
+        ("3", Status.APPLIED),
+    ]
+    assert inserted.receipt.lsn == 3
+
+
+async def test_many_rows_go_out_in_pieces_of_which_an_error_tells_how_many_stand(cluster, scripts) -> None:
+    rows = [(f"{number:05}", {}) for number in range(10_001)]
+    async with redwire.connect(cluster.uri()) as db:
+        assert len((await db.insert_many("products", rows)).records) == 10_001
+        cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
+        with pytest.raises(errors.Refused) as refused:
+            await db.insert_many("others", rows)
+    assert refused.value.facts["rows_committed"] == 10_000
+    assert [len(decode_write(write.request).records) for write in cluster.leader.writes[:2]] == [10_000, 1]
+
+
+async def test_a_scan_goes_page_by_page_in_order_and_stops_at_its_limit(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.insert_many("products", [(f"{number:05}", {"n": number}) for number in range(1_500)])
+        everything = [document.id async for document in db.scan("products")]
+        some = [document.id async for document in db.scan("products", after="01000", limit=3)]
+        exact = [document.id async for document in db.scan("products", limit=1_000)]
+    assert everything == sorted(everything) and len(everything) == 1_500
+    assert some == ["01001", "01002", "01003"] and len(exact) == 1_000
+
+
+async def test_status_topology_and_accounts_are_asked_of_a_node(cluster) -> None:
+    from redwire.message.admin import RemoveUser
+
+    async with redwire.connect(cluster.uri()) as db:
+        assert (await db.status())["node"] == "eu-1"
+        assert (await db.status(cluster.nodes[1].addr))["node"] == "us-1"
+        assert (await db.topology()).primary.addr == cluster.leader.addr
+        assert (await db.change_account(RemoveUser("bob"))).lsn == 9
+        assert db.routing.primary == cluster.leader.addr
+    assert cluster.accounts == [RemoveUser("bob")]
+
+
+# connecting
+
+
+async def test_the_primary_is_found_from_any_node(cluster) -> None:
+    async with redwire.connect(cluster.uri(cluster.nodes[2])) as db:
+        await db.put("products", "p1", {})
+        assert not cluster.nodes[2].writes
+    assert len(cluster.nodes[0].writes) == 1
+
+
+async def test_a_dead_seed_is_no_obstacle(cluster) -> None:
+    uri = cluster.uri().replace("reds://", "reds://127.0.0.1:1,")
+    async with redwire.connect(uri) as db:
+        await db.put("products", "p1", {})
+
+
+async def test_without_discovery_the_primary_is_found_among_the_seeds(cluster) -> None:
+    cluster.addresses = {node.name: f"{node.name}.invalid:5050" for node in cluster.nodes}
+    async with redwire.connect(cluster.uri(*reversed(cluster.nodes), discovery="off")) as db:
+        await db.put("products", "p1", {})
+
+
+async def test_advertised_addresses_that_cannot_be_reached_do_not_stop_writes(cluster) -> None:
+    cluster.addresses = {"eu-1": "127.0.0.1:1"}
+    async with redwire.connect(cluster.uri(*reversed(cluster.nodes))) as db:
+        await db.put("products", "p1", {}, timeout_s=5)
+
+
+async def test_a_password_gets_in_and_a_wrong_one_does_not_and_neither_is_ever_shown(cluster, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = redwire.connect(cluster.uri(user="app:secret@"))
+    async with client as db:
+        await db.put("products", "p1", {})
+        shown = repr(db) + repr(db.config) + repr(vars(db))
+    wrong = redwire.connect(cluster.uri(user="app:geheim@"))
+    with pytest.raises(errors.AuthenticationFailed) as refused:
+        async with wrong:
+            pass
+    shown += repr(refused.value) + str(refused.value) + repr(wrong) + caplog.text
+    assert "secret" not in shown and "geheim" not in shown
+
+
+async def test_a_server_of_another_authority_is_refused_at_once(cluster, stranger) -> None:
+    cluster.ca = stranger.ca
+    with anyio.fail_after(5), pytest.raises(errors.ConnectFailed, match="not accepted"):
+        async with redwire.connect(cluster.uri()):
+            pass
+
+
+async def test_nobody_there_ends_at_the_deadline_and_says_why() -> None:
+    with anyio.fail_after(5), pytest.raises(errors.DeadlineExceeded, match="refused"):
+        async with redwire.connect("red://127.0.0.1:1/?timeout_ms=300"):
+            pass
+
+
+async def test_a_node_of_another_cluster_is_refused(cluster) -> None:
+    async with redwire.connect(cluster.uri(cluster.nodes[0])) as db:
+        await db.put("products", "p1", {})
+        cluster.id = ClusterId("cd" * 16)
+        with pytest.raises(errors.Refused, match="OTHER_CLUSTER"):
+            await db.status(cluster.nodes[1].addr)
+
+
+async def test_an_error_in_the_body_comes_out_as_it_is(cluster) -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with redwire.connect(cluster.uri()):
+            raise ValueError("mine")
+
+
+async def test_a_closed_client_says_that_it_is_closed(cluster) -> None:
+    client = redwire.connect(cluster.uri())
+    with pytest.raises(errors.ChannelClosed, match="async with"):
+        await client.put("products", "p1", {})
+    async with client:
+        pass
+    with pytest.raises(errors.ChannelClosed):
+        await client.get("products", "p1")
+
+
+# following the primary
+
+
+async def test_a_push_moves_the_writes_to_the_new_primary(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.hand_over(cluster.nodes[1], push=True)
+        await db.status(cluster.nodes[0].addr)
+        await db.put("products", "p2", {})
+    assert len(cluster.nodes[0].writes) == 1 and len(cluster.nodes[1].writes) == 1
+
+
+async def test_a_refusal_of_the_old_primary_names_the_new_one_and_the_write_goes_there(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.hand_over(cluster.nodes[2], push=False)
+        await db.put("products", "p2", {})
+    assert [attempt for *_, attempt in keys_of(cluster.nodes[2])] == [1]
+
+
+async def test_the_primary_is_found_again_when_the_old_one_is_gone(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.hand_over(cluster.nodes[1], push=False)
+        cluster.stop(cluster.nodes[0])
+        await db.put("products", "p2", {}, timeout_s=10)
+    assert len(cluster.nodes[1].writes) == 1
+
+
+async def test_an_older_topology_changes_nothing(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        old = cluster.notice()
+        cluster.hand_over(cluster.nodes[1], push=True)
+        await db.put("products", "p1", {})
+        for wire in cluster.nodes[1].wires:
+            wire.send(0x4B, old)
+        await db.put("products", "p2", {})
+        assert db.routing.primary == cluster.nodes[1].addr
+
+
+async def test_without_a_primary_a_write_that_was_never_sent_says_so(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.leader = None
+        cluster.term = Term(2)
+        with pytest.raises((errors.DeadlineExceeded, errors.NotPrimary)):
+            await db.put("products", "p1", {}, timeout_s=0.3)
+
+
+# outcomes
+
+
+async def test_a_connection_that_breaks_is_followed_by_the_same_key_as_the_second_attempt(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.append(scripts.cut_before)
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {})
+    (first, sequence, one), (second, again, two) = keys_of(cluster.leader)
+    assert (first, sequence) == (second, again) and (one, two) == (1, 2)
+    assert not written.receipt.duplicate
+
+
+async def test_a_write_that_was_executed_before_the_break_is_not_executed_again(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.cut_after)
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.insert("products", {"a": 1}, "p1")
+    assert written.receipt.duplicate and written.version == 1 and cluster.lsn == 1
+
+
+async def test_a_refusal_that_may_pass_is_tried_again_as_the_first_attempt(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.refusing(Code.INSUFFICIENT_REPLICAS), scripts.refusing(Code.BUSY)])
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+    assert [attempt for *_, attempt in keys_of(cluster.leader)] == [1, 1, 1]
+
+
+async def test_a_refusal_that_lasts_until_the_deadline_is_the_outcome(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.refusing(Code.MISSING_REGIONS)] * 100)
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="MISSING_REGIONS"):
+            await db.put("products", "p1", {}, timeout_s=0.3)
+    assert len(cluster.leader.writes) > 1
+
+
+async def test_a_refusal_for_good_is_not_tried_again(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.refusing(Code.FORBIDDEN))
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="FORBIDDEN"):
+            await db.put("products", "p1", {})
+    assert len(cluster.leader.writes) == 1
+
+
+async def test_not_confirmed_carries_what_is_proven_and_the_key_that_resolves_it(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.unconfirmed)
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.NotConfirmed) as unsure:
+            await db.put("products", "p1", {})
+        resolved = await db.resolve(unsure.value.key)
+    assert unsure.value.lsn == 1 and len(unsure.value.receipt.acks) == 2
+    assert (resolved.id, resolved.version, resolved.receipt.duplicate) == ("p1", 1, True)
+
+
+async def test_silence_until_the_deadline_is_an_unknown_outcome_that_can_be_resolved(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.execute_silently, scripts.silence])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome) as executed:
+            await db.put("products", "p1", {}, timeout_s=0.2)
+        with pytest.raises(errors.UnknownOutcome) as lost:
+            await db.put("products", "p2", {}, timeout_s=0.2)
+        assert (await db.resolve(executed.value.key)).id == "p1"
+        with pytest.raises(errors.Refused, match="NOT_FOUND"):
+            await db.resolve(lost.value.key)
+    assert executed.value.phase == "answer"
+
+
+async def test_a_later_refusal_does_not_override_a_lost_attempt_that_was_executed(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {})
+    assert written.version == 1 and written.receipt.duplicate
+
+
+async def test_a_later_refusal_stands_once_the_primary_says_that_the_key_is_absent(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_before, scripts.refusing(Code.FORBIDDEN)])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="FORBIDDEN"):
+            await db.put("products", "p1", {})
+    assert not cluster.documents
+
+
+async def test_a_later_refusal_that_lasts_leaves_a_lost_attempt_unknown(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_before, *[scripts.refusing(Code.NOT_READY)] * 100])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=0.4)
+
+
+async def test_a_new_primary_that_cannot_look_back_yet_is_asked_again(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_after, scripts.unsettled])
+    async with redwire.connect(cluster.uri()) as db:
+        assert (await db.put("products", "p1", {})).receipt.duplicate
+
+
+async def test_a_forgotten_client_goes_on_under_a_new_id(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.forgotten.add(keys_of(cluster.leader)[0][0])
+        await db.put("products", "p2", {})
+        await db.put("products", "p3", {})
+    clients = [client for client, *_ in keys_of(cluster.leader)]
+    assert clients[0] == clients[1] != clients[2] == clients[3]
+
+
+async def test_a_cancelled_call_ends_the_wait_and_disturbs_nobody(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.silence)
+    async with redwire.connect(cluster.uri()) as db:
+        with anyio.move_on_after(0.1) as waiting:
+            await db.put("products", "p1", {})
+        assert waiting.cancelled_caught
+        await db.put("products", "p2", {})
+
+
+async def test_closing_the_client_tells_those_who_wait(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.silence)
+    outcomes = []
+    async with anyio.create_task_group() as tasks, redwire.connect(cluster.uri()) as db:
+
+        async def put() -> None:
+            try:
+                await db.put("products", "p1", {})
+            except errors.UnknownOutcome as error:
+                outcomes.append(error.message)
+
+        tasks.start_soon(put)
+        with anyio.fail_after(5):
+            while not cluster.leader.writes:
+                await anyio.sleep(0.01)
+    assert len(outcomes) == 1 and "closed" in outcomes[0]
+
+
+async def test_a_write_beyond_the_limits_is_refused_here(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.TooLarge):
+            await db.insert_many("products", [{}] * 10_001, atomic=True)
+        with pytest.raises(errors.TooLarge):
+            await db.insert_many("products", [b'{"a": "%s"}' % (b"x" * (8 << 20))])
+        for collection, ident, document in [
+            ("../x", "a", {}),
+            ("c", "", {}),
+            ("c", "a\0", {}),
+            ("c", "a", []),
+        ]:
+            with pytest.raises(errors.RequestInvalid):
+                await db.put(collection, ident, document)
+    assert not cluster.leader.writes
+
+
+# many at once
+
+
+async def test_thousands_in_flight_need_no_task_each_and_keep_to_the_window(cluster) -> None:
+    done = []
+    async with redwire.connect(cluster.uri()) as db:
+        pending = [
+            db.submit_put("products", f"p{number}", {"n": number}, callback=done.append)
+            for number in range(4_096)
+        ]
+        with pytest.raises(errors.Refused, match="BUSY"):
+            db.submit_put("products", "one-more", {})
+        assert {committed.version for committed in [await each for each in pending]} == set(range(1, 4_097))
+        await db.put("products", "one-more", {})
+    assert len(done) == 4_096 and all(each.done and each.error is None for each in done)
+
+
+async def test_a_full_window_makes_calls_wait_and_then_lets_them_in(cluster, scripts) -> None:
+    held = []
+    cluster.leader.script.append(lambda node, *parts: held.append(parts))
+    async with redwire.connect(cluster.uri()) as db:
+        pending = [db.submit_put("products", f"p{number}", {}) for number in range(4_096)]
+        with pytest.raises(errors.DeadlineExceeded) as late:
+            await db.put("products", "late", {}, timeout_s=0.2)
+        assert late.value.phase == "send"
+
+        async def release() -> None:
+            await anyio.sleep(0.1)
+            cluster.leader.commit(*held[0])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(release)
+            for number in range(3):
+                tasks.start_soon(db.put, "products", f"q{number}", {})
+        await pending[0]
+    assert "late" not in {ident for _, ident in cluster.documents}
+
+
+async def test_a_broken_connection_loses_none_of_those_in_flight(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.silence] * 20 + [scripts.cut_after])
+    async with redwire.connect(cluster.uri()) as db:
+        pending = [db.submit_put("products", f"p{number}", {}) for number in range(50)]
+        for each in pending:
+            await each
+    assert len(cluster.documents) == 50
+
+
+# reads
+
+
+async def test_reads_go_where_the_mode_says(cluster) -> None:
+    async with redwire.connect(cluster.uri(region="us")) as db:
+        await db.put("products", "p1", {})
+        for mode, node in [("primary", 0), ("region:ap", 2), ("nearest", 1)]:
+            before = [each.fetches for each in cluster.nodes]
+            assert await db.get("products", "p1", read=mode) is not None
+            after = [each.fetches for each in cluster.nodes]
+            assert after[node] == before[node] + 1, mode
+        before = cluster.nodes[0].fetches
+        for _ in range(4):
+            await db.get("products", "p1", read="any")
+        assert cluster.nodes[0].fetches == before
+        with pytest.raises(errors.UriInvalid, match="unknown read mode"):
+            await db.get("products", "p1", read="closest")
+
+
+async def test_a_region_that_does_not_exist_is_refused_at_once(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        with anyio.fail_after(3), pytest.raises(errors.Refused, match="MISSING_REGIONS.*ap, eu, us"):
+            await db.get("products", "p1", read="region:moon")
+
+
+async def test_a_replica_behind_the_token_is_followed_by_the_primary(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {})
+        cluster.nodes[1].applied_back = cluster.nodes[2].applied_back = 1
+        assert await db.get("products", "p1", read="any", at_least=written.receipt.token) is not None
+        assert await db.get("products", "p1", read="any", at_least=str(written.receipt.token)) is not None
+        assert cluster.nodes[0].fetches == 2
+        with pytest.raises(errors.Refused, match="STALE"):
+            await db.get("products", "p1", read="region:us", at_least=written.receipt.token, timeout_s=0.3)
+
+
+async def test_a_lost_token_is_never_answered_from_another_history(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.nodes[1].reads.append(errors.TokenLost("term 3 wrote it"))
+        with pytest.raises(errors.TokenLost):
+            await db.get("products", "p1", read="region:us", at_least=Token(cluster.id, Term(1), Lsn(1)))
+        assert cluster.nodes[0].fetches == 0
+
+
+async def test_a_read_goes_on_to_the_next_node_when_one_is_gone(cluster) -> None:
+    async with redwire.connect(cluster.uri(cluster.nodes[0], region="us")) as db:
+        await db.put("products", "p1", {})
+        cluster.stop(cluster.nodes[1])
+        with anyio.fail_after(5):
+            assert await db.get("products", "p1", read="nearest") is not None
+
+
+async def test_a_read_that_nobody_answers_names_its_phase(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.nodes[0].frozen = True
+        with pytest.raises(errors.DeadlineExceeded) as late:
+            await db.get("products", "p1", timeout_s=0.2)
+        cluster.nodes[0].frozen = False
+        assert await db.get("products", "p1") is None
+    assert late.value.phase == "answer"
+
+
+async def test_a_read_that_may_pass_is_asked_again(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.nodes[0].reads.append(errors.Refused(Code.NOT_READY, "a new reign"))
+        assert await db.get("products", "p1") is None
+
+
+@pytest.mark.slow
+async def test_a_primary_that_falls_silent_is_left_behind(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.nodes[0].frozen = True
+        cluster.hand_over(cluster.nodes[1], push=False)
+        await db.put("products", "p2", {}, timeout_s=25)
+    assert [attempt for *_, attempt in keys_of(cluster.nodes[1])] == [2]
+
+
+async def test_no_task_outlives_the_client(cluster) -> None:
+    import asyncio
+
+    before = len(asyncio.all_tasks())
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        await db.get("products", "p1", read="any")
+        assert len(asyncio.all_tasks()) > before
+    with anyio.fail_after(3):
+        while any(node.wires for node in cluster.nodes):
+            await anyio.sleep(0.01)
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert not [name for name in names if "Link" in name or "Writes" in name]
+
+
+def test_the_package_exports_what_it_names() -> None:
+    assert all(getattr(redwire, name) is not None for name in redwire.__all__)
+    assert set(redwire.__all__) <= set(dir(redwire))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        redwire.nothing  # noqa: B018

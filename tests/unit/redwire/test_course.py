@@ -1,0 +1,132 @@
+"""The client's half of R8 and R9: what follows from what happened to a write."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redwire.course import PAUSE_MAX_S, Again, Ask, Course, End, Rekey
+from redwire.errors import (
+    ChannelClosed,
+    Code,
+    DeadlineExceeded,
+    NotConfirmed,
+    RedwireError,
+    Refused,
+    RequestInvalid,
+    UnknownOutcome,
+)
+
+BUSY, FORBIDDEN = Refused(Code.BUSY, "busy"), Refused(Code.FORBIDDEN, "no")
+EXPIRED, INVALID = Refused(Code.KEY_EXPIRED, "gone"), RequestInvalid("bad")
+LOST = ChannelClosed("broke")
+
+
+def logged() -> NotConfirmed:
+    """As a primary says it that has logged the request: with a receipt."""
+    error = NotConfirmed("too few copies")
+    error.receipt = object()
+    return error
+
+
+LOGGED, UNSETTLED = logged(), NotConfirmed("cannot look back")
+
+TABLE = [
+    # (what happened, in order; the kind of step that follows; the attempt of the next send)
+    ([BUSY], Again, 1),
+    ([FORBIDDEN], End, 1),
+    ([INVALID], End, 1),
+    ([LOGGED], End, 1),
+    ([UNSETTLED], End, 1),
+    ([EXPIRED], Rekey, 1),
+    ([EXPIRED, EXPIRED], End, 1),
+    (["lost"], Again, 2),
+    (["lost", "lost"], Again, 3),
+    (["lost", BUSY], Again, 2),
+    (["lost", FORBIDDEN], Ask, 2),
+    (["lost", LOGGED], End, 2),
+    (["lost", UNSETTLED], Again, 2),
+    (["lost", EXPIRED], End, 2),
+    ([BUSY, "lost", INVALID], Ask, 2),
+]
+
+
+def walk(events: list[object]) -> tuple[Course, object]:
+    course, step = Course(random.Random(1), in_flight=True), None
+    for event in events:
+        step = course.lost(LOST) if event == "lost" else course.failed(event)
+        course.sent()
+    return course, step
+
+
+@pytest.mark.parametrize(("events", "step", "attempt"), TABLE)
+def test_each_event_has_its_step(events, step, attempt) -> None:
+    course, last = walk(events)
+    assert isinstance(last, step)
+    assert course.attempt == attempt
+
+
+def test_an_expired_key_after_a_lost_attempt_is_an_unknown_outcome() -> None:
+    _, step = walk(["lost", EXPIRED])
+    assert isinstance(step.error, UnknownOutcome)
+    _, step = walk([EXPIRED, EXPIRED])
+    assert step.error is EXPIRED
+
+
+def test_asking_ends_with_the_refusal_only_when_the_key_is_absent() -> None:
+    course, _ = walk(["lost", FORBIDDEN])
+    assert isinstance(course.unanswered(LOST), Ask)
+    assert isinstance(course.unanswered(UNSETTLED), Ask)
+    assert course.absent() == End(FORBIDDEN)
+    assert isinstance(course.unanswered(EXPIRED).error, UnknownOutcome)
+
+
+@pytest.mark.parametrize(
+    ("events", "in_flight", "error"),
+    [
+        ([], True, UnknownOutcome),
+        ([], False, DeadlineExceeded),
+        ([BUSY], False, Refused),
+        ([BUSY], True, UnknownOutcome),
+        (["lost"], False, UnknownOutcome),
+        (["lost", BUSY], False, UnknownOutcome),
+        (["lost", UNSETTLED], False, NotConfirmed),
+    ],
+)
+def test_the_deadline_says_what_is_known_and_no_more(events, in_flight, error) -> None:
+    course, _ = walk(events)
+    course.in_flight = in_flight
+    outcome = course.timed_out("select", 0.5, "cannot connect")
+    assert type(outcome) is error
+    if error in (UnknownOutcome, DeadlineExceeded):
+        assert outcome.phase == "select" and "0.5 s" in str(outcome) and "cannot connect" in str(outcome)
+
+
+@given(st.lists(st.sampled_from(["lost", BUSY, FORBIDDEN, INVALID, UNSETTLED, LOGGED, EXPIRED]), max_size=12))
+def test_what_may_be_in_the_log_is_never_called_refused(events) -> None:
+    course = Course(random.Random(1), in_flight=True)
+    doubt = False
+    for event in events:
+        step = course.lost(LOST) if event == "lost" else course.failed(event)
+        doubt = doubt or event == "lost" or isinstance(event, NotConfirmed)
+        if isinstance(step, End):
+            certain: tuple[type[RedwireError], ...] = (NotConfirmed, UnknownOutcome)
+            assert not doubt or isinstance(step.error, certain)
+            return
+        if isinstance(step, Again | Ask):
+            assert 0 <= step.pause_s <= PAUSE_MAX_S
+        course.sent()
+    course.in_flight = False
+    if doubt:
+        assert isinstance(course.timed_out("answer", 1, ""), NotConfirmed | UnknownOutcome)
+
+
+def test_pauses_double_up_to_a_second_and_half_of_each_is_chance() -> None:
+    course = Course(random.Random(7), in_flight=True)
+    pauses = [course.failed(BUSY).pause_s for _ in range(10)]
+    for number, pause_s in enumerate(pauses):
+        full = min(0.02 * 2**number, PAUSE_MAX_S)
+        assert full / 2 <= pause_s <= full

@@ -1,0 +1,99 @@
+"""Documents on their way into records: the fast way and the checked way make the same bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redwire import record
+from redwire.document import PIECE_BYTES_SOFT, Document, cut, encode_record, encode_rows
+from redwire.errors import RequestInvalid, TooLarge
+from redwire.position import ClusterId, Lsn, Term, Token
+from redwire.record import DOC_BYTES_MAX, Op, Record
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from([Op.PUT, Op.INSERT]),
+    st.text(min_size=1, max_size=20).filter(lambda text: "\0" not in text),
+    st.dictionaries(st.text(), VALUES, max_size=4),
+    st.none() | st.integers(0, 1 << 40),
+)
+def test_a_mapping_becomes_a_record_that_every_check_accepts(op, ident, value, version) -> None:
+    version = None if op is Op.INSERT else version
+    data = encode_record(op, "products", ident, value, version)
+    request = record.decode_write(memoryview(record.encode_write([data])))
+    (decoded,) = request.records
+    assert (decoded.op, decoded.collection, decoded.id, decoded.version) == (op, "products", ident, version)
+    assert Document("x", 1, decoded.doc, token()).value == value
+    assert data == record.encode_record(Record(op, "products", ident, decoded.doc, version))
+
+
+def token() -> Token:
+    return Token(ClusterId("ab" * 16), Term(1), Lsn(1))
+
+
+def test_bytes_are_stored_as_they_are_and_a_delete_has_none() -> None:
+    assert encode_record(Op.PUT, "c", "a", b'{ "x":1}').endswith(b'{ "x":1}')
+    assert encode_record(Op.DELETE, "c", "a", None) == record.encode_record(Record(Op.DELETE, "c", "a"))
+
+
+@pytest.mark.parametrize(
+    ("collection", "ident", "document"),
+    [
+        (".hidden", "a", {}),
+        ("sqlite_x", "a", {}),
+        ("a/b", "a", {}),
+        ("c", "", {}),
+        ("c", "a\0b", {}),
+        ("c", "\ud800", {}),
+        ("c", "x" * 513, {}),
+        ("c", "a", []),
+        ("c", "a", "{}"),
+        ("c", "a", {"x": object()}),
+        ("c", "a", {"x": "\ud800"}),
+        ("c", "a", b"[]"),
+        ("c", "a", b"{"),
+    ],
+)
+def test_what_no_node_would_take_is_refused_here(collection, ident, document) -> None:
+    with pytest.raises(RequestInvalid):
+        encode_record(Op.PUT, collection, ident, document)
+
+
+def test_a_document_that_is_too_large_is_refused_with_its_size() -> None:
+    large = {"x": "y" * DOC_BYTES_MAX}
+    with pytest.raises(TooLarge, match="document bytes"):
+        encode_record(Op.PUT, "c", "a", large)
+    with pytest.raises(TooLarge, match="record 1: document bytes"):
+        encode_rows(Op.INSERT, "c", [{}, large])
+
+
+def test_rows_come_with_and_without_ids_and_an_error_names_the_row() -> None:
+    encoded, ids = encode_rows(Op.INSERT, "c", [("a", {}), {"x": 1}, b"{}"])
+    assert ids == ["a", "", ""] and len(encoded) == 3
+    with pytest.raises(RequestInvalid, match="record 2: ") as error:
+        encode_rows(Op.INSERT, "c", [{}, {}, 5])
+    assert error.value.record == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([1], [(0, 1)]),
+        ([1] * 10_001, [(0, 10_000), (10_000, 10_001)]),
+        ([PIECE_BYTES_SOFT + 1, 1, 1], [(0, 1), (1, 3)]),
+        ([1, PIECE_BYTES_SOFT], [(0, 1), (1, 2)]),
+    ],
+)
+def test_rows_are_cut_into_pieces_within_the_limits(sizes, expected) -> None:
+    zeros = bytes(PIECE_BYTES_SOFT + 1)
+    views = {size: zeros[:size] for size in set(sizes)}
+    assert list(cut([views[size] for size in sizes])) == expected

@@ -1,0 +1,64 @@
+"""The blocking client: the same calls from a thread without an event loop."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+import pytest
+
+import redwire
+from redwire import errors
+
+
+async def in_thread(function, *arguments) -> object:
+    return await anyio.to_thread.run_sync(function, *arguments)
+
+
+async def test_every_call_of_the_client_has_its_blocking_twin(cluster) -> None:
+    def use(uri: str) -> None:
+        with redwire.connect_sync(uri) as db:
+            written = db.put("products", "p1", {"a": 1})
+            assert db.insert("products", {"a": 2}).id == "2"
+            assert len(db.insert_many("products", [{}, {}]).records) == 2
+            assert db.get("products", "p1", at_least=written.receipt.token).value == {"a": 1}
+            assert [document.id for document in db.scan("products", limit=2)] == ["2", "3"]
+            assert db.delete("products", "p1").deleted
+            assert db.status()["node"] == "eu-1"
+            assert db.topology().primary.addr == db.routing.primary
+            with pytest.raises(errors.Conflict):
+                db.insert("products", {}, "2")
+            shown = repr(db)
+        assert "SyncClient" in shown
+        with pytest.raises(errors.ChannelClosed):
+            db.put("products", "p1", {})
+
+    await in_thread(use, cluster.uri())
+
+
+async def test_not_confirmed_is_resolved_by_its_key(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.unconfirmed)
+
+    def use(uri: str) -> None:
+        with redwire.connect_sync(uri) as db:
+            with pytest.raises(errors.NotConfirmed) as unsure:
+                db.put("products", "p1", {})
+            assert db.resolve(unsure.value.key).version == 1
+
+    await in_thread(use, cluster.uri())
+
+
+async def test_an_error_while_connecting_or_in_the_body_comes_out_as_it_is(cluster) -> None:
+    def use(uri: str, wrong: str) -> None:
+        with pytest.raises(errors.AuthenticationFailed), redwire.connect_sync(wrong):
+            pass
+        with pytest.raises(ValueError, match="mine"), redwire.connect_sync(uri):
+            raise ValueError("mine")
+
+    await in_thread(use, cluster.uri(), cluster.uri(user="app:wrong@"))
+
+
+def test_the_methods_are_those_of_the_client() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert public(redwire.Client) - public(redwire.SyncClient) == {"submit", "submit_put"}
+    assert public(redwire.SyncClient) <= public(redwire.Client)

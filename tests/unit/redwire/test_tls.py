@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import ssl
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+
+from redwire.errors import RedwireError, TlsInvalid
+from redwire.handshake import Identity, PrincipalKind
+from redwire.tls import (
+    certificate_expiry_ms,
+    certificate_identities,
+    client_context,
+    require_private_key,
+    server_context,
+)
+
+NODE = "redwire://shop/node/eu-1"
+
+
+def shake_hands(
+    server: ssl.SSLContext, client: ssl.SSLContext, hostname: str = "localhost"
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """A TLS handshake in memory, to its end on both sides. Raises `ssl.SSLError` of the side that refuses."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        server.wrap_bio(to_server, to_client, server_side=True),
+        client.wrap_bio(to_client, to_server, server_hostname=hostname),
+    ]
+    for _ in range(4):
+        for side in sides:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    assert all(side.version() for side in sides)
+    return sides[0], sides[1]
+
+
+def test_two_nodes_know_each_other_over_tls_1_3(authority: Any) -> None:
+    one, two = authority.sign("one", NODE), authority.sign("two", "redwire://shop/node/us-1")
+    server, client = shake_hands(
+        server_context(authority.ca, one.cert, one.key),
+        client_context(authority.ca, two.cert, two.key, peer=True),
+    )
+    assert server.version() == client.version() == "TLSv1.3"
+    assert server.selected_alpn_protocol() == client.selected_alpn_protocol() == "redwire/1"
+    assert certificate_identities(server) == Identity("shop", PrincipalKind.NODE, "us-1")
+    assert certificate_identities(client) == Identity("shop", PrincipalKind.NODE, "eu-1")
+
+
+def test_a_client_needs_no_certificate_and_then_has_no_identity(authority: Any) -> None:
+    one = authority.sign("one", NODE)
+    server, _ = shake_hands(
+        server_context(authority.ca, one.cert, one.key), client_context(authority.ca, peer=False)
+    )
+    assert certificate_identities(server) is None
+    assert certificate_identities(None) is None
+
+
+@pytest.mark.parametrize(
+    ("uris", "identity"),
+    [
+        ((), None),
+        (("redwire://shop/user/ann",), Identity("shop", PrincipalKind.USER, "ann")),
+        (("https://example.net/x", "redwire://shop/user/ann"), Identity("shop", PrincipalKind.USER, "ann")),
+        (("redwire://shop/user/ann", NODE), None),
+        (("redwire://shop/root/ann",), None),
+        (("spiffe://shop/user/ann",), None),
+    ],
+)
+def test_a_certificate_names_one_identity_or_nobody(
+    authority: Any, uris: tuple[str, ...], identity: Identity | None
+) -> None:
+    one, two = authority.sign("one", NODE), authority.sign("two", *uris)
+    server, _ = shake_hands(
+        server_context(authority.ca, one.cert, one.key),
+        client_context(authority.ca, two.cert, two.key, peer=False),
+    )
+    assert certificate_identities(server) == identity
+
+
+def test_a_client_checks_ca_host_name_and_dates(authority: Any, stranger: Any) -> None:
+    one = authority.sign("one", NODE)
+    old = authority.sign("old", NODE, lifetime=timedelta(seconds=-60))
+    server = server_context(authority.ca, one.cert, one.key)
+    for context, client, hostname, says in [
+        (
+            server,
+            client_context(stranger.ca, peer=False),
+            "localhost",
+            "certificate verify failed: (self-signed|unable)",
+        ),
+        (
+            server,
+            client_context(None, peer=False),
+            "localhost",
+            "certificate verify failed: (self-signed|unable)",
+        ),
+        (server, client_context(authority.ca, peer=False), "example.net", "Hostname mismatch"),
+        (
+            server_context(authority.ca, old.cert, old.key),
+            client_context(authority.ca, peer=False),
+            "localhost",
+            "certificate has expired",
+        ),
+    ]:
+        with pytest.raises(ssl.SSLCertVerificationError, match=says):
+            shake_hands(context, client, hostname)
+
+
+def test_a_server_refuses_a_certificate_of_another_ca(authority: Any, stranger: Any) -> None:
+    one, foreign = authority.sign("one", NODE), stranger.sign("foreign", NODE)
+    server = server_context(authority.ca, one.cert, one.key)
+    client = client_context(authority.ca, foreign.cert, foreign.key, peer=False)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(server, client)
+
+
+def test_drivers_may_come_with_tls_1_2_and_nodes_may_not(authority: Any) -> None:
+    one = authority.sign("one", NODE)
+    server = server_context(authority.ca, one.cert, one.key)
+    driver = client_context(authority.ca, peer=False)
+    driver.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert shake_hands(server, driver)[0].version() == "TLSv1.2"
+    server.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        shake_hands(server, client_context(authority.ca, one.cert, one.key, peer=True))
+
+
+def test_a_server_gives_out_no_session_to_resume(authority: Any) -> None:
+    one = authority.sign("one", NODE)
+    server, client = shake_hands(
+        server_context(authority.ca, one.cert, one.key), client_context(authority.ca, peer=False)
+    )
+    server.write(b"x")
+    assert client.read(1) == b"x"
+    assert client.session is None or not client.session.has_ticket
+
+
+def test_a_link_between_nodes_cannot_do_without_a_private_ca(authority: Any) -> None:
+    one = authority.sign("one", NODE)
+    with pytest.raises(AssertionError):
+        client_context(None, one.cert, one.key, peer=True)
+    with pytest.raises(AssertionError):
+        client_context(authority.ca, peer=True)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
+def test_a_key_that_others_can_use_is_refused(authority: Any, mode: int) -> None:
+    loose = authority.sign("loose", NODE)
+    loose.key.chmod(mode)
+    for use in (
+        lambda: require_private_key(loose.key),
+        lambda: server_context(authority.ca, loose.cert, loose.key),
+        lambda: client_context(authority.ca, loose.cert, loose.key, peer=False),
+    ):
+        with pytest.raises(TlsInvalid, match=rf"loose\.key: .*\(mode {mode:04o}\); chmod 600"):
+            use()
+    loose.key.chmod(0o400)
+    require_private_key(loose.key)
+
+
+def test_every_bad_file_is_named_with_its_reason(authority: Any, tmp_path: Path) -> None:
+    one, two = authority.sign("one", NODE), authority.sign("two", NODE)
+    locked = authority.sign("locked", NODE, encryption=BestAvailableEncryption(b"s3cret"))
+    empty, missing = tmp_path / "empty.pem", tmp_path / "missing.pem"
+    empty.write_bytes(b"")
+    empty.chmod(0o600)
+    binary = tmp_path / "binary.pem"
+    binary.write_bytes(b"\xff\xfe")
+    for ca, cert, key, says in [
+        (missing, one.cert, one.key, "missing.pem: no CA certificate can be read from it: No such file"),
+        (empty, one.cert, one.key, "empty.pem: no CA certificate can be read from it: "),
+        (authority.ca, missing, one.key, "missing.pem: the certificate cannot be read: No such file"),
+        (authority.ca, empty, one.key, "empty.pem: holds no certificate that can be read"),
+        (authority.ca, binary, one.key, "binary.pem: holds no certificate that can be read"),
+        (authority.ca, one.cert, missing, "missing.pem: the key cannot be read: No such file"),
+        (authority.ca, one.cert, empty, "empty.pem: not the key of .*one.pem, or encrypted: "),
+        (authority.ca, one.cert, two.key, "two.key: not the key of .*one.pem, or encrypted: "),
+        (authority.ca, locked.cert, locked.key, "locked.key: not the key of .*locked.pem, or encrypted: "),
+    ]:
+        with pytest.raises(TlsInvalid, match=says) as caught:
+            server_context(ca, cert, key)
+        assert isinstance(caught.value, RedwireError)
+        assert caught.value.facts["path"]
+
+
+@pytest.mark.parametrize("days", [-1, 30, 365 * 40])
+def test_the_expiry_of_a_certificate_is_read_from_its_file(authority: Any, days: int) -> None:
+    one = authority.sign("one", NODE, lifetime=timedelta(days=days))
+    expected = (time.time() + days * 86_400) * 1000
+    assert abs(certificate_expiry_ms(one.cert) - expected) < 60_000
+
+
+@pytest.mark.parametrize("body", ["", "AAAA", "MAA=", "MAYwBDACAQE=", "////"])
+def test_a_pem_that_is_no_certificate_has_no_expiry(tmp_path: Path, body: str) -> None:
+    path = tmp_path / "odd.pem"
+    path.write_text(f"{ssl.PEM_HEADER}\n{body}\n{ssl.PEM_FOOTER}\n")
+    with pytest.raises(TlsInvalid, match="odd.pem: holds no certificate"):
+        certificate_expiry_ms(path)

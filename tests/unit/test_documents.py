@@ -1,0 +1,152 @@
+"""README and docs/ say what is there: commands, files, modules, kinds, limits and codes."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from cluster.config import parse_node_config
+from redwire.errors import RETRYABLE, Code
+from redwire.frame import Kind
+from regions.commit_policy import CommitPolicy
+from tools.cli.main import redwire
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["report"]["include"]
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of one language, "" for shell."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == language]
+
+
+def command_lines() -> Iterator[list[str]]:
+    for block in blocks(""):
+        for line in block.splitlines():
+            if line:
+                yield shlex.split(line, comments=True)
+    for line in re.findall(r"`((?:redwire|make) [^`]+)`", README):
+        yield shlex.split(line)
+
+
+COMMANDS = [words for words in command_lines() if words[0] in ("redwire", "make", "redwire-node")]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_in_the_readme_can_be_typed(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, *arguments = words
+    monkeypatch.chdir(tmp_path)
+    for name in arguments:
+        if name.endswith(".ndjson"):
+            (tmp_path / name).touch()
+    if program == "make":
+        assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif program == "redwire":
+        command: click.Command | None = redwire
+        while isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), arguments.pop(0))
+        assert command is not None
+        command.make_context(words[1], arguments, default_map={"uri": "reds://host"})
+    else:
+        assert arguments in (["check", "--config", "node.yaml"], ["--config", "node.yaml"])
+
+
+def test_the_readme_has_python_that_compiles() -> None:
+    found = blocks("python")
+    assert found
+    for block in found:
+        compile(block, "README.md", "exec")
+
+
+def test_the_readmes_node_configuration_is_in_order() -> None:
+    (text,) = blocks("yaml")
+    config = parse_node_config(yaml.safe_load(text), "node.yaml")
+    assert str(config.cluster.default_policy) == "regions(eu,us)"
+
+
+def test_the_readmes_policies_are_policies() -> None:
+    table = README[README.index("| policy |") :]
+    table = table[: table.index("\n\n")]
+    texts = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    assert len(texts) == 7
+    for text in texts:
+        CommitPolicy.parse(text.replace("=N", "=1"))
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/ARCHITECTURE.md", "docs/PROTOCOL.md"])
+def test_a_file_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text()
+    folder = (ROOT / document).parent
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (folder / link).exists(), link
+    for name in re.findall(r"`((?:redwire|regions|cluster|tools)/[\w/]+\.py)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def layers() -> Iterator[tuple[str, bool]]:
+    """(module, whether it is listed as pure) for every word in the tables of layers."""
+    section = ARCHITECTURE[ARCHITECTURE.index("## Layers") : ARCHITECTURE.index("## The path")]
+    package, pure_columns = "", [True]
+    for line in section.splitlines():
+        if heading := re.match(r"\*\*(\w+)/\*\*", line):
+            package = heading[1]
+        elif line.startswith("| |"):
+            pure_columns = [cell.strip() == "pure" for cell in line.split("|")[2:-1]]
+        elif line.startswith("| ") and package != "tools":
+            for cell, pure in zip(line.split("|")[2:-1], pure_columns, strict=True):
+                for word in cell.split():
+                    head, brace, rest = word.partition("{")
+                    for name in rest.rstrip("}").split(",") if brace else [""]:
+                        yield f"{package}/{head}{name}.py", pure
+
+
+def test_the_layers_name_every_module_once_and_in_its_place() -> None:
+    listed = dict(layers())
+    assert len(listed) == len(list(layers()))
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("redwire", "regions", "cluster")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert listed.keys() - there == set()
+    assert there - listed.keys() == set()
+    pure = {name for name in there if any(fnmatch(name, pattern) for pattern in PURE)}
+    assert {name for name, is_pure in listed.items() if is_pure} == pure
+
+
+def test_the_protocol_names_every_kind_of_ours() -> None:
+    rows = re.findall(r"^\| ([0-9A-F]{2}) \| (\w+) \|", PROTOCOL, re.MULTILINE)
+    named = {(int(kind, 16), name.lower()) for kind, name in rows}
+    ours = {(kind.value, kind.name.replace("_", "").lower()) for kind in Kind if kind >= Kind.WRITE}
+    assert ours - named == set()
+    assert {kind for kind, _ in named if kind >= Kind.WRITE} == {kind for kind, _ in ours}
+
+
+def test_the_protocol_names_every_code_and_says_which_may_pass() -> None:
+    rows = re.findall(r"^\| ([A-Z_]{4,}) \| (yes)? ?\| ", PROTOCOL, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(Code)
+    assert {name for name, retry in rows if retry} == RETRYABLE
+
+
+def test_the_protocols_limits_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| ([\d,]+)[^|]*\|[^|]+\| `([\w.]+)\.(\w+)` \|", PROTOCOL, re.MULTILINE)
+    section = PROTOCOL[PROTOCOL.index("## 7. Limits") : PROTOCOL.index("## 8.")]
+    assert len(rows) == section.count("\n| ") - 1 > 15
+    for limit, module, name in rows:
+        assert getattr(importlib.import_module(module), name) == int(limit.replace(",", "")), name

@@ -1,0 +1,76 @@
+"""`redwire put`, `get`, `delete` and `scan` against a fake cluster."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from redwire.errors import Code
+
+
+async def test_a_document_goes_in_comes_out_and_is_deleted(cluster, command_line) -> None:
+    uri = ("--uri", cluster.uri())
+    put = await command_line("put", "c", "p1", '{"a": 1}', *uri, "--json")
+    receipt = json.loads(put.out)["receipt"]
+    assert put.code == 0 and json.loads(put.out)["version"] == 1
+    assert [ack["node"] for ack in receipt["acks"]] == ["eu-1", "us-1"] and receipt["achieved"] == "majority"
+    get = await command_line("get", "c", "p1", *uri, "--read", "any", "--at-least", receipt["token"])
+    assert (get.code, get.out) == (0, '{"a": 1}\n')
+    described = json.loads((await command_line("get", "c", "p1", *uri, "--json")).out)
+    assert described.items() >= {"id": "p1", "version": 1, "document": {"a": 1}}.items()
+    gone = await command_line("delete", "c", "p1", *uri)
+    assert gone.code == 0 and "deleted, it was at version 1" in gone.out
+    again = await command_line("delete", "c", "p1", *uri, "--json")
+    assert again.code == 0 and json.loads(again.out)["deleted"] is False
+    missing = await command_line("get", "c", "p1", *uri)
+    assert missing.code == 1 and "no document c/p1" in missing.err and not missing.out
+
+
+async def test_the_uri_may_come_from_the_environment_and_a_document_from_standard_input(
+    cluster, command_line, monkeypatch
+) -> None:
+    monkeypatch.setenv("REDWIRE_URI", cluster.uri())
+    assert (await command_line("put", "c", "p1", "-", stdin=b'{"a": "\xc3\xbc"}\n')).code == 0
+    assert cluster.documents["c", "p1"][1] == '{"a": "ü"}'.encode()
+
+
+async def test_a_scan_prints_a_line_or_an_array_element_for_each_document(cluster, command_line) -> None:
+    uri = ("--uri", cluster.uri())
+    for ident in ("a", "b", "c"):
+        await command_line("put", "c", ident, f'{{"n": "{ident}"}}', *uri)
+    text = await command_line("scan", "c", *uri, "--after", "a", "--limit", "1")
+    assert text.out == 'b\t2\t{"n": "b"}\n'
+    array = json.loads((await command_line("scan", "c", *uri, "--json")).out)
+    assert [each["id"] for each in array] == ["a", "b", "c"]
+    assert json.loads((await command_line("scan", "none", *uri, "--json")).out) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "script", "code", "says"),
+    [
+        (("put", "c", "p1", "[1]"), None, 1, "not a JSON object"),
+        (("put", "../c", "p1", "{}"), None, 1, "collection name"),
+        (("put", "c", "p1", "{}", "--if-version", "9"), None, 4, "has another version"),
+        (("put", "c", "p1", "{}"), Code.FORBIDDEN, 4, "FORBIDDEN"),
+        (("put", "c", "p1", "{}"), "unconfirmed", 3, "not confirmed"),
+        (("put", "c", "p1", "{}", "--timeout", "0.2"), "silence", 3, "not known"),
+        (("get", "c", "p1", "--read", "moon"), None, 1, "one of primary, nearest"),
+        (("get", "c", "p1", "--at-least", "x"), None, 1, "not a freshness token"),
+        (("put", "c", "p1"), None, 2, "Missing argument"),
+    ],
+)
+async def test_an_exit_code_for_each_outcome(
+    cluster, scripts, command_line, arguments, script, code, says
+) -> None:
+    if script is not None:
+        known = isinstance(script, Code)
+        cluster.leader.script.append(scripts.refusing(script) if known else getattr(scripts, script))
+    ran = await command_line(*arguments, "--uri", cluster.uri())
+    assert ran.code == code and says in ran.err and not ran.out
+
+
+async def test_an_error_says_where_nobody_answered_and_no_password(command_line) -> None:
+    uri = "red://bob:secret@127.0.0.1:1/?timeout_ms=200"
+    ran = await command_line("get", "c", "p1", "--uri", uri)
+    assert ran.code == 1 and "127.0.0.1:1" in ran.err and "secret" not in ran.err

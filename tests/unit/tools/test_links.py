@@ -1,0 +1,342 @@
+"""Delay links: what passes, when, in which order, and what a cut leaves of it. Real sockets on loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tools.dev.link import QUEUE_BYTES_MAX
+
+ROOT = Path(__file__).parents[3]
+SOON_S = 5.0
+"""Longer than anything here takes; reaching it is a failure."""
+QUIET_S = 0.15
+"""How long nothing must arrive before a test believes that it is held back."""
+
+
+class Board:
+    """Links in their real process, commanded over its standard input."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def __call__(self, command: str) -> str:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def status(self) -> list[dict[str, object]]:
+        status: list[dict[str, object]] = json.loads(self("status"))
+        return status
+
+    def dial(self, index: int = 0) -> socket.socket:
+        port = self.status()[index]["port"]
+        assert isinstance(port, int)
+        connection = socket.create_connection(("127.0.0.1", port), timeout=SOON_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+@contextmanager
+def running(spec: Path) -> Iterator[Board]:
+    command = [sys.executable, "-m", "tools.dev.links", str(spec)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == "ready\n"
+            yield Board(process)
+        finally:
+            assert process.stdin
+            process.stdin.close()
+            process.wait(SOON_S)
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[socket.socket]:
+    """A listener at the far end; tests accept from it themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(SOON_S)
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def links(tmp_path_factory: pytest.TempPathFactory, target: socket.socket) -> Iterator[Board]:
+    """A link `a-b` to `target`, and a link `a-c` to a port where nobody listens."""
+    spec = {"name": "a-b", "listen_port": 0, "target_host": "127.0.0.1", "one_way_ms": 0}
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        nowhere = {**spec, "name": "a-c", "target_port": nobody.getsockname()[1], "jitter_ms": 0.5}
+    path = tmp_path_factory.mktemp("links") / "links.json"
+    path.write_text(json.dumps([{**spec, "target_port": target.getsockname()[1]}, nowhere]))
+    with running(path) as board:
+        yield board
+
+
+@pytest.fixture
+def board(links: Board, request: pytest.FixtureRequest) -> Board:
+    """The links, whole again; the test's parameter, if it has one, is the one-way delay of `a-b` in ms."""
+    assert links("heal a-b") == "ok"
+    assert links(f"slow a-b {getattr(request, 'param', 0)}") == "ok"
+    return links
+
+
+@contextmanager
+def connected(board: Board, target: socket.socket) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection through the first link: (near end, far end)."""
+    with board.dial() as near:
+        far, _ = target.accept()
+        with far:
+            far.settimeout(SOON_S)
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield near, far
+
+
+def receive(source: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (chunk := source.recv(size - len(data))):
+        data += chunk
+    return data
+
+
+def is_quiet(source: socket.socket) -> bool:
+    source.settimeout(QUIET_S)
+    try:
+        return source.recv(1, socket.MSG_PEEK) == b"never"
+    except TimeoutError:
+        return True
+    finally:
+        source.settimeout(SOON_S)
+
+
+def round_trip_ms(near: socket.socket, far: socket.socket) -> float:
+    began = time.perf_counter()
+    near.sendall(b"?")
+    assert far.recv(1) == b"?"
+    far.sendall(b"!")
+    assert near.recv(1) == b"!"
+    return (time.perf_counter() - began) * 1000
+
+
+@pytest.mark.parametrize(("board", "asked_ms"), [(0, 0), (3.3, 6.6), (20, 40)], indirect=["board"])
+def test_an_idle_round_trip_takes_what_was_asked_within_one_ms(
+    board: Board, target: socket.socket, asked_ms: float
+) -> None:
+    with connected(board, target) as (near, far):
+        for _ in range(10):  # on a busy machine one of these finds it idle
+            median_ms = statistics.median(round_trip_ms(near, far) for _ in range(9))
+            assert median_ms >= asked_ms - 1
+            if median_ms <= asked_ms + 1:
+                return
+    pytest.fail(f"asked for {asked_ms} ms, got {median_ms:.2f}")
+
+
+@pytest.mark.parametrize("board", [20], indirect=True)
+def test_delay_does_not_limit_the_rate(board: Board, target: socket.socket) -> None:
+    data = bytes(range(256)) * (16 << 12)  # 16 MiB: one chunk per 20 ms would take five seconds
+    with connected(board, target) as (near, far):
+        began = time.perf_counter()
+        sender = threading.Thread(target=near.sendall, args=(data,))
+        sender.start()
+        assert receive(far, len(data)) == data
+        sender.join()
+        assert time.perf_counter() - began < 3
+
+
+@pytest.mark.parametrize("board", [5], indirect=True)
+def test_the_end_of_a_stream_arrives_behind_its_data_and_leaves_the_other_direction_open(
+    board: Board, target: socket.socket
+) -> None:
+    with connected(board, target) as (near, far):
+        near.sendall(b"question")
+        near.shutdown(socket.SHUT_WR)
+        assert receive(far, 100) == b"question"
+        far.sendall(b"answer")
+        assert receive(near, 6) == b"answer"
+        far.close()
+        assert near.recv(1) == b""
+
+
+@pytest.mark.parametrize("board", [30], indirect=True)
+def test_an_answer_on_its_way_arrives_though_its_sender_is_gone(board: Board, target: socket.socket) -> None:
+    with connected(board, target) as (near, far):
+        far.sendall(b"last words")
+        far.close()
+        near.sendall(b"x" * 1000)
+        assert receive(near, 100) == b"last words"
+
+
+def test_a_reset_stays_a_reset(board: Board, target: socket.socket) -> None:
+    with connected(board, target) as (near, far):
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        far.close()
+        with pytest.raises(ConnectionResetError):
+            near.recv(1)
+
+
+def test_a_target_that_nobody_listens_on_resets(board: Board) -> None:
+    with pytest.raises(ConnectionResetError), board.dial(1) as near:
+        near.recv(1)
+
+
+def test_a_cut_holds_everything_back_and_healing_delivers_it_in_order(
+    board: Board, target: socket.socket
+) -> None:
+    with connected(board, target) as (near, far):
+        assert board("cut a-b") == "ok"
+        near.sendall(b"one")
+        far.sendall(b"two")
+        assert is_quiet(near) and is_quiet(far)
+        assert board.status()[0]["cut"] == ["out", "back"]
+        assert board.status()[0]["held_bytes"] == 6
+        near.sendall(b"three")
+        assert board("heal a-b") == "ok"
+        assert receive(far, 8) == b"onethree"
+        assert receive(near, 3) == b"two"
+        assert board.status()[0]["cut"] == []
+
+
+def test_a_cut_in_one_direction_leaves_the_other(board: Board, target: socket.socket) -> None:
+    with connected(board, target) as (near, far):
+        assert board("cut a-b out") == "ok"
+        near.sendall(b"held")
+        far.sendall(b"free")
+        assert receive(near, 4) == b"free"
+        assert is_quiet(far)
+
+
+def test_nobody_connects_through_a_cut_link_until_it_heals(board: Board, target: socket.socket) -> None:
+    assert board("cut a-b back") == "ok"
+    with board.dial() as near:
+        near.sendall(b"early")
+        target.settimeout(QUIET_S)
+        with pytest.raises(TimeoutError):
+            target.accept()
+        target.settimeout(SOON_S)
+        assert board("heal a-b") == "ok"
+        far, _ = target.accept()
+        with far:
+            assert receive(far, 5) == b"early"
+
+
+def test_a_cut_with_reset_breaks_connections_old_and_new(board: Board, target: socket.socket) -> None:
+    with connected(board, target) as (near, far):
+        assert board("cut a-b reset") == "ok"
+        for end in (near, far):
+            with pytest.raises(ConnectionResetError):
+                end.recv(1)
+        with pytest.raises(ConnectionResetError), board.dial() as late:
+            late.recv(1)
+        assert board.status()[0]["connections"] == 0
+        assert board("heal a-b") == "ok"
+    with connected(board, target) as (near, far):
+        assert round_trip_ms(near, far) < 1000
+
+
+def test_a_slower_link_keeps_the_order_of_what_is_on_its_way(board: Board, target: socket.socket) -> None:
+    with connected(board, target) as (near, far):
+        assert board("slow a-b 120") == "ok"
+        near.sendall(b"first")
+        time.sleep(0.02)
+        assert board("slow a-b 0") == "ok"
+        near.sendall(b"second")
+        assert receive(far, 11) == b"firstsecond"
+        assert round_trip_ms(near, far) < 100
+
+
+def test_a_full_queue_stops_the_sender(board: Board, target: socket.socket) -> None:
+    with connected(board, target) as (near, _far):
+        assert board("cut a-b") == "ok"
+        near.settimeout(QUIET_S)
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 4 * QUEUE_BYTES_MAX:
+                sent += near.send(b"x" * (1 << 20))
+        held = board.status()[0]["held_bytes"]
+        assert isinstance(held, int)
+        assert QUEUE_BYTES_MAX <= held <= QUEUE_BYTES_MAX + (1 << 16)
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("cut a-d", "error: no link is called a-d; there are a-b, a-c"),
+        ("cut a-b sideways", "error: 'cut a-b sideways' is no command; cut, heal, slow or status"),
+        ("slow a-b", "error: 'slow a-b' is no command; cut, heal, slow or status"),
+        ("slow a-b soon", "error: could not convert string to float: 'soon'"),
+        ("slow a-b nan", "error: a delay lies between 0 and 60000 ms"),
+        ("slow a-b -1", "error: a delay lies between 0 and 60000 ms"),
+        ("", "error: '' is no command; cut, heal, slow or status"),
+    ],
+)
+def test_a_command_that_cannot_be_is_answered_with_why(board: Board, command: str, answer: str) -> None:
+    assert board(command) == answer
+
+
+def test_status_shows_every_link(board: Board, target: socket.socket) -> None:
+    first, second = board.status()
+    assert (first["name"], second["name"]) == ("a-b", "a-c")
+    assert (second["one_way_ms"], second["jitter_ms"]) == (0, 0.5)
+    assert first["target"] == f"127.0.0.1:{target.getsockname()[1]}"
+    with connected(board, target):
+        assert board.status()[0]["connections"] == 1
+    assert second["connections"] == 0
+
+
+def test_links_end_with_whoever_started_them(tmp_path: Path) -> None:
+    path = tmp_path / "links.json"
+    path.write_text("[]")
+    with running(path) as board:
+        assert board.process.stdin
+        board.process.stdin.close()
+        assert board.process.wait(SOON_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("[", "truncated"),
+        ('[{"name": "a", "listen_port": 70000}]', "65535"),
+        ('[{"nam": "a"}]', "unknown field `nam`"),
+        (None, "No such file"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_refused(tmp_path: Path, spec: str | None, message: str) -> None:
+    path = tmp_path / "links.json"
+    if spec is not None:
+        path.write_text(spec)
+    code, errors = ended(str(path))
+    assert code == 1
+    assert str(path) in errors and message in errors
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, target: socket.socket) -> None:
+    port = target.getsockname()[1]
+    path = tmp_path / "links.json"
+    spec = {"name": "a-b", "listen_port": port, "target_host": "h", "target_port": 1, "one_way_ms": 0}
+    path.write_text(json.dumps([spec]))
+    code, errors = ended(str(path))
+    assert code == 1
+    assert errors.startswith(f"links: link a-b cannot listen on port {port}: ")
+
+
+def test_without_a_spec_links_say_how_to_use_them() -> None:
+    assert ended() == (2, "usage: python -m tools.dev.links SPEC.json\n")
+
+
+def ended(*arguments: str) -> tuple[int, str]:
+    """Exit code and error output of links that do not get to run."""
+    command = [sys.executable, "-m", "tools.dev.links", *arguments]
+    result = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SOON_S
+    )
+    return result.returncode, result.stderr

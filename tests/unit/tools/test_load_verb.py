@@ -1,0 +1,91 @@
+"""`redwire load` against a fake cluster: all of a file, a part of it, and the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from redwire.errors import Code
+from redwire.record import decode_write
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "products.ndjson"
+    path.write_text("".join(f'{{"sku": {number}, "x": "y"}}\n' for number in range(3_000)))
+    return path
+
+
+def arguments(file: Path, cluster) -> tuple[str, ...]:
+    return ("load", str(file), "--collection", "c", "--id-field", "sku", "--json", "--uri", cluster.uri())
+
+
+async def test_every_line_becomes_a_document_in_requests_of_many(cluster, command_line, file) -> None:
+    ran = await command_line(*arguments(file, cluster))
+    shown = json.loads(ran.out)
+    assert ran.code == 0 and shown["documents"] == 3_000 and shown["first_line"] == 1
+    assert len(cluster.documents) == 3_000 and len(cluster.leader.writes) == 6
+    assert list(file.parent.iterdir()) == [file]
+
+
+async def test_a_bad_line_stops_the_load_and_the_rest_follows_once_it_is_corrected(
+    cluster, command_line, file
+) -> None:
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:1_700], '{"sku": oops}', *lines[1_701:]]))
+    ran = await command_line(*arguments(file, cluster))
+    assert ran.code == 1 and "products.ndjson: line 1701: " in ran.err
+    assert len(cluster.documents) == 1_700
+    file.write_text("\n".join(lines))
+    ran = await command_line(*arguments(file, cluster))
+    shown = json.loads(ran.out)
+    assert (ran.code, shown["documents"], shown["first_line"]) == (0, 1_300, 1_701)
+    assert len(cluster.documents) == 3_000
+    assert list(file.parent.iterdir()) == [file]
+
+
+async def test_a_refused_piece_leaves_a_bookmark_before_it(cluster, scripts, command_line, file) -> None:
+    cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
+    ran = await command_line(*arguments(file, cluster), "--in-flight", "2")
+    assert ran.code == 4 and "FORBIDDEN" in ran.err
+    bookmark = json.loads((file.parent / "products.ndjson.redwire-load").read_bytes())
+    assert bookmark["line"] == 500
+    ran = await command_line(*arguments(file, cluster))
+    assert json.loads(ran.out)["first_line"] == 501 and len(cluster.documents) == 3_000
+
+
+async def test_another_collection_does_not_go_on_from_this_one_unless_told_to_begin_again(
+    cluster, scripts, command_line, file
+) -> None:
+    cluster.leader.script.append(scripts.refusing(Code.FORBIDDEN))
+    assert (await command_line(*arguments(file, cluster))).code == 4
+    other = ("load", str(file), "--collection", "d", "--id-field", "sku", "--uri", cluster.uri())
+    assert "--restart" in (await command_line(*other)).err
+    assert (await command_line(*other, "--restart")).code == 0
+    assert ("d", "2999") in cluster.documents
+
+
+async def test_the_word_of_the_server_on_one_record_is_told_as_a_line(cluster, command_line, file) -> None:
+    def refuse(node, wire, frame, envelope) -> None:
+        from redwire.errors import RequestInvalid
+
+        wire.fail(frame.correlation, RequestInvalid("not to my taste", 7))
+
+    cluster.leader.script.append(refuse)
+    file.write_text("\n" + file.read_text())
+    ran = await command_line(*arguments(file, cluster), "--in-flight", "1")
+    assert ran.code == 1 and "products.ndjson: line 9: not to my taste" in ran.err
+
+
+async def test_what_was_not_confirmed_is_sent_again_by_the_next_load(
+    cluster, scripts, command_line, file
+) -> None:
+    cluster.leader.script.extend([scripts.commit, scripts.unconfirmed])
+    ran = await command_line(*arguments(file, cluster), "--in-flight", "1")
+    assert ran.code == 3
+    assert (await command_line(*arguments(file, cluster))).code == 0
+    first = decode_write(cluster.leader.writes[1].request).records[0].id
+    again = decode_write(cluster.leader.writes[2].request).records[0].id
+    assert first == again == "500"

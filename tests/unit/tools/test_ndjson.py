@@ -1,0 +1,80 @@
+"""Files of JSON lines: pieces, bad lines, and the bookmark that a load goes on from."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from redwire import record
+from redwire.errors import RequestInvalid
+from tools.cli.ndjson import PIECE_RECORDS, Bookmark, Place, bookmarked, pieces
+
+
+def read(text: bytes, start: Place = Place(), field: str = "id") -> list:  # noqa: B008
+    return list(pieces(io.BytesIO(text), "f.ndjson", "c", field, start))
+
+
+def test_an_empty_file_has_no_piece() -> None:
+    assert read(b"") == read(b"\n \r\n\n") == []
+
+
+def test_each_line_is_one_document_and_the_bytes_are_those_of_the_line() -> None:
+    (piece,) = read(b'{"id": "a", "x": 1}\r\n\n{"id": 7}')
+    decoded = record.decode_write(memoryview(record.encode_write(piece.records))).records
+    assert [(each.id, each.doc) for each in decoded] == [("a", b'{"id": "a", "x": 1}'), ("7", b'{"id": 7}')]
+    assert piece.ids == ["a", "7"] and piece.lines == [1, 3]
+    assert piece.end == Place(3, 31)
+
+
+def test_pieces_are_bounded_and_any_of_their_ends_is_a_place_to_go_on_from() -> None:
+    text = b"".join(b'{"id": %d}\n' % number for number in range(1_200))
+    everything = read(text)
+    assert [len(piece.records) for piece in everything] == [PIECE_RECORDS, PIECE_RECORDS, 200]
+    rest = read(text, everything[0].end)
+    assert [piece.ids for piece in rest] == [piece.ids for piece in everything[1:]]
+    assert rest[0].lines[0] == 501
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": ', "malformed|truncated"),
+        (b"[1]", "object"),
+        (b'{"x": 1}', "missing required field `id`"),
+        (b'{"id": true}', "got `bool`"),
+        (b'{"id": ""}', "an id has 1 to 512 bytes"),
+        (b'{"id": "a", "x": "\xff"}', "."),
+        (b'{"id": "%s"}' % (b"x" * 513), "512"),
+        (b'{"id": "a", "x": "%s"}' % (b"x" * (8 << 20)), "."),
+    ],
+)
+def test_a_bad_line_is_named_after_what_stands_before_it_was_given_out(line, reason) -> None:
+    source = pieces(io.BytesIO(b'{"id": 1}\n{"id": 2}\n' + line + b"\n"), "f.ndjson", "c", "id", Place())
+    assert next(source).ids == ["1", "2"]
+    with pytest.raises(RequestInvalid, match=rf"f\.ndjson: line 3: .*({reason})"):
+        next(source)
+
+
+def test_a_bookmark_is_found_again_after_the_file_has_grown(tmp_path: Path) -> None:
+    path = tmp_path / "f.redwire-load"
+    text = io.BytesIO(b'{"id": 1}\n{"id": 2}\n')
+    assert bookmarked(path, text, "c", "id") == Place()
+    Bookmark.make(text, "c", "id", Place(1, 10)).save(path)
+    assert bookmarked(path, io.BytesIO(text.getvalue() + b'{"id": 3}\n'), "c", "id") == Place(1, 10)
+    assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "collection", "field"),
+    [(b'{"id": 9}\n', "c", "id"), (b'{"id": 1}\n', "d", "id"), (b'{"id": 1}\n', "c", "name")],
+)
+def test_a_bookmark_of_another_load_is_refused(tmp_path: Path, text, collection, field) -> None:
+    path = tmp_path / "f.redwire-load"
+    Bookmark.make(io.BytesIO(b'{"id": 1}\n'), "c", "id", Place(1, 10)).save(path)
+    with pytest.raises(RequestInvalid, match="another file.*--restart"):
+        bookmarked(path, io.BytesIO(text), collection, field)
+    path.write_bytes(b"no bookmark")
+    with pytest.raises(RequestInvalid, match="not a bookmark"):
+        bookmarked(path, io.BytesIO(text), collection, field)

@@ -1,0 +1,1 @@
+"""Measuring: throughput, latency, CPU, bytes and memory of a cluster on this machine, beside PostgreSQL's."""

@@ -1,0 +1,177 @@
+"""What a run found, for people (rich tables, or plain text where no terminal is) and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tools.bench.figures import Findings, Row, ratio
+
+SCHEMA = 1
+NONE = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table of text: the first `left` columns are aligned to the left."""
+
+    title: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    left: int
+
+
+def document(findings: Findings) -> dict[str, Any]:
+    """The JSON document. Times in the units that the names end in."""
+    rows = [
+        {
+            **msgspec.to_builtins(row),
+            "commits_per_s": row.commits_per_s,
+            "ratio": ratio(row, findings.rows),
+        }
+        for row in findings.rows
+    ]
+    return {
+        "schema": SCHEMA,
+        "about": dict(findings.about),
+        "rows": rows,
+        "figures": msgspec.to_builtins(findings.figures),
+    }
+
+
+def json_text(findings: Findings) -> str:
+    """The JSON document as text."""
+    return msgspec.json.format(msgspec.json.encode(document(findings)), indent=2).decode()
+
+
+def grids(findings: Findings) -> list[Grid]:
+    """The tables in the order in which they are read; one without lines is left out."""
+    rows = findings.rows
+    throughput = Grid(
+        "Commits of one document each",
+        (
+            "system",
+            "load",
+            "commits/s",
+            "ratio",
+            "p50 ms",
+            "p99 ms",
+            "node µs",
+            "client µs",
+            "wire B",
+            "feeds B",
+            "others",
+        ),
+        [_throughput(row, rows) for row in rows],
+        2,
+    )
+    stages = Grid(
+        "Where the time of a commit goes, medians in ms",
+        ("system", "load", "own disk", "rule met", "answered", "before and after"),
+        [line for row in rows if (line := _stages(row))],
+        2,
+    )
+    conditions = Grid(
+        "Under what",
+        ("system", "load", "policy", "fsync", "TLS", "disk", "software"),
+        [_conditions(row) for row in rows],
+        7,
+    )
+    notes = Grid("Notes", ("system", "load", "note"), [_note(row) for row in rows if row.note], 3)
+    figures = Grid(
+        "Figures",
+        ("what", "value", "unit", "note"),
+        [(each.name, _number(each.value), each.unit, each.note) for each in findings.figures],
+        1,
+    )
+    about = Grid("About", ("what", "value"), list(findings.about.items()), 2)
+    return [grid for grid in (throughput, stages, conditions, notes, figures, about) if grid.lines]
+
+
+LEGEND = """\
+ratio: redwire's commits/s over the other system's. node µs, client µs: CPU per commit, of all nodes together
+and of the load generator. wire B, feeds B: TCP payload per commit, TLS included, both ways: between clients
+and primary, between primary and all followers. others: cores busy with anything else during the window (0 on
+a quiet machine). own disk, rule met: since the batch was made; before and after: the rest up to the answer.\
+"""
+
+
+def plain(findings: Findings) -> str:
+    """The tables as text."""
+    return "\n\n".join([*map(_text, grids(findings)), LEGEND])
+
+
+def show(findings: Findings, console: Console) -> None:
+    """The tables on a terminal."""
+    for grid in grids(findings):
+        table = Table(title=grid.title, title_justify="left", title_style="bold")
+        for at, column in enumerate(grid.columns):
+            table.add_column(column, justify="left" if at < grid.left or column == "note" else "right")
+        for line in grid.lines:
+            table.add_row(*line)
+        console.print(table)
+    console.print(LEGEND, style="dim")
+
+
+def _text(grid: Grid) -> str:
+    widths = [max(map(len, column)) for column in zip(grid.columns, *grid.lines, strict=True)]
+    aligned: list[Callable[[str, int], str]] = [
+        str.ljust if at < grid.left or name == "note" else str.rjust for at, name in enumerate(grid.columns)
+    ]
+    lines = [
+        "  ".join(
+            align(text, width) for align, text, width in zip(aligned, line, widths, strict=True)
+        ).rstrip()
+        for line in (grid.columns, *grid.lines)
+    ]
+    return "\n".join([grid.title, *lines])
+
+
+def _throughput(row: Row, rows: Sequence[Row]) -> Sequence[str]:
+    wire = row.wire
+    return (
+        row.system,
+        row.load.name,
+        _number(row.commits_per_s),
+        _number(ratio(row, rows)),
+        _number(row.p50_ms),
+        _number(row.p99_ms),
+        _number(row.server_us),
+        _number(row.client_us),
+        _number(wire.clients if wire else None),
+        _number(wire.feeds if wire else None),
+        _number(row.others),
+    )
+
+
+def _stages(row: Row) -> Sequence[str] | None:
+    stages = row.stages
+    if stages is None:
+        return None
+    rest = max(0.0, stages.answered_ms - stages.rule_met_ms)
+    times = (stages.own_disk_ms, stages.rule_met_ms, stages.answered_ms, rest)
+    return (row.system, row.load.name, *map(_number, times))
+
+
+def _conditions(row: Row) -> Sequence[str]:
+    under = row.conditions
+    return (row.system, row.load.name, under.policy, under.fsync, under.tls, under.filesystem, under.software)
+
+
+def _note(row: Row) -> Sequence[str]:
+    failed = f"{row.failed} failed: " if row.failed else ""
+    return (row.system, row.load.name, failed + row.note)
+
+
+def _number(value: float | None) -> str:
+    """Three figures that matter, thousands apart."""
+    if value is None:
+        return NONE
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

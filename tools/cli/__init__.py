@@ -1,0 +1,1 @@
+"""The verbs of the `redwire` command, one module each."""

@@ -1,0 +1,190 @@
+"""`redwire load`: a file of JSON lines into a collection, many requests in flight, resumable."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import click
+
+from redwire.client import Client
+from redwire.errors import RedwireError, RequestInvalid
+from redwire.pending import Pending
+from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
+from tools.cli.ndjson import SUFFIX, Bookmark, Piece, Place, bookmarked, pieces
+from tools.cli.output import json_option, show
+
+SAVE_S = 1.0
+"""How often the bookmark is renewed: so much is sent again after a crash, to no effect."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--collection", required=True, help="Where the documents go.")
+@click.option("--id-field", required=True, help="The field of a document that is its id: a text or a number.")
+@click.option(
+    "--in-flight", type=click.IntRange(1, 1024), default=16, show_default=True, help="Requests at once."
+)
+@click.option("--restart", is_flag=True, help="Begin at the first line, whatever an earlier load has done.")
+@policy_option
+@timeout_option
+@uri_option
+@json_option
+def load(
+    file: Path,
+    collection: str,
+    id_field: str,
+    in_flight: int,
+    restart: bool,
+    policy: str | None,
+    timeout_s: float | None,
+    uri: str,
+    as_json: bool,
+) -> None:
+    """Write each line of FILE, a JSON object, as a document.
+
+    How far the file is committed is kept beside it, in FILE.redwire-load, until all of it is: the same
+    command goes on from there. A line that is no such document stops the load; what stands before it is
+    committed.
+    """
+    path = file.with_name(file.name + SUFFIX)
+    began_s = time.monotonic()
+    with file.open("rb") as lines:
+        start = Place() if restart else bookmarked(path, lines, collection, id_field)
+
+        def save(place: Place) -> None:
+            Bookmark.make(lines, collection, id_field, place).save(path)
+
+        async def call(client: Client) -> Loader:
+            def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:
+                return client.submit(
+                    piece.records, piece.ids, policy=policy, timeout_s=timeout_s, callback=callback
+                )
+
+            with _progress(file, start, as_json=as_json) as report:
+                loader = Loader(submit, str(file), start, in_flight, save, report)
+                await loader.run(pieces(lines, str(file), collection, id_field, start))
+            return loader
+
+        loader = with_client(uri, call)
+    path.unlink(missing_ok=True)
+    _show_loaded(file, collection, start, loader, time.monotonic() - began_s, as_json=as_json)
+
+
+def _show_loaded(
+    file: Path, collection: str, start: Place, loader: Loader, seconds: float, *, as_json: bool
+) -> None:
+    rate = loader.documents / seconds
+    went_on = f", from line {start.line + 1} on" if start.line else ""
+    show(
+        {
+            "file": str(file),
+            "collection": collection,
+            "documents": loader.documents,
+            "first_line": start.line + 1,
+            "seconds": round(seconds, 3),
+            "documents_per_s": round(rate),
+            "token": loader.token,
+        },
+        f"{loader.documents} documents in {collection} after {seconds:.1f} s ({rate:.0f}/s){went_on}",
+        as_json=as_json,
+    )
+
+
+class Loader:
+    """Keeps `in_flight` pieces under way, and knows up to where everything is committed.
+
+    `submit` begins to write a piece, `save` keeps a bookmark, `report` hears of progress.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[Piece, Callable[[Pending], None]], Pending],
+        name: str,
+        start: Place,
+        in_flight: int,
+        save: Callable[[Place], None],
+        report: Callable[[Place], None],
+    ) -> None:
+        self.place = start
+        self.documents = 0
+        self.token = ""
+        self._submit = submit
+        self._name = name
+        self._in_flight = in_flight
+        self._save = save
+        self._report = report
+        self._under_way: deque[tuple[Piece, Pending]] = deque()
+        self._failure: RedwireError | None = None
+        self._moved = anyio.Event()
+        self._saved_s = time.monotonic()
+
+    async def run(self, source: Iterator[Piece]) -> None:
+        """Write all pieces. Raises the first error, once every piece in flight has its outcome."""
+        try:
+            try:
+                for piece in source:
+                    self._under_way.append((piece, self._submit(piece, self._finished)))
+                    await self._until(self._in_flight - 1)
+                    if self._failure is not None:
+                        break
+            except RequestInvalid as error:  # a bad line: what was read before it is on its way
+                self._failure = self._failure or error
+            await self._until(0)
+        finally:
+            self._save(self.place)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _until(self, under_way_max: int) -> None:
+        while sum(not pending.done for _, pending in self._under_way) > under_way_max:
+            self._moved = anyio.Event()
+            await self._moved.wait()
+
+    def _finished(self, pending: Pending) -> None:
+        """Move the place to the end of the pieces that are committed without a gap."""
+        under_way = self._under_way
+        while under_way and under_way[0][1].done and under_way[0][1].error is None:
+            piece, first = under_way.popleft()
+            self.place = piece.end
+            self.documents += len(piece.records)
+            self.token = str(first.result().receipt.token)
+        if pending.error is not None and self._failure is None:
+            self._failure = self._located(pending)
+        self._report(self.place)
+        if time.monotonic() - self._saved_s > SAVE_S:
+            self._saved_s = time.monotonic()
+            self._save(self.place)
+        self._moved.set()
+
+    def _located(self, pending: Pending) -> RedwireError:
+        """The error of a piece; the server's word on one record becomes one on its line."""
+        error = pending.error
+        assert error is not None
+        piece = next((piece for piece, each in self._under_way if each is pending), None)
+        if isinstance(error, RequestInvalid) and error.record is not None and piece is not None:
+            reason = error.message.removeprefix(f"record {error.record}: ")
+            return RequestInvalid(
+                f"{self._name}: line {piece.lines[error.record]}: {reason}", hint=error.hint
+            )
+        return error
+
+
+@contextmanager
+def _progress(file: Path, start: Place, *, as_json: bool) -> Iterator[Callable[[Place], None]]:
+    """A bar on standard error, where that is a terminal."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(file.name, total=file.stat().st_size, completed=start.offset)
+        yield lambda place: bar.update(task, completed=place.offset)

@@ -1,0 +1,141 @@
+"""Files of JSON lines: cut into pieces, each of which goes out as one request, and bookmarked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+import msgspec
+
+from redwire.document import encode_record
+from redwire.errors import RequestInvalid
+from redwire.record import DOC_BYTES_MAX, Op
+
+PIECE_RECORDS = 500
+PIECE_BYTES = 256 << 10
+"""Small enough that many are in flight at once, large enough that what surrounds a document weighs little."""
+HEAD_BYTES_MAX = 64 << 10
+SUFFIX = ".redwire-load"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Between two lines: so many lines, and bytes, stand before it."""
+
+    line: int = 0
+    offset: int = 0
+
+
+@dataclass(slots=True)
+class Piece:
+    """The documents of consecutive lines. `lines` has the number of each, counted from 1."""
+
+    end: Place
+    records: list[bytes] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be added."""
+        return len(self.records) >= PIECE_RECORDS or self.size >= PIECE_BYTES
+
+
+def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Place) -> Iterator[Piece]:
+    """The rest of `file` from `start` on; empty lines are skipped.
+
+    Raises `RequestInvalid` for the first line that is no document with an id, after the piece that ends
+    before it was given out.
+    """
+    shape: Any = msgspec.defstruct("Line", [("id", str | int)], rename={"id": id_field})
+    decode = msgspec.json.Decoder(shape).decode
+    file.seek(start.offset)
+    place, piece = start, Piece(start)
+    while line := file.readline(DOC_BYTES_MAX + 2):
+        place = Place(place.line + 1, place.offset + len(line))
+        document = line.strip()
+        if document:
+            try:
+                ident = str(decode(document).id)
+                record = encode_record(Op.PUT, collection, ident, document)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RequestInvalid) as error:
+                if piece.records:
+                    yield piece
+                raise _line_invalid(name, place.line, error) from error
+            piece.records.append(record)
+            piece.ids.append(ident)
+            piece.lines.append(place.line)
+            piece.size += len(record)
+        piece.end = place
+        if piece.full:
+            yield piece
+            piece = Piece(place)
+    if piece.records:
+        yield piece
+
+
+def _line_invalid(name: str, line: int, error: Exception) -> RequestInvalid:
+    reason = error.message.removeprefix("record 0: ") if isinstance(error, RequestInvalid) else str(error)
+    return RequestInvalid(
+        f"{name}: line {line}: {reason}", hint="what stands before it is committed; correct it and go on"
+    )
+
+
+class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a file is committed to a collection. `head` is a hash over its beginning, to know it again."""
+
+    collection: str
+    id_field: str
+    line: int
+    offset: int
+    head: str
+
+    @classmethod
+    def make(cls, file: IO[bytes], collection: str, id_field: str, place: Place) -> Self:
+        """A bookmark at `place`."""
+        head = _head(file, place.offset)
+        return cls(collection=collection, id_field=id_field, line=place.line, offset=place.offset, head=head)
+
+    @property
+    def place(self) -> Place:
+        """Where to go on."""
+        return Place(self.line, self.offset)
+
+    def save(self, path: Path) -> None:
+        """Replace the bookmark in the file `path`, whole."""
+        draft = path.with_name(path.name + ".new")
+        draft.write_bytes(msgspec.json.encode(self) + b"\n")
+        os.replace(draft, path)
+
+
+def bookmarked(path: Path, file: IO[bytes], collection: str, id_field: str) -> Place:
+    """Where the load of `file` stopped, as `path` has it; the beginning if there is no bookmark.
+
+    Raises `RequestInvalid` for the bookmark of another load.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Place()
+    hint = "pass --restart to begin at the first line"
+    try:
+        bookmark = msgspec.json.decode(data, type=Bookmark)
+    except msgspec.MsgspecError as error:
+        raise RequestInvalid(f"{path}: not a bookmark: {error}", hint=hint) from error
+    if bookmark != Bookmark.make(file, collection, id_field, bookmark.place):
+        text = f"{path}: an earlier load of another file, to another collection or by another field"
+        raise RequestInvalid(text, hint=hint)
+    return bookmark.place
+
+
+def _head(file: IO[bytes], offset: int) -> str:
+    at = file.tell()
+    file.seek(0)
+    data = file.read(min(offset, HEAD_BYTES_MAX))
+    file.seek(at)
+    return hashlib.sha256(data).hexdigest()

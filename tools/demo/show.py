@@ -1,0 +1,95 @@
+"""The whole demo: its scenes in order, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from redwire.errors import RedwireError
+from tools.demo.outage import comeback, outage
+from tools.demo.plan import PLAN
+from tools.demo.report import Report
+from tools.demo.scenes import conflict, load, log_in, reads, receipts, start
+from tools.demo.stage import Stage
+from tools.demo.vantage import Vantages
+from tools.dev.links import new_event_loop
+from tools.dev.local_cluster import LocalCluster, alive
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(report: Report, *, full: bool, keep: bool) -> int:
+    """Run the demo on `report`; the exit code: 0 every check holds, 1 one does not, 128 + a signal's number.
+
+    Whatever happens, no process is left, and no folder unless `keep`.
+    """
+    options = {"loop_factory": new_event_loop}  # the clients' links keep time on it
+    return anyio.run(_run, report, full, keep, backend_options=options)
+
+
+async def _run(report: Report, full: bool, keep: bool) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="redwire-demo-"))
+    received = 0
+    try:
+        async with anyio.create_task_group() as group:
+
+            async def listen() -> None:
+                nonlocal received
+                with anyio.open_signal_receiver(*SIGNALS) as signals:
+                    async for number in signals:
+                        received = number
+                        group.cancel_scope.cancel()
+                        return
+
+            group.start_soon(listen)
+            await _play(report, LocalCluster(PLAN, folder), full)
+            group.cancel_scope.cancel()
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    if received:
+        return 128 + received
+    report.summary()
+    if keep:
+        report.note(f"certificates, node.yaml files, logs and data are in {folder}")
+    return 1 if report.failed else 0
+
+
+async def _play(report: Report, cluster: LocalCluster, full: bool) -> None:
+    """All scenes, up to the first that breaks off with an error; that counts as a check that failed."""
+    try:
+        async with _stage(report, cluster, full) as stage:
+            for scene in (start, log_in, load, receipts, reads, conflict):
+                await scene(stage)
+            await comeback(stage, await outage(stage))
+    except* RedwireError as group:
+        for error in _leaves(group):
+            report.check("the scene ends without an error", False, str(error))
+    left = [node for node, process in cluster.processes.items() if alive(process.pid)]
+    report.check("no process is left", not left, ", ".join(left))
+
+
+@asynccontextmanager
+async def _stage(report: Report, cluster: LocalCluster, full: bool) -> AsyncIterator[Stage]:
+    try:
+        async with anyio.create_task_group() as group:
+            vantages = Vantages(cluster)
+            await group.start(vantages.serve)
+            async with AsyncExitStack() as stack:
+                yield Stage(cluster, vantages, report, stack, full)
+            group.cancel_scope.cancel()
+    finally:
+        cluster.stop()
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

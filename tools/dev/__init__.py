@@ -1,0 +1,1 @@
+"""Regions on a laptop: nodes as processes, and links between them that take their time."""

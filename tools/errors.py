@@ -1,0 +1,43 @@
+"""Everything that the tools raise beside the errors of the packages below.
+
+RedwireError
+└── ToolError
+    ├── AuthorityInvalid      the files of a certificate authority are missing, damaged or another cluster's
+    ├── NameInvalid           a name that cannot stand in a certificate
+    ├── FileStands            a file that is never replaced stands where a new one should be written
+    ├── LinkInvalid           a delay link that cannot be what was asked for
+    ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
+    └── NodeNotReady          a process that was started does not do what it should
+"""
+
+from __future__ import annotations
+
+from redwire.errors import RedwireError
+
+
+class ToolError(RedwireError):
+    """A tool cannot do what it was asked to do."""
+
+
+class AuthorityInvalid(ToolError):
+    """The files of a certificate authority cannot be used."""
+
+
+class NameInvalid(ToolError):
+    """A cluster, node, user or host name that cannot stand in a certificate."""
+
+
+class FileStands(ToolError):
+    """A file that is never replaced stands in the way; nothing was written."""
+
+
+class LinkInvalid(ToolError):
+    """A link that is described or commanded in a way it cannot be."""
+
+
+class NodeNotReady(ToolError):
+    """A node or its links were started and do not serve."""
+
+
+class BenchImpossible(ToolError):
+    """Something cannot be measured here, or what came out would mean nothing."""
