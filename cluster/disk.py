@@ -111,7 +111,7 @@ class Disk:
 
     def note_watermark(self, watermark: Lsn) -> None:
         """Put `watermark` on disk although no batch carries it: into the log, or else into meta.cbor."""
-        self._queue.put(_Job(lambda: self._note(watermark), None))
+        self._queue.put(_Job(lambda: self.wal.note_watermark(watermark) or self._save(self.meta), None))
 
     def save_meta(self, meta: Meta, done: Callable[[Meta], object] | None = None) -> None:
         """Replace meta.cbor; `done` gets what was saved, whose watermark is at least the log's."""
@@ -246,10 +246,6 @@ class Disk:
                 if self.state is DiskState.FULL:
                     self.state = DiskState.WORKING
                 return result
-
-    def _note(self, watermark: Lsn) -> None:
-        if not self.wal.note_watermark(watermark):
-            self._save(self.meta)
 
     def _save(self, meta: Meta) -> Meta:
         saved = msgspec.structs.replace(meta, watermark=max(meta.watermark, self.wal.watermark))

@@ -1,10 +1,8 @@
 """Feeding batches by position, to a follower or to apply: "you have 41, the log has 57, here are 42 to 57".
 
 While the consumer keeps up, `push` hands it the young batches from memory, in the turn that made them. When
-it does
-not, or when what it needs is only in the log's files any more, the `run` task takes over until it has caught
-up. After any
-error the consumer asks again from where it is: there is no queue to lose.
+it does not, or when what it needs is only in the log's files any more, the `run` task takes over until it has
+caught up. After any error the consumer asks again from where it is: there is no queue to lose.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Whether a node that was told to lead may open a reign, judged from what the other members report (R3, R5).
 
 A reign must not begin over a log that the cluster has already outgrown, nor over an emptied disk. So a node
-that
-starts as primary asks every member in reach first:
+that starts as primary asks every member in reach first:
 
 * somebody leads already                      → refuse to start
 * its own log is empty, somebody's is not     → refuse to start: this disk was replaced

@@ -43,8 +43,7 @@ Role = Primary | Replica
 
 ANNOUNCE_S = 0.003
 """Under load the next batch carries the watermark for free; a frame of its own for each commit would double
-the
-frames. Three milliseconds are little beside any distance between regions.
+the frames. Three milliseconds are little beside any distance between regions.
 """
 
 

@@ -2,9 +2,8 @@
 it.
 
 A link says where this node stands every second and hears the same; that is how a follower finds the primary
-and how a
-node that is about to lead asks everybody. What arrives is posted to the node; what to do about it is for the
-role.
+and how a node that is about to lead asks everybody. What arrives is posted to the node; what to do about it
+is for the role.
 """
 
 from __future__ import annotations

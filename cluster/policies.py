@@ -31,8 +31,7 @@ class Policies:
 
     def effective(self, text: str) -> Effective:
         """What a request with this policy text waits for; "" is the default, which the configuration holds to
-        be at
-        or above the floor.
+        be at or above the floor.
 
         Raises `PolicyInvalid` for a text that makes no policy or one that the members can never meet, and
         `Refused` (COMMIT_POLICY_BELOW_FLOOR) for one that some set of copies meets without meeting the floor.

@@ -1,8 +1,7 @@
 """Taking a snapshot when the log cannot be continued, and going on from there.
 
 Two snapshots in a row that the log could not continue mean that the source lets go of its log faster than a
-snapshot
-travels: then no third one is fetched by itself, and the note says which limit to raise.
+snapshot travels: then no third one is fetched by itself, and the note says which limit to raise.
 """
 
 from __future__ import annotations

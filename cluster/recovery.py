@@ -33,8 +33,7 @@ class Recovery:
     `base` is the oldest position that readers can continue from, `end` the last batch, `terms` the list up to
     it. `watermark` is the highest one known to any source, `announced` the highest in a batch header of this
     very log. `time_ms` is the time of the last batch, 0 when the log holds none. `cut_bytes` were removed
-    behind the end, 0 after a clean stop; `cut_from` is then the LSN that
-    they began with.
+    behind the end, 0 after a clean stop; `cut_from` is then the LSN that they began with.
     """
 
     base: Position

@@ -36,8 +36,7 @@ class Replacement:
         """Make it the state in force; what `meta.cbor` says now, and the new state.
 
         Runs on the disk thread, while nothing is appended or applied. `old` is closed. Raises `StateCorrupt`
-        for a
-        file that does not stand at `at`, and then nothing has changed but that the file is gone.
+        for a file that does not stand at `at`, and then nothing has changed but that the file is gone.
         """
         generation = meta.generation + 1
         path = data_dir / f"state-{generation}.db"

@@ -3,17 +3,13 @@
     SEARCHING --SourceFound--> SETTLING --(meta saved, tail cut)--> FOLLOWING --SourceLost--> SEARCHING
 
 Per session a follower has a *matched* LSN: its log is proven equal to the source's up to there. While it
-follows, the
-whole log is matched, because a conflicting tail was cut first (R4). It acks what is on disk, never what is on
-its way,
-and applies up to the lowest of announced watermark, matched and own durable. Before its first ack in a reign
-the reign
-is on disk (R3). What is known committed is never cut: a source that lacks it is refused, whatever its term
-(R5).
+follows, the whole log is matched, because a conflicting tail was cut first (R4). It acks what is on disk,
+never what is on its way, and applies up to the lowest of announced watermark, matched and own durable. Before
+its first ack in a reign the reign is on disk (R3). What is known committed is never cut: a source that lacks
+it is refused, whatever its term (R5).
 
 A source that does not lead (`Following.leads` is False) is followed by a node that is about to lead and wants
-the
-longest log first (R5): same rules, no reign to accept.
+the longest log first (R5): same rules, no reign to accept.
 """
 
 from __future__ import annotations
@@ -95,9 +91,8 @@ class Replica:
             case BatchesReceived():
                 return self._received(event, now)
             case Durable(lsn):
-                self.durable = min(
-                    lsn, self.end.lsn
-                )  # a sync from before a cut may still be reported after it
+                # a sync from before a cut may still be reported after it
+                self.durable = min(lsn, self.end.lsn)
                 return self._ack() + self._commit()
             case HeartbeatReceived():
                 return self._heard(event, now)

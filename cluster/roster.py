@@ -32,9 +32,8 @@ class Roster:
     """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
 
     `lives` holds the incarnation that the member of an accepted session claimed. `aspires`: this node was
-    told to lead
-    and asks whether it may. `rebuilding` is the session over which a snapshot comes, 0 for none: until it is
-    installed nobody is followed.
+    told to lead and asks whether it may. `rebuilding` is the session over which a snapshot comes, 0 for none:
+    until it is installed nobody is followed.
     """
 
     reports: dict[NodeId, Report] = field(default_factory=dict)

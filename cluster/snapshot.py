@@ -2,8 +2,7 @@
 (DESIGN 7).
 
 The sender materialises the file first and then sends it, so no read transaction lives as long as a transfer.
-While
-a snapshot is kept here its LSN is pinned: the log that its receiver needs next is not removed.
+While a snapshot is kept here its LSN is pinned: the log that its receiver needs next is not removed.
 """
 
 from __future__ import annotations

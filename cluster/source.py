@@ -1,8 +1,7 @@
 """Serving a member that dialled us: hello for hello, our log from where its own ends, and snapshots.
 
 Any node lends its log; only a primary counts the acks. The first ack on a session says that the follower is
-ready at the
-common point, and starts the stream.
+ready at the common point, and starts the stream.
 """
 
 from __future__ import annotations

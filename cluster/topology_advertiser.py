@@ -1,9 +1,8 @@
 """What clients are told of the cluster's shape: who leads, who follows how closely, numbered by epochs.
 
 Only the primary numbers epochs: `term << 24 | counter`, so they rise over every change, restart and hand-over
-(R12).
-Everybody else relays the last topology that the primary sent, unchanged. Changes are coalesced to ten a
-second.
+(R12). Everybody else relays the last topology that the primary sent, unchanged. Changes are coalesced to ten
+a second.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Awaitable twins of the waits that the ack table and the commit waiter hand out.
 
 For a service of one's own on these packages: feed acks to the `QuorumCoordinator`, call `changed` after each
-event
-and from time to time, and await here.
+event and from time to time, and await here.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ class Waiting:
         """Return when the cluster's quorum holds `lsn`.
 
         Raises `Timeout`, and at once `InsufficientReplicas` or `MissingRegions` when the members in reach
-        cannot
-        make the quorum. Cancelling ends the wait only; the record goes its way.
+        cannot make the quorum. Cancelling ends the wait only; the record goes its way.
         """
         wait = self._coordinator.wait_for_quorum(lsn, self._clock_ms(), timeout_ms)
         try:

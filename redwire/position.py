@@ -1,11 +1,9 @@
 """Positions in the log: LSNs, terms, chains, the term list and the freshness token.
 
 An LSN numbers a record: 1, 2, 3 and so on; 0 is the end of an empty log. A *term* numbers a reign and never
-goes
-back. The *chain* of a batch is a hash over everything before it, so two logs whose chains agree at one LSN
-agree
-on every byte up to it. Positions of different nodes are compared by (term, LSN, chain), never by LSN alone
-(R4).
+goes back. The *chain* of a batch is a hash over everything before it, so two logs whose chains agree at one
+LSN agree on every byte up to it. Positions of different nodes are compared by (term, LSN, chain), never by
+LSN alone (R4).
 """
 
 from __future__ import annotations
@@ -92,8 +90,8 @@ class TermList:
         """The highest LSN at which a log with this list and one with `other` can agree.
 
         Within one term only one primary writes, so of two logs the shorter is a prefix of the longer as far
-        as the
-        highest entry that both lists share. 0 when they share none. The caller proves the point by its chain.
+        as the highest entry that both lists share. 0 when they share none. The caller proves the point by its
+        chain.
         """
         mine, theirs = dict(self.entries), dict(other.entries)
         for term, first in reversed(self.entries):

@@ -1,9 +1,8 @@
 """Requests and their records, as they stand in a batch body, in the log, and in a client's Write frame.
 
 A *request* is what one caller asked for at once. It takes one LSN per record, never spans two batches and
-applies
-as one (R1). Its bytes are the same from the client to every node's disk: nobody re-encodes a document on the
-way.
+applies as one (R1). Its bytes are the same from the client to every node's disk: nobody re-encodes a document
+on the way.
 
     offset size
     0      4    length of the whole request, this field included
@@ -16,8 +15,7 @@ way.
     40          WRITE: the records; otherwise: one CBOR body
 
 A record is 18 bytes (operation, flags, collection length, 0, id length, document length, version wanted),
-then
-collection, id and document, all UTF-8. All numbers are little-endian.
+then collection, id and document, all UTF-8. All numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -85,8 +83,7 @@ class Record:
 
     `id` may be empty in an INSERT only: the id is then the record's LSN in decimal. `doc` is a JSON object in
     UTF-8, empty in a DELETE. `version` is None for an unconditional record, else the LSN that the document
-    must
-    have (0: it must not exist).
+    must have (0: it must not exist).
     """
 
     op: Op
@@ -155,8 +152,7 @@ def check_write(data: memoryview) -> RequestHead:
     """Check a WRITE request that came from a client, to the last byte, before it is logged.
 
     `data` is exactly one request. Every rule that apply relies on is checked here: lengths, names, UTF-8,
-    JSON
-    objects, flags. Raises `RequestInvalid` (names the record) or `TooLarge`.
+    JSON objects, flags. Raises `RequestInvalid` (names the record) or `TooLarge`.
     """
     if len(data) > REQUEST_BYTES_MAX:
         raise TooLarge("request bytes", len(data), REQUEST_BYTES_MAX)

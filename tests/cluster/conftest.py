@@ -1,8 +1,7 @@
 """Real nodes for tests: clusters that always end, steady writers, a disk that fails on demand, and oracles.
 
 The oracles stand outside the nodes: what was acknowledged is remembered by the writers, what is in a log is
-read
-from its files by a walk of its own.
+read from its files by a walk of its own.
 """
 
 from __future__ import annotations
@@ -286,9 +285,8 @@ class Writer:
     """Writes one new document after the other, in several lanes, and remembers what became of each.
 
     `acked` were acknowledged (receipts by id), `doubtful` are not confirmed or unknown, `refused` were
-    certainly
-    not written. `hot` is one document that every lane overwrites now and then: its highest acknowledged
-    version.
+    certainly not written. `hot` is one document that every lane overwrites now and then: its highest
+    acknowledged version.
     """
 
     def __init__(self, uri: str, collection: str, lanes: int, options: dict[str, Any]) -> None:

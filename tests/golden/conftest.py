@@ -41,7 +41,7 @@ from cluster.effects import (
 from cluster.primary import Primary
 from cluster.replica import Replica
 from redwire.batch import Batch
-from redwire.message.peer import Following, Heartbeat, Report, report_terms
+from redwire.message.peer import Ack, Following, Heartbeat, Report, report_terms
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term, TermList
 from redwire.record import Kind, Op, Record, encode_record, encode_write, request_heads
 from regions.binding import Member, Membership
@@ -103,7 +103,7 @@ class Play:
         }
         self.sessions: dict[int, tuple[NodeId, NodeId]] = {}
         self.cursors: dict[int, Lsn] = {}
-        self.wire: dict[int, deque[object]] = {}
+        self.wire: dict[int, deque[Ack]] = {}
         self.clock_ms = 1_000
         self._proposals = 0
 
@@ -235,18 +235,17 @@ class Play:
             while self.wire[session]:
                 ack = self.wire[session].popleft()
                 if session not in self.cursors:
-                    self.cursors[session] = Lsn(ack.durable)  # type: ignore[attr-defined]
-                    durable, applied = Lsn(ack.durable), Lsn(ack.applied)  # type: ignore[attr-defined]
-                    reign = Reign(Term(ack.term), NodeId(ack.primary))  # type: ignore[attr-defined]
+                    self.cursors[session] = Lsn(ack.durable)
+                    durable, applied = Lsn(ack.durable), Lsn(ack.applied)
+                    reign = Reign(Term(ack.term), NodeId(ack.primary))
                     event = FollowerJoined(
                         follower.name, session, life(follower.name), durable, applied, reign
                     )
                     self.lines.append(f"{follower.name} -> {leader.name}: joined at {durable}")
-                    self._step(leader, event)
+                    self._told(leader, event)
                 else:
-                    line = f"{follower.name} -> {leader.name}: ack {ack.durable}"  # type: ignore[attr-defined]
-                    self.lines.append(line)
-                    self._step(leader, FollowerAcked(follower.name, session, ack))  # type: ignore[arg-type]
+                    self.lines.append(f"{follower.name} -> {leader.name}: ack {ack.durable}")
+                    self._told(leader, FollowerAcked(follower.name, session, ack))
 
     def part(self, session: int) -> None:
         """The line of a session breaks; what is on its way is lost."""
@@ -301,6 +300,11 @@ class Play:
             base=0,
             terms=report_terms(node.terms),
         )
+
+    def _told(self, leader: Machine, event: object) -> None:
+        """Only a primary hears of its followers: whoever lends its log just sends."""
+        if isinstance(leader.role, Primary):
+            self._step(leader, event)
 
     def _step(self, node: Machine, event: object) -> None:
         self._effects(node, node.role.step(event, self.now))  # type: ignore[arg-type]
