@@ -143,7 +143,7 @@ class State:
         return applied
 
     def lookup(self, key: Key) -> Result | None:
-        """The result of a request that was executed, an expired one, or None when it was not executed (R9)."""
+        """What an executed request came to, an expired one, or None when it was not executed (R9)."""
         verdict = self.keys.lookup(key)
         if isinstance(verdict, Known):
             return Result(verdict.first, True, False, verdict.items)

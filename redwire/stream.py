@@ -12,6 +12,7 @@ import ssl
 from collections import deque
 from contextlib import AsyncExitStack
 from itertools import chain
+from typing import Any
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
@@ -49,7 +50,7 @@ class Channel:
         """Owns `transport` from now on. `name` is what errors call the other side."""
         self.name = name
         self._transport = transport
-        self._ssl_object = transport.extra(TLSAttribute.ssl_object, None)
+        self._ssl_object: ssl.SSLObject | None = _extra(transport, TLSAttribute.ssl_object)
         self._buffered_bytes_max = buffered_bytes_max
         self._urgent: deque[tuple[bytes, ...]] = deque()
         self._bulk: deque[tuple[bytes, ...]] = deque()
@@ -230,8 +231,8 @@ async def accept(stream: ByteStream, context: ssl.SSLContext | None) -> Channel:
     cancel it. Raises `ConnectFailed`.
     """
     try:
-        remote = stream.extra(SocketAttribute.remote_address, "a client")
-    except OSError:
+        remote = _extra(stream, SocketAttribute.remote_address) or "a client"
+    except anyio.BrokenResourceError:
         remote = "a client that has gone"
     name = remote if isinstance(remote, str) else _address(*remote[:2])
     return await _opened(stream, name, context, server_side=True, hostname=None)
@@ -253,10 +254,11 @@ async def _opened(
                     ssl_context=context,
                     standard_compatible=False,
                 )
+            channel = Channel(transport, name)
         except (*_BROKEN, UnicodeError) as error:
             raise _handshake_failed(name, error) from error
         stack.pop_all()
-        return Channel(transport, name)
+        return channel
     raise AssertionError("an exit stack swallows nothing")
 
 
@@ -269,12 +271,24 @@ def _set_options(stream: ByteStream) -> None:
     pause_reading = getattr(getattr(stream, "_transport", None), "pause_reading", None)
     if pause_reading is not None:
         pause_reading()
-    raw = stream.extra(SocketAttribute.raw_socket, None)
+    raw = _extra(stream, SocketAttribute.raw_socket)
     if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
         return
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
+
+
+def _extra(stream: ByteStream, attribute: Any) -> Any:
+    """What `stream` says of itself, None where it has no such thing. Raises `BrokenResourceError`.
+
+    A reset takes the socket away from under anyio, which then asks None for its addresses, whatever was
+    wanted.
+    """
+    try:
+        return stream.extra(attribute, None)
+    except (OSError, AttributeError):
+        raise anyio.BrokenResourceError("the other side has reset it") from None
 
 
 def _handshake_failed(name: str, error: Exception) -> ConnectFailed:

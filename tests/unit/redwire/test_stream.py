@@ -512,3 +512,19 @@ async def test_many_records_that_have_arrived_come_in_one_read(tls_contexts: Con
         await near.drain_below(1)
         await anyio.wait_all_tasks_blocked()
         assert len(await far.receive()) > 16_384
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": fast}) for fast in (False, True)])
+async def test_a_connection_that_was_reset_before_we_looked_fails_like_any_other(
+    anyio_backend: object, contexts: Contexts
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stream = await anyio.connect_tcp(*server.getsockname())
+        taken, _ = server.accept()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        taken.close()
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.receive()
+        with pytest.raises(ConnectFailed) as failed:
+            await accept(stream, contexts[0])
+        assert failed.value.retry
