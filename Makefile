@@ -42,7 +42,7 @@ contracts: $(INSTALLED)
 	$(BIN)/lint-imports --no-logo
 
 unit: $(INSTALLED)
-	$(BIN)/pytest -q $(FAST_TESTS) --hypothesis-profile=check --cov --cov-report=term
+	$(BIN)/pytest -q -n 2 --dist worksteal $(FAST_TESTS) -m "not slow" --hypothesis-profile=check --cov --cov-report=term
 
 test: $(INSTALLED)
 	$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal tests

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 # No deadline: a shared machine is slow at times, and the timeout of the whole test stands guard already.
 _COMMON = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("check", max_examples=30, derandomize=True, **_COMMON)
+settings.register_profile("check", max_examples=20, derandomize=True, **_COMMON)
 settings.register_profile("full", max_examples=100, **_COMMON)
 settings.load_profile("full")
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("redwire", "regions", "cluster")
 
-PURE = tuple(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["report"]["include"])
+PURE = tuple(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"])
 """One table for two readers: the same modules are held to their branch coverage. All others are shells."""
 
 STANDARD = frozenset(

@@ -607,6 +607,7 @@ async def test_a_write_that_the_core_refuses_is_told_why(bench: Bench) -> None:
     assert texts[0].startswith("NOT_PRIMARY: this node's reign has ended")
 
 
+@pytest.mark.slow
 async def test_a_write_waits_a_while_for_room_in_the_queue(bench: Bench) -> None:
     bench.node.inbox.settle(WAITING_BYTES_MAX)
     started = anyio.current_time()

@@ -445,6 +445,7 @@ def test_a_damaged_snapshot_does_not_verify(state: State, tmp_path: Path, writte
         verify(target)
 
 
+@pytest.mark.slow
 def test_stored_keys_are_rewritten_when_most_were_dropped(state: State, path: Path, written_log: Any) -> None:
     clients = [client_id(Lsn(0), number.to_bytes(8, "big")) for number in range(1, 1001)]
     for sequence in range(1, 30):

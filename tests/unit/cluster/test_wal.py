@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import CutRefused, DiskFailed, DiskFull, FormatNewer, LogCorrupt, LogPruned
@@ -891,7 +891,6 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=40)
 @given(actions=st.lists(ACTIONS, max_size=25))
 def test_the_log_is_a_list_of_batches(tmp_path_factory: pytest.TempPathFactory, actions: list[Any]) -> None:
     root = tmp_path_factory.mktemp("log")

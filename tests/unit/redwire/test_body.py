@@ -8,7 +8,7 @@ from typing import Annotated
 import cbor2
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire import body
@@ -150,7 +150,6 @@ def test_a_body_over_64_kib_is_refused_on_both_sides() -> None:
         body.decode(bytes(65_537), Point)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=64))
 def test_whatever_the_bytes_only_body_invalid_comes_out(data: bytes) -> None:
     try:
@@ -171,7 +170,6 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(PLAIN, max_size=6))
 def test_the_walker_lets_all_plain_values_pass(values: list[object]) -> None:
     data = cbor2.dumps({"inner": values})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire import topology
@@ -153,7 +153,6 @@ REPLICAS = st.builds(
 )
 
 
-@settings(max_examples=60)
 @given(
     st.integers(0, (1 << 64) - 1),
     st.builds(Endpoint, NAMES, NAMES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.errors import Code, PolicyInvalid
@@ -210,7 +210,6 @@ clauses = st.one_of(
 
 
 @given(st.lists(clauses, max_size=4))
-@settings(max_examples=100, deadline=None)
 def test_what_is_printed_is_read_back_unchanged(parts: list[Clause]) -> None:
     policy = CommitPolicy(tuple(parts))
     again = CommitPolicy.parse(str(policy))
@@ -228,7 +227,6 @@ def _has_regions(parts: list[Clause]) -> bool:
 
 
 @given(st.text(alphabet="local remte_w&,=()0129ckngisjyuqf²", max_size=30))
-@settings(max_examples=100, deadline=None)
 def test_any_text_is_a_policy_or_a_typed_refusal(text: str) -> None:
     try:
         policy = CommitPolicy.parse(text)

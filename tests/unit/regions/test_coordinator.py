@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.errors import Code, PolicyInvalid, ProtocolError
@@ -826,7 +826,6 @@ STEPS = st.one_of(
     ),
     st.integers(1, 6),
 )
-@settings(max_examples=100, deadline=None)
 def test_any_history_commits_what_the_rules_say(
     steps: list[tuple[str, str, int, bool]], rule: str, term_start: int
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain, combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.errors import PolicyInvalid
@@ -348,7 +348,6 @@ def scenes(draw: st.DrawFn) -> tuple[Membership, NodeId]:
 
 
 @given(scenes(), policies, st.data())
-@settings(max_examples=100, deadline=None)
 def test_the_watermark_is_the_highest_lsn_whose_copies_meet_the_policy(
     scene: tuple[Membership, NodeId], policy: CommitPolicy, data: st.DataObject
 ) -> None:
@@ -362,7 +361,6 @@ def test_the_watermark_is_the_highest_lsn_whose_copies_meet_the_policy(
 
 
 @given(scenes(), policies)
-@settings(max_examples=60, deadline=None)
 def test_more_copies_never_undo_a_policy(scene: tuple[Membership, NodeId], policy: CommitPolicy) -> None:
     members, primary = scene
     met = {copies: satisfied_by(policy, primary, copies, members) for copies in subsets(members)}
@@ -372,7 +370,6 @@ def test_more_copies_never_undo_a_policy(scene: tuple[Membership, NodeId], polic
 
 
 @given(scenes(), policies, policies)
-@settings(max_examples=100, deadline=None)
 def test_at_least_is_what_all_sets_say(
     scene: tuple[Membership, NodeId], policy: CommitPolicy, floor: CommitPolicy
 ) -> None:
@@ -391,7 +388,6 @@ spreads = st.lists(region_clauses(), min_size=1, max_size=2).map(lambda parts: C
 
 
 @given(scenes(), spreads, spreads)
-@settings(max_examples=100, deadline=None)
 def test_what_clauses_prove_of_regions_all_sets_say_too(
     scene: tuple[Membership, NodeId], policy: CommitPolicy, floor: CommitPolicy
 ) -> None:
@@ -400,7 +396,6 @@ def test_what_clauses_prove_of_regions_all_sets_say_too(
 
 
 @given(scenes(), policies)
-@settings(max_examples=60, deadline=None)
 def test_minimal_sets_are_the_smallest_that_meet_the_policy(
     scene: tuple[Membership, NodeId], policy: CommitPolicy
 ) -> None:
@@ -413,7 +408,6 @@ def test_minimal_sets_are_the_smallest_that_meet_the_policy(
 
 
 @given(scenes(), policies, st.data())
-@settings(max_examples=100, deadline=None)
 def test_who_is_missing_is_said_exactly_when_those_in_reach_cannot_meet_the_policy(
     scene: tuple[Membership, NodeId], policy: CommitPolicy, data: st.DataObject
 ) -> None:
@@ -426,7 +420,6 @@ def test_who_is_missing_is_said_exactly_when_those_in_reach_cannot_meet_the_poli
 
 
 @given(memberships(), policies)
-@settings(max_examples=100, deadline=None)
 def test_a_policy_is_satisfiable_when_all_voters_together_meet_it(
     members: Membership, policy: CommitPolicy
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.position import Lsn
@@ -87,7 +87,6 @@ def test_a_history_that_does_not_fit_is_told_more_coarsely() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(1, 50)), min_size=1, max_size=600))
-@settings(max_examples=40, deadline=None)
 def test_no_value_is_said_to_have_been_passed_later_than_it_was(steps: list[tuple[int, int]]) -> None:
     trail, now, value, truth = Trail(Lsn(0), 0), 0, 0, {}
     for wait_ms, records in steps:

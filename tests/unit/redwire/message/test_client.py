@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.errors import BodyInvalid, RequestInvalid
@@ -204,7 +204,6 @@ def test_an_entry_count_that_swallows_results_is_refused() -> None:
         decode_written(data)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=80))
 def test_whatever_the_bytes_of_a_written_only_body_invalid_comes_out(data: bytes) -> None:
     try:

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.errors import Code, RequestInvalid, TooLarge
@@ -159,7 +159,6 @@ PARAMS = st.one_of(
 )
 
 
-@settings(max_examples=60)
 @given(st.text(max_size=12), st.lists(PARAMS, max_size=6), st.none() | st.text(max_size=8))
 def test_any_query_survives_the_wire(sql: str, params: list[Param], policy: str | None) -> None:
     query = ParamQuery(sql, tuple(params), policy)
