@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
 # No deadline: a shared machine is slow at times, and the timeout of the whole test stands guard already.
 _COMMON = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -16,3 +23,12 @@ settings.load_profile("full")
 def anyio_backend() -> str:
     """Tests written as coroutines run on asyncio, the only backend of a node."""
     return "asyncio"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of pure modules, which are where a module's name says: their coverage is measured."""
+    for item in items:
+        folder, _, name = item.path.relative_to(ROOT / "tests").as_posix().rpartition("/")
+        module = f"{folder.removeprefix('unit/')}/{name.removeprefix('test_')}"
+        if folder == "golden" or any(fnmatch(module, pattern) for pattern in PURE):
+            item.add_marker(pytest.mark.pure)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -128,16 +127,13 @@ def round_trip_ms(near: socket.socket, far: socket.socket) -> float:
 
 
 @pytest.mark.parametrize(("board", "asked_ms"), [(0, 0), (3.3, 6.6), (20, 40)], indirect=["board"])
-def test_an_idle_round_trip_takes_what_was_asked_within_one_ms(
+def test_a_round_trip_takes_what_was_asked_within_one_ms(
     board: Board, target: socket.socket, asked_ms: float
 ) -> None:
+    """The quickest of many: whatever else a machine does delays some of them, never makes one quicker."""
     with connected(board, target) as (near, far):
-        for _ in range(10):  # on a busy machine one of these finds it idle
-            median_ms = statistics.median(round_trip_ms(near, far) for _ in range(9))
-            assert median_ms >= asked_ms - 1
-            if median_ms <= asked_ms + 1:
-                return
-    pytest.fail(f"asked for {asked_ms} ms, got {median_ms:.2f}")
+        quickest_ms = min(round_trip_ms(near, far) for _ in range(30))
+    assert abs(quickest_ms - asked_ms) <= 1
 
 
 @pytest.mark.parametrize("board", [20], indirect=True)
