@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from cluster.effects import Flight, Proposal, Release, Result
 from redwire.errors import RedwireError
-from redwire.message.client import AckBlock, CopyAck, encode_ack_block
+from redwire.message.client import POLICIES_MAX, AckBlock, CopyAck, encode_ack_block
 from redwire.position import Lsn
 from regions.coordinator import QuorumCoordinator
 
@@ -25,7 +25,7 @@ class Caller(Protocol):
     """Who waits for a proposal. It gets exactly one of these calls for each, from the event loop's thread."""
 
     def released(self, shared: Shared, answers: Answers) -> None:
-        """Committed: all of this caller's answers from one batch."""
+        """Committed: answers from one batch, all of this caller's that one ack block can speak of."""
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Committed by an earlier attempt."""
@@ -53,6 +53,19 @@ def share(
     term, rule = flight.batch.reign.term, str(coordinator.rule)
     block = AckBlock(term, watermark, rule, tuple(policies), flight.completing, acks)
     return Shared(encode_ack_block(block), policies)
+
+
+def parts(release: Release) -> Iterator[Release]:
+    """The same answers, in releases of at most `POLICIES_MAX` policies: more do not fit into an ack block."""
+    texts, answers = set[str](), Answers()
+    for answer in release.answers:
+        text = answer[0].policy.text
+        if text not in texts and len(texts) == POLICIES_MAX:
+            yield Release(release.flight, release.watermark, answers)
+            texts, answers = set[str](), Answers()
+        texts.add(text)
+        answers.append(answer)
+    yield Release(release.flight, release.watermark, answers)
 
 
 def by_caller(release: Release) -> Iterator[tuple[Caller, Answers]]:

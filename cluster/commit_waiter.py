@@ -10,8 +10,9 @@ applied; requests under a stronger policy wait on, per policy, in LSN order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Protocol
 
 from cluster.effects import Flight, Now, Proposal, Release, Result, Unconfirmed
@@ -107,10 +108,8 @@ class CommitWaiter:
 
     def covered(self, node: NodeId, since: Lsn, lsn: Lsn, now: Now) -> None:
         """`node` made everything up to `lsn` durable; up to `since` was known before."""
-        for flight in self._unanswered():
-            if flight.batch.last > lsn:
-                break
-            if flight.batch.last > since and all(known != node for known, _ in flight.acks):
+        for flight in self._above(since):
+            if flight.batch.last <= lsn and all(known != node for known, _ in flight.acks):
                 flight.acks.append((node, now.us - flight.made_us))
 
     def committed(self, watermark: Lsn, by: NodeId) -> None:
@@ -238,14 +237,13 @@ class CommitWaiter:
             held.append(_Held(flight, []))
         held[-1].answers.append((proposal, result))
 
-    def _unanswered(self) -> Iterable[Flight]:
-        """The batches that wait for an answer or for apply, in LSN order."""
-        if not self._stronger:
-            return self.flights
-        held = {
-            entry.flight.batch.last: entry.flight for waiting in self._stronger.values() for entry in waiting
-        }
-        return [*(flight for _, flight in sorted(held.items())), *self.flights]
+    def _above(self, since: Lsn) -> Iterator[Flight]:
+        """The batches above `since` that wait for an answer or for apply, per wait from the youngest on: an
+        ack looks at what is new in it, however much is held.
+        """
+        held = ((entry.flight for entry in reversed(waiting)) for waiting in self._stronger.values())
+        for flights in (reversed(self.flights), *held):
+            yield from takewhile(lambda flight: flight.batch.last > since, flights)
 
     def _open(self) -> list[tuple[Proposal, Flight]]:
         pairs = [(p, f) for f in self.flights for p in f.proposals if p is not None and not p.answered]

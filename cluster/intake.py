@@ -130,12 +130,12 @@ class Intake:
                 self._held.append(proposal)
                 continue
             new = not drafts or drafts[-1].full_with(proposal)
-            if new and len(drafts) == batches:
+            if answer is None and new and len(drafts) == batches:
                 self._fresh.appendleft(proposal)
                 break
             size = len(proposal.request)
             if answer is None and size + new * FRAMING_BYTES_MAX > log_bytes:
-                answer = self._refuse(proposal, _disk_full(), turn)
+                answer = self._known(proposal, turn) or self._refuse(proposal, _disk_full(), turn)
             self.waiting_bytes -= size
             if answer is not None:
                 answers.append(answer)

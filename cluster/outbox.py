@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
-from cluster.answers import by_caller, caller_of, share
+from cluster.answers import by_caller, caller_of, parts, share
 from cluster.bell import Bell
 from cluster.effects import (
     Append,
@@ -155,10 +155,11 @@ class Outbox:
 
     def _release(self, release: Release, role: Role) -> None:
         assert isinstance(role, Primary)
-        proposals = (proposal for proposal, _ in release.answers)
-        shared = share(release.flight, release.watermark, proposals, role.coordinator)
-        for caller, answers in by_caller(release):
-            caller.released(shared, answers)
+        for part in parts(release):
+            proposals = (proposal for proposal, _ in part.answers)
+            shared = share(part.flight, part.watermark, proposals, role.coordinator)
+            for caller, answers in by_caller(part):
+                caller.released(shared, answers)
 
     def _unconfirmed(self, effect: Unconfirmed, role: Role) -> None:
         assert isinstance(role, Primary)

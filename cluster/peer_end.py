@@ -33,7 +33,7 @@ class ChannelEnd:
     def drop(self, error: RedwireError) -> None:
         """Tell the member why, and end the session."""
         if self.dropped is None:
-            self.dropped = error
+            self.dropped = error.with_traceback(None)  # which would hold this session's frames by a cycle
             self.send(Kind.FAILURE, encode(Failure.from_error(error)), urgent=True)
             self._ended.set()
 

@@ -56,8 +56,8 @@ FLIGHT_BYTES_MAX = 32 << 20
 """What may be logged and not yet applied; beyond it proposals wait in the queue."""
 UNSYNCED_MAX = 2
 """Batches that our own disk may owe: one that it syncs and one that waits. A third could not be durable any
-earlier than if it were made when the first is done, and by then it holds more: that is how batches grow
-under load.
+earlier than if it were made when the first is done, and by then it holds more. The second is made only when
+it is as large as the first: what a batch costs every node is paid for many writes, or not at all.
 """
 
 
@@ -185,8 +185,8 @@ class Primary:
     def _turn(self, room_bytes: int, now: Now) -> list[Effect]:
         """Log what may be logged; refuse what certainly cannot be; leave the rest waiting."""
         turn = self._looking(now)
-        flying, unsynced = self.waiter.flight_bytes, len(self._book.unsynced)
-        room = Room(room_bytes, FLIGHT_BYTES_MAX - flying, UNSYNCED_MAX - unsynced)
+        flying, waiting = self.waiter.flight_bytes, self._intake.waiting_bytes
+        room = Room(room_bytes, FLIGHT_BYTES_MAX - flying, self._book.batches_due(waiting))
         effects: list[Effect] = [*self._intake.take(turn, room)]
         for draft in turn.drafts:
             requests = [proposal.request for proposal in draft.proposals]
@@ -203,7 +203,7 @@ class Primary:
         watermark = self.coordinator.commit_watermark()
         batch = make_batch(self.reign, self.end, requests, records, self.time_ms, watermark)
         self.end = batch.position
-        self._book.unsynced.append(batch.last)
+        self._book.unsynced.append((batch.last, len(batch.data)))
         self.coordinator.extended(batch.last, now.ms, len(batch.data))
         self.waiter.launch(Flight(batch, now.us, proposals, []))
         return [Append(batch)]
@@ -308,11 +308,11 @@ class Primary:
 class _Book:
     """What the primary keeps beside its log: marks, and what is pending.
 
-    `unsynced` are the last LSNs of the batches that our own disk owes; `admissions` the new lives of
+    `unsynced` are the batches that our own disk owes, as (last LSN, bytes); `admissions` the new lives of
     members, each with the LSN from which on it has caught up.
     """
 
-    unsynced: deque[Lsn] = field(default_factory=deque)
+    unsynced: deque[tuple[Lsn, int]] = field(default_factory=deque)
 
     term_start: Lsn = Lsn(0)
     watermark: Lsn = Lsn(0)
@@ -322,5 +322,10 @@ class _Book:
 
     def synced(self, lsn: Lsn) -> None:
         """Our own disk holds everything up to `lsn`."""
-        while self.unsynced and self.unsynced[0] <= lsn:
+        while self.unsynced and self.unsynced[0][0] <= lsn:
             self.unsynced.popleft()
+
+    def batches_due(self, waiting_bytes: int) -> int:
+        """How many batches may be made now of `waiting_bytes` of requests."""
+        owed_bytes = sum(size for _, size in self.unsynced)
+        return UNSYNCED_MAX - len(self.unsynced) if waiting_bytes >= owed_bytes else 0

@@ -110,6 +110,8 @@ class Process:
             rng = random.Random()
             for link in links.values():
                 tasks.start_soon(link.run, rng)
+            for note in storage.notes:
+                self._note(note)
             self._note(
                 f"listens on {config.node.listen}; log ends at {log.end}, applied {storage.applied.lsn}"
             )

@@ -102,7 +102,7 @@ class Replica:
             case SourceFound():
                 return self._found(event, now)
             case MetaSaved() | TailCut():
-                return self._settled()
+                return self._settled(now)
             case SourceLost(session):
                 if self._source is not None and self._source.session == session:
                     self._source = None
@@ -174,7 +174,7 @@ class Replica:
             self.durable = min(self.durable, common.lsn)
             self._settling += 1
             effects.append(Cut(common, f"{event.node}'s log of term {reply.term} goes on differently"))
-        return effects if self._settling else self._begin()
+        return effects if self._settling else self._begin(now)
 
     def _refusal(self, node: NodeId, reply: Following) -> Refused | None:
         if reply.common_lsn < self.watermark:
@@ -190,14 +190,16 @@ class Replica:
             return Refused(Code.TERM_TAKEN, f"term {reply.term} belongs to {self.reign.primary}")
         return None
 
-    def _settled(self) -> list[Effect]:
+    def _settled(self, now: Now) -> list[Effect]:
         """One of our orders to the disk is done. They outlive a session: the next one waits for them too."""
         assert self._settling > 0
         self._settling -= 1
-        return self._begin() if self.state is State.SETTLING and not self._settling else []
+        return self._begin(now) if self.state is State.SETTLING and not self._settling else []
 
-    def _begin(self) -> list[Effect]:
+    def _begin(self, now: Now) -> list[Effect]:
+        assert self._source is not None
         self.state = State.FOLLOWING
+        self._source.heard_ms = now.ms  # a source is silent until the first ack, however long our disk took
         self._told = (Lsn(0), Lsn(0))
         return self._ack(first=True) + self._commit()
 
@@ -209,8 +211,8 @@ class Replica:
         effects: list[Effect] = []
         source.heard_ms = now.ms
         for batch in event.batches:
-            if source.leads and self.reign is not None and batch.reign.term > self.reign.term:
-                text = f"{source.node} sends term {batch.reign.term} within the reign {self.reign}"
+            if source.leads and self.reign is not None and not _within(batch.reign, self.reign):
+                text = f"{source.node} sends a batch of {batch.reign} within the reign {self.reign}"
                 return [*effects, self._drop(ProtocolError(text))]
             if not follows(batch, self.end):
                 text = f"batch {batch.first}..{batch.last} does not continue the log at {self.end}"
@@ -268,9 +270,14 @@ class Replica:
 
     def _tick(self, now: Now) -> list[Effect]:
         source = self._source
-        if source is None or now.ms - source.heard_ms < SILENCE_MS:
+        if source is None or self.state is not State.FOLLOWING or now.ms - source.heard_ms < SILENCE_MS:
             return []
         return [self._drop(ProtocolError(f"{source.node} has been silent for {now.ms - source.heard_ms} ms"))]
+
+
+def _within(written: Reign, reign: Reign) -> bool:
+    """Whether a log that `reign` goes on writing may hold a batch of `written` (R3)."""
+    return written.term < reign.term or written == reign
 
 
 SILENCE_MS = 5_000

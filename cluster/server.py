@@ -24,7 +24,7 @@ from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
 from redwire.connection import ServerConnection
-from redwire.errors import ChannelClosed, Code, ProtocolError, RedwireError, Refused
+from redwire.errors import ChannelClosed, Code, FrameInvalid, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, encode_header
 from redwire.handshake import Principal, Role
 from redwire.message.driver import encode_error
@@ -149,8 +149,9 @@ class Server:
                     for frame in frames:
                         if end.dropped is not None:
                             break
+                        plain = _plain(channel, connection, frame)
                         try:
-                            await source.handle(frame)
+                            await source.handle(plain)
                         except RedwireError as error:
                             end.drop(error)
                     frames = await _next(channel, connection)
@@ -167,14 +168,15 @@ class Server:
         try:
             while True:
                 for frame in frames:
+                    plain = _plain(channel, connection, frame)
                     if session.handles(frame.kind):
-                        session.handle(frame)
+                        session.handle(plain)
                         await session.writes.uncrowded()
                     elif frame.kind == Kind.BYE:
                         wire.send(Kind.BYE, b"", frame.correlation, frame.stream)
                         return
                     else:
-                        await drivers.handle(frame)
+                        await drivers.handle(plain)
                 if inbox.crowded:
                     await inbox.uncrowded()
                 frames = await _next(channel, connection)
@@ -203,6 +205,17 @@ async def _next(channel: Channel, connection: ServerConnection) -> list[Frame]:
         channel.write(*connection.data_to_send())
         raise ProtocolError("broken framing")
     return frames
+
+
+def _plain(channel: Channel, connection: ServerConnection, frame: Frame) -> Frame:
+    """The frame, expanded now that it is its turn. Raises `FrameInvalid` after the other side was told."""
+    if not frame.flags:
+        return frame
+    try:
+        return connection.plain(frame)
+    except FrameInvalid:
+        channel.write(*connection.data_to_send())
+        raise
 
 
 async def _let_out(channel: Channel) -> None:

@@ -26,6 +26,13 @@ from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
 DEPOSING = frozenset((Code.STALE_TERM, Code.TERM_TAKEN, Code.PRIMARY_LACKS_COMMITTED))
 """What a follower's refusal must say to end a reign (R3, R5)."""
 NO_REIGN = Reign(Term(0), NodeId(""))
+_OF_SOURCES = frozenset(
+    (
+        *(Kind.PEER_WELCOME, Kind.FOLLOWING, Kind.BATCH, Kind.HEARTBEAT, Kind.TOPOLOGY),
+        *(Kind.SNAPSHOT_MANIFEST, Kind.SNAPSHOT_CHUNK),
+    )
+)
+"""What only a source says: a member that sends it to one has lost its way."""
 
 
 class SnapshotServer(Protocol):
@@ -64,8 +71,10 @@ class Source:
                 self._tasks.start_soon(self._snapshots.serve, self.end, decode(frame.payload, SnapshotFetch))
             case Kind.FAILURE:
                 self._refused(decode(frame.payload, Failure).to_error())
-            case _:
+            case _ if frame.kind in _OF_SOURCES:
                 raise ProtocolError(f"{self.end.node} sends {kind_name(frame.kind)} to a source")
+            case _:
+                self._say(Refused(Code.UNSUPPORTED, f"{kind_name(frame.kind)} is not served to a member"))
 
     def close(self) -> None:
         """The session is over."""

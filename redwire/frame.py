@@ -122,7 +122,9 @@ def kind_name(kind: int) -> str:
 
 
 class Frame(NamedTuple):
-    """One received frame. `payload` is plain: a compressed one has been expanded. `kind` may be unknown."""
+    """One received frame. `payload` is plain, unless its decoder left that to `expanded`. `kind` may be
+    unknown.
+    """
 
     kind: int
     flags: int
@@ -166,13 +168,17 @@ class FrameDecoder:
     """Cuts frames out of received bytes.
 
     Holds at most one incomplete frame, whose length is checked before more of it is kept. `frame_bytes_max`,
-    which counts the header, and `allow_compressed` may be changed between calls.
+    which counts the header, and `allow_compressed` may be changed between calls. Without `expand` compressed
+    payloads stay as they are, see `expanded`.
     """
 
-    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX, *, allow_compressed: bool = True) -> None:
+    def __init__(
+        self, frame_bytes_max: int = FRAME_BYTES_MAX, *, allow_compressed: bool = True, expand: bool = True
+    ) -> None:
         assert HEADER_BYTES <= frame_bytes_max <= FRAME_BYTES_MAX
         self.frame_bytes_max = frame_bytes_max
         self.allow_compressed = allow_compressed
+        self._expand = expand
         self._parts: list[bytes] = []
         self._held = 0
         self._wanted = 0  # of the held frame, once its length is known
@@ -254,7 +260,7 @@ class FrameDecoder:
 
     def _plain(self, kind: int, flags: int, payload: bytes) -> bytes:
         self._check_flags(kind, flags)
-        return _inflate(kind, payload)
+        return _inflate(kind, payload) if self._expand else payload
 
     def _check_flags(self, kind: int, flags: int) -> None:
         if flags & ~(COMPRESSED | MORE_FRAMES):
@@ -268,6 +274,14 @@ class FrameDecoder:
 
     def _length_invalid(self, length: int) -> FrameInvalid:
         return FrameInvalid(f"frame length {length} is not between {HEADER_BYTES} and {self.frame_bytes_max}")
+
+
+def expanded(frame: Frame) -> Frame:
+    """The frame with a plain payload, from a decoder that does not expand. Raises `FrameInvalid`.
+
+    One at a time, when it is used: a single read can bring fifty payloads of 16 MiB each.
+    """
+    return frame._replace(payload=_inflate(frame.kind, frame.payload)) if frame.flags & COMPRESSED else frame
 
 
 def _inflate(kind: int, payload: bytes) -> bytes:

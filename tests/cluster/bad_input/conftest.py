@@ -218,12 +218,21 @@ class Site:
             fetched = Fetched.decode(good.ask(Kind.FETCH, Fetch("good", ident).encode()).payload)
             assert (fetched.found, fetched.version, fetched.document) == (True, self.written[ident], DOCUMENT)
 
+    @contextlib.contextmanager
+    def nothing_written(self) -> Iterator[None]:
+        """What happens inside leaves the log as it was, and the node alive."""
+        before = self.status()["log"]["end"]
+        yield
+        assert self.cluster.processes[self.node].poll() is None, self.log_tail()
+        assert self.status()["log"]["end"] == before
+
     failure = staticmethod(lambda frame: failure(frame))
     write_body = staticmethod(lambda *records, **how: write_body(list(records), **how))
     authenticate = staticmethod(lambda wire, method: authenticate(wire, method))
     hello_body = staticmethod(lambda *how: hello_body(*how))
     version_of = staticmethod(lambda frame: version_of(frame))
     client_id = staticmethod(lambda wire: client_id(wire))
+    lives = staticmethod(lambda wire: lives(wire))
 
     def status(self) -> dict[str, Any]:
         """The node's status document."""
@@ -266,6 +275,11 @@ def version_of(written: Frame) -> int:
 def client_id(wire: Wire) -> bytes:
     """What the node issues to this session."""
     return decode(wire.ask(Kind.OPEN, encode(OpenBody("test", False))).payload, Opened).client_id
+
+
+def lives(wire: Wire) -> bool:
+    """Whether a client's session still answers."""
+    return wire.ask(Kind.PING).kind == Kind.PONG
 
 
 def _status_kib(pid: int, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -131,3 +132,64 @@ def test_bytes_one_by_one_are_a_request_like_any(site: Any) -> None:
         assert wire.frame().kind == Kind.HELLO_ACK
         wire.send_frame(Kind.AUTH_RESPONSE)
         assert wire.frame().kind == Kind.AUTH_OK
+
+
+CBOR_KINDS = [
+    ("ops", Kind.OPEN),
+    ("ops", Kind.ACCOUNT),
+    ("us-1", Kind.PEER_HELLO),
+    ("us-1", Kind.FOLLOW),
+    ("us-1", Kind.SNAPSHOT_FETCH),
+    ("us-1", Kind.FAILURE),
+]
+CBOR: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "1 to 65536 bytes"),
+    "a key twice": (b"\xa2\x61x\x01\x61x\x02", "'x' stands twice"),
+    "a map without end": (b"\xbf\x61x\x01\xff", "indefinite"),
+    "a text without end": (b"\xa1\x66client\x7f\x61a\xff", "indefinite"),
+    "a tag": (b"\xa1\x61x\xc0\x60", "tag"),
+    "a bignum": (b"\xa1\x61x\xc2\x41\x01", "tag"),
+    "a float": (b"\xa1\x61x\xfb" + bytes(8), "float"),
+    "undefined": (b"\xa1\x61x\xf7", "unassigned"),
+    "a number as key": (b"\xa1\x01\x02", "not text"),
+    "text that is no UTF-8": (b"\xa1\x61x\x62\xc3\x28", "not UTF-8"),
+    "bytes behind it": (b"\xa0\x00", "1 bytes follow"),
+    "a map in a map, 9 times": (b"\xa1\x61x" * 9 + b"\x01", "more than 8 containers"),
+    "65,536 lists in each other": (b"\x81" * 65_536, "more than 8 containers"),
+    "65,535 empty lists": (b"\x99\xff\xfc" + b"\x80" * 65_533, "announced|more than 4096 items"),
+    "2^64 entries": (b"\xbb" + b"\xff" * 8, "18446744073709551615 entries"),
+    "2^63 bytes": (b"\xa1\x61x\x5b\x7f" + b"\xff" * 7, "9223372036854775807 bytes"),
+    "one byte too many": (b"\xa1\x61x\x59\xff\xfb" + bytes(65_531), "this one has 65537"),
+    "16 MiB of empty lists": (b"\x80" * ((16 << 20) - 16), "1 to 65536 bytes"),
+    "no map": (b"\x80", "not a .* body"),
+    "a map of nothing known": (b"\xa1\x61x\x01", "not a .* body"),
+}
+
+
+@pytest.mark.parametrize(("body", "why"), CBOR.values(), ids=CBOR)
+def test_cbor_that_may_not_be_is_refused_by_every_kind_that_carries_it(
+    site: Any, body: bytes, why: str
+) -> None:
+    with site.nothing_written():
+        before = site.rss_bytes()
+        site.forget_peak()
+        for who, kind in CBOR_KINDS:
+            with site.login(who) as wire:
+                wire.send(frame(kind, body))
+                (last,) = wire.last_words()
+                assert re.search(why, str(site.failure(last))), f"{kind!r}: {site.failure(last)}"
+        assert site.peak_bytes() < before + ROOM_BYTES
+
+
+@pytest.mark.parametrize(("who", "kind"), CBOR_KINDS)
+def test_a_cbor_bomb_in_a_zstd_bomb_costs_one_frame_at_most(site: Any, who: str, kind: Kind) -> None:
+    bomb = zstandard.ZstdCompressor().compress(b"\x80" * FRAME_BYTES_MAX)
+    assert len(bomb) < 2_000
+    with site.login(who) as wire:
+        before = site.rss_bytes()
+        site.forget_peak()
+        for _ in range(20):
+            wire.send(frame(kind, bomb, flags=COMPRESSED))
+        (last,) = wire.last_words()
+        assert f"this one has {FRAME_BYTES_MAX}" in str(site.failure(last))
+        assert site.peak_bytes() < before + ROOM_BYTES
