@@ -35,7 +35,6 @@ BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 3.0
 SILENCE_S = 5.0
 """Five hellos without an answer: the line is dead, whatever TCP thinks."""
-CLOSE_S = 1.0
 
 
 class Link:
@@ -104,7 +103,6 @@ class Link:
         session = 0
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(dialled.channel.run_writer)
                 tasks.start_soon(end.run)
                 session = self._session = self._node.roster.attach(end, dialled=True)
                 self._heard = anyio.current_time()
@@ -114,8 +112,7 @@ class Link:
             self._end, self._session, self._snapshot, self._asked = None, 0, None, None
             self._node.roster.detach(session)
             self._node.inbox.post(SourceLost(session))
-            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
-                await dialled.channel.aclose()
+            dialled.channel.close()
 
     async def _say_hello(self, end: ChannelEnd) -> None:
         while True:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import secrets
+import socket
 import ssl
 from collections.abc import Callable
 
 import anyio
-from anyio.abc import SocketListener, SocketStream, TaskGroup
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.streams.stapled import MultiListener
 
 from cluster.auth import Authority
@@ -29,7 +30,7 @@ from redwire.frame import Frame, Kind, encode_header
 from redwire.handshake import Principal, Role
 from redwire.message.driver import encode_error
 from redwire.position import NodeId
-from redwire.stream import Channel, accept
+from redwire.stream import Channel, accept, incoming
 from redwire.tls import certificate_identities
 
 HANDSHAKE_S = 10.0
@@ -60,50 +61,47 @@ class Server:
         """Accept connections for ever. Raises `OSError` for what does not pass by itself."""
         async with anyio.create_task_group() as tasks:
             for each in listener.listeners:
-                assert isinstance(each, SocketListener)
-                tasks.start_soon(self._accept, each, tasks)
+                tasks.start_soon(self._accept, each.extra(SocketAttribute.raw_socket), tasks)
 
-    async def _accept(self, listener: SocketListener, tasks: TaskGroup) -> None:
+    async def _accept(self, listener: socket.socket, tasks: TaskGroup) -> None:
         while True:
             try:
-                stream = await listener.accept()
+                sock = await incoming(listener)
             except OSError as error:
                 if error.errno not in _PASSING:
                     raise
                 await anyio.sleep(ACCEPT_AGAIN_S)
             else:
-                tasks.start_soon(self.handle, stream)
+                tasks.start_soon(self.handle, sock)
 
-    async def handle(self, stream: SocketStream) -> None:
+    async def handle(self, sock: socket.socket) -> None:
         """Serve one accepted socket to its end. Never raises for what the other side does."""
         stay = anyio.move_on_after(HANDSHAKE_S)
         if not self._door.enter(stay, anyio.current_time()):
-            await stream.aclose()
+            sock.close()
             return
+        channel: Channel | None = None
         try:
             with stay:
-                channel = await accept(stream, self._context)
+                channel = await accept(sock, self._context)
                 certificate = self._authority.identify(
                     certificate_identities(channel.ssl_object), channel.ssl_object
                 )
                 if certificate is not None and certificate.role is Role.REPLICATOR:
                     self._door.recognise(stay)
                 connection = self._connection(certificate)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(channel.run_writer)
-                    frames = await self._shake_hands(channel, connection)
-                    stay.deadline = float("inf")
-                    self._door.recognise(stay)
-                    if connection.principal is not None:
-                        await self._serve(channel, connection, connection.principal, frames)
-                    await _let_out(channel)
-                    tasks.cancel_scope.cancel()
+                frames = await self._shake_hands(channel, connection)
+                stay.deadline = float("inf")
+                self._door.recognise(stay)
+                if connection.principal is not None:
+                    await self._serve(channel, connection, connection.principal, frames)
+                await _let_out(channel)
         except* RedwireError:
             pass  # the peer was told, or is gone
         finally:
             self._door.leave(stay)
-            with anyio.CancelScope(shield=True), anyio.move_on_after(GOODBYE_S):
-                await stream.aclose()
+            if channel is not None:
+                channel.close()
 
     def _connection(self, certificate: Principal | None) -> ServerConnection:
         nonce, session_id = secrets.token_urlsafe(18), f"rwsess-{secrets.token_hex(8)}"

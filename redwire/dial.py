@@ -22,7 +22,7 @@ HANDSHAKE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """An open connection. The caller runs `channel.run_writer` and reads with `receive`."""
+    """An open connection, to be read with `receive`."""
 
     channel: Channel
     connection: ClientConnection
@@ -65,8 +65,7 @@ async def dial(
             try:
                 return await _authenticate(channel, credentials, client_name)
             except BaseException:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(0.1):
-                    await channel.aclose()
+                channel.close()
                 raise
     except TimeoutError as error:
         raise ConnectFailed(
@@ -79,7 +78,6 @@ async def _authenticate(channel: Channel, credentials: Credentials, client_name:
     early: list[Frame] = []
     while connection.established is None:
         channel.write(*connection.data_to_send())
-        await channel.flush()
         data = await channel.receive()
         if not data:
             connection.receive_eof()

@@ -152,7 +152,6 @@ class Link:
         """Move bytes until the connection ends; why it did."""
         error: RedwireError = ChannelClosed(f"connection to {self.addr}: the client was closed")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(dialled.channel.run_writer)
             tasks.start_soon(self._introduce)
             tasks.start_soon(self._watch, dialled)
             try:
@@ -161,8 +160,7 @@ class Link:
                 error = caught
             finally:
                 self.failure = error
-                with anyio.CancelScope(shield=True):
-                    await dialled.channel.aclose()
+                dialled.channel.close()
                 tasks.cancel_scope.cancel()
         return error
 
@@ -171,11 +169,11 @@ class Link:
             with anyio.fail_after(OPEN_S):
                 await self.open()
         except TimeoutError:
-            await self._give_up("it does not answer to Open")
+            self._give_up("it does not answer to Open")
         except RedwireError as error:
             if self.failure is None:
                 self.failure = error
-                await self._give_up(error.message)
+                self._give_up(error.message)
 
     async def _watch(self, dialled: Dialled) -> None:
         """Find out when the other side has gone without a word."""
@@ -185,15 +183,15 @@ class Link:
             silent = 0 if self._heard or not self._calls else silent + 1
             self._heard = False
             if silent == DEAD_AFTER_TICKS:
-                await self._give_up(f"it has been silent for {DEAD_AFTER_TICKS * TICK_S:g} s")
+                self._give_up(f"it has been silent for {DEAD_AFTER_TICKS * TICK_S:g} s")
             elif silent and silent % PING_AFTER_TICKS == 0:
                 dialled.channel.write(encode_header(Kind.PING, 0, 0))
 
-    async def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         """Close the channel, which ends `_read`."""
         assert self._dialled is not None
         self.failure = self.failure or ChannelClosed(f"connection to {self.addr}: {reason}")
-        await self._dialled.channel.aclose()
+        self._dialled.channel.close()
 
     async def _read(self, dialled: Dialled) -> None:
         """Take frames until the connection ends, which raises."""

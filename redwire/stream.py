@@ -1,24 +1,24 @@
 """A byte stream over TCP or TLS: what is read comes as it comes, and what is written never waits.
 
-Anything may hold a `Channel` and write to it from synchronous code; one task per channel, `run_writer`, moves
-the bytes. Here, and nowhere else, the exceptions of sockets, ssl and anyio become ours.
+Anything may hold a `Channel` and write to it from synchronous code. What is written in one pass of the event
+loop leaves together, in one send. Here, and nowhere else, the exceptions of sockets and ssl become ours.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
 from collections import deque
-from contextlib import AsyncExitStack
+from contextlib import suppress
 from itertools import chain
-from typing import Any
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
-from anyio.streams.tls import TLSAttribute, TLSStream
+from aiohappyeyeballs import start_connection
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
+from redwire.pipe import Pipe
 
 RECEIVE_BYTES_MAX = 64 << 10
 SEND_BYTES_MAX = 256 << 10
@@ -27,14 +27,8 @@ UNSENT_BYTES_MAX = 256 << 10
 """How much the operating system may hold that has not left yet: an urgent write waits behind all of it."""
 BUFFERED_BYTES_MAX = 64 << 20
 """Four of the largest frames: beyond it the other side has stopped reading, and the channel is closed."""
-
-_BROKEN = (
-    OSError,  # ssl.SSLError is one
-    anyio.BrokenResourceError,
-    anyio.BusyResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-)
+NEXT_ADDRESS_S = 0.25
+"""How long one address of a host may keep the next one waiting (RFC 8305, section 5)."""
 
 
 class Channel:
@@ -44,32 +38,30 @@ class Channel:
     others. After a failure writes are dropped in silence, and waiting raises `ChannelClosed`, which says why.
     """
 
-    def __init__(
-        self, transport: ByteStream, name: str, *, buffered_bytes_max: int = BUFFERED_BYTES_MAX
-    ) -> None:
-        """Owns `transport` from now on. `name` is what errors call the other side."""
+    def __init__(self, pipe: Pipe, name: str, *, buffered_bytes_max: int = BUFFERED_BYTES_MAX) -> None:
+        """Owns `pipe` from now on. `name` is what errors call the other side."""
         self.name = name
-        self._transport = transport
-        self._ssl_object: ssl.SSLObject | None = _extra(transport, TLSAttribute.ssl_object)
+        self._pipe = pipe
         self._buffered_bytes_max = buffered_bytes_max
         self._urgent: deque[tuple[bytes, ...]] = deque()
         self._bulk: deque[tuple[bytes, ...]] = deque()
-        self._buffered_bytes = 0
-        self._written = anyio.Event()
+        self._sending = memoryview(b"")  # what is left of writes that no other may interrupt
+        self._queued_bytes = 0
+        self._due = False
         self._sent: anyio.Event | None = None  # made by those who wait for it
         self._break_is_end = True  # until a first byte came, or we closed
-        self._writing = anyio.CancelScope()
         self._failure = ""
+        pipe.on_change = self._changed
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes that were written and have not been handed to the operating system yet."""
-        return self._buffered_bytes
+        return self._queued_bytes + self._pipe.unsent_bytes
 
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
         """For `redwire.tls.certificate_identities`; None on a plain connection."""
-        return self._ssl_object
+        return self._pipe.tls
 
     def write(self, *chunks: bytes, urgent: bool = False) -> None:
         """Queue whole frames, whose bytes must not change until they were sent.
@@ -79,38 +71,17 @@ class Channel:
         """
         if self._failure or not chunks:
             return
-        self._buffered_bytes += sum(map(len, chunks))
-        if self._buffered_bytes > self._buffered_bytes_max:
+        self._queued_bytes += sum(map(len, chunks))
+        if self.buffered_bytes > self._buffered_bytes_max:
             self._break_is_end = False
             self._fail(f"it does not read, and over {self._buffered_bytes_max} bytes wait for it")
             return
         (self._urgent if urgent else self._bulk).append(chunks)
-        self._written.set()
-
-    async def run_writer(self) -> None:
-        """Send what is written until the channel fails or is closed; run once, in the owner's task group.
-
-        Never raises. A failure also ends `receive`.
-        """
-        with self._writing:
-            while not self._failure:
-                if not self._buffered_bytes:
-                    self._written = anyio.Event()
-                    await self._written.wait()
-                data = self._take()
-                for at in range(0, len(data), SEND_BYTES_MAX):
-                    await self._send(data[at : at + SEND_BYTES_MAX])
-        if self._failure:
-            await anyio.aclose_forcefully(self._transport)
-
-    async def flush(self) -> None:
-        """Send what is buffered, where nobody runs `run_writer` yet. A failure shows in what comes next."""
-        while self._buffered_bytes and not self._failure:
-            await self._send(self._take())
+        self._schedule()
 
     async def drain_below(self, limit_bytes: int) -> None:
         """Wait until fewer than `limit_bytes` are buffered (1: until all is sent). Raises `ChannelClosed`."""
-        while self._buffered_bytes >= limit_bytes and not self._failure:
+        while self.buffered_bytes >= limit_bytes and not self._failure:
             if self._sent is None:
                 self._sent = anyio.Event()
             await self._sent.wait()
@@ -124,28 +95,44 @@ class Channel:
         `AuthenticationFailed`, or as an end or a reset. A connection that breaks before its first byte
         therefore reads as ended; one that breaks later raises `ChannelClosed`.
         """
-        if self._failure:
-            return self._broken(None)
         try:
-            data = await self._transport.receive(RECEIVE_BYTES_MAX)
-        except anyio.EndOfStream:
-            return b""
-        except _BROKEN as error:
+            data = await self._pipe.read(RECEIVE_BYTES_MAX)
+        except OSError as error:  # ssl.SSLError is one
             self._fail(_reason(error))
             return self._broken(error)
-        self._break_is_end = False
-        return data if self._ssl_object is None else self._with_more_records(data, self._ssl_object)
+        if data:
+            self._break_is_end = False
+        return data
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close now; what is buffered is lost. Wait for `drain_below(1)` first to say a last word."""
         self._break_is_end = False
         self._fail("it was closed on this side")
-        await anyio.aclose_forcefully(self._transport)
+
+    def _schedule(self) -> None:
+        """Send at the end of this pass of the loop, with whatever else is written in it."""
+        if not self._due and not self._pipe.blocked:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Hand one send to the pipe."""
+        self._due = False
+        if self._failure or self._pipe.blocked:
+            return
+        if not self._sending:
+            self._sending = memoryview(self._take())
+        piece, self._sending = self._sending[:SEND_BYTES_MAX], self._sending[SEND_BYTES_MAX:]
+        self._queued_bytes -= len(piece)
+        self._pipe.write(piece)
+        self._tell_waiters()
+        if self._queued_bytes:
+            self._schedule()
 
     def _take(self) -> bytes:
         """All urgent writes, then others until one send is full; a large one is taken whole."""
         urgent, bulk = self._urgent, self._bulk
-        if self._buffered_bytes <= SEND_BYTES_MAX:
+        if self._queued_bytes <= SEND_BYTES_MAX:
             chunks = [*chain.from_iterable(urgent), *chain.from_iterable(bulk)]
             bulk.clear()
         else:
@@ -155,36 +142,24 @@ class Channel:
                 chunks += bulk[0]
                 size += sum(map(len, bulk.popleft()))
         urgent.clear()
-        return b"".join(chunks)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _send(self, piece: bytes) -> None:
-        try:
-            await self._transport.send(piece)
-        except _BROKEN as error:
-            self._fail(_reason(error))
+    def _changed(self) -> None:
+        """The pipe takes more again, or never will."""
+        lost = self._pipe.lost
+        if lost is not None:
+            self._fail(_reason(lost))
             return
-        if self._failure:
-            return
-        self._buffered_bytes -= len(piece)
+        self._tell_waiters()
+        if self._queued_bytes:
+            self._schedule()
+
+    def _tell_waiters(self) -> None:
         if self._sent is not None:
             self._sent.set()
             self._sent = None
 
-    def _with_more_records(self, data: bytes, ssl_object: ssl.SSLObject) -> bytes:
-        """TLS gives one record of 16 KiB at a time; take the others that have arrived at once."""
-        pieces, room = [data], RECEIVE_BYTES_MAX - len(data)
-        while room > 0:
-            try:
-                piece = ssl_object.read(room)
-            except ssl.SSLError:  # nothing more yet; a real error comes again with the next receive
-                break
-            if not piece:
-                break
-            pieces.append(piece)
-            room -= len(piece)
-        return data if len(pieces) == 1 else b"".join(pieces)
-
-    def _broken(self, error: Exception | None) -> bytes:
+    def _broken(self, error: Exception) -> bytes:
         if not self._break_is_end:
             raise self._closed() from error
         reason = self._failure
@@ -193,16 +168,17 @@ class Channel:
         return b""
 
     def _fail(self, reason: str) -> None:
-        """The first reason stays. Wakes whoever waits; the writer, or `aclose`, closes the transport."""
+        """The first reason stays. Wakes whoever waits; what had come from a peer that broke off is kept."""
         if self._failure:
             return
         self._failure = reason
         self._urgent.clear()
         self._bulk.clear()
-        self._buffered_bytes = 0
-        self._writing.cancel()
-        if self._sent is not None:
-            self._sent.set()
+        self._sending = memoryview(b"")
+        self._queued_bytes = 0
+        self._tell_waiters()
+        if self._pipe.lost is None:
+            self._pipe.close(ConnectionAbortedError(reason))
 
     def _closed(self) -> ChannelClosed:
         return ChannelClosed(f"connection to {self.name}: {self._failure}")
@@ -218,77 +194,69 @@ async def connect(
     """
     name = _address(host, port)
     try:
-        stream = await anyio.connect_tcp(host, port)
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        sock = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
     except (OSError, UnicodeError) as error:
         raise ConnectFailed(f"cannot connect to {name}: {_reason(error)}", retry=True) from error
-    return await _opened(stream, name, context, server_side=False, hostname=server_hostname or host)
+    return await _opened(sock, name, context, server_side=False, hostname=server_hostname or host)
 
 
-async def accept(stream: ByteStream, context: ssl.SSLContext | None) -> Channel:
-    """The server's end of a connection that a listener accepted; owns `stream`, also when it fails.
+async def incoming(listener: socket.socket) -> socket.socket:
+    """The next connection that somebody opens to `listener`, which does not block. Raises `OSError`."""
+    while True:
+        await anyio.wait_readable(listener)
+        with suppress(BlockingIOError):  # it went away before it was taken
+            return listener.accept()[0]
 
-    To be called at once: only from here on no more is read than is asked for. Has no deadline of its own:
-    cancel it. Raises `ConnectFailed`.
+
+async def accept(sock: socket.socket, context: ssl.SSLContext | None) -> Channel:
+    """The server's end of a connection that a listener accepted; owns `sock`, also when it fails.
+
+    Has no deadline of its own: cancel it. Raises `ConnectFailed`.
     """
     try:
-        remote = _extra(stream, SocketAttribute.remote_address) or "a client"
-    except anyio.BrokenResourceError:
-        remote = "a client that has gone"
-    name = remote if isinstance(remote, str) else _address(*remote[:2])
-    return await _opened(stream, name, context, server_side=True, hostname=None)
+        name = _address(*sock.getpeername()[:2])
+    except OSError:
+        name = "a client that has gone"
+    return await _opened(sock, name, context, server_side=True, hostname=None)
 
 
 async def _opened(
-    stream: ByteStream, name: str, context: ssl.SSLContext | None, *, server_side: bool, hostname: str | None
+    sock: socket.socket, name: str, context: ssl.SSLContext | None, *, server_side: bool, hostname: str | None
 ) -> Channel:
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(anyio.aclose_forcefully, stream)
-        transport: ByteStream = stream
-        try:
-            _set_options(stream)
-            if context is not None:
-                transport = await TLSStream.wrap(
-                    stream,
-                    server_side=server_side,
-                    hostname=hostname,
-                    ssl_context=context,
-                    standard_compatible=False,
-                )
-            channel = Channel(transport, name)
-        except (*_BROKEN, UnicodeError) as error:
-            raise _handshake_failed(name, error) from error
-        stack.pop_all()
-        return channel
-    raise AssertionError("an exit stack swallows nothing")
+    pipe: Pipe | None = None
+    opened = False
+    try:
+        _set_options(sock)
+        made = pipe = Pipe(context, server_side=server_side, hostname=hostname)
+        loop = asyncio.get_running_loop()
+        if server_side:
+            await loop.connect_accepted_socket(lambda: made, sock)
+        else:
+            await loop.create_connection(lambda: made, sock=sock)
+        await pipe.shake_hands()
+        opened = True
+        return Channel(pipe, name)
+    except (OSError, ValueError) as error:
+        raise _handshake_failed(name, error) from error
+    finally:
+        if not opened:
+            if pipe is not None:
+                pipe.close(ConnectionAbortedError())
+            sock.close()
 
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _set_options(stream: ByteStream) -> None:
-    # Until a first receive has had to wait, anyio reads an accepted connection unasked and without bound.
-    pause_reading = getattr(getattr(stream, "_transport", None), "pause_reading", None)
-    if pause_reading is not None:
-        pause_reading()
-    raw = _extra(stream, SocketAttribute.raw_socket)
-    if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
+def _set_options(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
-
-
-def _extra(stream: ByteStream, attribute: Any) -> Any:
-    """What `stream` says of itself, None where it has no such thing. Raises `BrokenResourceError`.
-
-    A reset takes the socket away from under anyio, which then asks None for its addresses, whatever was
-    wanted.
-    """
-    try:
-        return stream.extra(attribute, None)
-    except (OSError, AttributeError):
-        raise anyio.BrokenResourceError("the other side has reset it") from None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 
 
 def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
@@ -298,18 +266,15 @@ def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
             retry=False,
             hint="check the CA, the host name and the dates",
         )
-    if isinstance(error, ssl.SSLError | UnicodeError):
+    if isinstance(error, ssl.SSLError | ValueError):
         return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=False)
     return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=True)
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in one line: the cause where anyio has wrapped it."""
-    cause = error.__cause__ or error
-    if isinstance(cause, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(_reason(each) for each in cause.exceptions))
-    if isinstance(cause, ssl.SSLError):
-        return (cause.reason or str(cause)).replace("_", " ").lower()
-    if isinstance(cause, OSError) and (cause.errno or 0) > 0:
-        return os.strerror(cause.errno or 0)  # asyncio puts a text of its own into the exception
-    return str(cause) or "the other side closed it"
+    """What happened, in one line."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)  # asyncio puts a text of its own into the exception
+    return str(error) or "the other side closed it"

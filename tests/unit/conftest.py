@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import ClassVar
 import anyio
 import msgspec
 import pytest
-from anyio.abc import SocketStream, TaskGroup
+from anyio.abc import TaskGroup
 
 from redwire import body, record
 from redwire.connection import ServerConnection
@@ -41,7 +42,7 @@ from redwire.message.read import Document, Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import Op
 from redwire.scram import Verifier, make_verifier
-from redwire.stream import Channel, accept
+from redwire.stream import Channel, accept, incoming
 from redwire.tls import server_context
 from redwire.topology import Endpoint, ReplicaEntry, Topology
 from tools.authority import Authority
@@ -87,33 +88,30 @@ class FakeNode:
     def leads(self) -> bool:
         return self.cluster.leader is self
 
-    async def serve(self, stream: SocketStream) -> None:
-        wire = None
+    async def serve(self, sock: socket.socket) -> None:
+        wire = channel = None
         try:
-            channel = await accept(stream, self.cluster.context)
+            channel = await accept(sock, self.cluster.context)
             connection = ServerConnection(
                 self.cluster, nonce=os.urandom(8).hex(), session_id="s", server="fake/1"
             )
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(channel.run_writer)
-                wire = Wire(channel, self.cluster.next_client())
-                self.wires.add(wire)
-                while data := await channel.receive():
-                    frames = connection.receive_data(data)
-                    channel.write(*connection.data_to_send())
-                    for frame in frames:
-                        self.take(wire, frame)
-                    if wire.dropped:
-                        break
-                await channel.drain_below(1)
-                tasks.cancel_scope.cancel()
+            wire = Wire(channel, self.cluster.next_client())
+            self.wires.add(wire)
+            while data := await channel.receive():
+                frames = connection.receive_data(data)
+                channel.write(*connection.data_to_send())
+                for frame in frames:
+                    self.take(wire, frame)
+                if wire.dropped:
+                    break
+            await channel.drain_below(1)
         except* RedwireError:
             pass
         finally:
             if wire is not None:
                 self.wires.discard(wire)
-            with anyio.CancelScope(shield=True):
-                await anyio.aclose_forcefully(stream)
+            if channel is not None:
+                channel.close()
 
     def take(self, wire: Wire, frame: Frame) -> None:
         if self.frozen:
@@ -300,8 +298,11 @@ class FakeCluster:
     async def run(node: FakeNode, listener: object, *, task_status: object) -> None:
         with anyio.CancelScope() as node.scope:
             task_status.started()
-            async with listener:
-                await listener.serve(node.serve)
+            async with listener, anyio.create_task_group() as guests:
+                (one,) = listener.listeners
+                while True:
+                    sock = await incoming(one.extra(anyio.abc.SocketAttribute.raw_socket))
+                    guests.start_soon(node.serve, sock)
 
     def stop(self, node: FakeNode) -> None:
         node.scope.cancel()

@@ -106,11 +106,10 @@ async def _session(text: str) -> AsyncIterator[Dialled]:
     paths = (Path(path) if path else None for path in (config.ca, config.cert, config.key))
     context = client_context(*paths, peer=False)
     dialled = await dial(host, int(port), context, credentials(config), client_name=NAME)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(dialled.channel.run_writer)
+    try:
         yield dialled
-        tasks.cancel_scope.cancel()
-    await dialled.channel.aclose()
+    finally:
+        dialled.channel.close()
 
 
 async def _opened(dialled: Dialled) -> Opened:

@@ -257,8 +257,7 @@ async def _handshake(uri: str) -> tuple[str, Established]:
         except RedwireError as error:
             failure = error
             continue
-        with anyio.CancelScope(shield=True):
-            await dialled.channel.aclose()
+        dialled.channel.close()
         return addr, dialled.established
     assert failure is not None
     raise failure

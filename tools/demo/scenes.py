@@ -98,7 +98,7 @@ async def log_in(stage: Stage) -> None:
         dialled = await dial(
             "127.0.0.1", stage.cluster.ports[seed], context, credentials, client_name="redwire demo"
         )
-        await dialled.channel.aclose()
+        dialled.channel.close()
         before, after = (
             None if blob is None else topology.decode(blob)
             for blob in (dialled.established.hello_topology, dialled.established.topology)

@@ -1,0 +1,188 @@
+"""One socket and the TLS over it, between the event loop's callbacks: a frame costs no task and no lock here.
+
+What has arrived waits until it is asked for; when that is more than `AHEAD_BYTES`, the socket is not read for
+the time being.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+
+AHEAD_BYTES = 64 << 10
+"""What may have arrived without anybody asking; what the loop reads at once comes on top of it."""
+
+
+class Pipe(asyncio.Protocol):
+    """One end of a connection; `tls` is None on a plain one. To be made in the event loop that runs it.
+
+    `blocked`: the operating system takes no more for now. `on_change` is called when it does again, and when
+    the connection is over.
+    """
+
+    def __init__(
+        self, context: ssl.SSLContext | None, *, server_side: bool = False, hostname: str | None = None
+    ) -> None:
+        """Raises `ValueError` for a host name that no certificate can hold."""
+        self.blocked = False
+        self.on_change: Callable[[], None] = _nothing
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls: ssl.SSLObject | None = None
+        if context is not None:
+            self.tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_side=server_side, server_hostname=hostname
+            )
+        self._transport: asyncio.Transport | None = None
+        self._paused = self._ended = self._closed = False
+        self._error: Exception | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    # --- what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is ours. It blocks us as soon as the system does not take everything at once."""
+        self._transport = transport  # type: ignore[assignment]  # uvloop's have another ancestor
+        transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._incoming.write(data)
+        if self._incoming.pending > AHEAD_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """No more bytes will come. What we still have to say can be sent."""
+        self._end(None)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._transport = None
+        self._end(exc)
+        self.on_change()
+
+    def pause_writing(self) -> None:
+        """The system takes no more."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """The system has taken everything."""
+        self.blocked = False
+        self.on_change()
+
+    # --- what the channel calls
+
+    @property
+    def lost(self) -> Exception | None:
+        """Why nothing can be sent any more; None while something can."""
+        return None if self._transport is not None else self._error or BrokenPipeError(_OVER)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the operating system has not taken, as it travels."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    async def shake_hands(self) -> None:
+        """Agree on keys, before the first `read` and `write`. Raises `OSError`; `ssl.SSLError` is one."""
+        while self.tls is not None:
+            try:
+                self.tls.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLEOFError:
+                raise self._error or ConnectionResetError(_OVER) from None
+            finally:
+                self._send()  # also the alert that tells the other side what is wrong
+            await self._arrival()
+
+    async def read(self, size: int) -> bytes:
+        """Up to `size` bytes of what has arrived, as soon as there are any; none at the end.
+
+        Raises `OSError` when the connection broke, after everything that had come before.
+        """
+        while not self._closed:
+            data = self._take(size)
+            if self._paused and self._incoming.pending <= AHEAD_BYTES and self._transport is not None:
+                self._paused = False
+                self._transport.resume_reading()
+            if data:
+                return data
+            if self._ended:
+                break
+            await self._arrival()
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send `data`. What the system does not take waits in memory: look at `blocked` first."""
+        if self._transport is None:
+            return
+        if self.tls is None:
+            self._transport.write(data)
+            return
+        try:
+            self.tls.write(data)
+        except ssl.SSLError as error:
+            self.close(error)
+        else:
+            self._send()
+
+    def close(self, error: Exception) -> None:
+        """End the connection now; whoever reads gets `error`. What was not sent is lost."""
+        transport, self._transport = self._transport, None
+        self._error, self._closed = error, True
+        if transport is not None:
+            if not transport.get_write_buffer_size():
+                with suppress(OSError):
+                    transport.write_eof()  # an end, where an abort alone can read as a reset
+            transport.abort()
+        self._wake()
+
+    def _take(self, size: int) -> bytes:
+        if self.tls is None:
+            return self._incoming.read(size)
+        pieces: list[bytes] = []
+        try:
+            while size > 0 and (piece := self.tls.read(size)):
+                pieces.append(piece)
+                size -= len(piece)
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self._ended = True  # with TLS's own word or without it: it is the frames that say where they end
+        except ssl.SSLError as error:
+            self._ended, self._error = True, error
+        self._send()  # TLS may have had something to say of its own
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _send(self) -> None:
+        if self._outgoing.pending and self._transport is not None:
+            self._transport.write(self._outgoing.read())
+
+    def _end(self, error: Exception | None) -> None:
+        self._ended = True
+        self._error = self._error or error
+        self._incoming.write_eof()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _arrival(self) -> None:
+        """Wait until something has happened."""
+        self._news = asyncio.get_running_loop().create_future()
+        await self._news
+
+
+_OVER = "the other side closed it"
+
+
+def _nothing() -> None:
+    pass
