@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import anyio
-
 from cluster.applier import Applier
+from cluster.bell import Progress
 from cluster.disk import Post
 from cluster.effects import Applied
 from cluster.state import AppliedBatch, State
@@ -25,7 +24,7 @@ class ApplyQueue:
         self._post = post
         self._fail = fail
         self._applier: Applier | None = None
-        self._moved = anyio.Event()
+        self._moved = Progress()
 
     def use(self, state: State) -> None:
         """Apply to `state` from now on."""
@@ -53,6 +52,5 @@ class ApplyQueue:
             await self._moved.wait()
 
     def _applied(self, batches: list[AppliedBatch], position: Position) -> None:
-        self._moved.set()
-        self._moved = anyio.Event()
+        self._moved.made()
         self.on_applied(Applied(position.lsn, batches))

@@ -1,4 +1,7 @@
-"""A bell: many ring it, one waits for it, and a ring before the wait is not lost."""
+"""Two ways to wait for something to happen, which cost next to nothing while nobody waits.
+
+For the event loop's thread only.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,43 @@ import anyio
 
 
 class Bell:
-    """Ring from the event loop's thread only. `wait` returns once for all rings so far."""
+    """Many ring it, one waits for it, and a ring before the wait is not lost: it ends one wait at once."""
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._rung = False
+        self._waiting: anyio.Event | None = None
 
     def ring(self) -> None:
         """Wake whoever waits, or the next to wait."""
-        self._event.set()
+        self._rung = True
+        if self._waiting is not None:
+            self._waiting.set()
 
     async def wait(self) -> None:
-        """Wait for a ring."""
-        if not self._event.is_set():
-            await self._event.wait()
-        self._event = anyio.Event()
+        """Wait for a ring; all rings so far are one."""
+        if not self._rung:
+            self._waiting = anyio.Event()
+            try:
+                await self._waiting.wait()
+            finally:
+                self._waiting = None
+        self._rung = False
+
+
+class Progress:
+    """Something moves on, again and again, and any number wait for the next time. Ask for the fact first."""
+
+    def __init__(self) -> None:
+        self._next: anyio.Event | None = None
+
+    def made(self) -> None:
+        """Wake everybody who waits now."""
+        if self._next is not None:
+            self._next.set()
+            self._next = None
+
+    async def wait(self) -> None:
+        """Wait for the next time."""
+        if self._next is None:
+            self._next = anyio.Event()
+        await self._next.wait()

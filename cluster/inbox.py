@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import anyio
-
-from cluster.bell import Bell
+from cluster.bell import Bell, Progress
 from cluster.effects import PrimaryEvent, Proposal, ReplicaEvent
 
 WAITING_BYTES_MAX = 64 << 20
@@ -21,7 +19,7 @@ class Inbox:
         self._proposals: list[Proposal] = []
         self._bytes = 0
         self._bell = Bell()
-        self._eased = anyio.Event()
+        self._eased = Progress()
 
     def post(self, event: Event) -> None:
         """Something happened."""
@@ -52,8 +50,7 @@ class Inbox:
         """After a turn: `waiting_bytes` of requests are still not logged."""
         self._bytes = waiting_bytes
         if not self.crowded:
-            self._eased.set()
-            self._eased = anyio.Event()
+            self._eased.made()
 
     @property
     def crowded(self) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
 
+from cluster.bell import Progress
 from cluster.disk import Disk, Post
 from cluster.log import Log
 from cluster.meta import Meta
@@ -40,7 +40,7 @@ class Journal:
         self.outline = outline
         self.on_durable: Callable[[Lsn], None] = lambda lsn: None
         self.disk = Disk(wal, data_dir, meta, post, fail, self._durable)
-        self._progress = anyio.Event()
+        self._progress = Progress()
 
     def room_bytes(self) -> int:
         """What a turn may log and will surely fit."""
@@ -89,8 +89,7 @@ class Journal:
 
     def _durable(self, lsn: Lsn) -> None:
         self.outline.synced(lsn)
-        self._progress.set()
-        self._progress = anyio.Event()
+        self._progress.made()
         self.on_durable(lsn)
 
     def _pruned(self, base: Position) -> None:
