@@ -203,7 +203,7 @@ class Primary:
         watermark = self.coordinator.commit_watermark()
         batch = make_batch(self.reign, self.end, requests, records, self.time_ms, watermark)
         self.end = batch.position
-        self._book.unsynced.append((batch.last, len(batch.data)))
+        self._book.unsynced.append((batch.last, len(batch.body)))
         self.coordinator.extended(batch.last, now.ms, len(batch.data))
         self.waiter.launch(Flight(batch, now.us, proposals, []))
         return [Append(batch)]
@@ -308,8 +308,8 @@ class Primary:
 class _Book:
     """What the primary keeps beside its log: marks, and what is pending.
 
-    `unsynced` are the batches that our own disk owes, as (last LSN, bytes); `admissions` the new lives of
-    members, each with the LSN from which on it has caught up.
+    `unsynced` are the batches that our own disk owes, as (last LSN, bytes of requests); `admissions` the new
+    lives of members, each with the LSN from which on it has caught up.
     """
 
     unsynced: deque[tuple[Lsn, int]] = field(default_factory=deque)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,12 +42,15 @@ from cluster.node import Node
 from cluster.policies import Policies
 from cluster.primary import Primary
 from cluster.read_desk import ReadDesk
+from cluster.reader import ReadThreads
 from cluster.service import Service
 from cluster.session import Session
+from cluster.sql import SqlWorker
+from cluster.sql_process import SqlRequest, answered
 from cluster.state import State
 from redwire.batch import Batch
 from redwire.connection import ServerConnection
-from redwire.errors import Code, Refused
+from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import FrameDecoder, Kind, encode_frame
 from redwire.handshake import PREFACE, Principal, PrincipalKind, Role
 from redwire.message.params import Json, Param, ParamQuery, Timestamp
@@ -135,6 +138,7 @@ class SmallNode:
         while self.disk_works and self.synced < len(self.log):
             self.synced = len(self.log)
             self.step(Durable(self.log[-1].last))
+            self.step(Proposed([], ROOM))  # what waited until the disk had caught up
 
     def lead(self, term: int) -> None:
         """A reign begins."""
@@ -231,11 +235,28 @@ class Driver:
         return [row["id"] for row in rows]
 
 
+class SqlHere:
+    """In the place of a `SqlProcess`: the same, without a process to start."""
+
+    def __init__(self, path: Path) -> None:
+        self._worker = SqlWorker(path)
+        self.close = self._worker.close
+
+    def answers(self, queries: Sequence[SqlRequest]) -> Iterator[bytes | RedwireError]:
+        for query in queries:
+            try:
+                yield answered(self._worker, query.kind, query.payload)
+            except RedwireError as error:
+                yield error
+
+
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[SmallNode, Service]]:
     state = State.open(folder / "state.db")
     post = asyncio.get_running_loop().call_soon_threadsafe
     reads = ReadDesk(state.path, post)
+    reads.sql.stop()
+    reads.sql = ReadThreads(lambda: SqlHere(state.path), post, name="sql", threads=1, together_max=1)
     node = SmallNode(state, Folder(state, reads), cast(Primary, None))
     policies = Policies(LOCAL, LOCAL, Membership((Member(ME, REGION),)), ME)
     service = Service(cast(Node, node), REGION, policies, 10_000)
@@ -641,6 +662,7 @@ async def test_a_query_with_parameters_is_answered_with_an_envelope(bench: Bench
         "ok": True,
         "statement": "select",
         "affected": 0,
+        "rows": [{"id": "b", "n": 2}],
         "result": {"columns": ["id", "n"], "records": [{"values": {"id": "b", "n": 2}}]},
     }
     bound = params("SELECT ? AS j, ? AS t, ? AS b", Json('{"a":1}'), Timestamp(5), b"\xff")
