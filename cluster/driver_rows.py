@@ -103,7 +103,10 @@ _TAKEN = "the collection's name differs from an existing one's only in case"
 
 
 def _conflict(collection: str, ident: str, version: int) -> str:
-    return f"{ident!r} already exists in {collection}, at version {version}" if version else _TAKEN
+    if not version:
+        return _TAKEN
+    what = repr(ident) if ident else "the id that was generated"
+    return f"{what} already exists in {collection}, at version {version}"
 
 
 class _Named(msgspec.Struct):

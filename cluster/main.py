@@ -6,6 +6,7 @@ import argparse
 import gc
 import importlib.metadata
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cluster.config import NodeConfig, parse_node_config
 from cluster.door import raise_file_limit
 from cluster.process import run
 from cluster.yaml_file import load_yaml
-from redwire.errors import RedwireError
+from redwire.errors import RedwireError, TlsInvalid
 from redwire.tls import certificate_expiry_ms, client_context, server_context
 
 DISTRIBUTION = "redwire-cluster"
@@ -64,7 +65,8 @@ def _check_files(config: NodeConfig) -> None:
     """Load what TLS needs, so that a bad file is named before anything starts. Raises `TlsInvalid`."""
     if config.tls is not None:
         ca, cert, key = Path(config.tls.ca), Path(config.tls.cert), Path(config.tls.key)
-        certificate_expiry_ms(cert)
+        if certificate_expiry_ms(cert) <= time.time() * 1000:
+            raise TlsInvalid(cert, "the certificate has expired", hint="issue a new one: redwire certs issue")
         server_context(ca, cert, key)
         client_context(ca, cert, key, peer=True)
 

@@ -33,6 +33,7 @@ from cluster.effects import (
     Tick,
 )
 from cluster.inbox import Event, Inbox
+from cluster.opening import superseded
 from cluster.outbox import Outbox
 from cluster.primary import Primary
 from cluster.replica import Replica, State
@@ -99,9 +100,16 @@ class Node:
         return "rebuilding" if self.roster.rebuilding else "replica"
 
     def heard(self, report: Report) -> None:
-        """A member said where it stands; ask it for its log if it leads and nobody is followed."""
+        """A member said where it stands; ask it for its log if it leads and nobody is followed.
+
+        While we lead it may prove that our reign is over: we may have been out of reach when another began.
+        """
         self.roster.reports[NodeId(report.node)] = report
         role = self.role
+        if isinstance(role, Primary):
+            over = superseded(role.reign, report)
+            if over is not None:
+                self.inbox.post(Deposed(over))
         free = not (self.roster.aspires or self.roster.rebuilding)
         if isinstance(role, Replica) and free and role.state is State.SEARCHING:
             leader = self.roster.leader(role.reign)

@@ -6,11 +6,13 @@ that starts as primary asks every member in reach first:
 * somebody leads already                      → refuse to start
 * its own log is empty, somebody's is not     → refuse to start: this disk was replaced
 * all logs are empty                          → make a new cluster, once a majority of the members said so
-* somebody's log is longer                    → follow that member to the end, then ask again
+* somebody's log is longer                    → follow that member to the end, then ask again; unless that log
+                                                lacks what is known committed here: then it lost
 * it followed another primary last            → refuse, unless the operator said `--take-over`
 * otherwise                                   → open, with a term above every term that anyone has seen
 
-It waits for everybody, but no longer than its patience; who is silent then is not in reach.
+It waits for everybody, but no longer than its patience; who is silent then is not in reach. A primary
+that was out of reach learns later that it is `superseded`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 
 from redwire.errors import Code, Refused
 from redwire.message.peer import Report
-from redwire.position import NodeId, Term
+from redwire.position import Lsn, NodeId, Reign, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,16 @@ class Open:
 Decision = Wait | Refuse | FollowFirst | Bootstrap | Open
 
 
+def superseded(reign: Reign, report: Report) -> Refused | None:
+    """Why `reign`, our own, is over, as another member's report proves; None when it does not (R3).
+
+    Of two reigns of one term neither ends by itself: whom the others have accepted, they say.
+    """
+    if report.role != "primary" or report.term <= reign.term:
+        return None
+    return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {reign.term} is over")
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """The question. `members` are all configured members, this node included; `patience_ms` bounds the
@@ -90,7 +102,8 @@ class Opening:
             )
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
-        best = max((mine, *others.values()), key=lambda report: (report.last_term, report.last_lsn))
+        sound = (report for report in others.values() if not _lacks_committed(report, mine))
+        best = max((mine, *sound), key=lambda report: (report.last_term, report.last_lsn))
         if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
             return FollowFirst(NodeId(best.node))
         rival = min(
@@ -120,3 +133,9 @@ class Opening:
             text = f"{rival} was told to lead too"
             return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
         return Bootstrap(empty)
+
+
+def _lacks_committed(report: Report, mine: Report) -> bool:
+    """Whether the log behind `report` parts from ours below what we know committed (R5)."""
+    shared = mine.term_list.common_end(Lsn(mine.last_lsn), report.term_list, Lsn(report.last_lsn))
+    return shared < mine.watermark

@@ -37,6 +37,8 @@ from redwire.errors import ConfigInvalid, RedwireError
 from redwire.position import NodeId
 from redwire.tls import client_context, server_context
 
+NOTE_CHARS_MAX = 2_000
+
 
 def now() -> Now:
     """The clocks of this machine."""
@@ -165,7 +167,9 @@ class Process:
                 return
 
     def _note(self, text: str) -> None:
+        """One line on standard error, whatever a member may have put into it."""
         stamp = time.strftime("%H:%M:%S", time.gmtime())
+        text = "".join(sign if sign.isprintable() else " " for sign in text[:NOTE_CHARS_MAX])
         with contextlib.suppress(OSError):  # words may go to a full disk: the node goes on without them
             print(f"{stamp} {self._config.node.id} {text}", file=sys.stderr, flush=True)
 

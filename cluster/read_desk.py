@@ -1,4 +1,4 @@
-"""The threads that read the state: documents and SQL, over one state file at a time."""
+"""What reads the state, documents and SQL, over one state file at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cluster.disk import Post
 from cluster.reader import Reader
-from cluster.sql import SqlReader
+from cluster.sql_process import SqlReader
 
 
 class ReadDesk:

@@ -12,6 +12,9 @@ from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId
 from redwire.record import COLLECTION
 
+WAIT_MS_MAX = 60_000
+"""How long a read waits for its token at most: the places are few, and who has gone leaves his taken."""
+
 Answer = Callable[[Fetched | Scanned | RedwireError], object]
 
 
@@ -47,7 +50,8 @@ class Reads:
             else:
                 node.storage.reads.documents.submit(asked, answer)
 
-        self._waiting.wait(asked.token, asked.wait_ms, node.clock().ms, self._history(), fresh)
+        wait_ms = min(asked.wait_ms, WAIT_MS_MAX)
+        self._waiting.wait(asked.token, wait_ms, node.clock().ms, self._history(), fresh)
 
     def applied(self) -> None:
         """The node has applied more."""

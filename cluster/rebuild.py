@@ -62,7 +62,7 @@ class Rebuilder:
 
     async def _replace(self, file: Path, manifest: SnapshotManifest) -> None:
         node = self._node
-        if manifest.lsn < node.role.watermark and not self._diverged:
+        if manifest.lsn < node.role.watermark:
             await anyio.to_thread.run_sync(file.unlink)
             known = node.role.watermark
             node.note(f"the snapshot ends at LSN {manifest.lsn}, below {known}, which is known committed")

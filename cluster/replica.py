@@ -144,10 +144,10 @@ class Replica:
             # an answer to what our log was: the common point may lie below what was appended since
             text = f"{event.node} answers for a log that ended at {event.asked}, it ends at {self.end}"
             return [Drop(session, Refused(Code.NOT_READY, text, hint="it is asked anew by itself"))]
-        refusal = self._refusal(event.node, reply)
+        common = Position(Term(reply.common_term), Lsn(reply.common_lsn), reply.common_chain)
+        refusal = self._refusal(event.node, reply, proven=event.local == common)
         if refusal is not None:
             return [Drop(session, refusal), Note(f"{event.node} is refused: {refusal.message}")]
-        common = Position(Term(reply.common_term), Lsn(reply.common_lsn), reply.common_chain)
         if event.local != common:
             return [
                 Rebuild(
@@ -176,9 +176,10 @@ class Replica:
             effects.append(Cut(common, f"{event.node}'s log of term {reply.term} goes on differently"))
         return effects if self._settling else self._begin(now)
 
-    def _refusal(self, node: NodeId, reply: Following) -> Refused | None:
-        if reply.common_lsn < self.watermark:
-            text = f"LSN {reply.common_lsn + 1} to {self.watermark} are known committed and {node} lacks them"
+    def _refusal(self, node: NodeId, reply: Following, *, proven: bool) -> Refused | None:
+        shared = reply.common_lsn if proven else reply.common_lsn - 1
+        if shared < self.watermark:
+            text = f"LSN {shared + 1} to {self.watermark} are known committed and {node} lacks them"
             return Refused(
                 Code.PRIMARY_LACKS_COMMITTED, text, hint="start the node that holds them as primary"
             )

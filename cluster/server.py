@@ -26,7 +26,7 @@ from cluster.session import Session
 from cluster.source import SnapshotServer, Source
 from redwire.connection import ServerConnection
 from redwire.errors import ChannelClosed, Code, FrameInvalid, ProtocolError, RedwireError, Refused
-from redwire.frame import Frame, Kind, encode_header
+from redwire.frame import Frame, Kind, encode_header, expanded
 from redwire.handshake import Principal, Role
 from redwire.message.driver import encode_error
 from redwire.position import NodeId
@@ -35,6 +35,8 @@ from redwire.tls import certificate_identities
 
 HANDSHAKE_S = 10.0
 GOODBYE_S = 1.0
+UNREAD_BYTES_MAX = 8 << 20
+"""Answers that a client has not taken yet; beyond it nothing more is read from it."""
 ACCEPT_AGAIN_S = 0.1
 SERVER_NAME = "redwire/0.1"
 
@@ -147,7 +149,7 @@ class Server:
                     for frame in frames:
                         if end.dropped is not None:
                             break
-                        plain = _plain(channel, connection, frame)
+                        plain = _plain(channel, frame)
                         try:
                             await source.handle(plain)
                         except RedwireError as error:
@@ -166,15 +168,17 @@ class Server:
         try:
             while True:
                 for frame in frames:
-                    plain = _plain(channel, connection, frame)
+                    plain = _plain(channel, frame)
                     if session.handles(frame.kind):
                         session.handle(plain)
-                        await session.writes.uncrowded()
+                        await session.uncrowded()
                     elif frame.kind == Kind.BYE:
                         wire.send(Kind.BYE, b"", frame.correlation, frame.stream)
                         return
                     else:
                         await drivers.handle(plain)
+                    if channel.buffered_bytes >= UNREAD_BYTES_MAX:
+                        await channel.drain_below(UNREAD_BYTES_MAX)
                 if inbox.crowded:
                     await inbox.uncrowded()
                 frames = await _next(channel, connection)
@@ -205,14 +209,12 @@ async def _next(channel: Channel, connection: ServerConnection) -> list[Frame]:
     return frames
 
 
-def _plain(channel: Channel, connection: ServerConnection, frame: Frame) -> Frame:
+def _plain(channel: Channel, frame: Frame) -> Frame:
     """The frame, expanded now that it is its turn. Raises `FrameInvalid` after the other side was told."""
-    if not frame.flags:
-        return frame
     try:
-        return connection.plain(frame)
-    except FrameInvalid:
-        channel.write(*connection.data_to_send())
+        return expanded(frame) if frame.flags else frame
+    except FrameInvalid as error:
+        ChannelWire(channel).send(Kind.ERROR, f"PROTOCOL: {error.message}".encode())
         raise
 
 

@@ -36,6 +36,11 @@ class Service:
         return self.node.storage.me
 
     @property
+    def joined(self) -> bool:
+        """Whether this node belongs to a cluster by now, which a new or wiped one does not."""
+        return self.node.storage.meta.cluster != ""
+
+    @property
     def applied(self) -> Lsn:
         """How far this node's state goes."""
         return self.node.storage.applied.lsn
@@ -92,6 +97,9 @@ class Service:
             topology=self.announcer.blob(principal),
         )
 
-    def status_json(self) -> bytes:
-        """The status document."""
-        return msgspec.json.encode(node_status(self.node, self._region, self.policies))
+    def status_json(self, principal: Principal) -> bytes:
+        """The status document; who the others are stands in it for who may see the topology."""
+        document = node_status(self.node, self._region, self.policies)
+        if not principal.topology_read:
+            document.pop("members", None)
+        return msgspec.json.encode(document)

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
+from cluster.bell import Bell
 from cluster.keys import client_id
 from cluster.service import Service
 from cluster.session_writes import SessionWrites
@@ -21,6 +22,13 @@ from redwire.handshake import Principal, Role
 from redwire.message.client import Open, Opened
 from redwire.message.failure import Failure
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
+
+READS_MAX = 32
+"""Reads of one session that are under way at once: what one client asks for does not make others wait."""
+READ_AHEAD_BYTES = 8 << 20
+"""What the answers to those reads may come to, judged by the last ones."""
+ANSWER_BYTES_GUESS = 2 << 20
+"""Before the first answer; documents may be four times as large, and most are a thousand times smaller."""
 
 
 class Wire(Protocol):
@@ -39,6 +47,9 @@ class Session:
         self._wire = wire
         self.writes = SessionWrites(service, wire.send, self._fail)
         self._subscribed = False
+        self._reading = 0
+        self._answer_bytes = ANSWER_BYTES_GUESS
+        self._read = Bell()
         self._client_issued = b""
         self._handlers: dict[int, tuple[Role, Callable[[Frame], None]]] = {
             Kind.WRITE: (Role.WRITE, self.writes.write),
@@ -70,6 +81,12 @@ class Session:
         except RedwireError as error:
             self._fail(frame.correlation, error)
 
+    async def uncrowded(self) -> None:
+        """Wait while so much of this session is under way that it should not be read."""
+        await self.writes.uncrowded()
+        while self._reading >= READS_MAX or self._reading * self._answer_bytes >= READ_AHEAD_BYTES:
+            await self._read.wait()
+
     def close(self) -> None:
         """The connection is gone. Writes under way go on; nobody hears of them here."""
         if self._subscribed:
@@ -78,24 +95,31 @@ class Session:
     # --- reads
 
     def _fetch(self, frame: Frame) -> None:
-        self._service.reads.read(Fetch.decode(frame.payload), self._answer(Kind.FETCHED, frame.correlation))
+        self._begin_read(Fetch.decode(frame.payload), Kind.FETCHED, frame.correlation)
 
     def _scan(self, frame: Frame) -> None:
-        self._service.reads.read(Scan.decode(frame.payload), self._answer(Kind.SCANNED, frame.correlation))
+        self._begin_read(Scan.decode(frame.payload), Kind.SCANNED, frame.correlation)
 
-    def _answer(self, kind: Kind, correlation: int) -> Callable[[Fetched | Scanned | RedwireError], None]:
+    def _begin_read(self, asked: Fetch | Scan, kind: Kind, correlation: int) -> None:
         def done(answer: Fetched | Scanned | RedwireError) -> None:
+            self._reading -= 1
+            self._read.ring()
             if isinstance(answer, RedwireError):
                 self._fail(correlation, answer)
-            else:
-                self._wire.send(kind, answer.encode(), correlation)
+                return
+            body = answer.encode()
+            self._answer_bytes = max(len(body), self._answer_bytes // 2)
+            self._wire.send(kind, body, correlation)
 
-        return done
+        self._service.reads.read(asked, done)
+        self._reading += 1  # an answer that is there at once has made it -1 for a moment
 
     # --- the session itself
 
     def _open(self, frame: Frame) -> None:
         asked = decode(frame.payload, Open)
+        if not self._service.joined:
+            raise Refused(Code.NOT_READY, "this node has not joined its cluster yet", hint="retry")
         if asked.subscribe and not self._subscribed:
             self._subscribed = True
             self._service.announcer.listen(self._push_topology)
@@ -110,7 +134,7 @@ class Session:
         self._wire.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal))
 
     def _status(self, frame: Frame) -> None:
-        self._wire.send(Kind.STATUS, self._service.status_json(), frame.correlation)
+        self._wire.send(Kind.STATUS, self._service.status_json(self.principal), frame.correlation)
 
     def _fail(self, correlation: int, error: RedwireError) -> None:
         topology = self._service.announcer.blob(self.principal) if error.code is Code.NOT_PRIMARY else None

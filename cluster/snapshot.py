@@ -27,6 +27,8 @@ from redwire.position import Lsn, Position
 
 KEPT_S = 600.0
 """How long a finished snapshot is offered again: a receiver that lost its line comes back within minutes."""
+KEPT_MAX = 4
+"""Each is as large as the state. When one more is made, the eldest that nobody is being sent goes."""
 
 
 Install = Callable[[Path, SnapshotManifest], Awaitable[None]]
@@ -87,8 +89,10 @@ class SnapshotLibrary:
         for name, kept in list(self._kept.items()):
             idle = kept.users == 0 and anyio.current_time() - kept.used_s > KEPT_S
             if idle or kept.users == 0 and kept.manifest.lsn < self._base():
-                kept.path.unlink(missing_ok=True)
-                del self._kept[name]
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._kept.pop(name).path.unlink(missing_ok=True)
 
     async def _new(self) -> _Kept:
         async with self._making:
@@ -101,6 +105,9 @@ class SnapshotLibrary:
                 manifest = await anyio.to_thread.run_sync(self._materialise, name, path)
             finally:
                 del self._pinned[name]
+            idle = [each for each, kept in self._kept.items() if not kept.users]
+            for eldest in idle[: -(KEPT_MAX - 1)]:
+                self._forget(eldest)
             kept = self._kept[name] = _Kept(manifest, path, anyio.current_time())
             return kept
 

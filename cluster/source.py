@@ -56,6 +56,7 @@ class Source:
         self._report: Report | None = None
         self._common: Lsn | None = None
         self._reign = NO_REIGN
+        self._sending = False
 
     async def handle(self, frame: Frame) -> None:
         """Take one frame. Raises `RedwireError` when the session must end, after saying why."""
@@ -68,13 +69,27 @@ class Source:
                 self._hello(decode(frame.payload, Report))
                 await self._follow()
             case Kind.SNAPSHOT_FETCH:
-                self._tasks.start_soon(self._snapshots.serve, self.end, decode(frame.payload, SnapshotFetch))
+                self._fetch(decode(frame.payload, SnapshotFetch))
             case Kind.FAILURE:
                 self._refused(decode(frame.payload, Failure).to_error())
             case _ if frame.kind in _OF_SOURCES:
                 raise ProtocolError(f"{self.end.node} sends {kind_name(frame.kind)} to a source")
             case _:
                 self._say(Refused(Code.UNSUPPORTED, f"{kind_name(frame.kind)} is not served to a member"))
+
+    def _fetch(self, asked: SnapshotFetch) -> None:
+        """Send a snapshot, one at a time: each new one is a whole copy of the state on disk."""
+        if self._sending:
+            raise Refused(Code.BUSY, f"{self.end.node} is being sent a snapshot already")
+        self._sending = True
+
+        async def send() -> None:
+            try:
+                await self._snapshots.serve(self.end, asked)
+            finally:
+                self._sending = False
+
+        self._tasks.start_soon(send)
 
     def close(self) -> None:
         """The session is over."""

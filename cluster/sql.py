@@ -4,15 +4,14 @@ version.
 A statement is untrusted. Four walls stand around it, each enough for what it is there for:
 
 * the connection cannot write: it is opened read-only, and what a statement compiles to is authorized step by
-step; * the authorizer denies what it does not know. The tables are read through the views only. SQLite tells
-it the
+  step;
+* the authorizer denies what it does not know. The tables are read through the views only. SQLite tells it the
   innermost view that a column is read for, but also the name of a WITH clause in that place, so a statement
   could call its own `WITH orders AS (SELECT * FROM docs)` by a view's name. The reading view is therefore
   another one, with a random name that no statement can know, under each view that has the collection's name;
-* values are at most 16 MiB, and functions whose cost is the product of their arguments' lengths get much
-less: they
-  cannot be interrupted;
-* steps, time, rows and bytes of the answer are bounded.
+* values, steps, time, and the answer's rows and bytes are bounded, where SQLite lets itself be bounded;
+* for the rest, memory, and time in the compiler or inside one function, it runs in a process of its own (see
+  `sql_process`).
 """
 
 from __future__ import annotations
@@ -21,22 +20,20 @@ import secrets
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from cluster.errors import QueryFailed
-from cluster.reader import Post, ReadThreads
-from cluster.statement import TEXT_BYTES_MAX, Statement, StatementKind, parse
+from cluster.statement import CATALOG, TEXT_BYTES_MAX, Statement, parse
 from cluster.tables import NAMES, open_reader, read_position, translated
-from redwire.errors import Code, RedwireError
+from redwire.errors import Code
 from redwire.message.driver import SqlValue
 from redwire.message.params import Json, Param, Timestamp, Uuid, Vector
 from redwire.position import Position
 
-SQL_THREADS = 2
 ROWS_MAX = 10_000
 RESULT_BYTES_MAX = 15 << 20
 """Texts and blobs of one answer, so that it fits a frame."""
@@ -44,12 +41,11 @@ SECONDS_MAX = 5.0
 STEPS_MAX = 500_000_000
 STEPS_PER_LOOK = 20_000
 VALUE_BYTES_MAX = 16 << 20
-PRODUCT_BYTES_MAX = 64 << 10
-"""Where a function of `_PRODUCTS` is named: its worst case then takes a fraction of a second."""
 VIEWS_MAX = 500
 """Views that one connection keeps; beyond it it begins anew."""
 
 _LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: VALUE_BYTES_MAX,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: TEXT_BYTES_MAX + 1024,
     sqlite3.SQLITE_LIMIT_COLUMN: 200,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
@@ -58,22 +54,23 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-_PRODUCTS = frozenset(("instr", "replace", "trim", "ltrim", "rtrim", "json_patch"))
-_LINEAR = (
-    "abs avg char coalesce concat concat_ws count glob group_concat hex ifnull iif length "
-    "like likelihood likely lower max min nullif octet_length quote round sign string_agg "
-    "substr substring sum total typeof unicode unlikely upper "
+_FUNCTION_NAMES = (
+    "abs avg char coalesce concat concat_ws count glob group_concat hex ifnull iif instr length "
+    "like likelihood likely lower ltrim max min nullif octet_length quote replace round rtrim sign "
+    "string_agg substr substring sum total trim typeof unicode unlikely upper "
     "acos asin atan atan2 ceil ceiling cos degrees exp floor ln log log10 log2 mod pi pow power "
     "radians sin sqrt tan trunc "
     "date datetime julianday strftime time timediff unixepoch "
     "json json_array json_array_length json_error_position json_extract json_group_array "
-    "json_group_object json_insert json_object json_quote json_remove json_replace json_set "
+    "json_group_object json_insert json_object json_patch json_quote json_remove json_replace json_set "
     "json_type json_valid -> ->> "
     "cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank "
     "row_number"
 )
-_FUNCTIONS = _PRODUCTS.union(_LINEAR.split())
+_FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _JSON_TABLES = frozenset(("json_each", "json_tree"))
+_READ = frozenset(("docs", "collections"))
+"""What the reading views are over."""
 
 
 Rows = list[tuple[SqlValue, ...]]
@@ -112,42 +109,28 @@ class SqlResult:
         ]
 
 
-class SqlReader(ReadThreads[SqlQuery, SqlResult]):
-    """Answers statements from the state file at `path`. Errors: `QueryFailed`, `StateCorrupt`,
-    `DiskFailed`."""
-
-    def __init__(self, path: Path, post: Post, *, threads: int = SQL_THREADS) -> None:
-        super().__init__(lambda: SqlWorker(path), post, name="sql", threads=threads, together_max=1)
-
-
 class SqlWorker:
-    """One connection for statements; for the thread that made it."""
+    """One connection for statements."""
 
     def __init__(self, path: Path, *, seconds_max: float = SECONDS_MAX) -> None:
         self._path = path
         self._seconds_max = seconds_max
         self._guard = _Guard(f"_{secrets.token_hex(16)}")
+        self._views_made = 0
         # A cached statement would be run as it was authorized: under the guard's trust for one of our own.
         self._connection = open_reader(path, cached_statements=0)
         for limit, value in _LIMITS.items():
             self._connection.setlimit(limit, value)
-        for table in sorted(
-            _JSON_TABLES
-        ):  # their first use looks at the schema, which the guard will not allow
+        # Sorting and temporary tables count as memory: nothing a statement asks for fills a disk.
+        self._connection.execute("PRAGMA temp_store = MEMORY")
+        # Their first use looks at the schema, which the guard will not allow.
+        for table in sorted(_JSON_TABLES):
             self._connection.execute(f"SELECT 1 FROM {table}('[]')").fetchall()
         self._connection.set_authorizer(self._guard)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-
-    def answers(self, queries: Sequence[SqlQuery]) -> Iterator[SqlResult | RedwireError]:
-        """One answer for each query, in order."""
-        for query in queries:
-            try:
-                yield self.run(query)
-            except QueryFailed as error:
-                yield error
 
     def run(self, query: SqlQuery) -> SqlResult:
         """Run one statement. Raises `QueryFailed`, `StateCorrupt` or `DiskFailed`."""
@@ -158,9 +141,6 @@ class SqlWorker:
             self._connection.execute("BEGIN")
             try:
                 at = read_position(self._connection)
-                if statement.kind is StatementKind.SHOW_COLLECTIONS:
-                    rows = self._connection.execute("SELECT name FROM collections ORDER BY name").fetchall()
-                    return SqlResult(statement.kind.value, ("name",), rows, at)
                 columns, rows = self._select(statement, values)
                 return SqlResult(statement.kind.value, columns, rows, at)
             finally:
@@ -172,9 +152,7 @@ class SqlWorker:
     ) -> tuple[tuple[str, ...], list[tuple[SqlValue, ...]]]:
         """Run what is not trusted."""
         connection, guard = self._connection, self._guard
-        product = not statement.names.isdisjoint(_PRODUCTS)
         meter = _Meter(self._seconds_max)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, PRODUCT_BYTES_MAX if product else VALUE_BYTES_MAX)
         connection.set_progress_handler(meter, STEPS_PER_LOOK)
         guard.trusting, guard.denied = False, ""
         try:
@@ -184,18 +162,16 @@ class SqlWorker:
                 return columns, _bounded(cursor)
             finally:
                 cursor.close()
-        except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
-            raise _failed(error, guard.denied, meter.exceeded, product) from error
+        except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
+            raise _failed(error, guard.denied, meter.exceeded) from error
         finally:
             guard.trusting = True
             connection.set_progress_handler(None, 0)
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)
 
     def _make_views(self, names: frozenset[str]) -> None:
-        """Make the views of the collections among `names` that have none yet."""
+        """Make the views among `names`, those of collections and the catalog's, that are not there yet."""
         execute, views = self._connection.execute, self._guard.views
-        find = "SELECT c, name FROM collections WHERE name = ? COLLATE NOCASE"
-        found = [row for name in names - views if (row := execute(find, (name,)).fetchone())]
+        found = self._definitions(names - views)
         if not found:
             return
         execute("PRAGMA query_only = OFF")
@@ -203,16 +179,26 @@ class SqlWorker:
             for (name,) in execute("SELECT name FROM sqlite_temp_master WHERE type = 'view'").fetchall():
                 execute(f'DROP VIEW temp."{name}"')
             views.clear()
-            found = [row for name in names if (row := execute(find, (name,)).fetchone())]
-        for number, name in found:
+            found = self._definitions(names)
+        for number, (name, columns, source) in enumerate(found, self._views_made):
             inner = f'"{self._guard.secret}_{number}"'
-            execute(
-                f"CREATE TEMP VIEW {inner} AS "
-                f"SELECT id, version, CAST(doc AS TEXT) AS doc FROM main.docs WHERE c = {number}"
-            )
-            execute(f'CREATE TEMP VIEW "{name}" AS SELECT id, id AS rid, doc, version FROM temp.{inner}')
+            execute(f"CREATE TEMP VIEW {inner} AS {source}")
+            execute(f'CREATE TEMP VIEW "{name}" AS SELECT {columns} FROM temp.{inner}')
             views.add(name.lower())
+        self._views_made += len(found)
         execute("PRAGMA query_only = ON")
+
+    def _definitions(self, names: frozenset[str]) -> list[tuple[str, str, str]]:
+        """Name, columns and reading SELECT of each view among `names` that there can be."""
+        find = "SELECT c, name FROM collections WHERE name = ? COLLATE NOCASE"
+        rows = (self._connection.execute(find, (name,)).fetchone() for name in names)
+        source = "SELECT id, version, CAST(doc AS TEXT) AS doc FROM main.docs WHERE c ="
+        found = [(row[1], "id, id AS rid, doc, version", f"{source} {row[0]}") for row in rows if row]
+        if CATALOG in names:
+            found.append(
+                (CATALOG, "name, 'document' AS model", "SELECT name FROM main.collections ORDER BY name")
+            )
+        return found
 
 
 class _Guard:
@@ -249,7 +235,7 @@ class _Guard:
         named.
         """
         if source.startswith(self.secret):
-            return table == "docs" and database == "main"
+            return database == "main" and table in _READ
         if database == "temp":
             return table in self.views or table.startswith(self.secret) and source.lower() in self.views
         if table in _JSON_TABLES:
@@ -293,7 +279,7 @@ def _bounded(cursor: sqlite3.Cursor) -> Rows:
     return rows
 
 
-def _failed(error: BaseException, denied: str, exceeded: str, product: bool) -> QueryFailed:
+def _failed(error: BaseException, denied: str, exceeded: str) -> QueryFailed:
     """SQLite's error in our words. One that speaks of the file, not of the statement, is raised as it is."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if isinstance(error, sqlite3.Error) and code in _FILE_ERRORS:
@@ -303,10 +289,8 @@ def _failed(error: BaseException, denied: str, exceeded: str, product: bool) -> 
         return QueryFailed(f"the statement {exceeded}", hint=hint, code=Code.TIMEOUT)
     if denied:
         return QueryFailed(denied)
-    if code == sqlite3.SQLITE_TOOBIG or isinstance(error, MemoryError):
-        limit = PRODUCT_BYTES_MAX if product else VALUE_BYTES_MAX
-        hint = f"beside {', '.join(sorted(_PRODUCTS))} no value may be larger" if product else ""
-        return QueryFailed(f"a value of more than {limit} bytes", hint=hint, code=Code.TOO_LARGE)
+    if code == sqlite3.SQLITE_TOOBIG:
+        return QueryFailed(f"a value of more than {VALUE_BYTES_MAX} bytes", code=Code.TOO_LARGE)
     return QueryFailed(str(error))
 
 

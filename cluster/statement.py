@@ -16,6 +16,8 @@ from typing import TypeVar
 from cluster.errors import QueryFailed
 
 TEXT_BYTES_MAX = 1 << 20
+CATALOG = "show collections"
+"""The view behind SHOW COLLECTIONS, by a name that no collection can have."""
 
 _TOKEN = re.compile(
     r"""
@@ -46,7 +48,8 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`text` is as it came, but for `?1`, which is `$1` in it: not every Python binds the other form.
+    """`text` is as it came, but for `?1`, which is `$1` in it: not every Python binds the other form. A SHOW
+    COLLECTIONS, with any WHERE, ORDER BY and LIMIT behind it, is a SELECT from `CATALOG`.
 
     `names` are its words and quoted names in lower case, keywords and literals among them. `numbered` holds
     the digits of its `$1` parameters, `marks` is the number of its `?`; a statement has one kind of them.
@@ -72,6 +75,7 @@ class Statement:
 
 
 _SELECTS = frozenset(("SELECT", "WITH", "VALUES"))
+_SHOW = ["SHOW", "COLLECTIONS"]
 _PUT = "write with put, insert or a BulkInsert"
 _INSTEAD = {
     "INSERT": _PUT,
@@ -112,6 +116,9 @@ def parse(text: str) -> Statement:
             case "word":
                 words.append(piece.upper())
                 names.add(piece.lower())
+                if words == _SHOW:
+                    names.add(CATALOG)
+                    pieces, piece = [], f'SELECT * FROM "{CATALOG}"'
             case "quoted":
                 close = _CLOSING.get(piece[0], piece[0])
                 names.add(piece[1:-1].replace(close * 2, close).lower())
@@ -126,7 +133,7 @@ def parse(text: str) -> Statement:
 def _kind(words: list[str]) -> StatementKind:
     if words and words[0] in _SELECTS:
         return StatementKind.SELECT
-    if words == ["SHOW", "COLLECTIONS"]:
+    if words[:2] == _SHOW:
         return StatementKind.SHOW_COLLECTIONS
     if words[:1] == ["CREATE"]:
         text = "as far as CREATE goes every collection already exists: it begins with its first document"

@@ -23,7 +23,6 @@ from redwire.frame import (
     FrameDecoder,
     FrameEncoder,
     Kind,
-    expanded,
     kind_name,
 )
 from redwire.handshake import (
@@ -124,8 +123,8 @@ class ServerConnection(FrameEncoder):
         return self.state is State.CLOSED
 
     def receive_data(self, data: bytes) -> list[Frame]:
-        """The frames for the session, each to go through `plain`; none before authentication, and none once
-        closing. Never raises.
+        """The frames for the session, not `expanded` yet; none before authentication, and none once closing.
+        Never raises.
         """
         try:
             if self.state is State.OPEN:
@@ -133,18 +132,9 @@ class ServerConnection(FrameEncoder):
             if self.state is not State.CLOSED:
                 self._shake_hands(data)
         except FrameInvalid as error:
-            self._break(error)
+            self.send(Kind.ERROR, f"PROTOCOL: {error.message}".encode())
+            self.close()
         return []
-
-    def plain(self, frame: Frame) -> Frame:
-        """A frame of `receive_data` as the session takes it: asked for one by one, since each may expand to
-        16 MiB. Raises `FrameInvalid`, and is then closing.
-        """
-        try:
-            return expanded(frame)
-        except FrameInvalid as error:
-            self._break(error)
-            raise
 
     def receive_eof(self) -> None:
         """The client has sent its last byte. Raises `ProtocolError` if that was in the middle of a frame."""
@@ -160,10 +150,6 @@ class ServerConnection(FrameEncoder):
         assert self.state is not State.OPEN
         if self.state is not State.PREFACE:
             self.send(Kind.AUTH_FAIL, encode(AuthFail(reason)), correlation)
-        self.close()
-
-    def _break(self, error: FrameInvalid) -> None:
-        self.send(Kind.ERROR, f"PROTOCOL: {error.message}".encode())
         self.close()
 
     def _shake_hands(self, data: bytes) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PAUSE_FIRST_S = 0.02
 PAUSE_MAX_S = 1.0
+_LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,11 @@ class Course:
     def doubtful(self) -> bool:
         """Whether an attempt may have been logged."""
         return self.in_flight or self._doubt is not None
+
+    @property
+    def lonely(self) -> bool:
+        """Whether the primary was last heard to say that too few of the others are in its reach."""
+        return self._refusal is not None and self._refusal.code in _LONELY
 
     def sent(self) -> None:
         """The request went out."""

@@ -130,6 +130,15 @@ class Pool:
             raise visit.failure
         return visit.opened.client_id
 
+    def look_around(self) -> None:
+        """Meet the nodes that are not linked yet: the primary that we know has lost them, and one may lead by
+        now.
+        """
+        now_ms = clock_ms()
+        for addr in self.router.dial_order(now_ms):
+            if self.router.retry_ms(addr) <= now_ms:
+                self.link(addr)
+
     # what links report
 
     async def dial(self, addr: str) -> Dialled:

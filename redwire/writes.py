@@ -176,6 +176,8 @@ class Writes:
         match step:
             case Again(pause_s):
                 await anyio.sleep(pause_s)
+                if pending.course.lonely:
+                    self._pool.look_around()
                 try:
                     link = await self._roomy_link()
                 except RedwireError as error:

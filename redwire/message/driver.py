@@ -23,7 +23,7 @@ TARGET_BYTES_MAX = 16 << 10
 COMMAS_FREE = 1_000_000
 """What an array may hold before its elements are counted first: at most so many, some 100 bytes each."""
 NUMBER_MAX = 1 << 53
-"""Drivers read JSON numbers as doubles; above this an id leaves as text."""
+"""Drivers read JSON numbers as doubles; above this an id leaves as text, a value as `{"$int": text}`."""
 
 SqlValue = None | bool | int | float | str | bytes
 
@@ -144,9 +144,15 @@ def encode_query_result(
 def encode_param_result(
     statement: str, affected: int, columns: Sequence[str] = (), rows: Sequence[Sequence[SqlValue]] = ()
 ) -> bytes:
-    """Result of a QueryWithParams: the summary and a `result` envelope."""
-    result = {"columns": columns, "records": [{"values": _row(columns, row)} for row in rows]}
-    return msgspec.json.encode({"ok": True, "statement": statement, "affected": affected, "result": result})
+    """Result of a QueryWithParams: the summary, a `result` envelope around records, and `rows` as in a Query.
+
+    The drivers for Go, Java, PHP and C++ find a document by a statement with parameters, and then look for
+    `rows`; those that know the envelope look into it.
+    """
+    objects = [msgspec.Raw(msgspec.json.encode(_row(columns, row))) for row in rows]
+    result = {"columns": columns, "records": [{"values": values} for values in objects]}
+    answer = {"ok": True, "statement": statement, "affected": affected, "rows": objects, "result": result}
+    return msgspec.json.encode(answer)
 
 
 def encode_error(error: RedwireError) -> bytes:
@@ -165,6 +171,8 @@ def _json_value(value: SqlValue) -> object:
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, int) and not -NUMBER_MAX <= value <= NUMBER_MAX:
+        return {"$int": str(value)}
     return value
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -45,9 +45,19 @@ class Fleet(LocalCluster):
 
     running: ClassVar[list[Fleet]] = []
 
-    def __init__(self, folder: Path, *nodes: str, faults: Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *nodes: str,
+        faults: Path | None = None,
+        rtt_ms: Mapping[tuple[str, str], float] | None = None,
+        sections: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """`sections` stand in each node's file beside `cluster:`, into which `settings` go."""
         plans = tuple(NodePlan(node, node.split("-")[0]) for node in nodes)
-        super().__init__(ClusterPlan(plans, settings=settings), folder)
+        plan = ClusterPlan(plans, rtt_ms=rtt_ms or {}, settings=settings, node_sections=sections or {})
+        super().__init__(plan, folder)
         self.nodes = nodes
         self._faults = faults
         self._direct: dict[str, SyncClient] = {}
@@ -106,6 +116,39 @@ class Fleet(LocalCluster):
         document = yaml.safe_load(self.config_path(node).read_text())
         document["node"]["role"] = role
         self.config_path(node).write_text(yaml.safe_dump(document, sort_keys=False))
+
+    @property
+    def leader(self) -> str:
+        """The node whose file says that it leads."""
+        return next(node for node in self.nodes if self.role(node) == "primary")
+
+    @property
+    def followers(self) -> list[str]:
+        """The others."""
+        return [node for node in self.nodes if self.role(node) != "primary"]
+
+    def crown(self, node: str) -> None:
+        """Make `node` the primary as an operator would when the present one is lost or was stopped."""
+        for other in self.nodes:
+            self.set_role(other, "primary" if other == node else "replica")
+        if self.processes[node].poll() is None:
+            assert self.terminate(node) == 0
+        self.lead(node, "--take-over")
+
+    def isolate(self, node: str) -> None:
+        """Cut the links between `node` and all others; clients reach it as before. `heal` ends it."""
+        for link in self._links_of(node):
+            assert self.command(f"cut {link}") == "ok"
+
+    def heal(self, node: str) -> None:
+        """Let everything pass again."""
+        for link in self._links_of(node):
+            assert self.command(f"heal {link}") == "ok"
+
+    def _links_of(self, node: str) -> set[str]:
+        here = node.split("-")[0]
+        there = {other.split("-")[0] for other in self.nodes} - {here}
+        return {"-".join(sorted((here, region))) for region in there}
 
     def stop(self) -> None:
         """End everything. Raises when a node that still ran did not end with exit code 0."""

@@ -137,6 +137,7 @@ class Site:
     node: str = "eu-1"
     written: dict[str, int] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _watcher: Wire | None = None
 
     @property
     def pid(self) -> int:
@@ -233,12 +234,20 @@ class Site:
     version_of = staticmethod(lambda frame: version_of(frame))
     client_id = staticmethod(lambda wire: client_id(wire))
     lives = staticmethod(lambda wire: lives(wire))
+    wire = staticmethod(lambda sock: Wire(sock))
 
     def status(self) -> dict[str, Any]:
-        """The node's status document."""
-        with self.login("ops") as ops:
-            status: dict[str, Any] = msgspec.json.decode(ops.ask(Kind.STATUS_REQUEST).payload)
-            return status
+        """The node's status document, over a session that lives through everything."""
+        if self._watcher is None:
+            self._watcher = self.login("ops")
+        status: dict[str, Any] = msgspec.json.decode(self._watcher.ask(Kind.STATUS_REQUEST).payload)
+        return status
+
+    def stop(self) -> None:
+        """End the cluster."""
+        if self._watcher is not None:
+            self._watcher.close()
+        self.cluster.stop()
 
     def log_tail(self) -> str:
         return "\n".join(self.cluster.log_path(self.node).read_text().splitlines()[-20:])
@@ -288,7 +297,7 @@ def _status_kib(pid: int, name: str) -> int:
 
 
 def start_site(folder: Path, *, settings: dict[str, object] | None = None) -> Site:
-    """Start a site in `folder`; `cluster.stop()` ends it."""
+    """Start a site in `folder`; `stop` ends it."""
     plan = ClusterPlan(
         (NodePlan("eu-1", "eu"), NodePlan("us-1", "us")),
         settings={"policy": "local", **(settings or {})},
@@ -323,7 +332,7 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
         site.check_everything()
     finally:
-        site.cluster.stop()
+        site.stop()
 
 
 @pytest.fixture
@@ -334,13 +343,26 @@ def site(shared_site: Site) -> Iterator[Site]:
 
 
 @pytest.fixture
+def site_of() -> Iterator[Callable[[LocalCluster], Site]]:
+    """Makes sites of clusters that run already; they end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(cluster: LocalCluster) -> Site:
+            site = Site(cluster)
+            stack.callback(site.stop)
+            return site
+
+        yield make
+
+
+@pytest.fixture
 def own_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """Makes sites that a test has for itself."""
     with contextlib.ExitStack() as stack:
 
         def make(**settings: object) -> Site:
             site = start_site(tmp_path, settings=settings)
-            stack.callback(site.cluster.stop)
+            stack.callback(site.stop)
             return site
 
         yield make

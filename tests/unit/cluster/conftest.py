@@ -1,14 +1,40 @@
-"""A log in memory, to be applied: batches of requests that continue each other."""
+"""What the tests of a node's modules share: a log in memory, proposals and their flights, a bare primary."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pytest
 
+from cluster.effects import (
+    Append,
+    Applied,
+    Commit,
+    Durable,
+    Effect,
+    Effective,
+    Flight,
+    FollowerAcked,
+    FollowerJoined,
+    FollowerLeft,
+    Now,
+    PrimaryEvent,
+    Proposal,
+    Proposed,
+    Result,
+    Tick,
+)
+from cluster.primary import Primary
 from redwire.batch import Batch, make_batch
-from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term
-from redwire.record import REQUEST_HEADER, Key, Record, encode_record, encode_write
+from redwire.message.log import ClusterRecord
+from redwire.message.peer import Ack
+from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term
+from redwire.record import REQUEST_HEADER, Key, Kind, Record, encode_record, encode_write
+from regions.binding import Member, MemberKind, Membership
+from regions.commit_policy import CommitPolicy
+from regions.coordinator import QuorumCoordinator
 
 
 @dataclass
@@ -36,3 +62,212 @@ class WrittenLog:
 @pytest.fixture
 def written_log() -> WrittenLog:
     return WrittenLog()
+
+
+class Proposals:
+    """Makes proposals, numbered from 1 by their correlation. Their requests are so many bytes of no meaning:
+    the cores do not look into them. `is_rule` holds for the policy text in `rule`.
+    """
+
+    def __init__(self, rule: str = "majority") -> None:
+        self.rule = rule
+        self.made: list[Proposal] = []
+
+    def __call__(
+        self,
+        policy: str | None = None,
+        *,
+        count: int = 1,
+        size: int = 100,
+        deadline_ms: int = 10_000,
+        key: Key | None = None,
+        attempt: int = 1,
+        session: object = "client",
+    ) -> Proposal:
+        parsed = CommitPolicy.parse(policy or self.rule)
+        effective = Effective(parsed, str(parsed), str(parsed) == self.rule)
+        number = len(self.made) + 1
+        request, deadline_us = bytes(size), deadline_ms * 1000
+        proposal = Proposal(session, number, Kind.WRITE, request, count, effective, deadline_us, key, attempt)
+        self.made.append(proposal)
+        return proposal
+
+
+@pytest.fixture
+def propose() -> Proposals:
+    return Proposals()
+
+
+def applied_results(batch: Batch, proposals: Sequence[Proposal | None]) -> tuple[Lsn, list[Result]]:
+    """What apply reports of a batch whose every record was applied."""
+    results, first = [], int(batch.first)
+    for proposal in proposals:
+        count = 1 if proposal is None else proposal.count
+        results.append(Result(first, False, False, bytes(9 * count)))
+        first += count
+    return batch.last, results
+
+
+class Flights:
+    """Makes the flights of one reign, one LSN after the other."""
+
+    def __init__(self, term: int = 1) -> None:
+        self.reign = Reign(Term(term), NodeId("eu-1"))
+        self.end = EMPTY
+        self.made: list[Flight] = []
+
+    def __call__(self, *proposals: Proposal | None, made_us: int = 0) -> Flight:
+        requests = [b"own" if proposal is None else proposal.request for proposal in proposals]
+        count = sum(1 if proposal is None else proposal.count for proposal in proposals)
+        batch = make_batch(self.reign, self.end, requests, count, len(self.made) + 1, Lsn(0))
+        self.end = batch.position
+        self.made.append(Flight(batch, made_us, list(proposals), []))
+        return self.made[-1]
+
+    def results(self, *flights: Flight) -> list[tuple[Lsn, list[Result]]]:
+        """What apply reports of these flights."""
+        return [applied_results(flight.batch, flight.proposals) for flight in flights]
+
+
+@pytest.fixture
+def fly() -> Flights:
+    return Flights()
+
+
+@pytest.fixture(scope="session")
+def makers() -> Callable[[], tuple[Flights, Proposals]]:
+    """New ones for each example of a random test."""
+    return lambda: (Flights(), Proposals())
+
+
+class Lead:
+    """A primary `eu-1` without a node around it: its disk, apply, followers and clock are moved by hand.
+
+    `log` is what it appended, `effects` everything that it ever said.
+    """
+
+    def __init__(
+        self,
+        *nodes: str,
+        rule: str = "majority",
+        readers: Sequence[str] = (),
+        lives: Mapping[str, str | None] = MappingProxyType({}),
+        end: Position = EMPTY,
+        term: int = 1,
+        record: ClusterRecord | None = None,
+    ) -> None:
+        voters = nodes or ("eu-1", "us-1", "ap-1")
+        members = [(node, MemberKind.VOTER) for node in voters] + [
+            (node, MemberKind.READER) for node in readers
+        ]
+        membership = Membership(
+            tuple(
+                Member(NodeId(node), Region(node[:2]), kind, incarnation=lives.get(node, self.life(node)))
+                for node, kind in members
+            )
+        )
+        self.propose = Proposals(rule)
+        self.known: dict[tuple[bytes, int], Result] = {}
+        self.ms = 1_000
+        self.commit = Lsn(0)
+        self.log: list[Batch] = []
+        self.effects: list[Effect] = []
+        self.core = Primary(
+            Reign(Term(term), NodeId("eu-1")),
+            end,
+            0,
+            end.lsn,
+            QuorumCoordinator(membership, NodeId("eu-1"), CommitPolicy.parse(rule)),
+            lambda key: self.known.get((key.client, key.sequence)),
+            "test",
+            record,
+        )
+
+    @staticmethod
+    def life(node: str, number: int = 0) -> Incarnation:
+        """The incarnation of a node's first data directory, or of a later one."""
+        return Incarnation((node.encode().hex() + f"{number:02x}").ljust(32, "0"))
+
+    @property
+    def now(self) -> Now:
+        return Now(self.ms * 1000, 1_700_000_000_000 + self.ms)
+
+    def begin(self, known: int = 0) -> list[Effect]:
+        """The reign begins; nothing of it is durable yet."""
+        return self._note(self.core.begin(Lsn(known), self.now))
+
+    def serve(self) -> Lead:
+        """The reign begins, all voters follow, and its first record is committed and applied everywhere."""
+        start = self.core.end.lsn
+        self.begin(start)
+        for node in self.core.coordinator.membership.members[1:]:
+            self.join(node.id, matched=start)
+        self.durable()
+        for node in self.core.coordinator.membership.members[1:]:
+            self.ack(node.id)
+        self.apply()
+        self.effects.clear()
+        return self
+
+    def step(self, event: PrimaryEvent) -> list[Effect]:
+        return self._note(self.core.step(event, self.now))
+
+    def take(self, *proposals: Proposal, room: int = 1 << 30) -> list[Effect]:
+        """A turn with these proposals, and with those that wait."""
+        return self.step(Proposed(proposals, room))
+
+    def durable(self, lsn: int | None = None) -> list[Effect]:
+        """Our own disk is done, by default with all."""
+        return self.step(Durable(Lsn(self.core.end.lsn if lsn is None else lsn)))
+
+    def apply(self) -> list[Effect]:
+        """Everything that was committed and not applied yet is applied."""
+        flights = [f for f in self.core.waiter.flights if f.batch.last <= self.commit]
+        results = [applied_results(flight.batch, flight.proposals) for flight in flights]
+        return self.step(Applied(results[-1][0] if results else self.core.applied, results))
+
+    def join(
+        self,
+        node: str,
+        session: int = 1,
+        *,
+        matched: int = 0,
+        applied: int = 0,
+        life: Incarnation | None = None,
+        reign: Reign | None = None,
+    ) -> list[Effect]:
+        incarnation = life or self.life(node)
+        joined = FollowerJoined(
+            NodeId(node), session, incarnation, Lsn(matched), Lsn(applied), reign or self.core.reign
+        )
+        return self.step(joined)
+
+    def ack(
+        self, node: str, lsn: int | None = None, session: int = 1, reign: Reign | None = None
+    ) -> list[Effect]:
+        """The node's disk holds everything up to `lsn`, by default all."""
+        reign, lsn = reign or self.core.reign, self.core.end.lsn if lsn is None else lsn
+        return self.step(FollowerAcked(NodeId(node), session, Ack(reign.term, lsn, 0, lsn, reign.primary)))
+
+    def leave(self, node: str, session: int = 1) -> list[Effect]:
+        return self.step(FollowerLeft(NodeId(node), session))
+
+    def wait(self, ms: int) -> list[Effect]:
+        """Time passes, and is noticed once."""
+        self.ms += ms
+        return self.step(Tick())
+
+    def _note(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            if isinstance(effect, Append):
+                self.log.append(effect.batch)
+            if isinstance(effect, Commit):
+                self.commit = effect.watermark
+        self.effects += effects
+        return effects
+
+
+@pytest.fixture(scope="session")
+def lead() -> type[Lead]:
+    """Makes a primary: `lead().serve()`."""
+    return Lead

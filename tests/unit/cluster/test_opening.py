@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait
+from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait, superseded
 from redwire.errors import Code
 from redwire.message.peer import Report
-from redwire.position import NodeId
+from redwire.position import NodeId, Reign, Term
 
 LIFE = "a" * 32
 CLUSTER = "c" * 32
@@ -16,7 +16,15 @@ PATIENCE_MS = 5_000
 
 
 def report(
-    node: str, *, lsn: int = 0, last_term: int = 0, term: int = 0, primary: str = "", role: str = "replica"
+    node: str,
+    *,
+    lsn: int = 0,
+    last_term: int = 0,
+    term: int = 0,
+    primary: str = "",
+    role: str = "replica",
+    watermark: int = 0,
+    terms: tuple[tuple[int, int], ...] = (),
 ):
     return Report(
         cluster=CLUSTER if lsn else "",
@@ -30,10 +38,10 @@ def report(
         last_term=last_term or term,
         last_lsn=lsn,
         last_chain=bytes(16),
-        watermark=0,
+        watermark=watermark,
         applied=0,
         base=0,
-        terms=(),
+        terms=terms,
     )
 
 
@@ -130,3 +138,34 @@ def test_of_two_that_were_told_to_lead_one_gives_way(mine):
     decision = decide(turned, other, third)
     assert isinstance(decision, Refuse)
     assert decision.error.code is Code.TERM_TAKEN
+
+
+@pytest.mark.parametrize(("known", "first"), [(9, True), (10, False)])
+def test_a_longer_log_is_followed_first_unless_it_lost_what_is_known_committed(known: int, first: bool):
+    mine = report("a", lsn=10, term=3, primary="a", watermark=known, terms=((1, 1), (3, 8)))
+    other = report("b", lsn=10, term=4, primary="b", terms=((1, 1), (3, 8), (4, 10)))
+    decision = decide(mine, other, report("c"))
+    assert decision == (FollowFirst(NodeId("b")) if first else Open(Term(5)))
+
+
+MINE = Reign(Term(3), NodeId("a"))
+
+
+def test_a_newer_reign_ends_ours() -> None:
+    over = superseded(MINE, report("b", term=4, primary="b", role="primary"))
+    assert over is not None and over.code is Code.STALE_TERM
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        report("b", term=2, primary="b", role="primary"),
+        report("b", term=3, primary="b", role="primary"),
+        report("b", term=3, primary="a", lsn=10),
+        report("b", term=4, primary="c"),
+        report("b"),
+    ],
+    ids=["older", "of the same term", "a follower of ours", "newer, but nobody leads it", "none"],
+)
+def test_a_reign_outlives_what_others_report_of_reigns_that_are(other: Report) -> None:
+    assert superseded(MINE, other) is None

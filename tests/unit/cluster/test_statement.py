@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.errors import QueryFailed
-from cluster.statement import TEXT_BYTES_MAX, StatementKind, parse
+from cluster.statement import CATALOG, TEXT_BYTES_MAX, StatementKind, parse
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,13 @@ def test_parameters_stand_outside_of_texts_names_and_comments(
     statement = parse(text)
     assert statement.bound(values) == bound
     assert statement.text == text.replace("?2", "$2")
+
+
+def test_showing_collections_is_a_select_from_the_catalog() -> None:
+    statement = parse("-- all\nShow /* the */ Collections WHERE name = $1;")
+    assert statement.text == f'SELECT * FROM "{CATALOG}" WHERE name = $1;'
+    assert CATALOG in statement.names and statement.numbered == {"1"}
+    assert CATALOG not in parse("SELECT show, collections FROM t").names
 
 
 @pytest.mark.parametrize("text", ["SELECT $2", "SELECT ?, ?", "SELECT ?2"])

@@ -1,22 +1,21 @@
-"""The young batches of a log, and its outline."""
+"""The young batches of a log."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.log import Log
 from cluster.tail import Tail
 from redwire.batch import make_batch
-from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term, TermList
+from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
 from redwire.record import Kind, encode_system
 
 
-def batches(counts, term=1, after=EMPTY, size=10):
-    made, end = [], after
+def batches(counts, size=10):
+    made, end = [], EMPTY
     for count in counts:
         request = encode_system(Kind.TERM_START, b"x" * size)
-        made.append(make_batch(Reign(Term(term), NodeId("a")), end, [request], count, len(made) + 1, Lsn(0)))
+        made.append(make_batch(Reign(Term(1), NodeId("a")), end, [request], count, len(made) + 1, Lsn(0)))
         end = made[-1].position
     return made
 
@@ -88,40 +87,3 @@ def test_a_tail_is_a_window_of_the_log(counts, data):
     found = tail.after(Lsn(after), 1 << 20, made[-1].last)
     expected = [batch.last for batch in made if batch.first > after]
     assert lasts(found) == expected or found is None and after < durable
-
-
-def log():
-    return Log(EMPTY, EMPTY, Lsn(0), TermList())
-
-
-def test_an_outline_follows_its_batches():
-    outline = log()
-    first, second = batches([2, 1])
-    later = batches([3], term=4, after=second.position)[0]
-    for batch in (first, second, later):
-        outline.append(batch)
-    assert outline.end == later.position
-    assert outline.terms.entries == ((1, 1), (4, 4))
-    assert outline.durable == 0
-    outline.synced(Lsn(3))
-    outline.synced(Lsn(2))
-    assert outline.durable == 3
-
-
-def test_a_cut_takes_terms_and_durability_along():
-    outline = log()
-    first, second = batches([2, 1])
-    outline.append(first)
-    outline.append(second)
-    outline.synced(Lsn(3))
-    outline.cut(first.position)
-    assert (outline.end, outline.durable) == (first.position, 2)
-    outline.synced(Lsn(3))  # of before the cut, reported after it
-    assert outline.durable == 2
-
-
-def test_a_snapshot_makes_an_empty_log_behind_it():
-    outline = log()
-    at = Position(Term(7), Lsn(90), b"c" * 16)
-    outline.restart(at, TermList(((Term(7), Lsn(80)),)), 123)
-    assert (outline.base, outline.end, outline.durable, outline.time_ms) == (at, at, 90, 123)

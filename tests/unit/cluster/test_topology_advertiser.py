@@ -1,16 +1,13 @@
-"""Topologies: numbered by the primary, relayed by everybody else, cut for strangers."""
+"""Topologies: numbered by the primary, cut for strangers."""
 
 from __future__ import annotations
 
 import pytest
 
-from cluster.announcer import Announcer
 from cluster.topology_advertiser import ReplicaView, TopologyAdvertiser, TopologyAuthGate
-from redwire.errors import TopologyInvalid
 from redwire.handshake import Principal, PrincipalKind, Role
-from redwire.message.client import TopologyNotice
 from redwire.position import Lsn, NodeId, Region, Term
-from redwire.topology import Endpoint, ReplicaEntry, Topology, decode
+from redwire.topology import Endpoint, ReplicaEntry
 from regions.binding import Member
 
 MEMBERS = tuple(
@@ -64,59 +61,3 @@ def test_a_later_reign_has_later_epochs():
 def test_strangers_and_the_denied_see_the_primary_with_the_real_epoch(principal, replicas):
     seen = TopologyAuthGate.view(advertiser().current, principal)
     assert (len(seen.replicas), seen.epoch) == (replicas, 3 << 24)
-
-
-class Heard:
-    times = 0
-
-    def __call__(self) -> None:
-        self.times += 1
-
-
-def test_a_node_that_leads_numbers_and_tells():
-    announcer, heard = Announcer(Region("eu")), Heard()
-    announcer.listen(heard)
-    announcer.lead(advertiser())
-    announcer.observe({NodeId("us-1"): WELL}, 1_000)
-    announcer.observe({NodeId("us-1"): WELL}, 2_000)
-    assert heard.times == 2
-    assert announcer.current.replicas[0].healthy
-    announcer.relay(Topology(9 << 40, Endpoint("x:1", "eu"), ()).encode())
-    announcer.unlisten(heard)
-    announcer.observe({}, 3_000)
-    assert heard.times == 2
-
-
-def test_a_node_that_follows_relays_unchanged_and_says_beside_it_that_the_primary_is_lost():
-    announcer, heard = Announcer(Region("us")), Heard()
-    announcer.listen(heard)
-    blob = advertiser().current.encode()
-    announcer.observe({NodeId("us-1"): WELL}, 1_000)
-    assert TopologyNotice.decode(announcer.body(READER)).primary_lost
-    announcer.relay(blob)
-    assert announcer.blob(READER) == blob
-    assert TopologyNotice.decode(announcer.body(READER)) == TopologyNotice(False, blob)
-    announcer.lost_primary(True)
-    announcer.lost_primary(True)
-    assert TopologyNotice.decode(announcer.body(READER)) == TopologyNotice(True, blob)
-    assert decode(announcer.blob(None)).replicas == ()
-    assert heard.times == 2
-
-
-def test_an_older_epoch_and_an_unknown_version_are_not_relayed():
-    announcer = Announcer(Region("us"))
-    announcer.relay(advertiser(4).current.encode())
-    announcer.relay(advertiser(3).current.encode())
-    announcer.relay(b"\x07" + bytes(10))
-    assert announcer.current.epoch == 4 << 24
-    with pytest.raises(TopologyInvalid):
-        announcer.relay(b"\x01\xff")
-
-
-def test_a_node_that_stops_to_lead_keeps_what_it_told_until_it_hears_more():
-    announcer = Announcer(Region("eu"))
-    announcer.lead(advertiser())
-    announcer.follow()
-    assert TopologyNotice.decode(announcer.body(None)).primary_lost
-    announcer.relay(advertiser(5).current.encode())
-    assert announcer.current.epoch == 5 << 24

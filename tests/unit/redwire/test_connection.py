@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from redwire.connection import ClientConnection, ServerConnection, State
 from redwire.errors import AuthenticationFailed, FrameInvalid, ProtocolError
 from redwire.frame import (
+    FRAME_BYTES_MAX,
     FRAME_BYTES_UNAUTHENTICATED,
     HEADER_BYTES,
     Frame,
@@ -23,6 +25,7 @@ from redwire.frame import (
     Kind,
     encode_frame,
     encode_header,
+    expanded,
 )
 from redwire.handshake import (
     Anonymous,
@@ -359,8 +362,21 @@ def test_after_authentication_every_frame_is_passed_up_as_it_came() -> None:
     assert server.receive_data(data) == frames
     payload = zstandard.ZstdCompressor().compress(b"SELECT 1")
     data = struct.pack("<IBBHQ", HEADER_BYTES + len(payload), Kind.QUERY, 1, 0, 8) + payload
-    assert server.receive_data(data) == [Frame(Kind.QUERY, 1, 0, 8, b"SELECT 1")]
+    assert server.receive_data(data) == [Frame(Kind.QUERY, 1, 0, 8, payload)]
     assert server.data_to_send() == []
+
+
+def test_what_was_compressed_is_held_as_it_came_until_its_turn() -> None:
+    """Fifty frames of 16 MiB fit into one read."""
+    server = an_open_server()
+    payload = zstandard.ZstdCompressor().compress(bytes(FRAME_BYTES_MAX))
+    data = struct.pack("<IBBHQ", HEADER_BYTES + len(payload), Kind.QUERY, 1, 0, 8) + payload
+    tracemalloc.start()
+    frames = server.receive_data(data * 8)
+    assert [len(expanded(frame).payload) for frame in frames] == [FRAME_BYTES_MAX] * 8
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * FRAME_BYTES_MAX
 
 
 def test_broken_framing_after_authentication_gets_one_error_and_the_end() -> None:

@@ -76,6 +76,17 @@ def test_an_expired_key_after_a_lost_attempt_is_an_unknown_outcome() -> None:
     assert step.error is EXPIRED
 
 
+@pytest.mark.parametrize(
+    ("code", "lonely"),
+    [(Code.INSUFFICIENT_REPLICAS, True), (Code.MISSING_REGIONS, True), (Code.BUSY, False)],
+)
+def test_a_primary_without_its_members_is_told_from_a_busy_one(code: Code, lonely: bool) -> None:
+    course = Course(random.Random(1), in_flight=True)
+    assert not course.lonely
+    course.failed(Refused(code, "not now"))
+    assert course.lonely == lonely
+
+
 def test_asking_ends_with_the_refusal_only_when_the_key_is_absent() -> None:
     course, _ = walk(["lost", FORBIDDEN])
     assert isinstance(course.unanswered(LOST), Ask)

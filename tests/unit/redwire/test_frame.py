@@ -19,6 +19,7 @@ from redwire.frame import (
     Kind,
     encode_frame,
     encode_header,
+    expanded,
     kind_name,
 )
 
@@ -190,6 +191,19 @@ def test_a_compressed_payload_comes_out_plain(plain: bytes, compress: object, pi
 def test_a_compressed_payload_that_is_not_one_small_zstd_frame_is_refused(payload: bytes, says: str) -> None:
     with pytest.raises(FrameInvalid, match=says):
         FrameDecoder().receive_data(compressed(Kind.WRITE, payload))
+    (frame,) = FrameDecoder(expand=False).receive_data(compressed(Kind.WRITE, payload))
+    with pytest.raises(FrameInvalid, match=says):
+        expanded(frame)
+
+
+def test_a_decoder_may_leave_payloads_as_they_came_and_others_expand_them() -> None:
+    payload = zstandard.ZstdCompressor().compress(b"hello")
+    data = compressed(Kind.WRITE, payload) + WHOLE
+    compact, *others = FrameDecoder(expand=False).receive_data(data)
+    assert compact.payload == payload and expanded(compact).payload == b"hello"
+    assert [expanded(frame) for frame in others] == others == FrameDecoder().receive_data(WHOLE)
+    with pytest.raises(FrameInvalid, match="MORE_FRAMES"):  # flags are looked at all the same
+        FrameDecoder(expand=False).receive_data(compressed(Kind.WRITE, payload, 0x03))
 
 
 def test_a_zstd_frame_that_wants_a_huge_window_is_refused() -> None:

@@ -207,12 +207,12 @@ def test_ids_leave_as_numbers_only_where_a_double_holds_them(
         ),
         (
             encode_param_result("select", 0, ["a"], [(True,)]),
-            b'{"ok":true,"statement":"select","affected":0,'
+            b'{"ok":true,"statement":"select","affected":0,"rows":[{"a":true}],'
             b'"result":{"columns":["a"],"records":[{"values":{"a":true}}]}}',
         ),
         (
             encode_param_result("insert", 2),
-            b'{"ok":true,"statement":"insert","affected":2,"result":{"columns":[],"records":[]}}',
+            b'{"ok":true,"statement":"insert","affected":2,"rows":[],"result":{"columns":[],"records":[]}}',
         ),
     ],
 )
@@ -221,15 +221,18 @@ def test_an_answer_is_what_drivers_read(answer: bytes, expected: bytes) -> None:
 
 
 def test_values_that_json_has_no_word_for_leave_in_the_drivers_notation() -> None:
-    row = (b"\x00\xff", math.nan, math.inf, -math.inf, (1 << 63) - 1)
-    answer = json.loads(encode_query_result("select", 0, ["b", "n", "i", "j", "k"], [row]))
+    row = (b"\x00\xff", math.nan, math.inf, -math.inf, 1 << 53, -(1 << 53), (1 << 53) + 1, -(1 << 63))
+    answer = json.loads(encode_query_result("select", 0, ["b", "n", "i", "j", "k", "l", "m", "o"], [row]))
     assert answer["rows"] == [
         {
             "b": {"$bytes": "AP8="},
             "n": {"$float": "NaN"},
             "i": {"$float": "Infinity"},
             "j": {"$float": "-Infinity"},
-            "k": (1 << 63) - 1,
+            "k": 1 << 53,
+            "l": -(1 << 53),
+            "m": {"$int": "9007199254740993"},
+            "o": {"$int": "-9223372036854775808"},
         }
     ]
 

@@ -1,0 +1,88 @@
+"""Good requests, bad manners: hanging up in the middle, coming in crowds, asking and never reading."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+from redwire.frame import FRAME_BYTES_MAX, HEADER, Kind, encode_frame
+from redwire.message.read import Fetch, Scan
+from redwire.record import DOC_BYTES_MAX
+
+SLACK_BYTES = 32 << 20
+FEW_ANSWERS = 8
+"""The largest answers that may be in the making before their size is known, and a copy of each."""
+CROWD = 150
+"""Sessions at once; strangers in such numbers are in test_bad_handshakes.py."""
+
+
+def reset(wire: Any) -> None:
+    """Close with a reset, as a process that is killed with data unread."""
+    wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.close()
+
+
+def test_whoever_resets_in_the_middle_leaves_nothing_behind(site: Any) -> None:
+    halves = {
+        kind: HEADER.pack(FRAME_BYTES_MAX, kind, 0, 0, 1) + bytes(100_000)
+        for kind in (Kind.WRITE, Kind.BULK_INSERT, Kind.QUERY, Kind.SCAN, 0x99)
+    }
+    for who in (None, "ops", "us-1"):  # the first round pays for what is kept for ever
+        with site.login(who) as wire:
+            wire.send(halves[Kind.WRITE])
+    before = site.rss_bytes()
+    with site.nothing_written():
+        for _ in range(5):
+            for half in halves.values():
+                for wire in (site.login(), site.login("us-1"), site.tls(), site.tcp()):
+                    wire.send(half)
+                    reset(wire)
+    assert site.rss_bytes() < before + (24 << 20)
+
+
+def test_answers_to_somebody_who_has_gone_are_dropped_and_its_writes_are_whole(site: Any) -> None:
+    with site.login("ops") as ops:
+        assert site.put(ops, "x", collection="gone").kind == Kind.WRITTEN
+    for _ in range(10):
+        wire = site.login("writer")
+        scans = [encode_frame(Kind.SCAN, Scan("gone").encode(), n) for n in range(20)]
+        rows = b",".join(b"{}" for _ in range(100))
+        body = b'{"collection":"gone","batch":true,"payloads":[%s]}' % rows.replace(b"{}", b'{"fields":{}}')
+        wire.send(*scans, encode_frame(Kind.BULK_INSERT, body, 21))
+        reset(wire)
+    with site.login("ops") as ops:
+        answer = ops.ask(Kind.QUERY, b"SELECT count(*) AS n FROM gone")
+        assert b'"n":' in answer.payload
+        number = int(answer.payload.split(b'"n":')[1].split(b"}")[0])
+    assert number % 100 == 1, "each batch is there as a whole or not at all"
+
+
+def test_a_crowd_of_sessions_that_ask_at_once_is_answered_one_and_all(site: Any) -> None:
+    with site.login("ops") as ops:
+        assert site.put(ops, "x").kind == Kind.WRITTEN
+    crowd = [site.login() for _ in range(CROWD)]
+    for wire in crowd:
+        wire.send(*(encode_frame(Kind.FETCH, Fetch("good", "x").encode(), n) for n in range(1, 11)))
+        wire.send(encode_frame(Kind.SCAN, Scan("good", limit=10).encode(), 11))
+    site.check()
+    for wire in crowd:
+        answers = [wire.frame() for _ in range(11)]
+        assert sorted(answer.correlation for answer in answers) == [*range(1, 12)]
+        assert {answer.kind for answer in answers} == {Kind.FETCHED, Kind.SCANNED}
+        wire.close()
+
+
+def test_whoever_asks_for_much_and_reads_nothing_is_read_no_further_and_makes_nobody_wait(site: Any) -> None:
+    largest = b'{"a":"%s"}' % (b"x" * (DOC_BYTES_MAX - 8))
+    with site.login("ops") as ops:
+        assert site.put(ops, "largest", largest, "large").kind == Kind.WRITTEN
+    before = site.rss_bytes()
+    site.forget_peak()
+    with site.login("reader") as wire:
+        wire.send(*(encode_frame(Kind.FETCH, Fetch("large", "largest").encode(), n) for n in range(1, 41)))
+        site.check()
+        peak = site.peak_bytes()
+        answers = [wire.frame(60) for _ in range(40)]  # and when it reads at last, all of it is there
+        assert {frame.correlation for frame in answers} == set(range(1, 41))
+    assert peak < before + FEW_ANSWERS * DOC_BYTES_MAX + SLACK_BYTES

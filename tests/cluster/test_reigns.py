@@ -1,0 +1,218 @@
+"""Who leads: two that want to, one that was told to in the place of another, and one that must not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cluster.catchup import REPLAY_RECORDS_MAX
+from redwire import connect_sync
+from redwire.errors import Code, NotConfirmed, Refused, TokenLost
+
+pytestmark = pytest.mark.slow
+
+TIMES = {"policy_timeout_ms": 1_500, "replica_timeout_ms": 1_500}
+HOP_MS = 2.0
+
+
+@pytest.fixture(scope="module")
+def shop(module_fleet: Any) -> Any:
+    """Three regions with links that can be cut. Each test leaves it whole, whoever leads then."""
+    regions = [("eu", "us"), ("ap", "eu"), ("ap", "us")]
+    return module_fleet("eu-1", "us-1", "ap-1", rtt_ms=dict.fromkeys(regions, HOP_MS), **TIMES)
+
+
+def test_of_two_that_are_told_to_lead_over_empty_disks_one_leads_and_the_other_ends_and_says_why(
+    fleet: Any,
+) -> None:
+    shop = fleet("eu-1", "us-1", "ap-1", start=False, **TIMES)
+    shop.set_role("us-1", "primary")
+    shop.start()
+    rivals = ("eu-1", "us-1")
+    loser = shop.until(lambda: next((n for n in rivals if shop.processes[n].poll() is not None), None), "one")
+    winner = next(node for node in rivals if node != loser)
+    shop.wait_ready(winner)
+    assert shop.ends(loser) == 1
+    assert f"{winner} " in shop.said(loser).splitlines()[-1].split("stopped: ")[1]
+    assert "replica" in shop.said(loser) or "exactly one member has role: primary" in shop.said(loser)
+    shop.set_role(loser, "replica")
+    shop.start_node(loser)
+    shop.db.put("c", "one", {"n": 1}, policy="ack_n=2", timeout_s=30)
+    shop.converge()
+    assert {shop.status(node)["term"] for node in shop.nodes} == {1}
+    shop.check_same_log()
+
+
+def test_a_node_is_refused_the_lead_while_the_primary_is_in_reach(shop: Any) -> None:
+    leader, (rival, _) = shop.leader, shop.followers
+    with shop.writer() as writer:
+        writer.wait_acked()
+        assert shop.terminate(rival) == 0
+        assert refused_the_lead(shop, rival, "--take-over") == f"TERM_TAKEN: {leader} leads term"
+        writer.wait_acked()
+        shop.start_node(rival)
+    assert not writer.doubtful and not writer.refused
+    shop.check_nothing_lost(writer)
+
+
+def refused_the_lead(shop: Any, node: str, *arguments: str) -> str:
+    """Start `node` as primary, which must end with exit code 1; the beginning of why it did."""
+    role, mark = shop.role(node), shop.mark(node)
+    shop.set_role(node, "primary")
+    shop.start_node(node, *arguments)
+    assert shop.ends(node) == 1
+    shop.set_role(node, role)
+    why = shop.said(node, mark).splitlines()[-1].split("stopped: ")[1]
+    return why[: why.index(" term") + 5] if " term" in why else why
+
+
+def test_an_isolated_primary_commits_nothing_more_and_follows_the_new_one_when_it_hears_of_it(
+    shop: Any,
+) -> None:
+    old, (new, _) = shop.leader, shop.followers
+    term = shop.status(old)["term"]
+    with (
+        connect_sync(shop.uri(old, discovery="off")) as alone,
+        shop.writer(timeout_s=30) as writer,
+    ):
+        writer.wait_acked()
+        shop.isolate(old)
+        with pytest.raises(NotConfirmed) as tail:
+            alone.put("alone", "in-the-tail", {})
+        shop.crown(new)
+        writer.wait_acked()
+        assert shop.status(old)["role"] == "primary"
+        with pytest.raises((Refused, NotConfirmed)):
+            alone.put("alone", "too-late", {}, timeout_s=2)
+        mark = shop.mark(old)
+        shop.heal(old)
+        shop.wait_log(old, f"the reign ends: STALE_TERM: {new} leads term {term + 1}", since=mark)
+        writer.wait_acked()
+    shop.check_nothing_lost(writer)
+    assert shop.documents(new, "alone") == {}
+    with pytest.raises(Refused) as absent:
+        shop.db.resolve(tail.value.key)
+    assert absent.value.code is Code.NOT_FOUND
+    kept = tails(shop, old)
+    assert any(b"in-the-tail" in data for data in kept.values())
+
+
+def tails(shop: Any, node: str) -> dict[int, bytes]:
+    """The tails that a node keeps of histories that lost, by their first LSN."""
+    found = {}
+    for manifest in (shop.data_dir(node) / "diverged").glob("*.json"):
+        found[json.loads(manifest.read_bytes())["first"]] = manifest.with_suffix(".log").read_bytes()
+    return found
+
+
+def test_a_planned_hand_over_takes_the_clients_along_and_keeps_every_answer(shop: Any) -> None:
+    old, (new, other) = shop.leader, shop.followers
+    everywhere = "regions(eu,us,ap)"
+    with connect_sync(shop.uri()) as app, shop.writer(timeout_s=30) as writer:
+        writer.wait_acked()
+        shop.pause(other)
+        with pytest.raises(NotConfirmed) as unconfirmed:
+            app.put("orders", "open", {"n": 1}, policy=everywhere)
+        shop.resume(other)
+        key, lsn = unconfirmed.value.key, unconfirmed.value.lsn
+
+        assert shop.terminate(old) == 0
+        shop.set_role(old, "replica")
+        assert shop.terminate(new) == 0
+        why = refused_the_lead(shop, new)
+        assert why.startswith(f"NOT_PRIMARY: this data directory last followed {old}")
+        assert "--take-over" in shop.said(new)
+        shop.start_node(old)
+        shop.set_role(new, "primary")
+        shop.lead(new, "--take-over")
+        writer.wait_acked()
+        answers = [shop.db.resolve(key, timeout_s=30) for _ in range(2)]
+
+        assert shop.terminate(new) == 0
+        shop.set_role(new, "replica")
+        shop.start_node(new)
+        shop.crown(other)
+        writer.wait_acked()
+        answers += [client.resolve(key, timeout_s=30) for client in (shop.db, app)]
+        assert {(one.id, one.version, one.receipt.lsn) for one in answers} == {("open", lsn, lsn)}
+        app.put("orders", "next", {"n": 2}, timeout_s=30)
+    assert not writer.doubtful and not writer.refused
+    shop.check_nothing_lost(writer)
+    assert shop.documents(old, "orders").keys() == {"open", "next"}
+
+
+def test_a_primary_whose_disk_was_replaced_must_not_lead_and_comes_back_by_a_snapshot(shop: Any) -> None:
+    lost, (new, other) = shop.leader, shop.followers
+    shop.fill("bulk", REPLAY_RECORDS_MAX + 1, 10)
+    with shop.writer(timeout_s=30) as writer:
+        writer.wait_acked()
+        shop.kill(lost)
+        shop.wipe(lost)
+        mark = shop.mark(lost)
+        refused_the_lead(shop, lost)
+        assert "the data directory is empty, and " in shop.said(lost, mark)
+        assert "this disk was replaced: start the node as replica" in shop.said(lost, mark)
+        assert min(shop.status(node)["log"]["end"] for node in (new, other)) > REPLAY_RECORDS_MAX
+        shop.start_node(lost)
+        shop.crown(new)
+        shop.wait_log(lost, "the snapshot is installed", since=mark)
+        writer.wait_acked()
+    assert not writer.refused
+    shop.check_nothing_lost(writer)
+    assert shop.documents(lost, "bulk") == shop.documents(new, "bulk")
+
+
+def test_a_follower_that_knows_a_committed_record_ends_the_reign_of_a_primary_without_it(shop: Any) -> None:
+    lacks, (knows, leads) = shop.followers[0], (shop.followers[1], shop.leader)
+    assert shop.terminate(lacks) == 0
+    shop.db.put("c", "committed", {"n": 1}, timeout_s=30)
+    end = shop.converge(knows, leads)
+    shop.kill(knows)
+    shop.kill(leads)
+    shop.set_role(leads, "replica")
+    shop.set_role(lacks, "primary")
+    mark = shop.mark(lacks)
+    shop.start_node(lacks, "--take-over")
+    shop.wait_log(lacks, "begins at LSN", since=mark)
+    shop.start_node(knows)
+    ended = shop.wait_log(lacks, "the reign ends", since=mark)
+    assert f"PRIMARY_LACKS_COMMITTED: LSN {end} to {end} are known committed" in ended
+    assert "serves writes" not in shop.said(lacks, mark)
+    assert shop.status(lacks)["role"] == "replica"
+    shop.start_node(leads)
+    shop.crown(knows)
+    shop.converge()
+    for node in shop.nodes:
+        assert "committed" in shop.documents(node, "c")
+    assert end in tails(shop, lacks)
+    shop.check_same_log()
+
+
+def test_a_token_of_a_lost_history_is_never_answered_and_that_history_ends_the_reign_that_lacks_it(
+    fleet: Any,
+) -> None:
+    """Under `local` the primary's disk is all there is: what only it held is lost with it."""
+    shop = fleet("eu-1", "us-1", policy="local", **TIMES)
+    shop.db.put("c", "kept", {"n": 1})
+    shop.converge()
+    shop.kill("us-1")
+    seen = shop.db.put("c", "lost", {"n": 2}, timeout_s=30).receipt.token
+    shop.kill("eu-1")
+    shop.set_role("eu-1", "replica")
+    shop.set_role("us-1", "primary")
+    shop.lead("us-1", "--take-over")
+    shop.db.put("c", "instead", {"n": 3}, timeout_s=30)
+    with pytest.raises(TokenLost):
+        shop.db.get("c", "kept", at_least=seen, timeout_s=30)
+    with pytest.raises(TokenLost):
+        shop.at("us-1").get("c", "kept", at_least=str(seen), read="any", timeout_s=30)
+    assert shop.db.get("c", "lost", timeout_s=30) is None
+
+    mark = shop.mark("us-1")
+    shop.start_node("eu-1")
+    ended = shop.wait_log("us-1", "the reign ends", since=mark)
+    assert f"PRIMARY_LACKS_COMMITTED: LSN {seen.lsn} to {seen.lsn} are known committed" in ended
+    assert shop.documents("eu-1", "c").keys() == {"kept", "lost"}
+    assert shop.documents("us-1", "c").keys() == {"kept", "instead"}
