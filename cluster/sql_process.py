@@ -16,6 +16,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,15 +64,36 @@ class SqlReader(ReadThreads[SqlRequest, bytes]):
     """
 
     def __init__(self, path: Path, post: Post, *, processes: int = SQL_PROCESSES) -> None:
-        super().__init__(lambda: SqlProcess(path), post, name="sql", threads=processes, together_max=1)
+        self._path = path
+        self._processes: list[SqlProcess] = []
+        self._refusing = threading.Event()
+        super().__init__(self._begin, post, name="sql", threads=processes, together_max=1)
+
+    def stop(self) -> None:
+        """End statements that run, refuse those that wait, and wait until the threads are gone."""
+        self._refusing.set()
+        for process in self._processes:
+            process.kill()
+        super().stop()
+
+    def _begin(self) -> SqlProcess:
+        process = SqlProcess(self._path, refusing=self._refusing)
+        self._processes.append(process)
+        return process
 
 
 class SqlProcess:
-    """One process, started again after a statement that ended it; for one thread."""
+    """One process, started again after a statement that ended it; for one thread, but for `kill`.
 
-    def __init__(self, path: Path, *, seconds_max: float = SECONDS_MAX) -> None:
+    Once `refusing` is set no statement is begun any more.
+    """
+
+    def __init__(
+        self, path: Path, *, seconds_max: float = SECONDS_MAX, refusing: threading.Event | None = None
+    ) -> None:
         self._path = path
         self._seconds_max = seconds_max
+        self._refusing = refusing or threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -90,16 +112,24 @@ class SqlProcess:
             process.kill()
             process.communicate()
 
+    def kill(self) -> None:
+        """End what runs."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def answers(self, queries: Sequence[SqlRequest]) -> Iterator[bytes | RedwireError]:
-        """One answer for each request, in order."""
+        """One answer for each request, in order. Raises nothing: it lives as long as its thread."""
         for request in queries:
             try:
                 yield self.run(request)
-            except QueryFailed as error:
+            except RedwireError as error:
                 yield error
 
     def run(self, request: SqlRequest) -> bytes:
         """The body of the answer. Raises `QueryFailed`, or `NodeError` where the file is at fault."""
+        if self._refusing.is_set():
+            raise _closing()
         if time.monotonic() >= request.answer_by_s:
             raise QueryFailed("the statement waited too long for its turn", hint="retry", code=Code.TIMEOUT)
         process = self._ready()
@@ -107,24 +137,39 @@ class SqlProcess:
         try:
             _write(process.stdin, _encode(_Ask(request.kind, request.payload)))
             answer = _read(process.stdout)
-        except BrokenPipeError:
+        except OSError:
             answer = None
         if answer is None:
             self.close()
-            raise _ended(process.returncode, self._seconds_max)
+            raise _closing() if self._refusing.is_set() else _ended(process.returncode, self._seconds_max)
         return _body(_decode_answer(answer))
 
     def _ready(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:
             self.close()  # something ended it while it was idle
         if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "cluster.sql_process", str(self._path), str(self._seconds_max)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(_ROOT)},
-            )
+            self._process = _started(self._path, self._seconds_max)
         return self._process
+
+
+def _started(path: Path, seconds_max: float) -> subprocess.Popen[bytes]:
+    """A process that finds this same code, whatever the folder it is started in."""
+    command = [sys.executable, "-P", "-m", "cluster.sql_process", str(path), str(seconds_max)]
+    places = os.pathsep.join((str(_ROOT), *filter(None, sys.path)))
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": places},
+        )
+    except OSError as error:
+        text = f"a process for the statement cannot be started: {error.strerror}"
+        raise QueryFailed(text, hint="retry", code=Code.BUSY) from error
+
+
+def _closing() -> QueryFailed:
+    return QueryFailed("this node lets go of its state", hint="retry", code=Code.BUSY)
 
 
 def _ended(code: int, seconds_max: float) -> QueryFailed:
@@ -222,6 +267,8 @@ def main() -> None:
             encoded = _encode(answer)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _write(sys.stdout.buffer, encoded)
+    except BrokenPipeError:
+        os._exit(0)  # the node has gone
     except MemoryError:
         os._exit(_OUT_OF_MEMORY)  # too little is left to go on with, or even to clean up
 

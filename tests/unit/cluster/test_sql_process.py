@@ -35,6 +35,9 @@ def megabytes(count: int) -> str:
     )
 
 
+FOR_EVER = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM t) SELECT count(*) FROM t"
+
+
 def doubling(times: int) -> str:
     """Subqueries whose only column is the sum of two of the one before, folded together by the compiler."""
     steps = [f", a{n + 1} AS NOT MATERIALIZED (SELECT y+y AS y FROM a{n})" for n in range(times)]
@@ -115,11 +118,19 @@ def test_a_statement_that_takes_too_much_memory_is_ended_and_the_next_one_answer
     assert ask(process, "SELECT 1 AS n")["rows"] == [{"n": 1}]
 
 
-def test_a_statement_that_stays_inside_one_function_is_ended_by_the_alarm(path: Path) -> None:
+@pytest.mark.parametrize(
+    "sql",
+    [
+        megabytes(4) + "SELECT instr(x, substr(x, 2, 2000000) || 'end') FROM b",
+        "SELECT " + "[" * 1_000_000,
+    ],
+    ids=["in one function", "in our own reading of the text"],
+)
+def test_a_statement_that_looks_at_no_clock_is_ended_by_the_alarm(path: Path, sql: str) -> None:
     process = SqlProcess(path, seconds_max=0.5)
     began = time.monotonic()
     with pytest.raises(QueryFailed, match="more than 0.5 seconds") as caught:
-        ask(process, megabytes(4) + "SELECT instr(x, substr(x, 2, 2000000) || 'end') FROM b")
+        ask(process, sql)
     assert caught.value.code is Code.TIMEOUT
     assert 0.5 < time.monotonic() - began < SLACK_S
     assert ask(process, "SELECT 1 AS n")["rows"] == [{"n": 1}]
@@ -167,6 +178,19 @@ def test_requests_are_answered_by_threads_and_errors_are_answers(path: Path) -> 
     reader.submit(SqlRequest(Kind.QUERY, b"DROP TABLE docs"), answers.put)
     assert isinstance(answers.get(timeout=30), QueryFailed)
     reader.stop()
+
+
+def test_whoever_stops_waits_for_no_statement(path: Path) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    reader = SqlReader(path, lambda callback, *args: callback(*args), processes=1)
+    reader.submit(SqlRequest(Kind.QUERY, b"SELECT 1"), answers.put)
+    assert isinstance(answers.get(timeout=30), bytes)
+    for _ in range(20):
+        reader.submit(SqlRequest(Kind.QUERY, FOR_EVER.encode()), answers.put)
+    began = time.monotonic()
+    reader.stop()
+    assert time.monotonic() - began < SECONDS_MAX
+    assert [answers.get(timeout=1).code for _ in range(20)] == [Code.BUSY] * 20
 
 
 def virtual_bytes(pid: int) -> int:
