@@ -13,7 +13,7 @@ from cluster.service import Service
 from redwire.body import encode
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
-from redwire.message.admin import AccountDone, check_account
+from redwire.message.admin import AccountDone, PutToken, check_account
 from redwire.message.client import RESULT, Outcome, Resolve, decode_write, encode_entry, join_written
 from redwire.position import Lsn
 from redwire.record import Key, check_write, encode_system
@@ -66,7 +66,14 @@ class SessionWrites:
     def account(self, frame: Frame) -> None:
         """Take an Account (4E). Raises what refuses it."""
         self._service.require_primary()
-        check_account(frame.payload)
+        change = check_account(frame.payload)
+        if (
+            isinstance(change, PutToken)
+            and change.user not in self._service.node.storage.state.accounts().users
+        ):
+            raise RequestInvalid(
+                f"there is no user {change.user}", hint="make the user first, then its token"
+            )
         request = encode_system(RequestKind.ACCOUNT, frame.payload)
         rule, deadline_us = self._service.policies.rule, self._service.deadline_us(None)
         proposal = Proposal(self, frame.correlation, RequestKind.ACCOUNT, request, 1, rule, deadline_us)

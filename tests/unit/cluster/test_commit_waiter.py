@@ -277,6 +277,7 @@ def test_the_end_of_the_reign_answers_everybody_once(waiter, table, launch, fly,
     flying = launch(None, propose())
     waiter.applied(fly.results(answered, held), Lsn(4))
     late = waiter.abandoned("the reign is over")
+    assert (len(waiter.flights), waiter.flight_bytes, waiter._stronger) == (0, 0, {})
     assert sorted(told(late)) == [3, 5]
     assert {(each.flight.batch.last, each.message) for each in late} == {
         (held.batch.last, "the reign is over"),
@@ -285,7 +286,6 @@ def test_the_end_of_the_reign_answers_everybody_once(waiter, table, launch, fly,
     table.marks[STRONG] = 9
     assert waiter.released(Lsn(9)) == waiter.applied(fly.results(flying), Lsn(9)) == []
     assert waiter.expired(at(99_999)) == waiter.abandoned("again") == []
-    assert (len(waiter.flights), waiter.flight_bytes, waiter._stronger) == (0, 0, {})
 
 
 def test_a_wait_for_no_copy_is_over_at_once(waiter):

@@ -149,6 +149,10 @@ def test_without_a_batch_to_make_nobody_is_looked_at(intake, take, world, propos
     assert (len(intake), intake.waiting_bytes, world.asked) == (1, 100, [])
 
 
+def test_the_last_batch_that_may_be_made_is_filled(take, propose):
+    assert take(*(propose() for _ in range(3)), room=AMPLE._replace(batches=1)) == ([[1, 2, 3]], [])
+
+
 def test_no_more_batches_are_made_than_the_disk_may_owe(intake, take, propose):
     room = AMPLE._replace(batches=2)
     first = take(*(propose(size=BATCH_BYTES_SOFT) for _ in range(3)), propose(size=5), room=room)
@@ -204,6 +208,11 @@ def test_a_key_is_looked_up_before_its_request_is_refused_for_want_of_room(take,
     world.results[key(1).client, 1] = EXECUTED
     _, answers = take(propose(key=key(1)), propose(key=key(2)), room=AMPLE._replace(log_bytes=0))
     assert told(answers) == [(Known, 1), (Reject, 2)]
+
+
+def test_who_is_out_of_reach_is_told_that_and_not_that_there_is_no_room(take, world, propose):
+    world.errors["majority"] = OUT_OF_REACH
+    assert codes(take(propose(), room=AMPLE._replace(log_bytes=0))[1]) == [Code.INSUFFICIENT_REPLICAS]
 
 
 def test_an_answer_needs_no_room_in_the_batches(intake, take, world, propose):
