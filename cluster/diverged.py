@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cluster.files import FILE_MODE, Syscalls, translated
 from cluster.log_view import LogView
-from redwire.batch import parse_batch
 from redwire.position import Lsn, Position
 
 _READ_BYTES = 4 << 20
@@ -25,7 +24,7 @@ def keep_tail(view: LogView, after: Position, folder: Path, reason: str, calls: 
     `after` is a position of the log below its end. Raises `DiskFull` (no half copy stays), `DiskFailed`, or
     `LogCorrupt` if the tail cannot be read; the log itself is not touched.
     """
-    first = parse_batch(view.read(after.lsn, 1, view.end.lsn)[0])
+    (first,) = view.read(after.lsn, 1, view.end.lsn)
     with translated(folder):
         calls.make_folder(folder)
         path, fd = _create(folder, f"{first.reign.term:020d}-{first.first:020d}")
@@ -57,8 +56,8 @@ def _create(folder: Path, stem: str) -> tuple[Path, int]:
 
 def _pieces(view: LogView, after: Lsn) -> Iterator[list[bytes]]:
     while batches := view.read(after, _READ_BYTES, view.end.lsn):
-        yield batches
-        after = parse_batch(batches[-1]).last
+        yield [batch.data for batch in batches]
+        after = batches[-1].last
 
 
 def _manifest(after: Position, end: Position, first: Lsn, size: int, reason: str) -> bytes:

@@ -16,7 +16,7 @@ from cluster.log import Log
 from cluster.meta import Meta
 from cluster.segment import MARK_BYTES
 from cluster.wal import Wal
-from redwire.batch import Batch, parse_batch
+from redwire.batch import Batch
 from redwire.position import Lsn, Position
 
 DISK_BYTES_MAX = 32 << 20
@@ -72,8 +72,7 @@ class Journal:
 
     async def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
         """Durable batches from the log's files. Raises `LogPruned`."""
-        found = await anyio.to_thread.run_sync(self.wal.read, after, bytes_max, through)
-        return [parse_batch(data) for data in found]
+        return await anyio.to_thread.run_sync(self.wal.read, after, bytes_max, through)
 
     async def position_at(self, lsn: Lsn) -> Position | None:
         """The position that ends at `lsn`, None if that is no batch's end or is not kept."""

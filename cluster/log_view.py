@@ -29,15 +29,15 @@ class LogView:
     end: Position
     history: int = 0
 
-    def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[bytes]:
+    def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
         """Whole batches from LSN `after` + 1 on, none beyond `through`; see `Wal.read`."""
         self._check_kept(after)
-        found: list[bytes] = []
+        found: list[Batch] = []
         for _, batch in self._batches(after):
             bytes_max -= len(batch.data)
             if batch.last > through or (found and bytes_max < 0):
                 break
-            found.append(batch.data)
+            found.append(batch)
             if bytes_max <= 0 or batch.last == through:
                 break  # what follows was not asked for: it is not even looked at
         return found

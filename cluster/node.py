@@ -1,5 +1,4 @@
-"""The node: takes everything that waits, lets the core decide, and carries out what it says. One turn at a
-time.
+"""The node: takes everything that waits, lets the core decide, carries out what it says; a turn at a time.
 
 Nothing here decides. The role (`Primary` or `Replica`) does, and it is replaced whole when it changes.
 Threads and sessions talk to the node only through its inbox, so a turn sees one consistent world and never
@@ -16,20 +15,14 @@ from cluster.announcer import Announcer
 from cluster.answers import caller_of
 from cluster.effects import (
     Applied,
-    BatchesReceived,
     Deposed,
     Durable,
-    FollowerAcked,
-    FollowerJoined,
-    FollowerLeft,
-    HeartbeatReceived,
-    MetaSaved,
     Now,
+    PrimaryEvent,
     Proposal,
     Proposed,
-    SourceFound,
+    ReplicaEvent,
     SourceLost,
-    TailCut,
     Tick,
 )
 from cluster.inbox import Event, Inbox
@@ -157,15 +150,12 @@ class Node:
         self.outbox.tell_followers(self.role)
 
     def _step(self, event: Event, now: Now) -> None:
+        """Let the role take `event`, unless it was meant for one that is over."""
         role = self.role
         if isinstance(role, Primary):
-            if isinstance(event, _FOR_REPLICAS):
-                return  # meant for a role that is over
-            effects = role.step(event, now)
+            effects = role.step(event, now) if isinstance(event, PrimaryEvent) else []
         else:
-            if isinstance(event, _FOR_PRIMARIES):
-                return
-            effects = role.step(event, now)
+            effects = role.step(event, now) if isinstance(event, ReplicaEvent) else []
         for effect in effects:
             self.outbox.carry_out(effect, role)
 
@@ -195,7 +185,3 @@ class Node:
         while True:
             await anyio.sleep(TICK_S)
             self.inbox.post(Tick())
-
-
-_FOR_PRIMARIES = (Proposed, FollowerJoined, FollowerAcked, FollowerLeft, Deposed)
-_FOR_REPLICAS = (SourceFound, BatchesReceived, HeartbeatReceived, SourceLost, MetaSaved, TailCut)

@@ -185,8 +185,8 @@ class Primary:
     def _turn(self, room_bytes: int, now: Now) -> list[Effect]:
         """Log what may be logged; refuse what certainly cannot be; leave the rest waiting."""
         turn = self._looking(now)
-        flying, waiting = self.waiter.flight_bytes, self._intake.waiting_bytes
-        room = Room(room_bytes, FLIGHT_BYTES_MAX - flying, self._book.batches_due(waiting))
+        due = self._book.batches_due(self._intake.waiting_bytes) if room_bytes else UNSYNCED_MAX  # to refuse
+        room = Room(room_bytes, FLIGHT_BYTES_MAX - self.waiter.flight_bytes, due)
         effects: list[Effect] = [*self._intake.take(turn, room)]
         for draft in turn.drafts:
             requests = [proposal.request for proposal in draft.proposals]

@@ -171,7 +171,8 @@ class Server:
                     plain = _plain(channel, frame)
                     if session.handles(frame.kind):
                         session.handle(plain)
-                        await session.uncrowded()
+                        if session.crowded:
+                            await session.uncrowded()
                     elif frame.kind == Kind.BYE:
                         wire.send(Kind.BYE, b"", frame.correlation, frame.stream)
                         return

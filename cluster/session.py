@@ -45,11 +45,11 @@ class Session:
         self.principal = principal
         self._service = service
         self._wire = wire
-        self.writes = SessionWrites(service, wire.send, self._fail)
+        self._answered = Bell()
+        self.writes = SessionWrites(service, wire.send, self._fail, self._answered.ring)
         self._subscribed = False
         self._reading = 0
         self._answer_bytes = ANSWER_BYTES_GUESS
-        self._read = Bell()
         self._client_issued = b""
         self._handlers: dict[int, tuple[Role, Callable[[Frame], None]]] = {
             Kind.WRITE: (Role.WRITE, self.writes.write),
@@ -81,11 +81,16 @@ class Session:
         except RedwireError as error:
             self._fail(frame.correlation, error)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much of this session is under way that it should not be read."""
+        reading = self._reading
+        return self.writes.crowded or reading >= READS_MAX or reading * self._answer_bytes >= READ_AHEAD_BYTES
+
     async def uncrowded(self) -> None:
-        """Wait while so much of this session is under way that it should not be read."""
-        await self.writes.uncrowded()
-        while self._reading >= READS_MAX or self._reading * self._answer_bytes >= READ_AHEAD_BYTES:
-            await self._read.wait()
+        """Wait until it is not `crowded`."""
+        while self.crowded:
+            await self._answered.wait()
 
     def close(self) -> None:
         """The connection is gone. Writes under way go on; nobody hears of them here."""
@@ -103,7 +108,7 @@ class Session:
     def _begin_read(self, asked: Fetch | Scan, kind: Kind, correlation: int) -> None:
         def done(answer: Fetched | Scanned | RedwireError) -> None:
             self._reading -= 1
-            self._read.ring()
+            self._answered.ring()
             if isinstance(answer, RedwireError):
                 self._fail(correlation, answer)
                 return

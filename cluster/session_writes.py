@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.answers import Answers, Shared
-from cluster.bell import Bell
 from cluster.effects import Proposal, Result
 from cluster.keys import OPEN_MAX, within_window
 from cluster.primary import Primary
@@ -28,17 +27,18 @@ Fail = Callable[[int, RedwireError], None]
 class SessionWrites:
     """Who waits for this session's proposals. Several are under way at once; each gets one answer."""
 
-    def __init__(self, service: Service, send: Send, fail: Fail) -> None:
+    def __init__(self, service: Service, send: Send, fail: Fail, answered: Callable[[], None]) -> None:
+        """`answered` is called whenever something was."""
         self._service = service
         self._send = send
         self._fail = fail
         self._under_way = 0
-        self._answered = Bell()
+        self._answered = answered
 
-    async def uncrowded(self) -> None:
-        """Wait while more writes wait for an answer than one client's keys have room for (R9)."""
-        while self._under_way >= OPEN_MAX:
-            await self._answered.wait()
+    @property
+    def crowded(self) -> bool:
+        """Whether as many writes wait for an answer as one client's keys have room for (R9)."""
+        return self._under_way >= OPEN_MAX
 
     def write(self, frame: Frame) -> None:
         """Take a Write (40). Raises what refuses it before it is proposed."""
@@ -140,7 +140,7 @@ class SessionWrites:
 
     def _done(self, count: int) -> None:
         self._under_way -= count
-        self._answered.ring()
+        self._answered()
 
 
 def _entry(correlation: int, result: Result, policy: int) -> bytes:

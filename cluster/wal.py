@@ -140,7 +140,7 @@ class Wal:
         """
         return self._writer.prepare()
 
-    def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[bytes]:
+    def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
         """The durable batches from LSN `after` + 1 on, whole, none that ends beyond `through`.
 
         At most `bytes_max` bytes, but at least one batch if there is one. A batch must begin at `after` + 1

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
 from redwire import connect_sync
-from redwire.errors import AuthenticationFailed, Code, RedwireError, Refused, RequestInvalid
+from redwire.errors import AuthenticationFailed, Code, Refused, RequestInvalid
 from redwire.message.admin import PutToken, RemoveToken, RemoveUser
 
 pytestmark = pytest.mark.slow
 
 NODES = ("eu-1", "us-1", "ap-1")
-STRANGERS = {"eu-1": "write", "us-1": "off", "ap-1": "read"}
+STRANGERS = {"eu-1": "read", "us-1": "off", "ap-1": "read"}
 """What `auth.anonymous` says at each node."""
 ROLES = ("read", "write", "admin")
+SERVED = {(False, False, False): "read", (True, True, False): "write", (True, True, True): "admin"}
+"""A role by whether it may put, delete, and change accounts."""
 PASSWORD = "correct horse: battery/staple@?"
-TRY_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +43,11 @@ def shop(module_fleet: Any) -> Any:
 
 
 def uri(shop: Any, node: str, *, user: str = "", password: str = PASSWORD, token: str = "") -> str:
-    """At one node and no other: as a user, by a token, or as a stranger. No certificate."""
+    """By way of one node: as a user, by a token, or as a stranger who stays there. No certificate."""
     quoted = "".join(f"%{byte:02x}" for byte in password.encode())
     who = f"{user}:{quoted}@" if user else ""
-    options = f"ca={shop.folder}/ca.pem&discovery=off&read=any&timeout_ms={int(TRY_S * 1000)}"
-    return f"reds://{who}127.0.0.1:{shop.ports[node]}/?{options}" + (f"&token={token}" if token else "")
+    proof = f"&token={token}" if token else "" if user else "&discovery=off&read=any"
+    return f"reds://{who}127.0.0.1:{shop.ports[node]}/?ca={shop.folder}/ca.pem{proof}"
 
 
 def refusal(shop: Any, node: str, **who: str) -> AuthenticationFailed:
@@ -56,33 +58,28 @@ def refusal(shop: Any, node: str, **who: str) -> AuthenticationFailed:
 
 
 def may(shop: Any, node: str, **who: str) -> str:
-    """What somebody may do at a node, found by trying: the highest role whose requests are served."""
+    """What somebody may do who comes in by a node, found by trying: the role that all of it amounts to."""
     with connect_sync(uri(shop, node, **who)) as db:
+        assert db.status(f"127.0.0.1:{shop.ports[node]}")["node"] == node
         assert db.get("c", "there").value == {"n": 1}
-        assert db.status()["node"] == node
-        if not served(lambda: db.put("c", f"by-{who}", {"n": 2}, timeout_s=1)):
-            assert not served(lambda: db.delete("c", "there", timeout_s=1))
-            assert not served(lambda: db.change_account(RemoveUser("nobody"), timeout_s=1))
-            return "read"
-        return "admin" if served(lambda: db.change_account(RemoveUser("nobody"), timeout_s=1)) else "write"
+        writes = [lambda: db.put("c", "new", {"n": 2}), lambda: db.delete("c", "new")]
+        changes = [lambda: db.change_account(RemoveUser("nobody"))]
+        served = [allowed(request) for request in (*writes, *changes)]
+    return SERVED[tuple(served)]
 
 
-def served(request: Any) -> bool:
-    """Whether a role may do this; a node that does not lead says that instead."""
+def allowed(request: Callable[[], object]) -> bool:
     try:
         request()
     except Refused as error:
-        assert error.code in (Code.FORBIDDEN, Code.NOT_PRIMARY), error
-        return error.code is not Code.FORBIDDEN
-    except RedwireError as error:
-        assert "NOT_PRIMARY" in str(error), error
+        assert error.code is Code.FORBIDDEN, error
+        return False
     return True
 
 
 @pytest.mark.parametrize("node", NODES)
 def test_a_password_opens_every_node_for_what_its_users_role_allows(shop: Any, node: str) -> None:
-    assert {role: may(shop, node, user=role) for role in ROLES} == {role: role for role in ROLES}
-    assert shop.db.get("c", "there").value == {"n": 1}
+    assert [may(shop, node, user=role) for role in ROLES] == [*ROLES]
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -151,7 +148,8 @@ def test_a_removed_user_is_refused_everywhere_with_his_tokens_and_after_restarts
         assert may(shop, node, token=stayer) == "read"
 
 
-def test_strangers_may_do_what_each_node_says_and_no_more(shop: Any) -> None:
-    assert may(shop, "eu-1") == "write"
-    assert may(shop, "ap-1") == "read"
-    assert "scram-sha-256" in str(refusal(shop, "us-1"))
+def test_strangers_may_read_where_the_node_says_so_and_are_refused_elsewhere(shop: Any) -> None:
+    assert may(shop, "eu-1") == "read"
+    with connect_sync(uri(shop, "ap-1")) as db:
+        assert db.get("c", "there").value == {"n": 1}
+    assert "no common authentication method" in str(refusal(shop, "us-1"))

@@ -66,8 +66,12 @@ def crash(wal: Wal) -> None:
     wal._writer.close()
 
 
+def read(wal: Wal, after: Lsn, bytes_max: int, through: Lsn) -> list[bytes]:
+    return [batch.data for batch in wal.read(after, bytes_max, through)]
+
+
 def everything(wal: Wal) -> list[bytes]:
-    return wal.read(wal.base.lsn, BIG, wal.end.lsn)
+    return read(wal, wal.base.lsn, BIG, wal.end.lsn)
 
 
 def segments(root: Path, generation: int = 1) -> list[Path]:
@@ -194,16 +198,16 @@ def test_reads_take_whole_batches_by_position_size_and_end(tmp_path: Path) -> No
     data, size = [batch.data for batch in written], len(written[0].data)
     for at in (0, 1, 57, 150, 299):
         after = Lsn(3 * at)
-        assert wal.read(after, BIG, wal.end.lsn) == data[at:]
-        assert wal.read(after, 1, wal.end.lsn) == data[at : at + 1]
-        assert wal.read(after, 5 * size, wal.end.lsn) == data[at : at + 5]
-        assert wal.read(after, 5 * size - 1, wal.end.lsn) == data[at : at + 4]
-        assert wal.read(after, BIG, Lsn(after + 8)) == data[at : at + 2]
-        assert wal.read(after, BIG, Lsn(after + 2)) == []
-    assert wal.read(wal.end.lsn, BIG, Lsn(BIG)) == []
-    assert wal.read(Lsn(wal.end.lsn + 50), BIG, Lsn(BIG)) == []
+        assert read(wal, after, BIG, wal.end.lsn) == data[at:]
+        assert read(wal, after, 1, wal.end.lsn) == data[at : at + 1]
+        assert read(wal, after, 5 * size, wal.end.lsn) == data[at : at + 5]
+        assert read(wal, after, 5 * size - 1, wal.end.lsn) == data[at : at + 4]
+        assert read(wal, after, BIG, Lsn(after + 8)) == data[at : at + 2]
+        assert read(wal, after, BIG, Lsn(after + 2)) == []
+    assert read(wal, wal.end.lsn, BIG, Lsn(BIG)) == []
+    assert read(wal, Lsn(wal.end.lsn + 50), BIG, Lsn(BIG)) == []
     with pytest.raises(ValueError, match="LSN 11"):
-        wal.read(Lsn(10), BIG, wal.end.lsn)
+        read(wal, Lsn(10), BIG, wal.end.lsn)
     wal.close()
 
 
@@ -223,13 +227,13 @@ def test_a_read_checks_what_it_returns(tmp_path: Path) -> None:
     wal.append(written, Lsn(0))
     [path] = segments(tmp_path)
     flip(path, place_of(path, written[1]) + 90)
-    assert wal.read(Lsn(0), 1, Lsn(3)) == [written[0].data]
+    assert read(wal, Lsn(0), 1, Lsn(3)) == [written[0].data]
     with pytest.raises(LogCorrupt) as caught:
-        wal.read(Lsn(0), BIG, Lsn(3))
+        read(wal, Lsn(0), BIG, Lsn(3))
     assert (caught.value.path, caught.value.lsn) == (path, 2)
     path.unlink()
     with pytest.raises(LogCorrupt, match="cannot be read"):
-        wal.read(Lsn(0), BIG, Lsn(3))
+        read(wal, Lsn(0), BIG, Lsn(3))
     crash(wal)
 
 
@@ -244,7 +248,7 @@ def test_readers_meet_only_whole_batches_while_the_writer_appends_prunes_and_cut
         after = Lsn(0)
         while not over.is_set():
             try:
-                got = wal.read(after, 4_096, wal.end.lsn)
+                got = read(wal, after, 4_096, wal.end.lsn)
             except LogPruned as pruned:
                 after = pruned.base.lsn
                 continue
@@ -309,7 +313,7 @@ def test_a_reader_overtaken_by_pruning_is_told_so_and_not_of_damage(tmp_path: Pa
     wal.append(run_of(EMPTY, 120, size=400), Lsn(0))
     overtaken(wal, lambda: wal.prune(Lsn(60)))
     with pytest.raises(LogPruned):
-        wal.read(Lsn(0), BIG, wal.end.lsn)
+        read(wal, Lsn(0), BIG, wal.end.lsn)
     overtaken(wal, lambda: wal.prune(wal.end.lsn))
     assert wal.position_at(Lsn(wal.base.lsn + 3)) is None
     wal.close()
@@ -320,7 +324,7 @@ def test_a_reader_overtaken_by_a_cut_gets_what_is_left(tmp_path: Path) -> None:
     written = run_of(EMPTY, 120, size=400)
     wal.append(written, Lsn(0))
     overtaken(wal, lambda: wal.cut(written[9].position, tmp_path / "diverged"))
-    assert wal.read(Lsn(5), BIG, Lsn(120)) == [batch.data for batch in written[5:10]]
+    assert read(wal, Lsn(5), BIG, Lsn(120)) == [batch.data for batch in written[5:10]]
     overtaken(wal, lambda: wal.cut(written[4].position, tmp_path / "diverged"))
     assert wal.position_at(Lsn(8)) is None
     wal.close()
@@ -836,7 +840,7 @@ def test_pruning_removes_whole_segments_and_a_late_reader_is_told(tmp_path: Path
     assert wal.prune(Lsn(second.last - 1)).lsn == second.first - 1
     assert wal.prune(second.last).lsn == second.last
     with pytest.raises(LogPruned) as caught:
-        wal.read(Lsn(second.last - 1), BIG, wal.end.lsn)
+        read(wal, Lsn(second.last - 1), BIG, wal.end.lsn)
     assert caught.value.base == wal.base == written[second.last - 1].position
     assert wal.position_at(Lsn(3)) is None
     assert everything(wal) == [batch.data for batch in written[second.last :]]
