@@ -25,7 +25,7 @@ from cluster.driver_rows import (
 from cluster.effects import Proposal, Result
 from cluster.primary import Primary
 from cluster.service import Service
-from redwire.errors import Code, NotConfirmed, NotPrimary, RedwireError, Refused, RequestInvalid
+from redwire.errors import Code, KeyExpired, NotConfirmed, NotPrimary, RedwireError, Refused, RequestInvalid
 from redwire.frame import Kind
 from redwire.handshake import Principal
 from redwire.message.client import Status
@@ -222,8 +222,7 @@ def _encoded(insert: BulkInsert, key: Key | None) -> Insert:
 
 def _checked(result: Result) -> Result:
     if result.expired:
-        text = "the key was forgotten: what became of it cannot be told any more"
-        raise Refused(Code.KEY_EXPIRED, text, hint="read the documents, then decide")
+        raise KeyExpired
     return result
 
 

@@ -240,7 +240,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The watermark rose: apply up to it. Followers learn it with the next batch, or at once (R10)."""
+    """The watermark rose: apply up to it. Followers learn it with the next batch, or soon (R10)."""
 
     watermark: Lsn
 

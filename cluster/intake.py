@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cluster.effects import Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
-from redwire.errors import Code, RedwireError, Refused
+from redwire.errors import Code, KeyExpired, RedwireError, Refused
 from redwire.record import Key
 from regions.commit_policy import CommitPolicy
 
@@ -211,10 +211,7 @@ class Intake:
         if known is None or known.expired and not turn.settled:
             return None
         proposal.answered = True
-        if not known.expired:
-            return Known(proposal, known)
-        text = "the key was forgotten: what became of it cannot be told any more"
-        return Reject(proposal, Refused(Code.KEY_EXPIRED, text, hint="read the document, then decide"))
+        return Reject(proposal, KeyExpired()) if known.expired else Known(proposal, known)
 
     def _refuse(self, proposal: Proposal, error: RedwireError, turn: Turn) -> Answer:
         """Refuse for certain, or say "not confirmed" where an earlier attempt may yet be executed (R9)."""

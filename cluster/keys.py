@@ -25,14 +25,12 @@ from dataclasses import dataclass, field
 
 from redwire.message.client import RESULT, Status
 from redwire.position import Lsn
-from redwire.record import CLIENT_BYTES, Key
+from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
 
 CLIENTS_MAX = 100_000
 """About 60 MB with one open sequence each."""
 CLIENT_AGE_MS = 24 * 3600 * 1000
-OPEN_MAX = 4_096
-"""Sequences from a client's oldest unresolved one on. A client with more in flight has lost count, not
-patience."""
+
 
 _NOTHING = Lsn(0)
 _NOISE_BYTES = CLIENT_BYTES - 8

@@ -37,7 +37,7 @@ from cluster.storage import Storage
 from redwire.errors import RedwireError
 from redwire.frame import Kind
 from redwire.message.peer import Heartbeat
-from redwire.position import ClusterId, Lsn, NodeId, Reign, Term
+from redwire.position import NO_REIGN, ClusterId, Lsn
 
 Role = Primary | Replica
 
@@ -149,7 +149,7 @@ class Outbox:
             end.drop(error)
 
     def _heartbeat(self, role: Role) -> bytes:
-        reign = role.reign or Reign(Term(0), NodeId(""))
+        reign = role.reign or NO_REIGN
         head, wall_ms = self._storage.log.end.lsn, self._clock().wall_ms
         return Heartbeat(reign.term, head, role.watermark, wall_ms, reign.primary).encode()
 

@@ -7,7 +7,7 @@ from redwire.errors import Code, Refused
 from redwire.position import NodeId
 from regions.binding import Membership, satisfiable
 from regions.commit_policy import CommitPolicy, Quorum
-from regions.quorum import at_least
+from regions.quorum import ENUMERATED_VOTERS_MAX, at_least, minimal_sets
 
 TEXTS_MAX = 256
 """Texts whose verdict is remembered; few exist, but clients choose them."""
@@ -27,6 +27,7 @@ class Policies:
         self._membership = membership
         self._me = me
         self._known: dict[str, Effective] = {}
+        self._twins: dict[frozenset[frozenset[NodeId]], CommitPolicy] = {}
         self.rule = self._effective(floor)
 
     def effective(self, text: str) -> Effective:
@@ -47,13 +48,22 @@ class Policies:
             raise Refused(Code.COMMIT_POLICY_BELOW_FLOOR, message, hint=hint)
         if len(self._known) >= TEXTS_MAX:
             self._known.clear()
+            self._twins.clear()
         # nothing below the floor comes this far, so the floor need not be named beside it
         effective = self._known[text] = self._effective(asked)
         return effective
 
     def _effective(self, policy: CommitPolicy) -> Effective:
         is_rule = at_least(self.floor, policy, self._membership, self._me)
-        return Effective(policy, str(policy), is_rule)
+        return Effective(self._twin(policy), str(policy), is_rule)
+
+    def _twin(self, policy: CommitPolicy) -> CommitPolicy:
+        """The first policy that the same copies meet: however many ways there are to write one, its watermark
+        is worked out once.
+        """
+        if len(self._membership.voters) > ENUMERATED_VOTERS_MAX:
+            return policy
+        return self._twins.setdefault(minimal_sets(policy, self._membership, self._me), policy)
 
     def _resolve(self, policy: CommitPolicy) -> CommitPolicy:
         if not any(isinstance(clause, Quorum) for clause in policy.clauses):

@@ -42,7 +42,7 @@ from cluster.effects import (
 from redwire.batch import follows
 from redwire.errors import Code, ProtocolError, Refused
 from redwire.message.peer import Ack, Following
-from redwire.position import Lsn, NodeId, Position, Reign, Term
+from redwire.position import NO_REIGN, Lsn, NodeId, Position, Reign, Term
 
 
 class State(Enum):
@@ -71,7 +71,9 @@ class ReplicaStatus:
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """A follower. `reign` is what `meta.cbor` holds; `watermark` the highest ever known here (R5)."""
+    """A follower. `reign` was accepted last, and is on disk once FOLLOWING; `watermark` is the highest that was
+    ever known here (R5).
+    """
 
     me: NodeId
     reign: Reign | None
@@ -258,8 +260,8 @@ class Replica:
         if not source.leads and not first and self._told == (self.durable, self.applied):
             return []
         self._told = (self.durable, self.applied)
-        term, primary = (self.reign.term, self.reign.primary) if self.reign else (Term(0), NodeId(""))
-        ack = Ack(term, self.durable, self.applied, self.end.lsn, primary)
+        reign = self.reign or NO_REIGN
+        ack = Ack(reign.term, self.durable, self.applied, self.end.lsn, reign.primary)
         return [SendAck(source.session, ack)]
 
     def _drop(self, error: ProtocolError) -> Drop:

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from cluster.answers import Answers, Shared
 from cluster.effects import Proposal, Result
-from cluster.keys import OPEN_MAX, within_window
+from cluster.keys import within_window
 from cluster.primary import Primary
 from cluster.service import Service
 from redwire.body import encode
-from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
+from redwire.errors import Code, KeyExpired, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
 from redwire.message.admin import AccountDone, PutToken, check_account
 from redwire.message.client import RESULT, Outcome, Resolve, decode_write, encode_entry, join_written
 from redwire.position import Lsn
-from redwire.record import Key, check_write, encode_system
+from redwire.record import OPEN_MAX, Key, check_write, encode_system
 from redwire.record import Kind as RequestKind
 
 Send = Callable[[int, bytes, int], None]
@@ -92,7 +92,7 @@ class SessionWrites:
                 "the log is not applied to its end: the key may still be in it", hint="ask again"
             )
         if known.expired:
-            raise _expired()
+            raise KeyExpired
         block = self._service.bare_block(Lsn(known.first_lsn), self._service.policies.rule.text)
         self._send(Kind.WRITTEN, join_written(block, [_entry(frame.correlation, known, 0)]), 0)
 
@@ -104,7 +104,7 @@ class SessionWrites:
         entries: list[bytes] = []
         for proposal, result in answers:
             if result.expired:
-                self._fail(proposal.correlation, _expired())
+                self._fail(proposal.correlation, KeyExpired())
             elif proposal.kind is RequestKind.ACCOUNT:
                 done = AccountDone(result.first_lsn, self._service.term_at(Lsn(result.first_lsn)))
                 self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)
@@ -148,8 +148,3 @@ def _entry(correlation: int, result: Result, policy: int) -> bytes:
     return encode_entry(
         correlation, Outcome.COMMITTED, policy, result.duplicate, result.first_lsn, items, count
     )
-
-
-def _expired() -> Refused:
-    text = "the key was forgotten: what became of it cannot be told any more"
-    return Refused(Code.KEY_EXPIRED, text, hint="read the document, then decide")

@@ -21,11 +21,10 @@ from redwire.errors import Code, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, kind_name
 from redwire.message.failure import Failure
 from redwire.message.peer import Ack, Following, Report, SnapshotFetch
-from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
+from redwire.position import NO_REIGN, Incarnation, Lsn, NodeId, Reign, Term
 
 DEPOSING = frozenset((Code.STALE_TERM, Code.TERM_TAKEN, Code.PRIMARY_LACKS_COMMITTED))
 """What a follower's refusal must say to end a reign (R3, R5)."""
-NO_REIGN = Reign(Term(0), NodeId(""))
 _OF_SOURCES = frozenset(
     (
         *(Kind.PEER_WELCOME, Kind.FOLLOWING, Kind.BATCH, Kind.HEARTBEAT, Kind.TOPOLOGY),

@@ -15,6 +15,7 @@ RedwireError                  code, hint, whether a retry may help
 ├── ConfigInvalid             a node's configuration: names file, path and what would be right
 ├── AuthenticationFailed      wrong credentials, or the server would not take the method
 ├── Refused                   outcome: certainly not written (or not answered)
+│   ├── KeyExpired            the memory of the key is gone
 │   └── NotPrimary            carries the topology that names the primary
 ├── Conflict                  outcome: committed, and its condition did not hold; nothing changed
 ├── NotConfirmed              outcome: logged, may or may not survive
@@ -205,6 +206,14 @@ class Refused(RedwireError):
         super().__init__(f"{code}: {message}", hint=hint, facts=facts)
         self.code = code
         self.retry = code in RETRYABLE
+
+
+class KeyExpired(Refused):
+    """The key was forgotten: the request was not executed now, and whether it was before nobody knows."""
+
+    def __init__(self) -> None:
+        text = "the key was forgotten: what became of it cannot be told any more"
+        super().__init__(Code.KEY_EXPIRED, text, hint="read the document, then decide")
 
 
 class NotPrimary(Refused):

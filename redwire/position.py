@@ -57,6 +57,10 @@ class Reign:
         return f"{self.term}:{self.primary}"
 
 
+NO_REIGN = Reign(Term(0), NodeId(""))
+"""Of a node that never led and never followed."""
+
+
 @dataclass(frozen=True, slots=True)
 class TermList:
     """Which term wrote which LSN: (term, first LSN) pairs, both strictly rising; empty for an empty log."""

@@ -36,6 +36,10 @@ DOC_BYTES_MAX = 8 << 20
 REQUEST_BYTES_MAX = 15 << 20
 """Below the 16 MiB frame by enough for every envelope around it."""
 RECORDS_MAX = 10_000
+OPEN_MAX = 4_096
+"""Sequences from a client's oldest unresolved one on (R9). A client with more in flight has lost count, not
+patience.
+"""
 CLIENT_BYTES = 16
 NO_CLIENT = bytes(CLIENT_BYTES)
 

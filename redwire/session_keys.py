@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redwire.record import Key
-
-OPEN_MAX = 4_096
-"""Sequences from the oldest unresolved one on: what a server remembers of one client."""
+from redwire.record import OPEN_MAX, Key
 
 
 class SessionKeys:

@@ -32,8 +32,8 @@ from redwire.message.client import Resolve, encode_write_frame_body
 from redwire.pending import Pending, request_head
 from redwire.pool import Pool
 from redwire.receipt import Committed
-from redwire.record import ATOMIC, RECORDS_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER, Key
-from redwire.session_keys import OPEN_MAX, SessionKeys
+from redwire.record import ATOMIC, OPEN_MAX, RECORDS_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER, Key
+from redwire.session_keys import SessionKeys
 
 if TYPE_CHECKING:
     import random

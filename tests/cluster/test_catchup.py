@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,12 @@ ROWS = 10_000
 ROW_BYTES = 400
 FIRST = 2 * ROWS
 """Rows before any follower goes away."""
+
+MIB = 1 << 20
+FAR_MS = 80.0
+"""A round trip: 40 ms each way."""
+GROWTH_BYTES_MAX = 48 * MIB
+"""For buffers and the writes that go on; less than the snapshot that is under way."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,7 @@ def test_a_wiped_follower_takes_a_snapshot_while_writes_go_on(shop: Any) -> None
         writer.wait_acked()
     shop.check_nothing_lost(writer)
     assert shop.documents("ap-1", "bulk") == shop.documents("eu-1", "bulk")
-    assert shop.log("ap-1")[0].first > REPLAY_RECORDS_MAX
+    assert shop.log("ap-1")[0].first == installed_at(shop, "ap-1", mark) + 1 > REPLAY_RECORDS_MAX
     assert shop.said("ap-1", mark).count("taking a snapshot") == 1
 
 
@@ -68,14 +76,14 @@ def test_an_interrupted_snapshot_goes_on_where_it_broke_off(shop: Any) -> None:
     shop.disk("ap-1", "write incoming.part delay 20")
     with shop.writer() as writer:
         shop.start_node("ap-1")
-        shop.until(lambda: part.exists() and part.stat().st_size > 2 << 20, "a part of the snapshot is there")
+        wait_part(shop, part, 2 * MIB)
         shop.kill("ap-1")
         there = part.read_bytes()
         whole = max(path.stat().st_size for path in (shop.data_dir("eu-1") / "snapshots").glob("offer-*"))
         assert len(there) < whole
         mark = shop.mark("ap-1")
         shop.start_node("ap-1")
-        shop.until(lambda: part.exists() and part.stat().st_size > len(there), "the transfer goes on")
+        wait_part(shop, part, len(there))
         with part.open("rb") as file:
             assert file.read(len(there)) == there
         shop.disk("ap-1")
@@ -84,6 +92,131 @@ def test_an_interrupted_snapshot_goes_on_where_it_broke_off(shop: Any) -> None:
     shop.check_nothing_lost(writer)
     assert shop.documents("ap-1", "bulk") == shop.documents("eu-1", "bulk")
     assert not part.exists()
+
+
+def test_a_snapshot_whose_source_is_killed_is_fetched_from_the_next_life_of_that_source(shop: Any) -> None:
+    grow(shop)
+    shop.kill("ap-1")
+    shop.wipe("ap-1")
+    part = shop.data_dir("ap-1") / "snapshots" / "incoming.part"
+    shop.disk("ap-1", "write incoming.part delay 20")
+    mark = shop.mark("ap-1")
+    with shop.writer(timeout_s=30) as writer:
+        shop.start_node("ap-1")
+        wait_part(shop, part, 2 * MIB)
+        shop.kill("eu-1")
+        shop.lead("eu-1")
+        shop.disk("ap-1")
+        shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+        writer.wait_acked()
+    assert not writer.refused
+    shop.check_nothing_lost(writer)
+    assert shop.documents("ap-1", "bulk") == shop.documents("eu-1", "bulk")
+    assert not part.exists()
+    assert shop.said("ap-1", mark).count("is installed") == 1
+
+
+def test_a_wiped_follower_of_a_short_history_replays_all_of_it(fleet: Any) -> None:
+    shop = fleet("eu-1", "us-1", policy="local")
+    shop.fill("bulk", 100)
+    shop.converge()
+    shop.kill("us-1")
+    shop.wipe("us-1")
+    mark = shop.mark("us-1")
+    shop.start_node("us-1")
+    shop.db.put("bulk", "after", {}, policy="ack_n=1", timeout_s=30)
+    shop.converge()
+    assert shop.log("us-1")[0].first == 1 and "snapshot" not in shop.said("us-1", mark)
+    shop.check_same_log()
+    assert shop.documents("us-1", "bulk") == shop.documents("eu-1", "bulk")
+
+
+@pytest.mark.timeout(180)
+def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_breaks_on_the_way(
+    fleet: Any,
+) -> None:
+    """The log that it needs is gone. While its snapshot travels, in bounded memory, the log behind that is
+    kept, whatever the bounds say: one snapshot is enough.
+    """
+    shop = fleet(
+        "eu-1",
+        "us-1",
+        "ap-1",
+        faults=True,
+        rtt_ms={("eu", "ap"): FAR_MS, ("us", "ap"): FAR_MS},
+        sections={"retention": {"bytes_max": MIB}},
+    )
+    shop.db.put("big", "first", {})
+    left = shop.converge()
+    shop.kill("ap-1")
+    with shop.writer(lanes=2, timeout_s=30) as writer:
+        fill_mib(shop, 80)
+        shop.until(lambda: shop.status("eu-1")["log"]["base"] > left, "ap-1 is given up")
+        part = shop.data_dir("ap-1") / "snapshots" / "incoming.part"
+        shop.disk("ap-1", "write incoming.part delay 10")
+        memory = {"eu-1": Memory(shop, "eu-1")}
+        mark = shop.mark("ap-1")
+        shop.start_node("ap-1")
+        wait_part(shop, part, MIB)
+        memory["ap-1"] = Memory(shop, "ap-1")
+
+        shop.command("cut ap-eu reset")
+        there = part.read_bytes()
+        shop.command("heal ap-eu")
+        wait_part(shop, part, len(there) + MIB)
+        with part.open("rb") as file:
+            assert file.read(len(there)) == there
+
+        wait_part(shop, part, len(there) + GROWTH_BYTES_MAX)
+        shop.disk("ap-1", "write incoming.part hang")
+        fill_mib(shop, 70)
+        assert "is installed" not in shop.said("ap-1", mark)
+        for node, held in memory.items():
+            assert held.growth_bytes() < GROWTH_BYTES_MAX, node
+        shop.disk("ap-1")
+        shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+        writer.wait_acked()
+    assert not writer.refused and not writer.doubtful
+    shop.check_nothing_lost(writer)
+    assert shop.documents("ap-1", "big") == shop.documents("eu-1", "big")
+    said = shop.said("ap-1", mark)
+    assert said.count("SNAPSHOT_NEEDED") >= 2 and said.count("is installed") == 1
+    assert len(list((shop.data_dir("eu-1") / "snapshots").glob("offer-*.db"))) == 1
+    assert shop.status("eu-1")["log"]["base"] <= installed_at(shop, "ap-1", mark)
+
+
+class Memory:
+    """A running node's memory from now on."""
+
+    def __init__(self, shop: Any, node: str) -> None:
+        self._process = Path(f"/proc/{shop.processes[node].pid}")
+        (self._process / "clear_refs").write_text("5")
+        self._before = self._peak()
+
+    def growth_bytes(self) -> int:
+        return self._peak() - self._before
+
+    def _peak(self) -> int:
+        lines = (self._process / "status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def fill_mib(shop: Any, count: int) -> None:
+    """Write so many MiB of new documents."""
+    prefix, body = f"{time.monotonic_ns()}", "x" * MIB
+    for start in range(0, count, 5):
+        rows = [(f"{prefix}-{n:04d}", {"n": n, "body": body}) for n in range(start, min(start + 5, count))]
+        shop.db.insert_many("big", rows, timeout_s=30)
+
+
+def wait_part(shop: Any, part: Path, size: int) -> None:
+    """Wait until so much of a snapshot is there."""
+    shop.until(lambda: part.exists() and part.stat().st_size > size, f"{size} bytes of a snapshot are there")
+
+
+def installed_at(shop: Any, node: str, mark: int) -> int:
+    """The LSN from which a node's log went on after its snapshot."""
+    return int(shop.wait_log(node, "the snapshot is installed", since=mark).split()[-1])
 
 
 def grow(shop: Any) -> None:

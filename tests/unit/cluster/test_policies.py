@@ -64,3 +64,12 @@ def test_verdicts_are_remembered_and_bounded():
         asked.effective(" " * (number % 20) + "majority" + " " * (1 + number // 20))
     assert asked.effective("majority") is not first
     assert asked.effective("majority") == first
+
+
+def test_policies_that_the_same_copies_meet_wait_as_one():
+    policies = made()
+    first = policies.effective("regions(eu,us,ap)")
+    spellings = [f"regions(eu,us,ap) & ack_n=2 & regions(1 of eu,x{n})" for n in range(40)]
+    others = [policies.effective(text) for text in spellings]
+    assert {other.policy for other in others} == {first.policy}
+    assert policies.effective("ack_n=4").policy != first.policy

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redwire.session_keys import OPEN_MAX, SessionKeys, WriteKey
+from redwire.record import OPEN_MAX
+from redwire.session_keys import SessionKeys, WriteKey
 
 CLIENT = bytes(range(16))
 
