@@ -71,8 +71,8 @@ class ReplicaStatus:
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """A follower. `reign` was accepted last, and is on disk once FOLLOWING; `watermark` is the highest that was
-    ever known here (R5).
+    """A follower. `reign` was accepted last, and is on disk once FOLLOWING; `watermark` is the highest known
+    here, ever (R5).
     """
 
     me: NodeId

@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import chain
 
 import anyio
+import anyio.lowlevel
 from aiohappyeyeballs import start_connection
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
@@ -203,10 +204,11 @@ async def connect(
 
 async def incoming(listener: socket.socket) -> socket.socket:
     """The next connection that somebody opens to `listener`, which does not block. Raises `OSError`."""
+    await anyio.lowlevel.checkpoint()  # a crowd at the door does not stop what goes on inside
     while True:
-        await anyio.wait_readable(listener)
-        with suppress(BlockingIOError):  # it went away before it was taken
+        with suppress(BlockingIOError):
             return listener.accept()[0]
+        await anyio.wait_readable(listener)
 
 
 async def accept(sock: socket.socket, context: ssl.SSLContext | None) -> Channel:

@@ -150,7 +150,7 @@ def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_
     left = shop.converge()
     shop.kill("ap-1")
     with shop.writer(lanes=2, timeout_s=30) as writer:
-        fill_mib(shop, 80)
+        fill_mib(shop, 68)
         shop.until(lambda: shop.status("eu-1")["log"]["base"] > left, "ap-1 is given up")
         part = shop.data_dir("ap-1") / "snapshots" / "incoming.part"
         shop.disk("ap-1", "write incoming.part delay 10")
@@ -169,7 +169,7 @@ def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_
 
         wait_part(shop, part, len(there) + GROWTH_BYTES_MAX)
         shop.disk("ap-1", "write incoming.part hang")
-        fill_mib(shop, 70)
+        fill_mib(shop, 64)
         assert "is installed" not in shop.said("ap-1", mark)
         for node, held in memory.items():
             assert held.growth_bytes() < GROWTH_BYTES_MAX, node

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ from tools.dev.link import LinkSpec
 from tools.errors import NodeNotReady
 
 READY_S = 30.0
+PORTS = range(10_000, 30_000)
+"""Below what the system takes for outgoing connections, from 32,768 on."""
 STOP_S = 10.0
 ADMIN = "ops"
 
@@ -255,12 +258,17 @@ class LocalCluster:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Ports of 127.0.0.1 that nobody listens on at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports on which nobody listens, and which the system gives to nobody who dials out: so nobody is there
+    yet when a node starts, and nobody when it starts again.
+    """
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as sock:
+            if len(found) < count and sock.connect_ex(("127.0.0.1", port)):
+                found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def _close(file: IO[str] | None) -> None:
