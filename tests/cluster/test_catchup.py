@@ -11,7 +11,7 @@ import pytest
 from cluster.catchup import REPLAY_RECORDS_MAX
 from cluster.tail import TAIL_BYTES_MAX
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 ROWS = 10_000
 ROW_BYTES = 400
@@ -131,7 +131,6 @@ def test_a_wiped_follower_of_a_short_history_replays_all_of_it(fleet: Any) -> No
     assert shop.documents("us-1", "bulk") == shop.documents("eu-1", "bulk")
 
 
-@pytest.mark.timeout(180)
 def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_breaks_on_the_way(
     fleet: Any,
 ) -> None:

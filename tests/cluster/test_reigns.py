@@ -11,7 +11,7 @@ from cluster.catchup import REPLAY_RECORDS_MAX
 from redwire import connect_sync
 from redwire.errors import Code, NotConfirmed, Refused, TokenLost
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 TIMES = {"policy_timeout_ms": 1_500, "replica_timeout_ms": 1_500}
 HOP_MS = 2.0

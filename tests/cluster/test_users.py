@@ -14,7 +14,7 @@ from redwire import connect_sync
 from redwire.errors import AuthenticationFailed, Code, Refused, RequestInvalid
 from redwire.message.admin import PutToken, RemoveToken, RemoveUser
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 NODES = ("eu-1", "us-1", "ap-1")
 STRANGERS = {"eu-1": "read", "us-1": "off", "ap-1": "read"}
