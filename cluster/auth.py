@@ -14,6 +14,7 @@ from redwire.handshake import Identity, Method, Principal, PrincipalKind, Role
 from redwire.position import NodeId
 from redwire.scram import Verifier
 
+_RANKS = (Role.READ, Role.WRITE, Role.ADMIN)
 _ANONYMOUS_ROLES = {AnonymousAccess.READ: Role.READ, AnonymousAccess.WRITE: Role.WRITE}
 
 
@@ -79,8 +80,10 @@ class Authority:
         if entry is None:
             return None
         user = accounts.users.get(entry.user)
-        topology_read = user.topology_read if user is not None else True
-        return Principal(PrincipalKind.USER, entry.user, Role(entry.role), topology_read)
+        if user is None:
+            return None
+        role = min(Role(entry.role), Role(user.role), key=_RANKS.index)  # no token is above its user
+        return Principal(PrincipalKind.USER, entry.user, role, user.topology_read)
 
     def verifier(self, user: str) -> tuple[Verifier, Principal] | None:
         """How this user's password is checked."""

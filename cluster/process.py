@@ -151,7 +151,10 @@ class Process:
         differences = cluster_differences(self._config.cluster, ClusterConfig.from_record(record))
         if differences:
             raise ConfigInvalid(
-                "node.yaml", "cluster", "; ".join(differences), hint="the log's settings are in force"
+                "this node's configuration",
+                "cluster",
+                "; ".join(differences),
+                hint="the log's settings are in force: write them into the file",
             )
 
     def _fail(self, error: BaseException) -> None:

@@ -130,10 +130,15 @@ def round_trip_ms(near: socket.socket, far: socket.socket) -> float:
 def test_a_round_trip_takes_what_was_asked_within_one_ms(
     board: Board, target: socket.socket, asked_ms: float
 ) -> None:
-    """The quickest of many: whatever else a machine does delays some of them, never makes one quicker."""
+    """One of many: whatever else a machine does delays most of them, and never makes one quicker."""
+    quickest_ms = float("inf")
     with connected(board, target) as (near, far):
-        quickest_ms = min(round_trip_ms(near, far) for _ in range(30))
-    assert abs(quickest_ms - asked_ms) <= 1
+        for _ in range(300):
+            quickest_ms = min(quickest_ms, round_trip_ms(near, far))
+            assert quickest_ms >= asked_ms - 1
+            if quickest_ms <= asked_ms + 1:
+                return
+    pytest.fail(f"asked for {asked_ms} ms, got {quickest_ms:.2f} at best")
 
 
 @pytest.mark.parametrize("board", [20], indirect=True)
