@@ -44,7 +44,7 @@ class Receipt:
         parts.append("not confirmed" if self.achieved is None else f"achieved {self.achieved}")
         parts.append(f"copies: {copies or 'not remembered'}")
         if self.completed_by is not None:
-            parts.append(f"completed by {self.completed_by.node}")
+            parts.append(f"commit rule met by {self.completed_by.node}")
         if self.duplicate:
             parts.append("written by an earlier attempt")
         return "; ".join(parts)

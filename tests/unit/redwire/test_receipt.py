@@ -81,7 +81,7 @@ def test_an_entry_that_names_no_policy_of_its_block_is_refused() -> None:
 def test_a_receipt_prints_on_one_line() -> None:
     assert str(open_receipt(BLOCK, entry(), CLUSTER)) == (
         "LSN 43 in term 3; requested regions(eu,us); achieved regions(eu,us); "
-        "copies: eu-1 (eu) 0.8 ms, us-1 (us) 81.0 ms; completed by us-1"
+        "copies: eu-1 (eu) 0.8 ms, us-1 (us) 81.0 ms; commit rule met by us-1"
     )
     unconfirmed = entry(outcome=Outcome.NOT_CONFIRMED, first=46, results=())
     assert "; not confirmed; " in str(open_receipt(BLOCK, unconfirmed, CLUSTER))
