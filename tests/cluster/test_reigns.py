@@ -47,6 +47,7 @@ def test_of_two_that_are_told_to_lead_over_empty_disks_one_leads_and_the_other_e
 
 def test_a_node_is_refused_the_lead_while_the_primary_is_in_reach(shop: Any) -> None:
     leader, (rival, _) = shop.leader, shop.followers
+    shop.converge()  # the rival has joined: a node without a log is refused for that
     with shop.writer() as writer:
         writer.wait_acked()
         assert shop.terminate(rival) == 0
