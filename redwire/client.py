@@ -21,6 +21,7 @@ from typing import Any, Self
 import msgspec
 
 from redwire import uri
+from redwire.admin import Admin
 from redwire.body import decode, encode
 from redwire.document import Document, Json, Row, cut, encode_record, encode_rows
 from redwire.errors import (
@@ -331,6 +332,11 @@ class Client:
         except DeadlineExceeded as error:
             raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
         return decode(payload(answer, Kind.ACCOUNT_DONE), AccountDone)
+
+    @property
+    def admin(self) -> Admin:
+        """What administrators ask for."""
+        return Admin(self._opened)
 
     @property
     def routing(self) -> RouterStatus:

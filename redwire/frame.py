@@ -100,6 +100,10 @@ class Kind(IntEnum):
     ACCOUNT = 0x4E
     FAILURE = 0x4F
     ACCOUNT_DONE = 0x50
+    SETTINGS_REQUEST = 0x58
+    SETTINGS = 0x59
+    CHANGE_SETTINGS = 0x5A
+    SETTINGS_CHANGED = 0x5B
     # between nodes
     PEER_HELLO = 0x60
     PEER_WELCOME = 0x61

@@ -9,7 +9,7 @@ Methods, arguments, results and errors are those of `redwire.client.Client`. It 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -18,10 +18,12 @@ from typing import Any, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from redwire import client
+from redwire.admin import Admin
 from redwire.client import Client, Deleted, Inserted
 from redwire.document import Document, Json, Row
 from redwire.errors import ChannelClosed
 from redwire.message.admin import AccountChange, AccountDone
+from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
 from redwire.position import Token
 from redwire.receipt import Committed
 from redwire.record import Key
@@ -164,6 +166,11 @@ class SyncClient:
         return self._run(self._client.change_account, change, timeout_s=timeout_s)
 
     @property
+    def admin(self) -> SyncAdmin:
+        """What administrators ask for."""
+        return SyncAdmin(self._client.admin, self._run)
+
+    @property
     def routing(self) -> RouterStatus:
         """Which nodes are known, how far each is, and which one leads."""
         return self._client.routing
@@ -172,6 +179,39 @@ class SyncClient:
         if self._portal is None:
             raise ChannelClosed("the client is not open", hint="use it inside `with redwire.connect_sync(…)`")
         return self._portal.call(partial(function, *arguments, **options))
+
+
+class SyncAdmin:
+    """`SyncClient.admin`: see `redwire.admin.Admin`."""
+
+    def __init__(self, admin: Admin, run: Callable[..., Any]) -> None:
+        self._admin = admin
+        self._run = run
+
+    def settings(self, addr: str | None = None, *, timeout_s: float | None = None) -> SettingsView:
+        """The settings in force at the node at `addr`, without it the primary's."""
+        found: SettingsView = self._run(self._admin.settings, addr, timeout_s=timeout_s)
+        return found
+
+    def change_settings(
+        self,
+        change: SettingsChange,
+        *,
+        based_on: int = 0,
+        lost: Sequence[str] = (),
+        dry_run: bool = False,
+        timeout_s: float | None = None,
+    ) -> SettingsChanged:
+        """Change one thing, or with `dry_run` only say what that would lead to."""
+        changed: SettingsChanged = self._run(
+            self._admin.change_settings,
+            change,
+            based_on=based_on,
+            lost=lost,
+            dry_run=dry_run,
+            timeout_s=timeout_s,
+        )
+        return changed
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> SyncClient:
