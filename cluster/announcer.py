@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from cluster.topology_advertiser import ReplicaView, TopologyAdvertiser, TopologyAuthGate
 from redwire.handshake import Principal
 from redwire.message.client import TopologyNotice
 from redwire.position import NodeId, Region
 from redwire.topology import Endpoint, Topology, decode
+from regions.binding import Member
 
 Listener = Callable[[], None]
 
@@ -33,6 +34,11 @@ class Announcer:
         """This node numbers the topologies from now on."""
         self._advertiser = advertiser
         self._change(advertiser.current, lost=False)
+
+    def members_changed(self, members: Sequence[Member]) -> None:
+        """While leading: these are the members from now on, which the next `observe` tells."""
+        if self._advertiser is not None:
+            self._advertiser.members = tuple(members)
 
     def follow(self) -> None:
         """This node relays from now on, and has no primary yet."""

@@ -47,9 +47,7 @@ def share(
 ) -> Shared:
     """The copies of one batch that are proven by now, and the policies that its answers name."""
     policies = {text: at for at, text in enumerate(dict.fromkeys(p.policy.text for p in proposals))}
-    acks = tuple(
-        CopyAck(node, coordinator.membership.region_of(node), after_us) for node, after_us in flight.acks
-    )
+    acks = tuple(CopyAck(node, coordinator.region_of(node), after_us) for node, after_us in flight.acks)
     term, rule = flight.batch.reign.term, str(coordinator.rule)
     block = AckBlock(term, watermark, rule, tuple(policies), flight.completing, acks)
     return Shared(encode_ack_block(block), policies)

@@ -23,7 +23,7 @@ class Authority:
 
     def __init__(
         self,
-        cluster: ClusterConfig,
+        cluster: Callable[[], ClusterConfig],
         anonymous: AnonymousAccess,
         accounts: Callable[[], Accounts],
         secret: Callable[[], bytes],
@@ -39,17 +39,18 @@ class Authority:
         """Whom a verified certificate names: a member, an administrator or a user of this cluster; else
         nobody.
         """
-        if identity is None or identity.cluster != self._cluster.name:
+        cluster = self._cluster()
+        if identity is None or identity.cluster != cluster.name:
             return None
         if identity.kind is PrincipalKind.NODE:
             modern = ssl_object is not None and ssl_object.version() == "TLSv1.3"
-            member = self._cluster.member(NodeId(identity.name))
+            member = cluster.member(NodeId(identity.name))
             return (
                 Principal(PrincipalKind.NODE, identity.name, Role.REPLICATOR, True)
                 if member and modern
                 else None
             )
-        if identity.name in self._cluster.admins:
+        if identity.name in cluster.admins:
             return Principal(PrincipalKind.USER, identity.name, Role.ADMIN, True)
         user = self._accounts().users.get(identity.name)
         return (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Protocol
 
@@ -142,6 +142,15 @@ class CommitWaiter:
                 self._reached += len(ready)
                 releases.append(Release(flight, watermark, ready))
         return releases + self.released(watermark)
+
+    def hold(self) -> None:
+        """The commit rule is about to be met in another way than these requests were promised: hold each to
+        its own policy.
+        """
+        for flight in self.flights:
+            for proposal in flight.proposals:
+                if proposal is not None:
+                    proposal.policy = replace(proposal.policy, is_rule=False)
 
     def released(self, watermark: Lsn) -> list[Release]:
         """The held answers whose stronger policy is met by now."""

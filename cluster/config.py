@@ -2,14 +2,14 @@
 
 `parse_node_config` takes what a YAML file holds (`cluster.yaml_file` reads it) and checks every rule that can
 be checked without looking at the machine: names are unique, the node is a member, the members can meet the
-policies. `ClusterConfig` is the part that is written once into the log; later starts compare theirs with
-`cluster_differences` and refuse to run with another.
+policies. `ClusterConfig` is the part that a new cluster begins with; afterwards the log decides
+(`cluster.settings`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -32,6 +32,9 @@ _USER = msgspec.Meta(
 )
 NodeName = Annotated[NodeId, _LABEL]
 RegionName = Annotated[Region, _LABEL]
+Binding = Annotated[
+    Region, msgspec.Meta(pattern=rf"\A({DNS_LABEL.pattern}|\Z)", description="a DNS label, or nothing")
+]
 ClusterName = Annotated[str, _LABEL]
 UserName = Annotated[str, _USER]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, description="a path")]
@@ -92,10 +95,12 @@ class Address(NamedTuple):
 
 
 class MemberConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as its cluster knows it; `addr` is where peers reach it."""
+    """One node as its cluster knows it; `addr` is where peers reach it. `region` is "" for a node that an
+    operator has bound to none.
+    """
 
     id: NodeName
-    region: RegionName
+    region: Binding
     addr: Address
     kind: MemberKind = MemberKind.VOTER
 
@@ -168,7 +173,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     def from_record(cls, record: ClusterRecord) -> ClusterConfig:
         """What `record` says, checked like a file. Raises `ConfigInvalid`."""
         plain = msgspec.to_builtins(record, builtin_types=(bytes,))
-        for name in ("cluster", "secret"):
+        for name in ("cluster", "secret", "by", "text", "lost"):
             del plain[name]
         for member in plain["members"]:
             del member["incarnation"]
@@ -273,6 +278,9 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
     """The configuration in `data`, which is what the YAML file `file` holds. Raises `ConfigInvalid`."""
     read = schema.read(_File, data, file)
     _check_cluster(read.cluster, file, "cluster.")
+    for index, member in enumerate(read.cluster.members):
+        if not member.region:
+            raise ConfigInvalid(file, f"cluster.members[{index}].region", "is empty", hint="name a region")
     _check_node(read.node, read.cluster, file)
     folder = file[: file.rfind("/") + 1]
     if isinstance(read.tls, TlsOff):
@@ -282,37 +290,6 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
         tls = TlsConfig(**{name: _below(folder, getattr(read.tls, name)) for name in ("ca", "cert", "key")})
     node = msgspec.structs.replace(read.node, data_dir=_below(folder, read.node.data_dir))
     return NodeConfig(node=node, tls=tls, auth=read.auth, retention=read.retention, cluster=read.cluster)
-
-
-def cluster_differences(ours: ClusterConfig, logged: ClusterConfig) -> list[str]:
-    """In words, where a node's own cluster section differs from the one in the log; empty if nowhere."""
-    found = []
-    for name in ("name", "default_policy", "commit_rule", "policy_timeout_ms", "replica_timeout_ms"):
-        mine, theirs = getattr(ours, name), getattr(logged, name)
-        if mine != theirs:
-            found.append(f"cluster.{_KEYS.get(name, name)} is {mine} here, {theirs} in the log")
-    for admin in sorted({*ours.admins} ^ {*logged.admins}):
-        found.append(
-            f"cluster.admins: {admin} stands only {'here' if admin in ours.admins else 'in the log'}"
-        )
-    for node in sorted({member.id for member in (*ours.members, *logged.members)}):
-        found.extend(_member_differences(node, ours.member(node), logged.member(node)))
-    return found
-
-
-_KEYS = {"default_policy": "policy", "commit_rule": "floor"}
-
-
-def _member_differences(
-    node: NodeId, ours: MemberConfig | None, logged: MemberConfig | None
-) -> Iterator[str]:
-    if ours is None or logged is None:
-        yield f"cluster.members: {node} stands only {'in the log' if ours is None else 'here'}"
-        return
-    for name in ("region", "addr", "kind"):
-        mine, theirs = getattr(ours, name), getattr(logged, name)
-        if mine != theirs:
-            yield f"cluster.members: the {name} of {node} is {mine} here, {theirs} in the log"
 
 
 def _below(folder: str, path: str) -> str:

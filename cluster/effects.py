@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cluster.policies import Effective
+from cluster.settings import Planned
 from redwire.batch import Batch
 from redwire.errors import RedwireError
 from redwire.message.peer import Ack, Following, Heartbeat
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
 from redwire.record import Key, Kind
-from regions.commit_policy import CommitPolicy
 
 
 class Now(NamedTuple):
@@ -35,19 +36,6 @@ class Now(NamedTuple):
     def ms(self) -> int:
         """The monotonic clock in milliseconds."""
         return self.us // 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Effective:
-    """The policy that one request waits for: what it asked for AND the floor (R6).
-
-    `is_rule`: meeting the commit rule already meets it, so the answer leaves as soon as the record is
-    applied.
-    """
-
-    policy: CommitPolicy
-    text: str
-    is_rule: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +95,14 @@ class Proposed:
 
     proposals: Sequence[Proposal]
     room_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeProposed:
+    """A change of the settings that an operator wants; `proposal` is who waits for it."""
+
+    proposal: Proposal
+    planned: Planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +207,8 @@ class Tick:
     """Time has passed."""
 
 
-PrimaryEvent = Proposed | Durable | Applied | FollowerJoined | FollowerAcked | FollowerLeft | Deposed | Tick
+FollowerEvent = FollowerJoined | FollowerAcked | FollowerLeft
+PrimaryEvent = Proposed | ChangeProposed | Durable | Applied | FollowerEvent | Deposed | Tick
 ReplicaEvent = (
     SourceFound
     | BatchesReceived

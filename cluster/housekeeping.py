@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anyio
 import msgspec
 
-from cluster.config import NodeConfig
+from cluster.config import MemberConfig, NodeConfig
 from cluster.node import Node
 from cluster.primary import Primary
 from cluster.retention import Evicted, Holdings, Pin, RetentionConfig, Slot, SlotKind, SlotState, decide
@@ -36,8 +36,8 @@ class Housekeeping:
         self._bounds = RetentionConfig(
             retention.bytes_max, retention.age_max_s * 1000, retention.disk_free_min_bytes
         )
-        self._voters = {m.id for m in config.cluster.members if m.kind is MemberKind.VOTER}
-        self._others = [member.id for member in config.cluster.members if member.id != config.node.id]
+        self.on_settings: Callable[[], None] = lambda: None
+        self._settings = node.storage.settings
         self._started_ms = node.clock().ms
         self._seen_ms: dict[NodeId, int] = {}
         self._noted = Lsn(0)
@@ -51,12 +51,21 @@ class Housekeeping:
         while True:
             await anyio.sleep(TICK_S)
             ticks += 1
+            self._heed_settings()
             self._observe()
             self._service.reads.tick()
             if ticks % round(RETENTION_S / TICK_S) == 0:
                 self._note_watermark()
                 self._retain()
                 self._snapshots.expire()
+
+    def _heed_settings(self) -> None:
+        """Say it once when other settings are in force."""
+        settings = self._node.storage.settings
+        if settings is not self._settings:
+            self._settings = settings
+            self._node.announcer.members_changed(settings.cluster.membership.members)
+            self.on_settings()
 
     def _observe(self) -> None:
         """Number topologies while leading, and relay the primary's while following (R12)."""
@@ -101,23 +110,24 @@ class Housekeeping:
         free = os.statvfs(storage.data_dir)
         holdings = Holdings(wal.base.lsn, wal.segments, growth, free.f_bavail * free.f_frsize)
         pins = [Pin(name, lsn) for name, lsn in self._snapshots.pins().items()]
-        slots = [self._slot(member, now_ms) for member in self._others]
+        members = self._settings.cluster.members
+        slots = [self._slot(member, now_ms) for member in members if member.id != storage.me]
         decision = decide(self._bounds, holdings, storage.state.checkpointed, slots, pins, now_ms)
         self.slots = {name: slot_text(state) for name, state in decision.slots.items()}
         if wal.segments and decision.prune_through >= wal.segments[0].last > 0 and len(wal.segments) > 1:
             storage.journal.prune(decision.prune_through)
 
-    def _slot(self, member: NodeId, now_ms: int) -> Slot:
+    def _slot(self, member: MemberConfig, now_ms: int) -> Slot:
         """What is promised to `member`: known while we lead, else everything within bounds."""
-        role = self._node.role
-        kind = SlotKind.VOTER if member in self._voters else SlotKind.READER
+        role, node = self._node.role, member.id
+        kind = SlotKind.VOTER if member.kind is MemberKind.VOTER else SlotKind.READER
         restart: Lsn | None = None
-        if isinstance(role, Primary):
-            row = role.coordinator.status(now_ms).member(member)
+        if isinstance(role, Primary) and node in role.coordinator.membership:
+            row = role.coordinator.status(now_ms).member(node)
             if row.acked_ms is not None:
                 restart = row.durable
-                self._seen_ms[member] = row.acked_ms
-        return Slot(member, kind, restart, self._seen_ms.get(member, self._started_ms))
+                self._seen_ms[node] = row.acked_ms
+        return Slot(node, kind, restart, self._seen_ms.get(node, self._started_ms))
 
 
 def slot_text(state: SlotState) -> Mapping[str, object]:

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from cluster.effects import Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
+from cluster.policies import Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
 from redwire.errors import Code, KeyExpired, RedwireError, Refused
 from redwire.record import Key
@@ -71,13 +72,14 @@ class Room(NamedTuple):
 class Turn:
     """What holds for all proposals that are looked at in one step.
 
-    `ready`: the term-start record is applied. `settled`: so is the whole log. `grace`: nobody is refused for
-    who is out of reach. `errors` are the refusals asked for so far, by the policy's text; `drafts` are the
-    batches to log; `keys` counts the keys of everything that is not applied, once somebody asks.
+    `hold`: why nothing may be logged now, None when the reign is ready. `settled`: the whole log is applied.
+    `grace`: nobody is refused for who is out of reach. `errors` are the refusals asked for so far, by the
+    policy's text; `drafts` are the batches to log; `keys` counts the keys of everything that is not applied,
+    once somebody asks.
     """
 
     now: Now
-    ready: bool
+    hold: RedwireError | None
     settled: bool
     grace: bool
     errors: dict[str, RedwireError | None] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class Turn:
 @dataclass(slots=True, eq=False)
 class Intake:
     """The proposals of one reign that are not logged. `flights` are the reign's batches that are not
-    applied.
+    applied; `policies` are those in force.
 
     `waiting_bytes` are those of all requests in here.
     """
@@ -96,6 +98,7 @@ class Intake:
     lookup: KeyLookup
     refusal: Refusal
     flights: Collection[Flight]
+    policies: Policies
     waiting_bytes: int = 0
     _fresh: deque[Proposal] = field(default_factory=deque)
     _held: deque[Proposal] = field(default_factory=deque)
@@ -125,8 +128,8 @@ class Intake:
         log_bytes, flight_bytes, batches = room
         while self._fresh and flight_bytes > 0 and batches > 0:
             proposal = self._fresh.popleft()
-            answer = self._early(proposal, turn)
-            if answer is None and (not turn.ready or self._error(proposal, turn) is not None):
+            answer = self._judged(proposal, turn) or self._early(proposal, turn)
+            if answer is None and (turn.hold is not None or self._error(proposal, turn) is not None):
                 self._held.append(proposal)
                 continue
             new = not drafts or drafts[-1].full_with(proposal)
@@ -186,13 +189,23 @@ class Intake:
         """Whether a request with this key waits here, or is in a batch that is not applied."""
         return any(_ident(key) == _ident(other) for other in _keys(self._unapplied()))
 
+    def _judged(self, proposal: Proposal, turn: Turn) -> Answer | None:
+        """Hold `proposal` to the settings in force; the answer if they refuse what it asks for."""
+        if proposal.policy.settings == self.policies.lsn:
+            return None
+        try:
+            proposal.policy = self.policies.effective(proposal.policy.asked)
+        except RedwireError as error:
+            return self._known(proposal, turn) or self._refuse(proposal, error, turn)
+        return None
+
     def _early(self, proposal: Proposal, turn: Turn) -> Answer | None:
         """An answer without logging `proposal`; None when it is to be logged, or held back for an error."""
         if proposal.attempt > 1 and (answer := self._known(proposal, turn)) is not None:
             return answer
         error = self._error(proposal, turn)
         if turn.now.us >= proposal.deadline_us:
-            error = error or (_busy() if turn.ready else _not_ready())
+            error = error or turn.hold or _busy()
         elif error is None or turn.grace:
             return None
         return self._known(proposal, turn) or self._refuse(proposal, error, turn)
@@ -224,7 +237,7 @@ class Intake:
     def _alone(self, proposal: Proposal, turn: Turn) -> bool:
         """Whether the key of `proposal` is neither in the log nor on its way there by another attempt."""
         key = proposal.key
-        if key is None or not turn.ready or self.lookup(key) is not None:
+        if key is None or turn.hold is not None or self.lookup(key) is not None:
             return False
         if turn.keys is None:
             drafted = (other for draft in turn.drafts for other in draft.proposals)
@@ -251,10 +264,6 @@ def _ident(key: Key) -> tuple[bytes, int]:
 def _disk_full() -> Refused:
     text = "the primary's log has no room"
     return Refused(Code.DISK_FULL, text, hint="free space in its data_dir; it recovers by itself")
-
-
-def _not_ready() -> Refused:
-    return Refused(Code.NOT_READY, "the new reign has not committed its first record yet", hint="retry")
 
 
 def _busy() -> Refused:

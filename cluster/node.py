@@ -15,6 +15,7 @@ from cluster.announcer import Announcer
 from cluster.answers import caller_of
 from cluster.effects import (
     Applied,
+    ChangeProposed,
     Deposed,
     Durable,
     Now,
@@ -154,6 +155,9 @@ class Node:
         role = self.role
         if isinstance(role, Primary):
             effects = role.step(event, now) if isinstance(event, PrimaryEvent) else []
+        elif isinstance(event, ChangeProposed):
+            self._send_away([event.proposal])
+            return
         else:
             effects = role.step(event, now) if isinstance(event, ReplicaEvent) else []
         for effect in effects:

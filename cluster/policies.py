@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from cluster.effects import Effective
+from dataclasses import dataclass
+
+from cluster.settings import Settings
 from redwire.errors import Code, Refused
-from redwire.position import NodeId
+from redwire.position import Lsn, NodeId
 from regions.binding import Membership, satisfiable
 from regions.commit_policy import CommitPolicy, Quorum
 from regions.quorum import ENUMERATED_VOTERS_MAX, at_least, minimal_sets
@@ -13,26 +15,58 @@ TEXTS_MAX = 256
 """Texts whose verdict is remembered; few exist, but clients choose them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The policy that one request waits for: what it asked for AND the floor (R6).
+
+    `is_rule`: meeting the commit rule already meets it, so the answer leaves as soon as the record is
+    applied. `asked` is the text that the request named, "" for the default and None for the commit rule;
+    `settings` is the LSN of the settings by which it was judged.
+    """
+
+    policy: CommitPolicy
+    text: str
+    is_rule: bool
+    asked: str | None = ""
+    settings: Lsn = Lsn(0)
+
+
 class Policies:
-    """The policies of one cluster configuration, as this node would commit by them.
+    """The policies of the settings at `lsn`, as `me` would commit by them.
 
     `quorum` in a request stands for the cluster's default policy.
     """
 
     def __init__(
-        self, default: CommitPolicy, floor: CommitPolicy, membership: Membership, me: NodeId
+        self,
+        default: CommitPolicy,
+        floor: CommitPolicy,
+        membership: Membership,
+        me: NodeId,
+        lsn: Lsn = Lsn(0),
     ) -> None:
         self.default = default
         self.floor = floor
+        self.lsn = lsn
         self._membership = membership
         self._me = me
-        self._known: dict[str, Effective] = {}
+        self._known: dict[str | None, Effective] = {}
         self._twins: dict[frozenset[frozenset[NodeId]], CommitPolicy] = {}
-        self.rule = self._effective(floor)
 
-    def effective(self, text: str) -> Effective:
+    @classmethod
+    def of(cls, settings: Settings, me: NodeId) -> Policies:
+        """Those of `settings`."""
+        cluster = settings.cluster
+        return cls(cluster.default_policy, cluster.commit_rule, cluster.membership, me, settings.lsn)
+
+    @property
+    def rule(self) -> Effective:
+        """The commit rule, which every write waits for."""
+        return self.effective(None)
+
+    def effective(self, text: str | None) -> Effective:
         """What a request with this policy text waits for; "" is the default, which the configuration holds to
-        be at or above the floor.
+        be at or above the floor, and None the commit rule itself.
 
         Raises `PolicyInvalid` for a text that makes no policy or one that the members can never meet, and
         `Refused` (COMMIT_POLICY_BELOW_FLOOR) for one that some set of copies meets without meeting the floor.
@@ -40,7 +74,10 @@ class Policies:
         known = self._known.get(text)
         if known is not None:
             return known
-        asked = self._resolve(CommitPolicy.parse(text)) if text else self.default
+        if text is None:
+            asked = self.floor
+        else:
+            asked = self._resolve(CommitPolicy.parse(text)) if text else self.default
         satisfiable(asked, self._membership)
         if text and not at_least(asked, self.floor, self._membership, self._me):
             message = f"{asked} can be met by copies that do not meet the floor {self.floor}"
@@ -50,12 +87,10 @@ class Policies:
             self._known.clear()
             self._twins.clear()
         # nothing below the floor comes this far, so the floor need not be named beside it
-        effective = self._known[text] = self._effective(asked)
+        is_rule = at_least(self.floor, asked, self._membership, self._me)
+        effective = Effective(self._twin(asked), str(asked), is_rule, text, self.lsn)
+        self._known[text] = effective
         return effective
-
-    def _effective(self, policy: CommitPolicy) -> Effective:
-        is_rule = at_least(self.floor, policy, self._membership, self._me)
-        return Effective(self._twin(policy), str(policy), is_rule)
 
     def _twin(self, policy: CommitPolicy) -> CommitPolicy:
         """The first policy that the same copies meet: however many ways there are to write one, its watermark

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.catchup import is_streaming
+from cluster.changes import Changes
 from cluster.commit_waiter import CommitWaiter
 from cluster.effects import (
     Append,
     Applied,
     Beat,
+    ChangeProposed,
     Commit,
     Deposed,
     Drop,
@@ -36,10 +38,12 @@ from cluster.effects import (
     PrimaryEvent,
     Proposal,
     Proposed,
+    Reject,
     Result,
     Tick,
 )
 from cluster.intake import Intake, KeyLookup, Room, Turn
+from cluster.settings import Planned, Settings
 from redwire import body
 from redwire.batch import make_batch
 from redwire.errors import Code, RedwireError, Refused
@@ -80,25 +84,28 @@ class Primary:
     """One reign. `end` is where the log ends, `time_ms` the time of its last batch, `applied` what state
     has.
 
-    The coordinator's membership names the incarnations that the log has admitted. `record` is logged behind
-    the first term-start record of a new cluster, None otherwise.
+    The membership of the coordinator, which is that of `changes`, names the incarnations that the log has
+    admitted. `record` is logged behind the first term-start record of a new cluster, None otherwise.
     """
 
     reign: Reign
     end: Position
     time_ms: int
     applied: Lsn
-    coordinator: QuorumCoordinator
+    changes: Changes
     lookup: KeyLookup
     version: str
     record: ClusterRecord | None = None
+    coordinator: QuorumCoordinator = field(init=False)
     waiter: CommitWaiter = field(init=False)
     _intake: Intake = field(init=False)
     _book: _Book = field(init=False)
 
     def __post_init__(self) -> None:
+        self.coordinator = self.changes.coordinator
         self.waiter = CommitWaiter(self.coordinator)
-        self._intake = Intake(self.lookup, self.coordinator.refusal, self.waiter.flights)
+        flights, policies = self.waiter.flights, self.changes.policies
+        self._intake = Intake(self.lookup, self.coordinator.refusal, flights, policies)
         self._book = _Book()
 
     def begin(self, known: Lsn, now: Now) -> list[Effect]:
@@ -112,10 +119,12 @@ class Primary:
         book.watermark = known
         self.coordinator.begin_reign(book.term_start, now.ms, known=known)
         self.coordinator.own_durable(self.end.lsn, now.ms)
+        self.changes.begin()
         book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms
         requests = [encode_system(Kind.TERM_START, body.encode(TermStart(self.version)))]
         if self.record is not None:
             requests.append(encode_system(Kind.CONFIG, body.encode(self.record)))
+            self.changes.log(Settings.of(self.record, Lsn(book.term_start + 1)))
         return self._log(requests, [None] * len(requests), len(requests), now)
 
     @property
@@ -148,6 +157,8 @@ class Primary:
             case Proposed(proposals, room_bytes):
                 self._intake.add(proposals)
                 return self._turn(room_bytes, now)
+            case ChangeProposed(proposal, planned):
+                return self._change(proposal, planned, now)
             case FollowerAcked():
                 return self._acked(event, now)
             case Durable(lsn):
@@ -194,7 +205,21 @@ class Primary:
         return effects
 
     def _looking(self, now: Now) -> Turn:
-        return Turn(now, self.ready, self.settled, now.ms < self._book.grace_until_ms)
+        hold = self.changes.hold if self.ready else _not_ready()
+        return Turn(now, hold, self.settled, now.ms < self._book.grace_until_ms)
+
+    def _change(self, proposal: Proposal, planned: Planned, now: Now) -> list[Effect]:
+        """Log a change of the settings, in a batch of its own."""
+        error = self.changes.refusal(planned, now.ms) if self.ready else _not_ready()
+        if error is not None:
+            proposal.answered = True
+            return [Reject(proposal, error)]
+        settings = planned.after(Lsn(self.end.lsn + 1))
+        if planned.lost:
+            self.waiter.hold()
+        self.changes.log(settings)
+        note = Note(f"{planned.record.by} changes the settings at LSN {settings.lsn}: {planned.text}")
+        return [*self._log([proposal.request], [proposal], 1, now), note]
 
     def _log(
         self, requests: list[bytes], proposals: list[Proposal | None], records: int, now: Now
@@ -223,7 +248,8 @@ class Primary:
                 return []
         except AckInvalid as error:
             return [Drop(session, error), Note(str(error))]
-        return self._admit_when_caught_up(node, durable, now) + self._covered(node, since, now)
+        admitted = self._admit(node, self._book.admission_due(node, durable), now)
+        return admitted + self._covered(node, since, now)
 
     def _covered(self, node: NodeId, since: Lsn, now: Now) -> list[Effect]:
         """`node` proved more than `since`: who waits for that?"""
@@ -243,6 +269,10 @@ class Primary:
         self.applied = last
         self.coordinator.own_applied(last, now.ms)
         effects: list[Effect] = [*self.waiter.applied(results, self._book.watermark)]
+        if self.changes.applied(last):
+            self._intake.policies = self.changes.policies
+            self._intake.recheck()
+            effects.append(Note(f"settings of LSN {self.changes.settings.lsn} are in force"))
         if self.ready and not was_ready:
             self._intake.recheck()
             effects.append(Note(f"term {self.reign.term} serves writes from LSN {self._book.term_start}"))
@@ -272,18 +302,13 @@ class Primary:
             effects.append(
                 Note(f"{node} comes with a new data directory: it counts again when it has caught up")
             )
-            effects += self._admit_when_caught_up(node, matched, now)
+            effects += self._admit(node, self._book.admission_due(node, matched), now)
         return effects + self._covered(node, since, now)
 
-    def _admit_when_caught_up(self, node: NodeId, durable: Lsn, now: Now) -> list[Effect]:
-        pending = self._book.admissions.get(node)
-        if pending is None or durable < pending[1]:
+    def _admit(self, node: NodeId, incarnation: Incarnation | None, now: Now) -> list[Effect]:
+        """Log that this life of the member, if any, counts; its copies count from that record on (R11)."""
+        if incarnation is None:
             return []
-        del self._book.admissions[node]
-        return self._admit(node, pending[0], now)
-
-    def _admit(self, node: NodeId, incarnation: Incarnation, now: Now) -> list[Effect]:
-        """Log that this life of the member counts; its copies count from that record on (R11)."""
         self.coordinator.admit(node, incarnation, Lsn(self.end.lsn + 1))
         request = encode_system(Kind.ADMIT, body.encode(Admit(node, incarnation)))
         return [*self._log([request], [None], 1, now), Note(f"{node} is admitted as {incarnation[:8]}")]
@@ -302,6 +327,10 @@ class Primary:
         """Nobody who waits is left without an answer."""
         unconfirmed = self.waiter.abandoned(f"the reign of {self.reign.primary} has ended")
         return [*unconfirmed, *self._intake.end(), EndReign(error)]
+
+
+def _not_ready() -> Refused:
+    return Refused(Code.NOT_READY, "the new reign has not committed its first record yet", hint="retry")
 
 
 @dataclass(slots=True, eq=False)
@@ -324,6 +353,13 @@ class _Book:
         """Our own disk holds everything up to `lsn`."""
         while self.unsynced and self.unsynced[0][0] <= lsn:
             self.unsynced.popleft()
+
+    def admission_due(self, node: NodeId, durable: Lsn) -> Incarnation | None:
+        """The new life of `node` that has caught up at `durable`, to be admitted now."""
+        pending = self.admissions.get(node)
+        if pending is None or durable < pending[1]:
+            return None
+        return self.admissions.pop(node)[0]
 
     def batches_due(self, waiting_bytes: int) -> int:
         """How many batches may be made now of `waiting_bytes` of requests."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import signal
 import ssl
 import sys
@@ -18,23 +17,22 @@ from anyio.abc import SocketStream
 from anyio.streams.stapled import MultiListener
 
 from cluster.auth import Authority
-from cluster.config import ClusterConfig, NodeConfig, ReplicationRole, cluster_differences
+from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
 from cluster.drivers import Drivers
 from cluster.effects import Now
 from cluster.errors import ListenFailed
 from cluster.housekeeping import Housekeeping
+from cluster.links import Links
 from cluster.node import Node
-from cluster.peers import Link
-from cluster.policies import Policies
 from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
 from cluster.replica import Replica
 from cluster.server import Server
 from cluster.service import Service
+from cluster.settings import Comparison, compare
 from cluster.snapshot import SnapshotLibrary
 from cluster.storage import Storage
 from redwire.errors import ConfigInvalid, RedwireError
-from redwire.position import NodeId
 from redwire.tls import client_context, server_context
 
 NOTE_CHARS_MAX = 2_000
@@ -63,7 +61,7 @@ class Process:
         """Serve until a signal or a failure."""
         storage = Storage(self._config, asyncio.get_running_loop().call_soon_threadsafe, self._fail)
         try:
-            self._check_record(storage)
+            self._check_settings(storage)
             with self._scope:
                 await self._serve(storage)
         except* RedwireError as group:
@@ -78,15 +76,13 @@ class Process:
         return 0
 
     async def _serve(self, storage: Storage) -> None:
-        config, cluster = self._config, self._config.cluster
-        log = storage.log
+        config, log = self._config, storage.log
         role = Replica(
             storage.me, storage.reign, log.end, log.durable, storage.watermark, storage.applied.lsn
         )
         node = Node(storage, role, now, self._note)
         node.roster.aspires = config.node.role is ReplicationRole.PRIMARY
-        policies = Policies(cluster.default_policy, cluster.commit_rule, cluster.membership, storage.me)
-        service = Service(node, config.node.region, policies, cluster.policy_timeout_ms)
+        service = Service(node)
         node.on_applied = service.reads.applied
         library = SnapshotLibrary(
             storage.data_dir / "snapshots",
@@ -94,24 +90,27 @@ class Process:
             lambda: storage.applied.lsn,
             lambda: storage.log.base.lsn,
         )
-        links = self._links(node)
+        links = Links(node, config, self._client_context())
         rebuilder = Rebuilder(node, links)
         node.outbox.rebuild = rebuilder.begin
-        node.follow = lambda member: links[member].follow()
+        node.follow = links.follow
         authority = Authority(
-            cluster, config.auth.anonymous, lambda: storage.state.accounts(), storage.secret, node.announcer
+            lambda: storage.settings.cluster,
+            config.auth.anonymous,
+            lambda: storage.state.accounts(),
+            storage.secret,
+            node.announcer,
         )
         server = Server(service, authority, library, partial(Drivers, service), self._server_context())
         housekeeping = Housekeeping(node, service, config, library)
+        housekeeping.on_settings = lambda: self._settings_changed(storage, links)
         listener = await self._listen()
         async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(self._signals)
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
             tasks.start_soon(housekeeping.run)
-            rng = random.Random()
-            for link in links.values():
-                tasks.start_soon(link.run, rng)
+            tasks.start_soon(links.run)
             for note in storage.notes:
                 self._note(note)
             self._note(
@@ -130,32 +129,37 @@ class Process:
             text = f"cannot listen on {listen}: {error.strerror}"
             raise ListenFailed(text, hint="another process has the port, or node.listen is wrong") from error
 
-    def _links(self, node: Node) -> dict[NodeId, Link]:
+    def _client_context(self) -> ssl.SSLContext | None:
         tls = self._config.tls
-        if tls is None:
-            return {}
-        context = client_context(Path(tls.ca), Path(tls.cert), Path(tls.key), peer=True)
-        return {
-            member: Link(node, self._config, member, address, context)
-            for member, address in self._config.peers.items()
-        }
+        return None if tls is None else client_context(Path(tls.ca), Path(tls.cert), Path(tls.key), peer=True)
 
     def _server_context(self) -> ssl.SSLContext | None:
         tls = self._config.tls
         return None if tls is None else server_context(Path(tls.ca), Path(tls.cert), Path(tls.key))
 
-    def _check_record(self, storage: Storage) -> None:
-        record = storage.state.cluster_record()
-        if record is None:
-            return
-        differences = cluster_differences(self._config.cluster, ClusterConfig.from_record(record))
-        if differences:
+    def _check_settings(self, storage: Storage) -> None:
+        """Hold this node's file against the log. Raises `ConfigInvalid` for what was never so."""
+        found = self._compared(storage)
+        if found.unheard:
             raise ConfigInvalid(
                 "this node's configuration",
                 "cluster",
-                "; ".join(differences),
-                hint="the log's settings are in force: write them into the file",
+                "; ".join(found.unheard),
+                hint="the log's settings are in force: write them into the file, or change them by command",
             )
+        for text in found.outdated:
+            self._note(f"the file is outdated, the log's settings are in force: {text}")
+
+    def _settings_changed(self, storage: Storage, links: Links) -> None:
+        """Other settings are in force from here on."""
+        links.match_settings()
+        found = self._compared(storage)
+        for text in (*found.unheard, *found.outdated):
+            self._note(f"the settings of LSN {storage.settings.lsn} are in force, not the file's: {text}")
+
+    def _compared(self, storage: Storage) -> Comparison:
+        logged = [ClusterConfig.from_record(record) for _, record in storage.state.cluster_records()]
+        return compare(self._config.cluster, logged)
 
     def _fail(self, error: BaseException) -> None:
         """The process ends: what it could not make durable it must not acknowledge."""

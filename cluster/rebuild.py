@@ -6,19 +6,17 @@ snapshot travels: then no third one is fetched by itself, and the note says whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import anyio.to_thread
 
 from cluster.effects import Rebuild
+from cluster.links import Links
 from cluster.node import Node
-from cluster.peers import Link
 from cluster.replacement import Replacement
 from cluster.replica import Replica
 from cluster.snapshot import SnapshotReceiver
 from redwire.message.peer import SnapshotManifest
-from redwire.position import NodeId
 
 IN_A_ROW_MAX = 2
 
@@ -26,7 +24,7 @@ IN_A_ROW_MAX = 2
 class Rebuilder:
     """Fetches and installs snapshots for one node."""
 
-    def __init__(self, node: Node, links: Mapping[NodeId, Link]) -> None:
+    def __init__(self, node: Node, links: Links) -> None:
         self._node = node
         self._links = links
         self._folder: Path = node.storage.data_dir / "snapshots"
@@ -38,7 +36,7 @@ class Rebuilder:
     def begin(self, effect: Rebuild) -> None:
         """Fetch a snapshot over the session that `effect` names, or go on with an interrupted one."""
         node = self._node
-        link = next((link for link in self._links.values() if link.session == effect.session), None)
+        link = self._links.with_session(effect.session)
         if link is None or node.roster.rebuilding:
             return
         if node.storage.applied.lsn > self._applied_then:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from redwire.body import decode
 from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken, RemoveUser, check_account
 from redwire.message.log import Admit, ClusterRecord, TermStart
-from redwire.position import Incarnation, NodeId
+from redwire.position import Incarnation, Lsn, NodeId
 from redwire.record import Kind
 
 
@@ -28,18 +28,19 @@ class Accounts:
 
 
 class Registry:
-    """`record` is None until the first CONFIG record; `admits` has the last ADMIT of each member.
+    """`records` are all CONFIG records with their LSNs, the last one in force; `admits` has the last ADMIT of
+    each member.
 
     A rolled back transaction leaves this object ahead of the tables: make a new one.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self.record: ClusterRecord | None = None
+        self.records: tuple[tuple[Lsn, ClusterRecord], ...] = ()
         self.admits: Mapping[NodeId, Incarnation] = MappingProxyType({})
         self.accounts = Accounts()
-        for kind, body in connection.execute("SELECT kind, body FROM config ORDER BY lsn"):
-            self._remember(Kind(kind), body)
+        for lsn, kind, body in connection.execute("SELECT lsn, kind, body FROM config ORDER BY lsn"):
+            self._remember(Kind(kind), body, lsn)
         users = [check_account(body) for (body,) in connection.execute("SELECT body FROM users")]
         tokens = [check_account(body) for (body,) in connection.execute("SELECT body FROM tokens")]
         self.accounts = Accounts(
@@ -54,16 +55,16 @@ class Registry:
             case Kind.TERM_START:
                 decode(body, TermStart)
             case Kind.CONFIG | Kind.ADMIT:
-                self._remember(kind, body)
+                self._remember(kind, body, lsn)
                 self._connection.execute("INSERT INTO config VALUES (?, ?, ?)", (lsn, int(kind), body))
             case Kind.ACCOUNT:
                 self._account(check_account(body), body)
             case Kind.WRITE:
                 raise AssertionError("documents are not kept here")
 
-    def _remember(self, kind: Kind, body: bytes) -> None:
+    def _remember(self, kind: Kind, body: bytes, lsn: int) -> None:
         if kind is Kind.CONFIG:
-            self.record = decode(body, ClusterRecord)
+            self.records = (*self.records, (Lsn(lsn), decode(body, ClusterRecord)))
         else:
             admit = decode(body, Admit)
             self.admits = MappingProxyType(

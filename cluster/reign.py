@@ -7,14 +7,18 @@ from collections.abc import Mapping
 
 import anyio
 
+from cluster.changes import Changes
 from cluster.config import NodeConfig
 from cluster.node import Node
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait
 from cluster.primary import Primary
 from cluster.replica import Replica, State
+from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
+from redwire.errors import Code, Refused
 from redwire.message.log import ClusterRecord
 from redwire.position import ClusterId, Incarnation, NodeId, Reign, Term
+from regions.binding import MemberKind
 from regions.coordinator import QuorumCoordinator
 from regions.lag import LagConfig
 
@@ -29,8 +33,7 @@ class Candidate:
     def __init__(self, node: Node, config: NodeConfig, *, take_over: bool) -> None:
         self._node = node
         self._config = config
-        members = frozenset(member.id for member in config.cluster.members)
-        self._opening = Opening(members, config.cluster.replica_timeout_ms, take_over)
+        self._take_over = take_over
 
     async def run(self) -> None:
         """Return when the reign has begun. Raises the error when this node must not lead."""
@@ -38,7 +41,7 @@ class Candidate:
         said = ""
         while True:
             elapsed_ms = self._node.clock().ms - started_ms
-            match self._opening.decide(self._node.report(), self._node.roster.reports, elapsed_ms):
+            match self._opening().decide(self._node.report(), self._node.roster.reports, elapsed_ms):
                 case Wait(reason):
                     if reason != said:
                         said = reason
@@ -56,6 +59,12 @@ class Candidate:
                 case Open(term):
                     await self._open(term, None)
                     return
+
+    def _opening(self) -> Opening:
+        """The question, put to the members that this node knows of by now."""
+        cluster = self._node.storage.settings.cluster
+        members = frozenset(member.id for member in cluster.members)
+        return Opening(members, cluster.replica_timeout_ms, self._take_over)
 
     async def _catch_up(self, member: NodeId) -> None:
         """Follow `member` until our log is as long as it last said its own is, or it is gone."""
@@ -75,22 +84,27 @@ class Candidate:
                 return
 
     async def _open(self, term: Term, record: ClusterRecord | None) -> None:
-        node, config = self._node, self._config.cluster
+        node = self._node
         node.stop_following()
         await node.storage.journal.synced()
+        logged, settings = await node.storage.logged_settings(), node.storage.settings
+        coming = [each for each in logged if each.lsn > settings.lsn]
+        for each in (settings, *coming):
+            _check_voter(each, node.storage.me)
         await node.storage.begin_reign(term, ClusterId(record.cluster if record else ""))
-        membership = config.membership
+        cluster, membership = settings.cluster, settings.cluster.membership
         for member, incarnation in node.storage.admitted(record).items():
-            membership = membership.admitted(member, incarnation)
-        lag = LagConfig(replica_timeout_ms=config.replica_timeout_ms)
-        coordinator = QuorumCoordinator(membership, node.storage.me, config.commit_rule, lag=lag)
+            if member in membership:
+                membership = membership.admitted(member, incarnation)
+        lag = LagConfig(replica_timeout_ms=cluster.replica_timeout_ms)
+        coordinator = QuorumCoordinator(membership, node.storage.me, cluster.commit_rule, lag=lag)
         log = node.storage.log
         primary = Primary(
             reign=Reign(term, node.storage.me),
             end=log.end,
             time_ms=log.time_ms,
             applied=node.storage.applied.lsn,
-            coordinator=coordinator,
+            changes=Changes(node.storage.me, coordinator, settings, coming),
             lookup=node.storage.state.lookup,
             version=VERSION,
             record=record,
@@ -103,3 +117,11 @@ class Candidate:
         admitted = {node: Incarnation(incarnation) for node, incarnation in incarnations.items()}
         self._node.note(f"new cluster {cluster[:8]} with {', '.join(sorted(admitted))}")
         return self._config.cluster.to_record(cluster, secrets.token_bytes(32), admitted)
+
+
+def _check_voter(settings: Settings, me: NodeId) -> None:
+    """Refuse to lead a cluster whose settings give this node no vote. Raises `Refused`."""
+    member = settings.cluster.member(me)
+    if member is None or member.kind is not MemberKind.VOTER:
+        text = f"by the settings of LSN {settings.lsn} {me} is {'a reader' if member else 'no member'}"
+        raise Refused(Code.NOT_PRIMARY, text, hint="start a voter as primary")

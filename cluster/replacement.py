@@ -51,11 +51,11 @@ class Replacement:
             wal.keep_tail(wal.base, kept, "a snapshot replaces this history")
         old.close()
         wal.restart(self.at, state.terms, generation)
-        record = state.cluster_record()
+        records = state.cluster_records()
         watermark = self.at.lsn if self.diverged else max(self.at.lsn, meta.watermark)
         meta = msgspec.structs.replace(
             meta,
-            cluster=ClusterId(record.cluster) if record is not None else meta.cluster,
+            cluster=ClusterId(records[-1][1].cluster) if records else meta.cluster,
             generation=generation,
             base=self.at,
             terms=state.terms,

@@ -9,11 +9,12 @@ from cluster.node import Node
 from cluster.policies import Policies
 from cluster.primary import Primary
 from cluster.reads import Reads
+from cluster.settings import Settings
 from cluster.status import node_status
 from redwire.errors import NotPrimary
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
-from redwire.position import Lsn, NodeId, Region, Term
+from redwire.position import Lsn, NodeId, Term
 
 ANSWER_SHARE = 0.9
 """Of the caller's remaining time: what is left carries the answer back (R8)."""
@@ -22,18 +23,32 @@ ANSWER_SHARE = 0.9
 class Service:
     """The node as its clients' sessions see it."""
 
-    def __init__(self, node: Node, region: Region, policies: Policies, policy_timeout_ms: int) -> None:
+    def __init__(self, node: Node) -> None:
         self.node = node
-        self.policies = policies
         self.reads = Reads(node)
         self.announcer: Announcer = node.announcer
-        self._region = region
-        self._policy_timeout_ms = policy_timeout_ms
+        self._policies = Policies.of(self.settings, self.me)
 
     @property
     def me(self) -> NodeId:
         """This node."""
         return self.node.storage.me
+
+    @property
+    def settings(self) -> Settings:
+        """What all nodes agree on, as far as it is in force here."""
+        role = self.node.role
+        return role.changes.settings if isinstance(role, Primary) else self.node.storage.settings
+
+    @property
+    def policies(self) -> Policies:
+        """The policies of the settings in force."""
+        role = self.node.role
+        if isinstance(role, Primary):
+            return role.changes.policies
+        if self._policies.lsn != self.settings.lsn:
+            self._policies = Policies.of(self.settings, self.me)
+        return self._policies
 
     @property
     def joined(self) -> bool:
@@ -63,7 +78,7 @@ class Service:
         """When to answer "not confirmed" at the latest: policy timeout or most of the caller's remaining
         time.
         """
-        limit_ms = float(self._policy_timeout_ms)
+        limit_ms = float(self.settings.cluster.policy_timeout_ms)
         if remaining_ms is not None:
             limit_ms = min(limit_ms, remaining_ms * ANSWER_SHARE)
         return self.node.clock().us + int(limit_ms * 1000)
@@ -81,25 +96,26 @@ class Service:
 
     def opened(self, client_id: bytes, principal: Principal) -> Opened:
         """The answer to Open."""
-        meta = self.node.storage.meta
+        meta, cluster = self.node.storage.meta, self.settings.cluster
         reign = self.node.role.reign
+        member = cluster.member(self.me)
         return Opened(
             node=self.me,
-            region=self._region,
+            region=member.region if member is not None else "",
             role=self.node.role_name,
             cluster=meta.cluster,
-            name=self.node.storage.config.cluster.name,
+            name=cluster.name,
             term=reign.term if reign else 0,
             client_id=client_id,
             policy=str(self.policies.default),
             floor=str(self.policies.floor),
-            policy_timeout_ms=self._policy_timeout_ms,
+            policy_timeout_ms=cluster.policy_timeout_ms,
             topology=self.announcer.blob(principal),
         )
 
     def status_json(self, principal: Principal) -> bytes:
         """The status document; who the others are stands in it for who may see the topology."""
-        document = node_status(self.node, self._region, self.policies)
+        document = node_status(self.node, self.node.storage.config.node.region, self.policies)
         if not principal.topology_read:
             document.pop("members", None)
         return msgspec.json.encode(document)

@@ -1,4 +1,4 @@
-"""One client's session after authentication: our own kinds, 0x40 to 0x50 (docs/PROTOCOL.md, section 4).
+"""One client's session after authentication: our own kinds, 0x40 to 0x5B (docs/PROTOCOL.md, section 4).
 
 A table says for each kind which role it takes and what handles it. Handlers do not wait: writes go to the
 node's inbox, reads to the reader's threads, and the answers come back by callback, in any order, under their
@@ -14,6 +14,7 @@ from typing import Protocol
 from cluster.bell import Bell
 from cluster.keys import client_id
 from cluster.service import Service
+from cluster.session_settings import SessionSettings
 from cluster.session_writes import SessionWrites
 from redwire.body import decode, encode
 from redwire.errors import Code, ProtocolError, RedwireError, Refused
@@ -47,6 +48,7 @@ class Session:
         self._wire = wire
         self._answered = Bell()
         self.writes = SessionWrites(service, wire.send, self._fail, self._answered.ring)
+        self.settings = SessionSettings(service, principal, wire.send, self._fail)
         self._subscribed = False
         self._reading = 0
         self._answer_bytes = ANSWER_BYTES_GUESS
@@ -60,6 +62,8 @@ class Session:
             Kind.TOPOLOGY_REQUEST: (Role.READ, self._topology),
             Kind.STATUS_REQUEST: (Role.READ, self._status),
             Kind.ACCOUNT: (Role.ADMIN, self.writes.account),
+            Kind.SETTINGS_REQUEST: (Role.READ, self.settings.show),
+            Kind.CHANGE_SETTINGS: (Role.ADMIN, self.settings.change),
         }
 
     def handles(self, kind: int) -> bool:

@@ -76,8 +76,8 @@ class State:
     """The state in one file, and the key memory beside it.
 
     It belongs to one thread at a time: whoever opens it hands it over to the applier. `applied`,
-    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_record`, `admits`, `status` and
-    `snapshot_into` may be used from any thread. `lookup` and the three about the cluster may be ahead by the
+    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status` and
+    `snapshot_into` may be used from any thread. `lookup` and those about the cluster may be ahead by the
     `apply` that is running: it is committed in the log, so they are early, not wrong.
     """
 
@@ -153,9 +153,9 @@ class State:
         """All users and bearer tokens."""
         return self._registry.accounts
 
-    def cluster_record(self) -> ClusterRecord | None:
-        """The last CONFIG record; None before the first."""
-        return self._registry.record
+    def cluster_records(self) -> tuple[tuple[Lsn, ClusterRecord], ...]:
+        """All CONFIG records with their LSNs, the last one in force."""
+        return self._registry.records
 
     def admits(self) -> Mapping[NodeId, Incarnation]:
         """The data directory that counts for each member, by its last ADMIT record."""

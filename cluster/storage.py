@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import anyio
@@ -26,11 +26,17 @@ from cluster.log import Log
 from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
 from cluster.replacement import Replacement, remove_strays, stray_generations
+from cluster.settings import Settings
 from cluster.state import State
 from cluster.wal import Wal
+from redwire.batch import Batch
+from redwire.body import decode
 from redwire.message.log import ClusterRecord
 from redwire.message.peer import Report, report_terms
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
+from redwire.record import REQUEST_HEADER, Kind, request_heads
+
+READ_BYTES = 1 << 20
 
 
 class Storage:
@@ -45,6 +51,7 @@ class Storage:
         self.config = config
         self.fail = fail
         self.notes: list[str] = []
+        self._settings = Settings(Lsn(0), config.cluster)
         self._lock = meta_file.lock_data_dir(self.data_dir)
         self.meta = meta_file.load(self.data_dir) or self._new_directory()
         self.state, wal, self.log = self._open()
@@ -87,6 +94,25 @@ class Storage:
         """The reign in `meta.cbor`."""
         return Reign(self.meta.term, self.meta.primary) if self.meta.primary else None
 
+    @property
+    def settings(self) -> Settings:
+        """What all nodes agree on, as far as this one applied the log; before that, what its file says."""
+        records = self.state.cluster_records()
+        lsn, record = records[-1] if records else (Lsn(0), None)
+        if record is not None and record is not self._settings.record:
+            self._settings = Settings.of(record, lsn)
+        return self._settings
+
+    async def logged_settings(self) -> list[Settings]:
+        """Settings in the log above what is applied now, oldest first. Nothing is appended meanwhile."""
+        found: list[Settings] = []
+        at, end = self.applied.lsn, self.log.end.lsn
+        while at < end:
+            for batch in await self.journal.read(at, READ_BYTES, end):
+                found += _settings_in(batch)
+                at = batch.last
+        return found
+
     def report(self, role: str, watermark: Lsn) -> Report:
         """Where this node stands, for its peers."""
         meta, log, node = self.meta, self.log, self.config.node
@@ -112,13 +138,13 @@ class Storage:
         """The incarnations that count: by the cluster's record (`record` for a cluster in the making), and by
         what was admitted later.
         """
-        record = record or self.state.cluster_record()
+        record = record or self.settings.record
         named = {} if record is None else {m.id: m.incarnation for m in record.members if m.incarnation}
         return {NodeId(n): Incarnation(i) for n, i in named.items()} | dict(self.state.admits())
 
     def secret(self) -> bytes:
         """The cluster's secret; before there is a cluster, one that only this directory knows."""
-        record = self.state.cluster_record()
+        record = self.settings.record
         return record.secret if record is not None else self.meta.incarnation.encode()
 
     def save_reign(self, reign: Reign, cluster: ClusterId, done: Callable[[], None]) -> None:
@@ -183,3 +209,11 @@ class Storage:
             self.notes.append(cut)
         time_ms = max(found.time_ms, state.batch_time_ms)
         return state, wal, Log(found.base, found.end, found.end.lsn, found.terms, time_ms)
+
+
+def _settings_in(batch: Batch) -> Iterator[Settings]:
+    lsn = batch.first
+    for head in request_heads(batch.body):
+        if head.kind is Kind.CONFIG:
+            yield Settings.of(decode(head.data[REQUEST_HEADER.size :], ClusterRecord), lsn)
+        lsn = Lsn(lsn + head.count)

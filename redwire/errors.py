@@ -50,6 +50,7 @@ class Code(StrEnum):
     DISK_FULL = "DISK_FULL"
     COMMIT_POLICY_INVALID = "COMMIT_POLICY_INVALID"
     COMMIT_POLICY_BELOW_FLOOR = "COMMIT_POLICY_BELOW_FLOOR"
+    SETTINGS_CHANGED = "SETTINGS_CHANGED"
     INSUFFICIENT_REPLICAS = "INSUFFICIENT_REPLICAS"
     MISSING_REGIONS = "MISSING_REGIONS"
     NOT_CONFIRMED = "NOT_CONFIRMED"
@@ -145,7 +146,7 @@ class PolicyInvalid(RedwireError):
 
 class ConfigInvalid(RedwireError):
     """A configuration that cannot be used. `path` is the place in `file`, such as
-    `cluster.members[2].region`.
+    `cluster.members[2].region`; `detail` is the message without them.
     """
 
     def __init__(self, file: str, path: str, message: str, *, hint: str = "") -> None:
@@ -153,6 +154,7 @@ class ConfigInvalid(RedwireError):
         super().__init__(where + message, hint=hint, facts={"file": file, "path": path})
         self.file = file
         self.path = path
+        self.detail = message
 
 
 class UriInvalid(RedwireError):

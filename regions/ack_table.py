@@ -64,13 +64,15 @@ class AckTable:
     """One row for every configured member, the node's own among them.
 
     `counted` is what each voter's copy is worth, in the order of `membership.voters`; `version` grows
-    whenever one of these numbers changes. Readers have rows and no number.
+    whenever one of these numbers changes, or what the row of one of `candidates` is worth. Readers have rows
+    and no number.
     """
 
     def __init__(self, membership: Membership, me: NodeId) -> None:
         self.membership = membership
         self.me = me
         self.version = 0
+        self.candidates: frozenset[NodeId] = frozenset()
         self.rows = {member.id: Row() for member in membership.members}
         self.counted: list[Lsn] = [ZERO] * len(membership.voters)
         self._places = {member.id: place for place, member in enumerate(membership.voters)}
@@ -174,13 +176,33 @@ class AckTable:
         """From now on `node` counts for `region`. Raises `MemberUnknown`."""
         self.membership = self.membership.bound(node, region)
 
+    def adopt(self, membership: Membership) -> None:
+        """Other members from now on, this node among the voters. Who stays keeps its row and its life."""
+        for member in membership.members:
+            self.rows.setdefault(member.id, Row())
+            life = self.membership.member(member.id).incarnation if member.id in self.membership else None
+            if life is not None:
+                membership = membership.admitted(member.id, life)
+        self.membership = membership
+        self.rows = {member.id: self.rows[member.id] for member in membership.members}
+        self._places = {member.id: place for place, member in enumerate(membership.voters)}
+        self.counted = [self.worth(member.id) for member in membership.voters]
+        self.version += 1
+
+    def worth(self, node: NodeId) -> Lsn:
+        """What the copy of `node` counts for, if a voter; of our own disk nothing is asked but its end."""
+        row = self.rows.get(node)
+        if row is None:
+            return ZERO
+        return row.durable if row is self._own else row.counted(self.membership.member(node).incarnation)
+
     def recount(self, node: NodeId) -> None:
-        """Work out again what the row of `node` is worth; of our own disk nothing is asked but its end."""
+        """Work out again what the row of `node` is worth."""
         place = self._places.get(node)
         if place is None:
+            self.version += node in self.candidates
             return
-        row = self.rows[node]
-        worth = row.durable if row is self._own else row.counted(self.membership.member(node).incarnation)
+        worth = self.worth(node)
         if worth != self.counted[place]:
             self.counted[place] = worth
             self.version += 1
@@ -194,13 +216,13 @@ class AckTable:
         ]
 
     def in_reach(self, timeout_ms: int, now_ms: int) -> set[NodeId]:
-        """The voters that can be expected to ack soon: open session, heard, streaming, and of a known
+        """The members that can be expected to ack soon: open session, heard, streaming, and of a known
         incarnation.
 
         This node is always among them. Never used in commit arithmetic (R8).
         """
         reached = {self.me}
-        for member in self.membership.voters:
+        for member in self.membership.members:
             row = self.rows[member.id]
             if not row.streaming or row.session is None or member.incarnation not in (None, row.incarnation):
                 continue

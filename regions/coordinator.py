@@ -28,6 +28,7 @@ from regions.quorum import QuorumConfig, QuorumMode, shortfall
 from regions.standing import Standing
 from regions.status import CoordinatorStatus, member_statuses
 from regions.trail import Trail
+from regions.transition import Step, obstacle
 from regions.waits import NotRequired, QuorumWait, QuorumWaits, Reached
 from regions.watermarks import Watermarks
 
@@ -65,11 +66,10 @@ class QuorumCoordinator(Standing):
         lag: LagConfig | None = None,
     ) -> None:
         membership.voter_index(me)
-        self.rule = rule or default_policy(membership)
         self.quorum = quorum or QuorumConfig.async_commit()
         self.lag = lag or LagConfig()
-        super().__init__(AckTable(membership, me))
-        self._marks = Watermarks(self._table, self.rule, self.quorum)
+        table = AckTable(membership, me)
+        super().__init__(table, Watermarks(table, rule or default_policy(membership), self.quorum))
         self._waits = QuorumWaits(lambda: self._marks.value(self.quorum.policy), self.regions_holding)
         self._term_start = Lsn(0)
         self._now_ms = 0
@@ -179,6 +179,23 @@ class QuorumCoordinator(Standing):
     def unbind_replica(self, member: NodeId) -> None:
         """Count `member` for no region, but still as a voter. Raises `MemberUnknown`."""
         self.bind_replica_region(member, UNBOUND)
+
+    def propose(self, step: Step) -> None:
+        """A change of the members or the commit rule was logged at `step.at`, above all records so far.
+
+        Nothing from there on is committed until that record is (see `regions.transition`); then it is in
+        force by itself.
+        """
+        self._marks.propose(step)
+
+    def obstacle(self, step: Step, now_ms: int) -> QuorumError | None:
+        """Why the members in reach cannot commit `step` now; None when they can.
+
+        A change that cannot be committed would hold up every write behind it.
+        """
+        reached = self._table.in_reach(self.lag.replica_timeout_ms, now_ms)
+        in_force = Step(ZERO, self.membership, self.quorum.resolve(self.rule))
+        return obstacle((in_force, *self.pending, step), self._table.me, reached)
 
     def commit_watermark(self, policy: CommitPolicy | None = None) -> Lsn:
         """The highest LSN that meets `policy`, None being the commit rule. Never falls within a reign.

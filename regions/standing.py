@@ -5,19 +5,37 @@ from __future__ import annotations
 from redwire.position import Lsn, NodeId, Region
 from regions.ack_table import AckTable
 from regions.binding import UNBOUND, Membership
+from regions.commit_policy import CommitPolicy
 from regions.errors import MemberUnknown
+from regions.transition import Step
+from regions.watermarks import Watermarks
 
 
 class Standing:
     """The reading half of `QuorumCoordinator`, which tells the table what happens."""
 
-    def __init__(self, table: AckTable) -> None:
+    def __init__(self, table: AckTable, marks: Watermarks) -> None:
         self._table = table
+        self._marks = marks
+
+    @property
+    def rule(self) -> CommitPolicy:
+        """The commit rule in force."""
+        return self._marks.rule
+
+    @property
+    def pending(self) -> tuple[Step, ...]:
+        """The changes that are logged and, as far as the watermark was asked for, not committed."""
+        return self._marks.pending
 
     @property
     def membership(self) -> Membership:
         """The members as configured, with the bindings and admissions made since."""
         return self._table.membership
+
+    def region_of(self, member: NodeId) -> Region:
+        """The region that `member` is bound to; `UNBOUND` for none, and for who is no member any more."""
+        return self.membership.region_of(member) if member in self.membership else UNBOUND
 
     def durable(self, member: NodeId) -> Lsn:
         """What `member` has proven durable, whether or not it counts. Raises `MemberUnknown`."""

@@ -13,6 +13,8 @@ from redwire.body import U63, Bytes32, ClosedStruct, Hex32, Name
 
 MEMBERS_MAX = 64
 ADMINS_MAX = 64
+TEXT_CHARS_MAX = 4_096
+"""A change in words: two policies before and after, and the name of every member."""
 
 PolicyText = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
@@ -36,7 +38,8 @@ class MemberRecord(ClosedStruct, frozen=True, kw_only=True):
 class ClusterRecord(ClosedStruct, frozen=True, kw_only=True):
     """CONFIG: what all nodes agree on. `floor` is None when the policy is its own floor.
 
-    `secret` is random and the cluster's own: SCRAM challenges for unknown users derive from it.
+    `secret` is random and the cluster's own: SCRAM challenges for unknown users derive from it. Of a change
+    `by` says who wanted it, `text` what it is, and `lost` which nodes were given up for it.
     """
 
     cluster: Hex32
@@ -48,6 +51,9 @@ class ClusterRecord(ClosedStruct, frozen=True, kw_only=True):
     policy_timeout_ms: U63
     replica_timeout_ms: U63
     secret: Bytes32
+    by: Name = ""
+    text: Annotated[str, msgspec.Meta(max_length=TEXT_CHARS_MAX)] = ""
+    lost: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
 
     def __post_init__(self) -> None:
         if len({member.id for member in self.members}) != len(self.members):

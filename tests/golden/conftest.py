@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from cluster.catchup import Common, plan
+from cluster.changes import Changes
+from cluster.config import Address, ClusterConfig, MemberConfig
 from cluster.effects import (
     Append,
     Applied,
@@ -20,7 +22,6 @@ from cluster.effects import (
     Drop,
     Durable,
     Effect,
-    Effective,
     EndReign,
     FollowerAcked,
     FollowerJoined,
@@ -38,8 +39,10 @@ from cluster.effects import (
     TailCut,
     Tick,
 )
+from cluster.policies import Effective
 from cluster.primary import Primary
 from cluster.replica import Replica
+from cluster.settings import Settings
 from redwire.batch import Batch
 from redwire.message.peer import Ack, Following, Heartbeat, Report, report_terms
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term, TermList
@@ -121,7 +124,13 @@ class Play:
         node = self.machines[NodeId(name)]
         reign = Reign(Term(term), NodeId(name))
         coordinator = QuorumCoordinator(self.membership, node.name, self.rule)
-        node.role = Primary(reign, node.end, 0, node.applied, coordinator, lambda key: None, "test")
+        members = tuple(
+            MemberConfig(id=member.id, region=member.region, addr=Address("h", at), kind=member.kind)
+            for at, member in enumerate(self.membership.members, 5050)
+        )
+        settings = Settings(Lsn(0), ClusterConfig(name="shop", members=members, policy=self.rule))
+        changes = Changes(node.name, coordinator, settings)
+        node.role = Primary(reign, node.end, 0, node.applied, changes, lambda key: None, "test")
         self.lines.append(f"{name} leads term {term}")
         self._effects(node, node.role.begin(node.known, self.now))
 

@@ -8,13 +8,14 @@ from types import MappingProxyType
 
 import pytest
 
+from cluster.changes import Changes
+from cluster.config import Address, ClusterConfig, MemberConfig
 from cluster.effects import (
     Append,
     Applied,
     Commit,
     Durable,
     Effect,
-    Effective,
     Flight,
     FollowerAcked,
     FollowerJoined,
@@ -26,7 +27,9 @@ from cluster.effects import (
     Result,
     Tick,
 )
+from cluster.policies import Effective
 from cluster.primary import Primary
+from cluster.settings import Settings
 from redwire.batch import Batch, make_batch
 from redwire.message.log import ClusterRecord
 from redwire.message.peer import Ack
@@ -140,6 +143,15 @@ def makers() -> Callable[[], tuple[Flights, Proposals]]:
     return lambda: (Flights(), Proposals())
 
 
+def settings(membership: Membership, policy: CommitPolicy) -> Settings:
+    """What a file says of these members, before there is a record."""
+    members = tuple(
+        MemberConfig(id=member.id, region=member.region, addr=Address("h", at), kind=member.kind)
+        for at, member in enumerate(membership.members, 5050)
+    )
+    return Settings(Lsn(0), ClusterConfig(name="shop", members=members, policy=policy))
+
+
 class Lead:
     """A primary `eu-1` without a node around it: its disk, apply, followers and clock are moved by hand.
 
@@ -172,12 +184,14 @@ class Lead:
         self.commit = Lsn(0)
         self.log: list[Batch] = []
         self.effects: list[Effect] = []
+        me, policy = NodeId("eu-1"), CommitPolicy.parse(rule)
+        changes = Changes(me, QuorumCoordinator(membership, me, policy), settings(membership, policy))
         self.core = Primary(
-            Reign(Term(term), NodeId("eu-1")),
+            Reign(Term(term), me),
             end,
             0,
             end.lsn,
-            QuorumCoordinator(membership, NodeId("eu-1"), CommitPolicy.parse(rule)),
+            changes,
             lambda key: self.known.get((key.client, key.sequence)),
             "test",
             record,

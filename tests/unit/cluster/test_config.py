@@ -14,9 +14,9 @@ from cluster.config import (
     NodeConfig,
     ReplicationRole,
     TlsConfig,
-    cluster_differences,
     parse_node_config,
 )
+from cluster.settings import Comparison, compare
 from redwire.errors import ConfigInvalid
 from redwire.position import ClusterId, Incarnation, NodeId
 from regions.commit_policy import CommitPolicy
@@ -253,7 +253,7 @@ def test_a_cluster_reads_back_from_its_record() -> None:
         record = cluster.to_record(CLUSTER, SECRET, {NodeId("us-1"): INCARNATION})
         assert [member.incarnation for member in record.members] == [None, INCARNATION, None]
         logged = ClusterConfig.from_record(record)
-        assert cluster_differences(cluster, logged) == []
+        assert compare(cluster, [logged]) == Comparison((), ())
         assert logged.membership == cluster.membership
         assert logged.commit_rule == cluster.commit_rule
 
@@ -271,35 +271,62 @@ def _fields(record: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("cluster.name", "store", ["cluster.name is store here, shop in the log"]),
+        ("cluster.name", "store", ["cluster.name is store here, is shop in the log"]),
         ("cluster.policy", "majority", []),
         ("cluster.policy", "regions(eu,us)", [
-            "cluster.policy is regions(eu,us) here, majority in the log",
-            "cluster.floor is regions(eu,us) here, majority in the log",
+            "cluster.policy is regions(eu,us) here, is majority in the log",
+            "cluster.floor is regions(eu,us) here, is majority in the log",
         ]),
-        ("cluster.floor", "local", ["cluster.floor is local here, majority in the log"]),
-        ("cluster.replica_timeout_ms", 9_000, ["cluster.replica_timeout_ms is 9000 here, 5000 in the log"]),
+        ("cluster.floor", "local", ["cluster.floor is local here, is majority in the log"]),
+        ("cluster.replica_timeout_ms", 9_000, [
+            "cluster.replica_timeout_ms is 9000 here, is 5000 in the log",
+        ]),
         ("cluster.admins", ["dev"], [
-            "cluster.admins: dev stands only here",
-            "cluster.admins: ops stands only in the log",
+            "cluster.admins: dev stands here, is missing in the log",
+            "cluster.admins: ops is missing here, stands in the log",
         ]),
         ("cluster.members[1].region", "sa", [
-            "cluster.members: the region of us-1 is sa here, us in the log",
-        ]),
-        ("cluster.members[1].addr", "h:1", [
-            "cluster.members: the addr of us-1 is h:1 here, us-1.example.net:5050 in the log",
+            "cluster.members: us-1 is a voter in sa at us-1.example.net:5050 here, "
+            "is a voter in us at us-1.example.net:5050 in the log",
         ]),
         ("cluster.members[2].kind", "voter", [
-            "cluster.members: the kind of ap-1 is voter here, reader in the log",
-        ]),
-        ("cluster.members[2].id", "ap-2", [
-            "cluster.members: ap-1 stands only in the log",
-            "cluster.members: ap-2 stands only here",
+            "cluster.members: ap-1 is a voter in ap at [2001:db8::1]:5050 here, "
+            "is a reader in ap at [2001:db8::1]:5050 in the log",
         ]),
     ],
 )  # fmt: skip
-def test_what_differs_from_the_log_is_said_in_words(path: str, value: object, words: list[str]) -> None:
-    assert cluster_differences(parse(path, value).cluster, parse().cluster) == words
+def test_what_the_log_never_said_is_told_in_words(path: str, value: object, words: list[str]) -> None:
+    found = compare(parse(path, value).cluster, [parse().cluster])
+    assert list(found.unheard) == words
+
+
+def test_what_the_log_said_once_is_outdated_not_wrong() -> None:
+    first, second = parse().cluster, parse("cluster.policy", "regions(eu,us)").cluster
+    found = compare(first, [first, second])
+    assert found.unheard == ()
+    assert found.outdated == (
+        "cluster.floor is majority here, is regions(eu,us) in the log",
+        "cluster.policy is majority here, is regions(eu,us) in the log",
+    )
+    assert compare(second, [first, second]) == Comparison((), ())
+
+
+def test_a_member_that_joined_later_is_outdated_and_one_that_never_did_is_unheard() -> None:
+    small = parse("cluster.members", PLAIN["cluster"]["members"][:2]).cluster
+    assert compare(small, [small, parse().cluster]).unheard == ()
+    assert compare(small, [small, parse().cluster]).outdated == (
+        "cluster.members: ap-1 is missing here, is a reader in ap at [2001:db8::1]:5050 in the log",
+    )
+    assert len(compare(parse().cluster, [small]).unheard) == 1
+
+
+def test_before_there_is_a_record_nothing_differs() -> None:
+    assert compare(parse().cluster, []) == Comparison((), ())
+
+
+def test_a_file_must_name_the_region_of_every_member() -> None:
+    with pytest.raises(ConfigInvalid, match=r"cluster\.members\[1\]\.region: is empty"):
+        parse("cluster.members[1].region", "")
 
 
 def test_members_are_found_by_id() -> None:

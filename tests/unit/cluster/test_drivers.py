@@ -18,6 +18,8 @@ import pytest
 
 from cluster.announcer import Announcer
 from cluster.answers import Shared, by_caller, caller_of
+from cluster.changes import Changes
+from cluster.config import Address, ClusterConfig, MemberConfig
 from cluster.driver_keys import DriverKeys
 from cluster.driver_writes import CROWDED_S
 from cluster.drivers import Drivers
@@ -39,12 +41,12 @@ from cluster.effects import (
 )
 from cluster.inbox import WAITING_BYTES_MAX, Inbox
 from cluster.node import Node
-from cluster.policies import Policies
 from cluster.primary import Primary
 from cluster.read_desk import ReadDesk
 from cluster.reader import ReadThreads
 from cluster.service import Service
 from cluster.session import Session
+from cluster.settings import Settings
 from cluster.sql import SqlWorker
 from cluster.sql_process import SqlRequest, answered
 from cluster.state import State
@@ -62,6 +64,8 @@ from regions.commit_policy import LOCAL
 from regions.coordinator import QuorumCoordinator
 
 ME, REGION = NodeId("eu-1"), Region("eu")
+ALONE = MemberConfig(id=ME, region=REGION, addr=Address("h", 5050))
+SETTINGS = Settings(Lsn(0), ClusterConfig(name="shop", members=(ALONE,)))
 ROOM = 1 << 30
 
 
@@ -72,6 +76,7 @@ class Folder:
     state: State
     reads: ReadDesk
     me: NodeId = ME
+    settings: Settings = SETTINGS
 
     @property
     def applied(self) -> Position:
@@ -145,7 +150,8 @@ class SmallNode:
         coordinator = QuorumCoordinator(Membership((Member(ME, REGION),)), ME, LOCAL)
         reign, end = Reign(Term(term), ME), self.log[-1].position if self.log else EMPTY
         applied = self.state.applied.lsn
-        self.role = Primary(reign, end, 0, applied, coordinator, self.state.lookup, "test")
+        changes = Changes(ME, coordinator, SETTINGS)
+        self.role = Primary(reign, end, 0, applied, changes, self.state.lookup, "test")
         self.carry_out(self.role.begin(applied, self.clock()))
         self.work()
 
@@ -258,9 +264,8 @@ async def served(folder: Path) -> AsyncIterator[tuple[SmallNode, Service]]:
     reads.sql.stop()
     reads.sql = ReadThreads(lambda: SqlHere(state.path), post, name="sql", threads=1, together_max=1)
     node = SmallNode(state, Folder(state, reads), cast(Primary, None))
-    policies = Policies(LOCAL, LOCAL, Membership((Member(ME, REGION),)), ME)
-    service = Service(cast(Node, node), REGION, policies, 10_000)
     node.lead(1)
+    service = Service(cast(Node, node))
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(node.run)

@@ -11,14 +11,20 @@ from hypothesis import strategies as st
 
 from cluster.effects import Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from cluster.intake import FRAMING_BYTES_MAX, Draft, Intake, Room, Turn
+from cluster.policies import Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT, HEADER_BYTES_MAX
-from redwire.errors import Code, RedwireError
+from redwire.errors import Code, RedwireError, Refused
+from redwire.position import NodeId, Region
 from redwire.record import Key
+from regions.binding import Member, Membership
+from regions.commit_policy import LOCAL
 from regions.errors import InsufficientReplicas
 
 AMPLE = Room(1 << 30, 1 << 30, 100)
 EXECUTED = Result(7, True, False, bytes(9))
 FORGOTTEN = Result(0, False, True, b"")
+VOTERS = Membership(tuple(Member(NodeId(name), Region(name[:2])) for name in ("eu-1", "us-1", "ap-1")))
+POLICIES = Policies(LOCAL, LOCAL, VOTERS, NodeId("eu-1"))
 
 
 def key(sequence: int, oldest: int = 1) -> Key:
@@ -47,7 +53,8 @@ class World:
         return self.errors.get(str(policy))
 
     def turn(self) -> Turn:
-        return Turn(Now(self.ms * 1000, 0), self.ready, self.settled, self.grace)
+        hold = None if self.ready else Refused(Code.NOT_READY, "not yet")
+        return Turn(Now(self.ms * 1000, 0), hold, self.settled, self.grace)
 
 
 @pytest.fixture
@@ -57,7 +64,7 @@ def world() -> World:
 
 @pytest.fixture
 def intake(world) -> Intake:
-    return Intake(world.lookup, world.refusal, world.flights)
+    return Intake(world.lookup, world.refusal, world.flights, POLICIES)
 
 
 @pytest.fixture
@@ -508,7 +515,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 def test_every_proposal_is_logged_or_answered_once_and_its_bytes_are_counted(steps, makers):
     (_, propose), world = makers(), World(ready=False)
-    intake = Intake(world.lookup, world.refusal, world.flights)
+    intake = Intake(world.lookup, world.refusal, world.flights, POLICIES)
     left: dict[int, Proposal] = {}
 
     def leave(proposal: Proposal, *, answered: bool) -> None:

@@ -39,7 +39,8 @@ def test_another_name_of_the_commit_rule_is_the_commit_rule():
 
 def test_quorum_stands_for_the_default_policy():
     both = made(floor="local")
-    assert both.effective("quorum") == both.effective("")
+    assert both.effective("quorum").policy == both.effective("").policy
+    assert both.effective("quorum").is_rule == both.effective("").is_rule
 
 
 @pytest.mark.parametrize("text", ["local", "ack_n=1", "regions(eu)"])

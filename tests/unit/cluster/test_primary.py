@@ -87,8 +87,8 @@ def test_a_new_cluster_is_described_by_the_record_behind_its_first_one(lead):
         admins=(),
         policy="local",
         floor=None,
-        policy_timeout_ms=1,
-        replica_timeout_ms=1,
+        policy_timeout_ms=1_000,
+        replica_timeout_ms=1_000,
         secret=bytes(32),
     )
     (effect,) = lead(record=record).begin()

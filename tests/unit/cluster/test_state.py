@@ -67,7 +67,7 @@ def documents(path: Path) -> dict[tuple[str, str], tuple[int, bytes]]:
 def test_a_missing_file_becomes_the_state_of_an_empty_log(path: Path) -> None:
     state = State.open(path)
     assert (state.applied, state.batch_time_ms, state.terms.entries) == (EMPTY, 0, ())
-    assert (state.checkpointed, state.cluster_record(), dict(state.admits())) == (0, None, {})
+    assert (state.checkpointed, state.cluster_records(), dict(state.admits())) == (0, (), {})
     assert path.stat().st_mode & 0o777 == 0o600
     state.close()
 
@@ -284,7 +284,8 @@ def test_the_logs_own_records_take_one_lsn_each_and_the_last_one_holds(
     state.close()
     again = State.open(path)
     for seen in (state, again):
-        assert seen.cluster_record() == cluster_record("mall")
+        assert [record.name for _, record in seen.cluster_records()] == ["shop", "mall"]
+        assert seen.cluster_records()[-1][1] == cluster_record("mall")
         assert dict(seen.admits()) == {"us-1": "b" * 32, "eu-1": "c" * 32}
     again.close()
 

@@ -1,0 +1,97 @@
+"""The settings of one reign: those in force, and the changes that are logged and not applied yet.
+
+One change at a time. While one is on its way no write is logged behind it: which policy a write is held to
+is known only once it is in force, and that takes one commit. A change names as lost what an earlier one
+waits for in vain; then both are on their way and are committed together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cluster.policies import Policies
+from cluster.settings import Planned, Settings, plan
+from redwire.errors import Code, RedwireError, Refused
+from redwire.message.settings import ChangeSettings
+from redwire.position import Lsn, NodeId
+from regions.coordinator import QuorumCoordinator
+from regions.lag import LagConfig
+from regions.transition import Step
+
+
+@dataclass(slots=True, eq=False)
+class Changes:
+    """`settings` are in force, `policies` theirs; `coming` are logged above what is applied, oldest first."""
+
+    me: NodeId
+    coordinator: QuorumCoordinator
+    settings: Settings
+    coming: list[Settings] = field(default_factory=list)
+    policies: Policies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policies = Policies.of(self.settings, self.me)
+
+    def begin(self) -> None:
+        """The reign begins: what an earlier one left in the log is committed like a change of its own."""
+        for settings in self.coming:
+            self.coordinator.propose(_step(settings))
+
+    @property
+    def pending(self) -> str:
+        """What is on its way, in words; "" for nothing."""
+        return "; ".join(each.record.text for each in self.coming if each.record is not None)
+
+    @property
+    def hold(self) -> RedwireError | None:
+        """Why no write is to be logged now."""
+        if not self.coming:
+            return None
+        return Refused(Code.NOT_READY, f"the settings are being changed: {self.pending}", hint="retry")
+
+    def plan(self, asked: ChangeSettings, by: str, now_ms: int) -> Planned:
+        """What `asked`, wanted by the user `by`, would lead to. Raises as `plan`, and why it cannot be logged
+        now.
+        """
+        planned = plan(self._newest, asked, self.me, by)
+        refusal = self.refusal(planned, now_ms) if planned.changes else None
+        if refusal is not None:
+            raise refusal
+        return planned
+
+    def refusal(self, planned: Planned, now_ms: int) -> RedwireError | None:
+        """Why `planned` must not be logged now; None when it may."""
+        if planned.before is not self._newest:
+            text = f"the settings were changed at LSN {self._newest.lsn} meanwhile"
+            return Refused(Code.SETTINGS_CHANGED, text, hint="look at them again, then decide")
+        if self.coming and not planned.lost:
+            hint = "wait for it, or name what it waits for as lost"
+            return Refused(Code.SETTINGS_CHANGED, f"another change is on its way: {self.pending}", hint=hint)
+        above = Lsn(self._newest.lsn + 1)
+        return self.coordinator.obstacle(_step(planned.after(above)), now_ms)
+
+    def log(self, settings: Settings) -> None:
+        """A change was logged, at `settings.lsn`."""
+        self.coming.append(settings)
+        self.coordinator.propose(_step(settings))
+
+    def applied(self, last: Lsn) -> bool:
+        """Everything up to `last` is committed and applied. True when other settings are in force now."""
+        passed = [settings for settings in self.coming if settings.lsn <= last]
+        if not passed:
+            return False
+        del self.coming[: len(passed)]
+        self.settings = passed[-1]
+        self.policies = Policies.of(self.settings, self.me)
+        self.coordinator.lag = LagConfig(replica_timeout_ms=self.settings.cluster.replica_timeout_ms)
+        return True
+
+    @property
+    def _newest(self) -> Settings:
+        return self.coming[-1] if self.coming else self.settings
+
+
+def _step(settings: Settings) -> Step:
+    lost = settings.record.lost if settings.record is not None else ()
+    cluster = settings.cluster
+    return Step(settings.lsn, cluster.membership, cluster.commit_rule, frozenset(map(NodeId, lost)))

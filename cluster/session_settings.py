@@ -1,0 +1,95 @@
+"""The settings as one client's session asks for them and changes them (docs/PROTOCOL.md, kinds 58 to 5B)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cluster.answers import Answers, Shared
+from cluster.effects import ChangeProposed, Proposal, Result
+from cluster.primary import Primary
+from cluster.service import Service
+from cluster.session_writes import Fail, Send
+from cluster.settings import Planned
+from redwire.body import decode, encode
+from redwire.errors import Code, NotConfirmed, RedwireError, Refused
+from redwire.frame import Frame, Kind
+from redwire.handshake import Principal
+from redwire.message.settings import ChangeSettings, SettingsChanged
+from redwire.position import Lsn
+from redwire.record import Kind as RequestKind
+from redwire.record import encode_system
+
+LSN_MAX = Lsn((1 << 63) - 1)
+
+
+class SessionSettings:
+    """Who waits for this session's change; one is under way at a time."""
+
+    def __init__(self, service: Service, principal: Principal, send: Send, fail: Fail) -> None:
+        self._service = service
+        self._principal = principal
+        self._send = send
+        self._fail = fail
+        self._planned: Planned | None = None
+
+    def show(self, frame: Frame) -> None:
+        """Answer a SettingsRequest (58). Who may not see the topology is not told who is in it."""
+        role = self._service.node.role
+        pending = role.changes.pending if isinstance(role, Primary) else ""
+        view = self._service.settings.view(pending)
+        if not self._principal.topology_read:
+            view = msgspec.structs.replace(view, members=(), admins=())
+        self._send(Kind.SETTINGS, encode(view), frame.correlation)
+
+    def change(self, frame: Frame) -> None:
+        """Take a ChangeSettings (5A). Raises what refuses it."""
+        role = self._service.require_primary()
+        if self._planned is not None:
+            raise Refused(
+                Code.BUSY, "another change of this session is under way", hint="wait for its answer"
+            )
+        asked = decode(frame.payload, ChangeSettings)
+        planned = role.changes.plan(asked, self._principal.name, self._service.node.clock().ms)
+        _body(planned, LSN_MAX, 0)  # what cannot be answered is not logged
+        if asked.dry_run or not planned.changes:
+            self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), frame.correlation)
+            return
+        request = encode_system(RequestKind.CONFIG, encode(planned.record))
+        rule, deadline_us = self._service.policies.rule, self._service.deadline_us(None)
+        proposal = Proposal(self, frame.correlation, RequestKind.CONFIG, request, 1, rule, deadline_us)
+        self._planned = planned
+        self._service.node.inbox.post(ChangeProposed(proposal, planned))
+
+    # --- as the caller of proposals
+
+    def released(self, shared: Shared, answers: Answers) -> None:
+        """The change is committed and in force."""
+        for proposal, result in answers:
+            lsn = Lsn(result.first_lsn)
+            body = _body(self._take(), lsn, self._service.term_at(lsn))
+            self._send(Kind.SETTINGS_CHANGED, body, proposal.correlation)
+
+    def known(self, proposal: Proposal, result: Result) -> None:
+        """Never called: a change carries no key."""
+        raise AssertionError("a change of the settings carries no key")
+
+    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
+        """Logged; nobody knows yet."""
+        self._take()
+        self._fail(proposal.correlation, NotConfirmed(message, hint="look at the settings"))
+
+    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
+        """Certainly not changed."""
+        self._take()
+        self._fail(proposal.correlation, error)
+
+    def _take(self) -> Planned:
+        planned, self._planned = self._planned, None
+        assert planned is not None
+        return planned
+
+
+def _body(planned: Planned, lsn: Lsn, term: int) -> bytes:
+    """The answer to a change at `lsn`, 0 for none. Raises `TooLarge` for more members than fit."""
+    before, after = planned.before.view(), planned.after(lsn or planned.before.lsn).view()
+    return encode(SettingsChanged(lsn=lsn, term=term, text=planned.text, before=before, after=after))

@@ -1,0 +1,227 @@
+"""The cluster's settings: what the log's CONFIG records say, and what a change to them would lead to.
+
+The file of a node bootstraps an empty cluster. From then on the log decides: settings are in force on every
+node from the LSN of their record on, and change one thing at a time. Nothing here commits a change; what that
+takes stands in `regions.transition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgspec
+
+from cluster.config import ClusterConfig
+from cluster.schema import nearest
+from redwire.errors import Code, ConfigInvalid, Refused, RequestInvalid
+from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.message.settings import (
+    AddMember,
+    BindRegion,
+    ChangeSettings,
+    MemberView,
+    PromoteMember,
+    RemoveMember,
+    SetPolicy,
+    SettingsChange,
+    SettingsView,
+)
+from redwire.position import Lsn, NodeId
+from regions.commit_policy import CommitPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """In force from the record at `lsn` on. Without a record (`lsn` 0) they are what the node's file says."""
+
+    lsn: Lsn
+    cluster: ClusterConfig
+    record: ClusterRecord | None = None
+
+    @classmethod
+    def of(cls, record: ClusterRecord, lsn: Lsn) -> Settings:
+        """What `record` says, from `lsn` on. Raises `ConfigInvalid` for what no primary logs."""
+        return cls(lsn, ClusterConfig.from_record(record), record)
+
+    def view(self, pending: str = "") -> SettingsView:
+        """These settings for somebody outside; `pending` describes a change that is on its way."""
+        cluster = self.cluster
+        return SettingsView(
+            lsn=self.lsn,
+            policy=str(cluster.default_policy),
+            floor="" if cluster.floor is None else str(cluster.floor),
+            policy_timeout_ms=cluster.policy_timeout_ms,
+            replica_timeout_ms=cluster.replica_timeout_ms,
+            members=tuple(
+                MemberView(id=m.id, region=m.region, addr=str(m.addr), kind=m.kind.value)
+                for m in cluster.members
+            ),
+            admins=cluster.admins,
+            pending=pending,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A change that may be logged: from `before` to `record`, `text` in words. `lost` are nodes given up.
+
+    `changes` is False when everything is so already.
+    """
+
+    before: Settings
+    record: ClusterRecord
+    lost: frozenset[NodeId]
+    text: str
+    changes: bool
+
+    def after(self, lsn: Lsn) -> Settings:
+        """The settings that follow, their record being at `lsn`."""
+        return Settings.of(self.record, lsn)
+
+
+def plan(before: Settings, asked: ChangeSettings, primary: NodeId, by: str) -> Planned:
+    """What `asked`, wanted by the user `by`, comes to while `primary` leads.
+
+    Raises `RequestInvalid` for what is not possible in this cluster, `PolicyInvalid` for a text that is no
+    policy, and `Refused` (SETTINGS_CHANGED) when it is based on other settings than `before`.
+    """
+    record = before.record
+    if record is None:
+        raise Refused(Code.NOT_READY, "the cluster's first settings are not committed yet", hint="retry")
+    changed, text = _changed(record, asked.change, primary)
+    lost = frozenset(_named(asked.lost, before.cluster))
+    if primary in lost:
+        raise RequestInvalid(f"{primary} leads, so it is not lost", hint="name what is gone for good")
+    if changed == record:
+        return Planned(before, record, lost, f"{text}: it is so already", False)
+    if asked.based_on not in (0, before.lsn):
+        message = f"the settings were changed at LSN {before.lsn}, after those of LSN {asked.based_on}"
+        raise Refused(Code.SETTINGS_CHANGED, message, hint="look at them again, then decide")
+    if lost:
+        text += f"; given up: {', '.join(sorted(lost))}"
+    changed = msgspec.structs.replace(changed, by=by, text=text, lost=tuple(sorted(lost)))
+    try:
+        ClusterConfig.from_record(changed)
+    except ConfigInvalid as error:
+        where = f"{error.path}: " if error.path else ""
+        raise RequestInvalid(f"{text}: {where}{error.detail}", hint=error.hint) from error
+    return Planned(before, changed, lost, text, True)
+
+
+def _changed(record: ClusterRecord, change: SettingsChange, primary: NodeId) -> tuple[ClusterRecord, str]:
+    """`record` with the change made and its by-words gone; the change in words."""
+    record = msgspec.structs.replace(record, by="", text="", lost=())
+    match change:
+        case BindRegion(node, region):
+            member = _member(record, node)
+            text = f"{node} is bound to {region}" if region else f"{node} is bound to no region"
+            return _with(record, member, msgspec.structs.replace(member, region=region)), text
+        case SetPolicy():
+            return _with_policy(record, change)
+        case AddMember(node=node, region=region, addr=addr):
+            if any(member.id == node for member in record.members):
+                raise RequestInvalid(f"{node} is a member already", hint="give every node an id of its own")
+            added = MemberRecord(id=node, region=region, addr=addr, kind="reader")
+            text = f"{node} in {region or 'no region'} joins as a reader"
+            return msgspec.structs.replace(record, members=(*record.members, added)), text
+        case PromoteMember(node):
+            member = _member(record, node)
+            text = f"{node} is a voter"
+            return _with(record, member, msgspec.structs.replace(member, kind="voter")), text
+        case RemoveMember(node):
+            member = _member(record, node)
+            if node == primary:
+                hint = "let another node lead first"
+                raise RequestInvalid(f"{node} leads and cannot be removed", hint=hint)
+            kept = tuple(other for other in record.members if other is not member)
+            return msgspec.structs.replace(record, members=kept), f"{node} leaves the cluster"
+
+
+def _with_policy(record: ClusterRecord, change: SetPolicy) -> tuple[ClusterRecord, str]:
+    wanted: dict[str, object] = {}
+    if change.policy is not None:
+        wanted["policy"] = str(CommitPolicy.parse(change.policy))
+    if change.floor is not None:
+        wanted["floor"] = str(CommitPolicy.parse(change.floor)) if change.floor else None
+    for name in ("policy_timeout_ms", "replica_timeout_ms"):
+        if getattr(change, name) is not None:
+            wanted[name] = getattr(change, name)
+    if not wanted:
+        raise RequestInvalid("nothing is to be changed", hint="name a policy, a floor or a timeout")
+    text = ", ".join(
+        f"{name} {'none' if value is None else value} (was {getattr(record, name) or 'none'})"
+        for name, value in wanted.items()
+    )
+    return msgspec.structs.replace(record, **wanted), text
+
+
+def _with(record: ClusterRecord, old: MemberRecord, new: MemberRecord) -> ClusterRecord:
+    members = tuple(new if member is old else member for member in record.members)
+    return msgspec.structs.replace(record, members=members)
+
+
+def _member(record: ClusterRecord, node: str) -> MemberRecord:
+    for member in record.members:
+        if member.id == node:
+            return member
+    _unknown("member", node, [member.id for member in record.members])
+
+
+def _named(names: Iterable[str], cluster: ClusterConfig) -> Iterator[NodeId]:
+    """The nodes that `names` stand for, each a node or a region."""
+    for name in names:
+        found = [member.id for member in cluster.members if name in (member.id, member.region) and name]
+        if not found:
+            known = {word for member in cluster.members for word in (member.id, member.region) if word}
+            _unknown("node or region", name, sorted(known))
+        yield from found
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> NoReturn:
+    meant = nearest(name, known)
+    hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+    raise RequestInvalid(f"{name!r} is no {what} of this cluster", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A node's own `cluster` section beside the log: `unheard` is what the log never said, `outdated` what it
+    said once and says no more. The log's settings are in force.
+    """
+
+    unheard: tuple[str, ...]
+    outdated: tuple[str, ...]
+
+
+def compare(ours: ClusterConfig, logged: Sequence[ClusterConfig]) -> Comparison:
+    """`ours` beside all settings that the log ever had, the last of which are in force; none: no
+    difference.
+    """
+    unheard: list[str] = []
+    outdated: list[str] = []
+    facts, mine = [dict(_facts(each)) for each in logged], dict(_facts(ours))
+    for name in (*mine, *(facts[-1].keys() - mine.keys() if facts else ())):
+        here = mine.get(name)
+        if facts and here != facts[-1].get(name):
+            text = f"{name} {_said(here)} here, {_said(facts[-1].get(name))} in the log"
+            (outdated if any(each.get(name) == here for each in facts) else unheard).append(text)
+    return Comparison(tuple(unheard), tuple(sorted(outdated)))
+
+
+def _facts(cluster: ClusterConfig) -> Iterator[tuple[str, str]]:
+    yield "cluster.name", f"is {cluster.name}"
+    yield "cluster.policy", f"is {cluster.default_policy}"
+    yield "cluster.floor", f"is {cluster.commit_rule}"
+    yield "cluster.policy_timeout_ms", f"is {cluster.policy_timeout_ms}"
+    yield "cluster.replica_timeout_ms", f"is {cluster.replica_timeout_ms}"
+    for admin in cluster.admins:
+        yield f"cluster.admins: {admin}", "stands"
+    for member in cluster.members:
+        region = f"in {member.region}" if member.region else "in no region"
+        yield f"cluster.members: {member.id}", f"is a {member.kind.value} {region} at {member.addr}"
+
+
+def _said(fact: str | None) -> str:
+    return "is missing" if fact is None else fact
