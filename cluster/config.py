@@ -284,6 +284,13 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
     return NodeConfig(node=node, tls=tls, auth=read.auth, retention=read.retention, cluster=read.cluster)
 
 
+def parse_cluster_config(data: object, file: str) -> ClusterConfig:
+    """The cluster in `data`, the `cluster:` section of the YAML file `file`. Raises `ConfigInvalid`."""
+    cluster = schema.read(ClusterConfig, data, file, "cluster")
+    _check_cluster(cluster, file, "cluster.")
+    return cluster
+
+
 def cluster_differences(ours: ClusterConfig, logged: ClusterConfig) -> list[str]:
     """In words, where a node's own cluster section differs from the one in the log; empty if nowhere."""
     found = []
