@@ -187,4 +187,4 @@ def _print(found: Assessment, *, as_json: bool) -> None:
         return
     for grid in tables:
         console.print(grid.table())
-    console.print(verdict.LEGEND, style="dim")
+    console.print(verdict.LEGEND.replace("\n", " "), style="dim", highlight=False)
