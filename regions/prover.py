@@ -2,9 +2,8 @@
 
 A *loss* is some members whose disks are gone for good, all at once and nothing else: the other voters are up,
 reach each other, and hold what they acknowledged. The configuration stays as it was, so the lost still stand
-in every majority. The present primary has committed a record of its own reign: everything acknowledged before
-lies under it, so that the copies of the present rule hold that too. Three questions are asked of a loss, with
-L the lost voters and S the others:
+in every majority. What was acknowledged before the present primary led is on its disk too, as it is on that
+of every safe successor. Three questions are asked of a loss, with L the lost voters and S the others:
 
 * *kept*: does a survivor hold every acknowledged write? Which copies there are is not known, only that they
   met the policy: so it is kept when L contains no set that meets the policy.
@@ -16,9 +15,10 @@ L the lost voters and S the others:
 
 No set is listed, and yet the answers are exact, for any number of voters. Whatever meets a policy still does
 so with more copies. So L contains a set that meets the policy, and then a minimal one, exactly when L itself
-meets it, led by one of its own. S can meet it exactly when S itself does. And a set of votes misses a set of
-copies only if that lies outside of it; more votes never miss more, so if any set of votes among the survivors
-will do, all of S will, and it does when it is a majority and L does not meet the rule.
+meets it, led by one of its own. S can meet it exactly when S itself does; no clause asks more of a primary
+than its copy, so any survivor can lead where one can. And a set of votes misses a set of copies only if that
+lies outside of it; more votes never miss more, so if any set of votes among the survivors will do, all of S
+will, and it does when it is a majority and L does not meet the rule.
 
 Readers count for nothing (R7): a loss may name them, and no answer changes.
 """
@@ -206,7 +206,7 @@ def what_if(
     left = voters - gone
     kept = not any(_led(asked, membership, leaders & gone, gone))
     successor = len(left) >= membership.majority and not any(_led(rule, membership, gone, gone))
-    meets = bool(left) and all(_led(asked, membership, (leaders & left) or left, left))
+    meets = any(_led(asked, membership, left, left))
     return LossVerdict(lost, kept, _writable(meets, successor, primary, gone), successor)
 
 
@@ -222,7 +222,7 @@ def _writable(meets: bool, successor: bool, primary: NodeId | None, gone: Set[No
         return Writable.NO
     if primary is not None and primary in gone:
         return Writable.WITH_SUCCESSOR if successor else Writable.NO
-    if primary is None and gone and not successor:
+    if primary is None and not successor:
         return Writable.UNLESS_PRIMARY_LOST
     return Writable.YES
 

@@ -179,10 +179,12 @@ def test_what_can_never_be_met_has_no_verdict(text: str, cluster: Cluster) -> No
         prove(parse(text), cluster(THREE, "sa-1"))
     with pytest.raises(PolicyInvalid):
         prove(parse("majority"), cluster(THREE, "sa-1"), policy=parse(text))
+    with pytest.raises(PolicyInvalid):
+        prove(parse(text), cluster(THREE, "sa-1"), policy=parse("majority"))
 
 
 def test_strangers_are_refused(cluster: Cluster) -> None:
-    members = cluster(THREE, "sa-1")
+    members = cluster(f"{THREE} -4", "sa-1")
     for primary in ("sa-1", "xx-1"):
         with pytest.raises(MemberUnknown, match=primary):
             prove(parse("majority"), members, NodeId(primary))
