@@ -155,9 +155,14 @@ class Verdict:
                 )
         return ""
 
+    @property
+    def promise(self) -> str:
+        """What is promised at least, in a sentence."""
+        return self.empty or "a confirmed write survives the loss of any one node"
+
     def __str__(self) -> str:
         who = self.primary or "any voter"
-        first = f"{self.policy}, committed by {self.rule}, led by {who}: {self.empty or 'a promise'}"
+        first = f"{self.policy}, committed by {self.rule}, led by {who}: {self.promise}"
         return "\n".join((first, *(f"  {each}" for each in self.losses), f"  {self.single_points}"))
 
 

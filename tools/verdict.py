@@ -19,7 +19,6 @@ voter has every write that was confirmed. still writable: by the same primary; w
 successor leads. safe successor: the survivors contain a majority of the voters that meets every set of copies
 that can commit. expected commit: distance and fsync alone; within a region 0 ms if nothing else is given.\
 """
-KEPT = "a confirmed write survives the loss of any one node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +119,11 @@ def grids(assessment: Assessment) -> list[Grid]:
 
 def _about(assessment: Assessment) -> Grid:
     policy, floor = assessment.policy.verdict, assessment.floor.verdict
-    lines = [("policy", str(policy.policy)), ("promise", policy.empty or KEPT)]
+    lines = [("policy", str(policy.policy)), ("promise", policy.promise)]
     if floor.policy == policy.policy:
         lines.append(("floor", "the same"))
     else:
-        lines += [("floor", str(floor.policy)), ("its promise", floor.empty or KEPT)]
+        lines += [("floor", str(floor.policy)), ("its promise", floor.promise)]
     lines += [
         ("primary", policy.primary or "whoever leads"),
         ("voters", _named(assessment.membership, MemberKind.VOTER)),

@@ -197,7 +197,7 @@ def test_strangers_are_refused(cluster: Cluster) -> None:
 
 def test_a_verdict_is_printed_line_by_line(cluster: Cluster) -> None:
     assert str(prove(parse("majority"), cluster("eu-1 us-1"), NodeId("eu-1"))).splitlines() == [
-        "majority, committed by majority, led by eu-1: a promise",
+        "majority, committed by majority, led by eu-1: a confirmed write survives the loss of any one node",
         "  eu-1: writes kept yes, writable no, safe successor no",
         "  us-1: writes kept yes, writable no, safe successor no",
         "  eu-1 + us-1: writes kept no, writable no, safe successor no",
