@@ -277,10 +277,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 def parse_node_config(data: object, file: str) -> NodeConfig:
     """The configuration in `data`, which is what the YAML file `file` holds. Raises `ConfigInvalid`."""
     read = schema.read(_File, data, file)
-    _check_cluster(read.cluster, file, "cluster.")
-    for index, member in enumerate(read.cluster.members):
-        if not member.region:
-            raise ConfigInvalid(file, f"cluster.members[{index}].region", "is empty", hint="name a region")
+    _check_file_cluster(read.cluster, file)
     _check_node(read.node, read.cluster, file)
     folder = file[: file.rfind("/") + 1]
     if isinstance(read.tls, TlsOff):
@@ -292,8 +289,22 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
     return NodeConfig(node=node, tls=tls, auth=read.auth, retention=read.retention, cluster=read.cluster)
 
 
+def parse_cluster_config(data: object, file: str) -> ClusterConfig:
+    """The cluster in `data`, the `cluster:` section of the YAML file `file`. Raises `ConfigInvalid`."""
+    cluster = schema.read(ClusterConfig, data, file, "cluster")
+    _check_file_cluster(cluster, file)
+    return cluster
+
+
 def _below(folder: str, path: str) -> str:
     return path if path.startswith("/") else folder + path
+
+
+def _check_file_cluster(cluster: ClusterConfig, file: str) -> None:
+    _check_cluster(cluster, file, "cluster.")
+    for index, member in enumerate(cluster.members):
+        if not member.region:
+            raise ConfigInvalid(file, f"cluster.members[{index}].region", "is empty", hint="name a region")
 
 
 def _check_cluster(cluster: ClusterConfig, file: str, prefix: str) -> None:

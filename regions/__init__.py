@@ -2,6 +2,7 @@
 
 from regions.binding import Member, MemberKind, Membership, default_policy, satisfiable
 from regions.commit_policy import AckN, CommitPolicy, Local, Majority, Quorum, Regions, RemoteWal
+from regions.commit_time import Distances, Never, Unmeasured, expected_commit_ms
 from regions.coordinator import ProvedLess, QuorumCoordinator
 from regions.errors import (
     AckInvalid,
@@ -10,9 +11,11 @@ from regions.errors import (
     MemberUnknown,
     MissingRegions,
     QuorumError,
+    RegionUnknown,
     Timeout,
 )
 from regions.lag import DEFAULT_REPLICA_TIMEOUT_MS, Behind, CaughtUp, Health, Lag, LagConfig, Unknown, lag_ms
+from regions.prover import Loss, LossVerdict, SinglePoints, Verdict, Writable, prove, what_if
 from regions.quorum import (
     CompiledRule,
     QuorumConfig,
@@ -36,11 +39,14 @@ __all__ = [
     "CommitPolicy",
     "CompiledRule",
     "CoordinatorStatus",
+    "Distances",
     "Health",
     "InsufficientReplicas",
     "Lag",
     "LagConfig",
     "Local",
+    "Loss",
+    "LossVerdict",
     "Majority",
     "Member",
     "MemberKind",
@@ -49,6 +55,7 @@ __all__ = [
     "Membership",
     "MembershipInvalid",
     "MissingRegions",
+    "Never",
     "NotRequired",
     "ProvedLess",
     "Quorum",
@@ -58,16 +65,24 @@ __all__ = [
     "QuorumMode",
     "QuorumWait",
     "Reached",
+    "RegionUnknown",
     "Regions",
     "RemoteWal",
+    "SinglePoints",
     "Timeout",
     "Unknown",
+    "Unmeasured",
+    "Verdict",
+    "Writable",
     "at_least",
     "compile_rule",
     "default_policy",
+    "expected_commit_ms",
     "lag_ms",
     "minimal_sets",
+    "prove",
     "satisfiable",
     "satisfied_by",
     "watermark",
+    "what_if",
 ]

@@ -7,6 +7,7 @@ RedwireError
 │   └── Timeout               the copies were not proven in time; the record may or may not survive
 ├── MembershipInvalid         a list of members that cannot be a cluster
 ├── MemberUnknown             a node that the configuration does not name
+├── RegionUnknown             a region to which no member is bound
 └── ProtocolError
     └── AckInvalid            a peer that claims what cannot be
 """
@@ -91,6 +92,19 @@ class MemberUnknown(RedwireError):
     def __init__(self, node: NodeId, wanted: str = "a configured member") -> None:
         super().__init__(f"{node} is not {wanted}", facts={"node": node})
         self.node = node
+
+
+class RegionUnknown(RedwireError):
+    """A region to which no member is bound; `known` are those to which some are."""
+
+    def __init__(self, region: Region, known: Iterable[Region]) -> None:
+        names = ", ".join(sorted(set(filter(None, known))))
+        super().__init__(
+            f"no member is in region {region!r}",
+            hint=f"members are in {names or 'no region'}",
+            facts={"region": region},
+        )
+        self.region = region
 
 
 class AckInvalid(ProtocolError):

@@ -6,6 +6,8 @@ RedwireError
     ├── NameInvalid           a name that cannot stand in a certificate
     ├── FileStands            a file that is never replaced stands where a new one should be written
     ├── LinkInvalid           a delay link that cannot be what was asked for
+    ├── RttInvalid            a round trip that cannot be, or between regions that are not there
+    ├── PromiseEmpty          a commit policy under which one disk may take a confirmed write with it
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
     └── NodeNotReady          a process that was started does not do what it should
 """
@@ -33,6 +35,14 @@ class FileStands(ToolError):
 
 class LinkInvalid(ToolError):
     """A link that is described or commanded in a way it cannot be."""
+
+
+class RttInvalid(ToolError):
+    """A round trip time between two regions that cannot be read or cannot be."""
+
+
+class PromiseEmpty(ToolError):
+    """A commit policy whose promise is empty: a confirmed write may be lost with one node."""
 
 
 class NodeNotReady(ToolError):

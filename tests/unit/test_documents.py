@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from cluster.config import parse_node_config
 from redwire.errors import RETRYABLE, Code
@@ -64,6 +65,12 @@ def test_a_command_in_the_readme_can_be_typed(
         command.make_context(words[1], arguments, default_map={"uri": "reds://host"})
     else:
         assert arguments in (["check", "--config", "node.yaml"], ["--config", "node.yaml"])
+
+
+def test_what_the_readme_shows_of_a_policy_is_what_the_command_prints() -> None:
+    shown = re.findall(r"^```\n(redwire policy .*)\n```\n\n```text\n(.*?)^```$", README, re.M | re.S)
+    ((line, printed),) = shown
+    assert CliRunner().invoke(redwire, shlex.split(line)[1:]).output == printed
 
 
 def test_the_readme_has_python_that_compiles() -> None:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from tools.bench.figures import Findings, Row, ratio
+from tools.grid import Grid
 
 SCHEMA = 1
 NONE = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A table of text: the first `left` columns are aligned to the left."""
-
-    title: str
-    columns: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    left: int
 
 
 def document(findings: Findings) -> dict[str, Any]:
@@ -103,33 +92,14 @@ a quiet machine). own disk, rule met: since the batch was made; before and after
 
 def plain(findings: Findings) -> str:
     """The tables as text."""
-    return "\n\n".join([*map(_text, grids(findings)), LEGEND])
+    return "\n\n".join([*(grid.text() for grid in grids(findings)), LEGEND])
 
 
 def show(findings: Findings, console: Console) -> None:
     """The tables on a terminal."""
     for grid in grids(findings):
-        table = Table(title=grid.title, title_justify="left", title_style="bold")
-        for at, column in enumerate(grid.columns):
-            table.add_column(column, justify="left" if at < grid.left or column == "note" else "right")
-        for line in grid.lines:
-            table.add_row(*line)
-        console.print(table)
+        console.print(grid.table())
     console.print(LEGEND, style="dim")
-
-
-def _text(grid: Grid) -> str:
-    widths = [max(map(len, column)) for column in zip(grid.columns, *grid.lines, strict=True)]
-    aligned: list[Callable[[str, int], str]] = [
-        str.ljust if at < grid.left or name == "note" else str.rjust for at, name in enumerate(grid.columns)
-    ]
-    lines = [
-        "  ".join(
-            align(text, width) for align, text, width in zip(aligned, line, widths, strict=True)
-        ).rstrip()
-        for line in (grid.columns, *grid.lines)
-    ]
-    return "\n".join([grid.title, *lines])
 
 
 def _throughput(row: Row, rows: Sequence[Row]) -> Sequence[str]:

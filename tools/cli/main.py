@@ -8,12 +8,14 @@ from importlib import import_module
 import click
 
 from redwire.errors import Conflict, NotConfirmed, PolicyInvalid, RedwireError, Refused, UnknownOutcome
+from tools.errors import PromiseEmpty
 
 VERBS = {
     "certs": "tools.cli.certs:command",
     "user": "tools.cli.admin:user",
     "status": "tools.cli.admin:status",
     "topology": "tools.cli.admin:topology",
+    "policy": "tools.cli.policy:command",
     "put": "tools.cli.data:put",
     "get": "tools.cli.data:get",
     "delete": "tools.cli.data:delete",
@@ -28,7 +30,7 @@ EXIT_FAILED = 1
 EXIT_UNKNOWN = 3
 """Written or not: that is not known."""
 EXIT_REFUSED = 4
-"""Certainly nothing was changed."""
+"""Certainly nothing was changed; or a policy that should not be."""
 
 
 class Verbs(click.Group):
@@ -73,7 +75,9 @@ def exit_code(error: RedwireError) -> int:
     """What the exit code says of an outcome."""
     if isinstance(error, NotConfirmed | UnknownOutcome):
         return EXIT_UNKNOWN
-    return EXIT_REFUSED if isinstance(error, Refused | Conflict | PolicyInvalid) else EXIT_FAILED
+    return (
+        EXIT_REFUSED if isinstance(error, Refused | Conflict | PolicyInvalid | PromiseEmpty) else EXIT_FAILED
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,190 @@
+"""`redwire policy`: what the cluster's commit policy promises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from cluster.config import ClusterConfig
+from cluster.schema import nearest
+from redwire.errors import PolicyInvalid
+from redwire.message.log import MEMBERS_MAX
+from redwire.position import NodeId, Region
+from regions.binding import Member, Membership, default_policy, satisfiable
+from regions.commit_policy import LABEL, AckN, CommitPolicy
+from regions.commit_time import Distances
+from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
+from tools import verdict
+from tools.cli.output import json_option, show
+from tools.cluster_file import load_cluster
+from tools.errors import PromiseEmpty, RttInvalid
+from tools.rtt import parse_distances, parse_ms
+from tools.verdict import Assessment
+
+_COUNT = re.compile(r"0*[1-9][0-9]{0,3}\Z")
+
+
+def policy_value(ctx: click.Context, param: click.Parameter, value: str | None) -> CommitPolicy | None:
+    """Callback of an argument or option that is a commit policy: one that cannot be read is wrong usage."""
+    try:
+        return None if value is None else CommitPolicy.parse(value)
+    except PolicyInvalid as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _voters_value(ctx: click.Context, param: click.Parameter, value: str | None) -> Membership | None:
+    """Voters by region: `eu:2,us:1` are eu-1, eu-2 and us-1."""
+    if value is None:
+        return None
+    counts: dict[Region, int] = {}
+    for item in value.split(","):
+        region, _, count = item.strip().partition(":")
+        if not LABEL.match(region) or not _COUNT.match(count):
+            raise click.BadParameter(f"{item!r} is no region with a number of voters, as in eu:2")
+        if region in counts:
+            raise click.BadParameter(f"the region {region} is named twice")
+        counts[Region(region)] = int(count)
+    if sum(counts.values()) > MEMBERS_MAX:
+        raise click.BadParameter(f"{sum(counts.values())} voters, at most {MEMBERS_MAX}")
+    return Membership(
+        tuple(
+            Member(NodeId(f"{region}-{number}"), region)
+            for region, count in counts.items()
+            for number in range(1, count + 1)
+        )
+    )
+
+
+def _millis_value(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    try:
+        return parse_ms(value)
+    except RttInvalid as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.group("policy")
+def command() -> None:
+    """What the cluster's commit policy promises."""
+
+
+@command.command()
+@click.argument("policy", callback=policy_value)
+@click.option(
+    "--floor",
+    callback=policy_value,
+    metavar="POLICY",
+    help="The commit rule.  [default: the file's, else POLICY]",
+)
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="A node.yaml, or a file with a cluster: section and, if you like, rtt: {eu-us: 80ms}.",
+)
+@click.option(
+    "--nodes", callback=_voters_value, metavar="eu:2,us:2", help="Voters by region, instead of a file."
+)
+@click.option("--primary", metavar="NODE", help="Who leads.  [default: each voter in turn]")
+@click.option(
+    "--rtt",
+    "rtts",
+    multiple=True,
+    metavar="eu-us=80ms",
+    help="The round trip between two regions, or within one (eu-eu=1ms); repeatable.",
+)
+@click.option(
+    "--fsync", "fsync_ms", callback=_millis_value, default="0ms", metavar="2ms", help="What a disk takes."
+)
+@json_option
+def check(
+    policy: CommitPolicy,
+    floor: CommitPolicy | None,
+    file: str | None,
+    nodes: Membership | None,
+    primary: str | None,
+    rtts: tuple[str, ...],
+    fsync_ms: float,
+    as_json: bool,
+) -> None:
+    """Prove what POLICY promises: which losses it survives, and how long a commit takes.
+
+    Nothing is asked of any node. Exit code 4 for a policy that can never be met, that can be met without the
+    floor, or whose promise is empty: a confirmed write may be lost with one node.
+    """
+    membership, config, distances = _cluster(file, nodes)
+    leader = None if primary is None else _voter(primary, membership)
+    distances = _with(distances, rtts, membership)
+    default = default_policy(membership) if config is None else config.default_policy
+    policy = QuorumConfig(default).resolve(policy)
+    rule = floor or (None if config is None else config.floor) or policy
+    rule = QuorumConfig(default).resolve(rule)
+    for each in (policy, rule):
+        satisfiable(each, membership)
+    _require_at_least(policy, rule, membership)
+    found = verdict.assess(policy, rule, membership, leader, distances, fsync_ms)
+    _print(found, as_json=as_json)
+    if found.policy.verdict.empty:
+        alone = len(membership.voters) == 1
+        hint = "configure more voters" if alone else f"ask for {policy & CommitPolicy((AckN(1),))}"
+        raise PromiseEmpty(found.policy.verdict.empty, hint=hint)
+
+
+def _cluster(
+    file: str | None, nodes: Membership | None
+) -> tuple[Membership, ClusterConfig | None, Distances]:
+    if (file is None) == (nodes is None):
+        raise click.UsageError("say which cluster: either --config FILE or --nodes eu:2,us:2,ap:1")
+    if file is None:
+        assert nodes is not None
+        return nodes, None, Distances()
+    config, distances = load_cluster(file)
+    return config.membership, config, distances
+
+
+def _voter(name: str, membership: Membership) -> NodeId:
+    voters = [member.id for member in membership.voters]
+    if name in voters:
+        return NodeId(name)
+    meant = nearest(name, voters)
+    hint = f"did you mean {meant}?" if meant else f"voters are {', '.join(voters)}"
+    raise click.BadParameter(f"{name} is no voter; {hint}", param_hint="'--primary'")
+
+
+def _with(distances: Distances, rtts: Sequence[str], membership: Membership) -> Distances:
+    """`distances` with those of the command line in place of what the file says of the same regions."""
+    regions = {member.region for member in membership.members if member.region}
+    pairs = ((names, text) for names, _, text in (item.partition("=") for item in rtts))
+    try:
+        given = parse_distances(pairs, regions)
+    except RttInvalid as error:
+        raise click.BadParameter(str(error), param_hint="'--rtt'") from error
+    return Distances({**distances.between, **given.between}, distances.within_ms)
+
+
+def _require_at_least(policy: CommitPolicy, floor: CommitPolicy, membership: Membership) -> None:
+    """Raise `PolicyInvalid` when `policy` can be met without `floor`, by whichever voter (R6)."""
+    for voter in membership.voters:
+        if not at_least(policy, floor, membership, voter.id):
+            message = f"{policy} can be met without the floor {floor} while {voter.id} leads"
+            if len(membership.voters) > ENUMERATED_VOTERS_MAX:
+                message = (
+                    f"nothing in {policy} says that it meets the floor {floor}; "
+                    f"sets of copies are compared for at most {ENUMERATED_VOTERS_MAX} voters"
+                )
+            raise PolicyInvalid(message, hint=f"check {policy & floor}, or another --floor")
+
+
+def _print(found: Assessment, *, as_json: bool) -> None:
+    console = Console()
+    tables = verdict.grids(found)
+    if as_json or not console.is_terminal:
+        text = "\n\n".join([*(grid.text() for grid in tables), verdict.LEGEND])
+        show(verdict.document(found), text, as_json=as_json)
+        return
+    for grid in tables:
+        console.print(grid.table())
+    console.print(verdict.LEGEND.replace("\n", " "), style="dim", highlight=False)

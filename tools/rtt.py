@@ -1,0 +1,56 @@
+"""Round trips between regions as people write them: `eu-us=80ms`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable
+
+from cluster.schema import nearest
+from redwire.position import Region
+from regions.commit_time import Distances
+from tools.errors import RttInvalid
+
+RTT_MS_MAX = 60_000
+"""As long as a link for tests may be; light goes around the earth in 134 ms."""
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s)?\Z")
+
+
+def parse_ms(text: str) -> float:
+    """Milliseconds from `80ms`, `0.5ms`, `1.2s` or a bare `80`, up to `RTT_MS_MAX`. Raises `RttInvalid`."""
+    found = _DURATION.match(text.strip())
+    if found is None:
+        raise RttInvalid(f"{text!r} is no time", hint="write it as 80ms, 0.5ms or 1.2s")
+    time_ms = float(found[1]) * (1_000 if found[2] == "s" else 1)
+    if not math.isfinite(time_ms) or time_ms > RTT_MS_MAX:
+        raise RttInvalid(f"{text.strip()} is too long", hint=f"at most {RTT_MS_MAX} ms")
+    return time_ms
+
+
+def parse_pair(text: str, regions: Collection[Region]) -> frozenset[Region]:
+    """The two regions in `eu-us`, or the one in `eu-eu`, of those in `regions`. Raises `RttInvalid`.
+
+    Names may contain the hyphen that parts them, so only a reading in which both are known counts.
+    """
+    splits = [(text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "-"]
+    known = {frozenset(map(Region, pair)) for pair in splits if set(pair) <= set(regions)}
+    if len(known) == 1:
+        return known.pop()
+    if known:
+        raise RttInvalid(f"{text!r} can be read in {len(known)} ways", hint="name the regions less alike")
+    pairs = [f"{one}-{other}" for one in regions for other in regions if one != other]
+    meant = nearest(text, pairs)
+    names = ", ".join(sorted(regions)) or "none"
+    hint = f"did you mean {meant}?" if meant else f"two of the regions {names}, as in eu-us"
+    raise RttInvalid(f"{text!r} is no pair of regions", hint=hint)
+
+
+def parse_distances(pairs: Iterable[tuple[str, str]], regions: Collection[Region]) -> Distances:
+    """Distances from (`eu-us`, `80ms`) and so on. Raises `RttInvalid`, also for a pair given twice."""
+    between: dict[frozenset[Region], float] = {}
+    for names, text in pairs:
+        pair = parse_pair(names, regions)
+        if pair in between:
+            raise RttInvalid(f"the round trip {names} is given twice", hint="it is the same in both ways")
+        between[pair] = parse_ms(text)
+    return Distances(between)

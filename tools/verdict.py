@@ -1,0 +1,162 @@
+"""What the prover says of a policy and its floor: tables for people, a document for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redwire.position import NodeId
+from regions.binding import UNBOUND, MemberKind, Membership
+from regions.commit_policy import CommitPolicy
+from regions.commit_time import Distances, Never, Unmeasured, expected_commit_ms
+from regions.prover import LossVerdict, Verdict, prove
+from tools.grid import Grid
+
+LEGEND = """\
+lost: these disks are gone for good, and nothing else is; the configuration stays. writes kept: a surviving
+voter has every write that was confirmed. still writable: by the same primary; where that is lost, once a
+successor leads. safe successor: the survivors contain a majority of the voters that meets every set of copies
+that can commit. expected commit: distance and fsync alone; within a region 0 ms if nothing else is given.\
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A policy's verdict, and how long it takes for each voter that may lead."""
+
+    verdict: Verdict
+    commit_ms: Mapping[NodeId, float | Unmeasured | Never]
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What writes by the default policy are promised, and what those that ask for the floor alone are."""
+
+    membership: Membership
+    policy: Promise
+    floor: Promise
+
+
+def assess(
+    policy: CommitPolicy,
+    floor: CommitPolicy,
+    membership: Membership,
+    primary: NodeId | None,
+    distances: Distances,
+    fsync_ms: float,
+) -> Assessment:
+    """Prove `policy`, which is at or above `floor`, and `floor`. Raises as `prove`."""
+    leaders = [member.id for member in membership.voters if primary in (None, member.id)]
+
+    def promise(asked: CommitPolicy) -> Promise:
+        verdict = prove(floor, membership, primary, asked)
+        rtts = {leader: distances.from_primary(membership, leader) for leader in leaders}
+        return Promise(
+            verdict,
+            {
+                leader: expected_commit_ms(asked & floor, membership, leader, rtt_ms, fsync_ms)
+                for leader, rtt_ms in rtts.items()
+            },
+        )
+
+    return Assessment(membership, promise(policy), promise(floor))
+
+
+def document(assessment: Assessment) -> dict[str, Any]:
+    """The JSON document. Its keys are always the same; None is unknown, or nobody, or no reason."""
+    return {
+        "primary": assessment.policy.verdict.primary,
+        "members": [
+            {"id": member.id, "region": member.region or None, "kind": str(member.kind)}
+            for member in assessment.membership.members
+        ],
+        "policy": _promise_document(assessment.policy),
+        "floor": _promise_document(assessment.floor),
+    }
+
+
+def _promise_document(promise: Promise) -> dict[str, Any]:
+    verdict = promise.verdict
+    points = verdict.single_points
+    return {
+        "text": str(verdict.policy),
+        "empty": verdict.empty or None,
+        "losses": [
+            {
+                "region": each.lost.region or None,
+                "nodes": list(each.lost.nodes),
+                "kept": each.kept,
+                "writable": str(each.writable),
+                "successor": each.successor,
+            }
+            for each in verdict.losses
+        ],
+        "single_points": {
+            "data": list(map(str, points.data)),
+            "writes": list(map(str, points.writes)),
+            "successor": list(map(str, points.successor)),
+        },
+        "commit": [
+            {
+                "primary": leader,
+                "p50_ms": round(time, 3) if isinstance(time, float) else None,
+                "unmeasured": list(time.voters) if isinstance(time, Unmeasured) else [],
+            }
+            for leader, time in promise.commit_ms.items()
+        ],
+    }
+
+
+def grids(assessment: Assessment) -> list[Grid]:
+    """The tables in the order in which they are read. Those of the floor come last, where it is another."""
+    policy, floor = assessment.policy, assessment.floor
+    found = [_about(assessment), *_promise_grids(policy)]
+    if floor.verdict.policy != policy.verdict.policy:
+        found += _promise_grids(floor)
+    return found
+
+
+def _about(assessment: Assessment) -> Grid:
+    policy, floor = assessment.policy.verdict, assessment.floor.verdict
+    lines = [("policy", str(policy.policy)), ("promise", policy.promise)]
+    if floor.policy == policy.policy:
+        lines.append(("floor", "the same"))
+    else:
+        lines += [("floor", str(floor.policy)), ("its promise", floor.promise)]
+    lines += [
+        ("primary", policy.primary or "whoever leads"),
+        ("voters", _named(assessment.membership, MemberKind.VOTER)),
+    ]
+    readers = _named(assessment.membership, MemberKind.READER)
+    if readers:
+        lines.append(("readers", f"{readers}: their copies count for nothing"))
+    return Grid("What is promised", ("what", "value"), lines, 2)
+
+
+def _named(membership: Membership, kind: MemberKind) -> str:
+    return ", ".join(
+        member.id if member.region != UNBOUND else f"{member.id} (no region)"
+        for member in membership.members
+        if member.kind is kind
+    )
+
+
+def _promise_grids(promise: Promise) -> list[Grid]:
+    verdict = promise.verdict
+    times = [(leader, _time(time)) for leader, time in promise.commit_ms.items()]
+    return [
+        losses_grid(f"Writes by {verdict.policy}, when disks are lost", verdict.losses),
+        Grid("Single points of failure", ("effect", "node or region"), verdict.single_points.words, 2),
+        Grid(f"Expected commit by {verdict.policy}", ("primary", "p50"), times, 2),
+    ]
+
+
+def losses_grid(title: str, losses: tuple[LossVerdict, ...]) -> Grid:
+    """One line for each loss."""
+    columns = ("lost", "writes kept", "still writable", "safe successor")
+    return Grid(title, columns, [(str(each.lost), *each.words) for each in losses], len(columns))
+
+
+def _time(time: float | Unmeasured | Never) -> str:
+    return f"{time:g} ms" if isinstance(time, float) else str(time)
