@@ -272,7 +272,6 @@ class Primary:
         if self.changes.applied(last):
             self._intake.policies = self.changes.policies
             self._intake.recheck()
-            effects.append(Note(f"settings of LSN {self.changes.settings.lsn} are in force"))
         if self.ready and not was_ready:
             self._intake.recheck()
             effects.append(Note(f"term {self.reign.term} serves writes from LSN {self._book.term_start}"))

@@ -147,15 +147,17 @@ class Process:
                 "; ".join(found.unheard),
                 hint="the log's settings are in force: write them into the file, or change them by command",
             )
-        for text in found.outdated:
-            self._note(f"the file is outdated, the log's settings are in force: {text}")
+        if found.outdated:
+            self._note(f"the file is outdated, the log's settings are in force: {'; '.join(found.outdated)}")
 
     def _settings_changed(self, storage: Storage, links: Links) -> None:
         """Other settings are in force from here on."""
         links.match_settings()
-        found = self._compared(storage)
-        for text in (*found.unheard, *found.outdated):
-            self._note(f"the settings of LSN {storage.settings.lsn} are in force, not the file's: {text}")
+        settings = storage.settings
+        text = settings.record.text if settings.record is not None else ""
+        self._note(f"the settings of LSN {settings.lsn} are in force{': ' if text else ''}{text}")
+        for difference in self._compared(storage).unheard:
+            self._note(f"not the file's: {difference}")
 
     def _compared(self, storage: Storage) -> Comparison:
         logged = [ClusterConfig.from_record(record) for _, record in storage.state.cluster_records()]

@@ -16,6 +16,8 @@ VERBS = {
     "status": "tools.cli.admin:status",
     "topology": "tools.cli.admin:topology",
     "policy": "tools.cli.policy:command",
+    "regions": "tools.cli.regions:command",
+    "members": "tools.cli.regions:members",
     "put": "tools.cli.data:put",
     "get": "tools.cli.data:get",
     "delete": "tools.cli.data:delete",

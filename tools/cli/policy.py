@@ -1,4 +1,4 @@
-"""`redwire policy`: what the cluster's commit policy promises."""
+"""`redwire policy`: the cluster's commit policy, what it promises, and how it is changed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from cluster.config import ClusterConfig
 from cluster.schema import nearest
 from redwire.errors import PolicyInvalid
 from redwire.message.log import MEMBERS_MAX
+from redwire.message.settings import SetPolicy
 from redwire.position import NodeId, Region
 from regions.binding import Member, Membership, default_policy, satisfiable
 from regions.commit_policy import LABEL, AckN, CommitPolicy
 from regions.commit_time import Distances
 from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
 from tools import verdict
+from tools.cli.change import change, change_options, settings
+from tools.cli.connection import uri_option
 from tools.cli.output import json_option, show
 from tools.cluster_file import load_cluster
 from tools.errors import PromiseEmpty, RttInvalid
+from tools.grid import Grid
+from tools.outlook import settings_document
 from tools.rtt import parse_distances, parse_ms
 from tools.verdict import Assessment
 
@@ -65,9 +70,72 @@ def _millis_value(ctx: click.Context, param: click.Parameter, value: str) -> flo
         raise click.BadParameter(str(error)) from error
 
 
+def _whole_millis(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    found = _millis_value(ctx, param, value)
+    if found != int(found):
+        raise click.BadParameter(f"{value} is no whole number of milliseconds")
+    return int(found)
+
+
 @click.group("policy")
 def command() -> None:
-    """What the cluster's commit policy promises."""
+    """Show, change and check the cluster's commit policy."""
+
+
+@command.command("show")
+@uri_option
+@json_option
+def show_policy(uri: str, as_json: bool) -> None:
+    """Show the policy in force, its floor and its timeouts."""
+    view = settings(uri)
+    lines = [
+        ("policy", view.policy),
+        ("floor", view.floor or f"{view.policy} (the policy is its own floor)"),
+        ("policy timeout", f"{view.policy_timeout_ms} ms"),
+        ("replica timeout", f"{view.replica_timeout_ms} ms"),
+        ("since", f"LSN {view.lsn}"),
+    ]
+    if view.pending:
+        lines.append(("on its way", view.pending))
+    show(settings_document(view), Grid("Policy", ("what", "value"), lines, 2).text(), as_json=as_json)
+
+
+@command.command("set")
+@click.argument("policy", required=False)
+@click.option("--floor", metavar="POLICY", help="The commit rule; 'none' makes the policy its own floor.")
+@click.option(
+    "--timeout", "policy_timeout", callback=_whole_millis, metavar="10s", help="How long a write waits."
+)
+@click.option(
+    "--replica-timeout",
+    callback=_whole_millis,
+    metavar="5s",
+    help="How long a silent node counts as in reach.",
+)
+@change_options
+@uri_option
+@json_option
+def set_policy(
+    policy: str | None,
+    floor: str | None,
+    policy_timeout: int | None,
+    replica_timeout: int | None,
+    dry_run: bool,
+    lost: tuple[str, ...],
+    confirm_lost: str | None,
+    uri: str,
+    as_json: bool,
+) -> None:
+    """Change the cluster's policy, its floor or a timeout; what is not named stays as it is."""
+    wanted = SetPolicy(
+        policy=policy,
+        floor="" if floor == "none" else floor,
+        policy_timeout_ms=policy_timeout,
+        replica_timeout_ms=replica_timeout,
+    )
+    change(uri, wanted, lost=lost, confirm_lost=confirm_lost, dry_run=dry_run, as_json=as_json)
 
 
 @command.command()

@@ -1,0 +1,105 @@
+"""A change of the settings as the command line makes it: the plan, what is typed back, the deed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import click
+from rich.console import Console
+
+from redwire.client import Client
+from redwire.errors import RequestInvalid
+from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
+from tools.cli.connection import with_client
+from tools.cli.output import show
+from tools.outlook import document, grid, outlook
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def change_options(function: F) -> F:
+    """Give a command `--dry-run`, `--lost` and `--confirm-lost`."""
+    for option in (
+        click.option(
+            "--confirm-lost",
+            metavar="NAMES",
+            help="The names of --lost once more, where nobody can be asked; separated by commas.",
+        ),
+        click.option(
+            "--lost",
+            multiple=True,
+            metavar="REGION|NODE",
+            help="Gone for good: the old commit rule does not wait for it. Repeatable, typed back, audited.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Change nothing; print what would be won and lost."),
+    ):
+        function = option(function)
+    return function
+
+
+def settings(uri: str) -> SettingsView:
+    """The settings in force."""
+
+    async def ask(client: Client) -> SettingsView:
+        return await client.admin.settings()
+
+    return with_client(uri, ask)
+
+
+def change(
+    uri: str,
+    wanted: SettingsChange,
+    *,
+    lost: Sequence[str],
+    confirm_lost: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Plan `wanted`, have `lost` typed back, make the change, and print what it wins and loses.
+
+    The change is based on the settings that the plan saw: who changes them in between wins, and this one is
+    told. Raises as `redwire.admin.Admin.change_settings`.
+    """
+
+    async def call(client: Client) -> SettingsChanged:
+        planned = await client.admin.change_settings(wanted, lost=lost, dry_run=True)
+        if dry_run:
+            return planned
+        if lost:
+            _type_back(lost, confirm_lost)
+        return await client.admin.change_settings(wanted, based_on=planned.before.lsn, lost=lost)
+
+    _print(with_client(uri, call), dry_run=dry_run, as_json=as_json)
+
+
+def _type_back(lost: Sequence[str], confirmed: str | None) -> None:
+    """Have the operator say again what is gone. Raises `RequestInvalid` when it is not the same."""
+    names = ",".join(sorted(lost))
+    if confirmed is None and not sys.stdin.isatty():
+        raise RequestInvalid(f"--lost {names} is to be typed back", hint=f"add --confirm-lost {names}")
+    if confirmed is None:
+        confirmed = click.prompt(f"What only {names} holds is given up. Type {names} to go on", err=True)
+    said = ",".join(sorted(name.strip() for name in str(confirmed).split(",")))
+    if said != names:
+        raise RequestInvalid(f"{said!r} was typed back, not {names!r}", hint="nothing was changed")
+
+
+def _print(changed: SettingsChanged, *, dry_run: bool, as_json: bool) -> None:
+    found = outlook(changed)
+    if dry_run:
+        lines = [f"would be: {changed.text}"]
+    elif changed.lsn:
+        lines = [f"{changed.text} (LSN {changed.lsn}, in force)"]
+    else:
+        lines = [changed.text]
+    if found.warning:
+        lines.append(f"warning: {found.warning}")
+    console = Console()
+    if as_json or not console.is_terminal:
+        text = "\n".join([*lines, grid(found).text()])
+        show(document(changed, found, dry_run=dry_run), text, as_json=as_json)
+        return
+    console.print("\n".join(lines), highlight=False, markup=False)
+    console.print(grid(found).table())

@@ -1,0 +1,189 @@
+"""`redwire regions` and `redwire members`: which node counts for which region, and who is in the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+from rich.console import Console
+
+from cluster.schema import nearest
+from redwire.errors import RequestInvalid
+from redwire.message.settings import (
+    AddMember,
+    BindRegion,
+    PromoteMember,
+    RemoveMember,
+    SettingsChange,
+    SettingsView,
+)
+from tools.cli.change import change, change_options, settings
+from tools.cli.connection import uri_option
+from tools.cli.output import json_option, show
+from tools.grid import Grid
+from tools.outlook import settings_document
+
+_NOWHERE = "(no region)"
+
+
+@click.group("regions")
+def command() -> None:
+    """Show and change which node counts for which region."""
+
+
+@command.command("list")
+@uri_option
+@json_option
+def list_regions(uri: str, as_json: bool) -> None:
+    """Show the regions and the nodes bound to them."""
+    view = settings(uri)
+    _require_members(view)
+    names = sorted({member.region for member in view.members}, key=lambda name: (not name, name))
+    lines = [
+        (
+            name or _NOWHERE,
+            ", ".join(m.id for m in view.members if m.region == name and m.kind == "voter") or "-",
+            ", ".join(m.id for m in view.members if m.region == name and m.kind == "reader") or "-",
+        )
+        for name in names
+    ]
+    table = Grid(f"Regions, by the settings of LSN {view.lsn}", ("region", "voters", "readers"), lines, 3)
+    regions = [
+        {"region": name or None, "nodes": [m.id for m in view.members if m.region == name]} for name in names
+    ]
+    _show({"lsn": view.lsn, "regions": regions, "pending": view.pending or None}, [table], as_json=as_json)
+
+
+@command.command()
+@click.argument("node")
+@click.argument("region")
+@click.option("--new", is_flag=True, help="REGION is one that no node is bound to yet.")
+@change_options
+@uri_option
+@json_option
+def bind(
+    node: str,
+    region: str,
+    new: bool,
+    dry_run: bool,
+    lost: tuple[str, ...],
+    confirm_lost: str | None,
+    uri: str,
+    as_json: bool,
+) -> None:
+    """Count NODE for REGION."""
+    if not new:
+        known = sorted({member.region for member in settings(uri).members if member.region})
+        _require_known(region, known)
+    _change(uri, BindRegion(node, region), dry_run, lost, confirm_lost, as_json)
+
+
+@command.command()
+@click.argument("node")
+@change_options
+@uri_option
+@json_option
+def unbind(
+    node: str, dry_run: bool, lost: tuple[str, ...], confirm_lost: str | None, uri: str, as_json: bool
+) -> None:
+    """Count NODE for no region; as a voter it still counts."""
+    _change(uri, BindRegion(node, ""), dry_run, lost, confirm_lost, as_json)
+
+
+@click.group("members")
+def members() -> None:
+    """Show and change who is in the cluster."""
+
+
+@members.command("list")
+@uri_option
+@json_option
+def list_members(uri: str, as_json: bool) -> None:
+    """Show all members, and the policy that they commit by."""
+    view = settings(uri)
+    _require_members(view)
+    lines = [(member.id, member.region or _NOWHERE, member.kind, member.addr) for member in view.members]
+    table = Grid(
+        f"Members, by the settings of LSN {view.lsn}", ("node", "region", "kind", "address"), lines, 4
+    )
+    _show(settings_document(view), [table], as_json=as_json)
+
+
+@members.command()
+@click.argument("node")
+@click.argument("region")
+@click.argument("addr", metavar="HOST:PORT")
+@change_options
+@uri_option
+@json_option
+def add(
+    node: str,
+    region: str,
+    addr: str,
+    dry_run: bool,
+    lost: tuple[str, ...],
+    confirm_lost: str | None,
+    uri: str,
+    as_json: bool,
+) -> None:
+    """Let NODE in as a reader. Then start it, and promote it once it has caught up."""
+    _change(uri, AddMember(node=node, region=region, addr=addr), dry_run, lost, confirm_lost, as_json)
+
+
+@members.command()
+@click.argument("node")
+@change_options
+@uri_option
+@json_option
+def promote(
+    node: str, dry_run: bool, lost: tuple[str, ...], confirm_lost: str | None, uri: str, as_json: bool
+) -> None:
+    """Make the reader NODE a voter."""
+    _change(uri, PromoteMember(node), dry_run, lost, confirm_lost, as_json)
+
+
+@members.command()
+@click.argument("node")
+@change_options
+@uri_option
+@json_option
+def remove(
+    node: str, dry_run: bool, lost: tuple[str, ...], confirm_lost: str | None, uri: str, as_json: bool
+) -> None:
+    """Let NODE out of the cluster. The primary cannot be removed."""
+    _change(uri, RemoveMember(node), dry_run, lost, confirm_lost, as_json)
+
+
+def _change(
+    uri: str,
+    wanted: SettingsChange,
+    dry_run: bool,
+    lost: tuple[str, ...],
+    confirm_lost: str | None,
+    as_json: bool,
+) -> None:
+    change(uri, wanted, lost=lost, confirm_lost=confirm_lost, dry_run=dry_run, as_json=as_json)
+
+
+def _require_known(region: str, known: Iterable[str]) -> None:
+    """Refuse a region that is probably a slip of the finger. Raises `RequestInvalid`."""
+    known = list(known)
+    if region not in known:
+        meant = nearest(region, known)
+        text = f"{meant} is near" if meant else f"regions are {', '.join(known)}"
+        raise RequestInvalid(f"no node is bound to {region!r} yet", hint=f"{text}; --new makes a new region")
+
+
+def _require_members(view: SettingsView) -> None:
+    if not view.members:
+        text = "this user may not see who is in the cluster"
+        raise RequestInvalid(text, hint="ask with a user that holds cluster:topology:read")
+
+
+def _show(document: object, tables: list[Grid], *, as_json: bool) -> None:
+    console = Console()
+    if as_json or not console.is_terminal:
+        show(document, "\n\n".join(table.text() for table in tables), as_json=as_json)
+        return
+    for table in tables:
+        console.print(table.table())

@@ -1,0 +1,136 @@
+"""What a change of the settings wins and loses: the verdicts before and after it, where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redwire.message.settings import SettingsChanged, SettingsView
+from redwire.position import NodeId, Region
+from regions.binding import Member, MemberKind, Membership
+from regions.commit_policy import CommitPolicy
+from regions.prover import Verdict, Writable, prove
+from tools.grid import Grid
+
+_RANKS = (Writable.NO, Writable.UNLESS_PRIMARY_LOST, Writable.WITH_SUCCESSOR, Writable.YES)
+QUESTIONS = ("writes kept", "still writable", "safe successor")
+"""What is asked of a loss, in the words of the prover's tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """After `loss` the answer to `question` is another one; `won` says whether it is the better one.
+
+    What there is on one side only, as of a member that joins or leaves, makes no difference.
+    """
+
+    loss: str
+    question: str
+    before: str
+    after: str
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Both verdicts of a change, and where they differ."""
+
+    before: Verdict
+    after: Verdict
+    differences: tuple[Difference, ...]
+
+    @property
+    def warning(self) -> str:
+        """Why the settings that follow promise nothing; "" when they promise something."""
+        return self.after.empty
+
+
+def membership(view: SettingsView) -> Membership:
+    """The members of `view` as policies count them. Raises `MembershipInvalid` for a view without members."""
+    return Membership(
+        tuple(Member(NodeId(m.id), Region(m.region), MemberKind(m.kind), m.addr) for m in view.members)
+    )
+
+
+def verdict(view: SettingsView) -> Verdict:
+    """What the settings in `view` promise, whoever leads."""
+    rule, policy = CommitPolicy.parse(view.commit_rule), CommitPolicy.parse(view.policy)
+    return prove(rule, membership(view), None, policy)
+
+
+def outlook(changed: SettingsChanged) -> Outlook:
+    """What `changed` wins and loses."""
+    before, after = verdict(changed.before), verdict(changed.after)
+    return Outlook(before, after, tuple(_differences(before, after)))
+
+
+def _differences(before: Verdict, after: Verdict) -> Iterator[Difference]:
+    old = {str(each.lost): each for each in before.losses}
+    for each in after.losses:
+        was = old.get(str(each.lost))
+        if was is None:
+            continue
+        better = (each.kept, _RANKS.index(each.writable), each.successor)
+        worse = (was.kept, _RANKS.index(was.writable), was.successor)
+        answers = zip(QUESTIONS, was.words, each.words, better, worse, strict=True)
+        for question, then, now, rank_now, rank_then in answers:
+            if then != now:
+                yield Difference(str(each.lost), question, then, now, rank_now > rank_then)
+
+
+def grid(found: Outlook) -> Grid:
+    """What is won and lost, as a table, losses with the same answers in one line; one line says so when
+    nothing is.
+    """
+    lines: list[tuple[str, ...]] = []
+    for won, note in ((False, "LOST"), (True, "won")):
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for each in found.differences:
+            if each.won is won:
+                groups.setdefault((each.question, each.before, each.after), []).append(each.loss)
+        lines += [(note, *answers, ", ".join(losses)) for answers, losses in groups.items()]
+    if not lines:
+        lines = [("-", "every question", "the same", "the same", "anything")]
+    columns = ("won or lost", "question", "before", "after", "when this is lost")
+    return Grid("What is won and lost", columns, lines, len(columns))
+
+
+def document(changed: SettingsChanged, found: Outlook, *, dry_run: bool) -> dict[str, Any]:
+    """The JSON document of a change. `lsn` and `term` are 0 when nothing was logged."""
+    return {
+        "text": changed.text,
+        "dry_run": dry_run,
+        "lsn": changed.lsn,
+        "term": changed.term,
+        "before": settings_document(changed.before),
+        "after": settings_document(changed.after),
+        "promise": {"before": found.before.promise, "after": found.after.promise},
+        "empty": found.warning or None,
+        "differences": [
+            {
+                "lost": each.loss,
+                "question": each.question,
+                "before": each.before,
+                "after": each.after,
+                "won": each.won,
+            }
+            for each in found.differences
+        ],
+    }
+
+
+def settings_document(view: SettingsView) -> dict[str, Any]:
+    """The JSON document of settings. `floor` is None where the policy is its own."""
+    return {
+        "lsn": view.lsn,
+        "policy": view.policy,
+        "floor": view.floor or None,
+        "policy_timeout_ms": view.policy_timeout_ms,
+        "replica_timeout_ms": view.replica_timeout_ms,
+        "members": [
+            {"id": m.id, "region": m.region or None, "addr": m.addr, "kind": m.kind} for m in view.members
+        ],
+        "admins": list(view.admins),
+        "pending": view.pending or None,
+    }
