@@ -90,11 +90,12 @@ def plan(before: Settings, asked: ChangeSettings, primary: NodeId, by: str) -> P
     record = before.record
     if record is None:
         raise Refused(Code.NOT_READY, "the cluster's first settings are not committed yet", hint="retry")
-    changed, text = _changed(record, asked.change, primary)
+    bare = msgspec.structs.replace(record, by="", text="", lost=())
+    changed, text = _changed(bare, asked.change, primary)
     lost = frozenset(_named(asked.lost, before.cluster))
     if primary in lost:
         raise RequestInvalid(f"{primary} leads, so it is not lost", hint="name what is gone for good")
-    if changed == record:
+    if changed == bare:
         return Planned(before, record, lost, f"{text}: it is so already", False)
     if asked.based_on not in (0, before.lsn):
         message = f"the settings were changed at LSN {before.lsn}, after those of LSN {asked.based_on}"
@@ -111,8 +112,7 @@ def plan(before: Settings, asked: ChangeSettings, primary: NodeId, by: str) -> P
 
 
 def _changed(record: ClusterRecord, change: SettingsChange, primary: NodeId) -> tuple[ClusterRecord, str]:
-    """`record` with the change made and its by-words gone; the change in words."""
-    record = msgspec.structs.replace(record, by="", text="", lost=())
+    """`record` with the change made; the change in words."""
     match change:
         case BindRegion(node, region):
             member = _member(record, node)

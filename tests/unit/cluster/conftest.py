@@ -167,6 +167,7 @@ class Lead:
         end: Position = EMPTY,
         term: int = 1,
         record: ClusterRecord | None = None,
+        coming: Sequence[Settings] = (),
     ) -> None:
         voters = nodes or ("eu-1", "us-1", "ap-1")
         members = [(node, MemberKind.VOTER) for node in voters] + [
@@ -185,7 +186,8 @@ class Lead:
         self.log: list[Batch] = []
         self.effects: list[Effect] = []
         me, policy = NodeId("eu-1"), CommitPolicy.parse(rule)
-        changes = Changes(me, QuorumCoordinator(membership, me, policy), settings(membership, policy))
+        coordinator = QuorumCoordinator(membership, me, policy)
+        changes = Changes(me, coordinator, settings(membership, policy), list(coming))
         self.core = Primary(
             Reign(Term(term), me),
             end,

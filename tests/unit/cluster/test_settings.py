@@ -100,6 +100,11 @@ def test_what_is_so_already_changes_nothing_whatever_it_is_based_on() -> None:
     assert found.text == "ap-1 is bound to ap: it is so already"
 
 
+def test_what_a_change_has_made_so_is_so_already() -> None:
+    after = planned(BindRegion("ap-1", "us")).after(Lsn(9))
+    assert not planned(BindRegion("ap-1", "us"), after, based_on=2).changes
+
+
 def test_lost_nodes_are_named_by_node_or_by_region() -> None:
     found = planned(SetPolicy(policy="majority"), lost=("us", "ap-1"))
     assert found.lost == {"us-1", "ap-1"}

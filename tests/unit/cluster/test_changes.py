@@ -1,0 +1,211 @@
+"""Settings that change while a primary leads: what is logged, what waits, and what it is held to then."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import pytest
+
+from cluster.config import ClusterConfig
+from cluster.effects import Append, ChangeProposed, Commit, Effect, Proposal, Reject, Release, Unconfirmed
+from cluster.settings import Planned, Settings
+from redwire import body
+from redwire.errors import Code, RedwireError
+from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.message.settings import ChangeSettings, SetPolicy, SettingsChange
+from redwire.position import Lsn, NodeId, Position, Term
+from redwire.record import Kind, encode_system
+from regions.errors import InsufficientReplicas, MissingRegions
+
+E = TypeVar("E", bound=Effect)
+VOTERS = ("eu-1", "eu-2", "us-1", "ap-1")
+
+
+def record(policy: str, floor: str | None = None) -> ClusterRecord:
+    return ClusterRecord(
+        cluster="c" * 32,
+        name="shop",
+        members=tuple(MemberRecord(id=n, region=n[:2], addr=f"{n}:5050", kind="voter") for n in VOTERS),
+        admins=(),
+        policy=policy,
+        floor=floor,
+        policy_timeout_ms=10_000,
+        replica_timeout_ms=5_000,
+        secret=bytes(32),
+    )
+
+
+@pytest.fixture
+def led(lead: Any) -> Any:
+    """eu-1 leads the four; the cluster commits by `regions(eu,us)`."""
+    return lead(*VOTERS, rule="regions(eu,us)", record=record("regions(eu,us)")).serve()
+
+
+def of(kind: type[E], effects: list[Effect]) -> list[E]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def plan(led: Any, change: SettingsChange, **more: Any) -> Planned:
+    return led.core.changes.plan(ChangeSettings(change=change, **more), "ops", led.ms)  # type: ignore[no-any-return]
+
+
+def propose(led: Any, planned: Planned) -> tuple[Proposal, list[Effect]]:
+    request = encode_system(Kind.CONFIG, body.encode(planned.record))
+    rule = led.core.changes.policies.rule
+    proposal = Proposal("operator", 99, Kind.CONFIG, request, 1, rule, 10_000_000)
+    return proposal, led.step(ChangeProposed(proposal, planned))
+
+
+def change(led: Any, wanted: SettingsChange, **more: Any) -> tuple[Proposal, list[Effect]]:
+    return propose(led, plan(led, wanted, **more))
+
+
+def write(led: Any, policy: str = "", deadline_ms: int = 10_000) -> tuple[Proposal, list[Effect]]:
+    """A write that asks for `policy`, judged by the settings that its session sees."""
+    proposal = led.propose(policy or "majority", deadline_ms=deadline_ms)
+    proposal.policy = led.core.changes.policies.effective(policy)
+    return proposal, led.take(proposal)
+
+
+def test_a_change_is_a_batch_of_its_own_and_is_answered_when_it_is_applied(led):
+    proposal, effects = change(led, SetPolicy(policy="majority"))
+    (append,) = of(Append, effects)
+    assert append.batch.first == append.batch.last == 3
+    assert led.durable() == led.ack("ap-1") == []
+    assert of(Commit, led.ack("us-1")) == [Commit(Lsn(3))]
+    (release,) = of(Release, led.apply())
+    assert [p for p, _ in release.answers] == [proposal]
+    assert str(led.core.coordinator.rule) == led.core.changes.policies.rule.text == "majority"
+    assert led.core.changes.settings.lsn == 3
+
+
+def test_writes_wait_behind_a_change_and_are_then_held_to_the_new_settings(led):
+    change(led, SetPolicy(policy="ack_n=1"))
+    default, effects = write(led)
+    assert effects == []
+    assert default.policy.text == "regions(eu,us)"
+    named, _ = write(led, "regions(eu,us)")
+    led.durable()
+    led.ack("ap-1")
+    led.ack("us-1")
+    led.apply()
+    led.take()
+    assert (default.policy.text, default.policy.is_rule) == ("ack_n=1", True)
+    assert (named.policy.text, named.policy.is_rule) == ("regions(eu,us)", False)
+    led.durable()
+    led.ack("ap-1", 5)
+    released = of(Release, led.apply())
+    assert [p for release in released for p, _ in release.answers] == [default]
+    (late,) = of(Release, led.ack("us-1", 5))
+    assert [p for p, _ in late.answers] == [named]
+
+
+def test_a_write_that_waited_and_is_below_the_new_floor_is_refused(led):
+    change(led, SetPolicy(policy="ack_n=2 & regions(eu,us)"))
+    waited, _ = write(led, "regions(eu,us)")
+    led.durable()
+    led.ack("ap-1")
+    led.ack("us-1")
+    led.apply()
+    (reject,) = of(Reject, led.take())
+    assert reject.proposal is waited
+    assert reject.error.code is Code.COMMIT_POLICY_BELOW_FLOOR
+
+
+def test_who_waits_too_long_behind_a_change_is_told_why(led):
+    change(led, SetPolicy(policy="majority"))
+    write(led, deadline_ms=led.ms + 1_000)
+    (reject,) = of(Reject, led.wait(2_000))
+    assert reject.error.code is Code.NOT_READY
+    assert "the settings are being changed: policy majority" in str(reject.error)
+
+
+def test_of_two_changes_that_were_planned_alike_one_is_told(led):
+    first, second = plan(led, SetPolicy(policy="majority")), plan(led, SetPolicy(policy="ack_n=1"))
+    propose(led, first)
+    proposal, (reject,) = propose(led, second)
+    assert isinstance(reject, Reject)
+    assert (reject.proposal, reject.error.code) == (proposal, Code.SETTINGS_CHANGED)
+    with pytest.raises(RedwireError, match="another change is on its way: policy majority"):
+        plan(led, SetPolicy(policy="ack_n=2"))
+
+
+def test_a_change_that_nobody_could_commit_now_is_not_logged(led):
+    for node in ("us-1", "ap-1", "eu-2"):
+        led.leave(node)
+    with pytest.raises(InsufficientReplicas):
+        plan(led, SetPolicy(policy="majority"))
+    led.join("ap-1", 2, matched=2)
+    led.join("eu-2", 2, matched=2)
+    with pytest.raises(MissingRegions):
+        plan(led, SetPolicy(policy="majority"))
+    assert plan(led, SetPolicy(policy="majority"), lost=("us",)).lost == {"us-1"}
+
+
+def test_what_was_promised_before_a_region_was_given_up_is_not_said_to_be_kept(led):
+    promised, _ = write(led)
+    led.leave("us-1")
+    proposal, _ = change(led, SetPolicy(policy="majority"), lost=("us",))
+    led.durable()
+    led.ack("ap-1")
+    assert of(Commit, led.ack("eu-2")) == [Commit(Lsn(4))]
+    released = of(Release, led.apply())
+    assert [p for release in released for p, _ in release.answers] == [proposal]
+    (unconfirmed,) = of(Unconfirmed, led.wait(20_000))
+    assert unconfirmed.proposal is promised
+
+
+def test_a_later_change_gives_up_what_the_first_one_waits_for(led):
+    first, _ = change(led, SetPolicy(policy="majority"))
+    led.durable()
+    led.ack("ap-1")
+    led.ack("eu-2")
+    led.leave("us-1")
+    second, _ = change(led, SetPolicy(policy="ack_n=1"), lost=("us-1",))
+    assert led.core.changes.pending.startswith("policy majority")
+    led.durable()
+    led.ack("ap-1")
+    assert of(Commit, led.ack("eu-2")) == [Commit(Lsn(4))]
+    led.apply()
+    assert led.core.changes.settings.cluster.default_policy == led.core.coordinator.rule
+    assert str(led.core.coordinator.rule) == "ack_n=1"
+    assert led.core.changes.pending == ""
+    (late,) = of(Unconfirmed, led.wait(20_000))  # what it was promised, regions(eu,us), never came true
+    assert late.proposal is first
+    assert second.answered
+
+
+def test_before_the_reign_is_ready_nothing_is_changed(lead):
+    primary = lead(*VOTERS, rule="majority", record=record("majority"))
+    ready = lead(*VOTERS, rule="majority", record=record("majority")).serve()
+    planned = plan(ready, SetPolicy(policy="ack_n=1"))
+    primary.begin()
+    _, (reject,) = propose(primary, planned)
+    assert isinstance(reject, Reject) and reject.error.code is Code.NOT_READY
+
+
+def test_the_replica_timeout_is_in_force_with_its_record(led):
+    change(led, SetPolicy(replica_timeout_ms=9_000))
+    assert led.core.coordinator.lag.replica_timeout_ms == 5_000
+    led.durable()
+    led.ack("us-1")
+    led.ack("ap-1")
+    led.apply()
+    assert led.core.coordinator.lag.replica_timeout_ms == 9_000
+
+
+def test_what_an_earlier_reign_left_in_the_log_takes_both_rules(lead):
+    left = Settings.of(record("majority"), Lsn(5))
+    end = Position(Term(1), Lsn(5), bytes(16))
+    primary = lead(*VOTERS, rule="regions(eu,us)", end=end, term=2, coming=[left])
+    primary.begin(known=3)
+    for node in VOTERS[1:]:
+        primary.join(node, matched=5)
+    primary.durable()
+    assert primary.ack("eu-2") == primary.ack("ap-1") == []
+    assert of(Commit, primary.ack("us-1")) == [Commit(Lsn(6))]
+    assert isinstance(primary.core.changes.coming[0].cluster, ClusterConfig)
+    primary.apply()
+    assert primary.core.changes.coming == []
+    assert primary.core.changes.settings is left
+    assert NodeId("us-1") in primary.core.coordinator.membership
