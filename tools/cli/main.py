@@ -40,7 +40,7 @@ Exit codes:
   1    error, which the message explains
   2    wrong usage
   3    not confirmed or unknown: it may or may not be written
-  4    refused: certainly nothing was changed
+  4    refused: certainly nothing was changed; or a policy that should not be set
   130  interrupted
 
 With --json an error is one JSON object on standard error, with code, message, hint, exit_code, and the key of
