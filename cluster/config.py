@@ -20,6 +20,7 @@ from redwire.errors import ConfigInvalid, PolicyInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
 from redwire.position import ClusterId, Incarnation, NodeId, Region
+from redwire.spelling import nearest
 from regions.binding import Member, MemberKind, Membership, default_policy, satisfiable
 from regions.commit_policy import CommitPolicy, Quorum
 from regions.quorum import at_least
@@ -345,7 +346,7 @@ def _check_node(node: NodeSection, cluster: ClusterConfig, file: str) -> None:
     member = cluster.member(node.id)
     ids = [other.id for other in cluster.members]
     if member is None:
-        meant = schema.nearest(node.id, ids)
+        meant = nearest(node.id, ids)
         hint = f"did you mean {meant}?" if meant else f"members are {', '.join(ids)}"
         raise ConfigInvalid(
             file, "node.id", f"{node.id} is no member of the cluster {cluster.name}", hint=hint
@@ -361,7 +362,7 @@ def _check_node(node: NodeSection, cluster: ClusterConfig, file: str) -> None:
         if other == node.id:
             raise ConfigInvalid(file, f"node.dial.{other}", "a node does not dial itself")
         if other not in ids:
-            meant = schema.nearest(other, ids)
+            meant = nearest(other, ids)
             hint = f"did you mean {meant}?" if meant else ""
             raise ConfigInvalid(file, f"node.dial.{other}", "is no member of the cluster", hint=hint)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from redwire.errors import ConfigInvalid, RedwireError
+from redwire.spelling import nearest
 
 S = TypeVar("S", bound=msgspec.Struct)
 Refuse = Callable[[str, str, str], ConfigInvalid]
@@ -32,28 +33,6 @@ def read(kind: type[S], data: object, file: str, path: str = "") -> S:
         return ConfigInvalid(file, where, message, hint=hint)
 
     return _struct(kind, data, path, refuse)
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The one of `words` that `word` was probably meant to be; None if none is close."""
-    ranked = sorted((_distance(word.lower(), other.lower()), other) for other in words)
-    if not ranked or ranked[0][0] > max(1, len(word) // 3):
-        return None
-    return ranked[0][1]
-
-
-def _distance(a: str, b: str) -> int:
-    """Letters inserted, deleted, replaced or swapped with their neighbour on the way from `a` to `b`."""
-    before: list[int] = []
-    row = list(range(len(b) + 1))
-    for i, left in enumerate(a, 1):
-        older, before, row = before, row, [i]
-        for j, right in enumerate(b, 1):
-            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
-            if i > 1 and j > 1 and left == b[j - 2] and a[i - 2] == right:
-                best = min(best, older[j - 2] + 1)
-            row.append(best)
-    return row[-1]
 
 
 def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:

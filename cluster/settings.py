@@ -14,7 +14,6 @@ from typing import NoReturn
 import msgspec
 
 from cluster.config import ClusterConfig
-from cluster.schema import nearest
 from redwire.errors import Code, ConfigInvalid, Refused, RequestInvalid
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import (
@@ -29,6 +28,7 @@ from redwire.message.settings import (
     SettingsView,
 )
 from redwire.position import Lsn, NodeId
+from redwire.spelling import nearest
 from regions.commit_policy import CommitPolicy
 
 

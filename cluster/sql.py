@@ -16,6 +16,7 @@ A statement is untrusted. Four walls stand around it, each enough for what it is
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 import time
@@ -289,11 +290,16 @@ def _failed(error: BaseException, denied: str, exceeded: str) -> QueryFailed:
         return QueryFailed(f"the statement {exceeded}", hint=hint, code=Code.TIMEOUT)
     if denied:
         return QueryFailed(denied)
+    if absent := _ABSENT.match(str(error)):
+        return QueryFailed(
+            f"there is no collection {absent[1]}", hint="SHOW COLLECTIONS names those that are"
+        )
     if code == sqlite3.SQLITE_TOOBIG:
         return QueryFailed(f"a value of more than {VALUE_BYTES_MAX} bytes", code=Code.TOO_LARGE)
     return QueryFailed(str(error))
 
 
+_ABSENT = re.compile(r"no such table: (?:temp\.|main\.)?(.+)")
 _FILE_ERRORS = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR))
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import redwire
 
+URI = os.environ.get("REDWIRE_URI") or sys.exit(
+    "set REDWIRE_URI to the cluster, such as reds://app:secret@eu-1.example.net/?ca=certs/ca.pem"
+)
 ROWS = 20_000
 
 
 def main() -> None:
     """Load rows in pieces, and read them page by page."""
-    with redwire.connect_sync(os.environ["REDWIRE_URI"]) as db:
+    with redwire.connect_sync(URI) as db:
         rows = [(f"reading-{number:05d}", {"celsius": number % 40}) for number in range(ROWS)]
         inserted = db.insert_many("readings", rows)
         states = {record.status.name for record in inserted.records}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import anyio
 
 import redwire
+
+URI = os.environ.get("REDWIRE_URI") or sys.exit(
+    "set REDWIRE_URI to the cluster, such as reds://app:secret@eu-1.example.net/?ca=certs/ca.pem"
+)
 
 
 async def place(db: redwire.Client, order: str, policy: str | None = None) -> str:
@@ -28,7 +33,7 @@ async def place(db: redwire.Client, order: str, policy: str | None = None) -> st
 
 async def main() -> None:
     """One order that commits, and one that asks for less than the cluster's floor."""
-    async with redwire.connect(os.environ["REDWIRE_URI"]) as db:
+    async with redwire.connect(URI) as db:
         print(f"order 1: {await place(db, 'order-1')}")
         print(f"order 2: {await place(db, 'order-2', policy='local')}")
 

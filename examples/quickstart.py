@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import anyio
 
 import redwire
 
+URI = os.environ.get("REDWIRE_URI") or sys.exit(
+    "set REDWIRE_URI to the cluster, such as reds://app:secret@eu-1.example.net/?ca=certs/ca.pem"
+)
+
 
 async def main() -> None:
     """Everything that most programs need."""
-    async with redwire.connect(os.environ["REDWIRE_URI"]) as db:
+    async with redwire.connect(URI) as db:
         written = await db.put("products", "lamp", {"name": "lamp", "price": 20})
         print(f"written: {written.receipt}")
 

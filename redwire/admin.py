@@ -48,6 +48,8 @@ class Admin:
         try:
             answer = await self._session().ask(Kind.CHANGE_SETTINGS, encode(asked), timeout_s)
         except DeadlineExceeded as error:
+            if not error.sent:
+                raise
             hint = "look at the settings"
             raise UnknownOutcome(error.message, phase=error.phase, hint=hint) from error
         return decode(payload(answer, Kind.SETTINGS_CHANGED), SettingsChanged)

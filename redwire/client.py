@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+from anyio.abc import TaskGroup
 
 from redwire import uri
 from redwire.admin import Admin
@@ -40,7 +41,7 @@ from redwire.message.admin import AccountChange, AccountDone
 from redwire.message.client import Outcome, Resolve, Status, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending
-from redwire.pool import Dialler
+from redwire.pool import Dialler, Pool
 from redwire.position import Token
 from redwire.reads import read_mode
 from redwire.receipt import Committed, Receipt, RecordResult
@@ -104,6 +105,7 @@ class Client:
         self.config = config
         self._dialler = dialler(config, name)
         self._chance = chance
+        self._pool: Pool | None = None
         self._session: Session | None = None
 
     def __repr__(self) -> str:
@@ -115,7 +117,12 @@ class Client:
         assert self._session is None, "a client is entered once"
         config = self.config
         router = Router(config.seeds, config.region, config.discovery, self._chance)
-        self._session = await Session.begin(router, self._dialler, self._chance, config.timeout_ms / 1000)
+
+        def make_pool(tasks: TaskGroup) -> Pool:
+            self._pool = Pool(router, self._dialler, tasks)
+            return self._pool
+
+        self._session = await Session.begin(make_pool, self._chance, config.timeout_ms / 1000)
         return self
 
     async def __aexit__(
@@ -125,6 +132,7 @@ class Client:
         session, self._session = self._session, None
         if session is not None:
             await session.end()
+        self._pool = None
 
     async def put(
         self,
@@ -330,6 +338,8 @@ class Client:
         try:
             answer = await self._opened().ask(Kind.ACCOUNT, encode(change), timeout_s)
         except DeadlineExceeded as error:
+            if not error.sent:
+                raise
             raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
         return decode(payload(answer, Kind.ACCOUNT_DONE), AccountDone)
 
@@ -340,8 +350,13 @@ class Client:
 
     @property
     def routing(self) -> RouterStatus:
-        """Which nodes are known, how far each is, and which one leads."""
-        return self._opened().pool.router.status()
+        """Which nodes are known, how far each is, which one leads, and why calls still wait.
+
+        It may be asked for from when the client is being entered.
+        """
+        pool = self._pool or self._opened().pool
+        trouble = pool.trouble if self._session is None else self._session.trouble
+        return replace(pool.router.status(), trouble=trouble)
 
     def _mode(self, read: ReadMode | str | None) -> ReadMode:
         if read is None:

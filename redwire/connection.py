@@ -4,8 +4,8 @@ Bytes go in by `receive_data` and `receive_eof` and come out of `data_to_send`; 
 the time. Each side is a table from (state, kind of frame) to a step; a pair that is not in it breaks the
 protocol. After authentication every frame is passed up as it came: what it means is for the session.
 
-A server says why it closes: AuthFail for a bad handshake, one Error frame for broken framing, and nothing to
-somebody who does not even begin like a client.
+A server says why it closes: AuthFail for a bad handshake, one Error frame for broken framing, a TLS alert to
+whoever begins with TLS, and nothing to others who do not begin like a client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from redwire.frame import (
 from redwire.handshake import (
     FEATURE_PARAMS,
     PREFACE,
+    TLS_HANDSHAKE,
     VERSION,
+    WRONG_TRANSPORT,
     AuthFail,
     AuthOk,
     Bearer,
@@ -43,11 +45,11 @@ from redwire.handshake import (
     choose_method,
     choose_version,
     decode,
-    decode_reason,
     decode_topology,
     encode,
     encode_topology,
     method_of,
+    refusal,
 )
 from redwire.scram import Challenge, ClientScram, ServerScram, Verifier, fake_verifier
 
@@ -158,6 +160,7 @@ class ServerConnection(FrameEncoder):
             self._preface, data = self._preface + data[:taken], data[taken:]
             magic, minor = self._preface[:1], self._preface[1:]
             if magic != PREFACE[:1] or minor > PREFACE[1:]:
+                self._chunks += [WRONG_TRANSPORT] * (magic == TLS_HANDSHAKE)
                 self.close()
                 return
             if not minor:
@@ -286,10 +289,8 @@ class ClientConnection(FrameEncoder):
         self._correlation = 0
         self._ack: HelloAck | None = None
         self._chunks.append(PREFACE)
-        self._say(
-            Kind.HELLO,
-            encode(Hello(versions=[VERSION], auth_methods=[self._method], client_name=client_name)),
-        )
+        hello = Hello(versions=[VERSION], auth_methods=[self._method], client_name=client_name)
+        self._say(Kind.HELLO, encode(hello))
 
     def receive_data(self, data: bytes) -> list[Frame]:
         """The frames that follow the handshake, in order.
@@ -319,8 +320,7 @@ class ClientConnection(FrameEncoder):
             # A node that stops or is full looks the same, so another try is worth while.
             error = AuthenticationFailed(
                 "the server closed the connection before its first answer",
-                hint="under TLS 1.3 this is how a refused client certificate looks: "
-                "check that the server's CA signed it and that it has not expired",
+                hint="under TLS 1.3 a refused client certificate looks so: check its CA and its dates",
             )
             error.retry = True
             raise error
@@ -377,7 +377,7 @@ class ClientConnection(FrameEncoder):
 
     def _on_auth_fail(self, frame: Frame) -> None:
         self.state = State.CLOSED
-        raise AuthenticationFailed(f"server refused: {decode_reason(frame.payload)}")
+        raise refusal(frame.payload, self._credentials)
 
     def _on_error(self, frame: Frame) -> None:
         self.state = State.CLOSED

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from redwire.errors import Code, DeadlineExceeded, NotConfirmed, RedwireError, UnknownOutcome
+from redwire.errors import ASK_HINT, Code, DeadlineExceeded, NotConfirmed, RedwireError, UnknownOutcome
 
 if TYPE_CHECKING:
     import random
@@ -79,6 +79,11 @@ class Course:
         return self.in_flight or self._doubt is not None
 
     @property
+    def trouble(self) -> RedwireError | None:
+        """What went wrong last, so that the write is still under way; None if nothing did."""
+        return self._refusal or self._doubt
+
+    @property
     def lonely(self) -> bool:
         """Whether the primary was last heard to say that too few of the others are in its reach."""
         return self._refusal is not None and self._refusal.code in _LONELY
@@ -127,7 +132,7 @@ class Course:
             return UnknownOutcome(
                 f"no answer within {timeout_s:g} s{lost}{tail}: written or not is not known",
                 phase=phase,
-                hint="ask with client.resolve(error.key)",
+                hint=ASK_HINT,
             )
         if self._refusal is not None:
             return self._refusal

@@ -12,7 +12,7 @@ import anyio.to_thread
 from redwire.connection import ClientConnection, Established
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.frame import Frame
-from redwire.handshake import Credentials, Password
+from redwire.handshake import WRONG_TRANSPORT, Credentials, Password
 from redwire.scram import salted_password
 from redwire.stream import Channel, connect
 
@@ -56,8 +56,8 @@ async def dial(
 ) -> Dialled:
     """Connect and authenticate within `timeout_s`.
 
-    Raises `ConnectFailed` when nobody answers there or in time, `AuthenticationFailed` when the server
-    refuses us.
+    Raises `ConnectFailed` when nobody answers there or in time, or as if TLS were meant where it is not, or
+    the reverse; `AuthenticationFailed` when the server refuses us.
     """
     try:
         with anyio.fail_after(timeout_s):
@@ -82,6 +82,9 @@ async def _authenticate(channel: Channel, credentials: Credentials, client_name:
         if not data:
             connection.receive_eof()
             raise AuthenticationFailed("the server closed the connection")
+        if channel.ssl_object is None and data.startswith(WRONG_TRANSPORT[:2]):
+            hint = "write reds:// instead of red://, with ca=… and who you are"
+            raise ConnectFailed(f"{channel.name} speaks TLS only", retry=False, hint=hint)
         early = connection.receive_data(data)
         if connection.challenge is not None:
             assert isinstance(credentials, Password)

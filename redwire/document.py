@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -112,7 +113,27 @@ def _document_bytes(document: Mapping[str, Any]) -> bytes:
         raise RequestInvalid(f"the document cannot be written as JSON: {error}") from error
     if len(data) > DOC_BYTES_MAX:
         raise TooLarge("document bytes", len(data), DOC_BYTES_MAX)
+    if b"null" in data:  # what msgspec writes for a number that JSON does not have
+        plain = msgspec.to_builtins(document, str_keys=True, enc_hook=_as_written)
+        for place, number in _not_finite(plain, ""):
+            raise RequestInvalid(f"the document holds {number} at {place}", hint="JSON has no such number")
     return data
+
+
+def _as_written(raw: object) -> None:
+    """A `msgspec.Raw`, the one thing that is JSON already: it holds no number to look for."""
+
+
+def _not_finite(value: object, place: str) -> Iterator[tuple[str, float]]:
+    """Each NaN or infinity in `value`, and where it stands, such as `.readings[2].celsius`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _not_finite(inner, f"{place}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield place, value
 
 
 @lru_cache(maxsize=256)

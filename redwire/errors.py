@@ -70,6 +70,9 @@ class Code(StrEnum):
     SNAPSHOT_NEEDED = "SNAPSHOT_NEEDED"
 
 
+ASK_HINT = "ask with client.resolve(error.key) what became of it"
+"""What to do about an outcome that is not known."""
+
 RETRYABLE = frozenset(
     (
         Code.NOT_PRIMARY,
@@ -90,7 +93,7 @@ class RedwireError(Exception):
     retry: bool = False
 
     def __init__(self, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None) -> None:
-        super().__init__(f"{message}; {hint}" if hint else message)
+        super().__init__(f"{message.removesuffix('.')}; {hint}" if hint else message)
         self.message = message
         self.hint = hint
         self.facts = dict(facts or {})
@@ -282,11 +285,15 @@ class TokenLost(RedwireError):
 
 
 class DeadlineExceeded(RedwireError):
-    """A call without effect ran out of its deadline in `phase` (select, connect, send or answer)."""
+    """A call without effect ran out of its deadline in `phase` (select, connect, send or answer).
+
+    `sent` is whether a node may have got the request: without it nothing can have come of the call.
+    """
 
     code = Code.TIMEOUT
     retry = True
 
-    def __init__(self, message: str, *, phase: str, hint: str = "") -> None:
+    def __init__(self, message: str, *, phase: str, hint: str = "", sent: bool = False) -> None:
         super().__init__(message, hint=hint, facts={"phase": phase})
         self.phase = phase
+        self.sent = sent

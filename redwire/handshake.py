@@ -16,10 +16,16 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
-from redwire.errors import BodyInvalid, UriInvalid
+from redwire.errors import AuthenticationFailed, BodyInvalid, UriInvalid
 
 PREFACE = b"\xfe\x01"
 """Magic and minor version: the first two bytes from a client. We also accept minor version 0."""
+TLS_HANDSHAKE = b"\x16"
+"""The first byte of whoever begins with TLS."""
+WRONG_TRANSPORT = bytes.fromhex("15 03 01 00 02 02 46")
+"""TLS's fatal alert protocol_version (RFC 8446, section 6): what a plain node says to whoever begins with
+TLS, and a node that speaks TLS to whoever does not. Waiting would help neither.
+"""
 VERSION = 1
 FEATURE_PARAMS = 1
 """Queries with parameters (kind 0x28), the only feature bit there is."""
@@ -245,6 +251,23 @@ def decode_reason(data: bytes) -> str:
         return msgspec.json.decode(data, type=AuthFail).reason
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return data[:1024].decode("utf-8", "replace") or "no reason given"
+
+
+def refusal(data: bytes, credentials: Credentials) -> AuthenticationFailed:
+    """What an AuthFail is to a client with these credentials; the hint says what its URI lacks."""
+    reason, hint = decode_reason(data), ""
+    if reason.startswith("no common authentication method"):
+        match credentials:
+            case Anonymous():
+                hint = "the URI names nobody: add user:password@ before the host, or token=…, or cert=…&key=…"
+            case Certificate():
+                hint = (
+                    "the certificate names nobody whom the cluster knows: "
+                    "add user:password@ before the host, or token=…, or name another certificate"
+                )
+            case Bearer() | Password():
+                pass
+    return AuthenticationFailed(f"server refused: {reason}", hint=hint)
 
 
 def encode_topology(blob: bytes | None) -> str | None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 
 from redwire.course import Again, Course, End, Step
-from redwire.errors import BodyInvalid, Conflict, NotConfirmed, ProtocolError, RedwireError, UnknownOutcome
+from redwire.errors import (
+    ASK_HINT,
+    BodyInvalid,
+    Conflict,
+    NotConfirmed,
+    ProtocolError,
+    RedwireError,
+    UnknownOutcome,
+)
 from redwire.frame import Frame
 from redwire.message.client import RESULT, Outcome, Status, WrittenEntry
 from redwire.position import ClusterId
@@ -21,7 +29,6 @@ if TYPE_CHECKING:
     import random
 
 _CONFLICTS = (Status.EXISTS, Status.VERSION_MISMATCH)
-_ASK_HINT = "ask with client.resolve(error.key) what became of it"
 
 
 class Owner(Protocol):
@@ -111,7 +118,7 @@ class Pending:
                 self._settle((block, entry))
             else:
                 receipt = open_receipt(block, entry, self._owner.cluster)
-                error = NotConfirmed(f"logged but not confirmed: {receipt}", hint=_ASK_HINT)
+                error = NotConfirmed(f"logged but not confirmed: {receipt}", hint=ASK_HINT)
                 error.receipt = receipt
                 self.failed(error)
         except BodyInvalid as error:
@@ -155,7 +162,7 @@ class Pending:
         """Nobody wants to know any more: nothing is sent again, and a late answer is dropped."""
         if self._outcome is None:
             text = "the call was cancelled: written or not is not known"
-            self._settle(UnknownOutcome(text, phase="answer", hint=_ASK_HINT))
+            self._settle(UnknownOutcome(text, phase="answer", hint=ASK_HINT))
 
     def rekey(self, sequence: int) -> None:
         """Go on under another key: the server forgot the client that the old one belonged to."""

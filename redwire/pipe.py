@@ -133,6 +133,11 @@ class Pipe(asyncio.Protocol):
         else:
             self._send()
 
+    def write_plain(self, data: bytes) -> None:
+        """Send `data` as it is, to somebody who speaks no TLS."""
+        if self._transport is not None:
+            self._transport.write(data)
+
     def close(self, error: Exception) -> None:
         """End the connection now; whoever reads gets `error`. What was not sent is lost."""
         transport, self._transport = self._transport, None

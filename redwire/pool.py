@@ -18,6 +18,8 @@ from redwire.routing import EPOCH_TERM_SHIFT, Router
 
 STAGGER_S = 1.0
 """How long one address may keep a search waiting before the next one is tried beside it."""
+TROUBLES_MAX = 3
+"""Addresses that an error speaks of: more would hide what it is about."""
 SEARCH_PAUSE_S = 0.25
 """Between two rounds over all addresses when nothing was heard meanwhile."""
 
@@ -69,8 +71,12 @@ class Pool:
 
     @property
     def trouble(self) -> str:
-        """The last thing that went wrong with an address that is not reached now; "" if nothing did."""
-        return next((error.message for error in reversed(self._failures.values())), "")
+        """What is wrong with the addresses that are not reached now, the latest first; "" if nothing is."""
+        found = dict.fromkeys(error.message for error in reversed(self._failures.values()))
+        silent = (addr for addr, link in self._links.items() if not link.settled.is_set())
+        found |= dict.fromkeys(f"no answer from {addr}" for addr in silent if addr not in self._failures)
+        shown = [*found][:TROUBLES_MAX]
+        return "; ".join(shown + ["and others"] * (len(found) > len(shown)))
 
     def link(self, addr: str) -> Link:
         """The link to `addr`, dialled now if there is none; see `Link.settled`."""

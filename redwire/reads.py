@@ -33,9 +33,13 @@ PAUSE_MAX_S = 0.5
 
 
 class Reads:
-    """Fetches and scans over the links of `pool`."""
+    """Fetches and scans over the links of `pool`.
+
+    `trouble` is why the last node that was asked did not answer as it should; "" once one has.
+    """
 
     def __init__(self, pool: Pool, chance: random.Random) -> None:
+        self.trouble = ""
         self._pool = pool
         self._chance = chance
 
@@ -76,15 +80,18 @@ class Reads:
             while True:
                 answer = await self._round(attempt)
                 if answer is not None:
+                    self.trouble = ""
                     return answer
+                self.trouble = attempt.trouble.message if attempt.trouble is not None else ""
                 await anyio.sleep(pause_s * (0.5 + 0.5 * self._chance.random()))
                 pause_s = min(2 * pause_s, PAUSE_MAX_S)
         trouble = attempt.trouble
         if trouble is not None and (trouble.code is Code.STALE or isinstance(trouble, NotConfirmed)):
             raise trouble
         why = trouble.message if trouble is not None else self._pool.trouble
-        text = f"no answer within {timeout_s:g} s, in phase {attempt.phase}" + (f": {why}" if why else "")
-        raise DeadlineExceeded(text, phase=attempt.phase) from trouble
+        what = "no answer" if attempt.sent else "nobody could be asked"
+        text = f"{what} within {timeout_s:g} s, in phase {attempt.phase}" + (f": {why}" if why else "")
+        raise DeadlineExceeded(text, phase=attempt.phase, sent=attempt.sent) from trouble
 
     async def _round(self, attempt: _Attempt) -> Answer | None:
         """Ask each node that the mode allows, the best first; None when nobody had an answer."""
@@ -116,6 +123,7 @@ class Reads:
         left_s = attempt.end_s - began_s
         wait_ms = int(left_s * WAIT_SHARE * 1000) if alone else min(WAIT_ELSEWHERE_MS, int(left_s * 1000))
         patience_s = left_s if alone else min(left_s, ANSWER_S)
+        sent, attempt.sent = attempt.sent, True
         try:
             with anyio.move_on_after(patience_s):
                 answer = await link.ask(attempt.kind, attempt.body(max(wait_ms, 0)))
@@ -126,6 +134,8 @@ class Reads:
             self._pool.router.failed(link.addr, clock_ms())
         except RedwireError as error:
             attempt.trouble = error
+            if isinstance(error, Refused):
+                attempt.sent = sent  # it certainly did nothing
             if error.code is Code.STALE:
                 if not isinstance(attempt.mode, InRegion):
                     attempt.mode = Primary()
@@ -152,7 +162,7 @@ def read_mode(text: str) -> ReadMode:
 
 @dataclass(slots=True)
 class _Attempt:
-    """One read under way; `phase` and `trouble` are for the error that may end it."""
+    """One request under way; what follows `end_s` is for the error that may end it."""
 
     kind: Kind
     body: Callable[[int], bytes]
@@ -160,4 +170,5 @@ class _Attempt:
     token: Token | None
     end_s: float
     phase: str = "select"
+    sent: bool = False
     trouble: RedwireError | None = None

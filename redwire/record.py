@@ -80,6 +80,17 @@ class Key:
     sequence: int
     oldest: int
 
+    def __str__(self) -> str:
+        return f"{self.client.hex()}-{self.sequence}"
+
+    @staticmethod
+    def parse(text: str) -> Key:
+        """The key that `str` printed, to be asked about; it promises nothing. Raises `RequestInvalid`."""
+        match = _KEY_TEXT.match(text)
+        if match is None:
+            raise RequestInvalid(f"{text[:80]!r} is no key", hint="pass the key of the error unchanged")
+        return Key(bytes.fromhex(match[1]), int(match[2]), 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -237,6 +248,7 @@ def decode_write(data: memoryview) -> Request:
     return Request(head.key, head.atomic, decoded)
 
 
+_KEY_TEXT = re.compile(rf"([0-9a-f]{{{2 * len(NO_CLIENT)}}})-([1-9][0-9]{{0,18}})\Z")
 _KINDS = {int(kind): kind for kind in Kind}
 _skip_json = msgspec.json.Decoder(msgspec.Raw).decode
 _COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())

@@ -72,11 +72,14 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class RouterStatus:
-    """A snapshot. `epoch` is -1 before the first topology."""
+    """A snapshot. `epoch` is -1 before the first topology; `trouble` is why calls still wait, "" if it is not
+    known that anything is wrong.
+    """
 
     epoch: int
     primary: str | None
     nodes: tuple[NodeStatus, ...]
+    trouble: str = ""
 
 
 class Router:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -11,11 +11,11 @@ from anyio.abc import TaskGroup
 from redwire.errors import DeadlineExceeded
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
-from redwire.pool import Dialler, Pool
+from redwire.pool import Pool
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.reads import Reads
 from redwire.receipt import Committed
-from redwire.routing import Primary, Router
+from redwire.routing import Primary
 from redwire.writes import Writes
 
 if TYPE_CHECKING:
@@ -37,13 +37,15 @@ class Session:
         self._timeout_s = timeout_s
 
     @classmethod
-    async def begin(cls, router: Router, dialler: Dialler, chance: random.Random, timeout_s: float) -> Self:
+    async def begin(
+        cls, make_pool: Callable[[TaskGroup], Pool], chance: random.Random, timeout_s: float
+    ) -> Self:
         """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, `DeadlineExceeded`."""
         session = None
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         try:
-            pool = Pool(router, dialler, tasks)
+            pool = make_pool(tasks)
             link = await _any_link(pool, timeout_s)
             assert link.opened is not None
             session = cls(pool, tasks, chance, link.opened.client_id, timeout_s)
@@ -87,6 +89,12 @@ class Session:
             return payload(await link.ask(kind, b""), answer)
         why = f": {self.pool.trouble}" if self.pool.trouble else ""
         raise DeadlineExceeded(f"no node answered within {limit_s:g} s{why}", phase=self.pool.phase)
+
+    @property
+    def trouble(self) -> str:
+        """Why calls still wait; "" if nothing is known to be wrong."""
+        unmet = "" if self.pool.leading is not None else self.pool.trouble
+        return self.writes.trouble or self.reads.trouble or unmet
 
     def limit_s(self, timeout_s: float | None) -> float:
         """The deadline of a call that asked for `timeout_s`."""

@@ -19,6 +19,7 @@ import anyio.lowlevel
 from aiohappyeyeballs import start_connection
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
+from redwire.handshake import WRONG_TRANSPORT
 from redwire.pipe import Pipe
 
 RECEIVE_BYTES_MAX = 64 << 10
@@ -197,7 +198,11 @@ async def connect(
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
-    except (OSError, UnicodeError) as error:
+    except (socket.gaierror, UnicodeError) as error:
+        passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        hint = "" if passing else "check the name of the host"
+        raise ConnectFailed(f"cannot find {name}: {_reason(error)}", retry=passing, hint=hint) from error
+    except OSError as error:
         raise ConnectFailed(f"cannot connect to {name}: {_reason(error)}", retry=True) from error
     return await _opened(sock, name, context, server_side=False, hostname=server_hostname or host)
 
@@ -240,6 +245,8 @@ async def _opened(
         opened = True
         return Channel(pipe, name)
     except (OSError, ValueError) as error:
+        if server_side and pipe is not None and getattr(error, "reason", "") == "WRONG_VERSION_NUMBER":
+            pipe.write_plain(WRONG_TRANSPORT)
         raise _handshake_failed(name, error) from error
     finally:
         if not opened:
@@ -264,19 +271,27 @@ def _set_options(sock: socket.socket) -> None:
 def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectFailed(
-            f"the certificate of {name} is not accepted: {error.verify_message}",
+            f"the certificate of {name} is not accepted: {error.verify_message.removesuffix('.')}",
             retry=False,
             hint="check the CA, the host name and the dates",
         )
     if isinstance(error, ssl.SSLError | ValueError):
-        return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=False)
+        hint = _PLAIN_HINT if getattr(error, "reason", None) in _OF_PLAIN else ""
+        return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=False, hint=hint)
     return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=True)
+
+
+_OF_PLAIN = frozenset(("WRONG_VERSION_NUMBER", "TLSV1_ALERT_PROTOCOL_VERSION"))
+"""What OpenSSL calls the first bytes of somebody who speaks no TLS, and the word of a node that does not."""
+_PLAIN_HINT = "it may speak plain text: for a node on this machine write red:// instead of reds://"
 
 
 def _reason(error: BaseException) -> str:
     """What happened, in one line."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
     if isinstance(error, OSError) and (error.errno or 0) > 0:
         return os.strerror(error.errno or 0)  # asyncio puts a text of its own into the exception
     return str(error) or "the other side closed it"

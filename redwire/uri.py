@@ -9,12 +9,12 @@ rest. Everything is percent-decoded after it was taken apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from redwire.errors import UriInvalid
 from redwire.routing import AnyNode, InRegion, Nearest, Primary, ReadMode
+from redwire.spelling import nearest
 
 DEFAULT_PORT = 5050
 URI_BYTES_MAX = 8 << 10
@@ -49,7 +49,7 @@ class ConnectionConfig:
     read: ReadMode = _PRIMARY
 
 
-_PARAMETERS = ("ca", "cert", "key", "region", "discovery", "token", "timeout_ms", "read")
+PARAMETERS = ("ca", "cert", "key", "region", "discovery", "token", "timeout_ms", "read")
 _READ_MODES: dict[str, ReadMode] = {"primary": _PRIMARY, "nearest": Nearest(), "any": AnyNode()}
 _IN_REGION = "region:"
 _SHAPE = re.compile(r"(?P<scheme>[a-z+]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?\Z")
@@ -130,10 +130,10 @@ def _parameters(query: str) -> dict[str, str]:
     given: dict[str, str] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
-        if name not in _PARAMETERS:
-            raise UriInvalid(
-                f"unknown parameter {name[:64]!r}", hint=f"did you mean {_nearest(name, _PARAMETERS)!r}?"
-            )
+        if name not in PARAMETERS:
+            meant = nearest(name[:64], PARAMETERS)
+            hint = f"one of {', '.join(PARAMETERS)}" if meant is None else f"did you mean {meant!r}?"
+            raise UriInvalid(f"unknown parameter {name[:64]!r}", hint=hint)
         if name in given:
             raise UriInvalid(f"parameter {name!r} stands twice")
         if not value:
@@ -179,17 +179,3 @@ def _decoded(text: str, what: str) -> str:
         return unquote(text, errors="strict")
     except UnicodeDecodeError as error:
         raise UriInvalid(f"the {what} is not UTF-8 once percent-decoded") from error
-
-
-def _nearest(word: str, choices: Iterable[str]) -> str:
-    return min(choices, key=lambda choice: _distance(word[:64].lower(), choice))
-
-
-def _distance(one: str, other: str) -> int:
-    """Levenshtein's distance."""
-    row = list(range(len(other) + 1))
-    for i, mine in enumerate(one, 1):
-        above, row = row, [i]
-        for j, theirs in enumerate(other):
-            row.append(min(above[j + 1] + 1, row[j] + 1, above[j] + (mine != theirs)))
-    return row[-1]

@@ -62,6 +62,12 @@ class Writes:
         """Writes without an outcome."""
         return len(self._unfinished)
 
+    @property
+    def trouble(self) -> str:
+        """Why one of them was not answered yet; "" if nothing is known to be wrong."""
+        courses = (pending.course for pending in self._unfinished if pending.course is not None)
+        return next((course.trouble.message for course in courses if course.trouble is not None), "")
+
     def submit(
         self,
         encoded: Sequence[bytes],

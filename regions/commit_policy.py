@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from redwire.errors import PolicyInvalid
 from redwire.position import Region
+from redwire.spelling import nearest
 
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 """A DNS label in lower case: what a region or a node is called."""
@@ -126,6 +127,7 @@ _KEYWORDS: dict[type[Clause], str] = {
     Majority: "majority",
     Regions: "regions",
 }
+_FORMS = "local, ack_n=N, majority, regions(eu,us), regions(2 of eu,us,ap) and quorum, joined by '&'"
 _ORDER = {kind: place for place, kind in enumerate(_KEYWORDS)}
 
 
@@ -232,10 +234,10 @@ class _Parser:
         if word == "regions":
             self._next += 1
             return self._regions()
-        choices = tuple(_KEYWORDS.values())
-        if word[:1].isalnum():
-            self._refuse("is not a policy", f"did you mean {_nearest(word, choices)!r}?")
-        self._refuse("stands where a policy should", "one of " + ", ".join(choices))
+        if not word[:1].isalnum():
+            self._refuse("stands where a policy should", f"one of {_FORMS}")
+        meant = nearest(word, _KEYWORDS.values())
+        self._refuse("is not a policy", f"one of {_FORMS}" if meant is None else f"did you mean {meant!r}?")
 
     def _ack_n(self) -> AckN:
         self._expect("=", "say how many, as in ack_n=1")
@@ -295,17 +297,3 @@ class _Parser:
             hint=hint,
             facts={"position": position, "token": token},
         )
-
-
-def _nearest(word: str, choices: Iterable[str]) -> str:
-    return min(choices, key=lambda choice: _distance(word, choice))
-
-
-def _distance(one: str, other: str) -> int:
-    """Levenshtein's distance: how many letters to insert, delete or replace."""
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        above, row = row, [i]
-        for j, counterpart in enumerate(other, 1):
-            row.append(min(row[-1] + 1, above[j] + 1, above[j - 1] + (letter != counterpart)))
-    return row[-1]

@@ -9,12 +9,14 @@ RedwireError
     ├── RttInvalid            a round trip that cannot be, or between regions that are not there
     ├── PromiseEmpty          a commit policy under which one disk may take a confirmed write with it
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
-    └── NodeNotReady          a process that was started does not do what it should
+    ├── NodeNotReady          a process that was started does not do what it should
+    └── Interrupted           the user ended a command; says how far it came
 """
 
 from __future__ import annotations
 
 from redwire.errors import RedwireError
+from redwire.record import Key
 
 
 class ToolError(RedwireError):
@@ -51,3 +53,9 @@ class NodeNotReady(ToolError):
 
 class BenchImpossible(ToolError):
     """Something cannot be measured here, or what came out would mean nothing."""
+
+
+class Interrupted(ToolError):
+    """Ctrl-C. `key` is that of a write whose outcome is not known."""
+
+    key: Key | None = None

@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Collection, Iterable
 
-from cluster.schema import nearest
 from redwire.position import Region
+from redwire.spelling import nearest
 from regions.commit_time import Distances
 from tools.errors import RttInvalid
 

@@ -56,5 +56,14 @@ def test_an_example_does_what_it_says(cluster: LocalCluster, name: str) -> None:
     assert [line[: len(said)] for line, said in zip(lines, SAYS[name], strict=True)] == SAYS[name]
 
 
+@pytest.mark.parametrize("name", sorted(set(SAYS) - {"coordinator.py"}))
+def test_an_example_without_a_cluster_says_what_it_lacks(name: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "REDWIRE_URI"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], env=environment, capture_output=True, text=True, timeout=RUN_S
+    )
+    assert done.returncode == 1 and done.stderr.startswith("set REDWIRE_URI to the cluster, such as reds://")
+
+
 def test_every_example_is_run() -> None:
     assert sorted(SAYS) == sorted(path.name for path in EXAMPLES.glob("*.py"))

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 
 from redwire import body, record
 from redwire.connection import ServerConnection
-from redwire.errors import Code, NotConfirmed, NotPrimary, RedwireError, Refused
+from redwire.errors import Code, KeyExpired, NotConfirmed, NotPrimary, RedwireError, Refused
 from redwire.frame import Frame, Kind, encode_frame
 from redwire.handshake import Method, Principal, PrincipalKind, Role
 from redwire.message.admin import AccountDone, check_account
@@ -179,6 +179,8 @@ class FakeNode:
     def resolve(self, wire: Wire, frame: Frame) -> None:
         self.lead()
         asked = Resolve.decode(frame.payload)
+        if self.cluster.expired:
+            raise KeyExpired
         known = self.cluster.keys.get((asked.client, asked.sequence))
         if known is None:
             raise Refused(Code.NOT_FOUND, "no such key")
@@ -276,6 +278,7 @@ class FakeCluster:
         self.accounts: list[object] = []
         self.clients = 0
         self.forgotten: set[bytes] = set()
+        self.expired = False  # whether every key that is asked for is forgotten
         self.nodes: list[FakeNode] = []
         self.leader: FakeNode | None = None
         self.hide_replicas = False

@@ -18,7 +18,9 @@ from click.testing import CliRunner
 from cluster.config import parse_node_config
 from redwire.errors import RETRYABLE, Code
 from redwire.frame import Kind
+from redwire.uri import PARAMETERS
 from regions.commit_policy import CommitPolicy
+from tools.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNKNOWN, EXIT_USAGE
 from tools.cli.main import redwire
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,22 @@ def test_the_readmes_policies_are_policies() -> None:
     assert len(texts) == 7
     for text in texts:
         CommitPolicy.parse(text.replace("=N", "=1"))
+
+
+def first_column(heading: str) -> list[str]:
+    """What stands in the first cells of the README's table that begins with `heading`."""
+    table = README[README.index(heading) :]
+    return re.findall(r"^\| ([^|]+?) \|", table[: table.index("\n\n")], re.MULTILINE)[1:]
+
+
+def test_the_readme_has_every_parameter_of_a_uri() -> None:
+    named = re.findall(r"`(\w+)`", " ".join(first_column("| parameter |")))
+    assert sorted(named) == sorted(PARAMETERS)
+
+
+def test_the_readme_has_every_exit_code() -> None:
+    codes = [int(code) for code in first_column("| exit code |")]
+    assert codes == [0, EXIT_FAILED, EXIT_USAGE, EXIT_UNKNOWN, EXIT_REFUSED, EXIT_INTERRUPTED]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/ARCHITECTURE.md", "docs/PROTOCOL.md"])

@@ -33,6 +33,7 @@ from redwire.routing import Router
 from redwire.scram import SALT_BYTES, make_verifier
 from redwire.topology import Topology
 from tools.cli.connection import CLIENT_NAME, uri_option, with_client
+from tools.cli.group import Group
 from tools.cli.output import json_option, show
 
 TOKEN_BYTES = 32
@@ -44,7 +45,7 @@ _role = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def user() -> None:
     """Make and remove users and bearer tokens; takes an administrator's certificate in the URI."""
 
@@ -175,6 +176,12 @@ def topology(uri: str, as_json: bool) -> None:
 def _password(from_stdin: bool) -> str:
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
+    elif not sys.stdin.isatty():
+        raise click.UsageError(
+            "nobody can be asked for the password: standard input is no terminal; pass --password-stdin, "
+            "and the password on its first line",
+            click.get_current_context(),
+        )
     else:
         password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     if not password:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tools.authority import CERTIFICATE_DAYS, Authority, Issued
+from tools.cli.group import Group
 from tools.cli.output import json_option, show
 from tools.errors import AuthorityInvalid
 
@@ -14,7 +15,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 _DEFAULT_FOLDER = Path("certs")
 
 
-@click.group("certs")
+@click.group("certs", cls=Group)
 def command() -> None:
     """Make certificates: an authority for the cluster, one per node, one per user."""
 
@@ -36,7 +37,7 @@ def init(cluster: str, out: Path, as_json: bool) -> None:
     )
 
 
-@command.group()
+@command.group(cls=Group)
 def issue() -> None:
     """Issue a certificate to a node or a user."""
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TypeVar
+from dataclasses import replace
+from typing import Self, TypeVar
 
 import anyio
 import click
 
-from redwire.client import Client, connect
+from redwire.client import Client
+from redwire.uri import parse
+from tools.cli.failure import URI_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
 
 CLIENT_NAME = "redwire-cli"
+PATIENCE_S = 2.0
+"""How long nothing is said of a wait: most are over by then."""
+REPEAT_S = 10.0
 
 
 def uri_option(function: F) -> F:
     """Give a command `--uri`, which arrives as `uri`."""
     return click.option(
         "--uri",
-        envvar="REDWIRE_URI",
+        envvar=URI_VARIABLE,
         required=True,
         metavar="URI",
         help="The cluster: reds://user:password@host:5050/?ca=ca.pem  [env: REDWIRE_URI]",
@@ -42,11 +50,69 @@ def timeout_option(function: F) -> F:
     )(function)
 
 
-def with_client(uri: str, call: Callable[[Client], Awaitable[T]]) -> T:
-    """Connect, run `call` with the client, and disconnect."""
-    return anyio.run(partial(_run, uri, call))
+def with_client(
+    uri: str, call: Callable[[Client], Awaitable[T]], timeout_s: float | None = None, *, long: bool = False
+) -> T:
+    """Connect, run `call` with the client, and disconnect.
+
+    `timeout_s` is how long connecting may take, and the call, None for the URI's. Where either waits, that is
+    said on standard error, unless the command has `--json`. A `long` call takes its time: only what is wrong
+    is said then.
+    """
+    config = parse(uri)
+    if timeout_s is not None:
+        config = replace(config, timeout_ms=max(1, int(timeout_s * 1000)))
+    context = click.get_current_context(silent=True)
+    quiet = context is not None and bool(context.params.get("as_json"))
+    return anyio.run(_run, Client(config, name=CLIENT_NAME, chance=random.Random()), call, quiet, long)
 
 
-async def _run(uri: str, call: Callable[[Client], Awaitable[T]]) -> T:
-    async with connect(uri, name=CLIENT_NAME) as client:
-        return await call(client)
+async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bool, long: bool) -> T:
+    with _Notices(client, quiet=quiet) as notices:
+        async with client:
+            notices.begin(long=long)
+            return await call(client)
+
+
+class _Notices:
+    """Says what a client waits for, and for how long it still may, from `PATIENCE_S` on and now and then.
+
+    It speaks of connecting until `begin`, and of the call from then on.
+    """
+
+    def __init__(self, client: Client, *, quiet: bool) -> None:
+        self._client = client
+        self._quiet = quiet
+        self._long = False
+        self._end_s = 0.0
+        self._next: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        self.begin(long=False)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._next is not None:
+            self._next.cancel()
+
+    def begin(self, *, long: bool) -> None:
+        """Begin to count anew."""
+        self._long = long
+        self._end_s = time.monotonic() + self._client.config.timeout_ms / 1000
+        if not self._quiet:
+            self._wait(PATIENCE_S)
+
+    def _wait(self, seconds: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = asyncio.get_running_loop().call_later(seconds, self._speak)
+
+    def _speak(self) -> None:
+        trouble = self._client.routing.trouble
+        left_s = self._end_s - time.monotonic()
+        if self._long and trouble:
+            click.echo(f"redwire: waiting: {trouble}", err=True)
+        elif not self._long and left_s > 0:
+            why = trouble or "no answer yet"
+            click.echo(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
+        self._wait(REPEAT_S)

@@ -1,20 +1,32 @@
-"""`redwire put`, `get`, `delete` and `scan`: documents, one at a time or in order."""
+"""`redwire put`, `get`, `delete`, `scan` and `resolve`: documents, one at a time or in order."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 import click
 import msgspec
 
 from redwire.client import Client, Deleted
-from redwire.document import Document
-from redwire.errors import RequestInvalid
+from redwire.document import Document, encode_record
+from redwire.errors import (
+    Code,
+    DeadlineExceeded,
+    NotConfirmed,
+    RedwireError,
+    Refused,
+    RequestInvalid,
+    UnknownOutcome,
+)
+from redwire.pending import Pending
 from redwire.receipt import Committed
+from redwire.record import Key, Op
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.output import json_option, show
+from tools.errors import Interrupted
 
 _if_version = click.option(
     "--if-version", type=click.IntRange(min=0), help="Only over this version (0: none)."
@@ -46,13 +58,8 @@ def put(
 ) -> None:
     """Write DOCUMENT, a JSON object or - for standard input, under ID."""
     data = sys.stdin.buffer.read() if document == "-" else document.encode("utf-8", "surrogateescape")
-
-    async def call(client: Client) -> Committed:
-        return await client.put(
-            collection, id, data.strip(), policy=policy, if_version=if_version, timeout_s=timeout_s
-        )
-
-    written = with_client(uri, call)
+    record = encode_record(Op.PUT, collection, id, data.strip(), if_version)
+    written = _write(uri, record, id, policy, timeout_s)
     receipt = written.receipt
     show(
         {
@@ -88,7 +95,7 @@ def get(
     async def call(client: Client) -> Document | None:
         return await client.get(collection, id, read=read, at_least=at_least, timeout_s=timeout_s)
 
-    document = with_client(uri, call)
+    document = with_client(uri, call, timeout_s)
     if document is None:
         raise RequestInvalid(f"there is no document {collection}/{id}")
     described = _described(document) | {"collection": collection, "token": str(document.token)}
@@ -113,11 +120,8 @@ def delete(
     as_json: bool,
 ) -> None:
     """Delete the document under ID; deleting nothing is no error."""
-
-    async def call(client: Client) -> Deleted:
-        return await client.delete(collection, id, policy=policy, if_version=if_version, timeout_s=timeout_s)
-
-    gone = with_client(uri, call)
+    record = encode_record(Op.DELETE, collection, id, None, if_version)
+    gone = Deleted(_write(uri, record, id, policy, timeout_s))
     what = f"deleted, it was at version {gone.version}" if gone.deleted else "was not there"
     show(
         {
@@ -170,7 +174,78 @@ def scan(
         if as_json:
             click.echo("[]" if before == "[" else "]")
 
-    with_client(uri, call)
+    with_client(uri, call, long=True)
+
+
+@click.command()
+@click.argument("key")
+@timeout_option
+@uri_option
+@json_option
+def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
+    """Say what became of a write that was not confirmed, or whose outcome was unknown.
+
+    KEY is what its error named. Exit code 0: committed; 3: still open, or it cannot be told; 4: certainly not
+    written.
+    """
+    asked = Key.parse(key)
+
+    async def call(client: Client) -> Committed:
+        return await client.resolve(asked, timeout_s=timeout_s)
+
+    try:
+        found = with_client(uri, call, timeout_s)
+    except (Refused, DeadlineExceeded) as error:
+        raise _verdict(error, asked) from error
+    receipt = found.receipt
+    counts = Counter(record.status.name for record in found.records)
+    what = ", ".join(f"{count} {name}" for name, count in counts.items())
+    show(
+        {
+            "key": str(asked),
+            "committed": True,
+            "records": [{"status": each.status.name, "version": each.version} for each in found.records],
+            "receipt": receipt.to_json(),
+        },
+        f"committed: {what}\n{receipt}\ntoken {receipt.token}",
+        as_json=as_json,
+    )
+
+
+def _verdict(error: Refused | DeadlineExceeded, key: Key) -> RedwireError:
+    """What a question without an answer says of the write: only NOT_FOUND that it was not executed."""
+    if error.code is Code.NOT_FOUND:
+        text = error.message.removeprefix(f"{error.code}: ")
+        return Refused(error.code, text, hint="it was certainly not written: write it again")
+    unknown = UnknownOutcome(error.message, phase="answer", hint=error.hint)
+    unknown.key = key
+    return unknown
+
+
+def _write(uri: str, record: bytes, ident: str, policy: str | None, timeout_s: float | None) -> Committed:
+    """Write one record. After Ctrl-C raises `Interrupted`, which says what is known of it."""
+    under_way: list[Pending] = []
+
+    async def call(client: Client) -> Committed:
+        under_way.append(client.submit([record], (ident,), policy=policy, timeout_s=timeout_s))
+        return await under_way[0]
+
+    try:
+        return with_client(uri, call, timeout_s)
+    except KeyboardInterrupt:
+        raise _interrupted(under_way) from None
+
+
+def _interrupted(under_way: list[Pending]) -> Interrupted:
+    """What is known of a write, if one was under way, once its client is closed."""
+    error = under_way[0].error if under_way else None
+    if under_way and error is None:
+        return Interrupted("interrupted: it is written")
+    if not isinstance(error, NotConfirmed | UnknownOutcome):
+        return Interrupted("interrupted: nothing was written")
+    interrupted = Interrupted("interrupted: written or not is not known")
+    interrupted.key = error.key
+    return interrupted
 
 
 def _described(document: Document) -> dict[str, Any]:

@@ -13,11 +13,12 @@ import anyio
 import click
 
 from redwire.client import Client
-from redwire.errors import RedwireError, RequestInvalid
+from redwire.errors import ASK_HINT, RedwireError, RequestInvalid
 from redwire.pending import Pending
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.ndjson import SUFFIX, Bookmark, Piece, Place, bookmarked, pieces
 from tools.cli.output import json_option, show
+from tools.errors import Interrupted
 
 SAVE_S = 1.0
 """How often the bookmark is renewed: so much is sent again after a crash, to no effect."""
@@ -49,16 +50,20 @@ def load(
     """Write each line of FILE, a JSON object, as a document.
 
     How far the file is committed is kept beside it, in FILE.redwire-load, until all of it is: the same
-    command goes on from there. A line that is no such document stops the load; what stands before it is
-    committed.
+    command goes on from there, also after Ctrl-C. A line that is no such document stops the load; what
+    stands before it is committed.
     """
     path = file.with_name(file.name + SUFFIX)
     began_s = time.monotonic()
     with file.open("rb") as lines:
         start = Place() if restart else bookmarked(path, lines, collection, id_field)
+        made: list[Loader] = []
 
         def save(place: Place) -> None:
-            Bookmark.make(lines, collection, id_field, place).save(path)
+            if place == Place():
+                path.unlink(missing_ok=True)
+            else:
+                Bookmark.make(lines, collection, id_field, place).save(path)
 
         async def call(client: Client) -> Loader:
             def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:
@@ -67,13 +72,33 @@ def load(
                 )
 
             with _progress(file, start, as_json=as_json) as report:
-                loader = Loader(submit, str(file), start, in_flight, save, report)
-                await loader.run(pieces(lines, str(file), collection, id_field, start))
-            return loader
+                made.append(Loader(submit, str(file), start, in_flight, save, report))
+                await made[0].run(pieces(lines, str(file), collection, id_field, start))
+            return made[0]
 
-        loader = with_client(uri, call)
+        try:
+            loader = with_client(uri, call, long=True)
+        except (RedwireError, KeyboardInterrupt) as error:
+            raise _stopped(error, made[0] if made else None) from error
     path.unlink(missing_ok=True)
     _show_loaded(file, collection, start, loader, time.monotonic() - began_s, as_json=as_json)
+
+
+def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None) -> RedwireError:
+    """The error that ends the load, with how far it came and how to go on."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted("interrupted")
+    if loader is None:
+        return error
+    line = loader.place.line
+    if line:
+        how = f"lines 1 to {line} are committed, and the same command goes on from line {line + 1}"
+    elif loader.began:
+        how = "the same command begins again at the first line"
+    else:
+        how = "nothing was written"
+    error.hint = how if error.hint in ("", ASK_HINT) else f"{error.hint}; {how}"
+    return error
 
 
 def _show_loaded(
@@ -123,6 +148,11 @@ class Loader:
         self._failure: RedwireError | None = None
         self._moved = anyio.Event()
         self._saved_s = time.monotonic()
+
+    @property
+    def began(self) -> bool:
+        """Whether any piece was to be written."""
+        return bool(self.documents or self._under_way)
 
     async def run(self, source: Iterator[Piece]) -> None:
         """Write all pieces. Raises the first error, once every piece in flight has its outcome."""

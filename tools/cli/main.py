@@ -7,8 +7,9 @@ from importlib import import_module
 
 import click
 
-from redwire.errors import Conflict, NotConfirmed, PolicyInvalid, RedwireError, Refused, UnknownOutcome
-from tools.errors import PromiseEmpty
+from redwire.errors import RedwireError
+from tools.cli.failure import failure
+from tools.cli.group import Group
 
 VERBS = {
     "certs": "tools.cli.certs:command",
@@ -22,20 +23,32 @@ VERBS = {
     "get": "tools.cli.data:get",
     "delete": "tools.cli.data:delete",
     "scan": "tools.cli.data:scan",
+    "resolve": "tools.cli.data:resolve",
     "load": "tools.cli.load:load",
     "bench": "tools.cli.bench:command",
     "demo": "tools.cli.demo:command",
+    "completion": "tools.cli.completion:command",
 }
 """Each verb's module and the click command in it. A verb pays for the imports of no other."""
 
-EXIT_FAILED = 1
-EXIT_UNKNOWN = 3
-"""Written or not: that is not known."""
-EXIT_REFUSED = 4
-"""Certainly nothing was changed; or a policy that should not be."""
+PROGRAM = "redwire"
+COMPLETE_VARIABLE = "_REDWIRE_COMPLETE"
+"""Set by the shell's completion script when it asks what may follow."""
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    error, which the message explains
+  2    wrong usage
+  3    not confirmed or unknown: it may or may not be written
+  4    refused: certainly nothing was changed; or a policy that should not be set
+  130  interrupted
+
+With --json an error is one JSON object on standard error, with code, message, hint, exit_code, and the key of
+a write where there is one.
+"""
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """A group whose commands are imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -51,35 +64,30 @@ class Verbs(click.Group):
         return command
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="redwire-cluster", prog_name="redwire")
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(package_name="redwire-cluster", prog_name=PROGRAM)
 def redwire() -> None:
     """One replicated data set over several regions: make certificates, look, load, measure, try."""
 
 
 def main() -> None:
-    """Run the command line and exit.
-
-    0 done, 1 an error that the message explains, 2 wrong usage, 3 not confirmed or unknown, 4 refused.
-    """
+    """Run the command line and exit. A failure is told on standard error, in one form."""
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     try:
-        redwire()
-    except RedwireError as error:
-        click.echo(f"redwire: {error}", err=True)
-        sys.exit(exit_code(error))
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"redwire: {where}{error.strerror or error}", err=True)
-        sys.exit(EXIT_FAILED)
-
-
-def exit_code(error: RedwireError) -> int:
-    """What the exit code says of an outcome."""
-    if isinstance(error, NotConfirmed | UnknownOutcome):
-        return EXIT_UNKNOWN
-    return (
-        EXIT_REFUSED if isinstance(error, Refused | Conflict | PolicyInvalid | PromiseEmpty) else EXIT_FAILED
-    )
+        code = redwire.main(
+            arguments, prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False
+        )
+    except (RedwireError, OSError, click.ClickException, click.Abort) as error:
+        failed = failure(error)
+        if "--json" in options:
+            click.echo(failed.to_json(), err=True)
+        elif isinstance(error, click.ClickException):
+            error.show()
+        else:
+            click.echo(str(failed), err=True)
+        code = failed.exit_code
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,12 @@ def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Pl
     """The rest of `file` from `start` on; empty lines are skipped.
 
     Raises `RequestInvalid` for the first line that is no document with an id, after the piece that ends
-    before it was given out.
+    before it was given out; a file that holds a JSON array is told by name.
     """
     shape: Any = msgspec.defstruct("Line", [("id", str | int)], rename={"id": id_field})
     decode = msgspec.json.Decoder(shape).decode
     file.seek(start.offset)
-    place, piece = start, Piece(start)
+    place, piece, first = start, Piece(start), start == Place()
     while line := file.readline(DOC_BYTES_MAX + 2):
         place = Place(place.line + 1, place.offset + len(line))
         document = line.strip()
@@ -66,7 +66,11 @@ def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Pl
             except (msgspec.MsgspecError, UnicodeDecodeError, RequestInvalid) as error:
                 if piece.records:
                     yield piece
+                elif document.startswith(b"[") and first:
+                    text = f"{name} is one JSON array, and not a JSON object on each line"
+                    raise RequestInvalid(text, hint=f"write it as lines: jq -c '.[]' {name}") from error
                 raise _line_invalid(name, place.line, error) from error
+            first = False
             piece.records.append(record)
             piece.ids.append(ident)
             piece.lines.append(place.line)
@@ -81,9 +85,7 @@ def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Pl
 
 def _line_invalid(name: str, line: int, error: Exception) -> RequestInvalid:
     reason = error.message.removeprefix("record 0: ") if isinstance(error, RequestInvalid) else str(error)
-    return RequestInvalid(
-        f"{name}: line {line}: {reason}", hint="what stands before it is committed; correct it and go on"
-    )
+    return RequestInvalid(f"{name}: line {line}: {reason}", hint="each line is one whole JSON object")
 
 
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,11 +9,11 @@ import click
 from rich.console import Console
 
 from cluster.config import ClusterConfig
-from cluster.schema import nearest
 from redwire.errors import PolicyInvalid
 from redwire.message.log import MEMBERS_MAX
 from redwire.message.settings import SetPolicy
 from redwire.position import NodeId, Region
+from redwire.spelling import nearest
 from regions.binding import Member, Membership, default_policy, satisfiable
 from regions.commit_policy import LABEL, AckN, CommitPolicy
 from regions.commit_time import Distances
@@ -21,6 +21,7 @@ from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
 from tools import verdict
 from tools.cli.change import change, change_options, settings
 from tools.cli.connection import uri_option
+from tools.cli.group import Group
 from tools.cli.output import json_option, show
 from tools.cluster_file import load_cluster
 from tools.errors import PromiseEmpty, RttInvalid
@@ -79,7 +80,7 @@ def _whole_millis(ctx: click.Context, param: click.Parameter, value: str | None)
     return int(found)
 
 
-@click.group("policy")
+@click.group("policy", cls=Group)
 def command() -> None:
     """Show, change and check the cluster's commit policy."""
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import click
 from rich.console import Console
 
-from cluster.schema import nearest
 from redwire.errors import RequestInvalid
 from redwire.message.settings import (
     AddMember,
@@ -17,8 +16,10 @@ from redwire.message.settings import (
     SettingsChange,
     SettingsView,
 )
+from redwire.spelling import nearest
 from tools.cli.change import change, change_options, settings
 from tools.cli.connection import uri_option
+from tools.cli.group import Group
 from tools.cli.output import json_option, show
 from tools.grid import Grid
 from tools.outlook import settings_document
@@ -26,7 +27,7 @@ from tools.outlook import settings_document
 _NOWHERE = "(no region)"
 
 
-@click.group("regions")
+@click.group("regions", cls=Group)
 def command() -> None:
     """Show and change which node counts for which region."""
 
@@ -90,7 +91,7 @@ def unbind(
     _change(uri, BindRegion(node, ""), dry_run, lost, confirm_lost, as_json)
 
 
-@click.group("members")
+@click.group("members", cls=Group)
 def members() -> None:
     """Show and change who is in the cluster."""
 

@@ -35,6 +35,8 @@ def run(report: Report, *, full: bool, keep: bool) -> int:
 
 async def _run(report: Report, full: bool, keep: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="redwire-demo-"))
+    if keep:
+        report.note(f"certificates, node.yaml files, logs and data are kept in {folder}")
     received = 0
     try:
         async with anyio.create_task_group() as group:

@@ -121,6 +121,9 @@ async def _lines(descriptor: int) -> AsyncIterator[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the links that the file named in `arguments` describes; the exit code."""
+    if arguments in (["-h"], ["--help"]):
+        print(__doc__.strip())
+        return 0
     if len(arguments) != 1:
         print("usage: python -m tools.dev.links SPEC.json", file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster.schema import nearest, read, shown
+from cluster.schema import read, shown
 from redwire.errors import ConfigInvalid
 
 
@@ -73,28 +73,6 @@ def test_data_that_does_not_fit_is_named(data: object, message: str) -> None:
 def test_places_stand_below_the_path_that_was_given() -> None:
     with pytest.raises(ConfigInvalid, match=r"f: top\.maybe\.size: is missing"):
         read(Outer, {"maybe": {}}, "f", "top")
-
-
-@pytest.mark.parametrize(
-    ("word", "meant"),
-    [
-        ("regoin", "region"),
-        ("REGION", "region"),
-        ("rgion", "region"),
-        ("regionn", "region"),
-        ("xegion", "region"),
-        ("rx", None),
-        ("", None),
-        ("xyz", None),
-        ("i", "id"),
-    ],
-)
-def test_the_nearest_word_is_one_that_could_have_been_meant(word: str, meant: str | None) -> None:
-    assert nearest(word, ["id", "region", "addr"]) == meant
-
-
-def test_nothing_is_near_when_there_is_nothing() -> None:
-    assert nearest("id", []) is None
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_every_type_of_parameter_can_be_selected(worker: SqlWorker, param: Any, 
 def test_a_new_collection_and_a_new_document_are_seen_by_the_next_statement(
     state: State, worker: SqlWorker, written_log: Any
 ) -> None:
-    with pytest.raises(QueryFailed, match="no such table: later"):
+    with pytest.raises(QueryFailed, match="there is no collection later; SHOW COLLECTIONS"):
         rows(worker, "SELECT * FROM later")
     state.apply([written_log.write(put("later", "x", b"{}"), put("Orders", "c", b"{}"))])
     result = worker.run(SqlQuery("SELECT id FROM later UNION SELECT id FROM orders"))

@@ -174,6 +174,63 @@ async def test_nobody_there_ends_at_the_deadline_and_says_why() -> None:
             pass
 
 
+async def test_a_plain_uri_is_told_at_once_that_the_node_speaks_tls(cluster) -> None:
+    uri = f"red://{','.join(node.addr for node in cluster.nodes)}"
+    with anyio.fail_after(5), pytest.raises(errors.ConnectFailed, match="speaks TLS only; write reds://"):
+        async with redwire.connect(uri):
+            pass
+
+
+async def test_a_tls_uri_is_told_at_once_that_the_node_speaks_plain_text(cluster) -> None:
+    cluster.context = None
+    with anyio.fail_after(5), pytest.raises(errors.ConnectFailed, match="plain text: .*write red://"):
+        async with redwire.connect(cluster.uri()):
+            pass
+
+
+async def test_a_host_that_does_not_exist_is_told_at_once() -> None:
+    with anyio.fail_after(5), pytest.raises(errors.ConnectFailed, match="cannot find no-such-host"):
+        async with redwire.connect("reds://no-such-host.invalid"):
+            pass
+
+
+async def test_what_calls_wait_for_can_be_asked_while_they_do(cluster, scripts) -> None:
+    nobody = redwire.connect("red://127.0.0.1:1/?timeout_ms=400")
+
+    async def connect() -> None:
+        with pytest.raises(errors.DeadlineExceeded):
+            async with nobody:
+                pass
+
+    async with anyio.create_task_group() as tasks, redwire.connect(cluster.uri()) as db:
+        tasks.start_soon(connect)
+        assert db.routing.trouble == ""
+        cluster.leader.script.extend([scripts.refusing(Code.MISSING_REGIONS)] * 20)
+        pending = db.submit_put("products", "p1", {})
+        with anyio.fail_after(5):
+            while "MISSING_REGIONS" not in db.routing.trouble or "refused" not in nobody.routing.trouble:
+                await anyio.sleep(0.01)
+        cluster.leader.script.clear()
+        await pending
+        assert db.routing.trouble == ""
+
+
+async def test_a_change_that_no_primary_was_asked_for_is_certainly_not_made(cluster, scripts) -> None:
+    from redwire.message.admin import RemoveUser
+
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.leader, cluster.term = None, Term(2)
+        with pytest.raises(errors.DeadlineExceeded) as never:
+            await db.change_account(RemoveUser("bob"), timeout_s=0.3)
+        cluster.leader, cluster.term = cluster.nodes[0], Term(3)
+        await db.change_account(RemoveUser("ann"))
+        cluster.leader.frozen = True
+        with pytest.raises(errors.UnknownOutcome):
+            await db.change_account(RemoveUser("bob"), timeout_s=0.3)
+    assert not never.value.sent and "nobody could be asked" in never.value.message
+    assert cluster.accounts == [RemoveUser("ann")]
+
+
 async def test_a_node_of_another_cluster_is_refused(cluster) -> None:
     async with redwire.connect(cluster.uri(cluster.nodes[0])) as db:
         await db.put("products", "p1", {})

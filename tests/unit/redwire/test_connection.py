@@ -241,7 +241,7 @@ def test_the_recorded_driver_is_let_in_and_every_answer_echoes_its_id() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"G", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", b"\x00", b"\xfe\x02", b"\xfe\xff"]
+    "data", [b"G", b"GET / HTTP/1.1\r\n", b"\x15\x03\x01", b"\x00", b"\xfe\x02", b"\xfe\xff"]
 )
 @pytest.mark.parametrize("step", [1, 100])
 def test_whoever_does_not_begin_like_a_client_gets_no_frame(data: bytes, step: int) -> None:
@@ -250,6 +250,31 @@ def test_whoever_does_not_begin_like_a_client_gets_no_frame(data: bytes, step: i
         assert server.receive_data(data[at : at + step]) == []
     assert server.closing
     assert server.data_to_send() == []
+
+
+@pytest.mark.parametrize("step", [1, 100])
+def test_whoever_begins_with_tls_is_told_so_in_its_own_words(step: int) -> None:
+    server, data = a_server(), b"\x16\x03\x01\x02\x00"
+    for at in range(0, len(data), step):
+        assert server.receive_data(data[at : at + step]) == []
+    assert server.closing
+    assert server.data_to_send() == [bytes.fromhex("15030100020246")]
+
+
+@pytest.mark.parametrize(
+    ("credentials", "hint"),
+    [
+        (Anonymous(), "the URI names nobody: add user:password@"),
+        (Certificate(), "the certificate names nobody whom the cluster knows: add user:password@"),
+        (Bearer("t"), ""),
+    ],
+)
+def test_a_refused_method_says_what_the_uri_lacks(credentials: Credentials, hint: str) -> None:
+    client = a_client(credentials)
+    body = b'{"reason": "no common authentication method: we accept scram-sha-256"}'
+    with pytest.raises(AuthenticationFailed) as refused:
+        client.receive_data(encode_frame(Kind.AUTH_FAIL, body, 1))
+    assert refused.value.hint.startswith(hint) and bool(refused.value.hint) == bool(hint)
 
 
 def test_minor_version_zero_is_taken() -> None:

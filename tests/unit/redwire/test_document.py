@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +69,34 @@ def test_bytes_are_stored_as_they_are_and_a_delete_has_none() -> None:
 def test_what_no_node_would_take_is_refused_here(collection, ident, document) -> None:
     with pytest.raises(RequestInvalid):
         encode_record(Op.PUT, collection, ident, document)
+
+
+@dataclass
+class Reading:
+    celsius: float
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"a": math.nan}, r"nan at \.a;"),
+        ({"a": None, "b": [1, {"c": -math.inf}]}, r"-inf at \.b\[1\]\.c;"),
+        ({"a": (1.0, math.inf)}, r"inf at \.a\[1\];"),
+        ({"r": [Reading(1.0), Reading(math.nan)]}, r"nan at \.r\[1\]\.celsius;"),
+    ],
+)
+def test_a_number_that_json_does_not_have_is_refused_with_its_place(document, says) -> None:
+    with pytest.raises(RequestInvalid, match=says):
+        encode_record(Op.PUT, "c", "a", document)
+    with pytest.raises(RequestInvalid, match=f"record 1: .*{says}"):
+        encode_rows(Op.INSERT, "c", [{}, document])
+
+
+def test_nothing_and_the_word_for_it_are_documents_like_others() -> None:
+    document = {"a": None, "b": "null", "c": msgspec.Raw(b"null"), "d": Reading(1.5)}
+    assert encode_record(Op.PUT, "c", "a", document).endswith(
+        b'{"a":null,"b":"null","c":null,"d":{"celsius":1.5}}'
+    )
 
 
 def test_a_document_that_is_too_large_is_refused_with_its_size() -> None:

@@ -200,3 +200,17 @@ def test_a_batch_body_that_no_primary_wrote_is_refused(body):
 
 def test_layouts_have_their_documented_sizes():
     assert (REQUEST_HEADER.size, RECORD_HEADER.size) == (40, 18)
+
+
+def test_a_key_is_a_text_that_can_be_asked_about_later() -> None:
+    text = str(Key(b"\x01" * 16, 7, 3))
+    assert text == "01" * 16 + "-7"
+    assert Key.parse(text) == Key(b"\x01" * 16, 7, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "01-7", "01" * 16, "01" * 16 + "-0", "zz" * 16 + "-1", "01" * 16 + "-1 "]
+)
+def test_what_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(RequestInvalid, match="is no key"):
+        Key.parse(text)

@@ -396,8 +396,9 @@ async def test_a_port_where_nobody_listens_is_worth_another_try() -> None:
 
 @pytest.mark.parametrize("host", ["no such host", "a" * 64, "x..y"])
 async def test_a_name_that_cannot_be_found_is_a_typed_error(host: str) -> None:
-    with pytest.raises(ConnectFailed, match="cannot connect to"):
+    with pytest.raises(ConnectFailed, match="cannot find .*:1: .*; check the name of the host") as failed:
         await connect(host, 1, None)
+    assert not failed.value.retry
 
 
 async def test_a_server_that_we_must_not_trust_is_refused_for_good(authority: Any, stranger: Any) -> None:

@@ -78,6 +78,7 @@ REFUSED = [
     ("reds://h?key=c", "both `cert` and `key`"),
     ("reds://h?regoin=us", "unknown parameter 'regoin'; did you mean 'region'"),
     ("reds://h?timeout=1", "did you mean 'timeout_ms'"),
+    ("reds://h?policy=1", "unknown parameter 'policy'; one of ca, cert, key, region"),
     ("reds://h?CA=1", "did you mean 'ca'"),
     ("reds://h?region=a&region=b", "'region' stands twice"),
     ("reds://h?region=", "'region' has no value"),

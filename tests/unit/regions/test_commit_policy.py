@@ -90,9 +90,10 @@ def test_spelling_is_free_and_the_print_is_canonical(text: str, canonical: str) 
 @pytest.mark.parametrize(
     ("text", "position", "token", "says"),
     [
-        ("", 1, "", "one of local, remote_wal"),
+        ("", 1, "", "one of local, ack_n=N, majority"),
         ("   ", 4, "", "one of local"),
         ("ack_m=2", 1, "ack_m", "did you mean 'ack_n'?"),
+        ("all", 1, "all", "one of local, ack_n=N, majority, regions(eu,us), regions(2 of eu,us,ap)"),
         ("majorty", 1, "majorty", "did you mean 'majority'?"),
         ("local & region(eu)", 9, "region", "did you mean 'regions'?"),
         ("ack_n", 6, "", "as in ack_n=1"),

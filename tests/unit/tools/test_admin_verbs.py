@@ -51,6 +51,18 @@ async def test_what_cannot_be_a_name_or_a_password_is_refused_here(cluster, comm
     assert cluster.accounts == []
 
 
+async def test_a_password_that_nobody_can_type_names_the_way_to_give_it(cluster, command_line) -> None:
+    ran = await command_line("user", "add", "bob", "--role", "read", "--uri", cluster.uri())
+    assert ran.code == 2 and "--password-stdin" in ran.err and not cluster.accounts
+
+
+async def test_a_change_without_a_primary_is_certainly_not_made(cluster, command_line) -> None:
+    cluster.leader = None
+    uri = cluster.uri(timeout_ms="300")
+    ran = await command_line("user", "remove", "bob", "--uri", uri)
+    assert ran.code == 1 and "nobody could be asked within 0.3 s" in ran.err and not cluster.accounts
+
+
 async def test_topology_tells_what_strangers_and_what_this_user_see(cluster, command_line) -> None:
     uri = cluster.uri(cluster.nodes[1], user="app:secret@")
     shown = json.loads((await command_line("topology", "--json", "--uri", uri)).out)

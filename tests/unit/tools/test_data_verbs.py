@@ -74,3 +74,55 @@ async def test_an_error_says_where_nobody_answered_and_no_password(command_line)
     uri = "red://bob:secret@127.0.0.1:1/?timeout_ms=200"
     ran = await command_line("get", "c", "p1", "--uri", uri)
     assert ran.code == 1 and "127.0.0.1:1" in ran.err and "secret" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "says"),
+    [
+        ("unconfirmed", 0, "committed: 1 APPLIED"),
+        ("execute_silently", 0, "committed: 1 APPLIED"),
+        ("silence", 4, "certainly not written"),
+    ],
+)
+async def test_the_key_of_an_open_outcome_tells_later_what_became_of_it(
+    cluster, scripts, command_line, script, code, says
+) -> None:
+    cluster.leader.script.append(getattr(scripts, script))
+    put = await command_line("put", "c", "p1", "{}", "--timeout", "0.3", "--json", "--uri", cluster.uri())
+    failed = json.loads(put.err)
+    assert put.code == failed["exit_code"] == 3 and f"redwire resolve {failed['key']}" in failed["hint"]
+    asked = await command_line("resolve", failed["key"], "--uri", cluster.uri())
+    assert asked.code == code and says in asked.out + asked.err
+    if code == 0:
+        shown = json.loads(
+            (await command_line("resolve", failed["key"], "--json", "--uri", cluster.uri())).out
+        )
+        assert shown["committed"] and shown["records"] == [{"status": "APPLIED", "version": 1}]
+        assert (shown["key"], shown["receipt"]["lsn"]) == (failed["key"], 1)
+
+
+async def test_what_cannot_be_told_of_a_key_is_an_open_outcome(cluster, command_line) -> None:
+    key = "01" * 16 + "-7"
+    ask = ("resolve", key, "--timeout", "0.3", "--json", "--uri", cluster.uri())
+    cluster.leader.frozen = True
+    silent = await command_line(*ask)
+    cluster.leader.frozen = False
+    cluster.expired = True
+    forgotten = await command_line(*ask)
+    assert silent.code == forgotten.code == 3
+    assert json.loads(silent.err)["key"] == json.loads(forgotten.err)["key"] == key
+    assert "was forgotten" in json.loads(forgotten.err)["message"]
+    assert (await command_line("resolve", "seven", "--uri", cluster.uri())).code == 1
+
+
+async def test_a_long_wait_is_told_with_its_reason_and_its_end_but_not_to_a_program(
+    cluster, command_line
+) -> None:
+    cluster.leader.frozen = True
+    ask = ("get", "c", "p1", "--timeout", "2.6", "--uri", cluster.uri(cluster.leader))
+    told, quiet = await command_line(*ask), await command_line(*ask, "--json")
+    assert told.code == quiet.code == 1
+    waiting, error = told.err.splitlines()
+    assert waiting.startswith("redwire: waiting, 1 s more at most: ") and cluster.leader.addr in waiting
+    assert error.startswith("redwire: no node was reached within 2.6 s: ")
+    assert json.loads(quiet.err)["code"] == "DEADLINE_EXCEEDED"

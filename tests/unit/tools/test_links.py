@@ -334,6 +334,12 @@ def test_without_a_spec_links_say_how_to_use_them() -> None:
     assert ended() == (2, "usage: python -m tools.dev.links SPEC.json\n")
 
 
+def test_links_tell_their_commands_when_asked_for_help() -> None:
+    command = [sys.executable, "-m", "tools.dev.links", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SOON_S, check=True)
+    assert "python -m tools.dev.links SPEC.json" in result.stdout and "cut NAME" in result.stdout
+
+
 def ended(*arguments: str) -> tuple[int, str]:
     """Exit code and error output of links that do not get to run."""
     command = [sys.executable, "-m", "tools.dev.links", *arguments]

@@ -59,8 +59,8 @@ async def test_a_refused_piece_leaves_a_bookmark_before_it(cluster, scripts, com
 async def test_another_collection_does_not_go_on_from_this_one_unless_told_to_begin_again(
     cluster, scripts, command_line, file
 ) -> None:
-    cluster.leader.script.append(scripts.refusing(Code.FORBIDDEN))
-    assert (await command_line(*arguments(file, cluster))).code == 4
+    cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
+    assert (await command_line(*arguments(file, cluster), "--in-flight", "1")).code == 4
     other = ("load", str(file), "--collection", "d", "--id-field", "sku", "--uri", cluster.uri())
     assert "--restart" in (await command_line(*other)).err
     assert (await command_line(*other, "--restart")).code == 0
@@ -89,3 +89,38 @@ async def test_what_was_not_confirmed_is_sent_again_by_the_next_load(
     first = decode_write(cluster.leader.writes[1].request).records[0].id
     again = decode_write(cluster.leader.writes[2].request).records[0].id
     assert first == again == "500"
+
+
+async def test_a_load_of_which_nothing_is_committed_leaves_no_bookmark(
+    cluster, scripts, command_line, file
+) -> None:
+    mistyped = ("load", str(file), "--collection", "d", "--id-field", "id", "--uri", cluster.uri())
+    ran = await command_line(*mistyped)
+    assert ran.code == 1 and "missing required field `id`" in ran.err and "nothing was written" in ran.err
+    assert list(file.parent.iterdir()) == [file]
+    cluster.leader.script.append(scripts.refusing(Code.FORBIDDEN))
+    refused = await command_line(*arguments(file, cluster), "--in-flight", "1")
+    assert refused.code == 4 and "begins again at the first line" in json.loads(refused.err)["hint"]
+    assert list(file.parent.iterdir()) == [file]
+    assert (await command_line(*arguments(file, cluster))).code == 0
+
+
+async def test_a_restart_that_commits_nothing_takes_the_old_bookmark_away(
+    cluster, scripts, command_line, file
+) -> None:
+    cluster.leader.script.extend([scripts.commit, *[scripts.refusing(Code.FORBIDDEN)] * 2])
+    first = await command_line(*arguments(file, cluster), "--in-flight", "1")
+    assert "lines 1 to 500 are committed" in json.loads(first.err)["hint"]
+    assert len(list(file.parent.iterdir())) == 2
+    assert (await command_line(*arguments(file, cluster), "--in-flight", "1", "--restart")).code == 4
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("text", ['[{"sku": 1}]', '[\n  {"sku": 1}\n]\n', "\n\n [\n"])
+async def test_a_json_array_is_told_as_what_it_is(cluster, command_line, file, text) -> None:
+    file.write_text(text)
+    ran = await command_line(
+        "load", str(file), "--collection", "c", "--id-field", "sku", "--uri", cluster.uri()
+    )
+    assert ran.code == 1 and "products.ndjson is one JSON array" in ran.err and "jq -c" in ran.err
+    assert not cluster.documents

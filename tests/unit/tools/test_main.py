@@ -1,13 +1,22 @@
-"""The outermost handler of the command line: every error leaves as one line and an exit code."""
+"""The outermost handler of the command line: every error leaves in one form; and the help."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from tools.cli.main import main
+from redwire import errors
+from redwire.errors import Code
+from redwire.record import Key
+from tools.cli.failure import failure
+from tools.cli.main import main, redwire
+from tools.errors import Interrupted
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
@@ -40,3 +49,142 @@ def test_wrong_usage_is_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_done_is_exit_code_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert run(monkeypatch, "certs", "init", "--cluster", "shop", "--out", str(tmp_path)) == 0
+
+
+def test_with_json_an_error_is_one_object_with_stable_keys(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ("certs", "issue", "user", "ops", "--authority", str(tmp_path), "--json")
+    assert run(monkeypatch, *arguments) == 1
+    shown = json.loads(capsys.readouterr().err)
+    assert shown["message"].startswith(f"{tmp_path / 'ca.pem'} cannot be read")
+    assert (shown["code"], shown["exit_code"], [*shown]) == (
+        "AUTHORITY_INVALID",
+        1,
+        ["code", "message", "hint", "exit_code"],
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("get", "c", "--json"), ("--json", "nothing"), ("get", "--json", "--moon")]
+)
+def test_with_json_wrong_usage_is_an_object_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    said = capsys.readouterr()
+    shown = json.loads(said.err)
+    assert (shown["code"], shown["exit_code"]) == ("USAGE", 2) and shown["hint"].endswith("--help")
+    assert not said.out
+
+
+def test_what_follows_a_double_dash_is_no_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "get", "c", "--", "--json") == 2
+    assert capsys.readouterr().err.startswith("Usage: ")
+
+
+KEY = Key(b"\x01" * 16, 7, 1)
+
+
+def unsure() -> errors.NotConfirmed:
+    error = errors.NotConfirmed("not confirmed", hint=errors.ASK_HINT)
+    error.key = KEY
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "exit_code"),
+    [
+        (errors.Refused(Code.BUSY, "x"), "BUSY", 4),
+        (errors.Conflict("x", status="EXISTS", version=1), "CONFLICT", 4),
+        (errors.PolicyInvalid("x"), "COMMIT_POLICY_INVALID", 4),
+        (unsure(), "NOT_CONFIRMED", 3),
+        (errors.UnknownOutcome("x", phase="answer"), "UNKNOWN_OUTCOME", 3),
+        (errors.DeadlineExceeded("x", phase="connect"), "DEADLINE_EXCEEDED", 1),
+        (errors.ConnectFailed("x", retry=True), "CONNECT_FAILED", 1),
+        (errors.AuthenticationFailed("x"), "UNAUTHENTICATED", 1),
+        (errors.RequestInvalid("x"), "REQUEST_INVALID", 1),
+        (errors.TooLarge("x", 2, 1), "TOO_LARGE", 1),
+        (errors.UriInvalid("x"), "URI_INVALID", 1),
+        (OSError(2, "No such file", "f"), "SYSTEM", 1),
+        (Interrupted("x"), "INTERRUPTED", 130),
+        (click.Abort(), "INTERRUPTED", 130),
+        (click.UsageError("x"), "USAGE", 2),
+    ],
+)
+def test_each_error_has_its_code_and_exit_code(error: Exception, code: str, exit_code: int) -> None:
+    failed = failure(error)
+    assert (failed.code, failed.exit_code) == (code, exit_code)
+
+
+def test_an_open_outcome_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDWIRE_URI", raising=False)
+    ask = f"ask what became of it: redwire resolve {KEY}"
+    assert str(failure(unsure())) == f"redwire: not confirmed; {ask} --uri URI"
+    assert json.loads(failure(unsure()).to_json())["key"] == str(KEY)
+    monkeypatch.setenv("REDWIRE_URI", "reds://h")
+    assert failure(unsure()).hint == ask
+
+
+def test_a_foreign_sentence_and_a_hint_make_one_line() -> None:
+    assert str(errors.RedwireError("it is not valid for 'x'.", hint="check it")) == (
+        "it is not valid for 'x'; check it"
+    )
+
+
+def groups(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from groups(command, (*path, name))
+
+
+def test_no_summary_is_cut_off_and_the_exit_codes_are_in_the_help() -> None:
+    for path in groups(redwire):
+        shown = CliRunner().invoke(redwire, [*path, "--help"], prog_name="redwire", terminal_width=80).output
+        assert "..." not in shown.replace("[ARGS]...", ""), path
+    shown = CliRunner().invoke(redwire, ["--help"], prog_name="redwire").output
+    for line in ("0    done", "3    not confirmed or unknown", "130  interrupted"):
+        assert line in shown
+
+
+@pytest.mark.parametrize(
+    ("shell", "says"),
+    [
+        ("bash", "complete -o nosort"),
+        ("zsh", "#compdef redwire"),
+        ("fish", "complete --no-files --command redwire"),
+    ],
+)
+def test_a_shell_gets_its_completion(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str, says: str
+) -> None:
+    assert run(monkeypatch, "completion", shell) == 0
+    script = capsys.readouterr().out
+    assert says in script and "_REDWIRE_COMPLETE" in script
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "offers"),
+    [
+        ("redwire re", 1, {"resolve"}),
+        ("redwire put --t", 2, {"--timeout"}),
+        ("redwire user ", 2, {"add", "remove"}),
+    ],
+)
+def test_verbs_and_options_are_completed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    place: int,
+    offers: set[str],
+) -> None:
+    monkeypatch.setenv("_REDWIRE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(place))
+    assert run(monkeypatch) == 0
+    found = {line.partition(",")[2] for line in capsys.readouterr().out.splitlines()}
+    assert offers <= found

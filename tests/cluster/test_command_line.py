@@ -1,0 +1,142 @@
+"""The `redwire` command against real nodes: Ctrl-C, open outcomes, and waits that end at once or say why."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.dev.local_cluster import free_ports
+
+pytestmark = pytest.mark.timeout(120)
+
+DONE_S = 40.0
+AT_ONCE_S = 8.0
+"""The start of two processes on a busy machine, and much less than the 30 s that a wait takes."""
+
+
+def command(*arguments: str, uri: str) -> subprocess.Popen[str]:
+    """`redwire` with these arguments, as a process of its own that Ctrl-C reaches."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tools.cli.main", *arguments],
+        env={**os.environ, "REDWIRE_URI": uri},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that ends by itself."""
+    out, err = process.communicate(timeout=DONE_S)
+    return process.returncode, out, err
+
+
+def ran(*arguments: str, uri: str) -> tuple[int, str, str]:
+    return ended(command(*arguments, uri=uri))
+
+
+@pytest.fixture(scope="module")
+def shop(module_fleet: Any) -> Any:
+    return module_fleet("eu-1", "us-1", "ap-1", policy="regions(eu,us)", policy_timeout_ms=2000)
+
+
+def key_in(text: str) -> str:
+    found = re.search(r"redwire resolve ([0-9a-f]{32}-[0-9]+)", text)
+    assert found is not None, text
+    return found[1]
+
+
+def test_a_write_that_a_silent_region_leaves_open_is_resolved_by_the_key_that_it_named(shop: Any) -> None:
+    shop.pause("us-1")
+    try:
+        code, out, err = ran("put", "c", "open", "{}", uri=shop.uri())
+    finally:
+        shop.resume("us-1")
+    assert (code, out) == (3, "") and "not confirmed" in err
+    code, out, _ = ran("resolve", key_in(err), "--json", uri=shop.uri())
+    assert code == 0 and json.loads(out)["records"][0]["status"] == "APPLIED"
+    code, _, err = ran("resolve", "00" * 15 + "01-7", uri=shop.uri())
+    assert code == 4 and "certainly not written" in err
+
+
+def test_ctrl_c_ends_a_put_with_the_key_of_what_may_be_written(shop: Any) -> None:
+    shop.pause("us-1")
+    try:
+        end = shop.status("eu-1")["log"]["end"]
+        put = command("put", "c", "late", "{}", uri=shop.uri())
+        shop.until(lambda: shop.status("eu-1")["log"]["end"] > end, "the write is logged")
+        put.send_signal(signal.SIGINT)
+        code, out, err = ended(put)
+    finally:
+        shop.resume("us-1")
+    assert (code, out) == (130, "") and err.startswith("redwire: interrupted: written or not is not known")
+    assert ran("resolve", key_in(err), uri=shop.uri())[0] == 0
+
+
+def test_ctrl_c_before_anybody_was_reached_says_that_nothing_was_written() -> None:
+    (port,) = free_ports(1)
+    put = command("put", "c", "never", "{}", uri=f"red://127.0.0.1:{port}")
+    assert put.stderr is not None
+    waiting = put.stderr.readline()
+    put.send_signal(signal.SIGINT)
+    code, _, err = ended(put)
+    assert waiting.startswith("redwire: waiting, 28 s more at most: cannot connect to 127.0.0.1:")
+    assert (code, err) == (130, "redwire: interrupted: nothing was written\n")
+
+
+def test_ctrl_c_ends_a_load_that_the_same_command_finishes(shop: Any, tmp_path: Path) -> None:
+    file, bookmark = tmp_path / "rows.ndjson", tmp_path / "rows.ndjson.redwire-load"
+    file.write_text("".join(f'{{"n": {n}, "x": "{"y" * 400}"}}\n' for n in range(60_000)))
+    arguments = ("load", str(file), "--collection", "rows", "--id-field", "n", "--in-flight", "1")
+    load = command(*arguments, uri=shop.uri())
+    shop.until(bookmark.exists, "a bookmark is kept")
+    load.send_signal(signal.SIGINT)
+    code, out, err = ended(load)
+    assert (code, out) == (130, "")
+    told = re.fullmatch(
+        r"redwire: interrupted; lines 1 to (\d+) are committed, "
+        r"and the same command goes on from line (\d+)\n",
+        err,
+    )
+    assert told is not None, err
+    line = json.loads(bookmark.read_bytes())["line"]
+    assert (int(told[1]), int(told[2])) == (line, line + 1)
+    code, out, _ = ran(*arguments, "--json", uri=shop.uri())
+    shown = json.loads(out)
+    assert (code, shown["first_line"], shown["documents"]) == (0, line + 1, 60_000 - line)
+    assert len(shop.documents("us-1", "rows", shown["token"])) == 60_000
+    assert not bookmark.exists()
+
+
+@pytest.mark.parametrize("scheme", ["red", "reds"])
+def test_tls_or_the_lack_of_it_is_told_at_once(shop: Any, fleet: Any, scheme: str) -> None:
+    """`red://` to a node with certificates, `reds://` to one without."""
+    if scheme == "red":
+        uri, says = f"red://127.0.0.1:{shop.ports['eu-1']}", "speaks TLS only; write reds://"
+    else:
+        plain = fleet("eu-1", start=False)
+        path = plain.config_path("eu-1")
+        path.write_text(re.sub(r"(?m)^tls:\n(  .*\n)+", "tls: off\n", path.read_text()))
+        plain.up()
+        uri, says = plain.uri(), "write red:// instead of reds://"
+    began = time.monotonic()
+    code, _, err = ran("get", "c", "x", uri=uri)
+    assert code == 1 and says in err and time.monotonic() - began < AT_ONCE_S
+
+
+def test_a_user_without_a_primary_is_certainly_not_made(fleet: Any) -> None:
+    shop = fleet("eu-1", "us-1", "ap-1")
+    shop.kill("eu-1")
+    code, _, err = ran("user", "remove", "bob", "--json", uri=shop.uri(timeout_ms="2000"))
+    failed = json.loads(err)
+    assert (code, failed["exit_code"]) == (1, 1) and "nobody could be asked" in failed["message"]

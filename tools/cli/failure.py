@@ -1,0 +1,114 @@
+"""How a command failed: one line for people, one JSON object with `--json`, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+
+import click
+
+from redwire.errors import (
+    ASK_HINT,
+    Code,
+    Conflict,
+    NotConfirmed,
+    PolicyInvalid,
+    RedwireError,
+    Refused,
+    UnknownOutcome,
+)
+from redwire.record import Key
+from tools.errors import Interrupted, PromiseEmpty
+
+URI_VARIABLE = "REDWIRE_URI"
+"""Where a command looks for the URI that it was not given."""
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNKNOWN = 3
+"""Written or not: that is not known."""
+EXIT_REFUSED = 4
+"""Certainly nothing was changed; or a policy that should not be."""
+EXIT_INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
+
+_VAGUE = frozenset((Code.INVALID, Code.TIMEOUT))
+"""Codes of which the class of the error says more."""
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a command says at its end. `key` is that of a write whose outcome is not known, None otherwise."""
+
+    code: str
+    message: str
+    exit_code: int
+    hint: str = ""
+    key: Key | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"redwire: {self.message.removesuffix('.')}; {self.hint}"
+            if self.hint
+            else f"redwire: {self.message}"
+        )
+
+    def to_json(self) -> str:
+        """The same for programs, on one line; these keys are stable, and `key` is there only with a key."""
+        document = {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
+        if self.key is not None:
+            document["key"] = str(self.key)
+        return json.dumps(document)
+
+
+def failure(error: RedwireError | OSError | click.ClickException | click.Abort) -> Failure:
+    """The failure behind what a command raised."""
+    match error:
+        case RedwireError():
+            key = getattr(error, "key", None)
+            hint = error.hint if key is None or error.hint not in ("", ASK_HINT) else resolve_hint(key)
+            return Failure(error_code(error), error.message, exit_code(error), hint, key)
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return Failure("SYSTEM", f"{where}{error.strerror or error}", EXIT_FAILED)
+        case click.UsageError():
+            hint = f"see {error.ctx.command_path} --help" if error.ctx is not None else ""
+            return Failure("USAGE", error.format_message(), EXIT_USAGE, hint)
+        case click.ClickException():
+            return Failure("FAILED", error.format_message(), error.exit_code)
+        case click.Abort():
+            return Failure("INTERRUPTED", "interrupted", EXIT_INTERRUPTED)
+
+
+def resolve_hint(key: Key) -> str:
+    """What to type to learn what became of a write."""
+    where = "" if URI_VARIABLE in os.environ else " --uri URI"
+    return f"ask what became of it: redwire resolve {key}{where}"
+
+
+def exit_code(error: RedwireError) -> int:
+    """What the exit code says of an outcome."""
+    match error:
+        case Interrupted():
+            return EXIT_INTERRUPTED
+        case NotConfirmed() | UnknownOutcome():
+            return EXIT_UNKNOWN
+        case Refused() | Conflict() | PolicyInvalid() | PromiseEmpty():
+            return EXIT_REFUSED
+        case _:
+            return EXIT_FAILED
+
+
+def error_code(error: RedwireError) -> str:
+    """The protocol's code where that says what happened; else the class of the error, as in URI_INVALID."""
+    if error.code not in _VAGUE:
+        return str(error.code)
+    return _HUMP.sub("_", type(error).__name__).upper()
