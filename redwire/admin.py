@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from redwire.body import decode, encode
-from redwire.errors import DeadlineExceeded, UnknownOutcome
+from redwire.errors import UnknownOutcome
 from redwire.frame import Kind
 from redwire.link import payload
 from redwire.message.settings import ChangeSettings, SettingsChange, SettingsChanged, SettingsView
@@ -46,10 +46,8 @@ class Admin:
         """
         asked = ChangeSettings(change=change, based_on=based_on, lost=tuple(lost), dry_run=dry_run)
         try:
-            answer = await self._session().ask(Kind.CHANGE_SETTINGS, encode(asked), timeout_s)
-        except DeadlineExceeded as error:
-            if not error.sent:
-                raise
+            answer = await self._session().tell(Kind.CHANGE_SETTINGS, encode(asked), timeout_s)
+        except UnknownOutcome as error:
             hint = "look at the settings"
             raise UnknownOutcome(error.message, phase=error.phase, hint=hint) from error
         return decode(payload(answer, Kind.SETTINGS_CHANGED), SettingsChanged)

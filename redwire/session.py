@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from redwire.errors import DeadlineExceeded
+from redwire.errors import ChannelClosed, Code, DeadlineExceeded, Refused, UnknownOutcome
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
 from redwire.pool import Pool
@@ -20,6 +20,10 @@ from redwire.writes import Writes
 
 if TYPE_CHECKING:
     import random
+
+AGAIN_S = 0.1
+"""Before a node is asked again that was not ready."""
+_NOT_YET = frozenset((Code.NOT_PRIMARY, Code.NOT_READY, Code.BUSY))
 
 
 class Session:
@@ -76,6 +80,37 @@ class Session:
     async def ask(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
         """Ask the primary something that may be asked twice."""
         return await self.reads.ask(kind, lambda _: body, Primary(), None, self.limit_s(timeout_s))
+
+    async def tell(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
+        """Have the primary do something that is not to be sent twice.
+
+        What a node refuses because it cannot do it yet, or does not lead, is sent again within the deadline;
+        any other answer is the last one. Raises it, `DeadlineExceeded` when nothing was sent, and
+        `UnknownOutcome` when something was and no answer came.
+        """
+        limit_s, refusal = self.limit_s(timeout_s), None
+        sent = False
+        with anyio.move_on_after(limit_s):
+            while True:
+                link = await self.pool.leader()
+                sent = link.failure is None
+                try:
+                    return await link.ask(kind, body)
+                except ChannelClosed as error:
+                    if sent:
+                        raise UnknownOutcome(error.message, phase="answer") from error
+                except Refused as error:
+                    if error.code not in _NOT_YET:
+                        raise
+                    sent, refusal = False, error
+                await anyio.sleep(AGAIN_S)
+        if sent:
+            raise UnknownOutcome(f"no answer within {limit_s:g} s", phase="answer")
+        if refusal is not None:
+            raise refusal
+        why = f": {self.pool.trouble}" if self.pool.trouble else ""
+        text = f"nobody could be asked within {limit_s:g} s{why}"
+        raise DeadlineExceeded(text, phase=self.pool.phase, sent=False)
 
     async def ask_node(self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None) -> bytes:
         """Ask the node at `addr`; without it the primary, or any node when none is found in half the time."""
