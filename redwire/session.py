@@ -75,7 +75,9 @@ class Session:
         """Ask the primary something that may be asked twice."""
         return await self.reads.ask(kind, lambda _: body, Primary(), None, self.limit_s(timeout_s))
 
-    async def ask_node(self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None) -> bytes:
+    async def ask_node(
+        self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None, body: bytes = b""
+    ) -> bytes:
         """Ask the node at `addr`; without it the primary, or any node when none is found in half the time."""
         limit_s = self.limit_s(timeout_s)
         with anyio.move_on_after(limit_s):
@@ -84,7 +86,7 @@ class Session:
             else:
                 link = self.pool.link(addr)
                 await link.settled.wait()
-            return payload(await link.ask(kind, b""), answer)
+            return payload(await link.ask(kind, body), answer)
         why = f": {self.pool.trouble}" if self.pool.trouble else ""
         raise DeadlineExceeded(f"no node answered within {limit_s:g} s{why}", phase=self.pool.phase)
 
