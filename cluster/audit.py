@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from io import TextIOWrapper
 from logging import LogRecord, makeLogRecord
 from logging.handlers import QueueListener, RotatingFileHandler
@@ -29,8 +30,20 @@ LINES_WAITING_MAX = 10_000
 LOOK_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class AuditStatus:
+    """The audit log at a glance. `trouble` is why the last line was not written, "" when it was.
+
+    `lost` counts the lines of this process that are in no file, `waiting` those that the disk owes.
+    """
+
+    trouble: str
+    lost: int
+    waiting: int
+
+
 class Audit:
-    """The audit log of one node. For the event loop's thread only; `close` may be called from any other."""
+    """The audit log of one node. For the event loop's thread only, but for `close`."""
 
     def __init__(
         self, config: AuditConfig, node: NodeId, clock: Callable[[], Now], note: Callable[[str], None]
@@ -41,6 +54,7 @@ class Audit:
         self._note = note
         self._tally = Tally()
         self._dropped = 0
+        self._told = 0
         self._said = ""
         self._waiting = SimpleQueue[LogRecord]()
         self._file: _File | None = None
@@ -57,15 +71,40 @@ class Audit:
             self._write(event)
 
     async def run(self) -> None:
-        """Every second: count what had no line, and say whether the file can be written."""
+        """Look every second."""
         while True:
-            self._look()
+            self.look()
             await anyio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """Write down how many had no line; say when lines begin to be lost, and when they no longer are."""
+        unlisted = self._tally.next_second()
+        if unlisted is not None:
+            self._write(unlisted)
+        status = self.status()
+        if status.trouble:
+            if status.trouble != self._said:
+                self._note(f"the audit log cannot be written, and its lines are lost: {status.trouble}")
+        elif status.lost > self._told:
+            lost, self._told = status.lost - self._told, status.lost
+            self._note(f"the audit log is written again; {lost} lines are lost")
+            self._write(Lost(lines=lost))
+        self._said = status.trouble
+
+    def status(self) -> AuditStatus:
+        """The audit log at a glance."""
+        file, waiting = self._file, self._waiting.qsize()
+        if file is None:
+            return AuditStatus("", 0, 0)
+        full = (
+            f"{file.baseFilename}: {waiting} lines wait for the disk" if waiting >= LINES_WAITING_MAX else ""
+        )
+        return AuditStatus(file.trouble or full, file.lost + self._dropped, waiting)
 
     def close(self) -> None:
         """Write what waits. Blocks for the disk."""
         if self._file is not None:
-            self._look()
+            self.look()
             self._listener.stop()
             self._file.close()
 
@@ -75,65 +114,38 @@ class Audit:
             return
         self._waiting.put(makeLogRecord({"msg": line(event, _iso(self._clock().wall_ms), self._node)}))
 
-    def _look(self) -> None:
-        file = self._file
-        if file is None:
-            return
-        unlisted = self._tally.next_second()
-        if unlisted is not None:
-            self._write(unlisted)
-        trouble = file.trouble
-        if trouble and trouble != self._said:
-            self._note(
-                f"the audit log {file.baseFilename} cannot be written, and its lines are lost: {trouble}"
-            )
-        elif not trouble:
-            lost = file.take_lost() + self._dropped
-            self._dropped = 0
-            if lost:
-                self._note(f"the audit log is written again; {lost} lines are lost")
-                self._write(Lost(lines=lost))
-        self._said = trouble
-
 
 class _File(RotatingFileHandler):
     """Lines in a file of mode 0600, and in the older ones beside it. It belongs to the listener's thread.
 
-    `trouble` is why the last line could not be written, "" when it was.
+    `trouble` is why the last line could not be written, "" when it was; `lost` counts such lines.
     """
 
     def __init__(self, path: str, bytes_max: int, files: int) -> None:
         super().__init__(path, maxBytes=bytes_max, backupCount=files - 1, encoding="utf-8", delay=True)
         self.trouble = ""
-        self._lost = 0
-        self._taken = 0
+        self.lost = 0
         try:
             self.stream = self._open()
         except OSError as error:
-            self.trouble = str(error)
+            self.trouble = error.strerror or str(error)
 
     def emit(self, record: LogRecord) -> None:
         """Write one line."""
-        before = self._lost
+        before = self.lost
         super().emit(record)
-        if self._lost == before:
+        if self.lost == before:
             self.trouble = ""
 
     def handleError(self, record: LogRecord) -> None:
         """The line is lost; the next one is tried with the file opened anew."""
         error = sys.exception()
-        self._lost += 1
         stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError, ValueError):
                 stream.close()
-        self.trouble = str(error)
-
-    def take_lost(self) -> int:
-        """How many lines were lost since this was asked last; for any one thread."""
-        lost = self._lost
-        taken, self._taken = self._taken, lost
-        return lost - taken
+        self.trouble = getattr(error, "strerror", None) or str(error)
+        self.lost += 1
 
     def _open(self) -> TextIOWrapper:
         stream = open(self.baseFilename, "a", encoding=self.encoding, opener=_private)  # noqa: SIM115

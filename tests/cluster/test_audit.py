@@ -6,15 +6,20 @@ import contextlib
 import hashlib
 import json
 import re
+import ssl
 import stat
 from typing import Any
 
+import anyio
 import pytest
 import yaml
 
 from redwire import connect_sync
+from redwire.dial import dial
 from redwire.errors import AuthenticationFailed, ConnectFailed, RedwireError, Refused
+from redwire.handshake import Bearer
 from redwire.message.admin import PutToken, RemoveToken, RemoveUser
+from redwire.tls import client_context
 from tools.authority import Authority
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -151,8 +156,19 @@ def test_a_session_that_is_ended_stands_there_and_secrets_never_do(shop: Any) ->
 
 def test_a_flood_of_guesses_gets_few_lines_and_every_guess_is_counted(shop: Any) -> None:
     since = len(lines(shop, "us-1"))
-    for _ in range(120):
-        knock(uri(shop, "us-1", "", f"&token={GUESS}"))
+
+    async def guess(context: ssl.SSLContext, places: anyio.CapacityLimiter) -> None:
+        async with places:
+            with pytest.raises(AuthenticationFailed):
+                await dial("127.0.0.1", shop.ports["us-1"], context, Bearer(GUESS), client_name="flood")
+
+    async def flood() -> None:
+        context, places = client_context(shop.folder / "ca.pem", peer=False), anyio.CapacityLimiter(20)
+        async with anyio.create_task_group() as guesses:
+            for _ in range(120):
+                guesses.start_soon(guess, context, places)
+
+    anyio.run(flood)
 
     def counted() -> int:
         more = sum(each["refused"] for each in lines(shop, "us-1", "unlisted", since))

@@ -127,7 +127,7 @@ def token(shop: Any, user: str, role: str = "write") -> tuple[Bearer, str]:
     return Bearer(text), ident
 
 
-def rights(shop: Any, name: str, role: str, *, topology_read: bool, password: str = PASSWORD) -> PutUser:
+def rights(shop: Any, name: str, role: Any, *, topology_read: bool, password: str = PASSWORD) -> PutUser:
     """A user whose verifier is the same for the same password: only what else differs is a change."""
     verifier = make_verifier(password, name.encode().ljust(16))
     record = ScramRecord(
@@ -136,7 +136,7 @@ def rights(shop: Any, name: str, role: str, *, topology_read: bool, password: st
         stored_key=verifier.stored_key,
         server_key=verifier.server_key,
     )
-    return PutUser(name=name, role=role, verifier=record, topology_read=topology_read)  # type: ignore[arg-type]
+    return PutUser(name=name, role=role, verifier=record, topology_read=topology_read)
 
 
 @pytest.mark.parametrize("node", NODES[:2])
