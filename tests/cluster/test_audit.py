@@ -19,6 +19,7 @@ from redwire.dial import dial
 from redwire.errors import AuthenticationFailed, ConnectFailed, RedwireError, Refused
 from redwire.handshake import Bearer
 from redwire.message.admin import PutToken, RemoveToken, RemoveUser
+from redwire.message.settings import SetPolicy
 from redwire.tls import client_context
 from tools.authority import Authority
 
@@ -135,6 +136,17 @@ def test_who_changed_what_stands_there_at_its_lsn_and_what_came_of_it(shop: Any)
     assert {each["by"]["name"] for each in acts[:6]} == {"ops"} and acts[0]["term"] == 1
     assert told(acts[6], "act", "outcome", "lsn") == ("account", "refused", None)
     assert acts[6]["by"]["name"] == "app" and "app has role write" in acts[6]["why"]
+
+
+def test_a_change_of_the_settings_stands_there_in_words(shop: Any) -> None:
+    since = len(lines(shop, "eu-1"))
+    changed = shop.db.admin.change_settings(SetPolicy(policy_timeout_ms=9_000))
+    (act,) = shop.until(lambda: lines(shop, "eu-1", "act", since), "the change is written down")
+    assert told(act, "act", "target", "outcome", "lsn", "term") == (
+        *("change_settings", "shop", "done"),
+        *(changed.lsn, changed.term),
+    )
+    assert act["detail"] == {"text": changed.text, "lost": ""} and act["by"]["name"] == "ops"
 
 
 def test_a_session_that_is_ended_stands_there_and_secrets_never_do(shop: Any) -> None:
