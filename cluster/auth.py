@@ -1,21 +1,51 @@
-"""Who may come in, and as what: certificates, users, tokens and strangers. Answers come from memory."""
+"""Who may come in, and as what: certificates, users, tokens and strangers; and who may stay.
+
+Answers come from memory. A session may stay as long as what opened it would open the same one again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hmac import compare_digest
 
+from cluster.accounts import Accounts
 from cluster.announcer import Announcer
+from cluster.audit_events import Accepted, Event, Rejected
 from cluster.config import AnonymousAccess, ClusterConfig
-from cluster.registry import Accounts
-from redwire.handshake import Identity, Method, Principal, PrincipalKind, Role
+from redwire.errors import AuthenticationFailed
+from redwire.handshake import Attempt, Identity, Method, Principal, PrincipalKind, Role
+from redwire.message.admin import PutToken, PutUser, ScramRecord
 from redwire.position import NodeId
 from redwire.scram import Verifier
 
 _RANKS = (Role.READ, Role.WRITE, Role.ADMIN)
 _ANONYMOUS_ROLES = {AnonymousAccess.READ: Role.READ, AnonymousAccess.WRITE: Role.WRITE}
+
+
+@dataclass(frozen=True, slots=True)
+class ByCertificate:
+    """A user of the log came by its certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByPassword:
+    """A user came by the password behind this verifier."""
+
+    verifier: ScramRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ByToken:
+    """A user came by this bearer token."""
+
+    token: PutToken
+
+
+Grounds = ByCertificate | ByPassword | ByToken
+"""What the principal of a user rests on; members, strangers and administrators by configuration have none."""
 
 
 class Authority:
@@ -53,11 +83,7 @@ class Authority:
         if identity.name in cluster.admins:
             return Principal(PrincipalKind.USER, identity.name, Role.ADMIN, True)
         user = self._accounts().users.get(identity.name)
-        return (
-            None
-            if user is None
-            else Principal(PrincipalKind.USER, user.name, Role(user.role), user.topology_read)
-        )
+        return None if user is None else _principal(user, ByCertificate())
 
     def methods(self, certificate: Principal | None) -> Sequence[str]:
         """What a client may try."""
@@ -81,10 +107,7 @@ class Authority:
         if entry is None:
             return None
         user = accounts.users.get(entry.user)
-        if user is None:
-            return None
-        role = min(Role(entry.role), Role(user.role), key=_RANKS.index)  # no token is above its user
-        return Principal(PrincipalKind.USER, entry.user, role, user.topology_read)
+        return None if user is None else _principal(user, ByToken(entry))
 
     def verifier(self, user: str) -> tuple[Verifier, Principal] | None:
         """How this user's password is checked."""
@@ -93,7 +116,32 @@ class Authority:
             return None
         scram = found.verifier
         verifier = Verifier(scram.salt, scram.iterations, scram.stored_key, scram.server_key)
-        return verifier, Principal(PrincipalKind.USER, found.name, Role(found.role), found.topology_read)
+        return verifier, _principal(found, ByPassword(scram))
+
+    def judge(self, principal: Principal) -> AuthenticationFailed | None:
+        """Why a session of `principal` must end by now; None while it may stay.
+
+        `retry` says whether the same credentials may open another one.
+        """
+        grounds = principal.grounds
+        if not isinstance(grounds, Grounds):
+            return None
+        accounts, name = self._accounts(), principal.name
+        user = accounts.users.get(name)
+        if user is None:
+            return AuthenticationFailed(f"the user {name} was removed")
+        if isinstance(grounds, ByToken) and accounts.tokens.get(grounds.token.id) != grounds.token:
+            return AuthenticationFailed(f"the token {grounds.token.id} was revoked")
+        changed = ""
+        if isinstance(grounds, ByPassword) and grounds.verifier != user.verifier:
+            changed = f"the password of the user {name} was changed"
+        elif _principal(user, grounds) != principal:
+            changed = f"the rights of the user {name} were changed"
+        if not changed:
+            return None
+        ended = AuthenticationFailed(changed, hint="connect again")
+        ended.retry = True
+        return ended
 
     def fake_secret(self) -> bytes:
         """The same on every node, from the cluster's record; nobody outside knows it."""
@@ -102,3 +150,48 @@ class Authority:
     def topology(self, principal: Principal | None) -> bytes:
         """The blob that this principal may see."""
         return self._announcer.blob(principal)
+
+
+def token_of(principal: Principal) -> str:
+    """The id of the bearer token that `principal` came by; "" for every other way."""
+    return principal.grounds.token.id if isinstance(principal.grounds, ByToken) else ""
+
+
+def outcome(
+    address: str, attempt: Attempt, principal: Principal | None, identity: Identity | None
+) -> Event | None:
+    """The line about a handshake that is over; None where the client went away and was not refused.
+
+    `identity` is what the certificate says that TLS proved, if there was one.
+    """
+    if principal is not None:
+        return Accepted(
+            address=address,
+            method=attempt.method or "",
+            kind=principal.kind,
+            name=principal.name,
+            role=principal.role,
+            token=token_of(principal),
+        )
+    if not attempt.refusal:
+        return None
+    return Rejected(
+        address=address,
+        method=attempt.method or "",
+        name=attempt.name,
+        certificate="" if identity is None else str(identity),
+        why=attempt.refusal,
+    )
+
+
+def certificate_refused(address: str, why: str) -> Event:
+    """The line about a certificate that TLS did not accept: nothing that it says is proved."""
+    return Rejected(address=address, method=Method.CERTIFICATE, name="", certificate="", why=why)
+
+
+def _principal(user: PutUser, grounds: Grounds) -> Principal:
+    """Whom `user` is on these grounds: no token is above its user."""
+    role = Role(user.role)
+    if isinstance(grounds, ByToken):
+        role = min(role, Role(grounds.token.role), key=_RANKS.index)
+    return Principal(PrincipalKind.USER, user.name, role, user.topology_read, grounds)

@@ -8,14 +8,14 @@ policies. `ClusterConfig` is the part that a new cluster begins with; afterwards
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 
 from cluster import schema
+from cluster.address import Address
 from redwire.errors import ConfigInvalid, PolicyInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
@@ -44,6 +44,9 @@ ReplicaMillis = Annotated[
     int, msgspec.Meta(ge=1_000, le=600_000, description="whole milliseconds, 1000 to 600000")
 ]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=31_536_000, description="whole seconds, 1 to 31536000")]
+AuditSize = Annotated[
+    int, msgspec.Meta(ge=4096, le=1 << 40, description="a whole number of bytes, at least 4096")
+]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 60, description="a whole number of bytes")]
 
 
@@ -62,37 +65,10 @@ class AnonymousAccess(StrEnum):
     WRITE = "write"
 
 
-class TlsOff(StrEnum):
-    """No TLS at all, which needs a word: an empty key is more often a mistake."""
+class Off(StrEnum):
+    """Not at all, which needs a word: an empty key is more often a mistake."""
 
     OFF = "off"
-
-
-class Address(NamedTuple):
-    """A TCP address. An IPv6 host stands in brackets in text, without them here."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """`host:port` or `[::1]:port`. Raises `ValueError`."""
-        host, colon, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        bare = host[1:-1] if bracketed else host
-        if not colon or not bare or (":" in bare) != bracketed or any(sign in bare for sign in " /[]@"):
-            raise ValueError(f"expected host:port (an IPv6 host in brackets), not {text!r}")
-        if not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65_535):
-            raise ValueError(f"expected a port from 1 to 65535 behind the last colon, not {port!r}")
-        return cls(bare, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return re.fullmatch(r"localhost|::1|127(\.\d{1,3}){3}", self.host) is not None
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class MemberConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +197,17 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
     disk_free_min_bytes: Size = 256 << 20
 
 
+class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where authentications and administrative acts are written down: `files` of up to `bytes_max` bytes.
+
+    `file` is None in a file that leaves it to the default, which is `audit.log` in the data directory.
+    """
+
+    file: FilePath | Off | None = None
+    bytes_max: AuditSize = 16 << 20
+    files: Annotated[int, msgspec.Meta(ge=1, le=1_000, description="a whole number, 1 to 1000")] = 5
+
+
 class ReplicationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A node's role and the times that replication goes by."""
 
@@ -239,6 +226,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsConfig | None
     auth: AuthConfig
     retention: RetentionConfig
+    audit: AuditConfig
     cluster: ClusterConfig
 
     @property
@@ -269,10 +257,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeSection
-    tls: TlsConfig | TlsOff
+    tls: TlsConfig | Off
     cluster: ClusterConfig
     auth: AuthConfig = AuthConfig()
     retention: RetentionConfig = RetentionConfig()
+    audit: AuditConfig = AuditConfig()
 
 
 def parse_node_config(data: object, file: str) -> NodeConfig:
@@ -281,13 +270,19 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
     _check_file_cluster(read.cluster, file)
     _check_node(read.node, read.cluster, file)
     folder = file[: file.rfind("/") + 1]
-    if isinstance(read.tls, TlsOff):
+    if isinstance(read.tls, Off):
         _check_tls_off(read, file)
         tls = None
     else:
         tls = TlsConfig(**{name: _below(folder, getattr(read.tls, name)) for name in ("ca", "cert", "key")})
     node = msgspec.structs.replace(read.node, data_dir=_below(folder, read.node.data_dir))
-    return NodeConfig(node=node, tls=tls, auth=read.auth, retention=read.retention, cluster=read.cluster)
+    audit, kept = read.audit.file, read.audit
+    if not isinstance(audit, Off):
+        path = f"{node.data_dir}/audit.log" if audit is None else _below(folder, audit)
+        kept = msgspec.structs.replace(kept, file=path)
+    return NodeConfig(
+        node=node, tls=tls, auth=read.auth, retention=read.retention, audit=kept, cluster=read.cluster
+    )
 
 
 def parse_cluster_config(data: object, file: str) -> ClusterConfig:

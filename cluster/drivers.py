@@ -17,7 +17,7 @@ from cluster.driver_queries import ANSWER_S, DriverQueries
 from cluster.driver_writes import Answer, DriverWrites
 from cluster.service import Service
 from cluster.session import Wire
-from redwire.errors import Code, RedwireError, Refused, TooLarge
+from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge
 from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
 from redwire.message.driver import decode_target, encode_error, encode_got
@@ -34,6 +34,7 @@ class Drivers:
         self._service = service
         self._principal = principal
         self._wire = wire
+        self._under_way: Frame | None = None
         queries = DriverQueries(service)
         writes = DriverWrites(service, principal, DriverKeys.of(service.node))
         self._handlers: dict[int, tuple[Role, Handler]] = {
@@ -49,7 +50,8 @@ class Drivers:
         }
 
     async def handle(self, frame: Frame) -> None:
-        """Answer one frame before the next is looked at."""
+        """Answer one frame before the next is looked at. Cancelled, it is for `end` to answer."""
+        self._under_way = frame
         try:
             kind, payload = await self._handler(frame.kind)(frame.payload)
             if len(payload) > PAYLOAD_BYTES_MAX:
@@ -57,6 +59,18 @@ class Drivers:
         except RedwireError as error:
             kind, payload = Kind.ERROR, encode_error(error)[:PAYLOAD_BYTES_MAX]
         self._wire.send(kind, payload, frame.correlation, frame.stream)
+        self._under_way = None
+
+    def end(self, why: RedwireError) -> None:
+        """Say why the session ends, as the answer to what is under way: a write may be logged by now."""
+        frame = self._under_way
+        if frame is None:
+            self._wire.send(Kind.ERROR, encode_error(why))
+            return
+        if self._handlers[frame.kind][0] is Role.WRITE:
+            text = f"{why.message} while this request was under way: it may or may not be written"
+            why = NotConfirmed(text, hint="read it back later")
+        self._wire.send(Kind.ERROR, encode_error(why), frame.correlation, frame.stream)
 
     def _handler(self, kind: int) -> Handler:
         """What answers `kind`. Raises `Refused` for one that is not served, or not to this principal."""
@@ -90,7 +104,7 @@ _SERVER_ONLY = frozenset(
         *(Kind.AUTH_REQUEST, Kind.AUTH_OK, Kind.AUTH_FAIL, Kind.DELETE_OK, Kind.NOTICE),
         *(Kind.ROW_DESCRIPTION, Kind.STREAM_END, Kind.OPEN_ACK, Kind.STREAM_ERROR, Kind.QUEUE_EVENT_PUSH),
         *(Kind.QUEUE_WAIT_TIMEOUT, Kind.MOVED_REDIRECT, Kind.WRITTEN, Kind.FETCHED, Kind.SCANNED),
-        *(Kind.OPENED, Kind.TOPOLOGY, Kind.STATUS, Kind.FAILURE, Kind.ACCOUNT_DONE),
+        *(Kind.OPENED, Kind.TOPOLOGY, Kind.STATUS, Kind.FAILURE, Kind.ACCOUNT_DONE, Kind.ACCOUNTS),
     )
 )
 _MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.SNAPSHOT_CHUNK + 1)

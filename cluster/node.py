@@ -43,7 +43,8 @@ TICK_S = 0.1
 class Node:
     """One node of a cluster, in its first role when made. `run` has turns until it is cancelled.
 
-    `follow(member)` asks a member for its log; it is set by whoever owns the links.
+    `follow(member)` asks a member for its log; it is set by whoever owns the links. `on_applied` is
+    called when the state has moved on; the answers that this brings leave in the turn that follows.
     """
 
     def __init__(

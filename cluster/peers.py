@@ -13,7 +13,8 @@ import ssl
 
 import anyio
 
-from cluster.config import Address, NodeConfig
+from cluster.address import Address
+from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd

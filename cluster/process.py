@@ -16,6 +16,7 @@ import anyio.to_thread
 from anyio.abc import SocketStream
 from anyio.streams.stapled import MultiListener
 
+from cluster.audit import Audit
 from cluster.auth import Authority
 from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
 from cluster.drivers import Drivers
@@ -60,30 +61,31 @@ class Process:
     async def run(self) -> int:
         """Serve until a signal or a failure."""
         storage = Storage(self._config, asyncio.get_running_loop().call_soon_threadsafe, self._fail)
+        audit = Audit(self._config.audit, storage.me, now, self._note)
         try:
             self._check_settings(storage)
             with self._scope:
-                await self._serve(storage)
+                await self._serve(storage, audit)
         except* RedwireError as group:
             self._failure = self._failure or _first(group)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(storage.close)
+                await anyio.to_thread.run_sync(audit.close)
         if self._failure is not None:
             self._note(f"stopped: {self._failure}")
             return 1
         self._note("stopped")
         return 0
 
-    async def _serve(self, storage: Storage) -> None:
+    async def _serve(self, storage: Storage, audit: Audit) -> None:
         config, log = self._config, storage.log
         role = Replica(
             storage.me, storage.reign, log.end, log.durable, storage.watermark, storage.applied.lsn
         )
         node = Node(storage, role, now, self._note)
         node.roster.aspires = config.node.role is ReplicationRole.PRIMARY
-        service = Service(node)
-        node.on_applied = service.reads.applied
+        service = Service(node, audit)
         library = SnapshotLibrary(
             storage.data_dir / "snapshots",
             lambda path: storage.state.snapshot_into(path),
@@ -102,6 +104,7 @@ class Process:
             node.announcer,
         )
         server = Server(service, authority, library, partial(Drivers, service), self._server_context())
+        node.on_applied = partial(_applied, service, server)
         housekeeping = Housekeeping(node, service, config, library)
         housekeeping.on_settings = lambda: self._settings_changed(storage, links)
         listener = await self._listen()
@@ -111,6 +114,7 @@ class Process:
             tasks.start_soon(server.serve, listener)
             tasks.start_soon(housekeeping.run)
             tasks.start_soon(links.run)
+            tasks.start_soon(audit.run)
             for note in storage.notes:
                 self._note(note)
             self._note(
@@ -181,6 +185,12 @@ class Process:
         text = "".join(sign if sign.isprintable() else " " for sign in text[:NOTE_CHARS_MAX])
         with contextlib.suppress(OSError):  # words may go to a full disk: the node goes on without them
             print(f"{stamp} {self._config.node.id} {text}", file=sys.stderr, flush=True)
+
+
+def _applied(service: Service, server: Server) -> None:
+    """The state has moved on: reads may go on, and sessions may have to end."""
+    service.reads.applied()
+    server.guests.review(service.node.storage.state.accounts())
 
 
 def _first(group: BaseExceptionGroup[RedwireError]) -> RedwireError:

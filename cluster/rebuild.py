@@ -75,3 +75,4 @@ class Rebuilder:
         node.become_replica(
             Replica(storage.me, storage.reign, log.end, log.durable, watermark, storage.applied.lsn)
         )
+        node.on_applied()

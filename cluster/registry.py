@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from cluster.accounts import Accounts
 from redwire.body import decode
 from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken, RemoveUser, check_account
+from redwire.message.client import Status
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId
 from redwire.record import Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """All users by name and all bearer tokens by id. A token's user exists."""
-
-    users: Mapping[str, PutUser] = field(default_factory=lambda: MappingProxyType({}))
-    tokens: Mapping[str, PutToken] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Registry:
@@ -44,13 +37,15 @@ class Registry:
         users = [check_account(body) for (body,) in connection.execute("SELECT body FROM users")]
         tokens = [check_account(body) for (body,) in connection.execute("SELECT body FROM tokens")]
         self.accounts = Accounts(
-            MappingProxyType({user.name: user for user in users if isinstance(user, PutUser)}),
-            MappingProxyType({token.id: token for token in tokens if isinstance(token, PutToken)}),
+            {user.name: user for user in users if isinstance(user, PutUser)},
+            {token.id: token for token in tokens if isinstance(token, PutToken)},
         )
 
-    def apply(self, kind: Kind, body: bytes, lsn: int) -> None:
-        """Apply the record of `kind` at `lsn`. Raises `BodyInvalid` for a body that this version does not
-        know."""
+    def apply(self, kind: Kind, body: bytes, lsn: int) -> Status:
+        """Apply the record of `kind` at `lsn`; NOT_FOUND for an account change that had nothing to change.
+
+        Raises `BodyInvalid` for a body that this version does not know.
+        """
         match kind:
             case Kind.TERM_START:
                 decode(body, TermStart)
@@ -58,9 +53,10 @@ class Registry:
                 self._remember(kind, body, lsn)
                 self._connection.execute("INSERT INTO config VALUES (?, ?, ?)", (lsn, int(kind), body))
             case Kind.ACCOUNT:
-                self._account(check_account(body), body)
+                return self._account(check_account(body), body)
             case Kind.WRITE:
                 raise AssertionError("documents are not kept here")
+        return Status.APPLIED
 
     def _remember(self, kind: Kind, body: bytes, lsn: int) -> None:
         if kind is Kind.CONFIG:
@@ -71,25 +67,21 @@ class Registry:
                 {**self.admits, NodeId(admit.node): Incarnation(admit.incarnation)}
             )
 
-    def _account(self, change: AccountChange, body: bytes) -> None:
-        execute, accounts = self._connection.execute, self.accounts
+    def _account(self, change: AccountChange, body: bytes) -> Status:
+        before, after = self.accounts, self.accounts.after(change)
+        if after is before:
+            return Status.NOT_FOUND
+        self.accounts = after
+        execute = self._connection.execute
         match change:
             case PutUser(name=name):
                 execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (name, body))
-                self.accounts = replace(accounts, users=MappingProxyType({**accounts.users, name: change}))
             case RemoveUser(name=name):
                 execute("DELETE FROM users WHERE name = ?", (name,))
-                users = {other: user for other, user in accounts.users.items() if other != name}
-                tokens = {ident: token for ident, token in accounts.tokens.items() if token.user != name}
-                for ident in accounts.tokens.keys() - tokens.keys():
+                for ident in before.tokens.keys() - after.tokens.keys():
                     execute("DELETE FROM tokens WHERE id = ?", (ident,))
-                self.accounts = Accounts(MappingProxyType(users), MappingProxyType(tokens))
             case PutToken(id=ident):
-                if change.user in accounts.users:
-                    execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", (ident, body))
-                    tokens = {**accounts.tokens, ident: change}
-                    self.accounts = replace(accounts, tokens=MappingProxyType(tokens))
+                execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", (ident, body))
             case RemoveToken(id=ident):
                 execute("DELETE FROM tokens WHERE id = ?", (ident,))
-                tokens = {other: token for other, token in accounts.tokens.items() if other != ident}
-                self.accounts = replace(accounts, tokens=MappingProxyType(tokens))
+        return Status.DELETED if isinstance(change, RemoveUser | RemoveToken) else Status.APPLIED

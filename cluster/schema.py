@@ -88,6 +88,9 @@ def _union(kinds: tuple[Any, ...], data: object, path: str, refuse: Refuse) -> A
     """Of a union, the member that fits by its shape: nothing, a mapping, or one value."""
     if data is None and _NOTHING in kinds:
         return None
+    words = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)), None)
+    if words is not None and _word(data) in [member.value for member in words]:
+        return _choice(words, data, path, refuse)
     structs = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
     others = [kind for kind in kinds if kind is not _NOTHING and kind not in structs]
     if not structs or others and not isinstance(data, dict | _NOTHING):
@@ -114,12 +117,16 @@ def _mapping(key_kind: Any, kind: Any, data: object, path: str, refuse: Refuse) 
 
 def _choice(kind: type[Enum], data: object, path: str, refuse: Refuse) -> Enum:
     choices = {str(member.value): member for member in kind}
-    word = "off" if data is False else data  # YAML reads a bare off as false
+    word = _word(data)
     if isinstance(word, str) and word in choices:
         return choices[word]
     meant = nearest(word, choices) if isinstance(word, str) else None
     hint = f"did you mean {meant}?" if meant else ""
     raise refuse(path, f"expected {_described(kind)}, not {shown(data)}", hint)
+
+
+def _word(data: object) -> object:
+    return "off" if data is False else data  # YAML reads a bare off as false
 
 
 def _text(kind: Any, data: object, path: str, refuse: Refuse) -> Any:

@@ -17,15 +17,25 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.streams.stapled import MultiListener
 
-from cluster.auth import Authority
+from cluster.audit_events import Ended
+from cluster.auth import Authority, certificate_refused, outcome
 from cluster.door import Door, connections_max
 from cluster.drivers import Drivers
+from cluster.guests import Guests
 from cluster.peer_end import ChannelEnd
 from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
 from redwire.connection import ServerConnection
-from redwire.errors import ChannelClosed, Code, FrameInvalid, ProtocolError, RedwireError, Refused
+from redwire.errors import (
+    ChannelClosed,
+    Code,
+    ConnectFailed,
+    FrameInvalid,
+    ProtocolError,
+    RedwireError,
+    Refused,
+)
 from redwire.frame import Frame, Kind, encode_header, expanded
 from redwire.handshake import Principal, Role
 from redwire.message.driver import encode_error
@@ -42,7 +52,7 @@ SERVER_NAME = "redwire/0.1"
 
 
 class Server:
-    """Accepts connections for one node."""
+    """Accepts connections for one node. `guests` are the clients that are in."""
 
     def __init__(
         self,
@@ -58,6 +68,7 @@ class Server:
         self._drivers = drivers
         self._context = context
         self._door = Door(connections_max())
+        self.guests = Guests(authority.judge)
 
     async def serve(self, listener: MultiListener[SocketStream]) -> None:
         """Accept connections for ever. Raises `OSError` for what does not pass by itself."""
@@ -85,14 +96,16 @@ class Server:
         channel: Channel | None = None
         try:
             with stay:
-                channel = await accept(sock, self._context)
-                certificate = self._authority.identify(
-                    certificate_identities(channel.ssl_object), channel.ssl_object
-                )
+                channel = await self._accepted(sock)
+                identity = certificate_identities(channel.ssl_object)
+                certificate = self._authority.identify(identity, channel.ssl_object)
                 if certificate is not None and certificate.role is Role.REPLICATOR:
                     self._door.recognise(stay)
                 connection = self._connection(certificate)
                 frames = await self._shake_hands(channel, connection)
+                event = outcome(channel.name, connection.attempt, connection.principal, identity)
+                if event is not None:
+                    self._service.audit.record(event)
                 stay.deadline = float("inf")
                 self._door.recognise(stay)
                 if connection.principal is not None:
@@ -104,6 +117,16 @@ class Server:
             self._door.leave(stay)
             if channel is not None:
                 channel.close()
+
+    async def _accepted(self, sock: socket.socket) -> Channel:
+        """The channel over `sock`. A certificate that TLS refuses is written down."""
+        try:
+            return await accept(sock, self._context)
+        except ConnectFailed as error:
+            if "certificate_of" in error.facts:
+                address, why = str(error.facts["certificate_of"]), f"TLS: {error.facts['why']}"
+                self._service.audit.record(certificate_refused(address, why))
+            raise
 
     def _connection(self, certificate: Principal | None) -> ServerConnection:
         nonce, session_id = secrets.token_urlsafe(18), f"rwsess-{secrets.token_hex(8)}"
@@ -164,27 +187,46 @@ class Server:
         wire = ChannelWire(channel)
         session = Session(self._service, principal, wire)
         drivers = self._drivers(principal, wire)
-        inbox = self._service.node.inbox
+        stay = anyio.CancelScope()
+        guest = self.guests.enter(principal, stay)
         try:
-            while True:
-                for frame in frames:
-                    plain = _plain(channel, frame)
-                    if session.handles(frame.kind):
-                        session.handle(plain)
-                        if session.crowded:
-                            await session.uncrowded()
-                    elif frame.kind == Kind.BYE:
-                        wire.send(Kind.BYE, b"", frame.correlation, frame.stream)
-                        return
-                    else:
-                        await drivers.handle(plain)
-                    if channel.buffered_bytes >= UNREAD_BYTES_MAX:
-                        await channel.drain_below(UNREAD_BYTES_MAX)
-                if inbox.crowded:
-                    await inbox.uncrowded()
-                frames = await _next(channel, connection)
+            with stay:
+                await self._attend(channel, connection, session, drivers, frames)
         finally:
+            self.guests.leave(guest)
             session.close()
+        if guest.verdict is not None and stay.cancelled_caught:
+            (session if session.spoken else drivers).end(guest.verdict)
+            wire.close()
+            self._service.audit.record(Ended(session=session.accounts.actor, why=guest.verdict.message))
+
+    async def _attend(
+        self,
+        channel: Channel,
+        connection: ServerConnection,
+        session: Session,
+        drivers: Drivers,
+        frames: list[Frame],
+    ) -> None:
+        """Take frames until the client says goodbye, which returns, or goes, which raises."""
+        wire, inbox = ChannelWire(channel), self._service.node.inbox
+        while True:
+            for frame in frames:
+                plain = _plain(channel, frame)
+                if session.handles(frame.kind):
+                    session.handle(plain)
+                    if session.crowded:
+                        await session.uncrowded()
+                elif frame.kind == Kind.BYE:
+                    wire.send(Kind.BYE, b"", frame.correlation, frame.stream)
+                    return
+                else:
+                    await drivers.handle(plain)
+                if channel.buffered_bytes >= UNREAD_BYTES_MAX:
+                    await channel.drain_below(UNREAD_BYTES_MAX)
+            if inbox.crowded:
+                await inbox.uncrowded()
+            frames = await _next(channel, connection)
 
 
 class ChannelWire:
@@ -192,10 +234,21 @@ class ChannelWire:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._closed = False
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self._channel.name
+
+    def close(self) -> None:
+        """The last word was said: what others still have to say is dropped."""
+        self._closed = True
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         """Send one frame. Never waits."""
-        self._channel.write(encode_header(kind, len(payload), correlation, stream), payload)
+        if not self._closed:
+            self._channel.write(encode_header(kind, len(payload), correlation, stream), payload)
 
 
 async def _next(channel: Channel, connection: ServerConnection) -> list[Frame]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from cluster.announcer import Announcer
+from cluster.audit import Audit
 from cluster.node import Node
 from cluster.policies import Policies
 from cluster.primary import Primary
@@ -23,8 +26,9 @@ ANSWER_SHARE = 0.9
 class Service:
     """The node as its clients' sessions see it."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, audit: Audit) -> None:
         self.node = node
+        self.audit = audit
         self.reads = Reads(node)
         self.announcer: Announcer = node.announcer
         self._policies = Policies.of(self.settings, self.me)
@@ -49,6 +53,11 @@ class Service:
         if self._policies.lsn != self.settings.lsn:
             self._policies = Policies.of(self.settings, self.me)
         return self._policies
+
+    @property
+    def admins(self) -> Sequence[str]:
+        """The administrators by configuration."""
+        return self.settings.cluster.admins
 
     @property
     def joined(self) -> bool:

@@ -1,4 +1,4 @@
-"""One client's session after authentication: our own kinds, 0x40 to 0x5B (docs/PROTOCOL.md, section 4).
+"""One client's session after authentication: our own kinds, 0x40 to 0x5F (docs/PROTOCOL.md, section 4).
 
 A table says for each kind which role it takes and what handles it. Handlers do not wait: writes go to the
 node's inbox, reads to the reader's threads, and the answers come back by callback, in any order, under their
@@ -11,9 +11,13 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
+from cluster.audit_events import Actor
+from cluster.auth import token_of
 from cluster.bell import Bell
 from cluster.keys import client_id
 from cluster.service import Service
+from cluster.session_accounts import SessionAccounts
+from cluster.session_reads import SessionReads
 from cluster.session_settings import SessionSettings
 from cluster.session_writes import SessionWrites
 from redwire.body import decode, encode
@@ -22,46 +26,48 @@ from redwire.frame import Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
 from redwire.message.client import Open, Opened
 from redwire.message.failure import Failure
-from redwire.message.read import Fetch, Fetched, Scan, Scanned
-
-READS_MAX = 32
-"""Reads of one session that are under way at once: what one client asks for does not make others wait."""
-READ_AHEAD_BYTES = 8 << 20
-"""What the answers to those reads may come to, judged by the last ones."""
-ANSWER_BYTES_GUESS = 2 << 20
-"""Before the first answer; documents may be four times as large, and most are a thousand times smaller."""
 
 
 class Wire(Protocol):
-    """Where frames go."""
+    """Where frames go. `peer` is the address of the client."""
+
+    @property
+    def peer(self) -> str:
+        """Whom they reach."""
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         """Send one frame. Never waits."""
 
 
 class Session:
-    """What one authenticated client may do, and its answers on their way."""
+    """What one authenticated client may do, and its answers on their way.
+
+    `spoken` says whether it has used any of our own kinds: then it understands a Failure.
+    """
 
     def __init__(self, service: Service, principal: Principal, wire: Wire) -> None:
         self.principal = principal
         self._service = service
         self._wire = wire
         self._answered = Bell()
+        self.spoken = False
         self.writes = SessionWrites(service, wire.send, self._fail, self._answered.ring)
-        self.settings = SessionSettings(service, principal, wire.send, self._fail)
+        self.reads = SessionReads(service, wire.send, self._fail, self._answered.ring)
+        actor = Actor(wire.peer, principal.name, token_of(principal))
+        self.settings = SessionSettings(service, principal, actor, wire.send, self._fail)
+        self.accounts = SessionAccounts(service, actor, wire.send, self._fail, self._answered.ring)
         self._subscribed = False
-        self._reading = 0
-        self._answer_bytes = ANSWER_BYTES_GUESS
         self._client_issued = b""
         self._handlers: dict[int, tuple[Role, Callable[[Frame], None]]] = {
             Kind.WRITE: (Role.WRITE, self.writes.write),
-            Kind.FETCH: (Role.READ, self._fetch),
-            Kind.SCAN: (Role.READ, self._scan),
+            Kind.FETCH: (Role.READ, self.reads.fetch),
+            Kind.SCAN: (Role.READ, self.reads.scan),
             Kind.OPEN: (Role.READ, self._open),
             Kind.RESOLVE: (Role.WRITE, self.writes.resolve),
             Kind.TOPOLOGY_REQUEST: (Role.READ, self._topology),
             Kind.STATUS_REQUEST: (Role.READ, self._status),
-            Kind.ACCOUNT: (Role.ADMIN, self.writes.account),
+            Kind.ACCOUNT: (Role.ADMIN, self.accounts.change),
+            Kind.ACCOUNTS_REQUEST: (Role.ADMIN, self.accounts.show),
             Kind.SETTINGS_REQUEST: (Role.READ, self.settings.show),
             Kind.CHANGE_SETTINGS: (Role.ADMIN, self.settings.change),
         }
@@ -73,11 +79,10 @@ class Session:
     def handle(self, frame: Frame) -> None:
         """Take one frame; its answer follows by itself. Raises `ProtocolError` when the session must end."""
         role, handler = self._handlers[frame.kind]
+        self.spoken = True
         try:
             if not self.principal.may(role):
-                has = f"{self.principal.name} has role {self.principal.role}"
-                text = f"{has}; {kind_name(frame.kind)} takes {role}"
-                raise Refused(Code.FORBIDDEN, text)
+                raise self._forbidden(frame.kind, role)
             handler(frame)
         except ProtocolError as error:
             self._fail(frame.correlation, error)
@@ -88,40 +93,21 @@ class Session:
     @property
     def crowded(self) -> bool:
         """Whether so much of this session is under way that it should not be read."""
-        reading = self._reading
-        return self.writes.crowded or reading >= READS_MAX or reading * self._answer_bytes >= READ_AHEAD_BYTES
+        return self.writes.crowded or self.reads.crowded or self.accounts.crowded
 
     async def uncrowded(self) -> None:
         """Wait until it is not `crowded`."""
         while self.crowded:
             await self._answered.wait()
 
+    def end(self, why: RedwireError) -> None:
+        """Say why the session ends; `close` it then."""
+        self._fail(0, why)
+
     def close(self) -> None:
         """The connection is gone. Writes under way go on; nobody hears of them here."""
         if self._subscribed:
             self._service.announcer.unlisten(self._push_topology)
-
-    # --- reads
-
-    def _fetch(self, frame: Frame) -> None:
-        self._begin_read(Fetch.decode(frame.payload), Kind.FETCHED, frame.correlation)
-
-    def _scan(self, frame: Frame) -> None:
-        self._begin_read(Scan.decode(frame.payload), Kind.SCANNED, frame.correlation)
-
-    def _begin_read(self, asked: Fetch | Scan, kind: Kind, correlation: int) -> None:
-        def done(answer: Fetched | Scanned | RedwireError) -> None:
-            self._reading -= 1
-            self._answered.ring()
-            if isinstance(answer, RedwireError):
-                self._fail(correlation, answer)
-                return
-            body = answer.encode()
-            self._answer_bytes = max(len(body), self._answer_bytes // 2)
-            self._wire.send(kind, body, correlation)
-
-        self._service.reads.read(asked, done)
-        self._reading += 1  # an answer that is there at once has made it -1 for a moment
 
     # --- the session itself
 
@@ -144,6 +130,13 @@ class Session:
 
     def _status(self, frame: Frame) -> None:
         self._wire.send(Kind.STATUS, self._service.status_json(self.principal), frame.correlation)
+
+    def _forbidden(self, kind: int, role: Role) -> Refused:
+        """The principal's role does not allow this kind; who tries to administer is written down."""
+        text = f"{self.principal.name} has role {self.principal.role}; {kind_name(kind)} takes {role}"
+        if role is Role.ADMIN:
+            self.accounts.refused(Kind(kind), text)
+        return Refused(Code.FORBIDDEN, text)
 
     def _fail(self, correlation: int, error: RedwireError) -> None:
         topology = self._service.announcer.blob(self.principal) if error.code is Code.NOT_PRIMARY else None

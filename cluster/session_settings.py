@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from cluster.answers import Answers, Shared
+from cluster.audit_events import Act, Actor
 from cluster.effects import ChangeProposed, Proposal, Result
 from cluster.primary import Primary
 from cluster.service import Service
@@ -23,11 +24,12 @@ LSN_MAX = Lsn((1 << 63) - 1)
 
 
 class SessionSettings:
-    """Who waits for this session's change; one is under way at a time."""
+    """Who waits for this session's change; one is under way at a time. Each has its line in the audit log."""
 
-    def __init__(self, service: Service, principal: Principal, send: Send, fail: Fail) -> None:
+    def __init__(self, service: Service, principal: Principal, actor: Actor, send: Send, fail: Fail) -> None:
         self._service = service
         self._principal = principal
+        self._actor = actor
         self._send = send
         self._fail = fail
         self._planned: Planned | None = None
@@ -65,9 +67,10 @@ class SessionSettings:
     def released(self, shared: Shared, answers: Answers) -> None:
         """The change is committed and in force."""
         for proposal, result in answers:
-            lsn = Lsn(result.first_lsn)
-            body = _body(self._take(), lsn, self._service.term_at(lsn))
-            self._send(Kind.SETTINGS_CHANGED, body, proposal.correlation)
+            lsn, planned = Lsn(result.first_lsn), self._take()
+            term = self._service.term_at(lsn)
+            self._send(Kind.SETTINGS_CHANGED, _body(planned, lsn, term), proposal.correlation)
+            self._record(planned, "done", lsn=lsn, term=term)
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Never called: a change carries no key."""
@@ -75,18 +78,43 @@ class SessionSettings:
 
     def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
         """Logged; nobody knows yet."""
-        self._take()
+        planned = self._take()
         self._fail(proposal.correlation, NotConfirmed(message, hint="look at the settings"))
+        self._record(planned, "not_confirmed", lsn=first or None, why=message)
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not changed."""
-        self._take()
+        planned = self._take()
         self._fail(proposal.correlation, error)
+        self._record(planned, "refused", why=error.message)
 
     def _take(self) -> Planned:
         planned, self._planned = self._planned, None
         assert planned is not None
         return planned
+
+    def _record(
+        self,
+        planned: Planned,
+        outcome: str,
+        *,
+        lsn: int | None = None,
+        term: int | None = None,
+        why: str = "",
+    ) -> None:
+        act, cluster = "change_settings", self._service.settings.cluster.name
+        detail: dict[str, str | int | bool] = {"text": planned.text, "lost": ", ".join(sorted(planned.lost))}
+        event = Act(
+            by=self._actor,
+            act=act,
+            target=cluster,
+            outcome=outcome,
+            detail=detail,
+            lsn=lsn,
+            term=term,
+            why=why,
+        )
+        self._service.audit.record(event)
 
 
 def _body(planned: Planned, lsn: Lsn, term: int) -> bytes:

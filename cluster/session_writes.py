@@ -9,13 +9,11 @@ from cluster.effects import Proposal, Result
 from cluster.keys import within_window
 from cluster.primary import Primary
 from cluster.service import Service
-from redwire.body import encode
 from redwire.errors import Code, KeyExpired, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
-from redwire.message.admin import AccountDone, PutToken, check_account
 from redwire.message.client import RESULT, Outcome, Resolve, decode_write, encode_entry, join_written
 from redwire.position import Lsn
-from redwire.record import OPEN_MAX, Key, check_write, encode_system
+from redwire.record import OPEN_MAX, Key, check_write
 from redwire.record import Kind as RequestKind
 
 Send = Callable[[int, bytes, int], None]
@@ -63,22 +61,6 @@ class SessionWrites:
             )
         )
 
-    def account(self, frame: Frame) -> None:
-        """Take an Account (4E). Raises what refuses it."""
-        self._service.require_primary()
-        change = check_account(frame.payload)
-        if (
-            isinstance(change, PutToken)
-            and change.user not in self._service.node.storage.state.accounts().users
-        ):
-            raise RequestInvalid(
-                f"there is no user {change.user}", hint="make the user first, then its token"
-            )
-        request = encode_system(RequestKind.ACCOUNT, frame.payload)
-        rule, deadline_us = self._service.policies.rule, self._service.deadline_us(None)
-        proposal = Proposal(self, frame.correlation, RequestKind.ACCOUNT, request, 1, rule, deadline_us)
-        self._propose(proposal)
-
     def resolve(self, frame: Frame) -> None:
         """Answer a Resolve (48): what became of a key. Raises where there is nothing to tell."""
         role: Primary = self._service.require_primary()
@@ -105,9 +87,6 @@ class SessionWrites:
         for proposal, result in answers:
             if result.expired:
                 self._fail(proposal.correlation, KeyExpired())
-            elif proposal.kind is RequestKind.ACCOUNT:
-                done = AccountDone(result.first_lsn, self._service.term_at(Lsn(result.first_lsn)))
-                self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)
             else:
                 index = shared.policies[proposal.policy.text]
                 entries.append(_entry(proposal.correlation, result, index))
@@ -123,7 +102,7 @@ class SessionWrites:
     def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
         """Nobody knows yet."""
         self._done(1)
-        if shared is None or proposal.kind is not RequestKind.WRITE:
+        if shared is None:
             self._fail(proposal.correlation, NotConfirmed(message))
             return
         entry = encode_entry(proposal.correlation, Outcome.NOT_CONFIRMED, 0, False, first, b"", 0)

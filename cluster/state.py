@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cluster.accounts import Accounts
 from cluster.documents import Documents
 from cluster.effects import Result
 from cluster.errors import ApplyStopped, OutOfOrder, StateCorrupt
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Known
-from cluster.registry import Accounts, Registry
+from cluster.registry import Registry
 from cluster.tables import WRITER_BUSY_MS, open_reader, open_writer, read_position, translated
 from redwire.batch import Batch, follows
 from redwire.errors import BodyInvalid, RequestInvalid
@@ -271,8 +272,9 @@ class State:
         for head in request_heads(batch.body):
             key = head.key
             if head.kind is not Kind.WRITE:
-                self._registry.apply(head.kind, bytes(head.data[REQUEST_HEADER.size :]), lsn)
-                results.append(Result(lsn, False, False, RESULT.pack(Status.APPLIED, lsn)))
+                status = self._registry.apply(head.kind, bytes(head.data[REQUEST_HEADER.size :]), lsn)
+                version = 0 if status is Status.NOT_FOUND else lsn
+                results.append(Result(lsn, False, False, RESULT.pack(status, version)))
             elif key is None:
                 results.append(Result(lsn, False, False, write(head.data, lsn, atomic=head.atomic)))
             else:

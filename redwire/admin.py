@@ -1,4 +1,4 @@
-"""What an administrator asks of a cluster through an open client: its settings, and changes to them."""
+"""What an administrator asks of a cluster through an open client: settings and changes to them, accounts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from redwire.body import decode, encode
-from redwire.errors import UnknownOutcome
+from redwire.errors import Conflict, DeadlineExceeded, UnknownOutcome
 from redwire.frame import Kind
 from redwire.link import payload
+from redwire.message.admin import AccountChange, AccountDone, TokensAsked, TokensPage, UsersAsked, UsersPage
 from redwire.message.settings import ChangeSettings, SettingsChange, SettingsChanged, SettingsView
+from redwire.routing import Primary
 
 if TYPE_CHECKING:
     from redwire.session import Session
@@ -51,3 +53,50 @@ class Admin:
             hint = "look at the settings"
             raise UnknownOutcome(error.message, phase=error.phase, hint=hint) from error
         return decode(payload(answer, Kind.SETTINGS_CHANGED), SettingsChanged)
+
+    async def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
+        """As `Client.change_account`."""
+        session, encoded, sent = self._session(), encode(change), 0
+
+        def body(wait_ms: int) -> bytes:
+            nonlocal sent
+            sent += 1
+            return encoded
+
+        try:
+            limit_s = session.limit_s(timeout_s)
+            answer = await session.reads.ask(Kind.ACCOUNT, body, Primary(), None, limit_s)
+        except DeadlineExceeded as error:
+            if not error.sent:
+                raise
+            raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
+        done = decode(payload(answer, Kind.ACCOUNT_DONE), AccountDone)
+        if done.missing:
+            again = "; an earlier attempt of this call may have removed it" if sent > 1 else ""
+            nothing = Conflict(done.missing + again, status="NOT_FOUND", version=0)
+            nothing.facts |= {"lsn": done.lsn, "term": done.term}
+            raise nothing
+        return done
+
+    async def users(
+        self, addr: str | None = None, *, after: str = "", timeout_s: float | None = None
+    ) -> UsersPage:
+        """Users in order of their names, from the first one behind `after`, as the node at `addr` knows them;
+        else the primary, or any node if none leads. Takes the role admin; see `UsersPage.more`.
+        """
+        body = encode(UsersAsked(after))
+        return decode(await self._list(body, addr, timeout_s), UsersPage)
+
+    async def tokens(
+        self, user: str = "", addr: str | None = None, *, after: str = "", timeout_s: float | None = None
+    ) -> TokensPage:
+        """Bearer tokens of `user`, or of everybody, in order of their ids. As `users` otherwise.
+
+        Raises `Refused` (NOT_FOUND) when there is no such user.
+        """
+        body = encode(TokensAsked(user, after))
+        return decode(await self._list(body, addr, timeout_s), TokensPage)
+
+    async def _list(self, body: bytes, addr: str | None, timeout_s: float | None) -> bytes:
+        session = self._session()
+        return await session.ask_node(Kind.ACCOUNTS_REQUEST, Kind.ACCOUNTS, addr, timeout_s, body)

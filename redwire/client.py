@@ -23,7 +23,6 @@ from anyio.abc import TaskGroup
 
 from redwire import uri
 from redwire.admin import Admin
-from redwire.body import decode, encode
 from redwire.document import Document, Json, Row, cut, encode_record, encode_rows
 from redwire.errors import (
     ChannelClosed,
@@ -36,7 +35,6 @@ from redwire.errors import (
 )
 from redwire.frame import Frame, Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
-from redwire.link import payload
 from redwire.message.admin import AccountChange, AccountDone
 from redwire.message.client import Outcome, Resolve, Status, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
@@ -334,14 +332,11 @@ class Client:
         return known
 
     async def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
-        """Make a change to users or tokens, which takes the role admin. Repeating it changes nothing."""
-        try:
-            answer = await self._opened().ask(Kind.ACCOUNT, encode(change), timeout_s)
-        except DeadlineExceeded as error:
-            if not error.sent:
-                raise
-            raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
-        return decode(payload(answer, Kind.ACCOUNT_DONE), AccountDone)
+        """Make a change to users or tokens, which takes the role admin. Repeating it changes nothing.
+
+        Raises `Conflict` (NOT_FOUND) when there was nobody, or no token, to change: it says who may be meant.
+        """
+        return await self.admin.change_account(change, timeout_s=timeout_s)
 
     @property
     def admin(self) -> Admin:

@@ -11,7 +11,6 @@ whoever begins with TLS, and nothing to others who do not begin like a client.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import ClassVar, Protocol
 
@@ -31,17 +30,18 @@ from redwire.handshake import (
     TLS_HANDSHAKE,
     VERSION,
     WRONG_TRANSPORT,
+    Attempt,
     AuthFail,
     AuthOk,
     Bearer,
     BearerBody,
     Credentials,
+    Established,
     Hello,
     HelloAck,
     Method,
     Password,
     Principal,
-    Role,
     choose_method,
     choose_version,
     decode,
@@ -90,7 +90,8 @@ class Authority(Protocol):
 
 
 class ServerConnection(FrameEncoder):
-    """The server's side. `principal` is None until the client is authenticated, and then does not change.
+    """The server's side. `principal` is None until the client is authenticated, and then does not change;
+    `attempt` is how it tries, or tried.
 
     Once `closing` is set the caller sends what there is to send and closes.
     """
@@ -115,7 +116,7 @@ class ServerConnection(FrameEncoder):
         self._certificate = certificate
         self._decoder = FrameDecoder(FRAME_BYTES_UNAUTHENTICATED, allow_compressed=False, expand=False)
         self._preface = b""
-        self._method = Method.ANONYMOUS
+        self.attempt = Attempt()
         self._scram = ServerScram(nonce)
         self._scram_principal: Principal | None = None
 
@@ -150,6 +151,7 @@ class ServerConnection(FrameEncoder):
     def refuse(self, reason: str, correlation: int = 0) -> None:
         """End a handshake with AuthFail; also for what only the shell sees, such as its deadline."""
         assert self.state is not State.OPEN
+        self.attempt.refusal = reason
         if self.state is not State.PREFACE:
             self.send(Kind.AUTH_FAIL, encode(AuthFail(reason)), correlation)
         self.close()
@@ -193,18 +195,18 @@ class ServerConnection(FrameEncoder):
             auth=method, features=FEATURE_PARAMS, server=self._server, topology=topology, version=VERSION
         )
         self.send(Kind.HELLO_ACK, encode(ack), frame.correlation)
-        self._method = method
+        self.attempt.method = method
         self.state = State.SCRAM_FIRST if method is Method.SCRAM else State.CREDENTIALS
 
     def _on_credentials(self, frame: Frame) -> None:
-        match self._method:
+        match self.attempt.method:
             case Method.CERTIFICATE:
                 self._welcome(self._certificate, frame)
             case Method.ANONYMOUS:
                 self._welcome(self._authority.anonymous(), frame)
             case Method.BEARER:
                 self._welcome(self._authority.bearer(decode(frame.payload, BearerBody).token), frame)
-            case Method.SCRAM:
+            case Method.SCRAM | None:
                 raise AssertionError("SCRAM has states of its own")
 
     def _on_scram_first(self, frame: Frame) -> None:
@@ -214,6 +216,7 @@ class ServerConnection(FrameEncoder):
         self.state = State.SCRAM_FINAL
 
     def _verifier_of(self, user: str) -> Verifier:
+        self.attempt.name = user
         # made in either case, so that it takes the same time
         fake = fake_verifier(self._authority.fake_secret(), user)
         known = self._authority.verifier(user)
@@ -227,7 +230,7 @@ class ServerConnection(FrameEncoder):
 
     def _welcome(self, principal: Principal | None, frame: Frame, v: str | None = None) -> None:
         if principal is None:
-            raise AuthenticationFailed(f"the {self._method} credentials are not valid")
+            raise AuthenticationFailed(f"the {self.attempt.method} credentials are not valid")
         ok = AuthOk(
             features=FEATURE_PARAMS,
             role=principal.role,
@@ -250,22 +253,6 @@ class ServerConnection(FrameEncoder):
         (State.SCRAM_FIRST, Kind.AUTH_RESPONSE): _on_scram_first,
         (State.SCRAM_FINAL, Kind.AUTH_RESPONSE): _on_scram_final,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Established:
-    """What a client knows once it is authenticated.
-
-    `hello_topology` is the blob of HelloAck, `topology` the fuller one of AuthOk; None where there was none.
-    """
-
-    session_id: str
-    role: Role
-    username: str
-    features: int
-    server: str
-    hello_topology: bytes | None
-    topology: bytes | None
 
 
 class ClientConnection(FrameEncoder):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import anyio
 import anyio.to_thread
 
-from redwire.connection import ClientConnection, Established
+from redwire.connection import ClientConnection
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.frame import Frame
-from redwire.handshake import WRONG_TRANSPORT, Credentials, Password
+from redwire.handshake import WRONG_TRANSPORT, Credentials, Established, Password
 from redwire.scram import salted_password
 from redwire.stream import Channel, connect
 

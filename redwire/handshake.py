@@ -64,12 +64,16 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who the other side proved to be. `topology_read` is the capability `cluster:topology:read`."""
+    """Who the other side proved to be. `topology_read` is the capability `cluster:topology:read`.
+
+    `grounds` is what all this rests on, for whoever said so to judge it again; None for what does not change.
+    """
 
     kind: PrincipalKind
     name: str
     role: Role
     topology_read: bool
+    grounds: object = field(default=None, repr=False, compare=False)
 
     def may(self, role: Role) -> bool:
         """Whether this principal may do what `role` is for."""
@@ -149,6 +153,17 @@ class Method(StrEnum):
     BEARER = "bearer"
 
 
+@dataclass(slots=True)
+class Attempt:
+    """How a client tries to come in. `method` is None until one is chosen; `name` is the user that it claims
+    to be, "" where the method names nobody; `refusal` is why it was not let in, "" unless it was refused.
+    """
+
+    method: Method | None = None
+    name: str = ""
+    refusal: str = ""
+
+
 def method_of(credentials: Credentials) -> Method:
     """The one method that can carry these credentials, and therefore the only one to offer."""
     match credentials:
@@ -170,6 +185,22 @@ def choose_version(offered: Collection[int]) -> int | None:
 def choose_method(offered: Collection[str], available: Collection[str]) -> Method | None:
     """The server's favourite among the methods that both sides name; None if there is none."""
     return next((method for method in Method if method in offered and method in available), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """What a client knows once it is authenticated.
+
+    `hello_topology` is the blob of HelloAck, `topology` the fuller one of AuthOk; None where there was none.
+    """
+
+    session_id: str
+    role: Role
+    username: str
+    features: int
+    server: str
+    hello_topology: bytes | None
+    topology: bytes | None
 
 
 # the messages

@@ -231,6 +231,8 @@ class Link:
                 self._owner.denied(self)
             if call is not None:
                 call.failed(failure.to_error())
+            elif not frame.correlation:  # it speaks of the connection, and is its last word
+                raise failure.to_error()
         elif frame.kind == Kind.ERROR:
             text = frame.payload[:1024].decode("utf-8", "replace")
             error = ProtocolError(f"{self.addr} answered: {text}")

@@ -112,7 +112,9 @@ class Session:
         text = f"nobody could be asked within {limit_s:g} s{why}"
         raise DeadlineExceeded(text, phase=self.pool.phase, sent=False)
 
-    async def ask_node(self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None) -> bytes:
+    async def ask_node(
+        self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None, body: bytes = b""
+    ) -> bytes:
         """Ask the node at `addr`; without it the primary, or any node when none is found in half the time."""
         limit_s = self.limit_s(timeout_s)
         with anyio.move_on_after(limit_s):
@@ -121,7 +123,7 @@ class Session:
             else:
                 link = self.pool.link(addr)
                 await link.settled.wait()
-            return payload(await link.ask(kind, b""), answer)
+            return payload(await link.ask(kind, body), answer)
         why = f": {self.pool.trouble}" if self.pool.trouble else ""
         raise DeadlineExceeded(f"no node answered within {limit_s:g} s{why}", phase=self.pool.phase)
 

@@ -270,11 +270,13 @@ def _set_options(sock: socket.socket) -> None:
 
 def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ConnectFailed(
+        refused = ConnectFailed(
             f"the certificate of {name} is not accepted: {error.verify_message.removesuffix('.')}",
             retry=False,
             hint="check the CA, the host name and the dates",
         )
+        refused.facts |= {"certificate_of": name, "why": error.verify_message}
+        return refused
     if isinstance(error, ssl.SSLError | ValueError):
         hint = _PLAIN_HINT if getattr(error, "reason", None) in _OF_PLAIN else ""
         return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=False, hint=hint)

@@ -22,7 +22,7 @@ from redwire.admin import Admin
 from redwire.client import Client, Deleted, Inserted
 from redwire.document import Document, Json, Row
 from redwire.errors import ChannelClosed
-from redwire.message.admin import AccountChange, AccountDone
+from redwire.message.admin import AccountChange, AccountDone, TokensPage, UsersPage
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
 from redwire.position import Token
 from redwire.receipt import Committed
@@ -212,6 +212,18 @@ class SyncAdmin:
             timeout_s=timeout_s,
         )
         return changed
+
+    def users(self, addr: str | None = None, *, after: str = "", timeout_s: float | None = None) -> UsersPage:
+        """Users in order of their names, from the first one behind `after`; takes the role admin."""
+        page: UsersPage = self._run(self._admin.users, addr, after=after, timeout_s=timeout_s)
+        return page
+
+    def tokens(
+        self, user: str = "", addr: str | None = None, *, after: str = "", timeout_s: float | None = None
+    ) -> TokensPage:
+        """Bearer tokens of `user`, or of everybody, in order of their ids; takes the role admin."""
+        page: TokensPage = self._run(self._admin.tokens, user, addr, after=after, timeout_s=timeout_s)
+        return page
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> SyncClient:

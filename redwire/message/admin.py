@@ -1,4 +1,5 @@
-"""Bodies of administration: an account change (4E), logged as it is by an ACCOUNT record, and its answer.
+"""Bodies of administration: an account change (4E), logged as it is by an ACCOUNT record, and its answer;
+and what there is of accounts (54, 55).
 
 The bytes that an administrator sends are the bytes in the log: whoever logs them calls `check_account` first.
 """
@@ -36,13 +37,15 @@ class PutUser(ClosedStruct, frozen=True, kw_only=True, tag_field="change", tag="
 
 
 class RemoveUser(ClosedStruct, frozen=True, tag_field="change", tag="remove_user"):
-    """Remove the user and all its tokens; removing nobody is no error."""
+    """Remove the user and all its tokens; removing nobody changes nothing, and is answered so."""
 
     name: UserName
 
 
 class PutToken(ClosedStruct, frozen=True, kw_only=True, tag_field="change", tag="put_token"):
-    """Let a bearer token act for `user` with `role`. Only the token's SHA-256 is known to the cluster."""
+    """Let a bearer token act for `user`, who exists, with `role`. Only the token's SHA-256 is known to the
+    cluster.
+    """
 
     id: TokenId
     user: UserName
@@ -51,7 +54,7 @@ class PutToken(ClosedStruct, frozen=True, kw_only=True, tag_field="change", tag=
 
 
 class RemoveToken(ClosedStruct, frozen=True, tag_field="change", tag="remove_token"):
-    """Revoke a bearer token; revoking none is no error."""
+    """Revoke a bearer token; revoking none changes nothing, and is answered so."""
 
     id: TokenId
 
@@ -65,7 +68,83 @@ def check_account(data: bytes | memoryview) -> AccountChange:
 
 
 class AccountDone(ClosedStruct, frozen=True):
-    """AccountDone (50): the change is committed, at this LSN of this term."""
+    """AccountDone (50): the change is committed, at this LSN of this term.
+
+    `missing` says in words what there was none of when it was applied; then it changed nothing. "" when it
+    was made.
+    """
 
     lsn: U63
     term: U63
+    missing: Annotated[str, msgspec.Meta(max_length=512)] = ""
+
+
+# what there is
+
+ACCOUNTS_PAGE_MAX = 200
+"""Users or tokens in one answer: with their keys and values they stay far below what a body may hold."""
+_After = Annotated[str, msgspec.Meta(max_length=64)]
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=ACCOUNTS_PAGE_MAX)]
+
+
+class UsersAsked(ClosedStruct, frozen=True, tag_field="list", tag="users"):
+    """AccountsRequest (54) for users whose names come behind `after`, in order."""
+
+    after: _After = ""
+    limit: _Limit = ACCOUNTS_PAGE_MAX
+
+
+class TokensAsked(ClosedStruct, frozen=True, tag_field="list", tag="tokens"):
+    """AccountsRequest (54) for the tokens of `user`, "" for everybody's, whose ids come behind `after`."""
+
+    user: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{0,64}\Z")] = ""
+    after: _After = ""
+    limit: _Limit = ACCOUNTS_PAGE_MAX
+
+
+AccountsAsked = UsersAsked | TokensAsked
+
+
+class UserRow(ClosedStruct, frozen=True):
+    """A user without its verifier; `tokens` is how many it has."""
+
+    name: UserName
+    role: UserRole
+    topology_read: bool
+    tokens: U63
+
+
+class TokenRow(ClosedStruct, frozen=True):
+    """A bearer token without its hash."""
+
+    id: TokenId
+    user: UserName
+    role: UserRole
+
+
+class UsersPage(ClosedStruct, frozen=True, tag_field="list", tag="users"):
+    """Accounts (55): users, as the node that answers has `applied` them. `more` come behind the last one.
+
+    `admins` are the administrators by configuration, who need not be among the users.
+    """
+
+    applied: U63
+    more: bool
+    admins: tuple[str, ...]
+    users: Annotated[tuple[UserRow, ...], msgspec.Meta(max_length=ACCOUNTS_PAGE_MAX)]
+
+
+class TokensPage(ClosedStruct, frozen=True, tag_field="list", tag="tokens"):
+    """Accounts (55): bearer tokens, as the node that answers has `applied` them."""
+
+    applied: U63
+    more: bool
+    tokens: Annotated[tuple[TokenRow, ...], msgspec.Meta(max_length=ACCOUNTS_PAGE_MAX)]
+
+
+AccountsPage = UsersPage | TokensPage
+
+
+def decode_asked(data: bytes | memoryview) -> AccountsAsked:
+    """The AccountsRequest in `data`. Raises `BodyInvalid`."""
+    return cast(AccountsAsked, body.decode(data, cast(Any, AccountsAsked)))

@@ -10,6 +10,9 @@ import pytest
 
 from cluster.catchup import REPLAY_RECORDS_MAX
 from cluster.tail import TAIL_BYTES_MAX
+from redwire import connect_sync
+from redwire.errors import AuthenticationFailed, DeadlineExceeded
+from redwire.message.admin import RemoveUser
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -182,6 +185,37 @@ def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_
     assert said.count("SNAPSHOT_NEEDED") >= 2 and said.count("is installed") == 1
     assert len(list((shop.data_dir("eu-1") / "snapshots").glob("offer-*.db"))) == 1
     assert shop.status("eu-1")["log"]["base"] <= installed_at(shop, "ap-1", mark)
+
+
+def test_a_session_ends_whose_user_is_not_in_the_snapshot_any_more(fleet: Any) -> None:
+    shop = fleet(
+        *("eu-1", "us-1", "ap-1"),
+        rtt_ms={("eu", "ap"): 1.0, ("us", "ap"): 1.0},
+        sections={"retention": {"bytes_max": MIB}},
+    )
+    shop.add_user("leaver", "secret", "read")
+    left = shop.converge()
+    where = f"leaver:secret@127.0.0.1:{shop.ports['ap-1']}/?ca={shop.folder}/ca.pem"
+    with connect_sync(f"reds://{where}&discovery=off&read=any") as db:
+        assert db.get("big", "nothing") is None
+        shop.isolate("ap-1")
+        shop.db.change_account(RemoveUser("leaver"))
+        fill_mib(shop, 68)
+        shop.until(lambda: shop.status("eu-1")["log"]["base"] > left + 1, "ap-1 is given up")
+        assert db.get("big", "nothing") is None, "ap-1 does not know yet"
+        mark = shop.mark("ap-1")
+        shop.heal("ap-1")
+        shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+        shop.until(lambda: is_ended(db), "the session is ended")
+
+
+def is_ended(db: Any) -> bool:
+    """Whether the node has sent this client away, and lets it in no more."""
+    try:
+        db.get("big", "nothing", timeout_s=1)
+    except (AuthenticationFailed, DeadlineExceeded) as error:
+        return "leaver was removed" in str(error) or "wrong user or password" in str(error)
+    return False
 
 
 class Memory:

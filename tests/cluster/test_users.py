@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from redwire import connect_sync
-from redwire.errors import AuthenticationFailed, Code, Refused, RequestInvalid
-from redwire.message.admin import PutToken, RemoveToken, RemoveUser
+from redwire.errors import AuthenticationFailed, Code, Conflict, Refused
+from redwire.message.admin import PutToken, RemoveToken, RemoveUser, TokenRow, UserRow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -71,8 +71,11 @@ def may(shop: Any, node: str, **who: str) -> str:
 
 
 def allowed(request: Callable[[], object]) -> bool:
+    """Whether the role was enough; removing nobody is then answered by just that."""
     try:
         request()
+    except Conflict as nothing:
+        assert nothing.status == "NOT_FOUND" and "there is no user nobody" in str(nothing)
     except Refused as error:
         assert error.code is Code.FORBIDDEN, error
         return False
@@ -122,10 +125,39 @@ def test_a_token_opens_every_node_for_its_own_role_until_it_is_revoked(shop: Any
     assert revoked == never and len(never) == 1
 
 
-def test_a_token_for_a_user_who_does_not_exist_is_refused_to_the_administrator(shop: Any) -> None:
-    change = PutToken(id="ghost", user="ghost", role="read", sha256=bytes(32))
-    with pytest.raises(RequestInvalid, match="ghost"):
-        shop.db.change_account(change)
+def test_what_is_not_there_is_not_called_changed_and_the_nearest_name_is_told(shop: Any) -> None:
+    for change, said in (
+        (
+            PutToken(id="ghost", user="wrote", role="read", sha256=bytes(32)),
+            "no user wrote; did you mean write?",
+        ),
+        (RemoveUser("raed"), "no user raed; did you mean read?"),
+        (RemoveUser("ops"), "no user ops: ops is an administrator by configuration"),
+        (RemoveToken("ghost"), "no token ghost"),
+    ):
+        before = shop.status("eu-1")["applied"]
+        with pytest.raises(Conflict, match=said.replace("?", r"\?")) as nothing:
+            shop.db.change_account(change)
+        assert nothing.value.status == "NOT_FOUND"
+        assert nothing.value.facts["lsn"] == before + 1, "it is in the log, and changed nothing"
+
+
+def test_every_node_lists_users_and_tokens_as_it_has_applied_them(shop: Any) -> None:
+    shop.add_user("listed", PASSWORD, "write", topology_read=False)
+    _, ident = give_token(shop, "listed", "read")
+    for node in NODES:
+        addr = f"127.0.0.1:{shop.ports[node]}"
+        page = shop.db.admin.users(addr, after="list")
+        assert page.users[0] == UserRow("listed", "write", False, 1)
+        assert page.admins == ("ops",) and page.applied == shop.status(node)["applied"]
+        tokens = shop.db.admin.tokens("listed", addr)
+        assert (tokens.tokens, tokens.more) == ((TokenRow(ident, "listed", "read"),), False)
+        with pytest.raises(Refused, match="there is no user liste; did you mean listed") as nobody:
+            shop.db.admin.tokens("liste", addr)
+        assert nobody.value.code is Code.NOT_FOUND
+    with connect_sync(uri(shop, "eu-1", user="write")) as db, pytest.raises(Refused) as refused:
+        db.admin.users()
+    assert refused.value.code is Code.FORBIDDEN
 
 
 def test_a_removed_user_is_refused_everywhere_with_his_tokens_and_after_restarts_too(shop: Any) -> None:

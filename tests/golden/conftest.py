@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster.address import Address
 from cluster.catchup import Common, plan
 from cluster.changes import Changes
-from cluster.config import Address, ClusterConfig, MemberConfig
+from cluster.config import ClusterConfig, MemberConfig
 from cluster.effects import (
     Append,
     Applied,

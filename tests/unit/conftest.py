@@ -15,12 +15,13 @@ import msgspec
 import pytest
 from anyio.abc import TaskGroup
 
+from cluster.accounts import Accounts
 from redwire import body, record
 from redwire.connection import ServerConnection
 from redwire.errors import Code, KeyExpired, NotConfirmed, NotPrimary, RedwireError, Refused
 from redwire.frame import Frame, Kind, encode_frame
 from redwire.handshake import Method, Principal, PrincipalKind, Role
-from redwire.message.admin import AccountDone, check_account
+from redwire.message.admin import AccountDone, check_account, decode_asked
 from redwire.message.client import (
     RESULT,
     AckBlock,
@@ -77,6 +78,7 @@ class FakeNode:
     addr: str = ""
     applied_back: int = 0
     script: deque[Script] = field(default_factory=deque)
+    account_script: deque[Callable[[FakeNode, Wire, Frame], None]] = field(default_factory=deque)
     reads: deque[RedwireError] = field(default_factory=deque)
     writes: list[WriteEnvelope] = field(default_factory=list)
     fetches: int = 0
@@ -246,8 +248,20 @@ class FakeNode:
 
     def account(self, wire: Wire, frame: Frame) -> None:
         self.lead()
-        self.cluster.accounts.append(check_account(frame.payload))
-        wire.send(Kind.ACCOUNT_DONE, body.encode(AccountDone(9, self.cluster.term)), frame.correlation)
+        if self.account_script:
+            self.account_script.popleft()(self, wire, frame)
+            return
+        change = check_account(frame.payload)
+        self.cluster.accounts.append(change)
+        after = self.cluster.registry.after(change)
+        missing = self.cluster.registry.missing(change, ["ops"]) if after is self.cluster.registry else ""
+        self.cluster.registry = after
+        done = AccountDone(9, self.cluster.term, missing)
+        wire.send(Kind.ACCOUNT_DONE, body.encode(done), frame.correlation)
+
+    def tell_accounts(self, wire: Wire, frame: Frame) -> None:
+        page = self.cluster.registry.page(decode_asked(frame.payload), ["ops"], self.applied)
+        wire.send(Kind.ACCOUNTS, body.encode(page), frame.correlation)
 
     def ping(self, wire: Wire, frame: Frame) -> None:
         wire.send(Kind.PONG, b"", frame.correlation)
@@ -261,6 +275,7 @@ class FakeNode:
         Kind.TOPOLOGY_REQUEST: tell_topology,
         Kind.STATUS_REQUEST: status,
         Kind.ACCOUNT: account,
+        Kind.ACCOUNTS_REQUEST: tell_accounts,
         Kind.PING: ping,
     }
 
@@ -276,6 +291,7 @@ class FakeCluster:
         self.documents: dict[tuple[str, str], tuple[int, bytes]] = {}
         self.keys: dict[tuple[bytes, int], tuple[int, bytes]] = {}
         self.accounts: list[object] = []
+        self.registry = Accounts()
         self.clients = 0
         self.forgotten: set[bytes] = set()
         self.expired = False  # whether every key that is asked for is forgotten

@@ -16,9 +16,8 @@ import msgspec
 from redwire import topology as blob
 from redwire import uri as connection_uri
 from redwire.client import Client, dialler
-from redwire.connection import Established
 from redwire.errors import ConnectFailed, RedwireError, RequestInvalid
-from redwire.handshake import USER_NAME
+from redwire.handshake import USER_NAME, Established
 from redwire.message.admin import (
     AccountChange,
     AccountDone,
@@ -27,7 +26,9 @@ from redwire.message.admin import (
     RemoveToken,
     RemoveUser,
     ScramRecord,
+    TokenRow,
     UserRole,
+    UserRow,
 )
 from redwire.routing import Router
 from redwire.scram import SALT_BYTES, make_verifier
@@ -43,6 +44,8 @@ STATUS_S = 3.0
 _role = click.option(
     "--role", type=click.Choice(("read", "write", "admin")), required=True, help="What it may do."
 )
+
+_node = click.option("--node", "addr", metavar="HOST:PORT", help="Ask this node.")
 
 
 @click.group(cls=Group)
@@ -134,6 +137,36 @@ def revoke(ident: str, uri: str, as_json: bool) -> None:
     show({"id": ident, "revoked": True, **_position(done)}, f"token {ident} is revoked", as_json=as_json)
 
 
+@user.command("list")
+@_node
+@uri_option
+@json_option
+def list_(addr: str | None, uri: str, as_json: bool) -> None:
+    """Show every user: what it may do, and how many tokens it has."""
+    admins, rows = with_client(uri, partial(_all_users, addr=addr))
+    document = {"admins": admins, "users": [msgspec.to_builtins(row) for row in rows]}
+    lines = [f"{name}  admin by configuration, with its certificate" for name in admins]
+    for row in rows:
+        sees = "" if row.topology_read else ", does not see the topology"
+        lines.append(f"{row.name}  {row.role}{sees}, tokens: {row.tokens}")
+    show(document, "\n".join(lines) or "there are no users", as_json=as_json)
+
+
+@user.command()
+@click.argument("name", default="")
+@_node
+@uri_option
+@json_option
+def tokens(name: str, addr: str | None, uri: str, as_json: bool) -> None:
+    """Show the bearer tokens of the user NAME, or of everybody; never the tokens themselves."""
+    if name:
+        _require_name(name)
+    rows = with_client(uri, partial(_all_tokens, name=name, addr=addr))
+    document = {"tokens": [msgspec.to_builtins(row) for row in rows]}
+    lines = [f"{row.id}  {row.role} as {row.user}" for row in rows]
+    show(document, "\n".join(lines) or "there are no tokens", as_json=as_json)
+
+
 @click.command()
 @click.option("--node", "addr", metavar="HOST:PORT", help="Only this node.")
 @uri_option
@@ -199,6 +232,25 @@ def _change(uri: str, change: AccountChange) -> AccountDone:
         return await client.change_account(change)
 
     return with_client(uri, call)
+
+
+async def _all_users(client: Client, *, addr: str | None) -> tuple[list[str], list[UserRow]]:
+    """The administrators by configuration, and all users, page by page."""
+    rows: list[UserRow] = []
+    while True:
+        page = await client.admin.users(addr, after=rows[-1].name if rows else "")
+        rows += page.users
+        if not page.more or not page.users:
+            return [*page.admins], rows
+
+
+async def _all_tokens(client: Client, *, name: str, addr: str | None) -> list[TokenRow]:
+    rows: list[TokenRow] = []
+    while True:
+        page = await client.admin.tokens(name, addr, after=rows[-1].id if rows else "")
+        rows += page.tokens
+        if not page.more or not page.tokens:
+            return rows
 
 
 def _position(done: AccountDone) -> dict[str, int]:

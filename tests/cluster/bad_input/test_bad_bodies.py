@@ -463,6 +463,13 @@ MALFORMED: dict[str, tuple[Kind, bytes]] = {
     "Account: an unknown change": (Kind.ACCOUNT, b"\xa2\x66change\x65crown\x64name\x61x"),
     "Account: a name with a slash": (Kind.ACCOUNT, b"\xa2\x66change\x6bremove_user\x64name\x63a/b"),
     "Account: no name": (Kind.ACCOUNT, b"\xa2\x66change\x6bremove_user\x64name\x60"),
+    "AccountsRequest: no list": (Kind.ACCOUNTS_REQUEST, b"\xa1\x65after\x60"),
+    "AccountsRequest: limit 0": (Kind.ACCOUNTS_REQUEST, b"\xa2\x64list\x65users\x65limit\x00"),
+    "AccountsRequest: limit 201": (Kind.ACCOUNTS_REQUEST, b"\xa2\x64list\x65users\x65limit\x18\xc9"),
+    "AccountsRequest: a name with a slash": (
+        Kind.ACCOUNTS_REQUEST,
+        b"\xa2\x64list\x66tokens\x64user\x63a/b",
+    ),
     "Account: a newline in a name": (Kind.ACCOUNT, b"\xa2\x66change\x6bremove_user\x64name\x62a\n"),
 }
 

@@ -137,6 +137,7 @@ def test_bytes_one_by_one_are_a_request_like_any(site: Any) -> None:
 CBOR_KINDS = [
     ("ops", Kind.OPEN),
     ("ops", Kind.ACCOUNT),
+    ("ops", Kind.ACCOUNTS_REQUEST),
     ("us-1", Kind.PEER_HELLO),
     ("us-1", Kind.FOLLOW),
     ("us-1", Kind.SNAPSHOT_FETCH),

@@ -12,10 +12,11 @@ import pytest
 
 from redwire.body import encode
 from redwire.frame import Kind, kind_name
-from redwire.message.admin import RemoveUser
+from redwire.message.admin import AccountDone, RemoveUser, UsersAsked
 from redwire.message.client import Open, Resolve
 from redwire.message.peer import Ack, Report, SnapshotFetch
 from redwire.message.read import Fetch, Scan
+from redwire.message.settings import ChangeSettings, SetPolicy
 from redwire.record import Op, Record
 
 REPORT = encode(
@@ -42,6 +43,9 @@ TARGET = b'{"collection":"good","id":"nobody"}'
 COLLECTION = b"\x05\0roles"
 
 
+DRY_RUN = ChangeSettings(change=SetPolicy(policy_timeout_ms=5_000), dry_run=True)
+
+
 def served(site: Any, client: bytes) -> dict[Kind, tuple[str, Kind, bytes]]:
     """What clients are served: the role that each kind takes, what answers it, and a body in order."""
     put = site.write_body(Record(Op.PUT, "roles", "x", b'{"a":1}'))
@@ -64,6 +68,9 @@ def served(site: Any, client: bytes) -> dict[Kind, tuple[str, Kind, bytes]]:
         Kind.WRITE: ("write", Kind.WRITTEN, put),
         Kind.RESOLVE: ("write", Kind.FAILURE, Resolve(client, 1).encode()),  # NOT_FOUND, where it is served
         Kind.ACCOUNT: ("admin", Kind.ACCOUNT_DONE, encode(RemoveUser("nobody"))),
+        Kind.ACCOUNTS_REQUEST: ("admin", Kind.ACCOUNTS, encode(UsersAsked())),
+        Kind.SETTINGS_REQUEST: ("read", Kind.SETTINGS, b""),
+        Kind.CHANGE_SETTINGS: ("admin", Kind.SETTINGS_CHANGED, encode(DRY_RUN)),
     }
 
 
@@ -140,6 +147,13 @@ def test_a_writer_changes_no_account(site: Any) -> None:
             )
     with site.login("reader") as wire:
         assert site.lives(wire)
+
+
+def test_removing_nobody_is_logged_and_answered_as_what_it_is(site: Any) -> None:
+    with site.login("ops") as wire:
+        before = site.status()["log"]["end"]
+        done = AccountDone.decode(wire.ask(Kind.ACCOUNT, encode(RemoveUser("raeder"))).payload)
+    assert done == AccountDone(before + 1, done.term, "there is no user raeder; did you mean reader?")
 
 
 def test_a_member_may_follow_and_nothing_else_that_clients_may(site: Any) -> None:

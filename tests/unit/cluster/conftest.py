@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 import pytest
 
+from cluster.address import Address
 from cluster.changes import Changes
-from cluster.config import Address, ClusterConfig, MemberConfig
+from cluster.config import ClusterConfig, MemberConfig
 from cluster.effects import (
     Append,
     Applied,

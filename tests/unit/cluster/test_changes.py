@@ -46,7 +46,8 @@ def of(kind: type[E], effects: list[Effect]) -> list[E]:
 
 
 def plan(led: Any, change: SettingsChange, **more: Any) -> Planned:
-    return led.core.changes.plan(ChangeSettings(change=change, **more), "ops", led.ms)  # type: ignore[no-any-return]
+    planned: Planned = led.core.changes.plan(ChangeSettings(change=change, **more), "ops", led.ms)
+    return planned
 
 
 def propose(led: Any, planned: Planned) -> tuple[Proposal, list[Effect]]:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from cluster.address import Address
 from cluster.config import (
-    Address,
     AnonymousAccess,
+    AuditConfig,
     ClusterConfig,
     NodeConfig,
+    Off,
     ReplicationRole,
     TlsConfig,
     parse_node_config,
@@ -335,3 +337,28 @@ def test_members_are_found_by_id() -> None:
     assert found is not None and found.region == "us"
     assert cluster.member(NodeId("us-9")) is None
     assert CommitPolicy.parse("majority") == cluster.default_policy
+
+
+def test_the_audit_log_stands_in_the_data_directory_unless_it_is_told_where_or_off() -> None:
+    assert parse().audit == AuditConfig(file="/etc/redwire/data/audit.log", bytes_max=16 << 20, files=5)
+    assert parse("audit.bytes_max", 4096).audit.file == "/etc/redwire/data/audit.log"
+    assert parse("audit.file", "log/a").audit.file == "/etc/redwire/log/a"
+    assert parse("audit.file", "/var/log/a").audit.file == "/var/log/a"
+    for off in ("off", False):  # YAML reads a bare off as false
+        assert parse("audit.file", off).audit.file is Off.OFF
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("audit.file", True, "audit.file: expected a path, not true"),
+        ("audit.file", "", "audit.file: expected a path, not ''"),
+        ("audit.bytes_max", 4095, "audit.bytes_max: expected a whole number of bytes, at least 4096"),
+        ("audit.files", 0, "audit.files: expected a whole number, 1 to 1000"),
+        ("audit.flie", "x", "audit.flie: unknown key; did you mean file?"),
+    ],
+)
+def test_an_audit_section_that_cannot_be_used_is_told_where(path: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        parse(path, value)
+    assert said in str(refused.value)

@@ -16,10 +16,12 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from cluster.address import Address
 from cluster.announcer import Announcer
 from cluster.answers import Shared, by_caller, caller_of
+from cluster.audit import Audit
 from cluster.changes import Changes
-from cluster.config import Address, ClusterConfig, MemberConfig
+from cluster.config import AuditConfig, ClusterConfig, MemberConfig, Off
 from cluster.driver_keys import DriverKeys
 from cluster.driver_writes import CROWDED_S
 from cluster.drivers import Drivers
@@ -190,6 +192,7 @@ class Driver:
 
     def __init__(self, service: Service, role: Role = Role.WRITE, name: str = "app") -> None:
         self._out: list[bytes] = []
+        self.peer = "127.0.0.1:1"
         principal = Principal(PrincipalKind.USER, name, role, False)
         self.session = Session(service, principal, self)
         self._connection = ServerConnection(
@@ -264,8 +267,9 @@ async def served(folder: Path) -> AsyncIterator[tuple[SmallNode, Service]]:
     reads.sql.stop()
     reads.sql = ReadThreads(lambda: SqlHere(state.path), post, name="sql", threads=1, together_max=1)
     node = SmallNode(state, Folder(state, reads), cast(Primary, None))
+    audit = Audit(AuditConfig(file=Off.OFF), ME, lambda: Now(0, 0), print)
     node.lead(1)
-    service = Service(cast(Node, node))
+    service = Service(cast(Node, node), audit)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(node.run)
@@ -307,7 +311,7 @@ async def test_a_ping_is_echoed_with_its_correlation_and_stream(bench: Bench) ->
 
 SERVED = (0x01, 0x04, 0x06, 0x07, 0x08, 0x17, 0x19, 0x1A, 0x28)
 SERVER_ONLY = (0x02, 0x03, 0x05, 0x0C, 0x0E, 0x11, 0x12, 0x14, 0x15, 0x1B, 0x23, 0x24, 0x25)
-SERVER_ONLY += (0x2A, 0x2C, 0x2F, 0x30, 0x31, 0x41, 0x43, 0x45, 0x47, 0x4B, 0x4D, 0x4F, 0x50)
+SERVER_ONLY += (0x2A, 0x2C, 0x2F, 0x30, 0x31, 0x41, 0x43, 0x45, 0x47, 0x4B, 0x4D, 0x4F, 0x50, 0x55)
 
 
 async def test_every_other_kind_is_named_in_an_error_and_the_session_goes_on(bench: Bench) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.config import Address, ClusterConfig, MemberConfig
+from cluster.address import Address
+from cluster.config import ClusterConfig, MemberConfig
 from cluster.settings import Planned, Settings, plan
 from redwire.errors import Code, PolicyInvalid, RedwireError, Refused, RequestInvalid
 from redwire.message.settings import (

@@ -318,7 +318,11 @@ def test_removing_a_user_removes_its_tokens_and_a_token_of_nobody_is_none(
         RemoveToken("t3"),
         RemoveToken("t9"),
     ]
-    state.apply([written_log.batch(*map(account, changes))])
+    (applied,) = state.apply([written_log.batch(*map(account, changes))])
+    came_to = [Status(result.items[0]) for result in applied.results]
+    nothing = {changes.index(change) for change in (changes[6], RemoveUser("nobody"), RemoveToken("t9"))}
+    assert {at for at, status in enumerate(came_to) if status is Status.NOT_FOUND} == nothing
+    assert (came_to[0], came_to[7], came_to[9]) == (Status.APPLIED, Status.DELETED, Status.DELETED)
     state.close()
     again = State.open(path)
     for seen in (state, again):

@@ -108,15 +108,53 @@ async def test_a_scan_goes_page_by_page_in_order_and_stops_at_its_limit(cluster)
 
 
 async def test_status_topology_and_accounts_are_asked_of_a_node(cluster) -> None:
-    from redwire.message.admin import RemoveUser
+    from redwire.message.admin import PutToken, RemoveUser
 
     async with redwire.connect(cluster.uri()) as db:
         assert (await db.status())["node"] == "eu-1"
         assert (await db.status(cluster.nodes[1].addr))["node"] == "us-1"
         assert (await db.topology()).primary.addr == cluster.leader.addr
-        assert (await db.change_account(RemoveUser("bob"))).lsn == 9
+        with pytest.raises(errors.Conflict, match="there is no user bob") as nobody:
+            await db.change_account(RemoveUser("bob"))
+        assert nobody.value.facts == {"status": "NOT_FOUND", "version": 0, "lsn": 9, "term": 1}
+        with pytest.raises(errors.Conflict, match="ops is an administrator by configuration"):
+            await db.change_account(PutToken(id="t", user="ops", role="read", sha256=bytes(32)))
         assert db.routing.primary == cluster.leader.addr
-    assert cluster.accounts == [RemoveUser("bob")]
+    assert cluster.accounts[0] == RemoveUser("bob")
+
+
+async def test_an_account_change_that_was_sent_twice_does_not_deny_the_first_one(cluster) -> None:
+    from redwire.message.admin import RemoveUser
+
+    cluster.leader.account_script.append(lambda node, wire, frame: node.drop(wire))
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Conflict, match="an earlier attempt of this call may have removed it"):
+            await db.change_account(RemoveUser("bob"))
+
+
+async def test_the_last_word_about_a_session_is_why_the_client_is_refused(cluster) -> None:
+    cluster.hide_replicas = True
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        await db.put("products", "p1", {})
+        (wire,) = cluster.leader.wires
+        wire.fail(0, errors.AuthenticationFailed("the user bob was removed"))
+        with pytest.raises(errors.AuthenticationFailed, match="bob was removed"):
+            while True:
+                await db.get("products", "p1")
+
+
+async def test_rights_that_changed_open_a_new_session_by_themselves(cluster) -> None:
+    changed = errors.AuthenticationFailed("the rights of the user bob were changed")
+    changed.retry = True
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        before = {*cluster.leader.wires}
+        for wire in before:
+            wire.fail(0, changed)
+        await db.put("products", "p2", {})
+        assert await db.get("products", "p2") is not None
+        while not cluster.leader.wires - before:
+            await db.put("products", "p2", {})
 
 
 # connecting
@@ -223,7 +261,8 @@ async def test_a_change_that_no_primary_was_asked_for_is_certainly_not_made(clus
         with pytest.raises(errors.DeadlineExceeded) as never:
             await db.change_account(RemoveUser("bob"), timeout_s=0.3)
         cluster.leader, cluster.term = cluster.nodes[0], Term(3)
-        await db.change_account(RemoveUser("ann"))
+        with pytest.raises(errors.Conflict, match="no user ann"):
+            await db.change_account(RemoveUser("ann"))
         cluster.leader.frozen = True
         with pytest.raises(errors.UnknownOutcome):
             await db.change_account(RemoveUser("bob"), timeout_s=0.3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import struct
 import tracemalloc
@@ -29,9 +30,11 @@ from redwire.frame import (
 )
 from redwire.handshake import (
     Anonymous,
+    Attempt,
     Bearer,
     Certificate,
     Credentials,
+    Method,
     Password,
     Principal,
     PrincipalKind,
@@ -44,6 +47,8 @@ NOBODY = Principal(PrincipalKind.ANONYMOUS, "anonymous", Role.READ, topology_rea
 NODE = Principal(PrincipalKind.NODE, "eu-1", Role.REPLICATOR, topology_read=True)
 PENCIL = make_verifier("pencil", bytes(16), 4096)
 GOLDEN = Path(__file__).parents[2] / "golden" / "redwire-scram.json"
+
+NO_METHOD = "no common authentication method: we accept scram-sha-256, bearer, anonymous"
 
 HELLO = b'{"versions":[1],"auth_methods":["anonymous"],"features":0}'
 
@@ -185,6 +190,26 @@ def test_wrong_credentials_are_refused_with_a_reason(credentials: Credentials, r
     assert client.established is None
     assert server.receive_data(b"anything") == []
     assert server.data_to_send() == []
+
+
+@pytest.mark.parametrize(
+    ("credentials", "attempt"),
+    [
+        (Bearer("right"), Attempt(Method.BEARER)),
+        (Password("ann", "pencil"), Attempt(Method.SCRAM, "ann")),
+        (Bearer("wrong"), Attempt(Method.BEARER, "", "the bearer credentials are not valid")),
+        (Password("bob", "pencil"), Attempt(Method.SCRAM, "bob", "wrong user or password")),
+        (Certificate(), Attempt(None, "", NO_METHOD)),
+    ],
+)
+def test_how_a_client_tries_is_known_whether_it_is_let_in_or_not(
+    credentials: Credentials, attempt: Attempt
+) -> None:
+    server = a_server()
+    assert server.attempt == Attempt()
+    with contextlib.suppress(AuthenticationFailed):
+        talk(a_client(credentials), server)
+    assert server.attempt == attempt
 
 
 def test_an_anonymous_client_is_refused_where_there_is_none() -> None:

@@ -5,8 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 
-from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser
+import msgspec
+
+from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
 from redwire.scram import make_verifier
+from tools.cli.failure import EXIT_REFUSED
+
+BOB = PutUser(
+    name="bob",
+    role="write",
+    verifier=ScramRecord(salt=bytes(16), iterations=4_096, stored_key=bytes(32), server_key=bytes(32)),
+    topology_read=False,
+)
+TOKEN = PutToken(id="bob-1", user="bob", role="read", sha256=bytes(32))
 
 
 async def test_a_user_is_made_by_a_verifier_and_its_password_goes_nowhere(cluster, command_line) -> None:
@@ -23,6 +34,7 @@ async def test_a_user_is_made_by_a_verifier_and_its_password_goes_nowhere(cluste
 
 
 async def test_a_token_is_shown_once_and_only_its_hash_is_sent(cluster, command_line) -> None:
+    cluster.registry = cluster.registry.after(BOB)
     uri = ("--uri", cluster.uri())
     ran = await command_line("user", "token", "bob", "--role", "read", "--json", *uri)
     shown = json.loads(ran.out)
@@ -39,8 +51,46 @@ async def test_a_token_is_shown_once_and_only_its_hash_is_sent(cluster, command_
 
 
 async def test_a_user_is_removed(cluster, command_line) -> None:
+    cluster.registry = cluster.registry.after(BOB)
     ran = await command_line("user", "remove", "bob", "--uri", cluster.uri())
     assert ran.code == 0 and cluster.accounts == [RemoveUser("bob")]
+
+
+async def test_who_is_not_there_is_not_called_gone(cluster, command_line) -> None:
+    cluster.registry = cluster.registry.after(BOB).after(TOKEN)
+    for words, said in (
+        (("remove", "bop"), "there is no user bop; did you mean bob?"),
+        (("remove", "ops"), "there is no user ops: ops is an administrator by configuration"),
+        (("revoke", "bob-2"), "there is no token bob-2; did you mean bob-1?"),
+        (("token", "carol", "--role", "read"), "there is no user carol"),
+    ):
+        ran = await command_line("user", *words, "--uri", cluster.uri())
+        assert ran.code == EXIT_REFUSED and said in ran.err and ran.out == ""
+
+
+async def test_users_and_tokens_are_listed_page_by_page_without_what_is_secret(cluster, command_line) -> None:
+    names = [f"u{number:03}" for number in range(450)]
+    for name in names:
+        cluster.registry = cluster.registry.after(msgspec.structs.replace(BOB, name=name))
+    cluster.registry = cluster.registry.after(BOB).after(TOKEN)
+    uri = ("--uri", cluster.uri())
+    shown = json.loads((await command_line("user", "list", "--json", *uri)).out)
+    assert shown["admins"] == ["ops"]
+    assert [user["name"] for user in shown["users"]] == ["bob", *names]
+    assert shown["users"][0] == {"name": "bob", "role": "write", "topology_read": False, "tokens": 1}
+    text = (await command_line("user", "list", *uri)).out.splitlines()
+    assert text[:2] == [
+        "ops  admin by configuration, with its certificate",
+        "bob  write, does not see the topology, tokens: 1",
+    ]
+    for name in ("bob", ""):
+        words = ("user", "tokens", *filter(None, (name,)), "--json")
+        (token,) = json.loads((await command_line(*words, *uri)).out)["tokens"]
+        assert token == {"id": "bob-1", "user": "bob", "role": "read"}
+    assert "bob-1  read as bob" in (await command_line("user", "tokens", *uri)).out
+    assert "no tokens" in (await command_line("user", "tokens", "u001", *uri)).out
+    nobody = await command_line("user", "tokens", "u0010", *uri)
+    assert nobody.code == EXIT_REFUSED and "there is no user u0010; did you mean u" in nobody.err
 
 
 async def test_what_cannot_be_a_name_or_a_password_is_refused_here(cluster, command_line) -> None:

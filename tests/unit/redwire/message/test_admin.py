@@ -8,6 +8,7 @@ import pytest
 
 from redwire.errors import BodyInvalid
 from redwire.message.admin import (
+    ACCOUNTS_PAGE_MAX,
     AccountChange,
     AccountDone,
     PutToken,
@@ -15,7 +16,14 @@ from redwire.message.admin import (
     RemoveToken,
     RemoveUser,
     ScramRecord,
+    TokenRow,
+    TokensAsked,
+    TokensPage,
+    UserRow,
+    UsersAsked,
+    UsersPage,
     check_account,
+    decode_asked,
 )
 
 VERIFIER = ScramRecord(salt=bytes(16), iterations=16_384, stored_key=b"s" * 32, server_key=b"v" * 32)
@@ -72,3 +80,38 @@ def test_a_change_without_its_name_is_refused() -> None:
 
 def test_done_says_where_the_change_stands() -> None:
     assert AccountDone.decode(AccountDone(7, 3).encode()) == AccountDone(7, 3)
+    assert AccountDone.decode(cbor2.dumps({"lsn": 7, "term": 3})) == AccountDone(7, 3, missing="")
+    nobody = AccountDone(7, 3, "there is no user bob")
+    assert AccountDone.decode(nobody.encode()) == nobody
+
+
+@pytest.mark.parametrize(
+    "asked", [UsersAsked(), UsersAsked("b", 7), TokensAsked(), TokensAsked("ann", "t", 1)]
+)
+def test_a_page_is_asked_for_as_what_it_lists(asked: UsersAsked | TokensAsked) -> None:
+    assert decode_asked(asked.encode()) == decode_asked(memoryview(asked.encode())) == asked
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"list": "secrets"},
+        {"list": "users", "user": "ann"},
+        {"list": "users", "limit": 0},
+        {"list": "users", "limit": ACCOUNTS_PAGE_MAX + 1},
+        {"list": "users", "after": "x" * 65},
+        {"list": "tokens", "user": "a b"},
+        {"after": "a"},
+    ],
+)
+def test_a_page_of_another_kind_or_size_is_not_asked_for(fields: dict[str, object]) -> None:
+    with pytest.raises(BodyInvalid):
+        decode_asked(cbor2.dumps(fields))
+
+
+def test_one_page_is_not_read_as_the_other() -> None:
+    users = UsersPage(9, True, ("ops",), (UserRow("ann", "read", True, 2),))
+    tokens = TokensPage(9, False, (TokenRow("t1", "ann", "write"),))
+    assert UsersPage.decode(users.encode()) == users and TokensPage.decode(tokens.encode()) == tokens
+    with pytest.raises(BodyInvalid):
+        UsersPage.decode(tokens.encode())

@@ -1,0 +1,164 @@
+"""The audit log: events become lines of a file in a thread of its own, so that nobody waits for the disk.
+
+`record` is the one door. A line that cannot be written is lost, is counted, and is said in the node's own
+words; nothing else breaks by it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from io import TextIOWrapper
+from logging import LogRecord, makeLogRecord
+from logging.handlers import QueueListener, RotatingFileHandler
+from queue import SimpleQueue
+
+import anyio
+
+from cluster.audit_events import Event, Lost, Tally, line
+from cluster.config import AuditConfig, Off
+from cluster.effects import Now
+from cluster.files import FILE_MODE
+from redwire.position import NodeId
+
+LINES_WAITING_MAX = 10_000
+"""Lines that the disk owes; some 3 MB."""
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditStatus:
+    """The audit log at a glance. `trouble` is why the last line was not written, "" when it was.
+
+    `lost` counts the lines of this process that are in no file, `waiting` those that the disk owes.
+    """
+
+    trouble: str
+    lost: int
+    waiting: int
+
+
+class Audit:
+    """The audit log of one node. For the event loop's thread only, but for `close`."""
+
+    def __init__(
+        self, config: AuditConfig, node: NodeId, clock: Callable[[], Now], note: Callable[[str], None]
+    ) -> None:
+        """`config.file` is a path by now, or off. `note` hears of trouble with the file."""
+        self._node = node
+        self._clock = clock
+        self._note = note
+        self._tally = Tally()
+        self._dropped = 0
+        self._told = 0
+        self._said = ""
+        self._waiting = SimpleQueue[LogRecord]()
+        self._file: _File | None = None
+        if isinstance(config.file, Off):
+            return
+        assert config.file is not None
+        self._file = _File(config.file, config.bytes_max, config.files)
+        self._listener = QueueListener(self._waiting, self._file)
+        self._listener.start()
+
+    def record(self, event: Event) -> None:
+        """Have `event` written, with the time and this node's name. Never waits, never raises."""
+        if self._file is not None and self._tally.lists(event):
+            self._write(event)
+
+    async def run(self) -> None:
+        """Look every second."""
+        while True:
+            self.look()
+            await anyio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """Write down how many had no line; say when lines begin to be lost, and when they no longer are."""
+        unlisted = self._tally.next_second()
+        if unlisted is not None:
+            self._write(unlisted)
+        status = self.status()
+        if status.trouble:
+            if status.trouble != self._said:
+                self._note(f"the audit log cannot be written, and its lines are lost: {status.trouble}")
+        elif status.lost > self._told:
+            lost, self._told = status.lost - self._told, status.lost
+            self._note(f"the audit log is written again; {lost} lines are lost")
+            self._write(Lost(lines=lost))
+        self._said = status.trouble
+
+    def status(self) -> AuditStatus:
+        """The audit log at a glance."""
+        file, waiting = self._file, self._waiting.qsize()
+        if file is None:
+            return AuditStatus("", 0, 0)
+        full = (
+            f"{file.baseFilename}: {waiting} lines wait for the disk" if waiting >= LINES_WAITING_MAX else ""
+        )
+        return AuditStatus(file.trouble or full, file.lost + self._dropped, waiting)
+
+    def close(self) -> None:
+        """Write what waits. Blocks for the disk."""
+        if self._file is not None:
+            self.look()
+            self._listener.stop()
+            self._file.close()
+
+    def _write(self, event: Event) -> None:
+        if self._waiting.qsize() >= LINES_WAITING_MAX:
+            self._dropped += 1
+            return
+        self._waiting.put(makeLogRecord({"msg": line(event, _iso(self._clock().wall_ms), self._node)}))
+
+
+class _File(RotatingFileHandler):
+    """Lines in a file of mode 0600, and in the older ones beside it. It belongs to the listener's thread.
+
+    `trouble` is why the last line could not be written, "" when it was; `lost` counts such lines.
+    """
+
+    def __init__(self, path: str, bytes_max: int, files: int) -> None:
+        super().__init__(path, maxBytes=bytes_max, backupCount=files - 1, encoding="utf-8", delay=True)
+        self.trouble = ""
+        self.lost = 0
+        try:
+            self.stream = self._open()
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+
+    def emit(self, record: LogRecord) -> None:
+        """Write one line."""
+        before = self.lost
+        super().emit(record)
+        if self.lost == before:
+            self.trouble = ""
+
+    def handleError(self, record: LogRecord) -> None:
+        """The line is lost; the next one is tried with the file opened anew."""
+        error = sys.exception()
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.close()
+        self.trouble = getattr(error, "strerror", None) or str(error)
+        self.lost += 1
+
+    def _open(self) -> TextIOWrapper:
+        stream = open(self.baseFilename, "a", encoding=self.encoding, opener=_private)  # noqa: SIM115
+        size = os.fstat(stream.fileno()).st_size
+        if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
+            stream.write("\n")  # behind a line that was interrupted
+        return stream
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, FILE_MODE)
+
+
+def _iso(wall_ms: int) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall_ms // 1000))
+    return f"{whole}.{wall_ms % 1000:03}Z"

@@ -1,0 +1,139 @@
+"""What the audit log holds: who came in or was refused, whose session was ended, and what administrators did.
+
+One event is one line of JSON in ASCII, so that no name can break out of its line or confuse a terminal. Lines
+never hold a password, a token, a verifier or a hash. What strangers can cause any number of is listed up to
+`LINES_A_SECOND`, and counted beyond that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import msgspec
+
+TEXT_CHARS_MAX = 256
+"""Of one text; what is cut ends in an ellipsis."""
+LINES_A_SECOND = 10
+"""Of one sort. A flood then takes hours to push what was there before out of the files that are kept."""
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event"):
+    """What every line derives from; its tag stands in `event`."""
+
+
+class Accepted(Event, frozen=True, kw_only=True, tag="accepted"):
+    """Somebody authenticated. `kind` is user, node or anonymous; `token` the id of a bearer token or ""."""
+
+    address: str
+    method: str
+    kind: str
+    name: str
+    role: str
+    token: str = ""
+
+
+class Rejected(Event, frozen=True, kw_only=True, tag="refused"):
+    """Somebody did not. `name` is the user that it claimed to be, `certificate` the identity that TLS proved;
+    both may be "", and so may `method` where none was agreed on.
+    """
+
+    address: str
+    method: str
+    name: str
+    certificate: str
+    why: str
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who does something: its address, its user's name, and the id of its bearer token or ""."""
+
+    address: str
+    name: str
+    token: str
+
+
+class Ended(Event, frozen=True, kw_only=True, tag="ended"):
+    """A session was ended because what it rested on was changed or removed."""
+
+    session: Actor
+    why: str
+
+
+class Act(Event, frozen=True, kw_only=True, tag="act"):
+    """An administrator changed something, or tried to.
+
+    `act` is the kind of change, `target` what it is about, `detail` what it says. `outcome` is done, nothing
+    (there was nothing to change), not_confirmed (logged, may or may not survive) or refused. `lsn` and `term`
+    are where it is logged, None where it is not, or where that is not known.
+    """
+
+    by: Actor
+    act: str
+    target: str
+    outcome: str
+    detail: dict[str, str | int | bool] = {}
+    lsn: int | None = None
+    term: int | None = None
+    why: str = ""
+
+
+class Unlisted(Event, frozen=True, kw_only=True, tag="unlisted"):
+    """How many more of each sort there were within one second, or so, than lines for them."""
+
+    accepted: int = 0
+    refused: int = 0
+    acts_refused: int = 0
+
+
+class Lost(Event, frozen=True, kw_only=True, tag="lost"):
+    """So many lines could not be written before this one."""
+
+    lines: int
+
+
+def line(event: Event, time: str, node: str) -> str:
+    """`event` as it is written, without the line's end. Long texts are cut."""
+    return json.dumps(_cut({"time": time, "node": node, **msgspec.to_builtins(event)}))
+
+
+class Tally:
+    """What is listed and what is only counted."""
+
+    def __init__(self) -> None:
+        self._listed = Counter[tuple[str, str]]()
+        self._unlisted = Counter[str]()
+
+    def lists(self, event: Event) -> bool:
+        """Whether `event` gets a line of its own."""
+        if isinstance(event, Accepted):
+            return self._room("accepted", event.kind)
+        if isinstance(event, Rejected):
+            return self._room("refused")
+        if isinstance(event, Act) and event.outcome == "refused":
+            return self._room("acts_refused")
+        return True
+
+    def next_second(self) -> Unlisted | None:
+        """Begin to count anew; what had no line, if there was any."""
+        self._listed.clear()
+        if not self._unlisted:
+            return None
+        rest = Unlisted(**self._unlisted)
+        self._unlisted.clear()
+        return rest
+
+    def _room(self, sort: str, kind: str = "") -> bool:
+        self._listed[sort, kind] += 1
+        if self._listed[sort, kind] <= LINES_A_SECOND:
+            return True
+        self._unlisted[sort] += 1
+        return False
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _cut(item) for name, item in value.items()}
+    if isinstance(value, str) and len(value) > TEXT_CHARS_MAX:
+        return value[: TEXT_CHARS_MAX - 1] + "…"
+    return value

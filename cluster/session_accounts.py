@@ -1,0 +1,150 @@
+"""Administration by one client's session: changes of accounts, each with its line in the audit log, and what
+there is of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.answers import Answers, Shared
+from cluster.audit_events import Act, Actor
+from cluster.effects import Proposal, Result
+from cluster.service import Service
+from cluster.session_writes import Fail, Send
+from redwire.body import encode
+from redwire.errors import NotConfirmed, RedwireError
+from redwire.frame import Frame, Kind
+from redwire.message.admin import (
+    AccountChange,
+    AccountDone,
+    PutToken,
+    PutUser,
+    RemoveToken,
+    RemoveUser,
+    check_account,
+    decode_asked,
+)
+from redwire.message.client import Status
+from redwire.position import Lsn
+from redwire.record import REQUEST_HEADER, encode_system
+from redwire.record import Kind as RequestKind
+
+UNDER_WAY_MAX = 64
+
+
+class SessionAccounts:
+    """Who waits for this session's account changes (see `answers.Caller`): each gets an answer and a line."""
+
+    def __init__(
+        self, service: Service, actor: Actor, send: Send, fail: Fail, answered: Callable[[], None]
+    ) -> None:
+        """`actor` is whose session it is; `answered` is called whenever something was."""
+        self.actor = actor
+        self._service = service
+        self._send = send
+        self._fail = fail
+        self._answered = answered
+        self._under_way = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many changes are under way that no more should be taken."""
+        return self._under_way >= UNDER_WAY_MAX
+
+    def change(self, frame: Frame) -> None:
+        """Take an Account (4E). Raises what refuses it."""
+        service = self._service
+        service.require_primary()
+        check_account(frame.payload)
+        request = encode_system(RequestKind.ACCOUNT, frame.payload)
+        rule, deadline_us = service.policies.rule, service.deadline_us(None)
+        self._under_way += 1
+        service.node.inbox.propose(
+            Proposal(self, frame.correlation, RequestKind.ACCOUNT, request, 1, rule, deadline_us)
+        )
+
+    def show(self, frame: Frame) -> None:
+        """Answer an AccountsRequest (54) from what this node has applied. Raises what refuses it."""
+        asked, service = decode_asked(frame.payload), self._service
+        accounts = service.node.storage.state.accounts()
+        page = accounts.page(asked, service.admins, service.applied)
+        self._send(Kind.ACCOUNTS, encode(page), frame.correlation)
+
+    def refused(self, kind: Kind, why: str) -> None:
+        """The session may not administer, and tried to by `kind`."""
+        act = Act(by=self.actor, act=kind.name.lower(), target="", outcome="refused", why=why)
+        self._service.audit.record(act)
+
+    # --- as the caller of proposals
+
+    def released(self, shared: Shared, answers: Answers) -> None:
+        """Committed and applied, whether or not there was something to change."""
+        service = self._service
+        for proposal, result in answers:
+            self._done()
+            change, missing = _change(proposal), ""
+            if result.items[0] == Status.NOT_FOUND:
+                missing = service.node.storage.state.accounts().missing(change, service.admins)
+            done = AccountDone(result.first_lsn, service.term_at(Lsn(result.first_lsn)), missing)
+            self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)
+            outcome = "nothing" if missing else "done"
+            self._record(change, outcome, lsn=done.lsn, term=done.term, why=missing)
+
+    def known(self, proposal: Proposal, result: Result) -> None:
+        """Committed by an earlier attempt; account changes have no keys."""
+        raise AssertionError("a change of accounts has no key")
+
+    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
+        """Nobody knows yet."""
+        self._done()
+        self._fail(proposal.correlation, NotConfirmed(message))
+        self._record(_change(proposal), "not_confirmed", lsn=first or None, why=message)
+
+    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
+        """Certainly not written."""
+        self._done()
+        self._fail(proposal.correlation, error)
+        self._record(_change(proposal), "refused", why=error.message)
+
+    def _done(self) -> None:
+        self._under_way -= 1
+        self._answered()
+
+    def _record(
+        self,
+        change: AccountChange,
+        outcome: str,
+        *,
+        lsn: int | None = None,
+        term: int | None = None,
+        why: str = "",
+    ) -> None:
+        act, target, detail = _words(change)
+        event = Act(
+            by=self.actor,
+            act=act,
+            target=target,
+            outcome=outcome,
+            detail=detail,
+            lsn=lsn,
+            term=term,
+            why=why,
+        )
+        self._service.audit.record(event)
+
+
+def _change(proposal: Proposal) -> AccountChange:
+    return check_account(memoryview(proposal.request)[REQUEST_HEADER.size :])
+
+
+def _words(change: AccountChange) -> tuple[str, str, dict[str, str | int | bool]]:
+    """What `change` is called, what it is about, and what it says, its secrets left out."""
+    match change:
+        case PutUser(name=name, role=role, topology_read=topology_read):
+            return "put_user", name, {"role": role, "topology_read": topology_read}
+        case RemoveUser(name=name):
+            return "remove_user", name, {}
+        case PutToken(id=ident, user=user, role=role):
+            return "put_token", ident, {"user": user, "role": role}
+        case RemoveToken(id=ident):
+            return "remove_token", ident, {}

@@ -1,0 +1,124 @@
+"""The audit log's file: its mode, its rotation, and that a disk that fails breaks nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from cluster.audit import LINES_WAITING_MAX, Audit
+from cluster.audit_events import Lost
+from cluster.config import AuditConfig, Off
+from cluster.effects import Now
+from redwire.position import NodeId
+
+
+class Log:
+    """An audit log in a folder, and what it said to the node."""
+
+    def __init__(self, path: Path, bytes_max: int = 1 << 20, files: int = 3) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        config = AuditConfig(file=str(path), bytes_max=bytes_max, files=files)
+        self.audit = Audit(config, NodeId("eu-1"), lambda: Now(0, 1_767_323_045_678), self.notes.append)
+
+    def write(self, *numbers: int) -> None:
+        for number in numbers:
+            self.audit.record(Lost(lines=number))
+
+    def numbers(self) -> list[int]:
+        """What stands in the file, once everything was written."""
+        self.audit.close()
+        return [json.loads(line)["lines"] for line in self.path.read_text().splitlines() if line]
+
+
+def test_a_line_has_the_time_in_utc_and_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.log")
+    log.write(1)
+    assert log.numbers() == [1]
+    assert json.loads(log.path.read_text()) == {
+        "time": "2026-01-02T03:04:05.678Z",
+        "node": "eu-1",
+        "event": "lost",
+        "lines": 1,
+    }
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600 and log.notes == []
+
+
+def test_lines_go_on_behind_those_of_an_earlier_start_also_behind_a_torn_one(tmp_path: Path) -> None:
+    first = Log(tmp_path / "audit.log")
+    first.write(1)
+    assert first.numbers() == [1]
+    with first.path.open("a") as file:
+        file.write('{"time": "202')
+    second = Log(tmp_path / "audit.log")
+    second.write(2)
+    second.audit.close()
+    whole, torn, last = first.path.read_text().splitlines()
+    assert json.loads(whole)["lines"] == 1 and torn == '{"time": "202' and json.loads(last)["lines"] == 2
+
+
+def test_the_file_is_rotated_at_its_size_and_the_oldest_goes(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.log", bytes_max=4096, files=3)
+    log.write(*range(300))
+    last = log.numbers()
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["audit.log", "audit.log.1", "audit.log.2"]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in tmp_path.iterdir())
+    assert all(path.stat().st_size <= 4096 for path in tmp_path.iterdir())
+    older = [json.loads(line)["lines"] for line in (tmp_path / "audit.log.1").read_text().splitlines()]
+    assert older + last == list(range(older[0], 300)) and older[0] > 0
+
+
+async def test_lines_that_cannot_be_written_are_counted_and_said(tmp_path: Path) -> None:
+    log = Log(tmp_path / "no" / "audit.log")
+    log.audit.look()
+    log.write(1, 2)
+    while log.audit.status().lost < 2:
+        await anyio.sleep(0.001)
+    log.audit.look()
+    assert len(log.notes) == 1 and "cannot be written, and its lines are lost" in log.notes[0]
+    log.path.parent.mkdir()
+    log.write(3)
+    while log.audit.status().trouble:
+        await anyio.sleep(0.001)
+    log.audit.look()
+    assert log.notes[1:] == ["the audit log is written again; 2 lines are lost"]
+    assert log.numbers() == [3, 2]
+
+
+async def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    os.mkfifo(path)
+    log = Log(path)
+    log.write(*range(3 * LINES_WAITING_MAX))
+    log.audit.look()
+    (note,) = log.notes
+    assert f"{LINES_WAITING_MAX} lines wait for the disk" in note
+    numbers: list[int] = []
+
+    def drain() -> None:
+        with path.open() as lines:
+            numbers.extend(json.loads(line)["lines"] for line in lines)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, drain)
+        while log.audit.status().waiting:
+            await anyio.sleep(0.001)
+        await anyio.to_thread.run_sync(log.audit.close)
+    lost = numbers.pop()
+    assert numbers == [*range(3 * LINES_WAITING_MAX - lost)] and lost > LINES_WAITING_MAX
+    assert log.notes[1:] == [f"the audit log is written again; {lost} lines are lost"]
+
+
+def test_off_is_no_file_and_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    audit = Audit(AuditConfig(file=Off.OFF), NodeId("eu-1"), lambda: Now(0, 0), print)
+    audit.record(Lost(lines=1))
+    audit.close()
+    assert list(tmp_path.iterdir()) == []
