@@ -143,7 +143,8 @@ class Session:
         self._wire.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal))
 
     def _status(self, frame: Frame) -> None:
-        self._wire.send(Kind.STATUS, self._service.status_json(self.principal), frame.correlation)
+        document = self._service.desk.document_for(self.principal)
+        self._wire.send(Kind.STATUS, document.encode(), frame.correlation)
 
     def _fail(self, correlation: int, error: RedwireError) -> None:
         topology = self._service.announcer.blob(self.principal) if error.code is Code.NOT_PRIMARY else None

@@ -49,6 +49,7 @@ class SessionWrites:
             distance = f"{head.key.sequence} is too far from the oldest unresolved one, {head.key.oldest}"
             hint = f"resolve older requests first: at most {OPEN_MAX} are remembered"
             raise RequestInvalid(f"sequence {distance}", hint=hint)
+        arrived_us = self._service.node.clock().us
         self._propose(
             Proposal(
                 self,
@@ -57,9 +58,10 @@ class SessionWrites:
                 bytes(envelope.request),
                 head.count,
                 self._service.policies.effective(envelope.policy),
-                self._service.deadline_us(envelope.remaining_ms),
+                arrived_us + self._service.limit_us(envelope.remaining_ms),
                 head.key,
                 envelope.attempt,
+                arrived_us=arrived_us,
             )
         )
 
@@ -75,8 +77,10 @@ class SessionWrites:
                 f"there is no user {change.user}", hint="make the user first, then its token"
             )
         request = encode_system(RequestKind.ACCOUNT, frame.payload)
-        rule, deadline_us = self._service.policies.rule, self._service.deadline_us(None)
-        proposal = Proposal(self, frame.correlation, RequestKind.ACCOUNT, request, 1, rule, deadline_us)
+        rule, arrived_us = self._service.policies.rule, self._service.node.clock().us
+        deadline_us = arrived_us + self._service.limit_us(None)
+        kind, who = RequestKind.ACCOUNT, frame.correlation
+        proposal = Proposal(self, who, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
         self._propose(proposal)
 
     def resolve(self, frame: Frame) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from random import Random
 from typing import TypeVar
 
 import anyio
 import click
 
+from redwire import uri as connection_uri
 from redwire.client import Client, connect
 
 F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
 
 CLIENT_NAME = "redwire-cli"
+LOOK_MS = 5_000
+"""Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""
 
 
 def uri_option(function: F) -> F:
@@ -50,3 +55,12 @@ def with_client(uri: str, call: Callable[[Client], Awaitable[T]]) -> T:
 async def _run(uri: str, call: Callable[[Client], Awaitable[T]]) -> T:
     async with connect(uri, name=CLIENT_NAME) as client:
         return await call(client)
+
+
+def onlooker(uri: str, addr: str | None) -> Client:
+    """A client for looking, at any node that answers or at `addr` alone. Raises as `redwire.connect`."""
+    config = connection_uri.parse(uri)
+    config = replace(config, timeout_ms=min(config.timeout_ms, LOOK_MS))
+    if addr is not None:
+        config = replace(config, seeds=(addr,), discovery=False)
+    return Client(config, name=CLIENT_NAME, chance=Random())
