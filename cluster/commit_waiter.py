@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Protocol
 
+from cluster.commit_times import CommitTimes
 from cluster.effects import Flight, Now, Proposal, Release, Result, Unconfirmed
 from redwire.position import Lsn, NodeId
 from regions.commit_policy import CommitPolicy
@@ -85,10 +86,11 @@ class _Held:
 @dataclass(slots=True, eq=False)
 class CommitWaiter:
     """The batches of one reign that are not applied yet, in LSN order, `flight_bytes` in all, and who waits
-    longer than that.
+    longer than that. `times` tells where their time went.
     """
 
     table: AckTable
+    times: CommitTimes = field(default_factory=CommitTimes)
     flights: deque[Flight] = field(default_factory=deque)
     flight_bytes: int = 0
     _stronger: dict[CommitPolicy, deque[_Held]] = field(default_factory=dict)
@@ -112,16 +114,24 @@ class CommitWaiter:
             if flight.batch.last <= lsn and all(known != node for known, _ in flight.acks):
                 flight.acks.append((node, now.us - flight.made_us))
 
-    def committed(self, watermark: Lsn, by: NodeId) -> None:
-        """The commit rule is met up to `watermark`, and `by` brought the last copy that it took."""
+    def committed(self, watermark: Lsn, by: NodeId, lsn: Lsn, synced_us: int, now: Now) -> None:
+        """The commit rule is met up to `watermark`, and `by` brought the last copy that it took.
+
+        Its ack was for everything up to `lsn`, whose batch took `synced_us` from its receipt to the disk, 0
+        if that is not known.
+        """
         for flight in self.flights:
             if flight.batch.last > watermark:
                 break
-            if flight.completing is None:
+            if flight.committed_us is None:
                 nodes = [node for node, _ in flight.acks]
                 flight.completing = nodes.index(by) if by in nodes else None
+                flight.committed_us = now.us
+                flight.remote_us = synced_us if synced_us and flight.batch.last == lsn else None
 
-    def applied(self, results: Sequence[tuple[Lsn, Sequence[Result]]], watermark: Lsn) -> list[Release]:
+    def applied(
+        self, results: Sequence[tuple[Lsn, Sequence[Result]]], watermark: Lsn, now: Now
+    ) -> list[Release]:
         """Batches were applied: the answers that may leave now, one Release per batch that has any."""
         releases: list[Release] = []
         for last, batch_results in results:
@@ -129,6 +139,7 @@ class CommitWaiter:
                 continue  # of an earlier reign: nobody waits for it here
             flight = self.flights.popleft()
             self.flight_bytes -= len(flight.batch.data)
+            self.times.note(flight, now)
             ready: list[tuple[Proposal, Result]] = []
             for proposal, result in zip(flight.proposals, batch_results, strict=True):
                 if proposal is None or proposal.answered:

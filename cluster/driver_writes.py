@@ -156,7 +156,7 @@ class DriverWrites:
         if service.node.inbox.crowded:
             raise Refused(Code.BUSY, "too many writes wait on this node", hint="retry")
         self._require_primary()
-        writer = Writer()
+        writer, arrived_us = Writer(), service.node.clock().us
         proposal = Proposal(
             writer,
             0,
@@ -164,9 +164,10 @@ class DriverWrites:
             request,
             count,
             service.policies.effective(""),
-            service.deadline_us(REMAINING_MS),
+            arrived_us + service.limit_us(REMAINING_MS),
             claim.key if claim else None,
             claim.attempt if claim else 1,
+            arrived_us=arrived_us,
         )
         if claim is not None:
             claim.logged += 1

@@ -107,7 +107,7 @@ _SERVER_ONLY = frozenset(
         *(Kind.OPENED, Kind.TOPOLOGY, Kind.STATUS, Kind.FAILURE, Kind.ACCOUNT_DONE, Kind.ACCOUNTS),
     )
 )
-_MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.SNAPSHOT_CHUNK + 1)
+_MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.CLUSTER_STATUS + 1)
 
 
 def _not_served(kind: int) -> Refused:

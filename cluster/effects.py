@@ -43,8 +43,8 @@ class Proposal:
     """One request on its way into the log, and the one who waits for it.
 
     `session` and `correlation` say whom to answer. `request` is logged as it stands. `deadline_us`
-    (monotonic) is when the waiter is told "not confirmed" or "refused", whichever is true then. `answered`
-    is set by the core.
+    (monotonic) is when the waiter is told "not confirmed" or "refused"; `arrived_us` is when it came, 0 if
+    nobody looked. `answered` is set by the core.
     """
 
     session: object
@@ -57,6 +57,7 @@ class Proposal:
     key: Key | None = None
     attempt: int = 1
     answered: bool = False
+    arrived_us: int = 0
 
 
 class Result(NamedTuple):
@@ -76,7 +77,7 @@ class Flight:
 
     `proposals` is aligned with the batch's requests; None stands for the node's own records. `acks` holds
     (node, microseconds since the batch was made) in order of arrival; `completing` indexes the one that
-    completed the commit rule.
+    completed the commit rule, at `committed_us`. `remote_us` is how long its disk took, where that was told.
     """
 
     batch: Batch
@@ -84,6 +85,8 @@ class Flight:
     proposals: list[Proposal | None]
     acks: list[tuple[NodeId, int]]
     completing: int | None = None
+    committed_us: int | None = None
+    remote_us: int | None = None
 
 
 # --- events

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import anyio
-import msgspec
 
-from cluster.config import MemberConfig, NodeConfig
+from cluster.config import NodeConfig
 from cluster.node import Node
 from cluster.primary import Primary
-from cluster.retention import Evicted, Holdings, Pin, RetentionConfig, Slot, SlotKind, SlotState, decide
+from cluster.retention import (
+    AtRisk,
+    Evicted,
+    Holdings,
+    Ok,
+    Pin,
+    RetentionConfig,
+    Slot,
+    SlotKind,
+    SlotState,
+    decide,
+)
 from cluster.service import Service
 from cluster.snapshot import SnapshotLibrary
 from cluster.topology_advertiser import ReplicaView
+from cluster.vitals import VitalSigns
+from redwire import status
 from redwire.frame import Kind
 from redwire.message.client import TopologyNotice
 from redwire.position import Lsn, NodeId
@@ -42,12 +54,12 @@ class Housekeeping:
         self._seen_ms: dict[NodeId, int] = {}
         self._noted = Lsn(0)
         self._told: dict[int, int] = {}
-        self.slots: dict[str, Mapping[str, object]] = {}
-        self._bytes_before = 0
+        self._vitals = VitalSigns(node, config)
 
     async def run(self) -> None:
         """Tick for ever."""
         ticks = 0
+        self._retain()
         while True:
             await anyio.sleep(TICK_S)
             ticks += 1
@@ -58,6 +70,7 @@ class Housekeeping:
                 self._note_watermark()
                 self._retain()
                 self._snapshots.expire()
+                self._service.desk.second()
 
     def _heed_settings(self) -> None:
         """Say it once when other settings are in force."""
@@ -70,6 +83,7 @@ class Housekeeping:
     def _observe(self) -> None:
         """Number topologies while leading, and relay the primary's while following (R12)."""
         node, role = self._node, self._node.role
+        self._service.desk.observe()
         if not isinstance(role, Primary):
             node.announcer.lost_primary(role.lost_primary)
             return
@@ -103,35 +117,50 @@ class Housekeeping:
     def _retain(self) -> None:
         """Let go of log that nobody is promised any more."""
         storage, now_ms = self._node.storage, self._node.clock().ms
-        wal = storage.journal.disk.status().wal
+        disk = storage.journal.disk.status()
+        wal = disk.wal
         total = sum(extent.size_bytes for extent in wal.segments)
-        growth = max(0, total - self._bytes_before) if self._bytes_before else 0
-        self._bytes_before = total
-        free = os.statvfs(storage.data_dir)
-        holdings = Holdings(wal.base.lsn, wal.segments, growth, free.f_bavail * free.f_frsize)
+        growth = self._vitals.growth_bytes_s(total)
+        volume = os.statvfs(storage.data_dir)
+        holdings = Holdings(wal.base.lsn, wal.segments, growth, volume.f_bavail * volume.f_frsize)
         pins = [Pin(name, lsn) for name, lsn in self._snapshots.pins().items()]
-        members = self._settings.cluster.members
-        slots = [self._slot(member, now_ms) for member in members if member.id != storage.me]
+        slots = self._slots(now_ms)
         decision = decide(self._bounds, holdings, storage.state.checkpointed, slots, pins, now_ms)
-        self.slots = {name: slot_text(state) for name, state in decision.slots.items()}
+        self._node.bulletin.slots = {
+            slot.id: slot_status(decision.slots[slot.id], holdings.held_bytes(slot.restart or wal.base.lsn))
+            for slot in slots
+        }
+        self._vitals.look(disk, holdings.disk_free_bytes)
         if wal.segments and decision.prune_through >= wal.segments[0].last > 0 and len(wal.segments) > 1:
             storage.journal.prune(decision.prune_through)
 
-    def _slot(self, member: MemberConfig, now_ms: int) -> Slot:
-        """What is promised to `member`: known while we lead, else everything within bounds."""
-        role, node = self._node.role, member.id
-        kind = SlotKind.VOTER if member.kind is MemberKind.VOTER else SlotKind.READER
-        restart: Lsn | None = None
-        if isinstance(role, Primary) and node in role.coordinator.membership:
-            row = role.coordinator.status(now_ms).member(node)
-            if row.acked_ms is not None:
-                restart = row.durable
-                self._seen_ms[node] = row.acked_ms
-        return Slot(node, kind, restart, self._seen_ms.get(node, self._started_ms))
+    def _slots(self, now_ms: int) -> list[Slot]:
+        """What is promised to whom: known while we lead, else everything within bounds."""
+        role, me = self._node.role, self._node.storage.me
+        restarts: dict[NodeId, Lsn] = {}
+        if isinstance(role, Primary):
+            for row in role.coordinator.status(now_ms).members:
+                if row.acked_ms is not None:
+                    restarts[row.id] = row.durable
+                    self._seen_ms[row.id] = row.acked_ms
+        return [
+            Slot(
+                member.id,
+                SlotKind.VOTER if member.kind is MemberKind.VOTER else SlotKind.READER,
+                restarts.get(member.id),
+                self._seen_ms.get(member.id, self._started_ms),
+            )
+            for member in self._settings.cluster.members
+            if member.id != me
+        ]
 
 
-def slot_text(state: SlotState) -> Mapping[str, object]:
+def slot_status(state: SlotState, held_bytes: int) -> status.Slot:
     """A slot as the status document shows it."""
-    name = {"Ok": "ok", "AtRisk": "at_risk", "Evicted": "evicted"}[type(state).__name__]
-    reason = {"reason": state.reason.value} if isinstance(state, Evicted) else msgspec.to_builtins(state)
-    return {"state": name, **reason}
+    match state:
+        case Ok():
+            return status.Slot(state="ok", held_bytes=held_bytes)
+        case AtRisk(bound, eta_ms):
+            return status.Slot(state="at_risk", bound=bound.value, eviction_ms=eta_ms, held_bytes=held_bytes)
+        case Evicted(reason):
+            return status.Slot(state="evicted", bound=reason.value, held_bytes=0)

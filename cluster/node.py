@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import anyio
+from msgspec.structs import replace
 
 from cluster.announcer import Announcer
 from cluster.answers import caller_of
+from cluster.bulletin import Bulletin
 from cluster.effects import (
     Applied,
     ChangeProposed,
@@ -24,8 +26,10 @@ from cluster.effects import (
     Proposed,
     ReplicaEvent,
     SourceLost,
+    TailCut,
     Tick,
 )
+from cluster.events import EventKind, Events
 from cluster.inbox import Event, Inbox
 from cluster.opening import superseded
 from cluster.outbox import Outbox
@@ -54,6 +58,7 @@ class Node:
         self.role: Primary | Replica = role
         self.roster = Roster()
         self.inbox = Inbox()
+        self.bulletin = Bulletin(Events(storage.me))
         self.outbox = Outbox(storage, self.roster, self.inbox, clock, note)
         self.announcer = Announcer(storage.config.node.region)
         self.clock = clock
@@ -78,6 +83,15 @@ class Node:
         """Where this node stands, for its peers."""
         return self.storage.report(self.role_name, self.role.watermark)
 
+    def introduction(self) -> Report:
+        """The same with how this node is, as last looked at: what it says of itself once a second."""
+        return replace(self.report(), vitals=self.bulletin.vitals)
+
+    def happened(self, kind: EventKind, text: str) -> None:
+        """An event: for the log as well as for whoever asks for the status."""
+        self.bulletin.events.add(kind, text, self.clock().wall_ms)
+        self.note(text)
+
     @property
     def leads(self) -> bool:
         """Whether this node is in a reign of its own."""
@@ -100,6 +114,7 @@ class Node:
         While we lead it may prove that our reign is over: we may have been out of reach when another began.
         """
         self.roster.reports[NodeId(report.node)] = report
+        self.bulletin.heard(report, self.clock())
         role = self.role
         if isinstance(role, Primary):
             over = superseded(role.reign, report)
@@ -123,7 +138,8 @@ class Node:
         """Begin a reign. Its term is on disk, and everything in the log is durable."""
         assert not self.leads and primary.end == self.storage.log.end
         self.role, self.roster.aspires = primary, False
-        self.note(f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}")
+        text = f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}"
+        self.happened(EventKind.REIGN_BEGUN, text)
         for effect in primary.begin(self.outbox.commit, self.clock()):
             self.outbox.carry_out(effect, primary)
         self.inbox.wake()
@@ -161,6 +177,9 @@ class Node:
             return
         else:
             effects = role.step(event, now) if isinstance(event, ReplicaEvent) else []
+            if isinstance(event, TailCut):
+                text = f"what this log held above LSN {self.storage.log.end.lsn} lies in diverged/ now"
+                self.happened(EventKind.TAIL_SAVED, text)
         for effect in effects:
             self.outbox.carry_out(effect, role)
 
@@ -171,7 +190,7 @@ class Node:
 
     def _end_reign(self, error: RedwireError) -> None:
         """Nobody is led from here on: followers look for the primary anew, and so does this node."""
-        self.note(f"the reign ends: {error}")
+        self.happened(EventKind.REIGN_ENDED, f"the reign ends: {error}")
         for session in list(self.roster.feeds):
             self.outbox.drop(session, Refused(Code.NOT_PRIMARY, f"{self.storage.me} leads no more"))
         log, applied = self.storage.log, self.storage.applied.lsn

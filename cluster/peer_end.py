@@ -26,9 +26,9 @@ class ChannelEnd:
         self._channel = channel
         self._ended = anyio.Event()
 
-    def send(self, kind: int, payload: bytes, *, urgent: bool = False) -> None:
+    def send(self, kind: int, payload: bytes, *, urgent: bool = False, correlation: int = 0) -> None:
         """Send one frame. Never waits."""
-        self._channel.write(encode_header(kind, len(payload), 0), payload, urgent=urgent)
+        self._channel.write(encode_header(kind, len(payload), correlation), payload, urgent=urgent)
 
     def drop(self, error: RedwireError) -> None:
         """Tell the member why, and end the session."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import ssl
+from itertools import count
 
 import anyio
 
@@ -20,6 +21,7 @@ from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.replica import Replica
 from cluster.snapshot import SnapshotReceiver
+from redwire import status
 from redwire.batch import Batch, parse_batch
 from redwire.body import decode, encode
 from redwire.dial import Dialled, dial
@@ -53,6 +55,7 @@ class Link:
         self._session = 0
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
         self._heard = 0.0
+        self._asked_us: dict[int, int] = {}  # when each hello left that is not answered yet
         self._said = ""
         self._snapshot: SnapshotReceiver | None = None
 
@@ -111,13 +114,17 @@ class Link:
                 await self._listen(dialled)
         finally:
             self._end, self._session, self._snapshot, self._asked = None, 0, None, None
+            self._asked_us.clear()
+            self._node.bulletin.silent(self._member)
             self._node.roster.detach(session)
             self._node.inbox.post(SourceLost(session))
             dialled.channel.close()
 
     async def _say_hello(self, end: ChannelEnd) -> None:
-        while True:
-            end.send(Kind.PEER_HELLO, encode(self._node.report()), urgent=True)
+        for number in count(1):
+            self._asked_us[number] = self._node.clock().us
+            hello = encode(self._node.introduction())
+            end.send(Kind.PEER_HELLO, hello, urgent=True, correlation=number)
             await anyio.sleep(HELLO_S)
             if anyio.current_time() - self._heard > SILENCE_S:
                 end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
@@ -158,7 +165,7 @@ class Link:
     async def _take(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.PEER_WELCOME:
-                self._welcome(decode(frame.payload, Report))
+                self._welcome(decode(frame.payload, Report), frame.correlation)
             case Kind.FOLLOWING:
                 reply = decode(frame.payload, Following)
                 local = await self._node.storage.journal.position_at(Lsn(reply.common_lsn))
@@ -172,6 +179,9 @@ class Link:
                 notice = TopologyNotice.decode(frame.payload)
                 if self._follows:
                     self._node.announcer.relay(notice.blob)
+            case Kind.CLUSTER_STATUS:
+                if self._follows:
+                    self._node.bulletin.relayed(status.decode(frame.payload), self._node.clock())
             case Kind.SNAPSHOT_MANIFEST if self._snapshot is not None:
                 await self._snapshot.begin(decode(frame.payload, SnapshotManifest))
             case Kind.SNAPSHOT_CHUNK if self._snapshot is not None:
@@ -182,9 +192,13 @@ class Link:
             case _:
                 raise ProtocolError(f"{self._member} sends {kind_name(frame.kind)} to a follower")
 
-    def _welcome(self, report: Report) -> None:
+    def _welcome(self, report: Report, number: int) -> None:
+        """The answer to hello `number`; to a Follow where that is 0."""
         check_report(report, self._member, self._node)
         self._said = ""
+        asked_us = self._asked_us.pop(number, None)
+        if asked_us is not None:
+            self._node.bulletin.answered(self._member, self._node.clock().us - asked_us)
         self._node.heard(report)
 
     def _failed(self, error: RedwireError) -> None:

@@ -249,18 +249,19 @@ class Primary:
         except AckInvalid as error:
             return [Drop(session, error), Note(str(error))]
         admitted = self._admit(node, self._book.admission_due(node, durable), now)
-        return admitted + self._covered(node, since, now)
+        return admitted + self._covered(node, since, now, ack.synced_us)
 
-    def _covered(self, node: NodeId, since: Lsn, now: Now) -> list[Effect]:
+    def _covered(self, node: NodeId, since: Lsn, now: Now, synced_us: int = 0) -> list[Effect]:
         """`node` proved more than `since`: who waits for that?"""
+        durable = self.coordinator.durable(node)
         if self.coordinator.membership.member(node).kind is MemberKind.VOTER:
-            self.waiter.covered(node, since, self.coordinator.durable(node), now)
+            self.waiter.covered(node, since, durable, now)
         self.waiter.settle(now.ms)
         watermark = self.coordinator.commit_watermark()
         effects: list[Effect] = []
         if watermark > self._book.watermark:
             self._book.watermark = watermark
-            self.waiter.committed(watermark, node)
+            self.waiter.committed(watermark, node, durable, synced_us, now)
             effects.append(Commit(watermark))
         return [*effects, *self.waiter.released(watermark)]
 
@@ -268,7 +269,7 @@ class Primary:
         was_ready = self.ready
         self.applied = last
         self.coordinator.own_applied(last, now.ms)
-        effects: list[Effect] = [*self.waiter.applied(results, self._book.watermark)]
+        effects: list[Effect] = [*self.waiter.applied(results, self._book.watermark, now)]
         if self.changes.applied(last):
             self._intake.policies = self.changes.policies
             self._intake.recheck()

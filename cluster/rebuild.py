@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from cluster.effects import Rebuild
+from cluster.events import EventKind
 from cluster.links import Links
 from cluster.node import Node
 from cluster.replacement import Replacement
@@ -49,7 +50,7 @@ class Rebuilder:
             return
         self._diverged = effect.diverged
         node.roster.rebuilding = effect.session
-        node.note(f"taking a snapshot: {effect.reason}")
+        node.happened(EventKind.SNAPSHOT_BEGUN, f"taking a snapshot: {effect.reason}")
         link.rebuild(SnapshotReceiver(self._folder, self._install))
 
     async def _install(self, file: Path, manifest: SnapshotManifest) -> None:
@@ -70,7 +71,10 @@ class Rebuilder:
         storage, log = node.storage, node.storage.log
         self._in_a_row += 1
         self._applied_then = log.end.lsn
-        node.note(f"the snapshot is installed: state and log go on from LSN {log.end.lsn}")
+        text = f"the snapshot is installed: state and log go on from LSN {log.end.lsn}"
+        node.happened(EventKind.SNAPSHOT_DONE, text)
+        if self._diverged:
+            node.happened(EventKind.TAIL_SAVED, "log and state of before lie in diverged/ now")
         watermark = storage.meta.watermark
         node.become_replica(
             Replica(storage.me, storage.reign, log.end, log.durable, watermark, storage.applied.lsn)

@@ -14,6 +14,7 @@ the longest log first (R5): same rules, no reign to accept.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -86,6 +87,7 @@ class Replica:
     _settling: int = 0
     _committing: Lsn = Lsn(0)
     _told: tuple[Lsn, Lsn] = field(default=(Lsn(0), Lsn(0)))
+    _arrivals: _Arrivals = field(default_factory=lambda: _Arrivals())
 
     def step(self, event: ReplicaEvent, now: Now) -> list[Effect]:
         """Take one event; what the shell must do, in order."""
@@ -95,7 +97,7 @@ class Replica:
             case Durable(lsn):
                 # a sync from before a cut may still be reported after it
                 self.durable = min(lsn, self.end.lsn)
-                return self._ack() + self._commit()
+                return self._ack(synced_us=self._arrivals.synced(lsn, now.us)) + self._commit()
             case HeartbeatReceived():
                 return self._heard(event, now)
             case Applied(last, _):
@@ -165,6 +167,7 @@ class Replica:
             event.node, session, reply.leads, Lsn(reply.head), now.ms, Lsn(reply.watermark)
         )
         self.state = State.SETTLING
+        self._arrivals.forget()
         effects: list[Effect] = []
         reign = Reign(Term(reply.term), NodeId(reply.primary))
         if reply.leads and reign != self.reign:
@@ -223,6 +226,7 @@ class Replica:
             self.end = batch.position
             source.head = max(source.head, batch.last)
             source.watermark = max(source.watermark, batch.watermark)
+            self._arrivals.received(batch.last, now.us)
             effects.append(Append(batch))
         return effects + self._commit()
 
@@ -253,7 +257,7 @@ class Replica:
         self._committing = Lsn(target)
         return [Commit(Lsn(target))]
 
-    def _ack(self, *, first: bool = False) -> list[Effect]:
+    def _ack(self, *, first: bool = False, synced_us: int = 0) -> list[Effect]:
         source = self._source
         if source is None or self.state is not State.FOLLOWING:
             return []
@@ -261,7 +265,7 @@ class Replica:
             return []
         self._told = (self.durable, self.applied)
         reign = self.reign or NO_REIGN
-        ack = Ack(reign.term, self.durable, self.applied, self.end.lsn, reign.primary)
+        ack = Ack(reign.term, self.durable, self.applied, self.end.lsn, reign.primary, synced_us)
         return [SendAck(source.session, ack)]
 
     def _drop(self, error: ProtocolError) -> Drop:
@@ -285,6 +289,32 @@ def _within(written: Reign, reign: Reign) -> bool:
 
 SILENCE_MS = 5_000
 """Ten heartbeats: a source this quiet is tried again over a new connection."""
+
+
+ARRIVALS_MAX = 4_096
+"""Batches whose time to the disk is measured at once: more than the disk may owe of any real size."""
+
+
+@dataclass(slots=True, eq=False)
+class _Arrivals:
+    """When the batches came, last LSN and monotonic microseconds, that are not on disk yet."""
+
+    _came: deque[tuple[Lsn, int]] = field(default_factory=lambda: deque(maxlen=ARRIVALS_MAX))
+
+    def received(self, last: Lsn, now_us: int) -> None:
+        """A batch came."""
+        self._came.append((last, now_us))
+
+    def synced(self, lsn: Lsn, now_us: int) -> int:
+        """How long the newest batch up to `lsn` took, which is on disk now, at least 1; 0 for none."""
+        newest_us = None
+        while self._came and self._came[0][0] <= lsn:
+            _, newest_us = self._came.popleft()
+        return 0 if newest_us is None else max(1, now_us - newest_us)
+
+    def forget(self) -> None:
+        """Another session may write these LSNs anew."""
+        self._came.clear()
 
 
 @dataclass(slots=True, eq=False)

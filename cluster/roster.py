@@ -20,7 +20,7 @@ class PeerEnd(Protocol):
 
     node: NodeId
 
-    def send(self, kind: int, payload: bytes, *, urgent: bool = False) -> None:
+    def send(self, kind: int, payload: bytes, *, urgent: bool = False, correlation: int = 0) -> None:
         """Send one frame. Never waits."""
 
     def drop(self, error: RedwireError) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from cluster.announcer import Announcer
 from cluster.audit import Audit
 from cluster.node import Node
@@ -13,7 +11,7 @@ from cluster.policies import Policies
 from cluster.primary import Primary
 from cluster.reads import Reads
 from cluster.settings import Settings
-from cluster.status import node_status
+from cluster.status import StatusDesk
 from redwire.errors import NotPrimary
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
@@ -30,6 +28,7 @@ class Service:
         self.node = node
         self.audit = audit
         self.reads = Reads(node)
+        self.desk = StatusDesk(node, lambda: self.settings, lambda: self.policies)
         self.announcer: Announcer = node.announcer
         self._policies = Policies.of(self.settings, self.me)
 
@@ -83,14 +82,14 @@ class Service:
         primary = self.announcer.current.primary.addr
         return f"the primary is {primary}" if primary else "no primary is known here"
 
-    def deadline_us(self, remaining_ms: int | None) -> int:
-        """When to answer "not confirmed" at the latest: policy timeout or most of the caller's remaining
-        time.
+    def limit_us(self, remaining_ms: int | None) -> int:
+        """How long a request may wait before it is told "not confirmed": the policy timeout, or most of the
+        caller's remaining time.
         """
         limit_ms = float(self.settings.cluster.policy_timeout_ms)
         if remaining_ms is not None:
             limit_ms = min(limit_ms, remaining_ms * ANSWER_SHARE)
-        return self.node.clock().us + int(limit_ms * 1000)
+        return int(limit_ms * 1000)
 
     def term_at(self, lsn: Lsn) -> Term:
         """The term that wrote `lsn`."""
@@ -121,10 +120,3 @@ class Service:
             policy_timeout_ms=cluster.policy_timeout_ms,
             topology=self.announcer.blob(principal),
         )
-
-    def status_json(self, principal: Principal) -> bytes:
-        """The status document; who the others are stands in it for who may see the topology."""
-        document = node_status(self.node, self.node.storage.config.node.region, self.policies)
-        if not principal.topology_read:
-            document.pop("members", None)
-        return msgspec.json.encode(document)

@@ -129,7 +129,8 @@ class Session:
         self._wire.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal))
 
     def _status(self, frame: Frame) -> None:
-        self._wire.send(Kind.STATUS, self._service.status_json(self.principal), frame.correlation)
+        document = self._service.desk.document_for(self.principal)
+        self._wire.send(Kind.STATUS, document.encode(), frame.correlation)
 
     def _forbidden(self, kind: int, role: Role) -> Refused:
         """The principal's role does not allow this kind; who tries to administer is written down."""

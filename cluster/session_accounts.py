@@ -57,10 +57,11 @@ class SessionAccounts:
         service.require_primary()
         check_account(frame.payload)
         request = encode_system(RequestKind.ACCOUNT, frame.payload)
-        rule, deadline_us = service.policies.rule, service.deadline_us(None)
+        rule, arrived_us = service.policies.rule, service.node.clock().us
+        deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.ACCOUNT
         self._under_way += 1
         service.node.inbox.propose(
-            Proposal(self, frame.correlation, RequestKind.ACCOUNT, request, 1, rule, deadline_us)
+            Proposal(self, frame.correlation, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
         )
 
     def show(self, frame: Frame) -> None:

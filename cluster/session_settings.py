@@ -57,8 +57,10 @@ class SessionSettings:
             self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), frame.correlation)
             return
         request = encode_system(RequestKind.CONFIG, encode(planned.record))
-        rule, deadline_us = self._service.policies.rule, self._service.deadline_us(None)
-        proposal = Proposal(self, frame.correlation, RequestKind.CONFIG, request, 1, rule, deadline_us)
+        rule, arrived_us = self._service.policies.rule, self._service.node.clock().us
+        deadline_us = arrived_us + self._service.limit_us(None)
+        kind, who = RequestKind.CONFIG, frame.correlation
+        proposal = Proposal(self, who, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
         self._planned = planned
         self._service.node.inbox.post(ChangeProposed(proposal, planned))
 

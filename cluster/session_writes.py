@@ -47,6 +47,7 @@ class SessionWrites:
             distance = f"{head.key.sequence} is too far from the oldest unresolved one, {head.key.oldest}"
             hint = f"resolve older requests first: at most {OPEN_MAX} are remembered"
             raise RequestInvalid(f"sequence {distance}", hint=hint)
+        arrived_us = self._service.node.clock().us
         self._propose(
             Proposal(
                 self,
@@ -55,9 +56,10 @@ class SessionWrites:
                 bytes(envelope.request),
                 head.count,
                 self._service.policies.effective(envelope.policy),
-                self._service.deadline_us(envelope.remaining_ms),
+                arrived_us + self._service.limit_us(envelope.remaining_ms),
                 head.key,
                 envelope.attempt,
+                arrived_us=arrived_us,
             )
         )
 

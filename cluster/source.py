@@ -28,7 +28,7 @@ DEPOSING = frozenset((Code.STALE_TERM, Code.TERM_TAKEN, Code.PRIMARY_LACKS_COMMI
 _OF_SOURCES = frozenset(
     (
         *(Kind.PEER_WELCOME, Kind.FOLLOWING, Kind.BATCH, Kind.HEARTBEAT, Kind.TOPOLOGY),
-        *(Kind.SNAPSHOT_MANIFEST, Kind.SNAPSHOT_CHUNK),
+        *(Kind.SNAPSHOT_MANIFEST, Kind.SNAPSHOT_CHUNK, Kind.CLUSTER_STATUS),
     )
 )
 """What only a source says: a member that sends it to one has lost its way."""
@@ -63,9 +63,10 @@ class Source:
             case Kind.ACK:
                 self._ack(Ack.decode(frame.payload))
             case Kind.PEER_HELLO:
-                self._hello(decode(frame.payload, Report))
+                report = self._hello(decode(frame.payload, Report), frame.correlation)
+                self._node.bulletin.heard(report, self._node.clock())
             case Kind.FOLLOW:
-                self._hello(decode(frame.payload, Report))
+                self._hello(decode(frame.payload, Report), 0)
                 await self._follow()
             case Kind.SNAPSHOT_FETCH:
                 self._fetch(decode(frame.payload, SnapshotFetch))
@@ -95,7 +96,8 @@ class Source:
         self._node.roster.detach(self.session)
         self._node.inbox.post(FollowerLeft(self.end.node, self.session))
 
-    def _hello(self, report: Report) -> None:
+    def _hello(self, report: Report, number: int) -> Report:
+        """Say welcome to hello `number`, 0 for a Follow; the report, which is the member's own."""
         check_report(report, self.end.node, self._node)
         incarnation = Incarnation(report.incarnation)
         twin = self._node.roster.twin(self.session, incarnation)
@@ -104,7 +106,9 @@ class Source:
             raise Refused(Code.OTHER_NODE, text, hint="two processes have this id: stop one of them")
         self._node.roster.lives[self.session] = incarnation
         self._report = report
-        self.end.send(Kind.PEER_WELCOME, encode(self._node.report()), urgent=True)
+        welcome = encode(self._node.introduction())
+        self.end.send(Kind.PEER_WELCOME, welcome, urgent=True, correlation=number)
+        return report
 
     async def _follow(self) -> None:
         """Find the last point at which both logs agree, and say so with its chain as proof (R4)."""

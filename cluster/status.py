@@ -1,95 +1,158 @@
-"""A node's status document: one frozen view that CLI, monitor and tests read."""
+"""The status document of this node: for whoever asks, and from a primary once a second for its followers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import msgspec
+from msgspec.structs import replace
 
-from cluster.disk import DiskStatus
+from cluster.effects import Now
+from cluster.events import EventKind
 from cluster.node import Node
+from cluster.overview import Reign, View, followed, for_followers, led, without_others
 from cluster.policies import Policies
 from cluster.primary import Primary
-from redwire.position import Region
-from regions.lag import Behind, CaughtUp, Lag, Unknown
-from regions.status import MemberStatus
+from cluster.settings import Settings as ClusterSettings
+from cluster.watch import Watch
+from redwire.frame import Kind
+from redwire.handshake import Principal
+from redwire.position import Lsn, NodeId
+from redwire.status import Cluster, Settings, Status
+from regions.lag import Behind, CaughtUp, Lag
 
-SCHEMA = 1
 
+class StatusDesk:
+    """Makes the documents of one node, and notices what they show to have changed."""
 
-def node_status(node: Node, region: Region, policies: Policies) -> dict[str, Any]:
-    """What this node knows of itself and, while it leads, of its followers. Times in ms, sizes in bytes."""
-    storage, role, log = node.storage, node.role, node.storage.log
-    reign = role.reign
-    document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "cluster": {"id": storage.meta.cluster, "name": storage.config.cluster.name},
-        "node": storage.me,
-        "region": region,
-        "role": node.role_name,
-        "term": reign.term if reign else 0,
-        "primary": reign.primary if reign else "",
-        "epoch": node.announcer.current.epoch,
-        "policy": {"default": str(policies.default), "floor": str(policies.floor)},
-        "log": {
-            "base": log.base.lsn,
-            "end": log.end.lsn,
-            "durable": log.durable,
-            "watermark": role.watermark,
-        },
-        "applied": storage.applied.lsn,
-        "disk": _disk(storage.journal.disk.status()),
-    }
-    if isinstance(role, Primary):
-        now_ms = node.clock().ms
-        document["reign"] = msgspec.to_builtins(role.status())
-        document["commits"] = msgspec.to_builtins(role.waiter.status())
-        document["members"] = [_member(row, now_ms) for row in role.coordinator.status(now_ms).members]
-    else:
+    def __init__(
+        self, node: Node, settings: Callable[[], ClusterSettings], policies: Callable[[], Policies]
+    ) -> None:
+        """`settings` and `policies` are those in force when called."""
+        self._node = node
+        self._settings = settings
+        self._policies = policies
+        self._watch = Watch()
+
+    def document(self) -> Status:
+        """All that this node knows now."""
+        node, now = self._node, self._node.clock()
+        role = node.role
+        if isinstance(role, Primary):
+            return led(self._view(now), self._reign(role, now))
         status = role.status()
-        document["follows"] = {
-            "state": status.state.value,
-            "source": status.source,
-            "source_head": status.source_head,
-            "behind_records": max(0, status.source_head - status.applied) if status.source else None,
-        }
-    return document
+        return followed(self._view(now), status.source_head)
+
+    def document_for(self, principal: Principal) -> Status:
+        """What of it `principal` may see."""
+        document = self.document()
+        return document if principal.topology_read else without_others(document)
+
+    def observe(self) -> None:
+        """Notice who leads; to be called often."""
+        node, now = self._node, self._node.clock()
+        state, leader = self._leader()
+        before = node.bulletin.leads(state, leader, now)
+        if before is None or node.leads:
+            return
+        if state == "leading":
+            node.happened(EventKind.PRIMARY_FOUND, f"{leader} leads")
+        elif before.state == "leading" and before.node != node.storage.me:
+            node.happened(
+                EventKind.PRIMARY_LOST, f"{before.node} is not heard any more, and nobody else leads"
+            )
+
+    def second(self) -> None:
+        """Another second has passed: tell followers how the cluster is, and everybody what changed."""
+        node, now = self._node, self._node.clock()
+        role = node.role
+        found = [] if node.bulletin.vitals is None else self._watch.own(node.bulletin.vitals, now.wall_ms)
+        if isinstance(role, Primary) and len(role.coordinator.membership.members) > 1:
+            for row in role.coordinator.status(now.ms).members:
+                node.bulletin.falls_behind(row.id, _records(row.lag), now)
+            document = self.document()
+            found += self._watch.reign(document)
+            self._tell_followers(document)
+        for kind, text in found:
+            node.happened(kind, text)
+
+    def _tell_followers(self, document: Status) -> None:
+        """Whoever still listens; for one that does not it would only pile up."""
+        body = for_followers(document).encode()
+        roster = self._node.roster
+        for session in roster.feeds:
+            row = document.node(roster.ends[session].node)
+            if row is not None and row.lag.state != "unknown":
+                roster.ends[session].send(Kind.CLUSTER_STATUS, body, urgent=True)
+
+    def _leader(self) -> tuple[str, str]:
+        """Who leads, as (`leading`, who), (`lost`, who was followed last) or (`none`, "")."""
+        node, role = self._node, self._node.role
+        if isinstance(role, Primary):
+            return "leading", node.storage.me
+        source = None if role.lost_primary else role.status().source
+        leader = source or node.roster.leader(role.reign)
+        if leader is not None:
+            return "leading", leader
+        last = role.reign.primary if role.reign is not None else node.storage.me
+        return ("none", "") if last == node.storage.me else ("lost", last)
+
+    def _view(self, now: Now) -> View:
+        node, storage, role = self._node, self._node.storage, self._node.role
+        settings, policies = self._settings(), self._policies()
+        config = settings.cluster
+        own = node.introduction()
+        if own.vitals is not None:
+            own = replace(own, vitals=replace(own.vitals, durable=storage.log.durable))
+        membership = role.coordinator.membership if isinstance(role, Primary) else config.membership
+        return View(
+            own=own,
+            cluster=Cluster(id=storage.meta.cluster, name=config.name),
+            term=None if role.reign is None else role.reign.term,
+            epoch=node.announcer.current.epoch,
+            watermark=role.watermark,
+            members=membership.members,
+            settings=Settings(
+                lsn=settings.lsn,
+                policy=str(policies.default),
+                floor=str(policies.floor),
+                policy_timeout_ms=config.policy_timeout_ms,
+                replica_timeout_ms=config.replica_timeout_ms,
+                change=role.changes.pending if isinstance(role, Primary) else "",
+            ),
+            timeout_ms=config.replica_timeout_ms,
+            bulletin=node.bulletin,
+            now=now,
+        )
+
+    def _reign(self, role: Primary, now: Now) -> Reign:
+        waiting = role.status().waiting
+        commits = role.waiter.times.summary(now.ms)
+        return Reign(
+            table=role.coordinator.status(now.ms),
+            sent=self._sent(),
+            commits=replace(commits, waiting=waiting, waiting_bytes=role.waiting_bytes),
+            refusal=self._refusal(role, now),
+        )
+
+    def _sent(self) -> Mapping[NodeId, Lsn]:
+        roster = self._node.roster
+        return {roster.ends[session].node: feed.after for session, feed in roster.feeds.items()}
+
+    def _refusal(self, role: Primary, now: Now) -> str:
+        """Why a write under the default policy would be refused now; "" if it would not."""
+        if not role.ready:
+            return "the reign has not committed its first record yet"
+        if not self._node.storage.journal.room_bytes():
+            return "the primary's log has no room"
+        error = role.coordinator.refusal(self._policies().effective("").policy, now.ms)
+        return "" if error is None else error.message
 
 
-def _member(row: MemberStatus, now_ms: int) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "region": row.region,
-        "kind": row.kind.value,
-        "connected": row.connected,
-        "streaming": row.streaming,
-        "uncounted": row.uncounted,
-        "received": row.received,
-        "durable": row.durable,
-        "applied": row.applied,
-        "acked_ms_ago": None if row.acked_ms is None else max(0, now_ms - row.acked_ms),
-        "lag": _lag(row.lag),
-        "healthy": row.health.healthy,
-        "why": row.health.reason,
-    }
-
-
-def _lag(lag: Lag) -> dict[str, Any]:
+def _records(lag: Lag) -> int | None:
     match lag:
         case CaughtUp():
-            return {"state": "caught_up"}
-        case Behind():
-            return {"state": "behind", **msgspec.to_builtins(lag)}
-        case Unknown():
-            return {"state": "unknown", **msgspec.to_builtins(lag)}
-
-
-def _disk(status: DiskStatus) -> dict[str, Any]:
-    return {
-        "state": status.state.value,
-        "group_p50_us": status.group_p50_us,
-        "group_p99_us": status.group_p99_us,
-        "groups": status.groups,
-        "batches": status.batches,
-        "log_bytes": status.wal.bytes,
-    }
+            return 0
+        case Behind(records=records):
+            return records
+        case _:
+            return None

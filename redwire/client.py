@@ -16,9 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import msgspec
 from anyio.abc import TaskGroup
 
 from redwire import uri
@@ -47,6 +46,8 @@ from redwire.record import Key, Op
 from redwire.routing import ReadMode, Router, RouterStatus
 from redwire.session import Session
 from redwire.session_keys import WriteKey
+from redwire.status import Status as ClusterStatus
+from redwire.status import decode as decode_status
 from redwire.tls import client_context
 from redwire.topology import Topology
 from redwire.uri import ConnectionConfig
@@ -315,11 +316,12 @@ class Client:
             after = page.rows[-1].id
             left = None if left is None else left - len(page.rows)
 
-    async def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """The status document of the node at `addr`; else the primary's, or any node's if none leads."""
+    async def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> ClusterStatus:
+        """How the cluster is, as the node at `addr` knows it; without it the primary, or any node that
+        answers where the primary does not within a moment. `vantage` says whose view it is.
+        """
         body = await self._opened().ask_node(Kind.STATUS_REQUEST, Kind.STATUS, addr, timeout_s)
-        status: dict[str, Any] = msgspec.json.decode(body)
-        return status
+        return decode_status(body)
 
     async def topology(self, *, timeout_s: float | None = None) -> Topology:
         """The newest topology that any node has told us, after asking one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from redwire.errors import ChannelClosed, Code, DeadlineExceeded, Refused, UnknownOutcome
+from redwire.errors import ChannelClosed, Code, ConnectFailed, DeadlineExceeded, Refused, UnknownOutcome
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
 from redwire.pool import Pool
@@ -21,6 +21,10 @@ from redwire.writes import Writes
 if TYPE_CHECKING:
     import random
 
+LEADER_S = 0.5
+"""How long the primary is looked for where any node can answer for the cluster."""
+PATIENCE_S = 1.0
+"""And how long one node may take with its answer before the next one is asked as well."""
 AGAIN_S = 0.1
 """Before a node is asked again that was not ready."""
 _NOT_YET = frozenset((Code.NOT_PRIMARY, Code.NOT_READY, Code.BUSY))
@@ -115,17 +119,37 @@ class Session:
     async def ask_node(
         self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None, body: bytes = b""
     ) -> bytes:
-        """Ask the node at `addr`; without it the primary, or any node when none is found in half the time."""
+        """Ask the node at `addr`; without it the primary, or any node that answers where that does not within
+        a moment.
+        """
         limit_s = self.limit_s(timeout_s)
         with anyio.move_on_after(limit_s):
             if addr is None:
-                link = await _leader_or_any(self.pool, limit_s / 2)
-            else:
-                link = self.pool.link(addr)
-                await link.settled.wait()
+                return await self._ask_any(kind, answer, body, min(PATIENCE_S, limit_s / 3))
+            link = self.pool.link(addr)
+            await link.settled.wait()
             return payload(await link.ask(kind, body), answer)
         why = f": {self.pool.trouble}" if self.pool.trouble else ""
         raise DeadlineExceeded(f"no node answered within {limit_s:g} s{why}", phase=self.pool.phase)
+
+    async def _ask_any(self, kind: Kind, answer: Kind, body: bytes, patience_s: float) -> bytes:
+        """Ask one node after the other, the primary first. Has no deadline: cancel it."""
+        pool, asked = self.pool, set[Link]()
+        link = await _leader_or_any(pool, min(LEADER_S, patience_s))
+        while True:
+            try:
+                with anyio.move_on_after(patience_s):
+                    return payload(await link.ask(kind, body), answer)
+            except (ChannelClosed, ConnectFailed):
+                pass  # another one may answer
+            asked.add(link)
+            pool.look_around()
+            others = [other for other in pool.usable_links() if other not in asked]
+            if not others:
+                await anyio.sleep(AGAIN_S)
+                asked.clear()
+                patience_s *= 2
+            link = others[0] if others else await pool.any_link()
 
     @property
     def trouble(self) -> str:

@@ -38,7 +38,8 @@ class Vantage(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers, and whose view of the others this is.
 
     `source` is the node that made the cluster's part of the document: the primary, or `node` itself when it
-    has none. `age_ms` is how old that part is, 0 for one's own.
+    has none. `age_ms` is how old that part is, 0 for one's own. `hides_others`: the asker lacks the right to
+    see the other nodes, so that the document leaves them out; it does not say that there are none.
     """
 
     node: str = ""
@@ -46,11 +47,14 @@ class Vantage(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     age_ms: int = 0
     at_ms: int = 0
+    hides_others: bool = False
 
 
 class Primary(msgspec.Struct, frozen=True, kw_only=True):
-    """Who leads. `state` is `leading`, `lost` (`node` is the last one that was followed, silent since
-    `since_ms`), or `none`.
+    """Who leads. `state` is `leading`, `lost` (`node` is the last one that was followed), or `none`.
+
+    `since_at_ms` is when that began: the reign, as far as it was heard of, or the silence of the one that is
+    lost. None when this node has never seen it otherwise.
     """
 
     node: str = ""
@@ -99,7 +103,8 @@ class RegionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
     """How far behind: `caught_up`, `behind` with records, bytes and milliseconds (each None where it is not
-    known), or `unknown`, then `since_at_ms` is the last word of the node, None for "never heard".
+    known), or `unknown`, then `since_at_ms` is the last word of the node, None for "never heard"; of its own
+    lag a node knows nothing since it lost the primary.
     """
 
     state: str = UNKNOWN
@@ -142,8 +147,10 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     `region` is the one that the settings bind it to, "" for none; `declared` the one that its own
     configuration names ("" when it was not heard): they may differ, and the binding counts. `role` is
     `primary`, `opening`, `replica`, `rebuilding` or `unknown`. `health` is `healthy`, `unhealthy` or
-    `unknown`, and `why` says why not. `sent`, `received`, `durable`, `applied` are LSNs. `uncounted` says why
-    its copies do not count, "" when they do. `rtt_us` is the round trip between it and the primary.
+    `unknown`, and `why` says why not. `sent`, `received`, `durable`, `applied` are LSNs. `watermark` is the
+    highest that the node knows committed, `base` the one that its log begins after. `uncounted` says why its
+    copies do not count, "" when they do. `acked_at_ms` is its last word to the primary. `rtt_us` is the round
+    trip between it and the primary, `rtts_us` are those that it measured itself, by node.
     """
 
     id: str = ""
@@ -160,10 +167,13 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     received: int | None = None
     durable: int | None = None
     applied: int | None = None
+    watermark: int | None = None
+    base: int | None = None
     acked_at_ms: int | None = None
     lag: Lag = Lag()
     slot: Slot = Slot()
     rtt_us: int | None = None
+    rtts_us: Mapping[str, int] = {}
     disk: Disk = Disk()
     certificate_ends_at_ms: int | None = None
     version: str = ""
@@ -180,10 +190,12 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 class Commits(msgspec.Struct, frozen=True, kw_only=True):
     """Commits over the last `window_ms` on the primary; all None where nobody leads in sight.
 
-    A write waits in the `queue`, its batch is synced here (`local_fsync`) while it travels (`wire`) and is
-    synced by the node that completed the commit rule (`remote_fsync`), and then it is applied (`apply`).
-    `total` is from its arrival to its answer. `completed_by` counts, by node, the batches whose commit rule
-    it completed. `rate` is requests a second.
+    A write waits in the `queue`, its batch is synced here (`local_fsync`) while it travels (`wire`, there and
+    back) and is synced by the node that completed the commit rule (`remote_fsync`), and then it is applied
+    (`apply`). `total` is from its arrival to its answer under the commit rule. Each is counted once a batch,
+    by the request that waited longest; `wire` and `remote_fsync` only where another node than the primary
+    completed the rule, and for the newest batch of its ack. `completed_by` counts, by node, the batches whose
+    commit rule it completed. `count` is requests, `rate` requests a second, `waiting` those not logged yet.
     """
 
     window_ms: int = 0
@@ -230,6 +242,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeStatus, ...] = ()
     commits: Commits = Commits()
     events: tuple[Event, ...] = ()
+
+    @property
+    def own(self) -> NodeStatus:
+        """The node that answers; a row that knows nothing where it is no member."""
+        return self.node(self.vantage.node) or NodeStatus(id=self.vantage.node)
 
     def node(self, name: str) -> NodeStatus | None:
         """The node called `name`."""

@@ -28,6 +28,7 @@ from redwire.position import Token
 from redwire.receipt import Committed
 from redwire.record import Key
 from redwire.routing import ReadMode, RouterStatus
+from redwire.status import Status
 from redwire.topology import Topology
 
 T = TypeVar("T")
@@ -153,8 +154,8 @@ class SyncClient:
         while (document := self._run(anext, pages, end)) is not end:
             yield document
 
-    def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """The status document of the node at `addr`, without it the primary's."""
+    def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> Status:
+        """How the cluster is, as the node at `addr` knows it; see `Client.status`."""
         return self._run(self._client.status, addr, timeout_s=timeout_s)
 
     def topology(self, *, timeout_s: float | None = None) -> Topology:

@@ -15,6 +15,7 @@ import msgspec
 
 from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name
 from redwire.errors import BodyInvalid
+from redwire.message.vitals import Vitals
 from redwire.position import Lsn, NodeId, Position, Reign, Term, TermList
 
 REPORT_TERMS_MAX = 1_000
@@ -30,6 +31,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     `cluster` is "" while the node has never joined one; `term` and `primary` are the reign that it accepted
     last (0 and "" for none); `applied` is its state's LSN, `base` the LSN its log begins after. `role` says
     what the node is doing. `terms` are the last `REPORT_TERMS_MAX` (term, first LSN) pairs, both rising.
+    `vitals` stand in hello and welcome; Follow goes without.
     """
 
     format: Literal[1] = 1
@@ -48,6 +50,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     applied: U63
     base: U63
     terms: Annotated[tuple[tuple[U63, U63], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
+    vitals: Vitals | None = None
 
     def __post_init__(self) -> None:
         if any(late[0] <= early[0] or late[1] <= early[1] for early, late in pairwise(self.terms)):
@@ -101,27 +104,36 @@ class Following(ClosedStruct, frozen=True, kw_only=True):
         return Reign(Term(self.term), NodeId(self.primary))
 
 
-_FOUR = struct.Struct("<QQQQB")
-_NAME_AT = _FOUR.size
+_ACK = struct.Struct("<QQQQI")
+_BEAT = struct.Struct("<QQQQ")
+SYNCED_US_MAX = (1 << 32) - 1
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """Ack (65): what the follower holds, in the reign (term, primary); `durable` is on its disk."""
+    """Ack (65): what the follower holds, in the reign (term, primary); `durable` is on its disk.
+
+    `synced_us` is how long the newest batch that `durable` covers took from its receipt to the disk; 0 where
+    this ack brings no batch.
+    """
 
     term: int
     durable: int
     applied: int
     received: int
     primary: str
+    synced_us: int = 0
 
     def encode(self) -> bytes:
         """This ack's bytes."""
-        return _encode_four(self.term, self.durable, self.applied, self.received, self.primary)
+        synced_us = min(self.synced_us, SYNCED_US_MAX)
+        numbers = _ACK.pack(self.term, self.durable, self.applied, self.received, synced_us)
+        return _with_name(numbers, self.primary)
 
     @classmethod
     def decode(cls, payload: bytes | memoryview) -> Self:
         """The ack in `payload`. Raises `BodyInvalid`."""
-        return cls(*_decode_four(payload, "Ack"))
+        (term, durable, applied, received, synced_us), primary = _decode(_ACK, payload, "Ack")
+        return cls(term, durable, applied, received, primary, synced_us)
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -135,29 +147,33 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
     def encode(self) -> bytes:
         """This heartbeat's bytes."""
-        return _encode_four(self.term, self.head, self.watermark, self.clock_ms, self.primary)
+        numbers = _BEAT.pack(self.term, self.head, self.watermark, self.clock_ms)
+        return _with_name(numbers, self.primary)
 
     @classmethod
     def decode(cls, payload: bytes | memoryview) -> Self:
         """The heartbeat in `payload`. Raises `BodyInvalid`."""
-        return cls(*_decode_four(payload, "Heartbeat"))
+        (term, head, watermark, clock_ms), primary = _decode(_BEAT, payload, "Heartbeat")
+        return cls(term, head, watermark, clock_ms, primary)
 
 
-def _encode_four(first: int, second: int, third: int, fourth: int, primary: str) -> bytes:
+def _with_name(numbers: bytes, primary: str) -> bytes:
     name = primary.encode()
-    return _FOUR.pack(first, second, third, fourth, len(name)) + name
+    return numbers + bytes((len(name),)) + name
 
 
-def _decode_four(payload: bytes | memoryview, what: str) -> tuple[int, int, int, int, str]:
-    if len(payload) < _NAME_AT:
-        raise BodyInvalid(f"{what}: {len(payload)} bytes, its numbers alone take {_NAME_AT}")
-    first, second, third, fourth, length = _FOUR.unpack_from(payload)
-    if len(payload) != _NAME_AT + length:
-        raise BodyInvalid(f"{what}: a primary of {length} bytes at byte {_NAME_AT} of {len(payload)}")
+def _decode(layout: struct.Struct, payload: bytes | memoryview, what: str) -> tuple[tuple[int, ...], str]:
+    """The numbers of `layout`, and the primary's name behind them."""
+    name_at = layout.size + 1
+    if len(payload) < name_at:
+        raise BodyInvalid(f"{what}: {len(payload)} bytes, its numbers alone take {name_at}")
+    length = payload[layout.size]
+    if len(payload) != name_at + length:
+        raise BodyInvalid(f"{what}: a primary of {length} bytes at byte {name_at} of {len(payload)}")
     try:
-        return first, second, third, fourth, str(payload[_NAME_AT:], "utf-8")
+        return layout.unpack_from(payload), str(payload[name_at:], "utf-8")
     except UnicodeDecodeError as error:
-        raise BodyInvalid(f"{what}: the primary is not UTF-8 at byte {_NAME_AT + error.start}") from error
+        raise BodyInvalid(f"{what}: the primary is not UTF-8 at byte {name_at + error.start}") from error
 
 
 SnapshotName = Annotated[str, msgspec.Meta(pattern=r"\A(?!\.)[A-Za-z0-9._-]{0,128}\Z")]

@@ -30,6 +30,7 @@ from redwire.message.admin import PutUser, ScramRecord
 from redwire.position import EMPTY
 from redwire.receipt import Receipt
 from redwire.scram import make_verifier
+from redwire.status import Status
 from redwire.sync import SyncClient
 from tools.dev.local_cluster import STOP_S, ClusterPlan, LocalCluster, NodePlan
 
@@ -216,10 +217,10 @@ class Fleet(LocalCluster):
             self._direct[node] = self._clients.enter_context(client)
         return self._direct[node]
 
-    def status(self, node: str) -> dict[str, Any]:
+    def status(self, node: str) -> Status:
         """The node's status document, as soon as it answers."""
 
-        def ask() -> dict[str, Any] | None:
+        def ask() -> Status | None:
             with contextlib.suppress(ConnectFailed, ChannelClosed):
                 return self.at(node).status(f"127.0.0.1:{self.ports[node]}", timeout_s=DEADLINE_S)
             return None
@@ -242,8 +243,10 @@ class Fleet(LocalCluster):
 
         def level() -> int:
             stands = [self.status(node) for node in names]
-            ends = {(s["term"], s["log"]["end"], s["log"]["durable"], s["applied"]) for s in stands}
-            return stands[0]["applied"] if len(ends) == 1 and len(set(next(iter(ends))[1:])) == 1 else 0
+            ends = {(s.term, s.own.received, s.own.durable, s.own.applied) for s in stands}
+            if len(ends) != 1 or len(set(next(iter(ends))[1:])) != 1:
+                return 0
+            return stands[0].own.applied or 0
 
         return self.until(level, f"{', '.join(names)} stand at one LSN")
 

@@ -39,14 +39,14 @@ def shop(module_fleet: Any) -> Any:
 
 def test_a_follower_far_behind_catches_up_from_log_files_while_writes_go_on(shop: Any) -> None:
     shop.kill("ap-1")
-    left = shop.status("us-1")["log"]["end"]
+    left = shop.status("us-1").own.received
     with shop.writer() as writer:
         writer.wait_acked()
         away = 2 * TAIL_BYTES_MAX // (ROWS * ROW_BYTES) * ROWS
         shop.fill("bulk", away, ROW_BYTES)
         mark = shop.mark("ap-1")
         shop.start_node("ap-1")
-        shop.until(lambda: shop.status("ap-1")["applied"] > left + away, "ap-1 has what it missed")
+        shop.until(lambda: shop.status("ap-1").own.applied > left + away, "ap-1 has what it missed")
         writer.wait_acked()
     shop.check_nothing_lost(writer)
     assert shop.documents("ap-1", "bulk") == shop.documents("eu-1", "bulk")
@@ -153,7 +153,7 @@ def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_
     shop.kill("ap-1")
     with shop.writer(lanes=2, timeout_s=30) as writer:
         fill_mib(shop, 68)
-        shop.until(lambda: shop.status("eu-1")["log"]["base"] > left, "ap-1 is given up")
+        shop.until(lambda: shop.status("eu-1").own.base > left, "ap-1 is given up")
         part = shop.data_dir("ap-1") / "snapshots" / "incoming.part"
         shop.disk("ap-1", "write incoming.part delay 10")
         memory = {"eu-1": Memory(shop, "eu-1")}
@@ -184,7 +184,7 @@ def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_
     said = shop.said("ap-1", mark)
     assert said.count("SNAPSHOT_NEEDED") >= 2 and said.count("is installed") == 1
     assert len(list((shop.data_dir("eu-1") / "snapshots").glob("offer-*.db"))) == 1
-    assert shop.status("eu-1")["log"]["base"] <= installed_at(shop, "ap-1", mark)
+    assert shop.status("eu-1").own.base <= installed_at(shop, "ap-1", mark)
 
 
 def test_a_session_ends_whose_user_is_not_in_the_snapshot_any_more(fleet: Any) -> None:
@@ -254,7 +254,7 @@ def installed_at(shop: Any, node: str, mark: int) -> int:
 
 def grow(shop: Any) -> None:
     """Make the history longer than what an empty follower replays."""
-    missing = REPLAY_RECORDS_MAX + 1 - shop.status("eu-1")["log"]["end"]
+    missing = REPLAY_RECORDS_MAX + 1 - shop.status("eu-1").own.received
     if missing > 0:
         shop.fill("bulk", missing, ROW_BYTES)
         shop.converge()

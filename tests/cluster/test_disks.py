@@ -31,7 +31,7 @@ def in_flight_over_a_disk_that_hangs(shop: Any, call: str) -> Any:
     """
     shop.db.put("c", "before", {"n": 1})
     shop.converge()
-    end = shop.status("us-1")["log"]["end"]
+    end = shop.status("us-1").own.received
     shop.disk("eu-1", f"{call} /wal/ hang")
     with connect_sync(shop.uri("eu-1", discovery="off")) as db, pytest.raises(NotConfirmed) as unconfirmed:
         db.put("c", "during", {"n": 2}, timeout_s=2)
@@ -39,8 +39,8 @@ def in_flight_over_a_disk_that_hangs(shop: Any, call: str) -> Any:
     assert {ack.node for ack in unconfirmed.value.receipt.acks} == {"us-1", "ap-1"}
     assert shop.disk_hits("eu-1") == 1
     for node in ("us-1", "ap-1"):
-        log = shop.status(node)["log"]
-        assert log["durable"] == end + 1 and log["watermark"] == end
+        own = shop.status(node).own
+        assert own.durable == end + 1 and own.watermark == end
     shop.kill("eu-1")
     shop.disk("eu-1")
     return unconfirmed.value
@@ -124,7 +124,7 @@ def test_a_primary_without_room_refuses_writes_and_goes_on_by_itself(fleet: Any)
     assert full.value.code is Code.DISK_FULL
     assert written >= SEGMENTS_BYTES // (7 << 20) // 2
     assert shop.db.get("c", "000").value == BIG
-    assert shop.status("eu-1")["role"] == "primary"
+    assert shop.status("eu-1").own.role == "primary"
     shop.disk("eu-1")
     shop.db.put("c", "after", {"n": 1}, timeout_s=30)
     found = shop.documents("eu-1", "c")

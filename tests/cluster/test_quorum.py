@@ -77,7 +77,7 @@ def test_a_region_is_killed_and_comes_back_while_a_majority_goes_on(regions: Any
         writer.wait_acked(100)
         assert not writer.doubtful and not writer.refused
         regions.start_node("us-1")
-        regions.until(lambda: regions.status("us-1")["follows"]["state"] == "following", "us-1 follows")
+        regions.until(lambda: regions.status("us-1").primary.state == "leading", "us-1 follows")
         regions.db.put("c", "both", {}, timeout_s=30)
         writer.wait_acked()
     regions.check_nothing_lost(writer)

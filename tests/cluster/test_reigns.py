@@ -41,7 +41,7 @@ def test_of_two_that_are_told_to_lead_over_empty_disks_one_leads_and_the_other_e
     shop.start_node(loser)
     shop.db.put("c", "one", {"n": 1}, policy="ack_n=2", timeout_s=30)
     shop.converge()
-    assert {shop.status(node)["term"] for node in shop.nodes} == {1}
+    assert {shop.status(node).term for node in shop.nodes} == {1}
     shop.check_same_log()
 
 
@@ -73,7 +73,7 @@ def test_an_isolated_primary_commits_nothing_more_and_follows_the_new_one_when_i
     shop: Any,
 ) -> None:
     old, (new, _) = shop.leader, shop.followers
-    term = shop.status(old)["term"]
+    term = shop.status(old).term
     with (
         connect_sync(shop.uri(old, discovery="off")) as alone,
         shop.writer(timeout_s=30) as writer,
@@ -84,7 +84,7 @@ def test_an_isolated_primary_commits_nothing_more_and_follows_the_new_one_when_i
             alone.put("alone", "in-the-tail", {})
         shop.crown(new)
         writer.wait_acked()
-        assert shop.status(old)["role"] == "primary"
+        assert shop.status(old).own.role == "primary"
         with pytest.raises((Refused, NotConfirmed)):
             alone.put("alone", "too-late", {}, timeout_s=2)
         mark = shop.mark(old)
@@ -155,7 +155,7 @@ def test_a_primary_whose_disk_was_replaced_must_not_lead_and_comes_back_by_a_sna
         refused_the_lead(shop, lost)
         assert "the data directory is empty, and " in shop.said(lost, mark)
         assert "this disk was replaced: start the node as replica" in shop.said(lost, mark)
-        assert min(shop.status(node)["log"]["end"] for node in (new, other)) > REPLAY_RECORDS_MAX
+        assert min(shop.status(node).own.received for node in (new, other)) > REPLAY_RECORDS_MAX
         shop.start_node(lost)
         shop.crown(new)
         shop.wait_log(lost, "the snapshot is installed", since=mark)
@@ -181,7 +181,7 @@ def test_a_follower_that_knows_a_committed_record_ends_the_reign_of_a_primary_wi
     ended = shop.wait_log(lacks, "the reign ends", since=mark)
     assert f"PRIMARY_LACKS_COMMITTED: LSN {end} to {end} are known committed" in ended
     assert "serves writes" not in shop.said(lacks, mark)
-    assert shop.status(lacks)["role"] == "replica"
+    assert shop.status(lacks).own.role == "replica"
     shop.start_node(leads)
     shop.crown(knows)
     shop.converge()

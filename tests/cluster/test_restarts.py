@@ -47,7 +47,7 @@ def test_all_nodes_killed_at_once_under_load_lose_nothing_that_was_acknowledged(
 
 
 def test_a_primary_killed_again_and_again_under_load_loses_nothing_that_was_acknowledged(shop: Any) -> None:
-    term = shop.status("eu-1")["term"]
+    term = shop.status("eu-1").term
     with shop.writer(timeout_s=20) as writer:
         for _ in range(LIVES):
             writer.wait_acked(30)
@@ -55,7 +55,7 @@ def test_a_primary_killed_again_and_again_under_load_loses_nothing_that_was_ackn
             shop.lead("eu-1")
         writer.wait_acked(30)
     assert not writer.refused
-    assert shop.status("eu-1")["term"] == term + LIVES
+    assert shop.status("eu-1").term == term + LIVES
     shop.check_nothing_lost(writer)
 
 

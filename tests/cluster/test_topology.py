@@ -192,7 +192,7 @@ def test_any_node_leads_a_client_to_the_primary_and_every_advertised_address_can
         shape = db.topology()
         assert is_whole(shop, shape)
         for addr in (shape.primary.addr, *(replica.addr for replica in shape.replicas)):
-            assert addr == address(shop, db.status(addr)["node"])
+            assert addr == address(shop, db.status(addr).vantage.node)
 
 
 def told(shop: Any, callers: list[Caller], epoch: int, fact: Callable[[Topology], bool], what: str) -> int:
@@ -243,7 +243,7 @@ def test_a_new_primary_is_told_under_a_newer_epoch_and_until_then_the_old_one_is
     shop.set_role(old, "replica")
     shop.start_node(old)
     shop.crown(new)
-    term = shop.status(new)["term"]
+    term = shop.status(new).term
     least = (term << TERM_SHIFT) - 1
     told(shop, subscribed, least, lambda shape: is_whole(shop, shape), f"{new} leads")
     for caller in subscribed:

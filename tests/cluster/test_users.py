@@ -60,7 +60,7 @@ def refusal(shop: Any, node: str, **who: str) -> AuthenticationFailed:
 def may(shop: Any, node: str, **who: str) -> str:
     """What somebody may do who comes in by a node, found by trying: the role that all of it amounts to."""
     with connect_sync(uri(shop, node, **who)) as db:
-        assert db.status(f"127.0.0.1:{shop.ports[node]}")["node"] == node
+        assert db.status(f"127.0.0.1:{shop.ports[node]}").vantage.node == node
         assert db.get("c", "there").value == {"n": 1}
         served = (
             allowed(lambda: db.put("c", "new", {"n": 2})),

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import anyio
-import msgspec
 import pytest
 from anyio.abc import TaskGroup
 
 from cluster.accounts import Accounts
 from redwire import body, record
+from redwire import status as shown
 from redwire.connection import ServerConnection
 from redwire.errors import Code, KeyExpired, NotConfirmed, NotPrimary, RedwireError, Refused
 from redwire.frame import Frame, Kind, encode_frame
@@ -49,6 +49,7 @@ from redwire.topology import Endpoint, ReplicaEntry, Topology
 from tools.authority import Authority
 
 CLUSTER = ClusterId("ab" * 16)
+NOW_MS = 1_700_000_000_000
 Script = Callable[["FakeNode", "Wire", Frame, WriteEnvelope], None]
 
 
@@ -225,26 +226,7 @@ class FakeNode:
         wire.send(Kind.TOPOLOGY, self.cluster.notice(), frame.correlation)
 
     def status(self, wire: Wire, frame: Frame) -> None:
-        member = {
-            "id": "us-1",
-            "region": "us",
-            "kind": "voter",
-            "durable": 7,
-            "applied": 7,
-            "lag": {"state": "caught_up"},
-            "healthy": True,
-            "why": "",
-        }
-        document = {
-            "node": self.name,
-            "region": self.region,
-            "role": "primary" if self.leads else "replica",
-            "term": self.cluster.term,
-            "log": {"end": 7, "durable": 7, "watermark": 7},
-            "applied": self.applied,
-            "members": [member] if self.leads else [],
-        }
-        wire.send(Kind.STATUS, msgspec.json.encode(document), frame.correlation)
+        wire.send(Kind.STATUS, self.cluster.status(self).encode(), frame.correlation)
 
     def account(self, wire: Wire, frame: Frame) -> None:
         self.lead()
@@ -297,7 +279,9 @@ class FakeCluster:
         self.expired = False  # whether every key that is asked for is forgotten
         self.nodes: list[FakeNode] = []
         self.leader: FakeNode | None = None
+        self.events: list[shown.Event] = []
         self.hide_replicas = False
+        self.lost = False  # what the nodes say beside their topology
         self.addresses: dict[str, str] = {}  # advertised instead of the real ones
 
     def next_client(self) -> bytes:
@@ -346,8 +330,42 @@ class FakeCluster:
         )
         return (shape.primary_only() if self.hide_replicas else shape).encode()
 
+    def status(self, asked: FakeNode) -> shown.Status:
+        """As `asked` would tell it: of everybody's health when somebody leads, and of itself always."""
+        leader = self.leader
+        nodes = tuple(
+            shown.NodeStatus(
+                id=node.name,
+                addr=node.addr,
+                region=node.region,
+                role="primary" if node is leader else "replica",
+                health="unknown" if leader is None else "healthy",
+                durable=7,
+                applied=node.applied,
+                lag=shown.Lag() if leader is None else shown.Lag(state="caught_up", records=0),
+            )
+            for node in self.nodes
+        )
+        led = (
+            {} if leader is None else {"node": leader.name, "state": "leading", "since_at_ms": NOW_MS - 9_000}
+        )
+        source = asked if leader is None else leader
+        return shown.Status(
+            vantage=shown.Vantage(node=asked.name, region=asked.region, source=source.name, at_ms=NOW_MS),
+            cluster=shown.Cluster(id=self.id, name="shop"),
+            term=self.term,
+            primary=shown.Primary(**led)
+            if led
+            else shown.Primary(node="eu-1", state="lost", since_at_ms=NOW_MS - 34_000),
+            head=7,
+            watermark=7,
+            quorum=shown.Quorum(met=True if led else None, why="" if led else "no primary is in sight"),
+            nodes=nodes,
+            events=tuple(self.events),
+        )
+
     def notice(self) -> bytes:
-        return TopologyNotice(False, self.topology_blob()).encode()
+        return TopologyNotice(self.lost, self.topology_blob()).encode()
 
     def hand_over(self, node: FakeNode, *, push: bool) -> None:
         self.leader, self.term, self.counter = node, Term(self.term + 1), 0

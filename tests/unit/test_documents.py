@@ -11,13 +11,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from cluster.config import parse_node_config
+from cluster.events import EventKind, level
 from redwire.errors import RETRYABLE, Code
 from redwire.frame import Kind
+from redwire.status import SCHEMA, Status
 from redwire.uri import PARAMETERS
 from regions.commit_policy import CommitPolicy
 from tools.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNKNOWN, EXIT_USAGE
@@ -26,6 +29,7 @@ from tools.cli.main import redwire
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
+OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
@@ -113,7 +117,9 @@ def test_the_readme_has_every_exit_code() -> None:
     assert codes == [0, EXIT_FAILED, EXIT_USAGE, EXIT_UNKNOWN, EXIT_REFUSED, EXIT_INTERRUPTED]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/ARCHITECTURE.md", "docs/PROTOCOL.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/ARCHITECTURE.md", "docs/OPERATIONS.md", "docs/PROTOCOL.md"]
+)
 def test_a_file_that_a_document_names_exists(document: str) -> None:
     text = (ROOT / document).read_text()
     folder = (ROOT / document).parent
@@ -175,3 +181,30 @@ def test_the_protocols_limits_are_those_of_the_code() -> None:
     assert len(rows) == section.count("\n| ") - 1 > 15
     for limit, module, name in rows:
         assert getattr(importlib.import_module(module), name) == int(limit.replace(",", "")), name
+
+
+def paths(kind: msgspec.inspect.Type, path: str = "") -> Iterator[str]:
+    """Every field of a schema that is no struct itself: `nodes[].lag.ms`."""
+    match kind:
+        case msgspec.inspect.StructType(fields=fields):
+            for field in fields:
+                yield from paths(field.type, f"{path}.{field.encode_name}" if path else field.encode_name)
+        case msgspec.inspect.VarTupleType(item_type=item):
+            yield from paths(item, f"{path}[]")
+        case _:
+            yield path
+
+
+def test_the_status_documents_fields_are_documented_each_with_unit_and_meaning() -> None:
+    rows = re.findall(r"^\| `([a-z]+[^`]*)` \| ([^|]+) \| ([^|]+) \|$", OPERATIONS, re.MULTILINE)
+    section = OPERATIONS[: OPERATIONS.index("### Events")]
+    documented = [name for name, _, _ in rows if f"| `{name}` |" in section]
+    assert documented == list(paths(msgspec.inspect.type_info(Status)))
+    assert all(unit.strip() and meaning.strip() for _, unit, meaning in rows)
+    assert f"| `schema` | number | version of this schema, {SCHEMA} |" in section
+
+
+def test_the_kinds_of_events_are_documented_with_their_levels() -> None:
+    section = OPERATIONS[OPERATIONS.index("### Events") :]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| [^|]+ \|$", section, re.MULTILINE)
+    assert rows == [(kind.value, level(kind)) for kind in EventKind]

@@ -13,6 +13,7 @@ from redwire.client import Client, connect
 from redwire.document import encode_record
 from redwire.pending import Pending
 from redwire.record import Op
+from redwire.status import Status
 from tools.bench.figures import Figure
 from tools.bench.guests import Manner, Party
 from tools.bench.nodes import COLLECTION, DOCUMENT_BYTES, Nodes
@@ -161,9 +162,9 @@ async def _fill(uri: str) -> Backlog:
             yield records
 
     async with connect(uri) as client:
-        first = (await client.status())["log"]["end"]
+        first = _end(await client.status())
         await _submit_all(client, requests(), 8)
-        return Backlog(size, first, (await client.status())["log"]["end"])
+        return Backlog(size, first, _end(await client.status()))
 
 
 async def _submit_all(client: Client, requests: Iterator[list[bytes]], in_flight: int) -> None:
@@ -196,12 +197,12 @@ async def _catch_up(uri: str, lagging: str, backlog: Backlog) -> list[Figure]:
     async with connect(uri) as client:
         while applied_s is None:
             await anyio.sleep(POLL_S)
-            member = _member(await client.status(), lagging)
-            moments.append((time.monotonic() - began, member["durable"]))
-            if member["applied"] >= backlog.head:
+            durable, applied = _stand(await client.status(), lagging)
+            moments.append((time.monotonic() - began, durable))
+            if applied >= backlog.head:
                 applied_s = time.monotonic() - began
             elif time.monotonic() - began > CATCH_UP_S:
-                note = f"at LSN {member['durable']} of {backlog.head} after {CATCH_UP_S:g} s"
+                note = f"at LSN {durable} of {backlog.head} after {CATCH_UP_S:g} s"
                 return [Figure("follower catch-up", None, "MB/s", note)]
     return catch_up_figures(moments, applied_s, backlog)
 
@@ -226,8 +227,14 @@ def catch_up_figures(
     ]
 
 
-def _member(status: dict[str, object], name: str) -> dict[str, int]:
-    members = status["members"]
-    assert isinstance(members, list)
-    found: dict[str, int] = next(each for each in members if each["id"] == name)
-    return found
+def _end(status: Status) -> int:
+    """Where the primary's log ends."""
+    assert status.head is not None, "no primary is in sight"
+    return status.head
+
+
+def _stand(status: Status, name: str) -> tuple[int, int]:
+    """How far the primary knows `name` to be: durable and applied."""
+    node = status.node(name)
+    assert node is not None
+    return node.durable or 0, node.applied or 0

@@ -23,6 +23,8 @@ CLIENT_NAME = "redwire-cli"
 PATIENCE_S = 2.0
 """How long nothing is said of a wait: most are over by then."""
 REPEAT_S = 10.0
+LOOK_MS = 5_000
+"""Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""
 
 
 def uri_option(function: F) -> F:
@@ -116,3 +118,12 @@ class _Notices:
             why = trouble or "no answer yet"
             click.echo(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
         self._wait(REPEAT_S)
+
+
+def onlooker(uri: str, addr: str | None) -> Client:
+    """A client for looking, at any node that answers or at `addr` alone. Raises as `redwire.connect`."""
+    config = parse(uri)
+    config = replace(config, timeout_ms=min(config.timeout_ms, LOOK_MS))
+    if addr is not None:
+        config = replace(config, seeds=(addr,), discovery=False)
+    return Client(config, name=CLIENT_NAME, chance=random.Random())

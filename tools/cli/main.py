@@ -14,8 +14,10 @@ from tools.cli.group import Group
 VERBS = {
     "certs": "tools.cli.certs:command",
     "user": "tools.cli.admin:user",
-    "status": "tools.cli.admin:status",
-    "topology": "tools.cli.admin:topology",
+    "status": "tools.cli.status:status",
+    "lag": "tools.cli.status:lag",
+    "events": "tools.cli.status:events",
+    "topology": "tools.cli.topology:topology",
     "policy": "tools.cli.policy:command",
     "regions": "tools.cli.regions:command",
     "members": "tools.cli.regions:members",

@@ -79,7 +79,7 @@ async def _join(stage: Stage) -> int:
 
     async def all_know() -> bool:
         status = await admin.status()
-        return all(member["applied"] >= done.lsn for member in status["members"])
+        return all((node.applied or 0) >= done.lsn for node in status.nodes)
 
     async with connect(stage.cluster.uri(LEADER.id)) as admin:
         await eventually(all_joined, timeout_s=JOIN_S)

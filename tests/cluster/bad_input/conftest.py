@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -29,6 +28,8 @@ from redwire.message.client import Opened, decode_written, encode_write_frame_bo
 from redwire.message.failure import Failure
 from redwire.message.read import Fetch, Fetched
 from redwire.record import Key, Op, Record, encode_record, encode_write
+from redwire.status import Status
+from redwire.status import decode as decode_status
 from redwire.tls import ALPN
 from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
 
@@ -222,10 +223,10 @@ class Site:
     @contextlib.contextmanager
     def nothing_written(self) -> Iterator[None]:
         """What happens inside leaves the log as it was, and the node alive."""
-        before = self.status()["log"]["end"]
+        before = self.status().own.received
         yield
         assert self.cluster.processes[self.node].poll() is None, self.log_tail()
-        assert self.status()["log"]["end"] == before
+        assert self.status().own.received == before
 
     failure = staticmethod(lambda frame: failure(frame))
     write_body = staticmethod(lambda *records, **how: write_body(list(records), **how))
@@ -236,12 +237,11 @@ class Site:
     lives = staticmethod(lambda wire: lives(wire))
     wire = staticmethod(lambda sock: Wire(sock))
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """The node's status document, over a session that lives through everything."""
         if self._watcher is None:
             self._watcher = self.login("ops")
-        status: dict[str, Any] = msgspec.json.decode(self._watcher.ask(Kind.STATUS_REQUEST).payload)
-        return status
+        return decode_status(self._watcher.ask(Kind.STATUS_REQUEST).payload)
 
     def stop(self) -> None:
         """End the cluster."""

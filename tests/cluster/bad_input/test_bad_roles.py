@@ -85,6 +85,7 @@ AMONG_MEMBERS = {
     Kind.SNAPSHOT_FETCH: encode(SnapshotFetch("", 0)),
     Kind.SNAPSHOT_MANIFEST: b"",
     Kind.SNAPSHOT_CHUNK: bytes(40),
+    Kind.CLUSTER_STATUS: b"{}",
 }
 """The kinds between nodes; what members send is in order."""
 OF_SOURCES = {
@@ -94,9 +95,10 @@ OF_SOURCES = {
     Kind.HEARTBEAT,
     Kind.SNAPSHOT_MANIFEST,
     Kind.SNAPSHOT_CHUNK,
+    Kind.CLUSTER_STATUS,
     Kind.TOPOLOGY,
 }
-UNKNOWN = [0x00, 0x32, 0x49, 0x6A, 0xFF]
+UNKNOWN = [0x00, 0x32, 0x49, 0x6B, 0xFF]
 MAY = {
     "anonymous": {"read"},
     "reader": {"read"},

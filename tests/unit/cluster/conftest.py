@@ -33,7 +33,8 @@ from cluster.primary import Primary
 from cluster.settings import Settings
 from redwire.batch import Batch, make_batch
 from redwire.message.log import ClusterRecord
-from redwire.message.peer import Ack
+from redwire.message.peer import Ack, Report
+from redwire.message.vitals import EventNote, Vitals
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term
 from redwire.record import REQUEST_HEADER, Key, Kind, Record, encode_record, encode_write
 from regions.binding import Member, MemberKind, Membership
@@ -288,3 +289,56 @@ class Lead:
 def lead() -> type[Lead]:
     """Makes a primary: `lead().serve()`."""
     return Lead
+
+
+@pytest.fixture(scope="session")
+def vital_report() -> Callable[..., Report]:
+    """`vital_report("us-1", lsn=7)`: what a node says of itself, all of it durable and applied."""
+
+    def made(
+        node: str,
+        *,
+        lsn: int = 7,
+        role: str = "replica",
+        vitals: bool = True,
+        events: int = 0,
+        disk: str = "working",
+    ) -> Report:
+        notes = tuple(
+            EventNote(sequence=n, at_ms=n, level="info", kind="member_joined", text="") for n in range(events)
+        )
+        return Report(
+            cluster="0a" * 16,
+            name="shop",
+            node=node,
+            region=node[:2],
+            incarnation=Lead.life(node),
+            role=role,
+            term=1,
+            primary="eu-1",
+            last_term=1,
+            last_lsn=lsn,
+            last_chain=bytes(16),
+            watermark=lsn,
+            applied=lsn,
+            base=2,
+            terms=((1, 1),),
+            vitals=Vitals(
+                version="0.1",
+                durable=lsn,
+                disk=disk,
+                fsync_p50_us=10,
+                fsync_p99_us=20,
+                free_bytes=1_000,
+                floor_bytes=500,
+                floor_ms=None,
+                log_bytes=64,
+                certificate_ends_at_ms=9_000_000,
+                rtts_us={"ap-1": 30},
+                events=notes,
+            )
+            if vitals
+            else None,
+        )
+
+    return made

@@ -72,12 +72,12 @@ def told(answers: list[Release] | list[Unconfirmed]) -> list[int]:
 
 def test_nothing_waits_at_first(waiter):
     assert waiter.released(Lsn(9)) == []
-    assert waiter.applied([], Lsn(0)) == []
+    assert waiter.applied([], Lsn(0), at(0)) == []
     assert waiter.expired(at(99)) == []
     assert waiter.settle(99) == []
     assert waiter.abandoned("over") == []
     waiter.covered(EU, Lsn(0), Lsn(9), at(1))
-    waiter.committed(Lsn(9), EU)
+    waiter.committed(Lsn(9), EU, Lsn(9), 0, at(1))
     status = waiter.status()
     assert (status.flights, status.waiting_stronger, status.reached, status.timed_out) == (0, 0, 0, 0)
 
@@ -85,7 +85,7 @@ def test_nothing_waits_at_first(waiter):
 def test_under_the_commit_rule_an_answer_leaves_when_its_batch_is_applied(waiter, launch, fly, propose):
     flight = launch(propose(), propose())
     assert waiter.released(Lsn(2)) == []
-    (release,) = waiter.applied(fly.results(flight), Lsn(2))
+    (release,) = waiter.applied(fly.results(flight), Lsn(2), at(0))
     assert (release.flight, release.watermark, told([release])) == (flight, 2, [1, 2])
     assert [result.first_lsn for _, result in release.answers] == [1, 2]
     assert all(proposal.answered for proposal in propose.made)
@@ -94,28 +94,30 @@ def test_under_the_commit_rule_an_answer_leaves_when_its_batch_is_applied(waiter
 
 def test_each_batch_has_a_release_of_its_own(waiter, launch, fly, propose):
     flights = [launch(propose()), launch(propose()), launch(propose())]
-    assert [release.flight for release in waiter.applied(fly.results(*flights[:2]), Lsn(2))] == flights[:2]
+    assert [
+        release.flight for release in waiter.applied(fly.results(*flights[:2]), Lsn(2), at(0))
+    ] == flights[:2]
     assert list(waiter.flights) == flights[2:]
     assert waiter.flight_bytes == len(flights[2].batch.data)
 
 
 def test_the_nodes_own_records_are_answered_to_nobody(waiter, launch, fly, propose):
     flight = launch(None, propose(count=3), None)
-    (release,) = waiter.applied(fly.results(flight), Lsn(5))
+    (release,) = waiter.applied(fly.results(flight), Lsn(5), at(0))
     assert [(proposal.correlation, result.first_lsn) for proposal, result in release.answers] == [(1, 2)]
-    assert waiter.applied(fly.results(launch(None)), Lsn(6)) == []
+    assert waiter.applied(fly.results(launch(None)), Lsn(6), at(0)) == []
 
 
 def test_what_another_reign_logged_is_nobodys(waiter, launch, fly, propose):
     flight = launch(propose())
-    assert waiter.applied([(Lsn(77), [])], Lsn(77)) == []
-    assert told(waiter.applied(fly.results(flight), Lsn(77))) == [1]
-    assert waiter.applied(fly.results(flight), Lsn(77)) == []
+    assert waiter.applied([(Lsn(77), [])], Lsn(77), at(0)) == []
+    assert told(waiter.applied(fly.results(flight), Lsn(77), at(0))) == [1]
+    assert waiter.applied(fly.results(flight), Lsn(77), at(0)) == []
 
 
 def test_a_stronger_policy_delays_its_own_answer_only(waiter, table, launch, fly, propose):
     flight = launch(propose(STRONG), propose())
-    assert told(waiter.applied(fly.results(flight), Lsn(2))) == [2]
+    assert told(waiter.applied(fly.results(flight), Lsn(2), at(0))) == [2]
     assert waiter.status().waiting_stronger == 1
     table.marks[STRONG] = 1  # the batch ends at 2
     assert waiter.released(Lsn(2)) == []
@@ -131,12 +133,12 @@ def test_a_stronger_policy_that_is_met_before_apply_delays_nothing(waiter, table
     flight = launch(propose(STRONG))
     table.marks[STRONG] = 1
     assert waiter.released(Lsn(1)) == []
-    assert told(waiter.applied(fly.results(flight), Lsn(1))) == [1]
+    assert told(waiter.applied(fly.results(flight), Lsn(1), at(0))) == [1]
 
 
 def test_each_stronger_policy_waits_for_itself(waiter, table, launch, fly, propose):
     flights = [launch(propose(STRONG), propose(STRONGER)), launch(propose(STRONG)), launch(propose(STRONGER))]
-    assert waiter.applied(fly.results(*flights), Lsn(4)) == []
+    assert waiter.applied(fly.results(*flights), Lsn(4), at(0)) == []
     table.marks |= {STRONG: 3, STRONGER: 1}
     assert told(waiter.released(Lsn(4))) == [1, 3]
     table.marks[STRONGER] = 4
@@ -172,7 +174,7 @@ def test_a_held_answer_goes_on_collecting_copies_and_a_given_one_does_not(
     waiter, table, launch, fly, propose
 ):
     held, both, given = launch(propose(STRONG)), launch(propose(STRONG), propose(STRONGER)), launch(propose())
-    waiter.applied(fly.results(held, both, given), Lsn(4))
+    waiter.applied(fly.results(held, both, given), Lsn(4), at(0))
     waiter.covered(AP, Lsn(0), Lsn(4), at(1))
     assert (held.acks, both.acks, given.acks) == ([(AP, 1_000)], [(AP, 1_000)], [])
 
@@ -189,7 +191,7 @@ def test_an_ack_costs_what_is_new_in_it_however_much_is_held(waiter, fly, propos
     for _ in range(500):
         made = fly(propose(STRONG))
         waiter.launch(Counted(made.batch, 0, made.proposals, []))
-    waiter.applied(fly.results(*waiter.flights), Lsn(500))
+    waiter.applied(fly.results(*waiter.flights), Lsn(500), at(0))
     waiter.covered(US, Lsn(0), Lsn(499), at(1))
     Counted.looked = 0
     waiter.covered(US, Lsn(499), Lsn(500), at(2))
@@ -201,16 +203,16 @@ def test_the_copy_that_completed_the_rule_is_named(waiter, launch, propose):
     first, second = launch(propose()), launch(propose())
     for node, lsn in ((EU, 2), (AP, 1), (US, 2)):
         waiter.covered(node, Lsn(0), Lsn(lsn), at(1))
-    waiter.committed(Lsn(1), US)
+    waiter.committed(Lsn(1), US, Lsn(1), 0, at(1))
     waiter.covered(AP, Lsn(1), Lsn(2), at(2))
-    waiter.committed(Lsn(2), AP)
+    waiter.committed(Lsn(2), AP, Lsn(2), 0, at(2))
     assert [first.acks[first.completing][0], second.acks[second.completing][0]] == [US, AP]
 
 
 def test_a_rule_completed_by_someone_who_brought_no_copy_is_completed_by_nobody(waiter, launch, propose):
     flight = launch(propose())
     waiter.covered(EU, Lsn(0), Lsn(1), at(1))
-    waiter.committed(Lsn(1), AP)
+    waiter.committed(Lsn(1), AP, Lsn(1), 0, at(1))
     assert flight.completing is None
 
 
@@ -220,7 +222,7 @@ def test_whose_time_is_up_is_told_once_and_never_released(waiter, launch, fly, p
     (late,) = waiter.expired(at(100))
     assert (late.proposal, late.flight) == (propose.made[0], flight)
     assert waiter.expired(at(150)) == []
-    assert told(waiter.applied(fly.results(flight), Lsn(2))) == [2]
+    assert told(waiter.applied(fly.results(flight), Lsn(2), at(0))) == [2]
     assert waiter.expired(at(1_000)) == []
     status = waiter.status()
     assert (status.reached, status.timed_out) == (1, 1)
@@ -235,7 +237,7 @@ def test_an_earlier_deadline_that_comes_later_is_met(waiter, launch, propose):
 
 def test_a_held_answer_expires_too_and_its_copies_do_not_matter_then(waiter, table, launch, fly, propose):
     flights = [launch(propose(STRONG, deadline_ms=ms)) for ms in (100, 900)]
-    waiter.applied(fly.results(*flights), Lsn(2))
+    waiter.applied(fly.results(*flights), Lsn(2), at(0))
     (late,) = waiter.expired(at(100))
     assert (late.proposal, late.flight) == (propose.made[0], flights[0])
     assert waiter.status().waiting_stronger == 1
@@ -247,7 +249,7 @@ def test_a_held_answer_expires_too_and_its_copies_do_not_matter_then(waiter, tab
 
 def test_of_a_held_batch_only_those_are_answered_who_were_not_yet(waiter, table, launch, fly, propose):
     flight = launch(propose(STRONG, deadline_ms=100), propose(STRONG))
-    waiter.applied(fly.results(flight), Lsn(2))
+    waiter.applied(fly.results(flight), Lsn(2), at(0))
     assert told(waiter.expired(at(100))) == [1]
     table.marks[STRONG] = 2
     assert told(waiter.released(Lsn(2))) == [2]
@@ -255,7 +257,7 @@ def test_of_a_held_batch_only_those_are_answered_who_were_not_yet(waiter, table,
 
 def test_a_policy_that_is_never_met_leaves_nothing_behind(waiter, table, launch, fly, propose):
     flights = [launch(propose(STRONG, deadline_ms=100), propose(STRONGER, deadline_ms=100)) for _ in range(3)]
-    waiter.applied(fly.results(*flights), Lsn(6))
+    waiter.applied(fly.results(*flights), Lsn(6), at(0))
     assert sorted(told(waiter.expired(at(100)))) == [1, 2, 3, 4, 5, 6]
     assert waiter._stronger == {}
     waiter.covered(AP, Lsn(0), Lsn(6), at(200))
@@ -266,7 +268,7 @@ def test_an_answer_that_expired_in_flight_is_not_held_for_long(waiter, table, la
     """Its batch is applied after the deadline: there is nobody to hold an answer for."""
     flight = launch(propose(STRONG, deadline_ms=100))
     waiter.expired(at(100))
-    assert waiter.applied(fly.results(flight), Lsn(1)) == []
+    assert waiter.applied(fly.results(flight), Lsn(1), at(0)) == []
     assert waiter.status().waiting_stronger == 0 and waiter._stronger == {}
 
 
@@ -275,7 +277,7 @@ def test_the_end_of_the_reign_answers_everybody_once(waiter, table, launch, fly,
     waiter.expired(at(1))
     held = launch(propose(STRONG), propose())
     flying = launch(None, propose())
-    waiter.applied(fly.results(answered, held), Lsn(4))
+    waiter.applied(fly.results(answered, held), Lsn(4), at(0))
     late = waiter.abandoned("the reign is over")
     assert (len(waiter.flights), waiter.flight_bytes, waiter._stronger) == (0, 0, {})
     assert sorted(told(late)) == [3, 5]
@@ -284,7 +286,7 @@ def test_the_end_of_the_reign_answers_everybody_once(waiter, table, launch, fly,
         (flying.batch.last, "the reign is over"),
     }
     table.marks[STRONG] = 9
-    assert waiter.released(Lsn(9)) == waiter.applied(fly.results(flying), Lsn(9)) == []
+    assert waiter.released(Lsn(9)) == waiter.applied(fly.results(flying), Lsn(9), at(0)) == []
     assert waiter.expired(at(99_999)) == waiter.abandoned("again") == []
 
 
@@ -366,7 +368,7 @@ def test_every_proposal_is_answered_once_and_none_before_its_time(steps, makers)
         elif step == "apply":
             ready = [flight for flight in flights if flight.batch.last > applied][:what]
             applied = ready[-1].batch.last if ready else applied
-            take(waiter.applied(fly.results(*ready), Lsn(applied)))
+            take(waiter.applied(fly.results(*ready), Lsn(applied), at(0)))
         elif step == "expire":
             ms += what
             take(waiter.expired(at(ms)))
@@ -377,3 +379,24 @@ def test_every_proposal_is_answered_once_and_none_before_its_time(steps, makers)
     left = told(waiter.abandoned("over"))
     assert sorted([*answered, *left]) == [proposal.correlation for proposal in propose.made]
     assert all(proposal.answered for proposal in propose.made)
+
+
+def test_the_disk_of_the_completing_node_is_timed_for_the_batch_that_its_ack_ends_with(
+    waiter, launch, propose
+):
+    first, second, third = (launch(propose()) for _ in range(3))
+    for node in (EU, US):
+        waiter.covered(node, Lsn(0), Lsn(2), at(4))
+    waiter.committed(Lsn(2), US, Lsn(2), 700, at(5))
+    assert [flight.remote_us for flight in (first, second, third)] == [None, 700, None]
+    assert [flight.committed_us for flight in (first, second, third)] == [5_000, 5_000, None]
+    waiter.covered(US, Lsn(2), Lsn(3), at(6))
+    waiter.committed(Lsn(3), US, Lsn(3), 0, at(6))
+    assert (third.remote_us, third.committed_us) == (None, 6_000)
+    assert second.committed_us == 5_000
+
+
+def test_what_was_applied_is_timed(waiter, launch, fly, propose):
+    flight = launch(propose())
+    waiter.applied(fly.results(flight), Lsn(1), at(9))
+    assert waiter.times.summary(9).count == 1

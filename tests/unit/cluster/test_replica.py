@@ -151,10 +151,16 @@ def of(kind: type, effects) -> list:
 
 
 def ack(
-    durable: int, *, applied: int = 0, received: int | None = None, reign: Reign = FIRST, session: int = 1
+    durable: int,
+    *,
+    applied: int = 0,
+    received: int | None = None,
+    reign: Reign = FIRST,
+    session: int = 1,
+    synced_us: int = 0,
 ):
     received = durable if received is None else received
-    return SendAck(session, Ack(reign.term, durable, applied, received, reign.primary))
+    return SendAck(session, Ack(reign.term, durable, applied, received, reign.primary, synced_us))
 
 
 # Finding a source
@@ -313,7 +319,7 @@ def test_a_node_about_to_lead_follows_a_longer_log_without_accepting_a_reign(gro
     more = batches(2, SECOND, grown.end)
     assert of(Append, grown.receive(*more)) == [Append(batch) for batch in more]
     assert grown.beat(reign=Reign(Term(0), NodeId("")), head=7) == []
-    assert grown.step(Durable(Lsn(7))) == [ack(7, applied=2)]
+    assert grown.step(Durable(Lsn(7))) == [ack(7, applied=2, synced_us=1)]
 
 
 def test_a_node_that_never_followed_acks_in_no_reign(empty):
@@ -342,8 +348,8 @@ def test_batches_that_continue_the_log_are_appended_and_acked_when_they_are_on_d
     made = batches(3)
     assert empty.receive(*made) == [Append(batch) for batch in made]
     assert empty.core.end == made[-1].position and empty.core.status().source_head == 3
-    assert empty.step(Durable(Lsn(2))) == [ack(2, received=3)]
-    assert empty.step(Durable(Lsn(3))) == [ack(3)]
+    assert empty.step(Durable(Lsn(2))) == [ack(2, received=3, synced_us=1)]
+    assert empty.step(Durable(Lsn(3))) == [ack(3, synced_us=1)]
 
 
 def test_no_batches_are_nothing(empty):
@@ -632,3 +638,15 @@ def test_in_any_order_nothing_is_acked_too_early_and_nothing_committed_is_cut(st
                 take(follower.step(Applied(Lsn(applied), [])))
         assert core.end == follower.end
         assert core.durable == disk and committed <= core.watermark
+
+
+def test_an_ack_says_how_long_the_newest_batch_that_it_brings_took_to_the_disk(empty):
+    empty.follow()
+    first, second, third = batches(3)
+    empty.receive(first, second)
+    empty.ms += 5
+    empty.receive(third)
+    empty.ms += 2
+    assert empty.step(Durable(Lsn(2))) == [ack(2, received=3, synced_us=7_000)]
+    assert empty.step(Durable(Lsn(2))) == [ack(2, received=3)]
+    assert empty.step(Durable(Lsn(3))) == [ack(3, synced_us=2_000)]

@@ -111,8 +111,8 @@ async def test_status_topology_and_accounts_are_asked_of_a_node(cluster) -> None
     from redwire.message.admin import PutToken, RemoveUser
 
     async with redwire.connect(cluster.uri()) as db:
-        assert (await db.status())["node"] == "eu-1"
-        assert (await db.status(cluster.nodes[1].addr))["node"] == "us-1"
+        assert (await db.status()).own.id == "eu-1"
+        assert (await db.status(cluster.nodes[1].addr)).own.id == "us-1"
         assert (await db.topology()).primary.addr == cluster.leader.addr
         with pytest.raises(errors.Conflict, match="there is no user bob") as nobody:
             await db.change_account(RemoveUser("bob"))

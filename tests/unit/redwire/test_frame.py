@@ -243,4 +243,4 @@ def test_a_frame_over_the_limit_is_a_mistake_of_ours() -> None:
 def test_kinds_are_named_with_their_number() -> None:
     assert kind_name(0x17) == "PING (0x17)"
     assert kind_name(0x1F) == "0x1f"
-    assert len(Kind) == 27 + 18 + 16 + 2 + 4 + 10
+    assert len(Kind) == 27 + 18 + 16 + 2 + 4 + 11

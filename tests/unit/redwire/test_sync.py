@@ -22,7 +22,7 @@ async def test_every_call_of_the_client_has_its_blocking_twin(cluster) -> None:
             assert db.get("products", "p1", at_least=written.receipt.token).value == {"a": 1}
             assert [document.id for document in db.scan("products", limit=2)] == ["2", "3"]
             assert db.delete("products", "p1").deleted
-            assert db.status()["node"] == "eu-1"
+            assert db.status().own.id == "eu-1"
             assert db.topology().primary.addr == db.routing.primary
             with pytest.raises(errors.Conflict):
                 db.insert("products", {}, "2")

@@ -123,10 +123,10 @@ def test_following_names_the_common_point_and_the_reign() -> None:
 
 FIXED: list[tuple[Ack | Heartbeat | SnapshotChunk, str]] = [
     (
-        Ack(3, 40, 37, 41, "eu-1"),
-        "0300000000000000 2800000000000000 2500000000000000 2900000000000000 04 65752d31",
+        Ack(3, 40, 37, 41, "eu-1", 1_500),
+        "0300000000000000 2800000000000000 2500000000000000 2900000000000000 dc050000 04 65752d31",
     ),
-    (Ack(0, 0, 0, 0, ""), "00" * 33),
+    (Ack(0, 0, 0, 0, ""), "00" * 37),
     (
         Heartbeat(3, 50, 45, 1_700_000_000_000, "eu-1"),
         "0300000000000000 3200000000000000 2d00000000000000 0068e5cf8b010000 04 65752d31",
@@ -152,8 +152,8 @@ def test_ack_and_heartbeat_that_are_cut_or_go_on_are_refused(value: Ack | Heartb
 
 
 def test_a_primary_that_is_not_utf8_is_refused() -> None:
-    with pytest.raises(BodyInvalid, match="Ack: the primary is not UTF-8 at byte 34"):
-        Ack.decode(bytes(32) + b"\x02a\xff")
+    with pytest.raises(BodyInvalid, match="Ack: the primary is not UTF-8 at byte 38"):
+        Ack.decode(bytes(36) + b"\x02a\xff")
 
 
 def test_snapshot_requests_come_back_as_they_were() -> None:

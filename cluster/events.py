@@ -1,0 +1,120 @@
+"""What happened here and at the other members of late: typed, in a ring, for whoever looks at the cluster."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from redwire.message.vitals import EVENT_CHARS_MAX, EVENTS_CARRIED, EventNote
+from redwire.position import NodeId
+from redwire.status import EVENTS_MAX, Event
+
+YOUNG_MS = 5_000
+"""How long the other members are told of an event: one lost hello or two change nothing."""
+
+
+class EventKind(StrEnum):
+    """The kinds of events; docs/OPERATIONS.md says what each means."""
+
+    REIGN_BEGUN = "reign_begun"
+    REIGN_ENDED = "reign_ended"
+    PRIMARY_FOUND = "primary_found"
+    PRIMARY_LOST = "primary_lost"
+    MEMBER_JOINED = "member_joined"
+    MEMBER_LEFT = "member_left"
+    MEMBER_UNHEALTHY = "member_unhealthy"
+    MEMBER_HEALTHY = "member_healthy"
+    QUORUM_LOST = "quorum_lost"
+    QUORUM_REGAINED = "quorum_regained"
+    SLOT_AT_RISK = "slot_at_risk"
+    SLOT_EVICTED = "slot_evicted"
+    SLOT_SAFE = "slot_safe"
+    SNAPSHOT_BEGUN = "snapshot_begun"
+    SNAPSHOT_DONE = "snapshot_done"
+    TAIL_SAVED = "tail_saved"
+    DISK_FULL = "disk_full"
+    DISK_WORKING = "disk_working"
+    SETTINGS_CHANGED = "settings_changed"
+    CERTIFICATE_ENDING = "certificate_ending"
+
+
+_ERRORS = frozenset((EventKind.PRIMARY_LOST, EventKind.QUORUM_LOST, EventKind.DISK_FULL))
+_WARNINGS = frozenset(
+    (
+        *(EventKind.REIGN_ENDED, EventKind.MEMBER_LEFT, EventKind.MEMBER_UNHEALTHY),
+        *(EventKind.SLOT_AT_RISK, EventKind.SLOT_EVICTED, EventKind.TAIL_SAVED),
+        *(EventKind.CERTIFICATE_ENDING,),
+    )
+)
+
+
+def level(kind: EventKind) -> str:
+    """How loud an event of this kind is: `info`, `warning` or `error`."""
+    if kind in _ERRORS:
+        return "error"
+    return "warning" if kind in _WARNINGS else "info"
+
+
+@dataclass(slots=True, eq=False)
+class Events:
+    """The last events that `me` had or heard of, `EVENTS_MAX` of them in all."""
+
+    me: NodeId
+    _ring: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
+    _own: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_CARRIED))
+    _sequence: int = 0
+
+    def add(self, kind: EventKind, text: str, at_ms: int) -> None:
+        """Something happened here, now (ms since 1970)."""
+        self._sequence += 1
+        event = Event(
+            node=self.me,
+            sequence=self._sequence,
+            at_ms=at_ms,
+            level=level(kind),
+            kind=kind.value,
+            text=text[:EVENT_CHARS_MAX],
+        )
+        self._ring.append(event)
+        self._own.append(event)
+
+    def heard(self, events: Iterable[Event]) -> None:
+        """Somebody told of these, maybe not for the first time; what it says of ourselves we know better."""
+        for event in events:
+            if event.node != self.me and event not in self._ring:
+                self._ring.append(event)
+
+    def young(self, now_ms: int) -> tuple[EventNote, ...]:
+        """Our own that the others are to be told of."""
+        return tuple(
+            EventNote(
+                sequence=event.sequence,
+                at_ms=event.at_ms,
+                level=event.level,  # type: ignore[arg-type]
+                kind=event.kind,
+                text=event.text,
+            )
+            for event in self._own
+            if now_ms - event.at_ms < YOUNG_MS
+        )
+
+    def recent(self) -> tuple[Event, ...]:
+        """All of them, the eldest first."""
+        return tuple(sorted(self._ring, key=lambda event: (event.at_ms, event.node, event.sequence)))
+
+
+def told_by(node: str, notes: Iterable[EventNote]) -> list[Event]:
+    """The events that `node` told of."""
+    return [
+        Event(
+            node=node,
+            sequence=note.sequence,
+            at_ms=note.at_ms,
+            level=note.level,
+            kind=note.kind,
+            text=note.text,
+        )
+        for note in notes
+    ]

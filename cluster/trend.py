@@ -1,0 +1,45 @@
+"""When a number that moves will reach another one, judged by how it moved of late."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+POINTS_MAX = 64
+
+
+@dataclass(slots=True, eq=False)
+class Trend:
+    """A number over the last `window_ms`, as it was told; times are milliseconds of one monotonic clock."""
+
+    window_ms: int
+    _points: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=POINTS_MAX))
+
+    def note(self, value: int, now_ms: int) -> None:
+        """The number is `value` now."""
+        points = self._points
+        while points and now_ms - points[0][0] > self.window_ms:
+            points.popleft()
+        points.append((now_ms, value))
+
+    @property
+    def per_second(self) -> int:
+        """How fast it rises; below 0 when it falls, 0 when it was told only once."""
+        if not self._points:
+            return 0
+        (first_ms, first), (last_ms, last) = self._points[0], self._points[-1]
+        return (last - first) * 1_000 // (last_ms - first_ms) if last_ms > first_ms else 0
+
+    def reaches_ms(self, target: int) -> int | None:
+        """How long until the number is `target` at this pace: 0 when it is there, None when it stands still
+        or moves the other way, or was told only once.
+        """
+        if not self._points:
+            return None
+        (first_ms, first), (last_ms, last) = self._points[0], self._points[-1]
+        if last == target:
+            return 0
+        moved, left, passed_ms = last - first, target - last, last_ms - first_ms
+        if passed_ms <= 0 or moved * left <= 0:
+            return None
+        return left * passed_ms // moved

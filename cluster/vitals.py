@@ -1,0 +1,59 @@
+"""How this node is, looked at once a second: its disk, its certificate, its version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster.config import NodeConfig
+from cluster.disk import DiskStatus
+from cluster.node import Node
+from cluster.reign import VERSION
+from cluster.trend import Trend
+from redwire.message.vitals import Vitals
+from redwire.tls import certificate_expiry_ms
+
+GROWTH_MS = 60_000
+"""A log grows by whole segments: over less than this its growth is nothing or far too much."""
+
+
+class VitalSigns:
+    """Looks at one node. The certificate is the one that it was started with."""
+
+    def __init__(self, node: Node, config: NodeConfig) -> None:
+        self._node = node
+        self._floor_bytes = config.retention.disk_free_min_bytes
+        self._free = Trend(GROWTH_MS)
+        self._grown = Trend(GROWTH_MS)
+        self._grown_bytes = 0
+        self._log_bytes: int | None = None
+        self._certificate_ends_at_ms = (
+            None if config.tls is None else certificate_expiry_ms(Path(config.tls.cert))
+        )
+
+    def growth_bytes_s(self, log_bytes: int) -> int:
+        """How fast the log grows, of late and on average; it is as long as `log_bytes` now."""
+        before = log_bytes if self._log_bytes is None else self._log_bytes
+        self._grown_bytes += max(0, log_bytes - before)  # what was removed has not unmade any growth
+        self._log_bytes = log_bytes
+        self._grown.note(self._grown_bytes, self._node.clock().ms)
+        return self._grown.per_second
+
+    def look(self, disk: DiskStatus, free_bytes: int) -> None:
+        """Take note of how this node is now."""
+        now, bulletin = self._node.clock(), self._node.bulletin
+        self._free.note(free_bytes, now.ms)
+        fell = free_bytes <= self._floor_bytes
+        bulletin.vitals = Vitals(
+            version=VERSION,
+            durable=self._node.storage.log.durable,
+            disk=disk.state.value,
+            fsync_p50_us=disk.group_p50_us if disk.groups else None,
+            fsync_p99_us=disk.group_p99_us if disk.groups else None,
+            free_bytes=free_bytes,
+            floor_bytes=self._floor_bytes,
+            floor_ms=0 if fell else self._free.reaches_ms(self._floor_bytes),
+            log_bytes=disk.wal.bytes,
+            certificate_ends_at_ms=self._certificate_ends_at_ms,
+            rtts_us={str(member): took_us for member, took_us in bulletin.rtts_us.items()},
+            events=bulletin.events.young(now.wall_ms),
+        )

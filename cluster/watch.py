@@ -1,0 +1,100 @@
+"""What changed between two looks, as events: members, quorum, slots, settings, our own disk.
+
+A change that came and went between two looks is not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cluster.events import EventKind
+from redwire.message.vitals import Vitals
+from redwire.status import NodeStatus, Slot, Status
+
+DAY_MS = 86_400_000
+CERTIFICATE_DAYS = (30, 7, 1)
+"""Told once each."""
+
+Found = tuple[EventKind, str]
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One node's looks. `reign` is for a primary, `own` for every node."""
+
+    _before: Status | None = None
+    _quorum_lost: bool = False
+    _disk: str = "working"
+    _certificate: int = 0
+
+    def reign(self, after: Status) -> list[Found]:
+        """This node leads, and the cluster is like that now. A new term is a new beginning."""
+        before = self._before
+        if before is not None and before.term != after.term:
+            before, self._quorum_lost = None, False
+        self._before = after
+        found = [event for node in after.nodes for event in _node(_in(before, node.id), node)]
+        if before is not None:
+            found += self._quorum(before, after)
+            if before.settings.lsn != after.settings.lsn:
+                text = f"policy {after.settings.policy}, floor {after.settings.floor}"
+                found.append((EventKind.SETTINGS_CHANGED, f"from LSN {after.settings.lsn} on: {text}"))
+        return found
+
+    def own(self, vitals: Vitals, now_ms: int) -> list[Found]:
+        """This node is like that now; `now_ms` is the wall clock."""
+        found: list[Found] = []
+        before, self._disk = self._disk, vitals.disk
+        if before != vitals.disk == "full":
+            found.append((EventKind.DISK_FULL, f"no room to log: {vitals.free_bytes} bytes are free"))
+        elif before == "full" and vitals.disk == "working":
+            found.append((EventKind.DISK_WORKING, "there is room to log again"))
+        ends = vitals.certificate_ends_at_ms
+        left_ms = None if ends is None else ends - now_ms
+        passed = 0 if left_ms is None else sum(left_ms < days * DAY_MS for days in CERTIFICATE_DAYS)
+        if left_ms is not None and passed > self._certificate:
+            text = f"ends in {left_ms // DAY_MS} days" if left_ms > 0 else "has ended"
+            found.append((EventKind.CERTIFICATE_ENDING, f"the certificate of this node {text}"))
+        self._certificate = passed
+        return found
+
+    def _quorum(self, before: Status, after: Status) -> Iterator[Found]:
+        if before.quorum.met and after.quorum.met is False:
+            self._quorum_lost = True
+            yield EventKind.QUORUM_LOST, after.quorum.why
+        elif self._quorum_lost and after.quorum.met:
+            self._quorum_lost = False
+            yield EventKind.QUORUM_REGAINED, f"writes under {after.settings.policy} are accepted again"
+
+
+def _in(status: Status | None, name: str) -> NodeStatus | None:
+    return None if status is None else status.node(name)
+
+
+def _node(before: NodeStatus | None, after: NodeStatus) -> Iterator[Found]:
+    """What became of one member."""
+    was = before or NodeStatus(id=after.id, connected=False)
+    if after.role != "primary" and after.connected != was.connected:
+        if after.connected:
+            yield EventKind.MEMBER_JOINED, f"{after.id} follows"
+        else:
+            yield EventKind.MEMBER_LEFT, f"{after.id} is gone"
+    elif was.health == "healthy" and after.health == "unhealthy":
+        yield EventKind.MEMBER_UNHEALTHY, f"{after.id}: {after.why}"
+    elif was.health == "unhealthy" and after.health == "healthy":
+        yield EventKind.MEMBER_HEALTHY, f"{after.id} is healthy again"
+    yield from _slot(after.id, was.slot, after.slot)
+
+
+def _slot(name: str, before: Slot, after: Slot) -> Iterator[Found]:
+    if before.state == after.state:
+        return
+    if after.state == "at_risk":
+        eta = "" if after.eviction_ms is None else f", evicted in {after.eviction_ms // 1000} s at this pace"
+        yield EventKind.SLOT_AT_RISK, f"the log kept for {name} nears {after.bound}{eta}"
+    elif after.state == "evicted":
+        text = f"log is no longer kept for {name} ({after.bound}): it will take a snapshot"
+        yield EventKind.SLOT_EVICTED, text
+    elif after.state == "ok" and before.state in ("at_risk", "evicted"):
+        yield EventKind.SLOT_SAFE, f"the log kept for {name} is within its bounds again"

@@ -1,0 +1,99 @@
+"""What two looks at the cluster, or at oneself, tell to have happened between them."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cluster.events import EventKind
+from cluster.watch import DAY_MS, Watch
+from redwire.message.vitals import Vitals
+from redwire.status import NodeStatus, Quorum, Settings, Slot, Status
+
+LEADER = NodeStatus(id="eu-1", role="primary", health="healthy", connected=True)
+WELL = NodeStatus(id="us-1", role="replica", health="healthy", connected=True, slot=Slot(state="ok"))
+GONE = NodeStatus(id="us-1", health="unhealthy", why="not connected", connected=False, slot=Slot(state="ok"))
+STUCK = msgspec.structs.replace(WELL, health="unhealthy", why="no progress")
+VITALS = Vitals(
+    version="1",
+    durable=0,
+    disk="working",
+    fsync_p50_us=None,
+    fsync_p99_us=None,
+    free_bytes=7,
+    floor_bytes=0,
+    floor_ms=None,
+    log_bytes=0,
+    certificate_ends_at_ms=None,
+    rtts_us={},
+)
+
+
+def look(node: NodeStatus = WELL, *, met: bool = True, term: int = 1, lsn: int = 0) -> Status:
+    quorum = Quorum(met=met, why="" if met else "no voter in us")
+    return Status(
+        term=term, nodes=(LEADER, node), quorum=quorum, settings=Settings(policy="majority", lsn=lsn)
+    )
+
+
+def slot(state: str) -> NodeStatus:
+    return msgspec.structs.replace(WELL, slot=Slot(state=state, bound="bytes_max", eviction_ms=9_000))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        (look(), look(), []),
+        (look(), look(GONE), [EventKind.MEMBER_LEFT]),
+        (look(GONE), look(), [EventKind.MEMBER_JOINED]),
+        (look(), look(STUCK), [EventKind.MEMBER_UNHEALTHY]),
+        (look(STUCK), look(), [EventKind.MEMBER_HEALTHY]),
+        (look(STUCK), look(GONE), [EventKind.MEMBER_LEFT]),
+        (look(), look(met=False), [EventKind.QUORUM_LOST]),
+        (look(met=False), look(), []),
+        (look(), look(slot("at_risk")), [EventKind.SLOT_AT_RISK]),
+        (look(slot("at_risk")), look(slot("evicted")), [EventKind.SLOT_EVICTED]),
+        (look(slot("at_risk")), look(), [EventKind.SLOT_SAFE]),
+        (look(slot("evicted")), look(slot("unknown")), []),
+        (look(), look(lsn=9), [EventKind.SETTINGS_CHANGED]),
+    ],
+)
+def test_each_change_is_one_event(before, after, kinds) -> None:
+    watch = Watch()
+    watch.reign(before)
+    assert [kind for kind, _ in watch.reign(after)] == kinds
+    assert watch.reign(after) == []
+
+
+def test_the_first_look_of_a_reign_tells_who_follows_and_nothing_else() -> None:
+    watch = Watch()
+    assert watch.reign(look(met=False)) == [(EventKind.MEMBER_JOINED, "us-1 follows")]
+    assert [kind for kind, _ in watch.reign(look(term=2))] == [EventKind.MEMBER_JOINED]
+
+
+def test_a_quorum_that_was_lost_is_told_to_be_back() -> None:
+    watch = Watch()
+    for status in (look(), look(met=False), look(met=False)):
+        found = watch.reign(status)
+    assert found == []
+    assert [kind for kind, _ in watch.reign(look())] == [EventKind.QUORUM_REGAINED]
+
+
+def test_a_full_disk_is_told_once_and_so_is_its_mend() -> None:
+    watch = Watch()
+    told = [
+        [kind for kind, _ in watch.own(msgspec.structs.replace(VITALS, disk=disk), 0)]
+        for disk in ("working", "full", "full", "working", "failed")
+    ]
+    assert told == [[], [EventKind.DISK_FULL], [], [EventKind.DISK_WORKING], []]
+
+
+def test_the_end_of_a_certificate_is_told_at_three_distances_and_after_a_new_one_again() -> None:
+    watch = Watch()
+    ends = msgspec.structs.replace(VITALS, certificate_ends_at_ms=100 * DAY_MS)
+    told = [text for day in (60, 71, 72, 94, 95, 99.5, 101) for _, text in watch.own(ends, int(day * DAY_MS))]
+    assert told == [f"the certificate of this node ends in {days} days" for days in (29, 6, 0)]
+    renewed = msgspec.structs.replace(VITALS, certificate_ends_at_ms=200 * DAY_MS)
+    assert watch.own(renewed, 101 * DAY_MS) == []
+    ((kind, text),) = watch.own(renewed, 201 * DAY_MS)
+    assert kind is EventKind.CERTIFICATE_ENDING and text.endswith("has ended")

@@ -1,0 +1,116 @@
+"""`redwire status`, `lag`, `events` and `topology` against a fake cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from redwire.status import Event, decode
+
+QUICK_S = 8.0
+"""Far below the half minute that a client has for a call; most of it is for starting Python."""
+
+
+async def test_status_is_one_document_whoever_answers(cluster, command_line) -> None:
+    for node in cluster.nodes:
+        uri = cluster.uri(node, discovery="off")
+        ran = await command_line("status", "--json", "--uri", uri)
+        found = decode(ran.out.encode())
+        assert ran.code == 0
+        assert (found.vantage.node, found.vantage.source) == (node.name, "eu-1")
+        assert [row.id for row in found.nodes] == ["eu-1", "us-1", "ap-1"]
+
+
+async def test_status_says_who_leads_whether_the_quorum_is_met_and_how_each_node_is(
+    cluster, command_line
+) -> None:
+    text = (await command_line("status", "--uri", cluster.uri(cluster.nodes[0]))).out
+    assert "cluster shop" in text and "eu-1 leads since" in text and "quorum   met" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("us-1")]
+    assert "us-1  us" in row and "replica" in row and "caught up" in row
+
+
+async def test_status_says_that_there_is_no_primary_and_since_when_and_calls_no_lag_known(
+    cluster, command_line
+) -> None:
+    cluster.leader = None
+    began = time.monotonic()
+    ran = await command_line("status", "--uri", cluster.uri())
+    assert time.monotonic() - began < QUICK_S
+    assert ran.code == 0
+    assert "NO PRIMARY: eu-1 was the last one, silent since 22:12:46 UTC (34 s)" in ran.out
+    assert "quorum   unknown: no primary is in sight" in ran.out
+    assert "caught up" not in ran.out and "healthy" not in ran.out
+
+
+async def test_a_dead_primary_in_the_uri_does_not_hold_up_who_looks(cluster, command_line) -> None:
+    cluster.stop(cluster.nodes[0])
+    cluster.leader = None
+    began = time.monotonic()
+    ran = await command_line("status", "--json", "--uri", cluster.uri(cluster.nodes[0], cluster.nodes[1]))
+    assert time.monotonic() - began < QUICK_S
+    assert decode(ran.out.encode()).vantage.node == "us-1"
+
+
+async def test_a_cluster_of_which_nobody_answers_is_an_error(cluster, command_line) -> None:
+    for node in cluster.nodes:
+        cluster.stop(node)
+    ran = await command_line("status", "--uri", cluster.uri())
+    assert ran.code == 1 and "no node was reached" in ran.err and "refused" in ran.err
+
+
+async def test_one_nodes_own_view_is_asked_of_that_node_alone(cluster, command_line) -> None:
+    cluster.stop(cluster.nodes[0])
+    uri = cluster.uri(cluster.nodes[0])
+    for verb in ("status", "lag", "events"):
+        ran = await command_line(verb, "--json", "--node", cluster.nodes[2].addr, "--uri", uri)
+        assert ran.code == 0, ran.err
+    ran = await command_line("status", "--json", "--node", cluster.nodes[2].addr, "--uri", uri)
+    assert decode(ran.out.encode()).vantage.node == "ap-1"
+
+
+async def test_lag_shows_the_followers_and_not_the_primary(cluster, command_line) -> None:
+    uri = ("--uri", cluster.uri())
+    text = (await command_line("lag", *uri)).out
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["us-1", "ap-1"]
+    assert "caught up" in text
+    nodes = json.loads((await command_line("lag", "--json", *uri)).out)["nodes"]
+    assert [node["lag"]["state"] for node in nodes] == ["caught_up"] * 3
+
+
+async def test_events_come_one_a_line(cluster, command_line) -> None:
+    cluster.events = [
+        Event(node="eu-1", sequence=1, at_ms=1_700_000_000_000, kind="reign_begun", text="term 1 begins"),
+        Event(node="us-1", sequence=4, at_ms=1_700_000_001_000, level="error", kind="disk_full", text="full"),
+    ]
+    uri = ("--uri", cluster.uri())
+    lines = (await command_line("events", *uri)).out.splitlines()
+    assert lines == [
+        "22:13:20  info     eu-1  reign_begun: term 1 begins",
+        "22:13:21  error    us-1  disk_full: full",
+    ]
+    shown = [json.loads(line) for line in (await command_line("events", "--json", *uri)).out.splitlines()]
+    assert [(event["node"], event["kind"]) for event in shown] == [
+        ("eu-1", "reign_begun"),
+        ("us-1", "disk_full"),
+    ]
+
+
+async def test_topology_tells_what_strangers_and_what_this_user_see(cluster, command_line) -> None:
+    uri = cluster.uri(cluster.nodes[1], user="app:secret@")
+    shown = json.loads((await command_line("topology", "--json", "--uri", uri)).out)
+    assert shown["user"] == "app" and shown["asked"] == cluster.nodes[1].addr
+    assert shown["full"]["primary"] == {"addr": cluster.leader.addr, "region": "eu"}
+    assert [replica["region"] for replica in shown["full"]["replicas"]] == ["us", "ap"]
+    text = (await command_line("topology", "--uri", uri)).out
+    assert "HelloAck" in text and f"{cluster.nodes[2].addr} (ap) healthy" in text
+
+
+async def test_topology_says_that_its_node_has_lost_the_primary_and_that_no_lag_is_known(
+    cluster, command_line
+) -> None:
+    cluster.lost = True
+    uri = cluster.uri(cluster.nodes[1], user="app:secret@")
+    assert json.loads((await command_line("topology", "--json", "--uri", uri)).out)["primary_lost"] is True
+    text = (await command_line("topology", "--uri", uri)).out
+    assert "NO PRIMARY" in text and "was healthy, lag unknown" in text and "0 ms behind" not in text

@@ -1,0 +1,155 @@
+"""`redwire status`, `lag` and `events`: views of the one status document that every node has."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import click
+import msgspec
+
+from redwire.client import Client
+from redwire.errors import DeadlineExceeded
+from redwire.status import Event, Status
+from tools.cli import words
+from tools.cli.connection import onlooker, uri_option
+from tools.cli.output import json_option
+from tools.cli.table import show_table
+
+FOLLOW_S = 1.0
+
+_node_option = click.option("--node", "addr", metavar="HOST:PORT", help="As this node knows it.")
+
+
+@click.command()
+@_node_option
+@uri_option
+@json_option
+def status(addr: str | None, uri: str, as_json: bool) -> None:
+    """Show how the cluster is: who leads, whether writes are accepted, every region and every node.
+
+    Any node that answers is asked; the first line says whose view it is.
+    """
+    found = anyio.run(_look, uri, addr)
+    if as_json:
+        click.echo(json.dumps(found.plain(), indent=2))
+        return
+    click.echo("\n".join(words.head_lines(found)))
+    if found.regions:
+        click.echo()
+        show_table(("region", "voters", "nodes", "durable", "holds watermark", "completes"), _regions(found))
+    click.echo()
+    heads = ("node", "region", "role", "health", "durable", "applied", "lag", "log kept", "rtt", "disk free")
+    show_table(heads, _nodes(found))
+
+
+@click.command()
+@_node_option
+@uri_option
+@json_option
+def lag(addr: str | None, uri: str, as_json: bool) -> None:
+    """Show how far every node is behind the primary, and when it will have caught up."""
+    found = anyio.run(_look, uri, addr)
+    if as_json:
+        plain = found.plain()
+        nodes = [{key: node[key] for key in ("id", "region", "role", "lag")} for node in plain["nodes"]]
+        shown = {key: plain[key] for key in ("schema", "vantage", "primary", "head", "watermark")}
+        click.echo(json.dumps({**shown, "nodes": nodes}, indent=2))
+        return
+    click.echo(f"primary  {words.primary(found.primary, found.vantage.at_ms)}")
+    if found.vantage.hides_others:
+        click.echo(words.NOT_SHOWN)
+    rows = [
+        (
+            node.id,
+            words.region(node),
+            node.lag.state.replace("_", " "),
+            words.number(node.lag.records),
+            words.size(node.lag.bytes),
+            words.span(node.lag.ms),
+            words.span(node.lag.catch_up_ms),
+            "" if node.lag.state != "unknown" else words.since(node.lag.since_at_ms, found.vantage.at_ms),
+        )
+        for node in found.nodes
+        if node.role != "primary"
+    ]
+    show_table(("node", "region", "lag", "records", "bytes", "age", "there in", "last heard"), rows)
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on: show what happens from now on as well.")
+@_node_option
+@uri_option
+@json_option
+def events(follow: bool, addr: str | None, uri: str, as_json: bool) -> None:
+    """Show what happened of late, on every node that can be heard; with --json one event a line."""
+    anyio.run(_events, uri, addr, follow, as_json)
+
+
+async def _look(uri: str, addr: str | None) -> Status:
+    async with onlooker(uri, addr) as client:
+        return await client.status(addr)
+
+
+async def _events(uri: str, addr: str | None, follow: bool, as_json: bool) -> None:
+    async with onlooker(uri, addr) as client:
+        shown: set[Event] = set()
+        while True:
+            shown = await _show_new(client, addr, shown, as_json, patient=follow)
+            if not follow:
+                return
+            await anyio.sleep(FOLLOW_S)
+
+
+async def _show_new(
+    client: Client, addr: str | None, shown: set[Event], as_json: bool, *, patient: bool
+) -> set[Event]:
+    """Print the events that are not in `shown`; all that there are now. `patient` outlasts a silence."""
+    try:
+        found = await client.status(addr)
+    except DeadlineExceeded as error:
+        if not patient:
+            raise
+        click.echo(f"redwire: {error}", err=True)
+        return shown
+    for event in found.events:
+        if event not in shown:
+            click.echo(msgspec.json.encode(event).decode() if as_json else _line(event))
+    return shown | set(found.events)
+
+
+def _line(event: Event) -> str:
+    return f"{words.clock(event.at_ms)}  {event.level:<7}  {event.node}  {event.kind}: {event.text}"
+
+
+def _regions(found: Status) -> list[tuple[str, ...]]:
+    holds = {None: words.UNKNOWN, True: "yes", False: "no"}
+    return [
+        (
+            region.name,
+            words.number(region.voters),
+            " ".join(region.nodes),
+            words.number(region.durable),
+            holds[region.holds_watermark],
+            words.UNKNOWN if region.completes is None else f"{region.completes:.0%}",
+        )
+        for region in found.regions
+    ]
+
+
+def _nodes(found: Status) -> list[tuple[str, ...]]:
+    return [
+        (
+            node.id,
+            words.region(node),
+            node.role,
+            words.health(node),
+            words.number(node.durable),
+            words.number(node.applied),
+            "" if node.role == "primary" else words.lag(node.lag, found.vantage.at_ms),
+            words.slot(node.slot),
+            words.micros(node.rtt_us),
+            words.size(node.disk.free_bytes),
+        )
+        for node in found.nodes
+    ]
