@@ -36,6 +36,8 @@ ADMIN = "ops"
 LINKS = "delay links"
 """What the links are called among processes; no node can have this name."""
 STATE = "cluster.json"
+UNFINISHED = f"{STATE}.new"
+"""What a crash may leave in a folder before there is a cluster in it."""
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,8 +45,7 @@ class LocalCluster(ClusterFolder):
     def start(self) -> None:
         """Start the links and all nodes; `wait_ready` tells when they serve."""
         self.start_links()
-        for node in reversed(self.plan.nodes):
-            self.start_node(node.id)
+        self.start_nodes()
 
     def start_links(self) -> None:
         """Start the delay links, where the plan has any, and wait until they can be dialled."""
@@ -64,6 +63,11 @@ class LocalCluster(ClusterFolder):
                     raise NodeNotReady(f"the delay links did not start; they said:\n{said}") from error
             time.sleep(POLL_S)
 
+    def start_nodes(self) -> None:
+        """Start all nodes, the leader last: it finds the others there."""
+        for node in reversed(self.plan.nodes):
+            self.start_node(node.id)
+
     def start_node(self, node: str, *arguments: str) -> None:
         """Start (or start again) one node."""
         log = self.log_path(node)
@@ -74,6 +78,10 @@ class LocalCluster(ClusterFolder):
         """Return when `node`, by default the first of the plan, serves writes. Raises `NodeNotReady`."""
         name = node or self.plan.leader.id
         self.wait_log(name, "serves writes", since=self._marks.get(name, 0), timeout_s=timeout_s)
+
+    def wait_listening(self, node: str, *, timeout_s: float = READY_S) -> None:
+        """Return when `node` can be dialled. Raises `NodeNotReady`."""
+        self.wait_log(node, "listens on", since=self._marks[node], timeout_s=timeout_s)
 
     def wait_log(self, node: str, text: str, *, since: int = 0, timeout_s: float = READY_S) -> str:
         """The first line of the node's log from byte `since` on that holds `text`. Raises `NodeNotReady`."""

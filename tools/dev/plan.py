@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
 from typing import Any
 
@@ -17,6 +17,7 @@ from tools.errors import PlanInvalid
 DEFAULT_RTT_MS = 100.0
 """Between two regions of which nobody said how far they lie apart."""
 RTT_MS_MAX = 2 * DELAY_MS_MAX
+DEFAULT_REGIONS = (("eu", 2), ("us", 2), ("ap", 1))
 NODES_MAX = 32
 """More processes than that on one machine show how it swaps, and nothing about regions."""
 
@@ -62,6 +63,46 @@ class ClusterPlan:
         """The delay of one direction between two regions; None where there is no link."""
         rtt_ms = self.rtt_ms.get((here, there), self.rtt_ms.get((there, here)))
         return None if rtt_ms is None or here == there else rtt_ms / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody asked for, as far as it was said: None or empty stands for whatever is there already.
+
+    `regions` are (name, nodes), `rtts` (pair as written, ms), `settings` as in `ClusterPlan`.
+    """
+
+    name: str
+    regions: tuple[tuple[str, int], ...] = ()
+    rtts: tuple[tuple[str, float], ...] = ()
+    jitter_ms: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def plan(self, before: ClusterPlan | None) -> ClusterPlan:
+        """The plan to start, where `before` was started earlier. Distances may change from one start to the
+        next; what stands in the nodes' files and in the log may not. Raises `PlanInvalid`.
+        """
+        if before is None:
+            nodes = plan_nodes(self.regions or DEFAULT_REGIONS)
+            regions = dict.fromkeys(node.region for node in nodes)
+            rtt_ms = plan_rtts(regions, self.rtts)
+            return ClusterPlan(nodes, self.name, rtt_ms, self.jitter_ms or 0.0, dict(self.settings))
+        differing = []
+        if self.name != before.name:
+            differing.append(f"is called {before.name}, not {self.name}")
+        if self.regions and plan_nodes(self.regions) != before.nodes:
+            differing.append(f"consists of {', '.join(node.id for node in before.nodes)}")
+        for key, value in self.settings.items():
+            if value != before.settings.get(key):
+                differing.append(f"was made with {key} {before.settings.get(key, 'by default')}, not {value}")
+        if differing:
+            hint = "start it without these options, or give its data up: redwire dev down --purge"
+            raise PlanInvalid(f"the cluster that is there {'; '.join(differing)}", hint=hint)
+        return replace(
+            before,
+            rtt_ms=plan_rtts(before.regions, self.rtts) if self.rtts else before.rtt_ms,
+            jitter_ms=before.jitter_ms if self.jitter_ms is None else self.jitter_ms,
+        )
 
 
 def plan_nodes(regions: Sequence[tuple[str, int]]) -> tuple[NodePlan, ...]:

@@ -1,0 +1,119 @@
+"""What `redwire dev` shows: the steps of a start, what runs, how far regions lie apart, the end of a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import click
+import msgspec
+from rich.console import Console
+
+from tools.dev.dev_cluster import DevStatus
+
+FOLLOW_S = 0.2
+TAIL_BYTES = 1 << 20
+"""The last lines of a log are looked for in so much of it."""
+
+
+class Progress:
+    """The steps of a start on standard error: as they are done, and on a terminal that something goes on."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._status = self._console.status("starting")
+        self._began_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._status.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.__exit__(kind, error, trace)
+
+    def step(self, done: str) -> None:
+        """Something is done."""
+        seconds = time.monotonic() - self._began_s
+        self._console.print(f"{seconds:5.1f} s  {done}", markup=False, soft_wrap=True)
+
+
+def status_document(status: DevStatus) -> dict[str, Any]:
+    """Everything for programs."""
+    document: dict[str, Any] = msgspec.to_builtins(status, enc_hook=str)
+    return {
+        "name": status.name,
+        "dir": str(status.folder),
+        "nodes": document["nodes"],
+        "links": {"pid": status.links_pid},
+        "rtt": document["distances"],
+    }
+
+
+def status_text(status: DevStatus) -> str:
+    """Everything for people: the nodes, and the round trips between their regions."""
+    rows = [
+        (node.id, node.region, node.role, node.addr, str(node.pid or "-"), str(node.state))
+        for node in status.nodes
+    ]
+    lines = [f"{status.name} in {status.folder}", ""]
+    lines += table(("node", "region", "role", "address", "pid", "state"), rows)
+    if status.links_pid is None:
+        return "\n".join((*lines, "", "the links between the regions are down"))
+    regions = list(dict.fromkeys(node.region for node in status.nodes))
+    cells = {}
+    for distance in status.distances:
+        cells[distance.here, distance.there] = cells[distance.there, distance.here] = str(distance)
+    matrix = [(here, *(cells.get((here, there), "-") for there in regions)) for here in regions]
+    lines += ["", *table(("round trip", *regions), matrix)]
+    return "\n".join((*lines, "", f"links: process {status.links_pid}"))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with a column below each other; the last one ends where its text does."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (columns, *rows)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The last lines of a log, which ended at the byte `end`."""
+
+    lines: list[str]
+    end: int
+
+
+def last_lines(path: Path, count: int) -> Said:
+    """The last `count` lines, without line ends; none of a log that was not begun."""
+    if not path.exists():
+        return Said([], 0)
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - TAIL_BYTES))
+        data = file.read()
+    lines = data.decode(errors="replace").splitlines()
+    return Said(lines[len(lines) - count :] if count < len(lines) else lines, size)
+
+
+def follow(path: Path, end: int) -> None:
+    """Print what comes to a log behind the byte `end`, until interrupted."""
+    while not path.exists():
+        time.sleep(FOLLOW_S)
+    with path.open("rb") as file:
+        file.seek(end)
+        while True:
+            data = file.read()
+            if not data:
+                time.sleep(FOLLOW_S)
+                continue
+            click.echo(data.decode(errors="replace"), nl=False)
+            sys.stdout.flush()
