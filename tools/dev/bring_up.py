@@ -30,8 +30,8 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
     """Start what is `wanted` in `folder`, or what was there, with its data; `tell` hears how far it got.
 
     When it fails or is interrupted by a signal (`KeyboardInterrupt`, with the signal as its argument), no
-    process is left, and nothing in a folder where no cluster was. Raises `ClusterRuns`, `PlanInvalid`,
-    `ConfigInvalid`, `NodeNotReady`.
+    process is left, and nothing in a folder where no cluster was. For the main thread only. Raises
+    `ClusterRuns`, `PlanInvalid`, `ConfigInvalid`, `NodeNotReady`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder), _interruptible():
