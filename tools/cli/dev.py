@@ -20,8 +20,9 @@ from tools.cli.output import json_option, show
 from tools.dev.bring_up import bring_up
 from tools.dev.dev_cluster import DevCluster
 from tools.dev.ping import ping as measure
-from tools.dev.plan import DEFAULT_RTT_MS, Wanted, meant, parse_ms, parse_region, parse_rtt
-from tools.errors import ClusterMissing, PlanInvalid
+from tools.dev.plan import DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
+from tools.errors import ClusterMissing, PlanInvalid, ToolError
+from tools.rtt import parse_ms
 
 DEFAULT_NAME = "dev"
 PINGS = 200
@@ -37,7 +38,7 @@ def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
     def convert(text: str) -> T:
         try:
             return parse(text)
-        except PlanInvalid as error:
+        except ToolError as error:
             raise click.BadParameter(str(error)) from error
 
     return convert

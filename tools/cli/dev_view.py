@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ import msgspec
 from rich.console import Console
 
 from tools.dev.dev_cluster import DevStatus
+from tools.grid import Grid
 
 FOLLOW_S = 0.2
 TAIL_BYTES = 1 << 20
@@ -58,30 +58,27 @@ def status_document(status: DevStatus) -> dict[str, Any]:
 
 def status_text(status: DevStatus) -> str:
     """Everything for people: the nodes, and the round trips between their regions."""
-    rows = [
+    nodes = [
         (node.id, node.region, node.role, node.addr, str(node.pid or "-"), str(node.state))
         for node in status.nodes
     ]
-    lines = [f"{status.name} in {status.folder}", ""]
-    lines += table(("node", "region", "role", "address", "pid", "state"), rows)
-    if status.links_pid is None:
-        return "\n".join((*lines, "", "the links between the regions are down"))
+    columns = ("node", "region", "role", "address", "pid", "state")
+    parts = [Grid(f"{status.name}, in {status.folder}", columns, nodes, len(columns)).text()]
+    if status.links_pid is not None:
+        parts.append(_matrix(status).text())
+        parts.append(f"The links are process {status.links_pid}.")
+    elif len({node.region for node in status.nodes}) > 1:
+        parts.append("The links between the regions are down.")
+    return "\n\n".join(parts)
+
+
+def _matrix(status: DevStatus) -> Grid:
     regions = list(dict.fromkeys(node.region for node in status.nodes))
-    cells = {}
+    cells: dict[tuple[str, str], str] = {}
     for distance in status.distances:
         cells[distance.here, distance.there] = cells[distance.there, distance.here] = str(distance)
-    matrix = [(here, *(cells.get((here, there), "-") for there in regions)) for here in regions]
-    lines += ["", *table(("round trip", *regions), matrix)]
-    return "\n".join((*lines, "", f"links: process {status.links_pid}"))
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with a column below each other; the last one ends where its text does."""
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (columns, *rows)
-    ]
+    lines = [(here, *(cells.get((here, there), "-") for there in regions)) for here in regions]
+    return Grid("Round trips", ("region", *regions), lines, 1 + len(regions))
 
 
 @dataclass(frozen=True, slots=True)

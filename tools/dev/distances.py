@@ -36,7 +36,7 @@ class Distance:
 
 class Distances:
     """The links between a cluster's regions. All methods raise `LinkInvalid` when these do not answer, and
-    `PlanInvalid` for a pair that is not one. A pair is written `eu-us`; the order counts for `cut` only.
+    as `parse_pair`. A pair is written `eu-us`; the order counts for `cut` only.
     """
 
     def __init__(self, cluster: ClusterFolder) -> None:

@@ -11,18 +11,15 @@ from typing import Any
 
 from cluster.schema import nearest
 from redwire.handshake import DNS_LABEL
-from tools.dev.link import DELAY_MS_MAX
+from redwire.position import Region
+from tools import rtt
 from tools.errors import PlanInvalid
 
 DEFAULT_RTT_MS = 100.0
 """Between two regions of which nobody said how far they lie apart."""
-RTT_MS_MAX = 2 * DELAY_MS_MAX
 DEFAULT_REGIONS = (("eu", 2), ("us", 2), ("ap", 1))
 NODES_MAX = 32
 """More processes than that on one machine show how it swaps, and nothing about regions."""
-
-_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)")
-_MS = {"ms": 1.0, "s": 1000.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,10 @@ class Wanted:
             if value != before.settings.get(key):
                 differing.append(f"was made with {key} {before.settings.get(key, 'by default')}, not {value}")
         if differing:
-            hint = "start it without these options, or give its data up: redwire dev down --purge"
+            hint = (
+                "leave these options out (redwire policy set changes it while it runs), or give its data up: "
+            )
+            hint += "redwire dev down --purge"
             raise PlanInvalid(f"the cluster that is there {'; '.join(differing)}", hint=hint)
         return replace(
             before,
@@ -127,7 +127,7 @@ def plan_rtts(
 ) -> dict[tuple[str, str], float]:
     """The round trip of every pair of `regions`: as `named` (`("eu-us", 80.0)`), or the default.
 
-    Raises `PlanInvalid` for a pair that is not one, and for one that is named twice.
+    Raises as `parse_pair`, and `PlanInvalid` for a pair that is named twice.
     """
     regions = tuple(regions)
     rtt_ms: dict[tuple[str, str], float] = {}
@@ -153,33 +153,22 @@ def parse_region(text: str) -> tuple[str, int]:
 
 
 def parse_rtt(text: str) -> tuple[str, float]:
-    """(pair as written, ms) from `eu-us=80ms`. Raises `PlanInvalid`."""
+    """(pair as written, ms) from `eu-us=80ms`. Raises `PlanInvalid`, `RttInvalid`."""
     pair, equals, duration = text.partition("=")
     if not equals or not pair:
         raise PlanInvalid(f"{text!r} is no round trip", hint="write eu-us=80ms")
-    return pair, parse_ms(duration)
-
-
-def parse_ms(text: str) -> float:
-    """Milliseconds from `80ms`, `2.5ms` or `1s`. Raises `PlanInvalid`."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise PlanInvalid(f"{text!r} is no time", hint="write 80ms or 1.5s")
-    ms = float(found[1]) * _MS[found[2]]
-    if ms > RTT_MS_MAX:
-        raise PlanInvalid(f"{text} is too long", hint=f"at most {RTT_MS_MAX // 1000} s")
-    return ms
+    return pair, rtt.parse_ms(duration)
 
 
 def parse_pair(text: str, regions: Sequence[str]) -> tuple[str, str]:
-    """The two regions that `text` names, in that order. Raises `PlanInvalid`, with the pair that was meant.
-
-    Names may hold a dash themselves, so the regions say where the pair is joined.
+    """The two regions that `text` names, in that order. Raises `RttInvalid`, with the pair that was meant,
+    and `PlanInvalid` for a region and itself.
     """
-    pairs = {pair_name(here, there): (here, there) for here, there in permutations(regions, 2)}
-    if text not in pairs:
-        raise PlanInvalid(f"{text} is no pair of regions", hint=meant(text, pairs, "pairs"))
-    return pairs[text]
+    pair = rtt.parse_pair(text, [Region(region) for region in regions])
+    for here, there in permutations(pair, 2):
+        if text == pair_name(here, there):
+            return here, there
+    raise PlanInvalid(f"{text} is one region and itself", hint="name two regions, as in eu-us")
 
 
 def pair_name(here: str, there: str) -> str:

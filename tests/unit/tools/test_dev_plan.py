@@ -11,14 +11,13 @@ from tools.dev.plan import (
     NodePlan,
     Wanted,
     meant,
-    parse_ms,
     parse_pair,
     parse_region,
     parse_rtt,
     plan_nodes,
     plan_rtts,
 )
-from tools.errors import PlanInvalid
+from tools.errors import PlanInvalid, RttInvalid
 
 REGIONS = ("eu", "us", "ap")
 
@@ -48,26 +47,13 @@ def test_a_region_that_is_none_is_refused(text: str, message: str) -> None:
         parse_region(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "ms"), [("80ms", 80), ("0ms", 0), ("2.5ms", 2.5), ("1s", 1000), ("120s", 120_000)]
-)
-def test_a_time_has_a_unit(text: str, ms: float) -> None:
-    assert parse_ms(text) == ms
-
-
-@pytest.mark.parametrize("text", ["", "80", "-1ms", "nanms", "1e3ms", "80 ms", "1m", "121s", "١ms"])
-def test_a_time_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(PlanInvalid, match="80ms|at most 120 s"):
-        parse_ms(text)
-
-
 def test_a_round_trip_is_a_pair_and_a_time() -> None:
     assert parse_rtt("eu-us=80ms") == ("eu-us", 80)
 
 
-@pytest.mark.parametrize("text", ["", "eu-us", "=80ms", "eu-us=", "eu-us=80"])
+@pytest.mark.parametrize("text", ["", "eu-us", "=80ms", "eu-us=", "eu-us=soon"])
 def test_a_round_trip_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(PlanInvalid):
+    with pytest.raises((PlanInvalid, RttInvalid)):
         parse_rtt(text)
 
 
@@ -86,17 +72,14 @@ def test_a_pair_is_two_regions_in_the_order_they_are_written(
     assert parse_pair(text, regions) == pair
 
 
-@pytest.mark.parametrize(
-    ("text", "regions", "hint"),
-    [
-        ("eu-as", REGIONS, r"eu-as is no pair of regions; did you mean eu-ap\?"),
-        ("eu", REGIONS, "pairs are eu-us, eu-ap, us-eu, us-ap, ap-eu, ap-us"),
-        ("eu-eu", ("eu",), "eu-eu is no pair of regions; there are no pairs"),
-    ],
-)
-def test_a_pair_that_is_none_gets_the_nearest_one(text: str, regions: tuple[str, ...], hint: str) -> None:
-    with pytest.raises(PlanInvalid, match=hint):
-        parse_pair(text, regions)
+def test_a_pair_that_is_none_gets_the_nearest_one() -> None:
+    with pytest.raises(RttInvalid, match=r"'eu-as' is no pair of regions; did you mean eu-ap\?"):
+        parse_pair("eu-as", REGIONS)
+
+
+def test_a_region_and_itself_are_no_pair() -> None:
+    with pytest.raises(PlanInvalid, match="eu-eu is one region and itself"):
+        parse_pair("eu-eu", REGIONS)
 
 
 def test_the_nearest_name_is_meant_and_else_all_names_are_told() -> None:
@@ -181,9 +164,9 @@ def test_a_second_start_takes_what_is_there_and_new_distances() -> None:
         (Wanted("dev", (("eu", 3),)), "consists of eu-1, eu-2, us-1"),
         (Wanted("dev", settings={"policy": "majority"}), r"policy regions\(eu,us\), not majority"),
         (Wanted("dev", settings={"floor": "local"}), "was made with floor by default, not local"),
-        (Wanted("dev", rtts=(("eu-ap", 1.0),)), "eu-ap is no pair"),
+        (Wanted("dev", rtts=(("eu-ap", 1.0),)), "'eu-ap' is no pair"),
     ],
 )
 def test_a_second_start_cannot_make_another_cluster_of_it(wanted: Wanted, message: str) -> None:
-    with pytest.raises(PlanInvalid, match=message):
+    with pytest.raises((PlanInvalid, RttInvalid), match=message):
         wanted.plan(FIRST)

@@ -37,7 +37,7 @@ def stopped(state: Path) -> ClusterFolder:
     [
         (("up", "--region", "eu:x"), "'eu:x' does not say how many nodes; write eu:2"),
         (("up", "--rtt", "eu-us"), "'eu-us' is no round trip; write eu-us=80ms"),
-        (("up", "--jitter", "5"), "'5' is no time; write 80ms or 1.5s"),
+        (("up", "--jitter", "little"), "'little' is no time; write it as 80ms"),
         (("up", "--name", "My Cluster"), "'My Cluster' is no cluster name"),
         (("slow", "eu-us", "soon"), "'soon' is no time"),
         (("logs", "eu-1", "-f", "--json"), "--follow has no end"),
@@ -60,7 +60,7 @@ async def test_wrong_usage_ends_with_code_2_and_says_what_is_right(
         (("kill", "eu-1"), "eu-1 does not run; start it: redwire dev start eu-1"),
         (("start", "paris"), "paris is no node of dev; nodes are eu-1, us-1"),
         (("start", "eu-1"), "dev does not run; start all of it: redwire dev up"),
-        (("cut", "eu-uk"), "eu-uk is no pair of regions; did you mean eu-us?"),
+        (("cut", "eu-uk"), "'eu-uk' is no pair of regions; did you mean eu-us?"),
         (("cut", "eu-us"), "links.sock: No such file or directory; do the links run?"),
         (("uri",), "dev never was up; start it: redwire dev up"),
         (("uri", "--admin", "--in", "uk"), "uk is no region; did you mean us?"),
@@ -84,7 +84,7 @@ async def test_a_cluster_that_does_not_run_is_shown_and_can_be_removed(
 ) -> None:
     ran = await command_line("dev", "status")
     assert ran.code == 0
-    assert "the links between the regions are down" in ran.out
+    assert "The links between the regions are down." in ran.out
     assert (await command_line("dev", "logs", "us-1")).out == "\n"
     assert (await command_line("dev", "down")).out == f"nothing ran; its data stays in {stopped.folder}\n"
     assert (await command_line("dev", "down", "--purge")).out == "nothing ran; removed its data\n"
@@ -95,7 +95,7 @@ async def test_the_folder_can_be_named(command_line: CommandLine, tmp_path: Path
     elsewhere = tmp_path / "elsewhere"
     ClusterFolder(Wanted("shop", (("eu", 1),)).plan(None), elsewhere).write()
     ran = await command_line("dev", "status", "--dir", str(elsewhere))
-    assert ran.out.startswith(f"shop in {elsewhere}\n")
+    assert ran.out.startswith(f"shop, in {elsewhere}\n")
 
 
 STATUS = DevStatus(
@@ -117,16 +117,17 @@ STATUS = DevStatus(
 
 def test_a_status_shows_nodes_and_round_trips() -> None:
     assert status_text(STATUS) == (
-        "dev in /x\n\n"
+        "dev, in /x\n"
         "node  region  role     address          pid  state\n"
         "eu-1  eu      primary  127.0.0.1:10001  41   running\n"
         "us-1  us      replica  127.0.0.1:10002  -    down\n"
         "ap-1  ap      replica  127.0.0.1:10003  43   paused\n\n"
-        "round trip  eu                       us                       ap\n"
-        "eu          -                        80 ms + 5, cut us to eu  120.5 ms\n"
-        "us          80 ms + 5, cut us to eu  -                        9 ms, cut\n"
-        "ap          120.5 ms                 9 ms, cut                -\n\n"
-        "links: process 40"
+        "Round trips\n"
+        "region  eu                       us                       ap\n"
+        "eu      -                        80 ms + 5, cut us to eu  120.5 ms\n"
+        "us      80 ms + 5, cut us to eu  -                        9 ms, cut\n"
+        "ap      120.5 ms                 9 ms, cut                -\n\n"
+        "The links are process 40."
     )
 
 
