@@ -352,14 +352,18 @@ def test_ping_says_what_the_links_add(shop: Dev) -> None:
     assert found["added_ms"] == pytest.approx(found["through_ms"] - found["direct_ms"], abs=0.002)
 
 
-def test_down_ends_all_of_it_and_up_starts_it_again_with_its_data(dev: Dev) -> None:
+def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_is_purged(dev: Dev) -> None:
     first = dev.up(*SMALL)
     with connect_sync(first["uri"]["app"]) as db:
         version = db.put("products", "lamp", {"price": 20}).version
     certificates = {path.name: path.read_bytes() for path in dev.folder.glob("*.pem")}
-    assert dev("down") == {"name": "dev", "ended": ["eu-1", "us-1", "delay links"], "purged": False}
-    assert command_lines(dev.folder) == []
-    assert dev("down")["ended"] == []
+    for process in dev.processes().values():
+        process.kill()
+        process.wait(DEADLINE_S)
+    status = dev("status")
+    assert {node["state"] for node in status["nodes"]} == {"down"}
+    assert status["links"] == {"pid": None}
+
     again = dev.up("--rtt", "eu-us=8ms")
     assert again["uri"] == first["uri"]
     assert again["rtt"][0]["rtt_ms"] == 8
@@ -367,21 +371,12 @@ def test_down_ends_all_of_it_and_up_starts_it_again_with_its_data(dev: Dev) -> N
     with connect_sync(again["uri"]["app"]) as db:
         found = db.get("products", "lamp")
     assert found is not None and (found.version, found.value) == (version, {"price": 20})
+
     dev("pause", "us-1")
-    assert dev("down", "--purge")["purged"]
-    assert not dev.folder.exists()
+    assert dev("down") == {"name": "dev", "ended": ["eu-1", "us-1", "delay links"], "purged": False}
     assert command_lines(dev.folder) == []
-
-
-def test_after_everything_was_killed_up_starts_it_again(dev: Dev) -> None:
-    dev.up(*SMALL)
-    for process in dev.processes().values():
-        process.kill()
-        process.wait(DEADLINE_S)
-    status = dev("status")
-    assert {node["state"] for node in status["nodes"]} == {"down"}
-    assert status["links"] == {"pid": None}
-    assert {node["state"] for node in dev.up()["nodes"]} == {"running"}
+    assert dev("down", "--purge") == {"name": "dev", "ended": [], "purged": True}
+    assert not dev.folder.exists()
 
 
 def test_what_a_killed_up_had_started_is_ended_by_the_next_one(dev: Dev) -> None:
