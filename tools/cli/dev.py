@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,11 +21,10 @@ from tools.cli.output import json_option, show
 from tools.dev.bring_up import bring_up
 from tools.dev.dev_cluster import DevCluster
 from tools.dev.ping import ping as measure
-from tools.dev.plan import DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
+from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
 from tools.errors import ClusterMissing, PlanInvalid, ToolError
 from tools.rtt import parse_ms
 
-DEFAULT_NAME = "dev"
 PINGS = 200
 LOG_LINES = 20
 
@@ -63,9 +63,7 @@ def place_options(function: F) -> F:
             "--name",
             type=parsed(_name),
             metavar="NAME",
-            default=DEFAULT_NAME,
-            show_default=True,
-            help="Which cluster, where there are several.",
+            help=f"Which cluster, where there are several.  [default: {DEFAULT_NAME}]",
         ),
     ):
         function = option(function)
@@ -76,7 +74,7 @@ def on_cluster(function: Callable[..., object]) -> Callable[..., object]:
     """Give a command `--name`, `--dir` and `--json`; it gets the cluster instead of the first two."""
 
     @wraps(function)
-    def call(*arguments: object, name: str, folder: Path | None, **options: object) -> object:
+    def call(*arguments: object, name: str | None, folder: Path | None, **options: object) -> object:
         return function(_open(name, folder), *arguments, **options)
 
     return place_options(json_option(call))
@@ -125,7 +123,7 @@ def up(
     jitter_ms: float | None,
     policy: str | None,
     floor: str | None,
-    name: str,
+    name: str | None,
     folder: Path | None,
     as_json: bool,
 ) -> None:
@@ -276,24 +274,26 @@ def _show_distances(cluster: DevCluster, as_json: bool) -> None:
     show({"rtt": status_document(found)["rtt"]}, "\n".join(lines), as_json=as_json)
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str | None) -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "redwire" / "dev" / name
+    return Path(state) / "redwire" / "dev" / (name or DEFAULT_NAME)
 
 
-def _open(name: str, folder: Path | None) -> DevCluster:
+def _open(name: str | None, folder: Path | None) -> DevCluster:
     """The cluster that was named. Raises `ClusterMissing`, with the one that was meant."""
     where = folder or _folder(name)
     if folder is None and not DevCluster.is_one(where):
         others: Sequence[str] = ()
         if where.parent.is_dir():
             others = sorted(path.name for path in where.parent.iterdir() if DevCluster.is_one(path))
+        name = name or DEFAULT_NAME
         hint = meant(name, others, "others") if others else "make one: redwire dev up"
         raise ClusterMissing(f"there is no cluster called {name}", hint=hint)
     return DevCluster.open(where)
 
 
-def _which(name: str, folder: Path | None) -> str:
-    """The options that name a cluster again, where it is not the default one."""
-    text = f" --name {name}" if name != DEFAULT_NAME else ""
-    return text + (f" --dir {folder}" if folder is not None else "")
+def _which(name: str | None, folder: Path | None) -> str:
+    """The option that names a cluster again, where it is not the default one."""
+    if folder is not None:
+        return f" --dir {shlex.quote(str(folder))}"
+    return f" --name {name}" if name is not None else ""

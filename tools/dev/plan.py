@@ -17,6 +17,7 @@ from tools.errors import PlanInvalid
 
 DEFAULT_RTT_MS = 100.0
 """Between two regions of which nobody said how far they lie apart."""
+DEFAULT_NAME = "dev"
 DEFAULT_REGIONS = (("eu", 2), ("us", 2), ("ap", 1))
 NODES_MAX = 32
 """More processes than that on one machine show how it swaps, and nothing about regions."""
@@ -69,7 +70,7 @@ class Wanted:
     `regions` are (name, nodes), `rtts` (pair as written, ms), `settings` as in `ClusterPlan`.
     """
 
-    name: str
+    name: str | None = None
     regions: tuple[tuple[str, int], ...] = ()
     rtts: tuple[tuple[str, float], ...] = ()
     jitter_ms: float | None = None
@@ -83,9 +84,11 @@ class Wanted:
             nodes = plan_nodes(self.regions or DEFAULT_REGIONS)
             regions = dict.fromkeys(node.region for node in nodes)
             rtt_ms = plan_rtts(regions, self.rtts)
-            return ClusterPlan(nodes, self.name, rtt_ms, self.jitter_ms or 0.0, dict(self.settings))
+            return ClusterPlan(
+                nodes, self.name or DEFAULT_NAME, rtt_ms, self.jitter_ms or 0.0, dict(self.settings)
+            )
         differing = []
-        if self.name != before.name:
+        if self.name not in (None, before.name):
             differing.append(f"is called {before.name}, not {self.name}")
         if self.regions and plan_nodes(self.regions) != before.nodes:
             differing.append(f"consists of {', '.join(node.id for node in before.nodes)}")
@@ -93,10 +96,7 @@ class Wanted:
             if value != before.settings.get(key):
                 differing.append(f"was made with {key} {before.settings.get(key, 'by default')}, not {value}")
         if differing:
-            hint = (
-                "leave these options out (redwire policy set changes it while it runs), or give its data up: "
-            )
-            hint += "redwire dev down --purge"
+            hint = "leave these options out, or give its data up: redwire dev down --purge"
             raise PlanInvalid(f"the cluster that is there {'; '.join(differing)}", hint=hint)
         return replace(
             before,

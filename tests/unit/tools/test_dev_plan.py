@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tools.dev.plan import (
@@ -145,13 +147,16 @@ def test_a_first_start_makes_what_is_asked_for() -> None:
 
 
 def test_a_first_start_without_words_makes_three_regions() -> None:
-    plan = Wanted("dev").plan(None)
+    plan = Wanted().plan(None)
+    assert plan.name == "dev"
     assert plan.nodes == plan_nodes(DEFAULT_REGIONS)
     assert set(plan.rtt_ms.values()) == {DEFAULT_RTT_MS}
 
 
 def test_a_second_start_takes_what_is_there_and_new_distances() -> None:
     assert Wanted("dev").plan(FIRST) == FIRST
+    shop = replace(FIRST, name="shop")
+    assert Wanted().plan(shop) == shop
     assert Wanted("dev", (("eu", 2), ("us", 1)), settings={"policy": "regions(eu,us)"}).plan(FIRST) == FIRST
     again = Wanted("dev", rtts=(("us-eu", 10.0),), jitter_ms=0.0).plan(FIRST)
     assert (again.rtt_ms, again.jitter_ms) == ({("us", "eu"): 10.0}, 0.0)
