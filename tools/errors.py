@@ -9,6 +9,9 @@ RedwireError
     ├── RttInvalid            a round trip that cannot be, or between regions that are not there
     ├── PromiseEmpty          a commit policy under which one disk may take a confirmed write with it
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
+    ├── PlanInvalid           a cluster that cannot be, or a region or pair of regions that is not in it
+    ├── ClusterRuns           a cluster runs, or is being started, where another one should be
+    ├── ClusterMissing        no cluster is where one was looked for, or not the process that was named
     ├── NodeNotReady          a process that was started does not do what it should
     └── Interrupted           the user ended a command; says how far it came
 """
@@ -45,6 +48,18 @@ class RttInvalid(ToolError):
 
 class PromiseEmpty(ToolError):
     """A commit policy whose promise is empty: a confirmed write may be lost with one node."""
+
+
+class PlanInvalid(ToolError):
+    """A cluster that cannot be made as it is described, or a name that does not occur in it."""
+
+
+class ClusterRuns(ToolError):
+    """A cluster runs here already, or a folder belongs to something else."""
+
+
+class ClusterMissing(ToolError):
+    """There is no cluster here, or it does not run."""
 
 
 class NodeNotReady(ToolError):

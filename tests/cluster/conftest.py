@@ -32,7 +32,9 @@ from redwire.receipt import Receipt
 from redwire.scram import make_verifier
 from redwire.status import Status
 from redwire.sync import SyncClient
-from tools.dev.local_cluster import STOP_S, ClusterPlan, LocalCluster, NodePlan
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import ClusterPlan, NodePlan
+from tools.dev.process import STOP_S
 
 T = TypeVar("T")
 DEADLINE_S = 30.0

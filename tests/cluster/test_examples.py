@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import ClusterPlan, NodePlan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUN_S = 60

@@ -14,7 +14,8 @@ from tools.bench.figures import Conditions, Load, Row
 from tools.bench.generator import Task
 from tools.bench.subject import row, stages
 from tools.bench.window import Generators, Watch, coming_span
-from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import ClusterPlan, NodePlan
 from tools.errors import BenchImpossible
 
 REGIONS = ("eu", "us", "ap")

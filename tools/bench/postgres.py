@@ -25,7 +25,7 @@ from tools.bench.generator import Span
 from tools.bench.proc import descendants, real_disk
 from tools.bench.subject import row
 from tools.bench.window import CORES, Watch
-from tools.dev.local_cluster import free_ports
+from tools.dev.cluster_folder import free_ports
 from tools.errors import BenchImpossible
 
 USER = "postgres"

@@ -17,15 +17,13 @@ from redwire.message.admin import (
     AccountChange,
     AccountDone,
     PutToken,
-    PutUser,
     RemoveToken,
     RemoveUser,
-    ScramRecord,
     TokenRow,
     UserRole,
     UserRow,
 )
-from redwire.scram import SALT_BYTES, make_verifier
+from tools.accounts import password_user
 from tools.cli.connection import uri_option, with_client
 from tools.cli.group import Group
 from tools.cli.output import json_option, show
@@ -65,14 +63,7 @@ def add(
     The password does not leave this machine: what is sent and stored is a verifier.
     """
     _require_name(name)
-    verifier = make_verifier(_password(password_stdin), secrets.token_bytes(SALT_BYTES))
-    record = ScramRecord(
-        salt=verifier.salt,
-        iterations=verifier.iterations,
-        stored_key=verifier.stored_key,
-        server_key=verifier.server_key,
-    )
-    change = PutUser(name=name, role=role, verifier=record, topology_read=topology_read)
+    change = password_user(name, _password(password_stdin), role, topology_read=topology_read)
     done = _change(uri, change)
     show(
         {"user": name, "role": role, "topology_read": topology_read, **_position(done)},

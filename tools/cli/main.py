@@ -29,6 +29,7 @@ VERBS = {
     "load": "tools.cli.load:load",
     "bench": "tools.cli.bench:command",
     "demo": "tools.cli.demo:command",
+    "dev": "tools.cli.dev:command",
     "completion": "tools.cli.completion:command",
 }
 """Each verb's module and the click command in it. A verb pays for the imports of no other."""

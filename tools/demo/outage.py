@@ -14,7 +14,8 @@ from redwire.position import Token
 from redwire.record import Key
 from tools.demo.characters import COLLECTION
 from tools.demo.plan import FLOOR, LEADER, NODES, POLICY, STOPPED_REGION, completing_ack
-from tools.demo.stage import Stage, eventually, timed
+from tools.demo.stage import Stage, timed
+from tools.dev.joining import eventually
 
 HANG_PATIENCE_S = 2.0
 """The deadline of the write that is caught by the hanging region."""

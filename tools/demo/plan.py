@@ -12,7 +12,7 @@ from redwire.receipt import Receipt
 from regions.binding import Member, Membership
 from regions.commit_policy import CommitPolicy
 from regions.quorum import minimal_sets, satisfied_by
-from tools.dev.local_cluster import ClusterPlan, NodePlan
+from tools.dev.plan import ClusterPlan, NodePlan
 
 REGIONS = ("eu", "us", "ap")
 NODES = (
@@ -58,4 +58,4 @@ def completing_ack(receipt: Receipt) -> CopyAck | None:
 
 
 def _distance_ms(node: NodeId) -> float:
-    return 2 * PLAN.one_way_ms(LEADER.region, MEMBERSHIP.region_of(node))
+    return 2 * (PLAN.one_way_ms(LEADER.region, MEMBERSHIP.region_of(node)) or 0)

@@ -18,12 +18,11 @@ from redwire.client import Client, connect
 from redwire.dial import dial
 from redwire.errors import Code, Conflict, RedwireError, Refused
 from redwire.handshake import Password
-from redwire.message.admin import PutUser, ScramRecord
 from redwire.pending import Pending
 from redwire.receipt import Receipt
-from redwire.scram import SALT_BYTES, make_verifier
 from redwire.tls import client_context
 from redwire.topology import Topology
+from tools.accounts import password_user
 from tools.demo.characters import COLLECTION
 from tools.demo.plan import (
     EVERYWHERE,
@@ -36,7 +35,8 @@ from tools.demo.plan import (
     completing_ack,
     floor_ms,
 )
-from tools.demo.stage import USER, Stage, eventually, timed
+from tools.demo.stage import USER, Stage, timed
+from tools.dev.joining import all_follow, make_user
 
 JOIN_S = 30.0
 IN_FLIGHT = 1_000
@@ -69,22 +69,10 @@ async def start(stage: Stage) -> None:
 
 async def _join(stage: Stage) -> int:
     """Wait for the replicas, then make the user; how many replicas are well, once all know the user."""
-    joined = 0
-
-    async def all_joined() -> bool:
-        nonlocal joined
-        stage.check_processes()
-        joined = sum(replica.healthy for replica in (await admin.topology()).replicas)
-        return joined == len(NODES) - 1
-
-    async def all_know() -> bool:
-        status = await admin.status()
-        return all((node.applied or 0) >= done.lsn for node in status.nodes)
-
-    async with connect(stage.cluster.uri(LEADER.id)) as admin:
-        await eventually(all_joined, timeout_s=JOIN_S)
-        done = await admin.change_account(_user(stage.password))
-        await eventually(all_know, timeout_s=JOIN_S)
+    cluster, user = stage.cluster, password_user(USER, stage.password, "write")
+    async with connect(cluster.uri(LEADER.id)) as admin:
+        joined = await all_follow(admin, len(NODES) - 1, cluster.check_processes, timeout_s=JOIN_S)
+        await make_user(admin, user, timeout_s=JOIN_S)
     return joined
 
 
@@ -237,17 +225,6 @@ async def conflict(stage: Stage) -> None:
         )
         report.check("and it changed nothing", kept is not None and kept.value == {"by": "ann"})
         scene.outcome = f"{told} at version {now_at}"
-
-
-def _user(password: str) -> PutUser:
-    verifier = make_verifier(password, secrets.token_bytes(SALT_BYTES))
-    record = ScramRecord(
-        salt=verifier.salt,
-        iterations=verifier.iterations,
-        stored_key=verifier.stored_key,
-        server_key=verifier.server_key,
-    )
-    return PutUser(name=USER, role="write", verifier=record, topology_read=True)
 
 
 def _topology_rows(stage: Stage, told: str, shape: Topology) -> list[tuple[str, ...]]:

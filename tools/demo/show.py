@@ -17,9 +17,8 @@ from tools.demo.plan import PLAN
 from tools.demo.report import Report
 from tools.demo.scenes import conflict, load, log_in, reads, receipts, start
 from tools.demo.stage import Stage
-from tools.demo.vantage import Vantages
-from tools.dev.links import new_event_loop
-from tools.dev.local_cluster import LocalCluster, alive
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.process import find
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -29,8 +28,7 @@ def run(report: Report, *, full: bool, keep: bool) -> int:
 
     Whatever happens, no process is left, and no folder unless `keep`.
     """
-    options = {"loop_factory": new_event_loop}  # the clients' links keep time on it
-    return anyio.run(_run, report, full, keep, backend_options=options)
+    return anyio.run(_run, report, full, keep)
 
 
 async def _run(report: Report, full: bool, keep: bool) -> int:
@@ -73,19 +71,15 @@ async def _play(report: Report, cluster: LocalCluster, full: bool) -> None:
     except* RedwireError as group:
         for error in _leaves(group):
             report.check("the scene ends without an error", False, str(error))
-    left = [node for node, process in cluster.processes.items() if alive(process.pid)]
+    left = find(cluster.commands)
     report.check("no process is left", not left, ", ".join(left))
 
 
 @asynccontextmanager
 async def _stage(report: Report, cluster: LocalCluster, full: bool) -> AsyncIterator[Stage]:
     try:
-        async with anyio.create_task_group() as group:
-            vantages = Vantages(cluster)
-            await group.start(vantages.serve)
-            async with AsyncExitStack() as stack:
-                yield Stage(cluster, vantages, report, stack, full)
-            group.cancel_scope.cancel()
+        async with AsyncExitStack() as stack:
+            yield Stage(cluster, report, stack, full)
     finally:
         cluster.stop()
 

@@ -9,19 +9,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import anyio
-
 from redwire.client import Client, connect
 from redwire.position import Token
 from tools.demo.characters import characters
 from tools.demo.report import Report
-from tools.demo.vantage import Vantages
 from tools.dev.local_cluster import LocalCluster
-from tools.errors import NodeNotReady
 
 USER = "demo"
-POLL_S = 0.1
-LAST_LINES = 3
 T = TypeVar("T")
 
 
@@ -33,7 +27,6 @@ class Stage:
     """
 
     cluster: LocalCluster
-    vantages: Vantages
     report: Report
     stack: AsyncExitStack
     full: bool
@@ -58,14 +51,8 @@ class Stage:
 
     def client_in(self, region: str) -> Client:
         """A client that stands in `region`, to be entered."""
-        return connect(self.vantages.uri(region, USER, self.password), name=f"demo in {region}")
-
-    def check_processes(self) -> None:
-        """Raises `NodeNotReady`, with its last words, when a process has ended by itself."""
-        for node, process in self.cluster.processes.items():
-            if process.poll() is not None:
-                said = self.cluster.log_path(node).read_text().splitlines()[-LAST_LINES:]
-                raise NodeNotReady(f"{node} ended with code {process.returncode}: " + " / ".join(said))
+        uri = self.cluster.uri(user=USER, password=self.password, within=region)
+        return connect(uri, name=f"demo in {region}")
 
     def node_at(self, addr: str) -> str:
         """The node with this address."""
@@ -78,13 +65,3 @@ async def timed(call: Callable[[], Awaitable[T]]) -> tuple[T, float]:
     began_s = time.monotonic()
     result = await call()
     return result, (time.monotonic() - began_s) * 1000
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]], *, timeout_s: float) -> bool:
-    """Ask until `holds` says True; False when it never did."""
-    with anyio.move_on_after(timeout_s):
-        while True:
-            if await holds():
-                return True
-            await anyio.sleep(POLL_S)
-    return False

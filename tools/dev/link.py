@@ -36,14 +36,23 @@ DelayMs = Annotated[float, msgspec.Meta(ge=0, le=DELAY_MS_MAX)]
 
 
 class LinkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One link. `listen_port` 0 takes a free one. A chunk waits `one_way_ms` and up to `jitter_ms` more."""
+    """One link: who dials it is in the region `here`, its target is `there`.
 
-    name: str
+    `listen_port` 0 takes a free one. A chunk waits `one_way_ms` and up to `jitter_ms` more.
+    """
+
+    here: str
+    there: str
     listen_port: Port
     target_host: str
     target_port: Port
     one_way_ms: DelayMs
     jitter_ms: DelayMs = 0
+
+    @property
+    def name(self) -> str:
+        """The pair of regions, which every link between them shares."""
+        return "-".join(sorted((self.here, self.there)))
 
 
 class Direction(StrEnum):
@@ -57,6 +66,8 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A link at a glance. `held_bytes` are in its queues: on their way, or held back by a cut."""
 
     name: str
+    here: str
+    there: str
     port: int
     target: str
     one_way_ms: float
@@ -116,8 +127,9 @@ class Link:
                 connection.scope.cancel()
 
     def heal(self) -> None:
-        """Let everything pass again. What a cut held back arrives first."""
+        """Let everything pass again, and as quickly as at first. What a cut held back arrives first."""
         self._refusing = False
+        self.set_delay(self.spec.one_way_ms, self.spec.jitter_ms)
         for gate in self._gates.values():
             gate.open()
 
@@ -134,6 +146,8 @@ class Link:
         gate = self._gates[Direction.OUT]
         return LinkStatus(
             name=self.spec.name,
+            here=self.spec.here,
+            there=self.spec.there,
             port=self.port,
             target=f"{self.spec.target_host}:{self.spec.target_port}",
             one_way_ms=gate.one_way_ms,

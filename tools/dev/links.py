@@ -1,25 +1,24 @@
-"""The links of one machine as a process of their own: `python -m tools.dev.links SPEC.json`.
+"""The links of one machine as a process of their own: `python -m tools.dev.links links.json`.
 
-The file holds a list of `LinkSpec` objects. Once all links listen the process prints `ready`. Then it takes
-one command a line on standard input and answers each on standard output with `ok` or `error: …`:
+The file holds a list of `LinkSpec` objects. Once all links listen the process takes commands on the Unix
+socket `links.sock` beside it (see `tools.dev.control`) and answers each with `ok` or `error: …`:
 
-    cut NAME [out|back] [reset]  nothing passes (in one direction); reset: connections break too
-    heal NAME                    everything passes again, what was held back first
-    slow NAME MS [JITTER_MS]     another one-way delay from here on
-    status                       one line of JSON instead of ok
+    cut NAME [from REGION] [reset]  nothing passes, or nothing that REGION sends; reset: connections break too
+    heal [NAME]                     everything passes as at first, what was held back before the rest
+    slow NAME MS [JITTER_MS]        another one-way delay from here on
+    status                          one line of JSON instead of ok
 
-A NAME that several links share means all of them. The process ends when its standard input does, so it does
-not outlive whoever started it.
+A NAME is that of two regions, sorted, and means all links between them. SIGTERM ends the process.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import selectors
+import signal
 import sys
 from asyncio import SelectorEventLoop
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -27,10 +26,9 @@ import msgspec
 from anyio.abc import TaskStatus
 
 from redwire.errors import RedwireError
+from tools.dev import control
 from tools.dev.link import Direction, Link, LinkSpec
 from tools.errors import LinkInvalid
-
-READ_BYTES = 1 << 16
 
 
 class Switchboard:
@@ -57,10 +55,17 @@ class Switchboard:
         match words:
             case ["status"]:
                 return msgspec.json.encode([link.status() for link in self.links]).decode()
-            case ["cut", name, *options] if set(options) <= {*Direction, "reset"}:
-                directions = [direction for direction in Direction if direction in options]
-                for link in self._named(name):
-                    link.cut(*directions, reset="reset" in options)
+            case ["cut", name]:
+                self._cut(name)
+            case ["cut", name, "reset"]:
+                self._cut(name, reset=True)
+            case ["cut", name, "from", sender]:
+                self._cut(name, sender)
+            case ["cut", name, "from", sender, "reset"]:
+                self._cut(name, sender, reset=True)
+            case ["heal"]:
+                for link in self.links:
+                    link.heal()
             case ["heal", name]:
                 for link in self._named(name):
                     link.heal()
@@ -71,6 +76,15 @@ class Switchboard:
             case _:
                 raise LinkInvalid(f"{' '.join(words)!r} is no command", hint="cut, heal, slow or status")
         return "ok"
+
+    def _cut(self, name: str, sender: str | None = None, *, reset: bool = False) -> None:
+        for link in self._named(name):
+            if sender is None:
+                link.cut(reset=reset)
+            elif sender in (link.spec.here, link.spec.there):
+                link.cut(Direction.OUT if sender == link.spec.here else Direction.BACK, reset=reset)
+            else:
+                raise LinkInvalid(f"{sender} is at no end of {name}")
 
     def _named(self, name: str) -> list[Link]:
         found = [link for link in self.links if link.spec.name == name]
@@ -96,27 +110,16 @@ def new_event_loop() -> SelectorEventLoop:
     return SelectorEventLoop(PromptSelector())
 
 
-async def run(specs: Sequence[LinkSpec]) -> None:
-    """Run links under the commands on standard input, until that ends."""
+async def run(specs: Sequence[LinkSpec], socket: Path) -> None:
+    """Run links under the commands that come to `socket`, until SIGTERM or SIGINT."""
     board = Switchboard(specs)
-    async with anyio.create_task_group() as group:
-        await group.start(board.serve)
-        print("ready", flush=True)
-        async for line in _lines(sys.stdin.fileno()):
-            print(board.command(line), flush=True)
-        group.cancel_scope.cancel()
-
-
-async def _lines(descriptor: int) -> AsyncIterator[str]:
-    rest = b""
-    while True:
-        await anyio.wait_readable(descriptor)
-        data = os.read(descriptor, READ_BYTES)
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace")
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as group:
+            await group.start(board.serve)
+            group.start_soon(control.serve, socket, board.command)
+            async for _ in signals:
+                group.cancel_scope.cancel()
+                return
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -129,8 +132,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     failures: list[str] = []
     try:
-        specs = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=list[LinkSpec])
-        anyio.run(run, specs, backend_options={"loop_factory": new_event_loop})
+        path = Path(arguments[0])
+        specs = msgspec.json.decode(path.read_bytes(), type=list[LinkSpec])
+        anyio.run(run, specs, path.with_suffix(".sock"), backend_options={"loop_factory": new_event_loop})
     except* (OSError, msgspec.DecodeError) as group:
         failures.extend(f"{arguments[0]}: {error}" for error in group.exceptions)
     except* LinkInvalid as group:

@@ -31,7 +31,8 @@ from redwire.record import Key, Op, Record, encode_record, encode_write
 from redwire.status import Status
 from redwire.status import decode as decode_status
 from redwire.tls import ALPN
-from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import ClusterPlan, NodePlan
 
 ANSWER_S = 10.0
 DOCUMENT = b'{"kept":"through everything"}'

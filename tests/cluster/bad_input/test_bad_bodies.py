@@ -18,7 +18,8 @@ from redwire.message.client import Status, decode_written
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import DOC_BYTES_MAX, RECORD_HEADER, REQUEST_HEADER, Key, Op, Record
-from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import ClusterPlan, NodePlan
 
 PUT, INSERT, DELETE = 1, 2, 3
 NOBODY = bytes(16)

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from cluster.main import main
-from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import ClusterPlan, NodePlan
 
 PATIENCE_S = 30.0
 

@@ -24,7 +24,8 @@ from redwire.frame import Kind, encode_frame
 from redwire.handshake import PREFACE
 from redwire.message.peer import Report
 from tools.authority import Authority, Issued
-from tools.dev.local_cluster import ClusterPlan, LocalCluster, NodePlan
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import ClusterPlan, NodePlan
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1000)
 FAR_AHEAD = datetime.now(UTC) + timedelta(days=1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.dev.control import ask
 from tools.dev.link import QUEUE_BYTES_MAX
+from tools.errors import LinkInvalid
 
 ROOT = Path(__file__).parents[3]
 SOON_S = 5.0
@@ -24,16 +27,14 @@ QUIET_S = 0.15
 
 
 class Board:
-    """Links in their real process, commanded over its standard input."""
+    """Links in their real process, commanded over its socket."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], socket: Path) -> None:
         self.process = process
+        self.socket = socket
 
     def __call__(self, command: str) -> str:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        return ask(self.socket, command)
 
     def status(self) -> list[dict[str, object]]:
         status: list[dict[str, object]] = json.loads(self("status"))
@@ -50,15 +51,25 @@ class Board:
 @contextmanager
 def running(spec: Path) -> Iterator[Board]:
     command = [sys.executable, "-m", "tools.dev.links", str(spec)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, text=True) as process:
         try:
-            assert process.stdout and process.stdout.readline() == "ready\n"
-            yield Board(process)
+            board = Board(process, spec.with_suffix(".sock"))
+            wait_listening(board)
+            yield board
         finally:
-            assert process.stdin
-            process.stdin.close()
+            process.terminate()
             process.wait(SOON_S)
+
+
+def wait_listening(board: Board) -> None:
+    deadline = time.monotonic() + SOON_S
+    while True:
+        try:
+            board("status")
+            return
+        except LinkInvalid:
+            assert board.process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +82,10 @@ def target() -> Iterator[socket.socket]:
 
 @pytest.fixture(scope="module")
 def links(tmp_path_factory: pytest.TempPathFactory, target: socket.socket) -> Iterator[Board]:
-    """A link `a-b` to `target`, and a link `a-c` to a port where nobody listens."""
-    spec = {"name": "a-b", "listen_port": 0, "target_host": "127.0.0.1", "one_way_ms": 0}
+    """A link from a to b, where `target` is, and one from a to c, to a port where nobody listens."""
+    spec = {"here": "a", "there": "b", "listen_port": 0, "target_host": "127.0.0.1", "one_way_ms": 0}
     with socket.create_server(("127.0.0.1", 0)) as nobody:
-        nowhere = {**spec, "name": "a-c", "target_port": nobody.getsockname()[1], "jitter_ms": 0.5}
+        nowhere = {**spec, "there": "c", "target_port": nobody.getsockname()[1], "jitter_ms": 0.5}
     path = tmp_path_factory.mktemp("links") / "links.json"
     path.write_text(json.dumps([{**spec, "target_port": target.getsockname()[1]}, nowhere]))
     with running(path) as board:
@@ -84,7 +95,7 @@ def links(tmp_path_factory: pytest.TempPathFactory, target: socket.socket) -> It
 @pytest.fixture
 def board(links: Board, request: pytest.FixtureRequest) -> Board:
     """The links, whole again; the test's parameter, if it has one, is the one-way delay of `a-b` in ms."""
-    assert links("heal a-b") == "ok"
+    assert links("heal") == "ok"
     assert links(f"slow a-b {getattr(request, 'param', 0)}") == "ok"
     return links
 
@@ -208,7 +219,7 @@ def test_a_cut_holds_everything_back_and_healing_delivers_it_in_order(
 
 def test_a_cut_in_one_direction_leaves_the_other(board: Board, target: socket.socket) -> None:
     with connected(board, target) as (near, far):
-        assert board("cut a-b out") == "ok"
+        assert board("cut a-b from a") == "ok"
         near.sendall(b"held")
         far.sendall(b"free")
         assert receive(near, 4) == b"free"
@@ -216,7 +227,7 @@ def test_a_cut_in_one_direction_leaves_the_other(board: Board, target: socket.so
 
 
 def test_nobody_connects_through_a_cut_link_until_it_heals(board: Board, target: socket.socket) -> None:
-    assert board("cut a-b back") == "ok"
+    assert board("cut a-b from b") == "ok"
     with board.dial() as near:
         near.sendall(b"early")
         target.settimeout(QUIET_S)
@@ -254,6 +265,15 @@ def test_a_slower_link_keeps_the_order_of_what_is_on_its_way(board: Board, targe
         assert round_trip_ms(near, far) < 100
 
 
+def test_healing_makes_a_link_as_quick_as_it_was(board: Board, target: socket.socket) -> None:
+    assert board("slow a-b 200 50") == "ok"
+    assert (board.status()[0]["one_way_ms"], board.status()[0]["jitter_ms"]) == (200, 50)
+    assert board("heal a-b") == "ok"
+    assert (board.status()[0]["one_way_ms"], board.status()[0]["jitter_ms"]) == (0, 0)
+    with connected(board, target) as (near, far):
+        assert round_trip_ms(near, far) < 100
+
+
 def test_a_full_queue_stops_the_sender(board: Board, target: socket.socket) -> None:
     with connected(board, target) as (near, _far):
         assert board("cut a-b") == "ok"
@@ -272,6 +292,8 @@ def test_a_full_queue_stops_the_sender(board: Board, target: socket.socket) -> N
     [
         ("cut a-d", "error: no link is called a-d; there are a-b, a-c"),
         ("cut a-b sideways", "error: 'cut a-b sideways' is no command; cut, heal, slow or status"),
+        ("cut a-b from c", "error: c is at no end of a-b"),
+        ("heal a-d", "error: no link is called a-d; there are a-b, a-c"),
         ("slow a-b", "error: 'slow a-b' is no command; cut, heal, slow or status"),
         ("slow a-b soon", "error: could not convert string to float: 'soon'"),
         ("slow a-b nan", "error: a delay lies between 0 and 60000 ms"),
@@ -293,20 +315,46 @@ def test_status_shows_every_link(board: Board, target: socket.socket) -> None:
     assert second["connections"] == 0
 
 
-def test_links_end_with_whoever_started_them(tmp_path: Path) -> None:
+def test_links_end_at_sigterm_and_leave_no_socket(tmp_path: Path) -> None:
     path = tmp_path / "links.json"
     path.write_text("[]")
     with running(path) as board:
-        assert board.process.stdin
-        board.process.stdin.close()
+        assert stat.S_IMODE(board.socket.stat().st_mode) == 0o600
+        board.process.terminate()
         assert board.process.wait(SOON_S) == 0
+        assert not board.socket.exists()
+        with pytest.raises(LinkInvalid, match="nobody takes commands"):
+            board("status")
+
+
+def test_the_socket_of_links_that_were_killed_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / ("deep" * 40) / "links.json"  # longer than the address of a socket may be
+    path.parent.mkdir()
+    path.write_text("[]")
+    with running(path) as board:
+        board.process.kill()
+        board.process.wait(SOON_S)
+        assert board.socket.exists()
+    with running(path) as board:
+        assert board.status() == []
+
+
+def test_several_commands_may_come_at_once_and_in_pieces(board: Board) -> None:
+    with socket.socket(socket.AF_UNIX) as one, board.dial() as _:
+        one.connect(str(board.socket))
+        one.sendall(b"heal a-b\nheal a")
+        answers = one.makefile("rb")
+        assert answers.readline() == b"ok\n"
+        assert board("heal a-c") == "ok"
+        one.sendall(b"-x\n")
+        assert answers.readline().startswith(b"error: no link is called a-x")
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("[", "truncated"),
-        ('[{"name": "a", "listen_port": 70000}]', "65535"),
+        ('[{"here": "a", "there": "b", "listen_port": 70000}]', "65535"),
         ('[{"nam": "a"}]', "unknown field `nam`"),
         (None, "No such file"),
     ],
@@ -323,7 +371,8 @@ def test_a_spec_that_cannot_be_is_refused(tmp_path: Path, spec: str | None, mess
 def test_a_port_in_use_is_named(tmp_path: Path, target: socket.socket) -> None:
     port = target.getsockname()[1]
     path = tmp_path / "links.json"
-    spec = {"name": "a-b", "listen_port": port, "target_host": "h", "target_port": 1, "one_way_ms": 0}
+    spec = {"here": "a", "there": "b", "listen_port": port, "target_host": "h", "target_port": 1}
+    spec["one_way_ms"] = 0
     path.write_text(json.dumps([spec]))
     code, errors = ended(str(path))
     assert code == 1
@@ -337,7 +386,7 @@ def test_without_a_spec_links_say_how_to_use_them() -> None:
 def test_links_tell_their_commands_when_asked_for_help() -> None:
     command = [sys.executable, "-m", "tools.dev.links", "--help"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SOON_S, check=True)
-    assert "python -m tools.dev.links SPEC.json" in result.stdout and "cut NAME" in result.stdout
+    assert "python -m tools.dev.links links.json" in result.stdout and "cut NAME" in result.stdout
 
 
 def ended(*arguments: str) -> tuple[int, str]:

@@ -1,0 +1,211 @@
+"""The folder of a cluster on this machine: what stays in it from one start to the next, and what does not."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.config import parse_node_config
+from redwire import uri as connection_uri
+from redwire.tls import certificate_expiry_ms
+from tools.authority import Authority
+from tools.dev.bring_up import bring_up
+from tools.dev.cluster_folder import ADMIN, LINKS, STATE, ClusterFolder, free_ports
+from tools.dev.dev_cluster import LOCK, DevCluster, locked
+from tools.dev.plan import ClusterPlan, Wanted
+from tools.errors import ClusterMissing, ClusterRuns, NodeNotReady, PlanInvalid
+
+PLAN = Wanted("dev", (("eu", 1), ("us", 2)), (("eu-us", 80.0),), 4.0, {"policy": "regions(eu,us)"}).plan(None)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> ClusterFolder:
+    folder = ClusterFolder(PLAN, tmp_path / "a folder" / "dev")
+    folder.write()
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_what_was_written_can_be_opened(written: ClusterFolder) -> None:
+    again = ClusterFolder.open(written.folder)
+    assert (again.plan, again.ports) == (PLAN, written.ports)
+    assert again.link_specs() == written.link_specs()
+    assert stat.S_IMODE(written.folder.stat().st_mode) == 0o700
+
+
+def test_a_second_start_finds_certificates_ports_and_files_as_they_were(written: ClusterFolder) -> None:
+    before = contents(written.folder)
+    ClusterFolder(PLAN, written.folder).write()
+    assert contents(written.folder) == before
+
+
+def test_a_certificate_is_renewed_when_it_is_old_or_half_there(written: ClusterFolder) -> None:
+    before = contents(written.folder)
+    long_ago = datetime.now(UTC) - timedelta(days=364, hours=12)
+    for suffix in ("pem", "key"):
+        (written.folder / f"us-1.{suffix}").unlink()
+    Authority.load(written.folder).issue_node("us-1", now=long_ago).save(written.folder, "us-1")
+    (written.folder / "us-2.key").unlink()
+    ClusterFolder(PLAN, written.folder).write()
+    after = contents(written.folder)
+    assert {name for name in after if after[name] != before[name]} == {
+        "us-1.pem",
+        "us-1.key",
+        "us-2.pem",
+        "us-2.key",
+    }
+    assert certificate_expiry_ms(written.folder / "us-1.pem") > (time.time() + 300 * 86_400) * 1000
+
+
+def test_a_lost_authority_makes_all_certificates_anew(written: ClusterFolder) -> None:
+    before = contents(written.folder)
+    (written.folder / "ca.key").unlink()
+    ClusterFolder(PLAN, written.folder).write()
+    after = contents(written.folder)
+    assert all(after[f"{name}.pem"] != before[f"{name}.pem"] for name in ("ca", ADMIN, *written.ports))
+
+
+def test_an_operators_change_of_a_nodes_file_stays(written: ClusterFolder) -> None:
+    path = written.config_path("us-1")
+    path.write_text(path.read_text().replace("role: replica", "role: primary"))
+    written.config_path("eu-1").unlink()
+    ClusterFolder(PLAN, written.folder).write()
+    assert "role: primary" in path.read_text()
+    assert written.config_path("eu-1").exists()
+
+
+def test_every_nodes_file_is_in_order_and_dials_the_other_regions_through_links(
+    written: ClusterFolder,
+) -> None:
+    ports = {spec.listen_port: spec for spec in written.link_specs()}
+    for node in PLAN.nodes:
+        path = written.config_path(node.id)
+        config = parse_node_config(yaml.safe_load(path.read_text()), str(path))
+        for other, addr in config.peers.items():
+            if config.cluster.member(other).region == node.region:  # type: ignore[union-attr]
+                assert addr.port == written.ports[other]
+            else:
+                spec = ports[addr.port]
+                assert (spec.here, spec.target_port) == (node.region, written.ports[other])
+                assert (spec.name, spec.one_way_ms, spec.jitter_ms) == ("eu-us", 40, 2)
+
+
+def test_clients_in_a_region_reach_its_nodes_directly_and_others_through_links(
+    written: ClusterFolder,
+) -> None:
+    ports = {spec.listen_port: spec for spec in written.link_specs()}
+    config = connection_uri.parse(written.uri(user="app", password="a/b:c@d", within="us"))
+    assert (config.user, config.password, config.region, config.discovery) == ("app", "a/b:c@d", "us", False)
+    assert config.ca == str(written.folder / "ca.pem")
+    seeds = dict(zip(written.ports, (int(seed.rpartition(":")[2]) for seed in config.seeds), strict=True))
+    assert (seeds["us-1"], seeds["us-2"]) == (written.ports["us-1"], written.ports["us-2"])
+    assert (ports[seeds["eu-1"]].here, ports[seeds["eu-1"]].target_port) == ("us", written.ports["eu-1"])
+
+
+def test_one_region_has_no_links(tmp_path: Path) -> None:
+    folder = ClusterFolder(Wanted("dev", (("eu", 2),)).plan(None), tmp_path)
+    assert folder.link_specs() == []
+    assert list(folder.commands) == ["eu-1", "eu-2"]
+    assert list(ClusterFolder(PLAN, tmp_path).commands) == ["eu-1", "us-1", "us-2", LINKS]
+
+
+def test_all_ports_of_a_cluster_differ(written: ClusterFolder) -> None:
+    ports = [*written.ports.values(), *(spec.listen_port for spec in written.link_specs())]
+    assert len(set(ports)) == len(ports) == 3 + 4 + 3
+
+
+def test_purging_removes_what_is_ours_and_nothing_else(written: ClusterFolder) -> None:
+    (written.data_dir("eu-1") / "wal").mkdir(parents=True)
+    written.log_path("eu-1").write_text("x")
+    (written.folder / "notes.txt").write_text("mine")
+    written.purge()
+    assert contents(written.folder) == {"notes.txt": b"mine"}
+    assert [path.name for path in written.folder.iterdir()] == ["notes.txt"]
+
+
+def test_purging_takes_an_empty_folder_with_it(written: ClusterFolder) -> None:
+    dev = DevCluster.open(written.folder)
+    dev.write_password("x")
+    with locked(written.folder):
+        dev.purge()
+    assert not written.folder.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"version": 1', '{"name": 3}'])
+def test_a_damaged_state_file_is_named(written: ClusterFolder, text: str) -> None:
+    (written.folder / STATE).write_text(text)
+    with pytest.raises(ClusterMissing, match=rf"{STATE} does not describe a cluster"):
+        ClusterFolder.open(written.folder)
+
+
+def test_a_folder_without_a_cluster_says_so(tmp_path: Path) -> None:
+    assert not ClusterFolder.is_one(tmp_path)
+    with pytest.raises(ClusterMissing, match="there is no cluster in"):
+        ClusterFolder.open(tmp_path)
+
+
+def test_a_start_leaves_a_folder_alone_that_belongs_to_something_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(PlanInvalid, match="holds thesis.tex, and no cluster"):
+        bring_up(tmp_path, Wanted("dev"), print)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_start_that_cannot_be_writes_nothing(tmp_path: Path) -> None:
+    wanted = Wanted("dev", (("eu", 1), ("us", 1)), settings={"policy": "regions(eu,paris)"})
+    with pytest.raises(Exception, match=r"cluster\.policy"):
+        bring_up(tmp_path / "dev", wanted, print)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_asks_for_another_cluster_leaves_the_one_that_is_there(written: ClusterFolder) -> None:
+    before = contents(written.folder)
+    with pytest.raises(PlanInvalid, match="the cluster that is there consists of eu-1, us-1, us-2"):
+        bring_up(written.folder, Wanted("dev", (("eu", 3),)), print)
+    assert contents(written.folder) == before | {LOCK: b""}
+
+
+def test_a_start_names_the_port_that_somebody_else_has_taken(written: ClusterFolder) -> None:
+    port = written.ports["us-1"]
+    refused = pytest.raises(NodeNotReady, match=f"port {port}, which is that of us-1")
+    with socket.create_server(("127.0.0.1", port)), refused:
+        bring_up(written.folder, Wanted("dev"), print)
+
+
+def test_two_commands_do_not_start_and_end_processes_at_once(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        with pytest.raises(ClusterRuns, match="another command is at work"), locked(tmp_path):
+            pass
+        assert (tmp_path / LOCK).exists()
+    with locked(tmp_path):
+        pass
+
+
+def test_the_application_has_no_uri_before_its_user_was_made(written: ClusterFolder) -> None:
+    dev = DevCluster.open(written.folder)
+    with pytest.raises(ClusterMissing, match="never was up"):
+        dev.app_uri()
+    dev.write_password("secret")
+    assert stat.S_IMODE(dev.password_path.stat().st_mode) == 0o600
+    assert connection_uri.parse(dev.app_uri()).password == "secret"
+    with pytest.raises(PlanInvalid, match="uk is no region; did you mean us"):
+        dev.app_uri("uk")
+
+
+def test_ports_are_free_and_below_those_of_outgoing_connections() -> None:
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    assert all(10_000 <= port < 30_000 for port in ports)
+
+
+def test_a_plan_without_named_pairs_has_no_links(tmp_path: Path) -> None:
+    assert ClusterFolder(ClusterPlan(PLAN.nodes), tmp_path).link_specs() == []

@@ -1,0 +1,168 @@
+"""`redwire dev` without a cluster: wrong usage, names that are not there, and how things are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.cli.dev_view import last_lines, status_document, status_text
+from tools.dev.cluster_folder import ClusterFolder
+from tools.dev.dev_cluster import DevCluster, DevStatus, NodeState, NodeStatus
+from tools.dev.distances import Distance
+from tools.dev.plan import Wanted
+
+CommandLine = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's state folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path / "redwire" / "dev"
+
+
+@pytest.fixture
+def stopped(state: Path) -> ClusterFolder:
+    """The cluster `dev`, which does not run."""
+    folder = ClusterFolder(Wanted("dev", (("eu", 1), ("us", 1))).plan(None), state / "dev")
+    folder.write()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("up", "--region", "eu:x"), "'eu:x' does not say how many nodes; write eu:2"),
+        (("up", "--rtt", "eu-us"), "'eu-us' is no round trip; write eu-us=80ms"),
+        (("up", "--jitter", "little"), "'little' is no time; write it as 80ms"),
+        (("up", "--name", "My Cluster"), "'My Cluster' is no cluster name"),
+        (("slow", "eu-us", "soon"), "'soon' is no time"),
+        (("logs", "eu-1", "-f", "--json"), "--follow has no end"),
+    ],
+)
+async def test_wrong_usage_ends_with_code_2_and_says_what_is_right(
+    command_line: CommandLine, stopped: ClusterFolder, words: tuple[str, ...], message: str
+) -> None:
+    ran = await command_line("dev", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("status", "--name", "dew"), "there is no cluster called dew; did you mean dev?"),
+        (("status", "--name", "production"), "there is no cluster called production; others are dev"),
+        (("kill", "eu-2"), "eu-2 is no node of dev; did you mean eu-1?"),
+        (("kill", "eu-1"), "eu-1 does not run; start it: redwire dev start eu-1"),
+        (("start", "paris"), "paris is no node of dev; nodes are eu-1, us-1"),
+        (("start", "eu-1"), "dev does not run; start all of it: redwire dev up"),
+        (("cut", "eu-uk"), "'eu-uk' is no pair of regions; did you mean eu-us?"),
+        (("cut", "eu-us"), "links.sock: No such file or directory; do the links run?"),
+        (("uri",), "dev never was up; start it: redwire dev up"),
+        (("uri", "--admin", "--in", "uk"), "uk is no region; did you mean us?"),
+    ],
+)
+async def test_what_cannot_be_done_ends_with_code_1_and_says_why(
+    command_line: CommandLine, stopped: ClusterFolder, words: tuple[str, ...], message: str
+) -> None:
+    ran = await command_line("dev", *words)
+    assert (ran.code, ran.out) == (1, "")
+    assert message in ran.err
+
+
+async def test_without_any_cluster_the_way_to_one_is_told(command_line: CommandLine) -> None:
+    ran = await command_line("dev", "status")
+    assert ran.err == "redwire: there is no cluster called dev; make one: redwire dev up\n"
+
+
+async def test_a_cluster_that_does_not_run_is_shown_and_can_be_removed(
+    command_line: CommandLine, stopped: ClusterFolder
+) -> None:
+    ran = await command_line("dev", "status")
+    assert ran.code == 0
+    assert "The links between the regions are down." in ran.out
+    assert (await command_line("dev", "logs", "us-1")).out == "\n"
+    assert (await command_line("dev", "down")).out == f"nothing ran; its data stays in {stopped.folder}\n"
+    assert (await command_line("dev", "down", "--purge")).out == "nothing ran; removed its data\n"
+    assert not stopped.folder.exists()
+
+
+async def test_the_folder_can_be_named(command_line: CommandLine, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    ClusterFolder(Wanted("shop", (("eu", 1),)).plan(None), elsewhere).write()
+    ran = await command_line("dev", "status", "--dir", str(elsewhere))
+    assert ran.out.startswith(f"shop, in {elsewhere}\n")
+
+
+STATUS = DevStatus(
+    "dev",
+    Path("/x"),
+    (
+        NodeStatus("eu-1", "eu", "primary", "127.0.0.1:10001", 41, NodeState.RUNNING),
+        NodeStatus("us-1", "us", "replica", "127.0.0.1:10002", None, NodeState.DOWN),
+        NodeStatus("ap-1", "ap", "replica", "127.0.0.1:10003", 43, NodeState.PAUSED),
+    ),
+    40,
+    (
+        Distance("eu", "us", 80, 5, ("us",)),
+        Distance("eu", "ap", 120.5, 0),
+        Distance("ap", "us", 9, 0, ("ap", "us")),
+    ),
+)
+
+
+def test_a_status_shows_nodes_and_round_trips() -> None:
+    assert status_text(STATUS) == (
+        "dev, in /x\n"
+        "node  region  role     address          pid  state\n"
+        "eu-1  eu      primary  127.0.0.1:10001  41   running\n"
+        "us-1  us      replica  127.0.0.1:10002  -    down\n"
+        "ap-1  ap      replica  127.0.0.1:10003  43   paused\n\n"
+        "Round trips\n"
+        "region  eu                       us                       ap\n"
+        "eu      -                        80 ms + 5, cut us to eu  120.5 ms\n"
+        "us      80 ms + 5, cut us to eu  -                        9 ms, cut\n"
+        "ap      120.5 ms                 9 ms, cut                -\n\n"
+        "The links are process 40."
+    )
+
+
+def test_a_status_for_programs_holds_the_same() -> None:
+    document = status_document(STATUS)
+    assert (document["name"], document["dir"], document["links"]) == ("dev", "/x", {"pid": 40})
+    assert document["nodes"][1] == {
+        "id": "us-1",
+        "region": "us",
+        "role": "replica",
+        "addr": "127.0.0.1:10002",
+        "pid": None,
+        "state": "down",
+    }
+    assert document["rtt"][0] == {
+        "here": "eu",
+        "there": "us",
+        "rtt_ms": 80,
+        "jitter_ms": 5,
+        "cut_from": ("us",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "lines"), [(0, []), (1, ["c"]), (3, ["a", "b", "c"]), (9, ["a", "b", "c"])]
+)
+def test_the_last_lines_of_a_log(tmp_path: Path, count: int, lines: list[str]) -> None:
+    path = tmp_path / "log"
+    path.write_text("a\nb\nc\n")
+    said = last_lines(path, count)
+    assert (said.lines, said.end) == (lines, 6)
+
+
+def test_what_runs_is_asked_of_the_system(stopped: ClusterFolder) -> None:
+    dev = DevCluster.open(stopped.folder)
+    dev.up_marker.touch()
+    assert dev.processes() == {}
+    assert [node.state for node in dev.status().nodes] == [NodeState.DOWN, NodeState.DOWN]

@@ -1,0 +1,235 @@
+"""A cluster that lives on between commands: what runs of it, and what is done to it.
+
+Nothing says what runs but the system itself (`tools.dev.process`); whether a start came to its end stands in
+the file `up`. Commands that start or end processes take turns by a lock on the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import yaml
+
+from tools.dev.certificates import HOST
+from tools.dev.cluster_folder import LINKS, ClusterFolder
+from tools.dev.distances import Distance, Distances
+from tools.dev.local_cluster import LocalCluster
+from tools.dev.plan import meant
+from tools.dev.process import STOP_S, Process, end, find
+from tools.errors import ClusterMissing, ClusterRuns, PlanInvalid
+
+APP = "app"
+"""The user of applications: may write, and logs in with a password."""
+LOCK = ".lock"
+
+
+class NodeState(StrEnum):
+    """What a node's process does."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node at a glance. `role` is what its file says, `pid` None while it is down."""
+
+    id: str
+    region: str
+    role: str
+    addr: str
+    pid: int | None
+    state: NodeState
+
+
+@dataclass(frozen=True, slots=True)
+class DevStatus:
+    """A whole cluster at a glance. `distances` is empty, and `links_pid` None, while the links are down."""
+
+    name: str
+    folder: Path
+    nodes: tuple[NodeStatus, ...]
+    links_pid: int | None
+    distances: tuple[Distance, ...]
+
+
+class DevCluster(ClusterFolder):
+    """The cluster in a folder, by whatever command it was started. Made by `open`."""
+
+    @property
+    def distances(self) -> Distances:
+        """Its links."""
+        return Distances(self)
+
+    def processes(self) -> dict[str, Process]:
+        """What runs of it, by the id of the node; the links are `LINKS`."""
+        return find(self.commands)
+
+    def status(self) -> DevStatus:
+        """How it is. Raises `LinkInvalid` when the links run and do not answer."""
+        found = self.processes()
+        links = found.get(LINKS)
+        nodes = (self._node_status(node.id, node.region, found.get(node.id)) for node in self.plan.nodes)
+        distances = () if links is None else self.distances.now()
+        return DevStatus(
+            self.plan.name, self.folder, tuple(nodes), None if links is None else links.pid, distances
+        )
+
+    # --- nodes
+
+    def kill(self, node: str) -> int:
+        """SIGKILL to a node; the process it was.
+
+        Raises `PlanInvalid`, with the node that was meant, when there is no such node, and `ClusterMissing`
+        when it does not run.
+        """
+        process = self._running(node)
+        process.kill()
+        process.wait(STOP_S)
+        return process.pid
+
+    def pause(self, node: str) -> int:
+        """SIGSTOP to a node, which then is there and silent; its process. Raises as `kill`."""
+        return _signalled(self._running(node), signal.SIGSTOP)
+
+    def resume(self, node: str) -> int:
+        """Let a paused node go on; its process. Raises as `kill`."""
+        return _signalled(self._running(node), signal.SIGCONT)
+
+    def start(self, node: str) -> int:
+        """Start a node that is down; its process, once it listens.
+
+        Raises `PlanInvalid`, `ClusterRuns` when it is not down, `ClusterMissing` when the links are, and
+        `NodeNotReady`.
+        """
+        self.node(node)
+        with locked(self.folder):
+            found = self.processes()
+            if node in found:
+                raise ClusterRuns(f"{node} runs already, as process {found[node].pid}")
+            if LINKS in self.commands and LINKS not in found:
+                raise ClusterMissing(f"{self.plan.name} does not run", hint="start all of it: redwire dev up")
+            started = LocalCluster.open(self.folder)
+            try:
+                started.start_node(node)
+                started.wait_listening(node)
+                pid = started.processes[node].pid
+            except BaseException:
+                started.stop()
+                raise
+            started.release()
+            return pid
+
+    def down(self, *, purge: bool) -> list[str]:
+        """End everything that runs, and with `purge` remove what was written; the names of what ran."""
+        with locked(self.folder):
+            found = self.end_all()
+            self.up_marker.unlink(missing_ok=True)
+            if purge:
+                self.purge()
+            return found
+
+    def end_all(self) -> list[str]:
+        """End everything that runs, the links last; the names of what ran."""
+        found = self.processes()
+        links = found.pop(LINKS, None)
+        end(found.values())
+        end([links] if links else [])
+        return [*found, *([LINKS] if links else [])]
+
+    def purge(self) -> None:
+        """Also what commands write beside the cluster."""
+        for path in (self.up_marker, self.password_path, self.folder / LOCK):
+            path.unlink(missing_ok=True)
+        super().purge()
+
+    # --- what stands in the folder
+
+    @property
+    def up_marker(self) -> Path:
+        """Stands from the end of a start until `down`."""
+        return self.folder / "up"
+
+    @property
+    def password_path(self) -> Path:
+        """The password of `APP`, mode 0600; missing until the user was made."""
+        return self.folder / f"{APP}.password"
+
+    def write_password(self, password: str) -> None:
+        """Keep the password of `APP`, which every node knows."""
+        handle = os.open(self.password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w") as file:
+            file.write(password + "\n")
+
+    @property
+    def leader(self) -> str:
+        """The node whose file says that it is the primary: the plan's, unless an operator changed that."""
+        return next((node for node in self.ports if self._role(node) == "primary"), self.plan.leader.id)
+
+    def admin_uri(self, within: str = "") -> str:
+        """Where an administrator finds the cluster, in a region or beside all nodes. Raises `PlanInvalid`."""
+        if within and within not in self.plan.regions:
+            raise PlanInvalid(f"{within} is no region", hint=meant(within, self.plan.regions, "regions"))
+        return self.uri(within=within)
+
+    def app_uri(self, within: str = "") -> str:
+        """The same for an application, as `APP`. Raises `ClusterMissing` before the user was made."""
+        self.admin_uri(within)
+        try:
+            password = self.password_path.read_text().strip()
+        except FileNotFoundError:
+            hint = "start it: redwire dev up"
+            raise ClusterMissing(f"{self.plan.name} never was up", hint=hint) from None
+        return self.uri(user=APP, password=password, within=within)
+
+    def node(self, name: str) -> str:
+        """The node of this name. Raises `PlanInvalid`, with the one that was meant."""
+        if name not in self.ports:
+            raise PlanInvalid(f"{name} is no node of {self.plan.name}", hint=meant(name, self.ports, "nodes"))
+        return name
+
+    def _role(self, node: str) -> str:
+        return str(yaml.safe_load(self.config_path(node).read_text())["node"]["role"])
+
+    def _node_status(self, node: str, region: str, process: Process | None) -> NodeStatus:
+        state = NodeState.DOWN
+        if process is not None:
+            state = NodeState.PAUSED if process.is_paused else NodeState.RUNNING
+        pid = None if process is None else process.pid
+        return NodeStatus(node, region, self._role(node), f"{HOST}:{self.ports[node]}", pid, state)
+
+    def _running(self, node: str) -> Process:
+        process = self.processes().get(self.node(node))
+        if process is None:
+            raise ClusterMissing(f"{node} does not run", hint=f"start it: redwire dev start {node}")
+        return process
+
+
+def _signalled(process: Process, number: signal.Signals) -> int:
+    process.send_signal(number)
+    return process.pid
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else starts or ends processes here meanwhile. Raises `ClusterRuns` if somebody does now."""
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ClusterRuns(
+            f"another command is at work in {folder}", hint="wait until it is done, or interrupt it"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,77 @@
+"""What the links between two regions add to a round trip: pings to a node, through them and without."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from redwire import uri as connection_uri
+from redwire.client import dialler
+from redwire.dial import Dialled
+from redwire.frame import Kind, encode_header
+from tools.dev.dev_cluster import DevCluster
+from tools.dev.plan import parse_pair
+
+CLIENT_NAME = "redwire dev ping"
+
+
+@dataclass(frozen=True, slots=True)
+class Pinged:
+    """Medians of `count` round trips to `node`: from the region `here` through links, and without."""
+
+    here: str
+    node: str
+    count: int
+    through_ms: float
+    direct_ms: float
+
+    @property
+    def added_ms(self) -> float:
+        """What the links add."""
+        return self.through_ms - self.direct_ms
+
+
+class Line:
+    """An open connection to the first node of a URI, on which pings go out one after the other."""
+
+    def __init__(self, dialled: Dialled) -> None:
+        self._dialled = dialled
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, uri: str) -> AsyncIterator[Line]:
+        """Connect, and close at the end. Raises `ConnectFailed`, `AuthenticationFailed`."""
+        config = connection_uri.parse(uri)
+        dialled = await dialler(config, CLIENT_NAME).dial(config.seeds[0])
+        try:
+            yield cls(dialled)
+        finally:
+            dialled.channel.close()
+
+    async def ping_ms(self) -> float:
+        """How long the node's answer took. Raises `ChannelClosed`."""
+        began_s = time.perf_counter()
+        self._dialled.channel.write(encode_header(Kind.PING, 0, 0))
+        while not any(frame.kind == Kind.PONG for frame in await self._dialled.receive()):
+            pass
+        return (time.perf_counter() - began_s) * 1000
+
+
+async def ping(cluster: DevCluster, pair: str, count: int) -> Pinged:
+    """Ping the first node of the second region from the first one.
+
+    Raises `PlanInvalid`, and `ConnectFailed` or `ChannelClosed` when the node does not answer.
+    """
+    here, there = parse_pair(pair, cluster.plan.regions)
+    node = next(each.id for each in cluster.plan.nodes if each.region == there)
+    through_ms = await _median_ms(cluster.uri(node, within=here), count)
+    direct_ms = await _median_ms(cluster.uri(node), count)
+    return Pinged(here, node, count, through_ms, direct_ms)
+
+
+async def _median_ms(uri: str, count: int) -> float:
+    async with Line.to(uri) as line:
+        return statistics.median([await line.ping_ms() for _ in range(count)])
