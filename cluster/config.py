@@ -242,13 +242,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterConfig
 
     @property
-    def advertise(self) -> Address:
-        """Where clients reach this node."""
-        member = self.cluster.member(self.node.id)
-        assert member is not None
-        return self.node.advertise or member.addr
-
-    @property
     def peers(self) -> dict[NodeId, Address]:
         """Where this node dials each other member."""
         return {

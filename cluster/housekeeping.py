@@ -79,7 +79,8 @@ class Housekeeping:
             report = node.roster.reports.get(row.id)
             rebuilding = report is not None and report.role == "rebuilding"
             healthy = row.health.healthy and row.connected
-            views[row.id] = ReplicaView(healthy, lag_ms(row.lag), row.applied, rebuilding)
+            advertise = None if report is None else report.advertise
+            views[row.id] = ReplicaView(healthy, lag_ms(row.lag), row.applied, rebuilding, advertise)
         node.announcer.observe(views, now_ms)
         self._relay()
 

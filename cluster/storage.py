@@ -131,6 +131,7 @@ class Storage:
             watermark=watermark,
             applied=self.applied.lsn,
             base=log.base.lsn,
+            advertise=str(node.advertise or ""),
             terms=report_terms(log.terms),
         )
 
