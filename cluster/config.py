@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from cluster import schema
+from cluster.log_config import LogConfig
 from redwire.errors import ConfigInvalid, PolicyInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
@@ -239,6 +240,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsConfig | None
     auth: AuthConfig
     retention: RetentionConfig
+    log: LogConfig
     cluster: ClusterConfig
 
     @property
@@ -266,6 +268,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterConfig
     auth: AuthConfig = AuthConfig()
     retention: RetentionConfig = RetentionConfig()
+    log: LogConfig = LogConfig()
 
 
 def parse_node_config(data: object, file: str) -> NodeConfig:
@@ -280,7 +283,9 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
     else:
         tls = TlsConfig(**{name: _below(folder, getattr(read.tls, name)) for name in ("ca", "cert", "key")})
     node = msgspec.structs.replace(read.node, data_dir=_below(folder, read.node.data_dir))
-    return NodeConfig(node=node, tls=tls, auth=read.auth, retention=read.retention, cluster=read.cluster)
+    return NodeConfig(
+        node=node, tls=tls, auth=read.auth, retention=read.retention, log=read.log, cluster=read.cluster
+    )
 
 
 def parse_cluster_config(data: object, file: str) -> ClusterConfig:

@@ -27,6 +27,8 @@ from cluster.effects import (
     Tick,
 )
 from cluster.inbox import Event, Inbox
+from cluster.log_config import Level, Note
+from cluster.milestones import Milestones, News
 from cluster.opening import superseded
 from cluster.outbox import Outbox
 from cluster.primary import Primary
@@ -46,9 +48,7 @@ class Node:
     `follow(member)` asks a member for its log; it is set by whoever owns the links.
     """
 
-    def __init__(
-        self, storage: Storage, role: Replica, clock: Callable[[], Now], note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, storage: Storage, role: Replica, clock: Callable[[], Now], note: Note) -> None:
         self.storage = storage
         self.role: Primary | Replica = role
         self.roster = Roster()
@@ -57,6 +57,7 @@ class Node:
         self.announcer = Announcer(storage.config.node.region)
         self.clock = clock
         self.note = note
+        self._milestones = Milestones()
         self.follow: Callable[[NodeId], None] = lambda member: None
         self.on_applied: Callable[[], None] = lambda: None
         self.outbox.end_reign = self._end_reign
@@ -170,7 +171,7 @@ class Node:
 
     def _end_reign(self, error: RedwireError) -> None:
         """Nobody is led from here on: followers look for the primary anew, and so does this node."""
-        self.note(f"the reign ends: {error}")
+        self.note(f"the reign ends: {error}", Level.WARNING)
         for session in list(self.roster.feeds):
             self.outbox.drop(session, Refused(Code.NOT_PRIMARY, f"{self.storage.me} leads no more"))
         log, applied = self.storage.log, self.storage.applied.lsn
@@ -189,3 +190,12 @@ class Node:
         while True:
             await anyio.sleep(TICK_S)
             self.inbox.post(Tick())
+            for text, level in self._news():
+                self.note(text, level)
+
+    def _news(self) -> list[News]:
+        role = self.role
+        if isinstance(role, Replica):
+            return self._milestones.following(role.status(), leads=not role.lost_primary)
+        members = role.coordinator.status(self.clock().ms).members
+        return self._milestones.leading(members, self.storage.me, role.end.lsn)

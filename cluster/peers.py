@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import random
 import ssl
+from collections.abc import Callable
 
 import anyio
 
 from cluster.config import Address, NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
+from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.replica import Replica
@@ -41,8 +43,14 @@ class Link:
     """The line to one member."""
 
     def __init__(
-        self, node: Node, config: NodeConfig, member: NodeId, address: Address, context: ssl.SSLContext
+        self,
+        node: Node,
+        config: NodeConfig,
+        member: NodeId,
+        address: Address,
+        context: Callable[[], ssl.SSLContext],
     ) -> None:
+        """`context` gives the one for the next try."""
         self._node = node
         self._config = config
         self._member = member
@@ -53,6 +61,7 @@ class Link:
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
         self._heard = 0.0
         self._said = ""
+        self._up = False
         self._snapshot: SnapshotReceiver | None = None
 
     async def run(self, rng: random.Random) -> None:
@@ -94,7 +103,7 @@ class Link:
         dialled = await dial(
             self._address.host,
             self._address.port,
-            self._context,
+            self._context(),
             Certificate(),
             server_hostname=host,
             client_name=name,
@@ -110,6 +119,7 @@ class Link:
                 await self._listen(dialled)
         finally:
             self._end, self._session, self._snapshot, self._asked = None, 0, None, None
+            self._up = False
             self._node.roster.detach(session)
             self._node.inbox.post(SourceLost(session))
             dialled.channel.close()
@@ -183,7 +193,9 @@ class Link:
 
     def _welcome(self, report: Report) -> None:
         check_report(report, self._member, self._node)
-        self._said = ""
+        if not self._up:
+            self._up, self._said = True, ""
+            self._node.note(f"connected to {self._member} at {self._address}")
         self._node.heard(report)
 
     def _failed(self, error: RedwireError) -> None:
@@ -196,7 +208,7 @@ class Link:
         """Say why the line is down, but not at every try."""
         if error.message != self._said:
             self._said = error.message
-            self._node.note(f"no line to {self._member}: {error}")
+            self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
 
 
 def check_report(report: Report, member: str, node: Node) -> None:

@@ -50,8 +50,9 @@ class Server:
         authority: Authority,
         snapshots: SnapshotServer,
         drivers: Callable[[Principal, ChannelWire], Drivers],
-        context: ssl.SSLContext | None,
+        context: Callable[[], ssl.SSLContext | None],
     ) -> None:
+        """`context` gives the one for the next connection, None where there is no TLS."""
         self._service = service
         self._authority = authority
         self._snapshots = snapshots
@@ -85,7 +86,7 @@ class Server:
         channel: Channel | None = None
         try:
             with stay:
-                channel = await accept(sock, self._context)
+                channel = await accept(sock, self._context())
                 certificate = self._authority.identify(
                     certificate_identities(channel.ssl_object), channel.ssl_object
                 )
