@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,15 @@ class Inspection:
     shown: CredentialSet | None
 
 
-def inspect(config: NodeConfig, now_ms: int) -> Inspection:
-    """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970."""
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool] = _may_write) -> Inspection:
+    """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970.
+
+    `may_write`: whether this user may make files in a folder.
+    """
     errors: list[RedwireError] = []
     warnings: list[str] = []
     shown: CredentialSet | None = None
@@ -51,7 +58,7 @@ def inspect(config: NodeConfig, now_ms: int) -> Inspection:
     try:
         with looked_into(Path(config.node.data_dir)) as holder:
             if holder is None:
-                warnings += [f"{OUTDATED}: {each}" for each in _check_data_dir(config)]
+                warnings += [f"{OUTDATED}: {each}" for each in _check_data_dir(config, may_write)]
     except RedwireError as error:
         errors.append(error)
     if holder is not None:
@@ -76,7 +83,7 @@ def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:
         )
 
 
-def _check_data_dir(config: NodeConfig) -> tuple[str, ...]:
+def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tuple[str, ...]:
     """Whether the directory can be written to and is this node's; in what the log has left the file behind.
 
     Raises what the node itself would raise.
@@ -87,7 +94,7 @@ def _check_data_dir(config: NodeConfig) -> tuple[str, ...]:
         there = there.parent
     if not there.is_dir():
         raise DiskFailed(folder, f"{there} is no directory")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+    if not may_write(there):
         what = "cannot be written to" if there == folder else f"cannot be made in {there}"
         raise DiskFailed(folder, f"the data directory {what} by this user")
     known = meta.load(folder)
