@@ -10,10 +10,11 @@ from functools import partial
 
 import anyio
 import anyio.to_thread
-from anyio.abc import SocketStream, TaskGroup
+from anyio.abc import SocketStream
 from anyio.streams.stapled import MultiListener
 
 from cluster.auth import Authority
+from cluster.bell import Bell
 from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
@@ -52,7 +53,10 @@ async def run(config: NodeConfig, credentials: NodeCredentials | None, note: Not
 
 
 def hold_signals() -> None:
-    """Before there is a loop and after it: SIGHUP, which asks for a reload, must not end the process."""
+    """Before there is a loop and after it: SIGHUP, which asks for a reload, must not end the process.
+
+    An event loop's own receiver would leave moments at which it does.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -124,7 +128,8 @@ class Process:
         housekeeping.on_settings = lambda: self._settings_changed(storage, links)
         listener = await self._listen()
         async with listener, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._signals, reloader, tasks)
+            tasks.start_soon(self._signals)
+            tasks.start_soon(self._hangups, reloader)
             tasks.start_soon(reloader.watch)
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
@@ -168,18 +173,24 @@ class Process:
         self._failure = self._failure or error
         self._scope.cancel()
 
-    async def _signals(self, reloader: Reloader, tasks: TaskGroup) -> None:
+    async def _signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for received in signals:
+                self._note(f"{signal.Signals(received).name}: stopping")
+                self._scope.cancel()
+                return
+
+    async def _hangups(self, reloader: Reloader) -> None:
+        """Reload once after each SIGHUP, or after several that came together."""
+        asked = Bell()
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGHUP, lambda number, frame: loop.call_soon_threadsafe(asked.ring))
         try:
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-                async for received in signals:
-                    if received == signal.SIGHUP:
-                        tasks.start_soon(reloader.reload)
-                        continue
-                    self._note(f"{signal.Signals(received).name}: stopping")
-                    self._scope.cancel()
-                    return
+            while True:
+                await asked.wait()
+                await reloader.reload()
         finally:
-            hold_signals()  # the last sync is not to be interrupted
+            hold_signals()
 
 
 def check_settings(config: NodeConfig, records: Records) -> tuple[str, ...]:

@@ -34,13 +34,11 @@ class Reloader:
         self._lock = lock
         self._note = note
         self._number = 0
-        self._turn = anyio.Lock()
 
     async def reload(self) -> None:
         """Take new files as a set, or keep the old ones; the log and the lock say which and why."""
-        async with self._turn:
-            self._number += 1
-            await anyio.to_thread.run_sync(self._reload)
+        self._number += 1
+        await anyio.to_thread.run_sync(self._reload)
 
     async def watch(self) -> None:
         """Once a day, for ever: say what will expire soon."""

@@ -7,15 +7,19 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from enum import StrEnum
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import get_args
 
 import click
+import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from cluster.config import parse_node_config
+from cluster.config import TlsConfig, parse_node_config
+from cluster.config import _File as File
 from redwire.errors import RETRYABLE, Code
 from redwire.frame import Kind
 from redwire.uri import PARAMETERS
@@ -27,17 +31,18 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "CONFIGURATION.md").read_text()
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks of one language, "" for shell."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, document: str = README) -> list[str]:
+    """A document's code blocks of one language, "" for shell."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
     return [text for name, text in fenced if name == language]
 
 
 def command_lines() -> Iterator[list[str]]:
-    for block in blocks(""):
+    for block in blocks("") + blocks("", CONFIGURATION):
         for line in block.splitlines():
             if line:
                 yield shlex.split(line, comments=True)
@@ -66,7 +71,8 @@ def test_a_command_in_the_readme_can_be_typed(
         assert command is not None
         command.make_context(words[1], arguments, default_map={"uri": "reds://host"})
     else:
-        assert arguments in (["check", "--config", "node.yaml"], ["--config", "node.yaml"])
+        *action, option, file = arguments
+        assert action in ([], ["check"], ["reload"]) and (option, file) == ("--config", "node.yaml")
 
 
 def test_what_the_readme_shows_of_a_policy_is_what_the_command_prints() -> None:
@@ -113,7 +119,9 @@ def test_the_readme_has_every_exit_code() -> None:
     assert codes == [0, EXIT_FAILED, EXIT_USAGE, EXIT_UNKNOWN, EXIT_REFUSED, EXIT_INTERRUPTED]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/ARCHITECTURE.md", "docs/PROTOCOL.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/ARCHITECTURE.md", "docs/CONFIGURATION.md", "docs/PROTOCOL.md"]
+)
 def test_a_file_that_a_document_names_exists(document: str) -> None:
     text = (ROOT / document).read_text()
     folder = (ROOT / document).parent
@@ -175,3 +183,36 @@ def test_the_protocols_limits_are_those_of_the_code() -> None:
     assert len(rows) == section.count("\n| ") - 1 > 15
     for limit, module, name in rows:
         assert getattr(importlib.import_module(module), name) == int(limit.replace(",", "")), name
+
+
+def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, default as the document writes it) of a section and those in it; `*` where words are free."""
+    for found in msgspec.structs.fields(kind):
+        name = f"{prefix}{found.encode_name}"
+        inner = [each for each in (found.type, *get_args(found.type)) if is_section(each)]
+        if not found.required:
+            plain = isinstance(found.default, int | StrEnum)
+            default = str(found.default) if plain else "*"
+        else:
+            default = "required"
+        if not inner or inner[0] is TlsConfig:
+            yield name, default
+        elif found.type is not inner[0]:
+            yield name, default  # a list of sections
+        for section in inner[:1]:
+            yield from keys(section, f"{name}.")
+
+
+def is_section(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CommitPolicy
+
+
+def test_the_configurations_keys_and_defaults_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    written, real = dict(rows), dict(keys(File))
+    assert len(written) == len(rows) and len(real) > 25
+    assert written.keys() == real.keys()
+    assert {key: default for key, default in written.items() if real[key] != "*"} == {
+        key: default for key, default in real.items() if default != "*"
+    }
+    assert "required" not in {written[key] for key, default in real.items() if default == "*"}
