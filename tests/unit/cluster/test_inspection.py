@@ -160,15 +160,19 @@ def test_a_directory_in_which_a_process_works_is_left_alone(
     ]
 
 
-def with_state(config: NodeConfig, logged: NodeConfig, *, folded: bool) -> Path:
-    """A data directory whose state holds the cluster's record; `folded`: nothing stands beside the file."""
+def with_state(config: NodeConfig, *logged: NodeConfig, folded: bool = True) -> Path:
+    """A data directory whose state holds these settings; `folded`: SQLite has nothing beside the file."""
     folder = Path(config.node.data_dir)
     folder.mkdir()
     save(folder, msgspec.structs.replace(META, cluster=ClusterId("cd" * 16)))
     state = State.open(folder / "state.db")
-    record = logged.cluster.to_record(ClusterId("cd" * 16), b"s" * 32, {})
-    request = encode_system(Kind.CONFIG, record.encode())
-    state.apply([make_batch(Reign(Term(1), NodeId("eu-1")), EMPTY, [request], 1, 1, Lsn(0))])
+    end = EMPTY
+    for number, each in enumerate(logged, 1):
+        record = each.cluster.to_record(ClusterId("cd" * 16), b"s" * 32, {})
+        request = encode_system(Kind.CONFIG, record.encode())
+        batch = make_batch(Reign(Term(1), NodeId("eu-1")), end, [request], 1, number, Lsn(0))
+        state.apply([batch])
+        end = batch.position
     if folded:
         state.checkpoint()
         state.close()
@@ -181,21 +185,37 @@ def with_state(config: NodeConfig, logged: NodeConfig, *, folded: bool) -> Path:
     return folder
 
 
+def slower(config: NodeConfig) -> NodeConfig:
+    return msgspec.structs.replace(
+        config, cluster=msgspec.structs.replace(config.cluster, policy_timeout_ms=20_000)
+    )
+
+
 @pytest.mark.parametrize("folded", [True, False], ids=["stopped", "killed"])
 def test_a_file_that_differs_from_the_log_is_found_before_the_start(config: NodeConfig, folded: bool) -> None:
-    slower = msgspec.structs.replace(config.cluster, policy_timeout_ms=20_000)
-    folder = with_state(config, msgspec.structs.replace(config, cluster=slower), folded=folded)
+    folder = with_state(config, slower(config), folded=folded)
     before = sorted(folder.iterdir())
     (error,), _ = words(inspect(config, wall_ms()))
     assert "cluster.policy_timeout_ms is 10000 here, is 20000 in the log" in error
     assert sorted(folder.iterdir()) == before
-    assert State.open(folder / "state.db").cluster_record() is not None
+    state = State.open(folder / "state.db")
+    assert len(state.cluster_records()) == 1
+    state.close()
 
 
 def test_a_file_that_agrees_with_the_log_is_in_order(config: NodeConfig) -> None:
     folder = with_state(config, config, folded=True)
     assert words(inspect(config, wall_ms())) == ([], [])
     assert not (folder / "state.db-shm").exists()
+
+
+def test_a_file_that_the_log_has_left_behind_is_warned_of(config: NodeConfig) -> None:
+    with_state(config, config, slower(config))
+    errors, (warning,) = words(inspect(config, wall_ms()))
+    assert errors == []
+    assert warning.startswith(
+        "the file is outdated, the log's settings are in force: cluster.policy_timeout_ms"
+    )
 
 
 def test_a_state_of_another_program_is_an_error(config: NodeConfig) -> None:
