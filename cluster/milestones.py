@@ -1,12 +1,12 @@
 """What an operator hears of a node's course, good news and bad: whom it follows, who has joined or is gone.
 
-It looks at frozen statuses a few times a second and tells what changed since: what came and went between two
-looks is not told.
+It looks at frozen statuses a few times a second and tells what changed since. Sessions have numbers that are
+never used again, so one that broke and came back between two looks is told as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cluster.log_config import Level
 from cluster.replica import ReplicaStatus, State
@@ -24,39 +24,47 @@ class Milestones:
     """
 
     def __init__(self) -> None:
-        self._source: tuple[NodeId, Term] | None = None
+        self._source: tuple[NodeId, Term, int] | None = None
         self._goal: Lsn | None = None
-        self._joined: set[NodeId] = set()
+        self._joined: dict[NodeId, int] = {}
         self._goals: dict[NodeId, Lsn] = {}
 
-    def leading(self, members: Sequence[MemberStatus], me: NodeId, head: Lsn) -> list[News]:
-        """What is new while this node leads; `members` are the rows of its ack table, `head` ends its log."""
-        self._source = self._goal = None
-        return [news for row in members if row.id != me for news in self._member(row, head)]
+    def leading(
+        self, members: Sequence[MemberStatus], sessions: Mapping[NodeId, int], head: Lsn
+    ) -> list[News]:
+        """What is new while this node leads; `members` are the rows of its ack table, `head` ends its log.
 
-    def following(self, status: ReplicaStatus, *, leads: bool) -> list[News]:
-        """What is new while this node follows, or looks for whom to follow; `leads`: its source does."""
+        `sessions` has the number of the session over which each follower takes the log.
+        """
+        self._source = self._goal = None
+        return [news for row in members for news in self._member(row, sessions.get(row.id), head)]
+
+    def following(self, status: ReplicaStatus, session: int | None, *, leads: bool) -> list[News]:
+        """What is new while this node follows over `session`, or looks for whom to follow; `leads`: its
+        source does.
+        """
         self._joined.clear()
         self._goals.clear()
-        return list(self._follower(status, leads))
+        return list(self._follower(status, session, leads))
 
-    def _member(self, row: MemberStatus, head: Lsn) -> Iterator[News]:
-        streams = row.connected and row.streaming
-        if streams and row.id not in self._joined:
-            self._joined.add(row.id)
+    def _member(self, row: MemberStatus, session: int | None, head: Lsn) -> Iterator[News]:
+        now = session if row.connected and row.streaming else None
+        before = self._joined.get(row.id)
+        if before is not None and now != before:
+            del self._joined[row.id]
+            self._goals.pop(row.id, None)
+            why = "its connection has ended" if session != before else "it takes the log no more"
+            yield f"{row.id} is gone: {why}; it holds LSN {row.durable}", Level.WARNING
+        if now is not None and now != before:
+            self._joined[row.id] = now
             self._goals[row.id] = head
             yield f"{row.id} has joined: its log is proven up to LSN {row.matched}", Level.INFO
-        elif not streams and row.id in self._joined:
-            self._joined.discard(row.id)
-            self._goals.pop(row.id, None)
-            why = "its connection has ended" if not row.connected else "it takes the log no more"
-            yield f"{row.id} is gone: {why}; it holds LSN {row.durable}", Level.WARNING
         if row.applied >= self._goals.get(row.id, row.applied + 1):
             del self._goals[row.id]
             yield f"{row.id} has caught up at LSN {row.applied}", Level.INFO
 
-    def _follower(self, status: ReplicaStatus, leads: bool) -> Iterator[News]:
-        source = _followed(status) if leads else None
+    def _follower(self, status: ReplicaStatus, session: int | None, leads: bool) -> Iterator[News]:
+        source = _followed(status, session) if leads else None
         if source != self._source:
             if self._source is not None:
                 yield f"follows {self._source[0]} no more, at LSN {status.end}", Level.WARNING
@@ -69,7 +77,9 @@ class Milestones:
             yield f"has caught up with {source[0]} at LSN {status.applied}", Level.INFO
 
 
-def _followed(status: ReplicaStatus) -> tuple[NodeId, Term] | None:
-    if status.state is not State.FOLLOWING or status.source is None or status.reign is None:
+def _followed(status: ReplicaStatus, session: int | None) -> tuple[NodeId, Term, int] | None:
+    if status.state is not State.FOLLOWING or status.source is None:
         return None
-    return status.source, status.reign.term
+    if status.reign is None or session is None:
+        return None
+    return status.source, status.reign.term, session

@@ -251,17 +251,19 @@ def test_a_cluster_section_that_differs_from_the_logs_is_refused_at_start(fleet:
     store = Authority("store", shop.authority.certificate, shop.authority.key)
     store.issue_node("eu-1", ["127.0.0.1"]).save(shop.folder, "store")
     differences: dict[str, Change] = {
-        "cluster.name is store here, shop in the log": lambda d: (
+        "cluster.name is store here, is shop in the log": lambda d: (
             d["cluster"].update(name="store"),
             d["tls"].update(cert=str(shop.folder / "store.pem"), key=str(shop.folder / "store.key")),
         ),
-        "cluster.policy_timeout_ms is 5000 here, 10000 in the log": lambda d: d["cluster"].update(
+        "cluster.policy_timeout_ms is 5000 here, is 10000 in the log": lambda d: d["cluster"].update(
             policy_timeout_ms=5000
         ),
-        "cluster.admins: eve stands only here; cluster.members: us-9 stands only here": lambda d: (
-            d["cluster"]["admins"].append("eve"),
-            d["cluster"]["members"].append({"id": "us-9", "region": "us", "addr": "127.0.0.1:1"}),
+        "cluster.admins: eve stands here, is missing in the log": lambda d: d["cluster"]["admins"].append(
+            "eve"
         ),
+        "cluster.members: us-9 is a voter in us at 127.0.0.1:1 here, is missing in the log": lambda d: d[
+            "cluster"
+        ]["members"].append({"id": "us-9", "region": "us", "addr": "127.0.0.1:1"}),
     }
     for words, change in differences.items():
         document = yaml.safe_load(good)

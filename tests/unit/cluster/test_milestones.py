@@ -49,12 +49,29 @@ def milestones() -> Milestones:
     return Milestones()
 
 
-def lead(milestones: Milestones, *rows: MemberStatus, head: int = 9) -> list[str]:
-    return [text for text, _ in milestones.leading((OWN, *rows), ME, Lsn(head))]
+def lead(milestones: Milestones, *rows: MemberStatus, head: int = 9, session: int | None = 1) -> list[str]:
+    sessions = {row.id: session for row in rows if session is not None}
+    return [text for text, _ in milestones.leading((OWN, *rows), sessions, Lsn(head))]
 
 
-def follow(milestones: Milestones, status: ReplicaStatus, *, leads: bool = True) -> list[str]:
-    return [text for text, _ in milestones.following(status, leads=leads)]
+def follow(
+    milestones: Milestones, status: ReplicaStatus, *, leads: bool = True, session: int | None = 1
+) -> list[str]:
+    return [text for text, _ in milestones.following(status, session, leads=leads)]
+
+
+def test_a_session_that_broke_and_came_back_between_two_looks_is_told(milestones):
+    lead(milestones, THERE, head=5)
+    assert lead(milestones, THERE, head=5, session=2) == [
+        "us-1 is gone: its connection has ended; it holds LSN 7",
+        "us-1 has joined: its log is proven up to LSN 7",
+        "us-1 has caught up at LSN 5",
+    ]
+    follow(milestones, FOLLOWS)
+    assert follow(milestones, FOLLOWS, session=2) == [
+        "follows us-1 no more, at LSN 7",
+        "follows us-1 in term 3 from LSN 8 on",
+    ]
 
 
 def test_who_joins_catches_up_and_goes_is_told_once_each(milestones):
@@ -64,8 +81,8 @@ def test_who_joins_catches_up_and_goes_is_told_once_each(milestones):
     assert lead(milestones, replace(THERE, applied=Lsn(9)), head=50) == ["us-1 has caught up at LSN 9"]
     assert lead(milestones, replace(THERE, applied=Lsn(50)), head=50) == []
     gone = "us-1 is gone: its connection has ended; it holds LSN 7"
-    assert milestones.leading((OWN, GONE), ME, Lsn(9)) == [(gone, Level.WARNING)]
-    assert lead(milestones, GONE) == []
+    assert milestones.leading((OWN, GONE), {}, Lsn(9)) == [(gone, Level.WARNING)]
+    assert lead(milestones, GONE, session=None) == []
     assert lead(milestones, THERE) == ["us-1 has joined: its log is proven up to LSN 7"]
 
 
@@ -88,7 +105,9 @@ def test_whom_a_node_follows_is_told_once_and_so_is_the_end_of_it(milestones):
     level = replace(FOLLOWS, source_head=Lsn(20), applied=Lsn(9))
     assert follow(milestones, level) == ["has caught up with us-1 at LSN 9"]
     assert follow(milestones, level) == []
-    assert milestones.following(ALONE, leads=False) == [("follows us-1 no more, at LSN 7", Level.WARNING)]
+    assert milestones.following(ALONE, None, leads=False) == [
+        ("follows us-1 no more, at LSN 7", Level.WARNING)
+    ]
     assert follow(milestones, ALONE) == []
 
 
