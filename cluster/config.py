@@ -16,6 +16,7 @@ import msgspec
 
 from cluster import schema
 from cluster.address import Address
+from cluster.log_config import LogConfig
 from redwire.errors import ConfigInvalid, PolicyInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
@@ -227,14 +228,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthConfig
     retention: RetentionConfig
     audit: AuditConfig
+    log: LogConfig
     cluster: ClusterConfig
-
-    @property
-    def advertise(self) -> Address:
-        """Where clients reach this node."""
-        member = self.cluster.member(self.node.id)
-        assert member is not None
-        return self.node.advertise or member.addr
 
     @property
     def peers(self) -> dict[NodeId, Address]:
@@ -262,6 +257,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthConfig = AuthConfig()
     retention: RetentionConfig = RetentionConfig()
     audit: AuditConfig = AuditConfig()
+    log: LogConfig = LogConfig()
 
 
 def parse_node_config(data: object, file: str) -> NodeConfig:
@@ -281,7 +277,13 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
         path = f"{node.data_dir}/audit.log" if audit is None else _below(folder, audit)
         kept = msgspec.structs.replace(kept, file=path)
     return NodeConfig(
-        node=node, tls=tls, auth=read.auth, retention=read.retention, audit=kept, cluster=read.cluster
+        node=node,
+        tls=tls,
+        auth=read.auth,
+        retention=read.retention,
+        audit=kept,
+        log=read.log,
+        cluster=read.cluster,
     )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cluster.log_config import Level
 from cluster.policies import Effective
 from cluster.settings import Planned
 from redwire.batch import Batch
@@ -374,6 +375,7 @@ class Note:
     """Something an operator wants to read about."""
 
     text: str
+    level: Level = Level.INFO
 
     def __str__(self) -> str:
         return f"note {self.text}"

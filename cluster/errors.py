@@ -5,6 +5,7 @@ RedwireError
 │   ├── DataDirInUse          another process works in this data directory
 │   ├── DataDirForeign        a data directory of another node
 │   ├── ListenFailed          the listener's address cannot be had
+│   ├── ReloadFailed          a running node was not brought to use new credentials
 │   ├── FormatNewer           a file that only a newer version understands: never cut, never overwritten
 │   ├── MetaCorrupt           meta.cbor is damaged
 │   ├── LogCorrupt            the log is damaged where it was known to be durable
@@ -58,6 +59,10 @@ class DataDirForeign(NodeError):
 
 class ListenFailed(NodeError):
     """The listener's address cannot be had."""
+
+
+class ReloadFailed(NodeError):
+    """A running node was not brought to use new credentials, or it is not known whether it was."""
 
 
 class FormatNewer(NodeError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cluster.log_config import Level
 from redwire.message.vitals import EVENT_CHARS_MAX, EVENTS_CARRIED, EventNote
 from redwire.position import NodeId
 from redwire.status import EVENTS_MAX, Event
@@ -22,7 +23,11 @@ class EventKind(StrEnum):
     REIGN_ENDED = "reign_ended"
     PRIMARY_FOUND = "primary_found"
     PRIMARY_LOST = "primary_lost"
+    FOLLOWS = "follows"
+    FOLLOWS_NO_MORE = "follows_no_more"
+    CAUGHT_UP = "caught_up"
     MEMBER_JOINED = "member_joined"
+    MEMBER_CAUGHT_UP = "member_caught_up"
     MEMBER_LEFT = "member_left"
     MEMBER_UNHEALTHY = "member_unhealthy"
     MEMBER_HEALTHY = "member_healthy"
@@ -45,16 +50,16 @@ _WARNINGS = frozenset(
     (
         *(EventKind.REIGN_ENDED, EventKind.MEMBER_LEFT, EventKind.MEMBER_UNHEALTHY),
         *(EventKind.SLOT_AT_RISK, EventKind.SLOT_EVICTED, EventKind.TAIL_SAVED),
-        *(EventKind.CERTIFICATE_ENDING,),
+        *(EventKind.CERTIFICATE_ENDING, EventKind.FOLLOWS_NO_MORE),
     )
 )
 
 
-def level(kind: EventKind) -> str:
-    """How loud an event of this kind is: `info`, `warning` or `error`."""
+def level(kind: EventKind) -> Level:
+    """How loud an event of this kind is: info, warning or error."""
     if kind in _ERRORS:
-        return "error"
-    return "warning" if kind in _WARNINGS else "info"
+        return Level.ERROR
+    return Level.WARNING if kind in _WARNINGS else Level.INFO
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +78,7 @@ class Events:
             node=self.me,
             sequence=self._sequence,
             at_ms=at_ms,
-            level=level(kind),
+            level=level(kind).value,
             kind=kind.value,
             text=text[:EVENT_CHARS_MAX],
         )

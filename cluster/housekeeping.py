@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from cluster.config import NodeConfig
+from cluster.credentials import NodeCredentials
 from cluster.node import Node
 from cluster.primary import Primary
 from cluster.retention import (
@@ -40,7 +41,14 @@ RETENTION_S = 1.0
 class Housekeeping:
     """Runs beside the node's turns."""
 
-    def __init__(self, node: Node, service: Service, config: NodeConfig, snapshots: SnapshotLibrary) -> None:
+    def __init__(
+        self,
+        node: Node,
+        service: Service,
+        config: NodeConfig,
+        snapshots: SnapshotLibrary,
+        credentials: NodeCredentials | None,
+    ) -> None:
         self._node = node
         self._service = service
         self._snapshots = snapshots
@@ -54,7 +62,7 @@ class Housekeeping:
         self._seen_ms: dict[NodeId, int] = {}
         self._noted = Lsn(0)
         self._told: dict[int, int] = {}
-        self._vitals = VitalSigns(node, config)
+        self._vitals = VitalSigns(node, config, credentials)
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -93,7 +101,8 @@ class Housekeeping:
             report = node.roster.reports.get(row.id)
             rebuilding = report is not None and report.role == "rebuilding"
             healthy = row.health.healthy and row.connected
-            views[row.id] = ReplicaView(healthy, lag_ms(row.lag), row.applied, rebuilding)
+            advertise = None if report is None else report.advertise
+            views[row.id] = ReplicaView(healthy, lag_ms(row.lag), row.applied, rebuilding, advertise)
         node.announcer.observe(views, now_ms)
         self._relay()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import ssl
 
 import anyio
 from anyio.abc import TaskGroup
 
 from cluster.config import NodeConfig
+from cluster.credentials import NodeCredentials
 from cluster.node import Node
 from cluster.peers import Link
 from redwire.errors import Code, Refused
@@ -18,13 +18,13 @@ from redwire.position import NodeId
 class Links:
     """`run` keeps every line up; `match_settings` begins and ends lines when the members have changed.
 
-    `context` proves who we are to the members; None, without TLS, is for a node that has no peers.
+    `credentials` prove who we are to the members; None, without TLS, is for a node that has no peers.
     """
 
-    def __init__(self, node: Node, config: NodeConfig, context: ssl.SSLContext | None) -> None:
+    def __init__(self, node: Node, config: NodeConfig, credentials: NodeCredentials | None) -> None:
         self._node = node
         self._config = config
-        self._context = context
+        self._credentials = credentials
         self._links: dict[NodeId, tuple[Link, anyio.CancelScope]] = {}
         self._chance = random.Random()
         self._tasks: TaskGroup | None = None
@@ -37,7 +37,7 @@ class Links:
 
     def match_settings(self) -> None:
         """Dial who is new, and part from who is no member any more."""
-        if self._tasks is None or self._context is None:
+        if self._tasks is None or self._credentials is None:
             return
         members = self._node.storage.settings.cluster.members
         peers = {member.id: member for member in members if member.id != self._node.storage.me}
@@ -49,7 +49,7 @@ class Links:
                 self._node.outbox.drop(session, refusal)
         for member in [member for member in peers.values() if member.id not in self._links]:
             address = self._config.node.dial.get(member.id, member.addr)
-            link = Link(self._node, self._config, member.id, address, self._context)
+            link = Link(self._node, self._config, member.id, address, self._credentials.client_context)
             scope = anyio.CancelScope()
             self._links[member.id] = link, scope
             self._tasks.start_soon(self._keep, link, scope)

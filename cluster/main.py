@@ -1,23 +1,32 @@
-"""The `redwire-node` command: run a node, or check its configuration."""
+"""The `redwire-node` command: run a node, check what it is told, or have a running one reload."""
 
 from __future__ import annotations
 
 import argparse
 import gc
 import importlib.metadata
+import json
 import sys
-import time
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from cluster.config import NodeConfig, parse_node_config
+from cluster.credentials import CredentialSet, NodeCredentials, load, wall_ms
 from cluster.door import raise_file_limit
-from cluster.process import run
+from cluster.errors import ReloadFailed
+from cluster.inspection import inspect
+from cluster.log_config import Level
+from cluster.notes import Notes
+from cluster.process import hold_signals, run
+from cluster.reload import ask
 from cluster.yaml_file import load_yaml
-from redwire.errors import RedwireError, TlsInvalid
-from redwire.tls import certificate_expiry_ms, client_context, server_context
+from redwire.errors import RedwireError
 
 DISTRIBUTION = "redwire-cluster"
 SWITCH_INTERVAL_S = 1e-4
@@ -32,9 +41,34 @@ default, takes a twentieth of the CPU under load and finds next to nothing.
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code: 0 done, 1 error, 2 usage."""
+    asked = _parser().parse_args(arguments)
+    config: NodeConfig | None = None
+    try:
+        _check_distribution()
+        config = parse_node_config(load_yaml(asked.config), asked.config)
+        match asked.action:
+            case "check":
+                return _check(config, asked.config, as_json=asked.json)
+            case "reload":
+                return _reload(config, as_json=asked.json)
+            case _:
+                return _run(config, take_over=asked.take_over)
+    except RedwireError as error:
+        if asked.json:
+            print(json.dumps(_answer(config, [error], [])))
+        else:
+            print(f"redwire-node: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="redwire-node", description="One node of a redwire cluster.")
     parser.add_argument(
-        "action", nargs="?", choices=("run", "check"), default="run", help="run (default) or check"
+        "action",
+        nargs="?",
+        choices=("run", "check", "reload"),
+        default="run",
+        help="run the node (default), check what it would meet, or have it take new certificates",
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="the node's YAML file")
     parser.add_argument(
@@ -42,33 +76,86 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="lead although this data directory last followed another node",
     )
-    asked = parser.parse_args(arguments)
-    try:
-        _check_distribution()
-        config = parse_node_config(load_yaml(asked.config), asked.config)
-        _check_files(config)
-        if asked.action == "check":
-            print(f"{asked.config}: {config.node.id} of {config.cluster.name} is in order")
-            return 0
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.freeze()  # modules stay for good: no need to look at them again
-        raise_file_limit()
-        fast = find_spec("uvloop") is not None  # the extra `fast`
-        return anyio.run(run, config, asked.take_over, backend_options={"use_uvloop": fast})
-    except RedwireError as error:
+    parser.add_argument(
+        "--json", action="store_true", help="what check and reload answer, as one JSON object"
+    )
+    version = importlib.metadata.version(DISTRIBUTION)
+    parser.add_argument("--version", action="version", version=f"redwire-node {version}")
+    return parser
+
+
+def _run(config: NodeConfig, *, take_over: bool) -> int:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()  # modules stay for good: no need to look at them again
+    raise_file_limit()
+    hold_signals()
+    fast = find_spec("uvloop") is not None  # the extra `fast`
+    with closing(Notes(config.node.id, config.log)) as notes:
+        try:
+            credentials = None
+            if config.tls is not None:
+                credentials = NodeCredentials(config.tls, config.cluster.name, config.node.id)
+            node = partial(run, config, credentials, notes, take_over)
+            return anyio.run(node, backend_options={"use_uvloop": fast})
+        except RedwireError as error:
+            notes(f"stopped: {error}", Level.ERROR)
+            return 1
+
+
+def _check(config: NodeConfig, file: str, *, as_json: bool) -> int:
+    """Say everything that is wrong, not only the first of it."""
+    found = inspect(config, wall_ms())
+    if as_json:
+        print(json.dumps(_answer(config, found.errors, found.warnings, found.shown)))
+        return 1 if found.errors else 0
+    for error in found.errors:
         print(f"redwire-node: {error}", file=sys.stderr)
+    for warning in found.warnings:
+        print(f"redwire-node: warning: {warning}", file=sys.stderr)
+    if found.errors:
         return 1
+    print(f"{file}: {config.node.id} of {config.cluster.name} is in order")
+    return 0
 
 
-def _check_files(config: NodeConfig) -> None:
-    """Load what TLS needs, so that a bad file is named before anything starts. Raises `TlsInvalid`."""
-    if config.tls is not None:
-        ca, cert, key = Path(config.tls.ca), Path(config.tls.cert), Path(config.tls.key)
-        if certificate_expiry_ms(cert) <= time.time() * 1000:
-            raise TlsInvalid(cert, "the certificate has expired", hint="issue a new one: redwire certs issue")
-        server_context(ca, cert, key)
-        client_context(ca, cert, key, peer=True)
+def _reload(config: NodeConfig, *, as_json: bool) -> int:
+    """Check the files here before the node is told: what is bad goes no further."""
+    if config.tls is None:
+        raise ReloadFailed("tls is off: there is nothing to reload")
+    now_ms = wall_ms()
+    shown = load(config.tls, config.cluster.name, config.node.id, now_ms)
+    answer = ask(Path(config.node.data_dir), shown.sha256)
+    if as_json:
+        print(json.dumps(_answer(config, [], shown.warnings(now_ms), shown)))
+        return 0
+    for warning in shown.warnings(now_ms):
+        print(f"redwire-node: warning: {warning}", file=sys.stderr)
+    print(f"{config.node.id} of {config.cluster.name}: {answer.message}")
+    return 0
+
+
+def _answer(
+    config: NodeConfig | None,
+    errors: Sequence[RedwireError],
+    warnings: Sequence[str],
+    shown: CredentialSet | None = None,
+) -> dict[str, Any]:
+    """What `check` and `reload` answer to programs: its keys are always there, times in ms since 1970."""
+    return {
+        "ok": not errors,
+        "cluster": config.cluster.name if config is not None else None,
+        "node": config.node.id if config is not None else None,
+        "errors": [{"message": error.message, "hint": error.hint, "facts": error.facts} for error in errors],
+        "warnings": list(warnings),
+        "certificate": None
+        if shown is None
+        else {
+            "not_after_ms": shown.not_after_ms,
+            "days_left": shown.days_left(wall_ms()),
+            "sha256": shown.sha256,
+        },
+    }
 
 
 def _check_distribution() -> None:

@@ -1,4 +1,4 @@
-"""meta.cbor: what a node must remember beside its log, and the lock on its data directory.
+"""meta.cbor: what a node must remember beside its log.
 
 The file is a CBOR sequence of two items: a map with the fields of `Meta`, and the CRC-32 of that map's bytes
 as a four-byte unsigned integer. It is replaced whole, so it holds either the old or the new state.
@@ -6,21 +6,18 @@ as a four-byte unsigned integer. It is replaced whole, so it holds either the ol
 
 from __future__ import annotations
 
-import fcntl
-import os
 import zlib
 from pathlib import Path
 
 import cbor2
 import msgspec
 
-from cluster.errors import DataDirInUse, FormatNewer, MetaCorrupt
-from cluster.files import FILE_MODE, SYSCALLS, Syscalls, translated
+from cluster.errors import FormatNewer, MetaCorrupt
+from cluster.files import SYSCALLS, Syscalls, translated
 from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermList
 
 FORMAT = 1
 _NAME = "meta.cbor"
-_LOCK = "lock"
 _CRC_BYTES = 5
 _CRC_HEAD = b"\x1a"
 
@@ -74,26 +71,6 @@ def load(data_dir: Path) -> Meta | None:
 def save(data_dir: Path, meta: Meta, calls: Syscalls = SYSCALLS) -> None:
     """Make `meta` the state in force; it is durable when this returns. Raises `DiskFull` or `DiskFailed`."""
     calls.replace_whole(data_dir / _NAME, _encode(meta))
-
-
-def lock_data_dir(data_dir: Path) -> int:
-    """Take `data_dir`, made if missing, for this process; the descriptor holds the lock until it is closed.
-
-    Raises `DataDirInUse`, which names the process that has it, or `DiskFailed`.
-    """
-    path = data_dir / _LOCK
-    with translated(path):
-        SYSCALLS.make_folder(data_dir)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(fd, 32, 0).strip()
-            os.close(fd)
-            raise DataDirInUse(data_dir, int(holder) if holder.isdigit() else 0) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-    return fd
 
 
 def _encode(meta: Meta) -> bytes:

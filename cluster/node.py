@@ -29,8 +29,10 @@ from cluster.effects import (
     TailCut,
     Tick,
 )
-from cluster.events import EventKind, Events
+from cluster.events import EventKind, Events, level
 from cluster.inbox import Event, Inbox
+from cluster.log_config import Note
+from cluster.milestones import Milestones, News
 from cluster.opening import superseded
 from cluster.outbox import Outbox
 from cluster.primary import Primary
@@ -51,9 +53,7 @@ class Node:
     called when the state has moved on; the answers that this brings leave in the turn that follows.
     """
 
-    def __init__(
-        self, storage: Storage, role: Replica, clock: Callable[[], Now], note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, storage: Storage, role: Replica, clock: Callable[[], Now], note: Note) -> None:
         self.storage = storage
         self.role: Primary | Replica = role
         self.roster = Roster()
@@ -63,6 +63,7 @@ class Node:
         self.announcer = Announcer(storage.config.node.region)
         self.clock = clock
         self.note = note
+        self._milestones = Milestones()
         self.follow: Callable[[NodeId], None] = lambda member: None
         self.on_applied: Callable[[], None] = lambda: None
         self.outbox.end_reign = self._end_reign
@@ -90,7 +91,7 @@ class Node:
     def happened(self, kind: EventKind, text: str) -> None:
         """An event: for the log as well as for whoever asks for the status."""
         self.bulletin.events.add(kind, text, self.clock().wall_ms)
-        self.note(text)
+        self.note(text, level(kind))
 
     @property
     def leads(self) -> bool:
@@ -209,3 +210,13 @@ class Node:
         while True:
             await anyio.sleep(TICK_S)
             self.inbox.post(Tick())
+            for kind, text in self._news():
+                self.happened(kind, text)
+
+    def _news(self) -> list[News]:
+        role = self.role
+        if isinstance(role, Replica):
+            return self._milestones.following(role.status(), role.session, leads=not role.lost_primary)
+        members = role.coordinator.status(self.clock().ms).members
+        sessions = {self.roster.ends[session].node: session for session in self.roster.feeds}
+        return self._milestones.leading(members, sessions, role.end.lsn)

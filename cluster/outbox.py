@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
+from cluster import log_config
 from cluster.answers import by_caller, caller_of, parts, share
 from cluster.bell import Bell
 from cluster.effects import (
@@ -59,7 +60,7 @@ class Outbox:
         roster: Roster,
         inbox: Inbox,
         clock: Callable[[], Now],
-        note: Callable[[str], None],
+        note: log_config.Note,
     ) -> None:
         self.commit: Lsn = storage.applied.lsn
         self.apply_feed = Feed(
@@ -109,8 +110,8 @@ class Outbox:
                 self.rebuild(effect)
             case EndReign(error):
                 self.end_reign(error)
-            case Note(text):
-                self._note(text)
+            case Note(text, level):
+                self._note(text, level)
 
     def follower_joined(self, session: int, feed: Feed, role: Role) -> None:
         """Keep `feed` going with every batch from now on, until its session ends."""

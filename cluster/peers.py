@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import ssl
+from collections.abc import Callable
 from itertools import count
 
 import anyio
@@ -17,6 +18,7 @@ import anyio
 from cluster.address import Address
 from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
+from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.replica import Replica
@@ -44,8 +46,14 @@ class Link:
     """The line to one member."""
 
     def __init__(
-        self, node: Node, config: NodeConfig, member: NodeId, address: Address, context: ssl.SSLContext
+        self,
+        node: Node,
+        config: NodeConfig,
+        member: NodeId,
+        address: Address,
+        context: Callable[[], ssl.SSLContext],
     ) -> None:
+        """`context` gives the one for the next try."""
         self._node = node
         self._config = config
         self._member = member
@@ -56,7 +64,7 @@ class Link:
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
         self._heard = 0.0
         self._asked_us: dict[int, int] = {}  # when each hello left that is not answered yet
-        self._said = ""
+        self._said: str | None = ""  # why the line is down; None while it is up
         self._snapshot: SnapshotReceiver | None = None
 
     async def run(self, rng: random.Random) -> None:
@@ -98,7 +106,7 @@ class Link:
         dialled = await dial(
             self._address.host,
             self._address.port,
-            self._context,
+            self._context(),
             Certificate(),
             server_hostname=host,
             client_name=name,
@@ -114,6 +122,7 @@ class Link:
                 await self._listen(dialled)
         finally:
             self._end, self._session, self._snapshot, self._asked = None, 0, None, None
+            self._said = self._said or ""
             self._asked_us.clear()
             self._node.bulletin.silent(self._member)
             self._node.roster.detach(session)
@@ -195,7 +204,9 @@ class Link:
     def _welcome(self, report: Report, number: int) -> None:
         """The answer to hello `number`; to a Follow where that is 0."""
         check_report(report, self._member, self._node)
-        self._said = ""
+        if self._said is not None:
+            self._said = None
+            self._node.note(f"connected to {self._member} at {self._address}")
         asked_us = self._asked_us.pop(number, None)
         if asked_us is not None:
             self._node.bulletin.answered(self._member, self._node.clock().us - asked_us)
@@ -211,7 +222,7 @@ class Link:
         """Say why the line is down, but not at every try."""
         if error.message != self._said:
             self._said = error.message
-            self._node.note(f"no line to {self._member}: {error}")
+            self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
 
 
 def check_report(report: Report, member: str, node: Node) -> None:

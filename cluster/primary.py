@@ -43,6 +43,7 @@ from cluster.effects import (
     Tick,
 )
 from cluster.intake import Intake, KeyLookup, Room, Turn
+from cluster.log_config import Level
 from cluster.settings import Planned, Settings
 from redwire import body
 from redwire.batch import make_batch
@@ -247,7 +248,7 @@ class Primary:
             ):
                 return []
         except AckInvalid as error:
-            return [Drop(session, error), Note(str(error))]
+            return [Drop(session, error), Note(str(error), Level.WARNING)]
         admitted = self._admit(node, self._book.admission_due(node, durable), now)
         return admitted + self._covered(node, since, now, ack.synced_us)
 
@@ -290,9 +291,9 @@ class Primary:
                 node, session, matched, event.applied, now.ms, streaming=streaming, incarnation=incarnation
             )
         except RedwireError as error:
-            return [Drop(session, error), Note(str(error))]
+            return [Drop(session, error), Note(str(error), Level.WARNING)]
         self._intake.recheck()
-        effects: list[Effect] = [Note(str(lost))] if lost is not None else []
+        effects: list[Effect] = [Note(str(lost), Level.WARNING)] if lost is not None else []
         self._book.admissions.pop(node, None)  # of another life, which is over
         known = self.coordinator.membership.member(node).incarnation
         if known is None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import ssl
-import sys
 import time
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -18,15 +15,19 @@ from anyio.streams.stapled import MultiListener
 
 from cluster.audit import Audit
 from cluster.auth import Authority
+from cluster.bell import Bell
 from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
+from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
 from cluster.effects import Now
 from cluster.errors import ListenFailed
 from cluster.housekeeping import Housekeeping
 from cluster.links import Links
+from cluster.log_config import Level, Note
 from cluster.node import Node
 from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
+from cluster.reload import Reloader
 from cluster.replica import Replica
 from cluster.server import Server
 from cluster.service import Service
@@ -34,9 +35,12 @@ from cluster.settings import Comparison, compare
 from cluster.snapshot import SnapshotLibrary
 from cluster.storage import Storage
 from redwire.errors import ConfigInvalid, RedwireError
-from redwire.tls import client_context, server_context
+from redwire.message.log import ClusterRecord
+from redwire.position import Lsn
 
-NOTE_CHARS_MAX = 2_000
+Records = Sequence[tuple[Lsn, ClusterRecord]]
+"""CONFIG records with their LSNs, oldest first."""
+OUTDATED = "the file is outdated, the log's settings are in force"
 
 
 def now() -> Now:
@@ -44,16 +48,31 @@ def now() -> Now:
     return Now(time.monotonic_ns() // 1000, time.time_ns() // 1_000_000)
 
 
-async def run(config: NodeConfig, take_over: bool) -> int:
+async def run(config: NodeConfig, credentials: NodeCredentials | None, note: Note, take_over: bool) -> int:
     """Run a node until a signal or a failure ends it; the exit code."""
-    return await Process(config, take_over=take_over).run()
+    return await Process(config, credentials, note, take_over=take_over).run()
+
+
+def hold_signals() -> None:
+    """Before there is a loop and after it: SIGHUP, which asks for a reload, must not end the process.
+
+    An event loop's own receiver would leave moments at which it does.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class Process:
-    """What a `redwire-node` consists of. Made inside the event loop that runs it."""
+    """What a `redwire-node` consists of. Made inside the event loop that runs it.
 
-    def __init__(self, config: NodeConfig, *, take_over: bool) -> None:
+    `credentials` is None where TLS is off.
+    """
+
+    def __init__(
+        self, config: NodeConfig, credentials: NodeCredentials | None, note: Note, *, take_over: bool
+    ) -> None:
         self._config = config
+        self._credentials = credentials
+        self._note = note
         self._take_over = take_over
         self._failure: BaseException | None = None
         self._scope = anyio.CancelScope()
@@ -73,7 +92,7 @@ class Process:
                 await anyio.to_thread.run_sync(storage.close)
                 await anyio.to_thread.run_sync(audit.close)
         if self._failure is not None:
-            self._note(f"stopped: {self._failure}")
+            self._note(f"stopped: {self._failure}", Level.ERROR)
             return 1
         self._note("stopped")
         return 0
@@ -92,7 +111,7 @@ class Process:
             lambda: storage.applied.lsn,
             lambda: storage.log.base.lsn,
         )
-        links = Links(node, config, self._client_context())
+        links = Links(node, config, self._credentials)
         rebuilder = Rebuilder(node, links)
         node.outbox.rebuild = rebuilder.begin
         node.follow = links.follow
@@ -103,13 +122,18 @@ class Process:
             storage.secret,
             node.announcer,
         )
-        server = Server(service, authority, library, partial(Drivers, service), self._server_context())
+        credentials = self._credentials
+        context = credentials.server_context if credentials is not None else lambda: None
+        server = Server(service, authority, library, partial(Drivers, service), context)
         node.on_applied = partial(_applied, service, server)
-        housekeeping = Housekeeping(node, service, config, library)
+        reloader = Reloader(credentials, storage.lock, self._note)
+        housekeeping = Housekeeping(node, service, config, library, credentials)
         housekeeping.on_settings = lambda: self._settings_changed(storage, links)
         listener = await self._listen()
         async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(self._signals)
+            tasks.start_soon(self._hangups, reloader)
+            tasks.start_soon(reloader.watch)
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
             tasks.start_soon(housekeeping.run)
@@ -133,26 +157,11 @@ class Process:
             text = f"cannot listen on {listen}: {error.strerror}"
             raise ListenFailed(text, hint="another process has the port, or node.listen is wrong") from error
 
-    def _client_context(self) -> ssl.SSLContext | None:
-        tls = self._config.tls
-        return None if tls is None else client_context(Path(tls.ca), Path(tls.cert), Path(tls.key), peer=True)
-
-    def _server_context(self) -> ssl.SSLContext | None:
-        tls = self._config.tls
-        return None if tls is None else server_context(Path(tls.ca), Path(tls.cert), Path(tls.key))
-
     def _check_settings(self, storage: Storage) -> None:
         """Hold this node's file against the log. Raises `ConfigInvalid` for what was never so."""
-        found = self._compared(storage)
-        if found.unheard:
-            raise ConfigInvalid(
-                "this node's configuration",
-                "cluster",
-                "; ".join(found.unheard),
-                hint="the log's settings are in force: write them into the file, or change them by command",
-            )
-        if found.outdated:
-            self._note(f"the file is outdated, the log's settings are in force: {'; '.join(found.outdated)}")
+        outdated = check_settings(self._config, storage.state.cluster_records())
+        if outdated:
+            self._note(f"{OUTDATED}: {'; '.join(outdated)}", Level.WARNING)
 
     def _settings_changed(self, storage: Storage, links: Links) -> None:
         """Other settings are in force from here on."""
@@ -160,12 +169,8 @@ class Process:
         settings = storage.settings
         text = settings.record.text if settings.record is not None else ""
         self._note(f"the settings of LSN {settings.lsn} are in force{': ' if text else ''}{text}")
-        for difference in self._compared(storage).unheard:
-            self._note(f"not the file's: {difference}")
-
-    def _compared(self, storage: Storage) -> Comparison:
-        logged = [ClusterConfig.from_record(record) for _, record in storage.state.cluster_records()]
-        return compare(self._config.cluster, logged)
+        for difference in _compared(self._config, storage.state.cluster_records()).unheard:
+            self._note(f"not the file's: {difference}", Level.WARNING)
 
     def _fail(self, error: BaseException) -> None:
         """The process ends: what it could not make durable it must not acknowledge."""
@@ -179,12 +184,37 @@ class Process:
                 self._scope.cancel()
                 return
 
-    def _note(self, text: str) -> None:
-        """One line on standard error, whatever a member may have put into it."""
-        stamp = time.strftime("%H:%M:%S", time.gmtime())
-        text = "".join(sign if sign.isprintable() else " " for sign in text[:NOTE_CHARS_MAX])
-        with contextlib.suppress(OSError):  # words may go to a full disk: the node goes on without them
-            print(f"{stamp} {self._config.node.id} {text}", file=sys.stderr, flush=True)
+    async def _hangups(self, reloader: Reloader) -> None:
+        """Reload once after each SIGHUP, or after several that came together."""
+        asked = Bell()
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGHUP, lambda number, frame: loop.call_soon_threadsafe(asked.ring))
+        try:
+            while True:
+                await asked.wait()
+                await reloader.reload()
+        finally:
+            hold_signals()
+
+
+def check_settings(config: NodeConfig, records: Records) -> tuple[str, ...]:
+    """Hold a node's file against all settings that the log ever had; what of it the log has left behind.
+
+    Raises `ConfigInvalid` for what was never so.
+    """
+    found = _compared(config, records)
+    if found.unheard:
+        raise ConfigInvalid(
+            "this node's configuration",
+            "cluster",
+            "; ".join(found.unheard),
+            hint="the log's settings are in force: write them into the file, or change them by command",
+        )
+    return found.outdated
+
+
+def _compared(config: NodeConfig, records: Records) -> Comparison:
+    return compare(config.cluster, [ClusterConfig.from_record(record) for _, record in records])
 
 
 def _applied(service: Service, server: Server) -> None:

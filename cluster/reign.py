@@ -109,7 +109,9 @@ class Candidate:
             version=VERSION,
             record=record,
         )
-        node.announcer.lead(TopologyAdvertiser(term, node.storage.me, membership.members))
+        advertised = {NodeId(report.node): report.advertise for report in node.roster.reports.values()}
+        advertised[node.storage.me] = node.report().advertise
+        node.announcer.lead(TopologyAdvertiser(term, node.storage.me, membership.members, advertised))
         node.become_primary(primary)
 
     def _new_cluster(self, incarnations: Mapping[NodeId, str]) -> ClusterRecord:

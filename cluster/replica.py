@@ -40,6 +40,7 @@ from cluster.effects import (
     TailCut,
     Tick,
 )
+from cluster.log_config import Level
 from redwire.batch import follows
 from redwire.errors import Code, ProtocolError, Refused
 from redwire.message.peer import Ack, Following
@@ -151,7 +152,10 @@ class Replica:
         common = Position(Term(reply.common_term), Lsn(reply.common_lsn), reply.common_chain)
         refusal = self._refusal(event.node, reply, proven=event.local == common)
         if refusal is not None:
-            return [Drop(session, refusal), Note(f"{event.node} is refused: {refusal.message}")]
+            return [
+                Drop(session, refusal),
+                Note(f"{event.node} is refused: {refusal.message}", Level.WARNING),
+            ]
         if event.local != common:
             return [
                 Rebuild(

@@ -60,8 +60,9 @@ class Server:
         authority: Authority,
         snapshots: SnapshotServer,
         drivers: Callable[[Principal, ChannelWire], Drivers],
-        context: ssl.SSLContext | None,
+        context: Callable[[], ssl.SSLContext | None],
     ) -> None:
+        """`context` gives the one for the next connection, None where there is no TLS."""
         self._service = service
         self._authority = authority
         self._snapshots = snapshots
@@ -121,7 +122,7 @@ class Server:
     async def _accepted(self, sock: socket.socket) -> Channel:
         """The channel over `sock`. A certificate that TLS refuses is written down."""
         try:
-            return await accept(sock, self._context)
+            return await accept(sock, self._context())
         except ConnectFailed as error:
             if "certificate_of" in error.facts:
                 address, why = str(error.facts["certificate_of"]), f"TLS: {error.facts['why']}"

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from cluster.catchup import Common, SnapshotNeeded, plan
 from cluster.effects import Deposed, FollowerAcked, FollowerJoined, FollowerLeft
 from cluster.feed import Feed
+from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.peers import check_report
@@ -25,6 +26,8 @@ from redwire.position import NO_REIGN, Incarnation, Lsn, NodeId, Reign, Term
 
 DEPOSING = frozenset((Code.STALE_TERM, Code.TERM_TAKEN, Code.PRIMARY_LACKS_COMMITTED))
 """What a follower's refusal must say to end a reign (R3, R5)."""
+_REFUSALS = DEPOSING | {Code.OTHER_CLUSTER, Code.OTHER_NODE}
+"""Who says one of these means us. Anything else, such as our silence, only ends a session."""
 _OF_SOURCES = frozenset(
     (
         *(Kind.PEER_WELCOME, Kind.FOLLOWING, Kind.BATCH, Kind.HEARTBEAT, Kind.TOPOLOGY),
@@ -166,12 +169,17 @@ class Source:
         node.outbox.follower_joined(self.session, self.feed, node.role)
 
     def _refused(self, error: RedwireError) -> None:
-        """The follower will not follow us: sometimes that means that we must not lead."""
+        """The follower's last word: it will not follow us, which can mean that we must not lead, or it hangs
+        up.
+        """
         if error.code in DEPOSING and self._common is None:
             raise ProtocolError(f"{self.end.node} refuses what it was not offered: {error}")
         if error.code in DEPOSING:
             self._node.inbox.post(Deposed(error))
-        self._node.note(f"{self.end.node} refuses to follow: {error}")
+        if error.code in _REFUSALS:
+            self._node.note(f"{self.end.node} refuses to follow: {error}", Level.WARNING)
+        else:
+            self._node.note(f"{self.end.node} ends its session: {error}")
 
     def _say(self, error: RedwireError) -> None:
         self.end.send(Kind.FAILURE, encode(Failure.from_error(error)))

@@ -7,7 +7,6 @@ threads read.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import msgspec
 from cluster import meta as meta_file
 from cluster.apply_queue import ApplyQueue
 from cluster.config import NodeConfig
+from cluster.data_lock import DataLock
 from cluster.disk import Post
 from cluster.errors import DataDirForeign
 from cluster.journal import Journal
@@ -52,7 +52,7 @@ class Storage:
         self.fail = fail
         self.notes: list[str] = []
         self._settings = Settings(Lsn(0), config.cluster)
-        self._lock = meta_file.lock_data_dir(self.data_dir)
+        self.lock = DataLock.take(self.data_dir)
         self.meta = meta_file.load(self.data_dir) or self._new_directory()
         self.state, wal, self.log = self._open()
         self.watermark = Lsn(max(wal.watermark, self.state.applied.lsn))
@@ -72,7 +72,7 @@ class Storage:
         self.reads.stop()
         if self.journal.disk.started:
             self.journal.stop()
-        os.close(self._lock)
+        self.lock.close()
 
     @property
     def data_dir(self) -> Path:
@@ -131,6 +131,7 @@ class Storage:
             watermark=watermark,
             applied=self.applied.lsn,
             base=log.base.lsn,
+            advertise=str(node.advertise or ""),
             terms=report_terms(log.terms),
         )
 

@@ -87,11 +87,17 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path, *, cached_statements: int = 32) -> sqlite3.Connection:
-    """A connection that cannot write, for the thread that opens it. Raises as `open_writer`."""
+def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False) -> sqlite3.Connection:
+    """A connection that cannot write, for the thread that opens it. Raises as `open_writer`.
+
+    `still`: nobody has the file open, and no file of another owner is to appear beside it, as SQLite's own
+    index does.
+    """
     with translated(path):
+        log = path.with_name(path.name + "-wal")
+        alone = still and not (log.exists() and log.stat().st_size)
         connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=ro",
+            f"file:{quote(str(path))}?mode=ro{'&immutable=1' if alone else ''}",
             uri=True,
             isolation_level=None,
             cached_statements=cached_statements,

@@ -36,21 +36,30 @@ class TopologyAuthGate:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """What the advertiser is told of one member that does not lead."""
+    """What the advertiser is told of one member that does not lead.
+
+    `advertise` is where the member says that clients reach it, "" for its member address; None where it says
+    nothing just now, and what it said last goes on.
+    """
 
     healthy: bool
     lag_ms: int | None
     applied: Lsn
     rebootstrapping: bool
+    advertise: str | None = None
 
 
 @dataclass(slots=True, eq=False)
 class TopologyAdvertiser:
-    """Numbers the topologies of one reign. `members` are all configured members, `me` the one that leads."""
+    """Numbers the topologies of one reign. `members` are all configured members, `me` the one that leads.
+
+    `advertised` holds the addresses that members gave for clients, where these are not the members' own.
+    """
 
     term: Term
     me: NodeId
     members: tuple[Member, ...]
+    advertised: dict[NodeId, str] = field(default_factory=dict)
     current: Topology = field(init=False)
     _counter: int = 0
     _changed_ms: int = -CHANGE_INTERVAL_MS
@@ -83,12 +92,23 @@ class TopologyAdvertiser:
             if member.id == self.me:
                 continue
             view = replicas.get(member.id) or ReplicaView(False, None, Lsn(0), False)
+            if view.advertise is not None:
+                self.advertised[member.id] = view.advertise
             entries.append(
                 ReplicaEntry(
-                    member.addr, member.region, view.healthy, view.lag_ms, view.applied, view.rebootstrapping
+                    self._addr(member),
+                    member.region,
+                    view.healthy,
+                    view.lag_ms,
+                    view.applied,
+                    view.rebootstrapping,
                 )
             )
-        return Topology(self.term << _COUNTER_BITS, Endpoint(mine.addr, mine.region), tuple(entries))
+        primary = Endpoint(self._addr(mine), mine.region)
+        return Topology(self.term << _COUNTER_BITS, primary, tuple(entries))
+
+    def _addr(self, member: Member) -> str:
+        return self.advertised.get(member.id) or member.addr
 
 
 def _shape(topology: Topology) -> object:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cluster.config import NodeConfig
+from cluster.credentials import NodeCredentials
 from cluster.disk import DiskStatus
 from cluster.node import Node
 from cluster.reign import VERSION
 from cluster.trend import Trend
 from redwire.message.vitals import Vitals
-from redwire.tls import certificate_expiry_ms
 
 GROWTH_MS = 60_000
 """A log grows by whole segments: over less than this its growth is nothing or far too much."""
 
 
 class VitalSigns:
-    """Looks at one node. The certificate is the one that it was started with."""
+    """Looks at one node. `credentials` are what it shows to others, None where TLS is off."""
 
-    def __init__(self, node: Node, config: NodeConfig) -> None:
+    def __init__(self, node: Node, config: NodeConfig, credentials: NodeCredentials | None) -> None:
         self._node = node
+        self._credentials = credentials
         self._floor_bytes = config.retention.disk_free_min_bytes
         self._free = Trend(GROWTH_MS)
         self._grown = Trend(GROWTH_MS)
         self._grown_bytes = 0
         self._log_bytes: int | None = None
-        self._certificate_ends_at_ms = (
-            None if config.tls is None else certificate_expiry_ms(Path(config.tls.cert))
-        )
 
     def growth_bytes_s(self, log_bytes: int) -> int:
         """How fast the log grows, of late and on average; it is as long as `log_bytes` now."""
@@ -53,7 +49,7 @@ class VitalSigns:
             floor_bytes=self._floor_bytes,
             floor_ms=0 if fell else self._free.reaches_ms(self._floor_bytes),
             log_bytes=disk.wal.bytes,
-            certificate_ends_at_ms=self._certificate_ends_at_ms,
+            certificate_ends_at_ms=None if self._credentials is None else self._credentials.not_after_ms,
             rtts_us={str(member): took_us for member, took_us in bulletin.rtts_us.items()},
             events=bulletin.events.young(now.wall_ms),
         )

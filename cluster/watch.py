@@ -76,10 +76,7 @@ def _node(before: NodeStatus | None, after: NodeStatus) -> Iterator[Found]:
     """What became of one member."""
     was = before or NodeStatus(id=after.id, connected=False)
     if after.role != "primary" and after.connected != was.connected:
-        if after.connected:
-            yield EventKind.MEMBER_JOINED, f"{after.id} follows"
-        else:
-            yield EventKind.MEMBER_LEFT, f"{after.id} is gone"
+        pass  # who joins and leaves is told by `milestones`, which sees sessions
     elif was.health == "healthy" and after.health == "unhealthy":
         yield EventKind.MEMBER_UNHEALTHY, f"{after.id}: {after.why}"
     elif was.health == "unhealthy" and after.health == "healthy":

@@ -84,12 +84,20 @@ def require_private_key(path: Path) -> None:
 
 def certificate_expiry_ms(path: Path) -> int:
     """When the first certificate in a PEM file expires, in milliseconds since 1970. Raises `TlsInvalid`."""
+    return certificate_validity_ms(path)[1]
+
+
+def certificate_validity_ms(path: Path) -> tuple[int, int]:
+    """From when to when the first certificate in a PEM file is valid, in milliseconds since 1970.
+
+    Raises `TlsInvalid`.
+    """
     try:
         text = path.read_text("ascii")
         begin = text.index(ssl.PEM_HEADER)
         end = text.index(ssl.PEM_FOOTER, begin) + len(ssl.PEM_FOOTER)
         der = ssl.PEM_cert_to_DER_cert(text[begin:end])
-        return int(_not_after(der).timestamp()) * 1000
+        return _validity_ms(der)
     except OSError as error:
         raise TlsInvalid(path, f"the certificate cannot be read: {error.strerror}") from error
     except (ValueError, IndexError) as error:
@@ -121,14 +129,18 @@ _EXPLICIT_VERSION = 0xA0
 _UTC_TIME = 0x17
 
 
-def _not_after(der: bytes) -> datetime:
-    """The end of a certificate's validity (RFC 5280, 4.1). Raises ValueError or IndexError without one."""
+def _validity_ms(der: bytes) -> tuple[int, int]:
+    """The validity of a certificate (RFC 5280, 4.1). Raises ValueError or IndexError without one."""
     tbs = _elements(_elements(_elements(der)[0][1])[0][1])
     # version (optional), serial, signature algorithm, issuer, validity
-    validity = tbs[4 if tbs[0][0] == _EXPLICIT_VERSION else 3][1]
-    tag, value = _elements(validity)[1]
+    validity = _elements(tbs[4 if tbs[0][0] == _EXPLICIT_VERSION else 3][1])
+    return _time_ms(*validity[0]), _time_ms(*validity[1])
+
+
+def _time_ms(tag: int, value: bytes) -> int:
     layout = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
-    return datetime.strptime(value.decode("ascii"), layout).replace(tzinfo=UTC)
+    moment = datetime.strptime(value.decode("ascii"), layout).replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 1000
 
 
 def _elements(der: bytes) -> list[tuple[int, bytes]]:

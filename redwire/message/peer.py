@@ -23,6 +23,8 @@ REPORT_TERMS_MAX = 1_000
 CHUNK_BYTES_MAX = 256 << 10
 
 ClusterOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{32})?\Z")]
+AddressOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([^\x00-\x20\x7f/@]{1,253}:[0-9]{1,5})?\Z")]
+"""`host:port` as clients get to see it, or nothing."""
 
 
 class Report(ClosedStruct, frozen=True, kw_only=True):
@@ -31,6 +33,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     `cluster` is "" while the node has never joined one; `term` and `primary` are the reign that it accepted
     last (0 and "" for none); `applied` is its state's LSN, `base` the LSN its log begins after. `role` says
     what the node is doing. `terms` are the last `REPORT_TERMS_MAX` (term, first LSN) pairs, both rising.
+    `advertise` is where clients reach the node, "" for the address that the cluster knows it by.
     `vitals` stand in hello and welcome; Follow goes without.
     """
 
@@ -49,6 +52,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     watermark: U63
     applied: U63
     base: U63
+    advertise: AddressOrNone = ""
     terms: Annotated[tuple[tuple[U63, U63], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
     vitals: Vitals | None = None
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from redwire import connect_sync, topology
 from redwire.body import decode, encode
@@ -272,3 +273,30 @@ def test_a_client_never_goes_back_to_the_older_epoch_of_a_node_that_was_cut_off(
         shop.until(lambda: db.routing.epoch != new, "the client is told that it is back")
         assert db.routing.epoch > new
     settle(shop)
+
+
+def test_clients_are_sent_to_where_a_node_says_that_they_reach_it(fleet: Any) -> None:
+    shop = fleet("eu-1", "us-1", "ap-1", start=False)
+    public = {node: f"localhost:{shop.ports[node]}" for node in ("eu-1", "us-1")}
+    for node, addr in public.items():
+        document = yaml.safe_load(shop.config_path(node).read_text())
+        document["node"]["advertise"] = addr
+        shop.config_path(node).write_text(yaml.safe_dump(document))
+    shop.up()
+    expected = [public["eu-1"], public["us-1"], address(shop, "ap-1")]
+
+    def addresses(db: Any) -> list[str]:
+        shape = db.topology()
+        return [shape.primary.addr, *(replica.addr for replica in shape.replicas)]
+
+    for node in shop.nodes:
+        with connect_sync(shop.uri(node)) as db:
+            shop.until(lambda db=db: addresses(db) == expected, f"{node} tells where clients reach each")
+            db.put("c", node, {"n": 1})
+            assert [db.status(addr)["node"] for addr in expected] == list(shop.nodes)
+    assert shop.terminate("eu-1") == 0
+    shop.crown("us-1")
+    with connect_sync(shop.uri("ap-1")) as db:
+        shop.until(
+            lambda: addresses(db)[0] == public["us-1"], "the new primary is told by its public address"
+        )

@@ -7,8 +7,10 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from enum import StrEnum
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -16,7 +18,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cluster.config import parse_node_config
+from cluster.config import TlsConfig, parse_node_config
+from cluster.config import _File as File
 from cluster.events import EventKind, level
 from redwire.errors import RETRYABLE, Code
 from redwire.frame import Kind
@@ -31,17 +34,18 @@ README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "CONFIGURATION.md").read_text()
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks of one language, "" for shell."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, document: str = README) -> list[str]:
+    """A document's code blocks of one language, "" for shell."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
     return [text for name, text in fenced if name == language]
 
 
 def command_lines() -> Iterator[list[str]]:
-    for block in blocks(""):
+    for block in blocks("") + blocks("", CONFIGURATION):
         for line in block.splitlines():
             if line:
                 yield shlex.split(line, comments=True)
@@ -70,7 +74,8 @@ def test_a_command_in_the_readme_can_be_typed(
         assert command is not None
         command.make_context(words[1], arguments, default_map={"uri": "reds://host"})
     else:
-        assert arguments in (["check", "--config", "node.yaml"], ["--config", "node.yaml"])
+        *action, option, file = arguments
+        assert action in ([], ["check"], ["reload"]) and (option, file) == ("--config", "node.yaml")
 
 
 def test_what_the_readme_shows_of_a_policy_is_what_the_command_prints() -> None:
@@ -118,7 +123,11 @@ def test_the_readme_has_every_exit_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/ARCHITECTURE.md", "docs/OPERATIONS.md", "docs/PROTOCOL.md"]
+    "document",
+    [
+        *("README.md", "docs/ARCHITECTURE.md", "docs/CONFIGURATION.md", "docs/OPERATIONS.md"),
+        "docs/PROTOCOL.md",
+    ],
 )
 def test_a_file_that_a_document_names_exists(document: str) -> None:
     text = (ROOT / document).read_text()
@@ -208,3 +217,36 @@ def test_the_kinds_of_events_are_documented_with_their_levels() -> None:
     section = OPERATIONS[OPERATIONS.index("### Events") :]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| [^|]+ \|$", section, re.MULTILINE)
     assert rows == [(kind.value, level(kind)) for kind in EventKind]
+
+
+def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, default as the document writes it) of a section and those in it; `*` where words are free."""
+    for found in msgspec.structs.fields(kind):
+        name = f"{prefix}{found.encode_name}"
+        inner = [each for each in (found.type, *get_args(found.type)) if is_section(each)]
+        if not found.required:
+            plain = isinstance(found.default, int | StrEnum)
+            default = str(found.default) if plain else "*"
+        else:
+            default = "required"
+        if not inner or inner[0] is TlsConfig:
+            yield name, default
+        elif found.type is not inner[0]:
+            yield name, default  # a list of sections
+        for section in inner[:1]:
+            yield from keys(section, f"{name}.")
+
+
+def is_section(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CommitPolicy
+
+
+def test_the_configurations_keys_and_defaults_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    written, real = dict(rows), dict(keys(File))
+    assert len(written) == len(rows) and len(real) > 25
+    assert written.keys() == real.keys()
+    assert {key: default for key, default in written.items() if real[key] != "*"} == {
+        key: default for key, default in real.items() if default != "*"
+    }
+    assert "required" not in {written[key] for key, default in real.items() if default == "*"}

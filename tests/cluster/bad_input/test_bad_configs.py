@@ -6,9 +6,12 @@ All that a parser can be told is in tests/unit/cluster/test_config.py; here real
 from __future__ import annotations
 
 import copy
+import importlib.metadata
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 import yaml
 
 from cluster.main import main
+from tools.authority import Authority, Issued
 from tools.dev.local_cluster import LocalCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 
@@ -92,6 +96,33 @@ WRONG: dict[str, tuple[Change, str]] = {
 }
 
 
+Issue = Callable[[Authority], Issued]
+
+UNFIT: dict[str, tuple[Issue, str]] = {
+    "by another authority": (
+        lambda a: Authority.create("shop").issue_node("eu-1"),
+        "eu-1.pem: no authority in {folder}/ca.pem has issued this certificate; put the ca.pem of",
+    ),
+    "of another node": (
+        lambda a: a.issue_node("us-1"),
+        "eu-1.pem: the certificate names redwire://shop/node/us-1, this node is redwire://shop/node/eu-1",
+    ),
+    "that has expired": (
+        lambda a: a.issue_node("eu-1", days=1, now=datetime.now(UTC) - timedelta(days=9)),
+        "eu-1.pem: the certificate has expired on ",
+    ),
+    "that is not valid yet": (
+        lambda a: a.issue_node("eu-1", now=datetime.now(UTC) + timedelta(days=9)),
+        "eu-1.pem: the certificate is not valid before ",
+    ),
+    "with another's key": (
+        lambda a: Issued(a.issue_node("eu-1").cert, a.issue_node("eu-1").key, datetime.now(UTC)),
+        "eu-1.key: not the key of {folder}/eu-1.pem",
+    ),
+}
+"""Certificates with which the node would start, and meet nobody."""
+
+
 class Checks:
     """A folder with certificates and a configuration that is in order."""
 
@@ -107,9 +138,15 @@ class Checks:
         change(document)
         self.path.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def run(self, action: str) -> tuple[int, str]:
+    def issue(self, issue: Issue) -> None:
+        """Give the node this certificate."""
+        for path in (self.cluster.folder / "eu-1.pem", self.cluster.folder / "eu-1.key"):
+            path.unlink()
+        issue(self.cluster.authority).save(self.cluster.folder, "eu-1")
+
+    def run(self, action: str, *arguments: str) -> tuple[int, str]:
         """Run the command in a process; exit code and words."""
-        command = [sys.executable, "-m", "cluster.main", action, "--config", str(self.path)]
+        command = [sys.executable, "-m", "cluster.main", action, "--config", str(self.path), *arguments]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         return ran.returncode, ran.stdout + ran.stderr
 
@@ -164,6 +201,47 @@ def test_a_process_checks_what_it_is_given_before_it_makes_anything(checks: Chec
     assert not checks.cluster.data_dir("eu-1").exists()
 
 
+@pytest.mark.parametrize(("issue", "words"), UNFIT.values(), ids=UNFIT)
+def test_a_certificate_that_fits_nobody_is_found_by_a_check_and_refused_at_the_start(
+    checks: Checks, issue: Issue, words: str
+) -> None:
+    checks.write()
+    checks.issue(issue)
+    said = words.format(folder=checks.cluster.folder)
+    try:
+        for action in ("check", "run"):
+            code, told = checks.run(action)
+            assert code == 1 and f"{checks.cluster.folder}/{said}" in told
+        assert told.endswith("\n") and told.count("\n") == 1
+        assert not checks.cluster.data_dir("eu-1").exists()
+    finally:
+        checks.issue(lambda authority: authority.issue_node("eu-1", ["127.0.0.1", "localhost"]))
+
+
+def test_a_check_answers_programs_with_the_same_keys_good_or_bad(checks: Checks) -> None:
+    checks.write()
+    code, told = checks.run("check", "--json")
+    good = json.loads(told)
+    assert (code, good["ok"], good["node"], good["errors"]) == (0, True, "eu-1", [])
+    checks.write(lambda d: d["node"].update(data_dir=str(checks.path)))
+    code, told = checks.run("check", "--json")
+    bad = json.loads(told)
+    assert (code, bad["ok"]) == (1, False)
+    assert bad["errors"][0].keys() == {"message", "hint", "facts"}
+    checks.path.write_bytes(b"node: [")
+    code, told = checks.run("check", "--json")
+    unread = json.loads(told)
+    assert (code, unread["ok"], unread["node"], unread["certificate"]) == (1, False, None, None)
+    assert good.keys() == bad.keys() == unread.keys()
+
+
+def test_a_node_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"redwire-node {importlib.metadata.version('redwire-cluster')}\n"
+
+
 @pytest.mark.slow
 def test_a_cluster_section_that_differs_from_the_logs_is_refused_at_start(fleet: Any) -> None:
     shop = fleet("eu-1")
@@ -171,21 +249,36 @@ def test_a_cluster_section_that_differs_from_the_logs_is_refused_at_start(fleet:
     assert shop.terminate("eu-1") == 0
     path = shop.config_path("eu-1")
     good = path.read_text()
+    store = Authority("store", shop.authority.certificate, shop.authority.key)
+    store.issue_node("eu-1", ["127.0.0.1"]).save(shop.folder, "store")
     differences: dict[str, Change] = {
-        "cluster.name is store here, shop in the log": lambda d: d["cluster"].update(name="store"),
-        "cluster.policy_timeout_ms is 5000 here, 10000 in the log": lambda d: d["cluster"].update(
+        "cluster.name is store here, is shop in the log": lambda d: (
+            d["cluster"].update(name="store"),
+            d["tls"].update(cert=str(shop.folder / "store.pem"), key=str(shop.folder / "store.key")),
+        ),
+        "cluster.policy_timeout_ms is 5000 here, is 10000 in the log": lambda d: d["cluster"].update(
             policy_timeout_ms=5000
         ),
-        "cluster.admins: eve stands only here; cluster.members: us-9 stands only here": lambda d: (
-            d["cluster"]["admins"].append("eve"),
-            d["cluster"]["members"].append({"id": "us-9", "region": "us", "addr": "127.0.0.1:1"}),
+        "cluster.admins: eve stands here, is missing in the log": lambda d: d["cluster"]["admins"].append(
+            "eve"
         ),
+        "cluster.members: us-9 is a voter in us at 127.0.0.1:1 here, is missing in the log": lambda d: d[
+            "cluster"
+        ]["members"].append({"id": "us-9", "region": "us", "addr": "127.0.0.1:1"}),
     }
     for words, change in differences.items():
         document = yaml.safe_load(good)
         change(document)
         path.write_text(yaml.safe_dump(document))
         since = shop.mark("eu-1")
+        checked = subprocess.run(
+            [sys.executable, "-m", "cluster.main", "check", "--config", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert checked.returncode == 1 and words in checked.stderr
         shop.start_node("eu-1")
         assert shop.ends("eu-1") == 1
         said = shop.said("eu-1", since)

@@ -97,9 +97,9 @@ def test_peers_are_dialled_where_dial_says_and_else_at_their_member_address() ->
     assert peers[NodeId("us-1")] == Address("127.0.0.1", 7001)
 
 
-def test_clients_are_sent_to_the_advertised_address() -> None:
-    assert str(parse().advertise) == "eu-1.example.net:5050"
-    assert str(parse("node.advertise", "db.example.net:443").advertise) == "db.example.net:443"
+def test_the_advertised_address_may_be_another_than_the_members() -> None:
+    assert parse().node.advertise is None
+    assert str(parse("node.advertise", "db.example.net:443").node.advertise) == "db.example.net:443"
 
 
 def test_without_a_policy_several_voters_commit_by_majority_and_one_by_itself() -> None:

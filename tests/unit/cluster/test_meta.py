@@ -1,11 +1,9 @@
-"""meta.cbor as bytes, its damage, and the lock on a data directory."""
+"""meta.cbor as bytes, and its damage."""
 
 from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +12,9 @@ import cbor2
 import msgspec
 import pytest
 
-from cluster.errors import DataDirInUse, DiskFailed, DiskFull, FormatNewer, MetaCorrupt
+from cluster.errors import DiskFailed, DiskFull, FormatNewer, MetaCorrupt
 from cluster.files import SYSCALLS
-from cluster.meta import Meta, Vote, load, lock_data_dir, save
+from cluster.meta import Meta, Vote, load, save
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermList
 
 NEW = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
@@ -120,38 +118,3 @@ def test_a_file_that_cannot_be_read_is_the_disk_s_failure(tmp_path: Path) -> Non
     (tmp_path / "meta.cbor").mkdir()
     with pytest.raises(DiskFailed):
         load(tmp_path)
-
-
-def test_the_lock_names_its_holder_and_is_free_after_it(tmp_path: Path) -> None:
-    data_dir = tmp_path / "var" / "node"
-    fd = lock_data_dir(data_dir)
-    assert data_dir.stat().st_mode & 0o777 == 0o700
-    assert (data_dir / "lock").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(DataDirInUse) as caught:
-        lock_data_dir(data_dir)
-    assert caught.value.pid == os.getpid()
-    os.close(fd)
-    os.close(lock_data_dir(data_dir))
-
-
-def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    fd = lock_data_dir(tmp_path)
-    code = (
-        "import sys, pathlib\nfrom cluster.meta import lock_data_dir\n"
-        "from cluster.errors import DataDirInUse\n"
-        "try: lock_data_dir(pathlib.Path(sys.argv[1]))\nexcept DataDirInUse as error: print(error.pid)"
-    )
-    root = Path(__file__).parents[3]
-    found = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=30
-    )
-    assert found.stdout.strip() == str(os.getpid()), found.stderr
-    os.close(fd)
-
-
-def test_a_holder_that_wrote_no_pid_is_unknown(tmp_path: Path) -> None:
-    fd = lock_data_dir(tmp_path)
-    os.ftruncate(fd, 0)
-    with pytest.raises(DataDirInUse, match="process unknown"):
-        lock_data_dir(tmp_path)
-    os.close(fd)

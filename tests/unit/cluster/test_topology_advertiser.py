@@ -61,3 +61,35 @@ def test_a_later_reign_has_later_epochs():
 def test_strangers_and_the_denied_see_the_primary_with_the_real_epoch(principal, replicas):
     seen = TopologyAuthGate.view(advertiser().current, principal)
     assert (len(seen.replicas), seen.epoch) == (replicas, 3 << 24)
+
+
+def addresses(told: TopologyAdvertiser) -> list[str]:
+    return [told.current.primary.addr, *(replica.addr for replica in told.current.replicas)]
+
+
+def seen_at(advertise: str | None) -> dict[NodeId, ReplicaView]:
+    return {NodeId("us-1"): ReplicaView(True, 0, Lsn(5), False, advertise)}
+
+
+def test_an_advertised_address_stands_in_the_place_of_the_members():
+    public = {NodeId("eu-1"): "eu.example.com:443", NodeId("us-1"): "us.example.com:443", NodeId("ap-1"): ""}
+    told = TopologyAdvertiser(Term(3), NodeId("eu-1"), MEMBERS, public)
+    assert addresses(told) == ["eu.example.com:443", "us.example.com:443", "ap-1.example.net:5050"]
+
+
+def test_a_member_that_advertises_another_address_begins_an_epoch():
+    told = advertiser()
+    told.observe(seen_at(""), 1_000)
+    assert told.observe(seen_at("us.example.com:443"), 2_000)
+    assert told.current.replicas[0].addr == "us.example.com:443"
+    assert told.observe(seen_at(""), 3_000)
+    assert told.current.replicas[0].addr == "us-1.example.net:5050"
+
+
+def test_the_address_of_a_member_that_is_silent_is_the_one_it_gave_last():
+    told = advertiser()
+    told.observe(seen_at("us.example.com:443"), 1_000)
+    told.observe({}, 2_000)
+    assert told.current.replicas[0].addr == "us.example.com:443"
+    told.observe(seen_at(None), 3_000)
+    assert told.current.replicas[0].addr == "us.example.com:443"

@@ -44,11 +44,11 @@ def slot(state: str) -> NodeStatus:
     ("before", "after", "kinds"),
     [
         (look(), look(), []),
-        (look(), look(GONE), [EventKind.MEMBER_LEFT]),
-        (look(GONE), look(), [EventKind.MEMBER_JOINED]),
+        (look(), look(GONE), []),
+        (look(GONE), look(), []),
         (look(), look(STUCK), [EventKind.MEMBER_UNHEALTHY]),
         (look(STUCK), look(), [EventKind.MEMBER_HEALTHY]),
-        (look(STUCK), look(GONE), [EventKind.MEMBER_LEFT]),
+        (look(STUCK), look(GONE), []),
         (look(), look(met=False), [EventKind.QUORUM_LOST]),
         (look(met=False), look(), []),
         (look(), look(slot("at_risk")), [EventKind.SLOT_AT_RISK]),
@@ -65,10 +65,10 @@ def test_each_change_is_one_event(before, after, kinds) -> None:
     assert watch.reign(after) == []
 
 
-def test_the_first_look_of_a_reign_tells_who_follows_and_nothing_else() -> None:
+def test_the_first_look_of_a_reign_tells_nothing() -> None:
     watch = Watch()
-    assert watch.reign(look(met=False)) == [(EventKind.MEMBER_JOINED, "us-1 follows")]
-    assert [kind for kind, _ in watch.reign(look(term=2))] == [EventKind.MEMBER_JOINED]
+    assert watch.reign(look(met=False)) == []
+    assert watch.reign(look(term=2)) == []
 
 
 def test_a_quorum_that_was_lost_is_told_to_be_back() -> None:

@@ -37,6 +37,7 @@ REPORT = Report(
     watermark=38,
     applied=37,
     base=10,
+    advertise="[2001:db8::1]:5050",
     terms=((1, 1), (2, 30)),
 )
 NEW = msgspec.structs.replace(
@@ -50,6 +51,7 @@ NEW = msgspec.structs.replace(
     watermark=0,
     applied=0,
     base=0,
+    advertise="",
     terms=(),
 )
 
@@ -81,11 +83,21 @@ def test_a_new_node_reports_an_empty_log_and_no_reign() -> None:
         ("last_lsn", 1 << 63, r"\$.last_lsn"),
         ("watermark", -1, r"\$.watermark"),
         ("node", "n" * 65, r"\$.node"),
+        ("advertise", "db.example.net", r"\$.advertise"),
+        ("advertise", ":5050", r"\$.advertise"),
+        ("advertise", "me@db.example.net:5050", r"\$.advertise"),
+        ("advertise", "db.example.net:5050\n", r"\$.advertise"),
     ],
 )
 def test_a_report_out_of_bounds_is_refused_by_its_path(field: str, value: object, what: str) -> None:
     with pytest.raises(BodyInvalid, match=what):
         Report.decode(msgspec.structs.replace(REPORT, **{field: value}).encode())
+
+
+def test_a_report_without_an_advertised_address_leaves_it_to_the_members() -> None:
+    fields = msgspec.to_builtins(REPORT, builtin_types=(bytes,))
+    del fields["advertise"]
+    assert Report.decode(cbor2.dumps(fields)).advertise == ""
 
 
 @pytest.mark.parametrize("terms", [[[1, 1], [1, 5]], [[2, 1], [1, 5]], [[1, 5], [2, 5]], [[1, 5], [2, 4]]])

@@ -1,0 +1,239 @@
+"""A node's key, its certificate and the authorities it trusts: read together, checked the way its peers will
+check them, and swapped as a set while the node runs.
+
+The check is a handshake of the node with itself, in memory: both sides show the certificate, and each holds
+it against the trust bundle. What they would refuse in a peer is refused here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from cluster.config import TlsConfig
+from redwire.errors import TlsInvalid
+from redwire.handshake import Identity, PrincipalKind
+from redwire.position import NodeId
+from redwire.tls import certificate_identities, certificate_validity_ms, client_context, server_context
+
+WARN_DAYS = 30
+DAY_MS = 86_400_000
+Names = tuple[tuple[str, str], ...]
+"""(kind, name) pairs, as `ssl` reads them from a certificate."""
+_ROUNDS = 4
+"""A TLS 1.3 handshake takes two; with more it is over or it failed."""
+
+_EXPIRED, _NOT_YET, _PURPOSE = 10, 9, 26
+_UNTRUSTED = frozenset((2, 7, 18, 19, 20, 21))
+"""OpenSSL's codes (x509_vfy.h): no issuer in the bundle, another key of that name, or signed by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityEnd:
+    """An authority of the trust bundle, and until when it is valid, in ms since 1970."""
+
+    name: str
+    not_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSet:
+    """Files that were read together, are in order and fit each other; times in ms since 1970.
+
+    `server` is for the listener, `client` for dialling peers. `hosts` are the host names and addresses that
+    the certificate names for clients, `sha256` (hex) is its own hash.
+    """
+
+    files: TlsConfig
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    not_after_ms: int
+    hosts: frozenset[str]
+    authorities: tuple[AuthorityEnd, ...]
+    sha256: str
+
+    def days_left(self, now_ms: int) -> int:
+        """Whole days until the certificate expires; negative when it has."""
+        return (self.not_after_ms - now_ms) // DAY_MS
+
+    def warnings(self, now_ms: int) -> list[str]:
+        """What an operator has to do soon: certificate and authorities that end within `WARN_DAYS`."""
+        renew = (
+            f"{self.files.cert}: the certificate",
+            self.not_after_ms,
+            "issue a new one and reload the node",
+        )
+        ends = [renew]
+        for authority in self.authorities:
+            what = f"{self.files.ca}: the authority {authority.name}"
+            ends.append((what, authority.not_after_ms, "put its successor beside it on every node"))
+        said = []
+        for what, end_ms, hint in ends:
+            days = (end_ms - now_ms) // DAY_MS
+            if end_ms <= now_ms:
+                said.append(f"{what} has expired on {day(end_ms)}; {hint}")
+            elif days < WARN_DAYS:
+                said.append(f"{what} expires in {days} days, on {day(end_ms)}; {hint}")
+        return said
+
+
+class NodeCredentials:
+    """What a running node shows and trusts at this moment. `current` is replaced whole, never changed."""
+
+    def __init__(self, files: TlsConfig, cluster: str, node: NodeId) -> None:
+        """Raises `TlsInvalid`, like `reload`."""
+        self._files = files
+        self._cluster = cluster
+        self._node = node
+        self.current = load(files, cluster, node, wall_ms())
+
+    def reload(self) -> None:
+        """Read the files again. Raises `TlsInvalid`, naming file and reason; then the old set stays in force.
+
+        Connections that are open go on with what they began with. May run in a thread.
+        """
+        self.current = load(self._files, self._cluster, self._node, wall_ms())
+
+    @property
+    def not_after_ms(self) -> int:
+        """When the certificate in use expires, in ms since 1970."""
+        return self.current.not_after_ms
+
+    @property
+    def days_left(self) -> int:
+        """Whole days until the certificate in use expires; negative when it has."""
+        return self.current.days_left(wall_ms())
+
+    def server_context(self) -> ssl.SSLContext:
+        """For the next connection that is accepted."""
+        return self.current.server
+
+    def client_context(self) -> ssl.SSLContext:
+        """For the next connection to a peer."""
+        return self.current.client
+
+
+def load(files: TlsConfig, cluster: str, node: NodeId, now_ms: int) -> CredentialSet:
+    """Read and check the three files as those of `node` in `cluster`. Raises `TlsInvalid`.
+
+    Checked: each can be read, the key is the certificate's and nobody else's, the certificate is valid now,
+    hangs on an authority of the bundle, serves both ends of a connection, and names this node.
+    """
+    ca, cert, key = Path(files.ca), Path(files.cert), Path(files.key)
+    server = server_context(ca, cert, key)
+    client = client_context(ca, cert, key, peer=True)
+    begin_ms, end_ms = certificate_validity_ms(cert)
+    issue = f"issue it anew: redwire certs issue node {node}"
+    if end_ms <= now_ms:
+        raise TlsInvalid(cert, f"the certificate has expired on {day(end_ms)}", hint=issue)
+    if begin_ms > now_ms:
+        hint = "check this machine's clock, or wait"
+        raise TlsInvalid(cert, f"the certificate is not valid before {day(begin_ms)}", hint=hint)
+    try:
+        shown = _shake_hands(server, client)
+    except ssl.SSLCertVerificationError as error:
+        raise TlsInvalid(cert, _refusal(error, ca), hint=_mend(error, ca, node)) from error
+    except ssl.SSLError as error:
+        raise TlsInvalid(cert, f"TLS does not work with it: {error.reason or error}") from error
+    _check_unchanged(files, shown, server, client)
+    return CredentialSet(
+        files=files,
+        server=server,
+        client=client,
+        not_after_ms=end_ms,
+        hosts=_checked_names(cert, shown[0], Identity(cluster, PrincipalKind.NODE, node)),
+        authorities=tuple(_authority(each) for each in client.get_ca_certs()),
+        sha256=hashlib.sha256(shown[0].getpeercert(binary_form=True) or b"").hexdigest(),
+    )
+
+
+def wall_ms() -> int:
+    """The wall clock, which certificates go by."""
+    return time.time_ns() // 1_000_000
+
+
+def day(ms: int) -> str:
+    """A moment as people write it, to the minute, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Both ends of a handshake in memory, dialler first. Raises `ssl.SSLError` of the end that refuses."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client.check_hostname = False  # names are held against the configuration afterwards, in words of ours
+    try:
+        near = client.wrap_bio(to_client, to_server)
+    finally:
+        client.check_hostname = True
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(_ROUNDS):
+        for end in (near, far):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    return near, far
+
+
+def _check_unchanged(
+    files: TlsConfig,
+    ends: tuple[ssl.SSLObject, ssl.SSLObject],
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+) -> None:
+    """Each file is read once for either end: refuse what was replaced in between."""
+    near, far = ends
+    same = {
+        files.cert: near.getpeercert(binary_form=True) == far.getpeercert(binary_form=True),
+        files.ca: server.get_ca_certs(binary_form=True) == client.get_ca_certs(binary_form=True),
+    }
+    for file, unchanged in same.items():
+        if not unchanged:
+            raise TlsInvalid(file, "it changed while it was read", hint="try again when all files are there")
+
+
+def _checked_names(cert: Path, near: ssl.SSLObject, me: Identity) -> frozenset[str]:
+    """The hosts in a certificate that names this node, as peers know it. Raises `TlsInvalid`."""
+    names = cast("Names", (near.getpeercert() or {}).get("subjectAltName", ()))
+    hint = f"use this node's own, or issue it: redwire certs issue node {me.name}"
+    if certificate_identities(near) != me:
+        uris = [name for kind, name in names if kind == "URI"]
+        who = " and ".join(uris) or "no node"
+        raise TlsInvalid(cert, f"the certificate names {who}, this node is {me}", hint=hint)
+    peer_name = f"{me.name}.{me.cluster}.redwire"
+    hosts = {name for kind, name in names if kind in ("DNS", "IP Address")}
+    if peer_name not in hosts:
+        raise TlsInvalid(
+            cert, f"the certificate lacks the DNS name {peer_name}, by which peers know it", hint=hint
+        )
+    return frozenset(hosts - {peer_name})
+
+
+def _refusal(error: ssl.SSLCertVerificationError, ca: Path) -> str:
+    match error.verify_code:
+        case code if code in _UNTRUSTED:
+            return f"no authority in {ca} has issued this certificate"
+        case code if code in (_EXPIRED, _NOT_YET):
+            return f"it hangs on an authority in {ca} that is not valid now: {error.verify_message}"
+        case code if code == _PURPOSE:
+            return "the certificate may not be shown at both ends of a connection"
+        case _:
+            return f"it does not hold against {ca}: {error.verify_message}"
+
+
+def _mend(error: ssl.SSLCertVerificationError, ca: Path, node: NodeId) -> str:
+    if error.verify_code in _UNTRUSTED:
+        return f"put the ca.pem of the authority that did into {ca}, or issue it with the present one"
+    if error.verify_code in (_EXPIRED, _NOT_YET):
+        return "check this machine's clock, or make a new authority"
+    return f"issue it with 'redwire certs issue node {node}'"
+
+
+def _authority(certificate: Mapping[str, Any]) -> AuthorityEnd:
+    names = [value for group in certificate.get("subject", ()) for _, value in group]
+    return AuthorityEnd(", ".join(names), int(ssl.cert_time_to_seconds(certificate["notAfter"])) * 1000)

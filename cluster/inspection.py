@@ -1,0 +1,134 @@
+"""What would keep a node from running, found before it starts: files, address, data directory, the log.
+
+Nothing is changed, and a node that runs is not disturbed: while a process holds the data directory, nobody
+looks into it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster import credentials, meta
+from cluster.address import Address
+from cluster.config import NodeConfig
+from cluster.credentials import CredentialSet
+from cluster.data_lock import Holder, looked_into
+from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
+from cluster.process import OUTDATED, check_settings
+from cluster.registry import Registry
+from cluster.tables import open_reader, translated
+from redwire.errors import RedwireError
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """`errors` keep the node from running, `warnings` do not yet. `shown` is None without TLS or in error."""
+
+    errors: tuple[RedwireError, ...]
+    warnings: tuple[str, ...]
+    shown: CredentialSet | None
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool] = _may_write) -> Inspection:
+    """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970.
+
+    `may_write`: whether this user may make files in a folder.
+    """
+    errors: list[RedwireError] = []
+    warnings: list[str] = []
+    shown: CredentialSet | None = None
+    if config.tls is not None:
+        try:
+            shown = credentials.load(config.tls, config.cluster.name, config.node.id, now_ms)
+            warnings += shown.warnings(now_ms)
+            warnings += _unnamed_hosts(config, shown)
+        except RedwireError as error:
+            errors.append(error)
+    holder: Holder | None = None
+    try:
+        with looked_into(Path(config.node.data_dir)) as holder:
+            if holder is None:
+                warnings += [f"{OUTDATED}: {each}" for each in _check_data_dir(config, may_write)]
+    except RedwireError as error:
+        errors.append(error)
+    if holder is not None:
+        running = f"process {holder.pid} runs in {config.node.data_dir}: it was not looked into"
+        warnings.append(running)
+    try:
+        warnings += _listening(config.node.listen, holder)
+    except RedwireError as error:
+        errors.append(error)
+    return Inspection(tuple(errors), tuple(warnings), shown)
+
+
+def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:
+    """Clients hold the host that they dialled against the certificate; a hole in it is theirs to meet."""
+    member = config.cluster.member(config.node.id)
+    assert member is not None
+    addr = config.node.advertise or member.addr
+    if addr.host not in shown.hosts and addr.host.lower() not in shown.hosts:
+        yield (
+            f"{shown.files.cert}: the certificate does not name {addr.host}, where clients reach this node: "
+            f"they will refuse it; issue it anew with --host {addr.host}"
+        )
+
+
+def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tuple[str, ...]:
+    """Whether the directory can be written to and is this node's; in what the log has left the file behind.
+
+    Raises what the node itself would raise.
+    """
+    folder = Path(config.node.data_dir)
+    there = folder
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise DiskFailed(folder, f"{there} is no directory")
+    if not may_write(there):
+        what = "cannot be written to" if there == folder else f"cannot be made in {there}"
+        raise DiskFailed(folder, f"the data directory {what} by this user")
+    known = meta.load(folder)
+    if known is None:
+        return ()
+    if known.node != config.node.id:
+        raise DataDirForeign(folder, known.node, config.node.id)
+    state = folder / known.state_file
+    if not state.exists():
+        return ()
+    with translated(state), closing(open_reader(state, still=True)) as connection:
+        return check_settings(config, Registry(connection).records)
+
+
+def _listening(listen: Address, holder: Holder | None) -> Iterator[str]:
+    """Try the address for a moment. Raises `ListenFailed` where no node could ever have it."""
+    try:
+        found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in found:
+            _try(family, address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            text = f"cannot listen on {listen}: {error.strerror}"
+            raise ListenFailed(text, hint="see node.listen") from error
+        if holder is None:
+            yield f"another process listens on {listen}, and no node runs in this data directory"
+        else:
+            yield f"{listen} is taken, by process {holder.pid} if that is this node"
+
+
+def _try(family: int, address: Any) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)

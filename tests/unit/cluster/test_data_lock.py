@@ -1,0 +1,103 @@
+"""The lock on a data directory: who holds it, who is refused, and what can be read of it by others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.data_lock import TRY_S, DataLock, Holder, Reloaded, looked_into
+from cluster.errors import DataDirInUse
+
+REFUSED = Reloaded(number=1, done=False, message="no: Zürich\n", sha256="ab" * 32)
+DONE = Reloaded(number=2, done=True, message="yes", sha256="cd" * 32)
+
+
+def holder(data_dir: Path) -> Holder | None:
+    with looked_into(data_dir) as found:
+        return found
+
+
+def test_the_lock_names_its_holder_and_is_free_after_it(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var" / "node"
+    lock = DataLock.take(data_dir)
+    assert data_dir.stat().st_mode & 0o777 == 0o700
+    assert (data_dir / "lock").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(DataDirInUse) as caught:
+        DataLock.take(data_dir)
+    assert caught.value.pid == os.getpid()
+    assert holder(data_dir) == Holder(pid=os.getpid())
+    lock.close()
+    assert holder(data_dir) is None
+    DataLock.take(data_dir).close()
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    lock = DataLock.take(tmp_path)
+    code = (
+        "import sys, pathlib\nfrom cluster.data_lock import DataLock\n"
+        "from cluster.errors import DataDirInUse\n"
+        "try: DataLock.take(pathlib.Path(sys.argv[1]))\nexcept DataDirInUse as error: print(error.pid)"
+    )
+    root = Path(__file__).parents[3]
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=30
+    )
+    assert found.stdout.strip() == str(os.getpid()), found.stderr
+    lock.close()
+
+
+def test_a_holder_that_wrote_no_pid_is_unknown(tmp_path: Path) -> None:
+    lock = DataLock.take(tmp_path)
+    (tmp_path / "lock").write_bytes(b"")
+    with pytest.raises(DataDirInUse, match="process unknown"):
+        DataLock.take(tmp_path)
+    lock.close()
+
+
+def test_a_node_that_starts_waits_for_somebody_who_only_looks(tmp_path: Path) -> None:
+    DataLock.take(tmp_path).close()
+    inside, leave = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with looked_into(tmp_path) as found:
+            assert found is None
+            inside.set()
+            leave.wait(TRY_S / 4)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    assert inside.wait(30)
+    began = time.monotonic()
+    DataLock.take(tmp_path).close()
+    assert time.monotonic() - began >= TRY_S / 8
+    looker.join()
+
+
+def test_whoever_looks_makes_nothing(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None and holder(tmp_path / "none") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_outcome_of_the_last_reload_stands_beside_the_pid(tmp_path: Path) -> None:
+    lock = DataLock.take(tmp_path)
+    for outcome in (REFUSED, DONE):
+        lock.tell(outcome)
+        assert holder(tmp_path) == Holder(pid=os.getpid(), reloaded=outcome)
+    lock.close()
+    again = DataLock.take(tmp_path)
+    assert holder(tmp_path) == Holder(pid=os.getpid()), "an outcome is of the process that told it"
+    again.close()
+
+
+@pytest.mark.parametrize("rest", [b"", b"{", b"[1]\n", b'{"number": 1}\n'])
+def test_half_an_outcome_is_none(tmp_path: Path, rest: bytes) -> None:
+    lock = DataLock.take(tmp_path)
+    (tmp_path / "lock").write_bytes(b"42\n" + rest)
+    assert holder(tmp_path) == Holder(pid=42)
+    lock.close()

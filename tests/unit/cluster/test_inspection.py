@@ -1,0 +1,232 @@
+"""What a check finds on a machine before a node starts, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cluster.config import Address, NodeConfig, parse_node_config
+from cluster.credentials import DAY_MS, wall_ms
+from cluster.data_lock import DataLock
+from cluster.inspection import Inspection, inspect
+from cluster.meta import Meta, save
+from cluster.state import State
+from cluster.tables import open_reader
+from redwire.batch import make_batch
+from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Reign, Term
+from redwire.record import Kind, encode_system
+from tools.authority import Authority
+
+META = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.create("shop")
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def free() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def config(tmp_path: Path, authority: Authority, free: int) -> NodeConfig:
+    """A node that is in order and has never run."""
+    authority.save(tmp_path)
+    authority.issue_node("eu-1", ["127.0.0.1"]).save(tmp_path, "eu-1")
+    document: dict[str, Any] = {
+        "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": f"127.0.0.1:{free}"},
+        "tls": {"ca": "ca.pem", "cert": "eu-1.pem", "key": "eu-1.key"},
+        "cluster": {"name": "shop", "members": [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]},
+    }
+    document["node"]["data_dir"] = "data"
+    return parse_node_config(document, f"{tmp_path}/node.yaml")
+
+
+def changed(config: NodeConfig, **node: Any) -> NodeConfig:
+    return msgspec.structs.replace(config, node=msgspec.structs.replace(config.node, **node))
+
+
+def words(found: Inspection) -> tuple[list[str], list[str]]:
+    return [str(error) for error in found.errors], list(found.warnings)
+
+
+def test_a_node_that_is_in_order_has_nothing_said_of_it_and_nothing_done_to_it(
+    config: NodeConfig, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    found = inspect(config, wall_ms())
+    assert words(found) == ([], [])
+    assert found.shown is not None and found.shown.days_left(wall_ms()) == 364
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_everything_that_is_wrong_is_found_at_once(config: NodeConfig, tmp_path: Path, taken: int) -> None:
+    (tmp_path / "eu-1.key").chmod(0o644)
+    (tmp_path / "data").mkdir()
+    save(tmp_path / "data", msgspec.structs.replace(META, node=NodeId("us-1")))
+    errors, warnings = words(inspect(changed(config, listen=Address("127.0.0.1", taken)), wall_ms()))
+    assert len(errors) == 2 and len(warnings) == 1
+    assert "others than the owner may use this key" in errors[0]
+    assert errors[1].startswith(f"{tmp_path}/data belongs to node us-1, not to eu-1")
+    assert (
+        warnings[0]
+        == f"another process listens on 127.0.0.1:{taken}, and no node runs in this data directory"
+    )
+
+
+def test_a_certificate_near_its_end_is_warned_of(config: NodeConfig) -> None:
+    errors, (warning,) = words(inspect(config, wall_ms() + 340 * DAY_MS))
+    assert errors == [] and "eu-1.pem: the certificate expires in 24 days" in warning
+
+
+def test_a_host_that_clients_dial_and_the_certificate_lacks_is_warned_of(config: NodeConfig) -> None:
+    advertised = changed(config, advertise=Address("db.example.net", 443))
+    errors, (warning,) = words(inspect(advertised, wall_ms()))
+    assert errors == []
+    assert "the certificate does not name db.example.net, where clients reach this node" in warning
+    assert warning.endswith("issue it anew with --host db.example.net")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_this_machine_does_not_have_is_an_error(config: NodeConfig, host: str) -> None:
+    errors, warnings = words(inspect(changed(config, listen=Address(host, 5050)), wall_ms()))
+    assert warnings == []
+    assert len(errors) == 1 and errors[0].startswith(f"cannot listen on {host}:5050: ")
+
+
+def test_a_data_directory_that_is_a_file_or_in_one_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"")
+    for path in ("data", "data/of/eu-1"):
+        errors, _ = words(inspect(changed(config, data_dir=str(tmp_path / path)), wall_ms()))
+        assert len(errors) == 1 and f"{tmp_path}/data is no directory" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("closed", "cannot be written to by this user"), ("closed/data", "cannot be made in ")]
+)
+def test_a_data_directory_that_cannot_be_written_to_is_an_error(
+    config: NodeConfig, tmp_path: Path, path: str, said: str
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    asked: list[Path] = []
+
+    def may_write(folder: Path) -> bool:
+        asked.append(folder)
+        return False
+
+    node = changed(config, data_dir=str(tmp_path / path))
+    errors, _ = words(inspect(node, wall_ms(), may_write=may_write))
+    assert asked == [closed]
+    assert len(errors) == 1 and f"{tmp_path}/{path}: the data directory {said}" in errors[0]
+
+
+def test_a_damaged_meta_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "meta.cbor").write_bytes(b"rubbish")
+    errors, _ = words(inspect(config, wall_ms()))
+    assert len(errors) == 1 and "meta.cbor is damaged" in errors[0]
+
+
+def test_a_directory_in_which_a_process_works_is_left_alone(
+    config: NodeConfig, tmp_path: Path, taken: int
+) -> None:
+    lock = DataLock.take(tmp_path / "data")
+    (tmp_path / "data" / "meta.cbor").write_bytes(b"half written")
+    errors, warnings = words(inspect(changed(config, listen=Address("127.0.0.1", taken)), wall_ms()))
+    lock.close()
+    assert errors == []
+    assert warnings == [
+        f"process {os.getpid()} runs in {tmp_path}/data: it was not looked into",
+        f"127.0.0.1:{taken} is taken, by process {os.getpid()} if that is this node",
+    ]
+
+
+def with_state(config: NodeConfig, *logged: NodeConfig, folded: bool = True) -> Path:
+    """A data directory whose state holds these settings; `folded`: SQLite has nothing beside the file."""
+    folder = Path(config.node.data_dir)
+    folder.mkdir()
+    save(folder, msgspec.structs.replace(META, cluster=ClusterId("cd" * 16)))
+    state = State.open(folder / "state.db")
+    end = EMPTY
+    for number, each in enumerate(logged, 1):
+        record = each.cluster.to_record(ClusterId("cd" * 16), b"s" * 32, {})
+        request = encode_system(Kind.CONFIG, record.encode())
+        batch = make_batch(Reign(Term(1), NodeId("eu-1")), end, [request], 1, number, Lsn(0))
+        state.apply([batch])
+        end = batch.position
+    if folded:
+        state.checkpoint()
+        state.close()
+    else:
+        for name in ("state.db", "state.db-wal", "state.db-shm"):
+            os.link(folder / name, folder / f"{name}.left")
+        state.close()
+        for name in ("state.db", "state.db-wal", "state.db-shm"):
+            os.replace(folder / f"{name}.left", folder / name)
+    return folder
+
+
+def slower(config: NodeConfig) -> NodeConfig:
+    return msgspec.structs.replace(
+        config, cluster=msgspec.structs.replace(config.cluster, policy_timeout_ms=20_000)
+    )
+
+
+@pytest.mark.parametrize("folded", [True, False], ids=["stopped", "killed"])
+def test_a_file_that_differs_from_the_log_is_found_before_the_start(config: NodeConfig, folded: bool) -> None:
+    folder = with_state(config, slower(config), folded=folded)
+    before = sorted(folder.iterdir())
+    (error,), _ = words(inspect(config, wall_ms()))
+    assert "cluster.policy_timeout_ms is 10000 here, is 20000 in the log" in error
+    assert sorted(folder.iterdir()) == before
+    state = State.open(folder / "state.db")
+    assert len(state.cluster_records()) == 1
+    state.close()
+
+
+def test_a_file_that_agrees_with_the_log_is_in_order(config: NodeConfig) -> None:
+    folder = with_state(config, config, folded=True)
+    assert words(inspect(config, wall_ms())) == ([], [])
+    assert not (folder / "state.db-shm").exists()
+
+
+def test_a_file_that_the_log_has_left_behind_is_warned_of(config: NodeConfig) -> None:
+    with_state(config, config, slower(config))
+    errors, (warning,) = words(inspect(config, wall_ms()))
+    assert errors == []
+    assert warning.startswith(
+        "the file is outdated, the log's settings are in force: cluster.policy_timeout_ms"
+    )
+
+
+def test_a_state_of_another_program_is_an_error(config: NodeConfig) -> None:
+    folder = with_state(config, config, folded=True)
+    (folder / "state.db").write_bytes(b"rubbish" * 1_000)
+    (error,), _ = words(inspect(config, wall_ms()))
+    assert "state.db is damaged" in error
+
+
+def test_a_still_reader_sees_what_a_killed_writer_left(config: NodeConfig) -> None:
+    folder = with_state(config, config, folded=False)
+    connection = open_reader(folder / "state.db", still=True)
+    assert connection.execute("SELECT count(*) FROM config").fetchone() == (1,)
+    connection.close()
