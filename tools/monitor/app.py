@@ -167,6 +167,8 @@ class Monitor(App[RedwireError | None]):
     def draw(self) -> None:
         """Draw what is seen."""
         self.pace.drew(clock_ms())
+        if not self.screen_stack:  # it is over
+            return
         view, screen = self.view(), self.screen_stack[0]
         width = self.size.width
         screen.query_one("#title", Static).update(content([headline.title(view, width)]))

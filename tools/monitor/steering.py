@@ -242,9 +242,9 @@ def _compare_promises(
             continue
         keeps = at_least(new, old, members, NodeId(primary))
         if not keeps:
-            lost.append(f"{what} will not mean {old} any more, but {new}")
+            lost.append(f"{what} will not mean {was} any more, but {will}")
         elif not at_least(old, new, members, NodeId(primary)):
-            won.append(f"{what} will mean {new}, which is more than {old}")
+            won.append(f"{what} will mean {will}, which is more than {was}")
 
 
 def _losses(old: Membership, new: Membership, primary: str) -> Iterable[tuple[str, set[str], set[str]]]:
