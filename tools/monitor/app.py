@@ -83,8 +83,8 @@ class Monitor(App[RedwireError | None]):
     def compose(self) -> ComposeResult:
         """Two lines that stay, the tabs, and the keys."""
         yield Static("", id="small")
-        yield Static("", id="title")
-        yield Static("", id="headline")
+        yield Drawn(headline.title, id="title")
+        yield Drawn(headline.headline, id="headline")
         with TabbedContent(id="tabs"):
             with TabPane("1 Overview", id="overview"), VerticalScroll():
                 with Container(classes="pair"):
@@ -169,12 +169,9 @@ class Monitor(App[RedwireError | None]):
         self.pace.drew(clock_ms())
         if not self.screen_stack:  # it is over
             return
-        view, screen = self.view(), self.screen_stack[0]
-        width = self.size.width
-        screen.query_one("#title", Static).update(content([headline.title(view, width)]))
-        screen.query_one("#headline", Static).update(content(headline.headline(view, width)))
-        for panel in screen.query_one("#tabs", TabbedContent).query(Drawn):
-            if panel.content_size.width and not view.waiting:
+        view = self.view()
+        for panel in self.screen_stack[0].query(Drawn):
+            if panel.content_size.width and (not view.waiting or panel.id in ("title", "headline")):
                 panel.draw(view)
 
     def _fit(self, width: int, height: int) -> None:

@@ -12,10 +12,10 @@ PROBLEMS_SHOWN = 3
 """With the lines on writes and on what is next this leaves 14 of 24 lines to a tab."""
 
 
-def title(view: View, width: int) -> Line:
+def title(view: View, width: int) -> list[Line]:
     """One line: cluster, who leads, who answers, as whom, and the time there."""
     if view.waiting:
-        return (Span("redwire monitor", Tone.STRONG),)
+        return [(Span(" redwire monitor", Tone.STRONG),)]
     status = view.status
     name = status.cluster.name or status.cluster.id or "a cluster without a name"
     term = "" if status.term is None else f" term {status.term}"
@@ -28,7 +28,7 @@ def title(view: View, width: int) -> Line:
         left.append(Span(f"  {SYMBOLS[Tone.WARN]} schema {status.schema} is newer than this", Tone.WARN))
     role = f"{view.role or 'role ?'}" + ("" if view.may_change else ", read-only")
     clock = f"{figures.clock(view.now_ms)} UTC" if view.now_ms else "time ?"
-    return spread(tuple(left), (Span(f"{role}  ", Tone.DIM), Span(f"{clock} ")), width)
+    return [spread(tuple(left), (Span(f"{role}  ", Tone.DIM), Span(f"{clock} ")), width)]
 
 
 def headline(view: View, width: int) -> list[Line]:

@@ -94,9 +94,9 @@ def _region_health(nodes: list[NodeStatus | None]) -> Span:
 def _forecast(forecast: Forecast) -> Span:
     if forecast.writes is None:
         return marked(f"may stop: {forecast.why}", Tone.DIM)
-    if forecast.writes:
-        return marked("go on", Tone.GOOD)
-    return marked(f"stop: {forecast.why}", Tone.WARN)
+    if not forecast.kept:
+        return marked("confirmed ones may be lost", Tone.BAD)
+    return marked("go on", Tone.GOOD) if forecast.writes else marked(f"stop: {forecast.why}", Tone.WARN)
 
 
 def lag_text(lag: Lag, now_ms: int | None) -> Span:

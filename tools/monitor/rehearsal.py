@@ -253,7 +253,9 @@ class RehearsedFeed:
         """As `Feed.change`."""
         before = self._settings or settings_of(document(self.first))
         if based_on not in (0, before.lsn):
-            raise Refused(Code.CONFLICT, "the settings were changed meanwhile", hint="look at them again")
+            raise Refused(
+                Code.SETTINGS_CHANGED, "the settings were changed meanwhile", hint="look at them again"
+            )
         after = changed(before, request)
         if dry_run:
             return SettingsChanged(lsn=0, term=0, text=_text(request), before=before, after=after)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.schema import nearest
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.handshake import DNS_LABEL
 from redwire.message.settings import BindRegion, SetPolicy, SettingsChange, SettingsChanged, SettingsView
-from redwire.position import NodeId
 from redwire.status import Status
-from regions.binding import Membership
 from regions.commit_policy import CommitPolicy, Regions
 from regions.quorum import at_least
 from tools.monitor.figures import duration
-from tools.monitor.foresight import membership, stops_writes
+from tools.monitor.foresight import Rules, consequences
 
 _DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|)\Z")
 
@@ -188,7 +186,7 @@ def plan(request: Request, answer: SettingsChanged, status: Status) -> Plan:
     return Plan(answer.text, tuple(_differences(before, after)), won, (*doubts, *lost), typed, before.lsn)
 
 
-def _differences(before: SettingsView, after: SettingsView) -> Iterable[tuple[str, str, str]]:
+def _differences(before: SettingsView, after: SettingsView) -> Iterator[tuple[str, str, str]]:
     for name, was, will in (
         ("policy", before.policy, after.policy),
         ("floor", before.floor or "the policy", after.floor or "the policy"),
@@ -207,56 +205,25 @@ def _differences(before: SettingsView, after: SettingsView) -> Iterable[tuple[st
 def _consequences(
     before: SettingsView, after: SettingsView, primary: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is won and what is lost: which losses stop writes, and what a confirmation proves."""
-    won: list[str] = []
-    lost: list[str] = []
+    """What is won and what is lost: what a confirmation proves, and what single losses lead to."""
     try:
-        old, new = _membership(before), _membership(after)
-        _compare_promises(before, after, new, primary, won, lost)
+        old, new = Rules.of_settings(before, primary), Rules.of_settings(after, primary)
+        found = [*_promises(before, after, new), *consequences(old, new)]
     except RedwireError as error:
         return (), (f"what follows cannot be worked out here: {error.message}",)
-    for what, gone_before, gone_after in _losses(old, new, primary):
-        stopped = stops_writes(before.policy, old, primary, gone_before)
-        stops = stops_writes(after.policy, new, primary, gone_after)
-        if stopped and stops is False:
-            won.append(f"the loss of {what} no longer stops writes")
-        elif stopped is False and stops:
-            lost.append(f"the loss of {what} will stop writes")
-    return tuple(won), tuple(lost)
+    return tuple(text for won, text in found if won), tuple(text for won, text in found if not won)
 
 
-def _compare_promises(
-    before: SettingsView,
-    after: SettingsView,
-    members: Membership,
-    primary: str,
-    won: list[str],
-    lost: list[str],
-) -> None:
+def _promises(before: SettingsView, after: SettingsView, rules: Rules) -> Iterator[tuple[bool, str]]:
+    """(whether it is won, what) of what confirmed and committed mean. Nothing where nobody leads in sight."""
+    if rules.primary is None:
+        return
     for what, was, will in (
         ("confirmed", before.policy, after.policy),
         ("committed", before.commit_rule, after.commit_rule),
     ):
         old, new = CommitPolicy.parse(was), CommitPolicy.parse(will)
-        if old == new:
-            continue
-        keeps = at_least(new, old, members, NodeId(primary))
-        if not keeps:
-            lost.append(f"{what} will not mean {was} any more, but {will}")
-        elif not at_least(old, new, members, NodeId(primary)):
-            won.append(f"{what} will mean {will}, which is more than {was}")
-
-
-def _losses(old: Membership, new: Membership, primary: str) -> Iterable[tuple[str, set[str], set[str]]]:
-    """Every node and region but those of the primary: its name, and who goes with it before and after."""
-    for member in new.members:
-        if member.id != primary:
-            yield member.id, {member.id}, {member.id}
-    for region in sorted({member.region for member in (*old.members, *new.members)} - {""}):
-        gone = [{str(m.id) for m in side.members if m.region == region} for side in (old, new)]
-        if all(primary not in side for side in gone):
-            yield f"region {region}", gone[0], gone[1]
-
-
-def _membership(settings: SettingsView) -> Membership:
-    return membership((member.id, member.region, member.kind) for member in settings.members)
+        if not at_least(new, old, rules.membership, rules.primary):
+            yield False, f"{what} will not mean {was} any more, but {will}"
+        elif not at_least(old, new, rules.membership, rules.primary):
+            yield True, f"{what} will mean {will}, which is more than {was}"

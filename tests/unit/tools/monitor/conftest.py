@@ -75,11 +75,23 @@ def until(shown) -> Callable[..., Awaitable[str]]:
         text = ""
         with anyio.move_on_after(PATIENCE_S):
             while True:
-                await pilot.pause()
+                await pilot.pause(0)
                 text = shown(pilot.app)
                 if all(each in text for each in texts) and not any(each in text for each in without):
                     return text
-                await anyio.sleep(0.02)
+                await anyio.sleep(0.05)
         raise AssertionError(f"{texts} without {without} never stood on the screen, but: {text}")
 
     return wait
+
+
+@pytest.fixture
+def press() -> Callable[..., Awaitable[None]]:
+    """Press keys, each after the one before was handled. (The pilot's own way waits for an idle process.)"""
+
+    async def go(pilot, *keys: str) -> None:
+        for key in keys:
+            pilot.app.simulate_key(key)
+            await pilot.pause(0)
+
+    return go

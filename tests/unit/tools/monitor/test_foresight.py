@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from redwire.status import NodeStatus, Primary, Settings, Status
-from tools.monitor.foresight import if_region_goes, membership, stops_writes
+from tools.monitor.foresight import Rules, consequences, if_region_goes
 
 HOMES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us", "ap-1": "ap"}
 
@@ -71,8 +71,38 @@ def test_an_empty_document_is_unknown() -> None:
     assert if_region_goes(Status(primary=Primary(node="eu-1", state="leading")), "us").writes is None
 
 
-def test_the_loss_of_nodes_stops_what_asks_for_them() -> None:
-    members = membership((name, region, "voter") for name, region in HOMES.items())
-    assert stops_writes("regions(eu,us)", members, "eu-1", {"us-1", "us-2"}) is True
-    assert stops_writes("regions(eu,us)", members, "eu-1", {"us-1"}) is False
-    assert stops_writes("moons(3)", members, "eu-1", set()) is None
+def test_why_writes_stop_is_said() -> None:
+    assert if_region_goes(status("regions(eu,us)"), "us").why == "no voter in reach in us"
+    assert if_region_goes(status("regions(us,ap)"), "eu").why == "until another node leads"
+    assert if_region_goes(status("local"), "eu").why == "no safe successor"
+
+
+def test_confirmed_writes_that_were_in_one_region_only_go_with_it() -> None:
+    assert if_region_goes(status("local"), "eu").kept is False
+    assert if_region_goes(status("local"), "us").kept is True
+    assert if_region_goes(status("majority"), "eu").kept is True
+
+
+def rules(policy: str, floor: str = "", **moved: str) -> Rules:
+    homes = HOMES | {name.replace("_", "-"): region for name, region in moved.items()}
+    return Rules.of(policy, floor, ((name, region, "voter") for name, region in homes.items()), "eu-1")
+
+
+def test_what_a_change_means_for_single_losses() -> None:
+    last = "will leave no safe successor"
+    assert list(consequences(rules("majority"), rules("local"))) == [
+        (False, "the loss of eu-1, region eu will stop writes"),
+        (False, "the loss of eu-1, region eu may take confirmed writes"),
+        (
+            False,
+            f"the loss of {', '.join((*HOMES, 'region eu', 'region us', 'region ap'))} {last}",
+        ),
+    ]
+    back = list(consequences(rules("local"), rules("majority")))
+    assert len(back) == 3 and all(won for won, _ in back)
+    assert list(consequences(rules("majority"), rules("majority"))) == []
+
+
+def test_a_region_is_lost_with_whom_it_has_before_and_after() -> None:
+    found = list(consequences(rules("regions(eu,us)"), rules("regions(eu,us)", us_2="ap")))
+    assert (False, "the loss of us-1 will stop writes") in found

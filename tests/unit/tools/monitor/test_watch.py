@@ -53,7 +53,7 @@ def test_time_goes_on_between_documents_and_by_the_clock_of_the_node() -> None:
     assert watch.view(2_500).now_ms == BEGAN_MS + 5_000
     watch.take(arrived(replace(document(3), vantage=Vantage(node="eu-1")), 3_000))
     assert watch.view(4_000).now_ms is None
-    assert "time ?" in plain(title(watch.view(4_000), 80))
+    assert "time ?" in plain(title(watch.view(4_000), 80)[0])
 
 
 def test_a_node_that_does_not_answer_is_told_and_then_the_move_to_another() -> None:
@@ -108,7 +108,7 @@ def test_a_chosen_node_that_is_gone_gives_way_to_the_first() -> None:
 def test_a_newer_schema_and_a_role_that_may_not_change_are_told() -> None:
     watch = Watch()
     watch.take(arrived(replace(document(0), schema=99), 0, role="read"))
-    text = plain(title(watch.view(0), 120))
+    text = plain(title(watch.view(0), 120)[0])
     assert "schema 99 is newer than this" in text and "read, read-only" in text
 
 
