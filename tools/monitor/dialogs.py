@@ -80,10 +80,10 @@ class PlanDialog(ModalScreen[bool]):
         """Before, after, won, lost, and the question."""
         with Vertical(classes="dialog"):
             yield Label("The plan; nothing is changed yet", classes="heading")
-            with VerticalScroll(classes="body", can_focus=False):
+            with VerticalScroll(classes="body"):
                 yield Static(content(plan_lines(self._plan)), id="plan")
             if self._plan.typed:
-                yield Label(f"To do it, type {self._plan.typed}", classes="label", markup=False)
+                yield Label(f"To do it, type {self._plan.typed}", classes="label apart", markup=False)
                 yield Input(id="typed", compact=True)
             yield Static("", id="wrong")
             yield _buttons(("Do it" if self._plan.typed else "Do it (y)", "go"), ("Cancel", "cancel"))
@@ -147,7 +147,7 @@ class Notice(ModalScreen[None]):
         """The text, and a button for the mouse."""
         with Vertical(classes="dialog"):
             yield Label(self._heading, classes="heading")
-            with VerticalScroll(classes="body", can_focus=False):
+            with VerticalScroll(classes="body"):
                 yield Static(content(self._lines), id="notice")
             yield _buttons(("Close", "close"))
 
@@ -176,7 +176,7 @@ KEYS = (
 )
 WORDS = (
     (Tone.GOOD, "good"),
-    (Tone.WARN, "look at it: degraded, coming, or a word that this version does not know"),
+    (Tone.WARN, "look at it: degraded, coming, or a word not known here"),
     (Tone.BAD, "broken"),
     (Tone.DIM, "not known; never a zero. A gap in a chart is a dot"),
 )

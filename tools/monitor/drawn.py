@@ -36,7 +36,7 @@ def content(lines: Sequence[Line]) -> Content:
     for place, line in enumerate(lines):
         if place:
             parts.append("\n")
-        parts += [(span.text, " ".join(LOOKS[span.tone])) for span in line]
+        parts += [(span.text, " ".join(LOOKS[span.tone]).removeprefix("none ")) for span in line]
     return Content.assemble(*parts)
 
 

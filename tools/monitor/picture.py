@@ -14,6 +14,7 @@ from tools.monitor.feed import Feed
 PATIENCE_S = 30.0
 """For the first document: as long as a client waits for an answer."""
 _FONT_FACES = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+_SIGNATURE = re.compile(r"\s*<!-- Generated with .*?-->")
 _FONTS = "Fira Code, Menlo, Consolas, DejaVu Sans Mono, monospace"
 
 
@@ -59,5 +60,6 @@ async def take(
 
 
 def self_contained(svg: str) -> str:
-    """The picture without fonts that would have to be fetched from elsewhere."""
-    return re.sub(r"font-family: [^;]+;", f"font-family: {_FONTS};", _FONT_FACES.sub("", svg))
+    """The picture alone: no fonts that would be fetched from elsewhere, and no signature."""
+    alone = _SIGNATURE.sub("", _FONT_FACES.sub("", svg))
+    return re.sub(r"font-family: [^;]+;", f"font-family: {_FONTS};", alone)

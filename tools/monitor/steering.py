@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cluster.schema import nearest
+
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.handshake import DNS_LABEL
 from redwire.message.settings import BindRegion, SetPolicy, SettingsChange, SettingsChanged, SettingsView
+from redwire.spelling import nearest
 from redwire.status import Status
 from regions.commit_policy import CommitPolicy, Regions
 from regions.quorum import at_least

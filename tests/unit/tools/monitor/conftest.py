@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from redwire.errors import RedwireError
+from redwire.frame import Kind
 from redwire.message.settings import SettingsChanged
-from redwire.status import Status
+from redwire.status import Cluster, NodeStatus, Primary, Status, Vantage
 from tools.monitor.feed import clock_ms
 from tools.monitor.rehearsal import changed, document, settings_of
 from tools.monitor.steering import Request
@@ -95,3 +96,27 @@ def press() -> Callable[..., Awaitable[None]]:
             await pilot.pause(0)
 
     return go
+
+
+@pytest.fixture
+def told(cluster):
+    """Let the nodes answer with status documents; `told.blind` are those that see no primary."""
+
+    class Told:
+        def __init__(self) -> None:
+            self.blind: set[str] = set()
+
+        def answer(self, node, wire, frame) -> None:
+            state = "lost" if node.name in self.blind else "leading"
+            status = Status(
+                vantage=Vantage(node=node.name, source=node.name),
+                cluster=Cluster(name="shop"),
+                primary=Primary(node="eu-1", state=state),
+                nodes=tuple(NodeStatus(id=each.name, addr=each.addr) for each in cluster.nodes),
+            )
+            wire.send(Kind.STATUS, status.encode(), frame.correlation)
+
+    told = Told()
+    for node in cluster.nodes:
+        node.HANDLERS = node.HANDLERS | {Kind.STATUS_REQUEST: told.answer}
+    return told

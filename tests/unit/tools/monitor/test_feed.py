@@ -9,38 +9,12 @@ import anyio
 import pytest
 
 from redwire.errors import AuthenticationFailed, ChannelClosed
-from redwire.frame import Kind
 from redwire.message.settings import BindRegion
-from redwire.status import Cluster, NodeStatus, Primary, Status, Vantage
 from tools.monitor.feed import ClusterFeed
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, Ended, Lost
 
 PATIENCE_S = 20
-
-
-@pytest.fixture
-def told(cluster):
-    """Let the nodes answer with status documents; `told.blind` are those that see no primary."""
-
-    class Told:
-        def __init__(self) -> None:
-            self.blind: set[str] = set()
-
-        def answer(self, node, wire, frame) -> None:
-            state = "lost" if node.name in self.blind else "leading"
-            status = Status(
-                vantage=Vantage(node=node.name, source=node.name),
-                cluster=Cluster(name="shop"),
-                primary=Primary(node="eu-1", state=state),
-                nodes=tuple(NodeStatus(id=each.name, addr=each.addr) for each in cluster.nodes),
-            )
-            wire.send(Kind.STATUS, status.encode(), frame.correlation)
-
-    told = Told()
-    for node in cluster.nodes:
-        node.HANDLERS = node.HANDLERS | {Kind.STATUS_REQUEST: told.answer}
-    return told
 
 
 class Heard:
