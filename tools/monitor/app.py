@@ -224,4 +224,4 @@ class Monitor(App[RedwireError | None]):
         elif not view.may_change:
             self.push_screen(Notice("Read-only", read_only(view)))
         else:
-            self.run_worker(self._desk.serve(form_for(kind, view), view.status), name="desk")
+            self.run_worker(self._desk.serve(form_for(kind, view)), name="desk")

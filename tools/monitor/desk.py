@@ -8,7 +8,6 @@ from textual.app import App
 
 from redwire.errors import NotConfirmed, RedwireError, UnknownOutcome
 from redwire.message.settings import SettingsChanged
-from redwire.status import Status
 from tools.monitor import steering
 from tools.monitor.dialogs import FormDialog, Notice, PlanDialog
 from tools.monitor.feed import Feed
@@ -45,7 +44,7 @@ class Desk:
         self._app = app
         self._feed = feed
 
-    async def serve(self, form: Form, status: Status) -> None:
+    async def serve(self, form: Form) -> None:
         """From the form to the outcome; nothing is changed before the operator agreed to the plan."""
         request = await self._app.push_screen_wait(FormDialog(form))
         if request is None:
@@ -53,7 +52,7 @@ class Desk:
         dry = await self._ask(request, based_on=0, dry_run=True)
         if dry is None:
             return
-        plan = steering.plan(request, dry, status)
+        plan = steering.plan(request, dry)
         if not await self._app.push_screen_wait(PlanDialog(plan)):
             return
         done = await self._ask(request, based_on=plan.based_on, dry_run=False)

@@ -1,15 +1,14 @@
-"""What if: what the prover says of the loss of a region now, and of a change for every single loss."""
+"""What if a region goes: what the prover says of its loss, the other nodes being as they are now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from redwire.errors import PolicyInvalid
-from redwire.message.settings import SettingsView
 from redwire.position import NodeId, Region
 from redwire.status import NodeStatus, Status
-from regions.binding import UNBOUND, Member, MemberKind, Membership
+from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.errors import MembershipInvalid, MemberUnknown
 from regions.prover import Loss, LossVerdict, Writable, what_if
@@ -34,24 +33,23 @@ class Rules:
     policy: CommitPolicy
     rule: CommitPolicy
     membership: Membership
-    primary: NodeId | None
+    primary: NodeId
 
     @classmethod
-    def of(cls, policy: str, floor: str, nodes: Iterable[tuple[str, str, str]], primary: str) -> Rules:
-        """From texts and (id, region, kind). Raises `PolicyInvalid`, `MembershipInvalid`."""
-        parsed = CommitPolicy.parse(policy)
+    def of(cls, status: Status) -> Rules:
+        """Those that a document names. Raises `PolicyInvalid`, `MembershipInvalid`."""
+        policy = CommitPolicy.parse(status.settings.policy)
+        floor = status.settings.floor
         members = tuple(
-            Member(NodeId(id), Region(region), MemberKind.VOTER if kind == "voter" else MemberKind.READER)
-            for id, region, kind in nodes
+            Member(
+                NodeId(node.id),
+                Region(node.region),
+                MemberKind.VOTER if node.kind == "voter" else MemberKind.READER,
+            )
+            for node in status.nodes
         )
-        rule = CommitPolicy.parse(floor) if floor else parsed
-        return cls(parsed, rule, Membership(members), NodeId(primary) if primary else None)
-
-    @classmethod
-    def of_settings(cls, settings: SettingsView, primary: str) -> Rules:
-        """Those of settings. Raises as `of`."""
-        nodes = ((member.id, member.region, member.kind) for member in settings.members)
-        return cls.of(settings.policy, settings.floor, nodes, primary)
+        rule = CommitPolicy.parse(floor) if floor else policy
+        return cls(policy, rule, Membership(members), NodeId(status.primary.node))
 
     def without(self, gone: Iterable[str]) -> LossVerdict:
         """What the loss of these members leaves. Raises `PolicyInvalid`, `MemberUnknown`."""
@@ -66,10 +64,8 @@ def if_region_goes(status: Status, region: str) -> Forecast:
     gone = {node.id for node in status.nodes if node.region == region}
     out = {node.id for node in status.nodes if _counts(node) is False} - gone
     perhaps = {node.id for node in status.nodes if _counts(node) is None} - gone
-    settings = status.settings
     try:
-        nodes = ((node.id, node.region, node.kind) for node in status.nodes)
-        rules = Rules.of(settings.policy, settings.floor, nodes, status.primary.node)
+        rules = Rules.of(status)
         kept = rules.without(gone).kept
         best, worst = rules.without(gone | out), rules.without(gone | out | perhaps)
         if best.writable is not worst.writable:
@@ -85,48 +81,11 @@ def _forecast(rules: Rules, verdict: LossVerdict, kept: bool, gone: Set[str]) ->
     if verdict.writable is Writable.WITH_SUCCESSOR:
         return Forecast(False, kept, "until another node leads")
     primary = rules.primary
-    if primary is None or primary in gone:
+    if primary in gone:
         return Forecast(False, kept, "no safe successor")
     left = {NodeId(member.id) for member in rules.membership.voters if member.id not in gone}
     missing = shortfall(rules.policy & rules.rule, rules.membership, primary, left)
     return Forecast(False, kept, "policy not met" if missing is None else missing.message)
-
-
-def consequences(before: Rules, after: Rules) -> Iterator[tuple[bool, str]]:
-    """(whether it is won, what) for the nodes and regions whose loss means something else after a change.
-
-    Raises `PolicyInvalid`, `MemberUnknown`.
-    """
-    found: dict[tuple[bool, str], list[str]] = {}
-    for name, was, will in _single_losses(before.membership, after.membership):
-        old, new = before.without(was), after.without(will)
-        for good_before, good_after, won, lost in (
-            (_writes(old), _writes(new), "no longer stops writes", "will stop writes"),
-            (old.kept, new.kept, "no longer takes confirmed writes", "may take confirmed writes"),
-            (old.successor, new.successor, "leaves a safe successor", "will leave no safe successor"),
-        ):
-            if good_before != good_after:
-                found.setdefault((good_after, won if good_after else lost), []).append(name)
-    for (good, effect), names in found.items():
-        yield good, f"the loss of {', '.join(names)} {effect}"
-
-
-def _single_losses(
-    before: Membership, after: Membership
-) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """Every voter and region that is there before and after: its name, and who goes with it."""
-    for member in after.voters:
-        if member.id in before:
-            yield member.id, (member.id,), (member.id,)
-    regions = {member.region: None for side in (before, after) for member in side.members}
-    for region in regions:
-        was, will = (tuple(m.id for m in side.voters if m.region == region) for side in (before, after))
-        if region != UNBOUND and was and will:
-            yield f"region {region}", was, will
-
-
-def _writes(verdict: LossVerdict) -> bool:
-    return verdict.writable in (Writable.YES, Writable.WITH_SUCCESSOR)
 
 
 def _counts(node: NodeStatus) -> bool | None:

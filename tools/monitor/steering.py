@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
 
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.handshake import DNS_LABEL
@@ -13,9 +12,8 @@ from redwire.message.settings import BindRegion, SetPolicy, SettingsChange, Sett
 from redwire.spelling import nearest
 from redwire.status import Status
 from regions.commit_policy import CommitPolicy, Regions
-from regions.quorum import at_least
 from tools.monitor.figures import duration
-from tools.monitor.foresight import Rules, consequences
+from tools.outlook import outlook
 
 _DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|)\Z")
 
@@ -178,10 +176,10 @@ def _regions(status: Status) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*named, *(node.region for node in status.nodes if node.region))))
 
 
-def plan(request: Request, answer: SettingsChanged, status: Status) -> Plan:
+def plan(request: Request, answer: SettingsChanged) -> Plan:
     """The plan that a dry run answered. Dangerous is what loses something, or gives something up."""
     before, after = answer.before, answer.after
-    won, lost = _consequences(before, after, status.primary.node)
+    won, lost = _consequences(answer)
     doubts = (*request.warnings, *(f"{name} is given up for good" for name in request.lost))
     typed = " ".join(request.lost) or (request.name if lost or doubts else "")
     return Plan(answer.text, tuple(_differences(before, after)), won, (*doubts, *lost), typed, before.lsn)
@@ -203,28 +201,22 @@ def _differences(before: SettingsView, after: SettingsView) -> Iterator[tuple[st
             yield f"region of {member.id}", was, will
 
 
-def _consequences(
-    before: SettingsView, after: SettingsView, primary: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is won and what is lost: what a confirmation proves, and what single losses lead to."""
+def _consequences(answer: SettingsChanged) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is won and what is lost, losses with the same answers in one text."""
     try:
-        old, new = Rules.of_settings(before, primary), Rules.of_settings(after, primary)
-        found = [*_promises(before, after, new), *consequences(old, new)]
+        found = outlook(answer)
     except RedwireError as error:
         return (), (f"what follows cannot be worked out here: {error.message}",)
-    return tuple(text for won, text in found if won), tuple(text for won, text in found if not won)
+    grouped: dict[tuple[bool, str], list[str]] = {}
+    for each in found.differences:
+        what = f"{each.question}: {each.before} -> {each.after}"
+        grouped.setdefault((each.won, what), []).append(each.loss)
+    texts: dict[bool, list[str]] = {True: [], False: [found.warning] if found.warning else []}
+    for (won, what), losses in grouped.items():
+        texts[won].append(f"{what}, when this is lost: {', '.join(_telling(losses))}")
+    return tuple(texts[True]), tuple(texts[False])
 
 
-def _promises(before: SettingsView, after: SettingsView, rules: Rules) -> Iterator[tuple[bool, str]]:
-    """(whether it is won, what) of what confirmed and committed mean. Nothing where nobody leads in sight."""
-    if rules.primary is None:
-        return
-    for what, was, will in (
-        ("confirmed", before.policy, after.policy),
-        ("committed", before.commit_rule, after.commit_rule),
-    ):
-        old, new = CommitPolicy.parse(was), CommitPolicy.parse(will)
-        if not at_least(new, old, rules.membership, rules.primary):
-            yield False, f"{what} will not mean {was} any more, but {will}"
-        elif not at_least(old, new, rules.membership, rules.primary):
-            yield True, f"{what} will mean {will}, which is more than {was}"
+def _telling(losses: Sequence[str]) -> list[str]:
+    """Those that do not follow from others: not a pair of which a node alone is enough."""
+    return [loss for loss in losses if not any(part in losses for part in loss.split(" + ") if part != loss)]

@@ -246,7 +246,7 @@ async def test_a_dangerous_change_is_typed_back_and_nothing_else_does(feed, unti
     async with Monitor(feed).run_test(size=(80, 24)) as pilot:
         await begin(press, feed, until, pilot, "u", "Unbind a node")
         await fill(press, pilot, node="us-2")
-        await until(pilot, "lost: ✗ the loss of us-1 will stop writes", "type us-2")
+        await until(pilot, "still writable: yes -> no, when this is lost: us-1", "type us-2")
         await press(pilot, "y", "enter")
         await until(pilot, "that is not us-2; nothing is changed")
         assert len(feed.asked) == 1

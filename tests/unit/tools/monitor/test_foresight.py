@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from redwire.status import NodeStatus, Primary, Settings, Status
-from tools.monitor.foresight import Rules, consequences, if_region_goes
+from tools.monitor.foresight import if_region_goes
 
 HOMES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us", "ap-1": "ap"}
 
@@ -81,28 +81,3 @@ def test_confirmed_writes_that_were_in_one_region_only_go_with_it() -> None:
     assert if_region_goes(status("local"), "eu").kept is False
     assert if_region_goes(status("local"), "us").kept is True
     assert if_region_goes(status("majority"), "eu").kept is True
-
-
-def rules(policy: str, floor: str = "", **moved: str) -> Rules:
-    homes = HOMES | {name.replace("_", "-"): region for name, region in moved.items()}
-    return Rules.of(policy, floor, ((name, region, "voter") for name, region in homes.items()), "eu-1")
-
-
-def test_what_a_change_means_for_single_losses() -> None:
-    last = "will leave no safe successor"
-    assert list(consequences(rules("majority"), rules("local"))) == [
-        (False, "the loss of eu-1, region eu will stop writes"),
-        (False, "the loss of eu-1, region eu may take confirmed writes"),
-        (
-            False,
-            f"the loss of {', '.join((*HOMES, 'region eu', 'region us', 'region ap'))} {last}",
-        ),
-    ]
-    back = list(consequences(rules("local"), rules("majority")))
-    assert len(back) == 3 and all(won for won, _ in back)
-    assert list(consequences(rules("majority"), rules("majority"))) == []
-
-
-def test_a_region_is_lost_with_whom_it_has_before_and_after() -> None:
-    found = list(consequences(rules("regions(eu,us)"), rules("regions(eu,us)", us_2="ap")))
-    assert (False, "the loss of us-1 will stop writes") in found

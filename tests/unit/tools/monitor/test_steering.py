@@ -27,7 +27,7 @@ def filled(form: Form, **given: str) -> Request:
 def planned(request: Request) -> Plan:
     before = settings_of(STATUS)
     answer = SettingsChanged(lsn=0, term=0, text="so", before=before, after=changed(before, request))
-    return plan(request, answer, STATUS)
+    return plan(request, answer)
 
 
 def test_a_node_is_bound_to_a_region_that_is_there() -> None:
@@ -96,17 +96,22 @@ def test_durations_are_typed_as_people_do(text: str, ms: int) -> None:
 
 
 def test_a_weaker_policy_wins_and_loses_and_is_typed_back() -> None:
-    found = planned(filled(policy_form(STATUS), policy="majority"))
-    assert found.rows == (("policy", "regions(eu,us)", "majority"),)
-    assert found.won == ("the loss of region eu, region us no longer stops writes",)
-    assert found.lost == ("confirmed will not mean regions(eu,us) any more, but majority",)
-    assert found.typed == "majority" and found.based_on == STATUS.settings.lsn
+    found = planned(filled(policy_form(STATUS), policy="ack_n=1", floor="ack_n=1"))
+    assert found.rows == (("policy", "regions(eu,us)", "ack_n=1"), ("floor", "majority", "ack_n=1"))
+    assert any(text.startswith("still writable: no -> ") and "region us" in text for text in found.won)
+    assert any(text.startswith("writes kept: yes -> no") and "region eu" in text for text in found.lost)
+    assert found.typed == "ack_n=1" and found.based_on == STATUS.settings.lsn
 
 
-def test_a_stronger_policy_that_hangs_on_more_says_so() -> None:
+def test_a_policy_that_hangs_on_one_more_node_says_so() -> None:
     found = planned(filled(policy_form(STATUS), policy="regions(eu,us,ap)"))
-    assert found.won == ("confirmed will mean regions(eu,us,ap), which is more than regions(eu,us)",)
-    assert found.lost == ("the loss of ap-1, region ap will stop writes",)
+    assert found.lost == ("still writable: yes -> no, when this is lost: ap-1, region ap",)
+    assert found.typed == "regions(eu,us,ap)"
+
+
+def test_a_promise_that_is_empty_is_a_loss() -> None:
+    found = planned(filled(policy_form(STATUS), policy="local", floor="local"))
+    assert found.lost[0].startswith("local promises one disk")
 
 
 def test_what_loses_nothing_needs_no_typing() -> None:
@@ -118,7 +123,7 @@ def test_what_loses_nothing_needs_no_typing() -> None:
 def test_unbinding_the_second_node_of_a_region_lets_it_hang_on_the_first() -> None:
     found = planned(filled(unbind_form(STATUS, "us-2")))
     assert found.rows == (("region of us-2", "us", "no region"),)
-    assert found.lost == ("the loss of us-1 will stop writes",)
+    assert found.lost == ("still writable: yes -> no, when this is lost: us-1",)
     assert found.typed == "us-2"
 
 
@@ -133,5 +138,5 @@ def test_what_cannot_be_worked_out_is_a_danger_and_not_silent() -> None:
     request = filled(policy_form(STATUS), policy="majority")
     after = replace(changed(before, request), policy="moons(3)")
     answer = SettingsChanged(lsn=0, term=0, text="so", before=before, after=after)
-    found = plan(request, answer, STATUS)
+    found = plan(request, answer)
     assert "cannot be worked out here" in found.lost[0] and found.typed == "majority"
