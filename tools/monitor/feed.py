@@ -6,12 +6,11 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
-import msgspec
 
-from redwire import status, uri
+from redwire import uri
 from redwire.client import Client
 from redwire.errors import (
     AuthenticationFailed,
@@ -21,7 +20,6 @@ from redwire.errors import (
     RedwireError,
 )
 from redwire.message.settings import SettingsChanged
-from redwire.status import Status
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, Ended, Lost, News
 from tools.monitor.whom import Whom, sees
@@ -117,7 +115,7 @@ class ClusterFeed:
 
     async def _ask(self, addr: str, post: Callable[[News], None]) -> Arrived | None:
         try:
-            document = _document(await self._client.status(addr, timeout_s=ANSWER_S))
+            document = await self._client.status(addr, timeout_s=ANSWER_S)
         except RedwireError as error:
             self._whom.passed(addr)
             post(Lost(addr, error.message, clock_ms()))
@@ -130,11 +128,6 @@ class ClusterFeed:
 def clock_ms() -> int:
     """The monitor's own clock."""
     return int(time.monotonic() * 1000)
-
-
-def _document(answer: Any) -> Status:
-    """The document in a node's answer, as far as it is known here. Raises `BodyInvalid`."""
-    return status.decode(msgspec.json.encode(answer))
 
 
 def _nobody(_: News) -> None:

@@ -61,6 +61,8 @@ def if_region_goes(status: Status, region: str) -> Forecast:
     """What becomes of writes when every node bound to `region` is lost, the others staying as they are."""
     if status.primary.state != "leading":
         return Forecast(None, None, "nobody leads in sight")
+    if status.vantage.hides_others:
+        return Forecast(None, None, "the other nodes are hidden from this user")
     gone = {node.id for node in status.nodes if node.region == region}
     out = {node.id for node in status.nodes if _counts(node) is False} - gone
     perhaps = {node.id for node in status.nodes if _counts(node) is None} - gone

@@ -42,6 +42,9 @@ def _leading(status: Status) -> Iterator[Problem]:
         yield Problem("primary", Tone.WARN, f"primary: {primary.state}", primary.since_at_ms)
     if quorum.met is False:
         yield Problem("quorum", Tone.BAD, f"quorum not met: {quorum.why or 'no reason given'}")
+    if status.vantage.hides_others:
+        text = "the other nodes are hidden from this user, who lacks cluster:topology:read"
+        yield Problem("hidden", Tone.WARN, text)
     if status.vantage.source != status.vantage.node and status.vantage.age_ms > STALE_MS:
         source, age = status.vantage.source, figures.duration(status.vantage.age_ms)
         yield Problem("view", Tone.WARN, f"the view of {source} is {age} old")

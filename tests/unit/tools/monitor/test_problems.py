@@ -14,6 +14,7 @@ from redwire.status import (
     Status,
     Vantage,
 )
+from tools.monitor.foresight import if_region_goes
 from tools.monitor.ink import Tone
 from tools.monitor.problems import find
 from tools.monitor.trouble import ahead, unknown
@@ -64,6 +65,12 @@ def test_a_lost_primary_and_an_unmet_quorum_are_told_with_their_reasons() -> Non
     assert texts(document) == ["primary eu-1 is lost", "quorum not met: no voter in us"]
     assert find(document)[0].since_at_ms == 5
     assert texts(status(WELL, primary=Primary(state="none"), quorum=Quorum())) == ["nobody leads"]
+
+
+def test_nodes_that_are_hidden_are_not_taken_for_none() -> None:
+    document = status(WELL, vantage=Vantage(node="us-1", source="us-1", hides_others=True))
+    assert texts(document) == ["the other nodes are hidden from this user, who lacks cluster:topology:read"]
+    assert if_region_goes(document, "us").writes is None
 
 
 def test_the_rest_that_can_be_wrong() -> None:
