@@ -14,6 +14,7 @@ from redwire.message.settings import ChangeSettings, SettingsChange, SettingsCha
 from redwire.routing import Primary
 
 if TYPE_CHECKING:
+    from redwire.handshake import Role
     from redwire.session import Session
 
 
@@ -22,6 +23,11 @@ class Admin:
 
     def __init__(self, session: Callable[[], Session]) -> None:
         self._session = session
+
+    @property
+    def role(self) -> Role | None:
+        """As what the nodes that are linked now let us in; None while none is."""
+        return next((link.role for link in self._session().pool.usable_links()), None)
 
     async def settings(self, addr: str | None = None, *, timeout_s: float | None = None) -> SettingsView:
         """The settings in force at the node at `addr`; else the primary's, or any node's if none leads."""

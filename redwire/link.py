@@ -12,6 +12,7 @@ from redwire.body import decode, encode
 from redwire.dial import Dialled
 from redwire.errors import ChannelClosed, Code, ProtocolError, RedwireError
 from redwire.frame import Frame, Kind, encode_header
+from redwire.handshake import Role
 from redwire.message.client import Open, Opened, TopologyNotice, WrittenEntry, decode_written
 from redwire.message.failure import Failure
 from redwire.position import Term
@@ -93,6 +94,11 @@ class Link:
     def term(self) -> Term:
         """The term in which the node leads or follows, as it said last."""
         return Term(self.opened.term if self.opened is not None else 0)
+
+    @property
+    def role(self) -> Role | None:
+        """As what the node let us in; None until it did."""
+        return None if self._dialled is None else self._dialled.established.role
 
     @property
     def crowded(self) -> bool:

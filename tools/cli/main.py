@@ -21,6 +21,7 @@ VERBS = {
     "policy": "tools.cli.policy:command",
     "regions": "tools.cli.regions:command",
     "members": "tools.cli.regions:members",
+    "monitor": "tools.cli.monitor:command",
     "put": "tools.cli.data:put",
     "get": "tools.cli.data:get",
     "delete": "tools.cli.data:delete",

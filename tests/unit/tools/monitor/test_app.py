@@ -1,0 +1,305 @@
+"""The application in a terminal that is none, driven by keys and the mouse."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from msgspec.structs import replace
+
+from redwire.errors import Code, ConnectFailed, Refused, UnknownOutcome
+from redwire.message.settings import BindRegion, SetPolicy
+from redwire.status import Quorum, Vantage
+from tools.monitor.app import TABS, Monitor
+from tools.monitor.feed import clock_ms
+from tools.monitor.pace import DRAW_MS
+from tools.monitor.rehearsal import BEGAN_MS, document
+from tools.monitor.watch import Ended, Lost
+
+pytestmark = pytest.mark.slow  # each starts an application: half a minute together
+SIZES = pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+BROKEN = replace(document(60), quorum=Quorum(met=False, why="no voter in reach in us"))
+
+
+@SIZES
+async def test_what_is_broken_since_when_and_what_is_next_stand_on_the_first_screen(
+    feed, until, size
+) -> None:
+    async with Monitor(feed).run_test(size=size) as pilot:
+        feed.play(document(59))
+        feed.play(BROKEN)
+        await until(
+            pilot,
+            "✗ WRITES REFUSED  no voter in reach in us",
+            "✗ us-2 is unhealthy: no ack within 5000 ms",
+            "since 03:00:40 (",
+            "next in 45 min 00 s",
+            "IF IT GOES, WRITES",
+            "TROUBLE IN",
+        )
+
+
+@SIZES
+async def test_of_a_panel_every_line_that_changed_is_drawn_anew(feed, until, size) -> None:
+    async with Monitor(feed).run_test(size=size) as pilot:
+        feed.play(document(0))
+        await until(pilot, "120,000" if size[0] == 160 else "119,997", without=("▲ 1 of 2",))
+        feed.play(document(60))
+        await until(pilot, "▲ 1 of 2", without=("120,000", "119,997"))
+
+
+async def test_a_wide_terminal_shows_all_panels_at_once_and_a_small_one_has_tabs(feed, until, shown) -> None:
+    everything = ("COMMITS/S", "SLOT OF", "DISK OF", "KIND", "VERSION")
+    async with Monitor(feed).run_test(size=(160, 50)) as pilot:
+        feed.play(document(60))
+        await until(pilot, "TROUBLE IN", *everything)
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, "TROUBLE IN", without=everything)
+
+
+@SIZES
+async def test_each_tab_has_a_key_and_shows_its_panel(feed, until, press, size) -> None:
+    shows = (
+        "IF IT GOES",
+        "incarnation 9d2c41aa",
+        "remote fsync",
+        "EVICTED IN",
+        "began to lead",
+        "TROUBLE IN",
+    )
+    async with Monitor(feed).run_test(size=size) as pilot:
+        feed.play(document(60))
+        for place, text in enumerate(shows, 1):
+            await press(pilot, str(place))
+            await until(pilot, text)
+        await press(pilot, "right")
+        await until(pilot, "IF IT GOES")
+        await press(pilot, "left", "left")
+        await until(pilot, "began to lead")
+
+
+async def test_tabs_and_nodes_are_chosen_by_the_mouse_as_by_keys(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.play(document(60))
+        await until(pilot, "TROUBLE IN")
+        await pilot.click("#--content-tab-nodes")
+        await until(pilot, ">eu-1", "eu-1.example.net:5050")
+        await pilot.click("#choose", offset=(2, 3))
+        await until(pilot, ">us-1", "us-1.example.net:5050")
+        await press(pilot, "down")
+        await until(pilot, ">us-2", "no ack within 5000 ms")
+        await press(pilot, "up", "up", "up", "up", "up")
+        await until(pilot, ">eu-1")
+
+
+async def test_a_terminal_that_is_too_small_says_so_until_it_is_large_enough(feed, until) -> None:
+    async with Monitor(feed).run_test(size=(79, 24)) as pilot:
+        feed.play(document(60))
+        await until(pilot, "This terminal has 79×24. The monitor needs 80×24", without=("REGION",))
+        await pilot.resize_terminal(80, 23)
+        await until(pilot, "This terminal has 80×23", without=("REGION",))
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, "REGION", without=("This terminal",))
+
+
+async def test_help_names_every_key_and_symbol_and_closes(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.play(document(60))
+        await press(pilot, "question_mark")
+        await until(pilot, "change the commit policy", "bind a node", "not known; never a zero", "quit")
+        await press(pilot, "escape")
+        await until(pilot, "REGION", without=("change the commit policy",))
+
+
+async def test_light_and_dark_change_colours_and_no_words(feed, until, shown, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.play(document(60))
+        text = await until(pilot, "▲ 1 of 2")
+        dark = pilot.app.current_theme.dark
+        await press(pilot, "t")
+        await pilot.pause(0)
+        assert dark and not pilot.app.current_theme.dark
+        assert "▲ 1 of 2" in shown(pilot.app) and "● WRITES GO ON" in text
+    async with Monitor(feed, theme="light").run_test(size=(80, 24)) as pilot:
+        assert not pilot.app.current_theme.dark
+
+
+async def test_a_lost_node_is_told_at_once_and_so_is_the_move(feed, until) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.play(document(60))
+        await until(pilot, "● WRITES GO ON")
+        feed.post(Lost("eu-1.example.net:5050", "it is silent", clock_ms()))
+        await until(pilot, "? WRITES ?", "eu-1 does not answer", without=("● WRITES GO ON",))
+        moved = replace(document(61), vantage=Vantage(node="us-1", source="us-1", at_ms=BEGAN_MS))
+        feed.play(moved, "us-1.example.net:5050")
+        await until(pilot, "eu-1 was lost (it is silent): now at us-1", "seen from us-1", "● WRITES GO ON")
+
+
+async def test_before_any_node_answered_it_says_why_not(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        await until(pilot, "asking for the first document")
+        feed.post(Lost("", "connection refused", clock_ms()))
+        await until(pilot, "no node answers", "connection refused")
+        await press(pilot, "b")
+        await until(pilot, "No document has come yet")
+
+
+async def test_what_no_node_can_mend_ends_it_with_the_error(feed) -> None:
+    app = Monitor(feed)
+    error = ConnectFailed("another cluster's certificate", retry=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        feed.post(Ended(error))
+        await pilot.pause(0)
+    assert app.return_value is error
+
+
+async def test_a_flood_of_documents_is_drawn_four_times_a_second_at_most(feed, until) -> None:
+    app = Monitor(feed)
+    async with app.run_test(size=(80, 24)) as pilot:
+        feed.play(document(0))
+        await until(pilot, "REGION")
+        draws, began_s = app.pace.draws, time.monotonic()
+        second = 0
+        while time.monotonic() - began_s < 1.5:
+            for _ in range(20):
+                second += 1
+                feed.play(document(second))
+            await pilot.pause(0)
+        elapsed_ms = (time.monotonic() - began_s) * 1_000
+        assert second > 100
+        assert 2 <= app.pace.draws - draws <= elapsed_ms / DRAW_MS + 1
+        await until(pilot, f"LSN {document(second).watermark:,}")
+
+
+async def test_a_document_from_a_newer_version_is_shown_as_far_as_it_is_known(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(120, 30)) as pilot:
+        node = replace(document(0).nodes[2], health="radiant")
+        feed.play(replace(document(0), schema=99, nodes=(node,)))
+        await until(pilot, "schema 99 is newer than this", "us-1 is radiant")
+        await press(pilot, "2")
+        await until(pilot, "▲ radiant")
+
+
+async def test_the_charts_zoom_out_and_in_again(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.play(document(0))
+        await press(pilot, "3")
+        for text in ("5 s a column", "15 s a column", "1 s a column"):
+            await press(pilot, "z")
+            await until(pilot, text)
+
+
+# steering
+
+
+@pytest.mark.parametrize("role", ["read", "write", ""])
+async def test_who_may_not_change_anything_is_told_so(feed, until, press, role: str) -> None:
+    feed.role = role
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.play(document(60))
+        await until(pilot, "read-only")
+        for key in "bup":
+            await press(pilot, key)
+            await until(pilot, "Read-only", "with the role admin")
+            await press(pilot, "escape")
+            await until(pilot, "REGION", without=("with the role admin",))
+    assert feed.asked == []
+
+
+async def fill(press, pilot, **given: str) -> None:
+    for key, value in given.items():
+        pilot.app.screen.query_one(f"#field-{key}").value = value
+    await press(pilot, "enter")
+
+
+async def begin(press, feed, until, pilot, key: str, title: str) -> None:
+    feed.play(document(60))
+    await until(pilot, "REGION")
+    await press(pilot, key)
+    await until(pilot, title)
+
+
+@SIZES
+async def test_a_plan_is_shown_and_nothing_happens_without_consent(feed, until, press, size) -> None:
+    async with Monitor(feed).run_test(size=size) as pilot:
+        await begin(press, feed, until, pilot, "p", "Change the commit policy")
+        await fill(press, pilot, timeout="5s")
+        await until(pilot, "nothing is changed yet", "policy timeout: 10 s  ->  5.0 s", "lost: nothing")
+        await press(pilot, "escape")
+        await until(pilot, "REGION", without=("nothing is changed yet",))
+    assert [dry for _, _, dry in feed.asked] == [True]
+
+
+async def test_a_harmless_change_is_done_by_a_key_on_the_settings_that_were_seen(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        await begin(press, feed, until, pilot, "p", "Change the commit policy")
+        await fill(press, pilot, timeout="5s")
+        await until(pilot, "nothing is changed yet")
+        await press(pilot, "y")
+        await until(pilot, "committed at LSN 13")
+    (_, _, dry), (request, based_on, real) = feed.asked
+    assert (dry, real, based_on) == (True, False, document(0).settings.lsn)
+    assert request.change == SetPolicy(policy_timeout_ms=5_000)
+
+
+async def test_a_dangerous_change_is_typed_back_and_nothing_else_does(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        await begin(press, feed, until, pilot, "u", "Unbind a node")
+        await fill(press, pilot, node="us-2")
+        await until(pilot, "still writable: yes -> no, when this is lost: us-1", "type us-2")
+        await press(pilot, "y", "enter")
+        await until(pilot, "that is not us-2; nothing is changed")
+        assert len(feed.asked) == 1
+        await press(pilot, "backspace", *"us-2", "enter")
+        await until(pilot, "committed at LSN 13")
+    assert feed.asked[1][0].change == BindRegion("us-2", "")
+
+
+async def test_binding_begins_with_the_chosen_node_and_doubts_a_wrong_name(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.play(document(60))
+        await press(pilot, "2", "down", "down")
+        await until(pilot, ">us-1")
+        await press(pilot, "b")
+        await until(pilot, "Bind a node to a region")
+        assert pilot.app.screen.query_one("#field-node").value == "us-1"
+        await fill(press, pilot, node="us-11", region="ap")
+        await until(pilot, "there is no node 'us-11'; did you mean us-1?")
+        await press(pilot, "escape")
+        await until(pilot, ">us-1")
+    assert feed.asked == []
+
+
+async def test_who_was_slower_than_another_operator_is_told(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.errors.extend(
+            [None, Refused(Code.SETTINGS_CHANGED, "ops2 changed the settings", hint="look again")]
+        )
+        await begin(press, feed, until, pilot, "p", "Change the commit policy")
+        await fill(press, pilot, timeout="5s")
+        await until(pilot, "nothing is changed yet")
+        await press(pilot, "y")
+        await until(pilot, "Nothing was changed", "ops2 changed the settings", "look again")
+
+
+async def test_an_outcome_that_is_not_known_is_not_called_failed(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.errors.extend([None, UnknownOutcome("no answer within 20 s", phase="answer")])
+        await begin(press, feed, until, pilot, "p", "Change the commit policy")
+        await fill(press, pilot, timeout="5s")
+        await until(pilot, "nothing is changed yet")
+        await press(pilot, "y")
+        await until(pilot, "Not known", "may or may not have happened", without=("Nothing was changed",))
+
+
+async def test_a_refused_plan_is_shown_with_its_reason(feed, until, press) -> None:
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        feed.errors.append(Refused(Code.COMMIT_POLICY_INVALID, "no voter in mars"))
+        await begin(press, feed, until, pilot, "p", "Change the commit policy")
+        await fill(press, pilot, timeout="5s")
+        await until(pilot, "Nothing was changed", "no voter in mars")
+    assert len(feed.asked) == 1
+
+
+def test_every_tab_has_a_name_of_its_own() -> None:
+    assert len(set(TABS)) == len(TABS) == 6

@@ -1,0 +1,75 @@
+"""`redwire monitor`: the cluster on a terminal, and the keys to steer it; or one picture of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import anyio
+import click
+
+from redwire.errors import RequestInvalid
+from tools.cli.connection import uri_option
+from tools.cli.output import json_option, show
+from tools.monitor.app import HEIGHT_MIN, TABS, THEMES, WIDTH_MIN, Monitor
+from tools.monitor.feed import ClusterFeed
+from tools.monitor.picture import take
+
+NAME = "redwire-monitor"
+
+
+def _size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,3})x([0-9]{1,3})", text)
+    if match is None or int(match[1]) < WIDTH_MIN or int(match[2]) < HEIGHT_MIN:
+        raise click.BadParameter(f"COLUMNSxROWS, at least {WIDTH_MIN}x{HEIGHT_MIN}")
+    return int(match[1]), int(match[2])
+
+
+@click.command("monitor")
+@click.option("--theme", type=click.Choice(tuple(THEMES)), default="dark", show_default=True)
+@click.option(
+    "--screenshot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture (SVG), and end."
+)
+@click.option("--size", callback=_size, default="160x50", show_default=True, help="Of the picture.")
+@click.option("--tab", type=click.Choice(TABS), default=TABS[0], show_default=True, help="Of the picture.")
+@click.option(
+    "--history",
+    "seconds",
+    type=click.IntRange(1, 600),
+    default=5,
+    show_default=True,
+    help="Seconds in the picture.",
+)
+@uri_option
+@json_option
+def command(
+    theme: str,
+    screenshot: Path | None,
+    size: tuple[int, int],
+    tab: str,
+    seconds: int,
+    uri: str,
+    as_json: bool,
+) -> None:
+    """See regions, quorum, lag and what is coming; bind regions and change the policy, plan first."""
+    feed = ClusterFeed(uri, NAME)
+    if screenshot is None:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            hint = "pass --screenshot FILE.svg, or ask `redwire status --json`"
+            raise RequestInvalid("the monitor needs a terminal", hint=hint)
+        if as_json:
+            raise RequestInvalid("--json is for --screenshot", hint="ask `redwire status --json`")
+        failure = Monitor(feed, theme=theme).run()
+        if failure is not None:
+            raise failure
+        return
+    if not screenshot.parent.is_dir():
+        raise RequestInvalid(f"{screenshot.parent} is no folder", hint="make it, or name another file")
+
+    async def picture() -> str:
+        return await take(feed, size=size, tab=tab, seconds=seconds, theme=theme)
+
+    screenshot.write_text(anyio.run(picture), encoding="utf-8")
+    document = {"file": str(screenshot), "columns": size[0], "rows": size[1], "tab": tab}
+    show(document, f"{screenshot}: {size[0]}x{size[1]}, {tab}", as_json=as_json)

@@ -1,0 +1,1 @@
+"""`redwire monitor`: the status document on a terminal, and the keys to steer by."""

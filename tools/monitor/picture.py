@@ -1,0 +1,65 @@
+"""A picture of the monitor, taken without a terminal."""
+
+from __future__ import annotations
+
+import re
+
+import anyio
+
+from redwire.errors import RedwireError
+from tools.errors import NodeNotReady
+from tools.monitor.app import Monitor
+from tools.monitor.feed import Feed
+
+PATIENCE_S = 30.0
+"""For the first document: as long as a client waits for an answer."""
+_FONT_FACES = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+_SIGNATURE = re.compile(r"\s*<!-- Generated with .*?-->")
+_FONTS = "Fira Code, Menlo, Consolas, DejaVu Sans Mono, monospace"
+
+
+class Camera(Monitor):
+    """A monitor that takes `svg` of the tab `tab` once it has `seconds` of history, and ends."""
+
+    def __init__(self, feed: Feed, *, tab: str, seconds: int, theme: str) -> None:
+        super().__init__(feed, theme=theme)
+        self.svg = ""
+        self._tab = tab
+        self._seconds = seconds
+
+    def draw(self) -> None:
+        """Draw, and look whether it is time."""
+        super().draw()
+        if self.known.history.seconds >= self._seconds and not self.svg:
+            self.svg = " "
+            self.action_tab(self._tab)
+            self.set_timer(0.6, self._take)
+
+    def _take(self) -> None:
+        self.svg = self_contained(self.export_screenshot(title=self.TITLE))
+        self.exit()
+
+
+async def take(
+    feed: Feed, *, size: tuple[int, int], tab: str = "overview", seconds: int = 5, theme: str = "dark"
+) -> str:
+    """The SVG of a monitor in `size` columns and rows, with `seconds` of history.
+
+    Raises `NodeNotReady` when no document comes, and what ended the feed.
+    """
+    camera = Camera(feed, tab=tab, seconds=seconds, theme=theme)
+    failure: RedwireError | None = None
+    with anyio.move_on_after(PATIENCE_S + seconds):
+        failure = await camera.run_async(headless=True, size=size)
+    if failure is not None:
+        raise failure
+    if not camera.svg.strip():
+        why = camera.view().notice or "nobody answered"
+        raise NodeNotReady(f"no document came within {PATIENCE_S:g} s: {why}", hint="is --uri right?")
+    return camera.svg
+
+
+def self_contained(svg: str) -> str:
+    """The picture alone: no fonts that would be fetched from elsewhere, and no signature."""
+    alone = _SIGNATURE.sub("", _FONT_FACES.sub("", svg))
+    return re.sub(r"font-family: [^;]+;", f"font-family: {_FONTS};", alone)

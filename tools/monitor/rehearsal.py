@@ -1,0 +1,285 @@
+"""A made-up cluster of three regions and its troubles: for pictures, for measuring, for trying the keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+from msgspec.structs import replace
+
+from redwire.errors import Code, Refused
+from redwire.message.settings import BindRegion, MemberView, SetPolicy, SettingsChanged, SettingsView
+from redwire.status import (
+    Cluster,
+    Commits,
+    Disk,
+    Event,
+    Lag,
+    NodeStatus,
+    Primary,
+    Quorum,
+    RegionStatus,
+    Settings,
+    Slot,
+    Stage,
+    Status,
+    Vantage,
+)
+from tools.monitor.feed import clock_ms
+from tools.monitor.steering import Request
+from tools.monitor.watch import Arrived, News
+
+BEGAN_MS = 1_795_489_200_000
+"""2026-11-24 03:00:00 UTC."""
+DAY_MS = 86_400_000
+HOMES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us", "ap-1": "ap"}
+RTT_US = {"eu-2": 600, "us-1": 80_200, "us-2": 80_900, "ap-1": 120_400}
+OUT_SINCE_S = 40
+"""Since when us-2 is silent."""
+
+
+def document(second: int) -> Status:
+    """The document `second` seconds after three in the morning: us-2 falls silent, ap-1 falls behind."""
+    now_ms, head = BEGAN_MS + second * 1_000, 120_000 + second * 420
+    return Status(
+        vantage=Vantage(node="eu-1", region="eu", source="eu-1", at_ms=now_ms),
+        cluster=Cluster(id="1f0a6c52", name="shop"),
+        term=4,
+        epoch=67_108_871,
+        primary=Primary(node="eu-1", state="leading"),
+        head=head,
+        watermark=head - 3,
+        settings=Settings(
+            lsn=12,
+            policy="regions(eu,us)",
+            floor="majority",
+            policy_timeout_ms=10_000,
+            replica_timeout_ms=5_000,
+        ),
+        quorum=Quorum(met=True, completed_by="us-1"),
+        regions=_regions(second, head),
+        nodes=tuple(_node(name, second, now_ms, head) for name in HOMES),
+        commits=_commits(second),
+        events=_events(second),
+    )
+
+
+def _regions(second: int, head: int) -> tuple[RegionStatus, ...]:
+    behind = _ap_behind(second)
+    return (
+        RegionStatus(
+            name="eu", nodes=("eu-1", "eu-2"), voters=2, durable=head, holds_watermark=True, completes=0.004
+        ),
+        RegionStatus(
+            name="us",
+            nodes=("us-1", "us-2"),
+            voters=2,
+            durable=head - 2,
+            holds_watermark=True,
+            completes=0.981,
+        ),
+        RegionStatus(
+            name="ap",
+            nodes=("ap-1",),
+            voters=1,
+            durable=head - behind,
+            holds_watermark=False,
+            completes=0.015,
+        ),
+    )
+
+
+def _ap_behind(second: int) -> int:
+    return 30 + second * 45
+
+
+def _node(name: str, second: int, now_ms: int, head: int) -> NodeStatus:
+    node = NodeStatus(
+        id=name,
+        addr=f"{name}.example.net:5050",
+        region=HOMES[name],
+        declared=HOMES[name],
+        role="primary" if name == "eu-1" else "replica",
+        health="healthy",
+        connected=True,
+        sent=head,
+        received=head,
+        durable=head,
+        applied=head - 3,
+        acked_at_ms=now_ms - 100,
+        lag=Lag(state="caught_up"),
+        slot=Slot(state="ok", held_bytes=4_200_000),
+        rtt_us=RTT_US.get(name),
+        disk=_disk(name),
+        certificate_ends_at_ms=BEGAN_MS + (24 if name == "eu-2" else 204) * DAY_MS,
+        version="0.1.0",
+        incarnation="9d2c41aa07",
+    )
+    if name == "us-2" and second >= OUT_SINCE_S:
+        return _silent(node, second)
+    if name == "ap-1":
+        behind = _ap_behind(second)
+        lag = Lag(state="behind", records=behind, bytes=behind * 212, ms=behind * 2)
+        eviction_ms = max(0, 46 * 60_000 - second * 1_000)
+        slot = Slot(
+            state="at_risk", bound="bytes", eviction_ms=eviction_ms, held_bytes=610_000_000 + behind * 212
+        )
+        durable = head - behind
+        return replace(node, lag=lag, slot=slot, received=durable + 9, durable=durable, applied=durable - 3)
+    return node
+
+
+def _disk(name: str) -> Disk:
+    free = 18_400_000_000 if name == "us-1" else 312_000_000_000
+    return Disk(
+        state="working",
+        fsync_p50_us=820,
+        fsync_p99_us=6_400 if name == "us-1" else 2_100,
+        free_bytes=free,
+        floor_bytes=10_000_000_000,
+        floor_ms=19 * 3_600_000 if name == "us-1" else None,
+        log_bytes=1_900_000_000,
+    )
+
+
+def _silent(node: NodeStatus, second: int) -> NodeStatus:
+    since_ms = BEGAN_MS + OUT_SINCE_S * 1_000
+    stood = 120_000 + OUT_SINCE_S * 420
+    eviction_ms = max(0, 5 * 3_600_000 - second * 1_000)
+    return replace(
+        node,
+        health="unhealthy",
+        why="no ack within 5000 ms",
+        connected=False,
+        received=stood,
+        durable=stood,
+        applied=stood - 3,
+        acked_at_ms=since_ms,
+        rtt_us=None,
+        disk=Disk(),
+        lag=Lag(state="unknown", since_at_ms=since_ms),
+        slot=Slot(state="at_risk", bound="time", eviction_ms=eviction_ms, held_bytes=91_000_000),
+    )
+
+
+def _commits(second: int) -> Commits:
+    def wave(phase: float) -> float:
+        return math.sin(second / 9 + phase) + math.sin(second / 2.3 + phase * 2) / 3
+
+    def stage(p50_us: float, p99_us: float) -> Stage:
+        slow, fast = wave(p50_us), wave(p99_us)
+        return Stage(p50_us=round(p50_us + slow * p50_us / 20), p99_us=round(p99_us + abs(fast) * p99_us / 3))
+
+    parts = {
+        "queue": stage(300, 2_600),
+        "local_fsync": stage(900, 3_100),
+        "wire": stage(80_300, 84_000),
+        "remote_fsync": stage(1_000, 6_900),
+        "apply": stage(450, 2_300),
+    }
+    total = Stage(
+        p50_us=sum(part.p50_us or 0 for part in parts.values()),
+        p99_us=sum(part.p99_us or 0 for part in parts.values()),
+    )
+    return Commits(
+        window_ms=10_000,
+        count=4_200,
+        rate=round(420 + 90 * wave(0), 1),
+        **parts,
+        total=total,
+        completed_by={"us-1": 981, "ap-1": 15, "eu-2": 4},
+        waiting=38,
+        waiting_bytes=9_400,
+    )
+
+
+def _events(second: int) -> tuple[Event, ...]:
+    told = (
+        (-3_400, "eu-1", "info", "reign", "began to lead in term 4"),
+        (-3_380, "us-1", "info", "joined", "follows eu-1 from LSN 104,112"),
+        (-610, "eu-1", "info", "settings", "policy is regions(eu,us), by ops"),
+        (12, "ap-1", "warning", "lag", "is behind and falls further behind"),
+        (OUT_SINCE_S, "eu-1", "error", "unhealthy", "us-2: no ack within 5000 ms"),
+        (OUT_SINCE_S + 2, "eu-1", "warning", "slot", "us-2: slot at risk, by time"),
+    )
+    return tuple(
+        Event(node=node, sequence=at, at_ms=BEGAN_MS + seconds * 1_000, level=level, kind=kind, text=text)
+        for at, (seconds, node, level, kind, text) in enumerate(told)
+        if seconds <= second
+    )
+
+
+def settings_of(status: Status) -> SettingsView:
+    """The settings that a document speaks of."""
+    return SettingsView(
+        lsn=status.settings.lsn,
+        policy=status.settings.policy,
+        floor=status.settings.floor,
+        policy_timeout_ms=status.settings.policy_timeout_ms,
+        replica_timeout_ms=status.settings.replica_timeout_ms,
+        members=tuple(
+            MemberView(id=node.id, region=node.region, addr=node.addr, kind="voter") for node in status.nodes
+        ),
+        admins=("ops",),
+    )
+
+
+@dataclass
+class RehearsedFeed:
+    """Plays `document` from `first` on: `past` seconds of it at once, then one a second.
+
+    Settings change in its memory only. `changes` are those that were not dry runs.
+    """
+
+    first: int = 0
+    past: int = 0
+    role: str = "admin"
+    changes: list[Request] = field(default_factory=list)
+    _settings: SettingsView | None = None
+
+    async def follow(self, post: Callable[[News], None]) -> None:
+        """As `Feed.follow`."""
+        began_ms = clock_ms() - self.past * 1_000
+        second = 0
+        while True:
+            await anyio.sleep(max(0, began_ms + second * 1_000 - clock_ms()) / 1_000)
+            status = document(self.first + second)
+            post(Arrived(status, "eu-1.example.net:5050", self.role, began_ms + second * 1_000))
+            second += 1
+
+    async def change(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged:
+        """As `Feed.change`."""
+        before = self._settings or settings_of(document(self.first))
+        if based_on not in (0, before.lsn):
+            raise Refused(
+                Code.SETTINGS_CHANGED, "the settings were changed meanwhile", hint="look at them again"
+            )
+        after = changed(before, request)
+        if dry_run:
+            return SettingsChanged(lsn=0, term=0, text=_text(request), before=before, after=after)
+        self.changes.append(request)
+        self._settings = after
+        return SettingsChanged(lsn=after.lsn, term=4, text=_text(request), before=before, after=after)
+
+
+def changed(before: SettingsView, request: Request) -> SettingsView:
+    """`before` after the change."""
+    change = request.change
+    if isinstance(change, BindRegion):
+        members = tuple(
+            replace(member, region=change.region) if member.id == change.node else member
+            for member in before.members
+        )
+        return replace(before, lsn=before.lsn + 1, members=members)
+    assert isinstance(change, SetPolicy)
+    given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not None}
+    return replace(before, lsn=before.lsn + 1, **given)
+
+
+def _text(request: Request) -> str:
+    change = request.change
+    if isinstance(change, BindRegion):
+        return f"bind {change.node} to {change.region or 'no region'}"
+    return f"change the policy to {request.name}"
