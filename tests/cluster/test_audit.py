@@ -112,7 +112,7 @@ def test_who_changed_what_stands_there_at_its_lsn_and_what_came_of_it(shop: Any)
     since = len(lines(shop, "eu-1"))
     shop.add_user("acts", PASSWORD, "write", topology_read=False)
     digest = hashlib.sha256(TOKEN.encode()).digest()
-    lsns = [shop.status("eu-1")["applied"]]
+    lsns = [shop.status("eu-1").own.applied]
     for change in (
         PutToken(id="acts-1", user="acts", role="read", sha256=digest),
         RemoveToken("acts-1"),
@@ -121,7 +121,7 @@ def test_who_changed_what_stands_there_at_its_lsn_and_what_came_of_it(shop: Any)
     ):
         with contextlib.suppress(RedwireError):
             shop.db.change_account(change)
-        lsns.append(shop.status("eu-1")["applied"])
+        lsns.append(shop.status("eu-1").own.applied)
     shop.add_user("app", PASSWORD, "write")
     with connect_sync(uri(shop, "eu-1", "app:correct%20horse%20battery@")) as db, pytest.raises(Refused):
         db.change_account(RemoveUser("app"))

@@ -201,7 +201,7 @@ def test_a_session_ends_whose_user_is_not_in_the_snapshot_any_more(fleet: Any) -
         shop.isolate("ap-1")
         shop.db.change_account(RemoveUser("leaver"))
         fill_mib(shop, 68)
-        shop.until(lambda: shop.status("eu-1")["log"]["base"] > left + 1, "ap-1 is given up")
+        shop.until(lambda: (shop.status("eu-1").own.base or 0) > left + 1, "ap-1 is given up")
         assert db.get("big", "nothing") is None, "ap-1 does not know yet"
         mark = shop.mark("ap-1")
         shop.heal("ap-1")

@@ -244,7 +244,12 @@ def test_a_killed_node_can_be_started_again(shop: Dev, db: SyncClient) -> None:
     assert shop("kill", "us-2") == {"node": "us-2", "done": "kill", "pid": pid}
     assert "us-2" not in shop.pids()
     code, _, err = shop.try_to("kill", "us-2")
-    assert (code, err) == (1, "redwire: us-2 does not run; start it: redwire dev start us-2\n")
+    told = json.loads(err)
+    assert (code, told["message"], told["hint"]) == (
+        1,
+        "us-2 does not run",
+        "start it: redwire dev start us-2",
+    )
     again = shop("start", "us-2")["pid"]
     assert shop.pids()["us-2"] == again != pid
     code, _, err = shop.try_to("start", "us-2")

@@ -293,7 +293,7 @@ def test_clients_are_sent_to_where_a_node_says_that_they_reach_it(fleet: Any) ->
         with connect_sync(shop.uri(node)) as db:
             shop.until(lambda db=db: addresses(db) == expected, f"{node} tells where clients reach each")
             db.put("c", node, {"n": 1})
-            assert [db.status(addr)["node"] for addr in expected] == list(shop.nodes)
+            assert [db.status(addr).vantage.node for addr in expected] == list(shop.nodes)
     assert shop.terminate("eu-1") == 0
     shop.crown("us-1")
     with connect_sync(shop.uri("ap-1")) as db:

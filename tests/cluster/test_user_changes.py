@@ -246,11 +246,11 @@ def test_a_write_under_way_goes_on_and_its_key_finds_it(shop: Any, join: Join) -
     opened = body.decode(writer.ask(Kind.OPEN, body.encode(Open("test", False))).payload, Opened)
     key = Key(opened.client_id, 1, 1)
     shop.pause("ap-1")
-    before = shop.status("eu-1")["log"]["end"]
+    before = shop.status("eu-1").own.received or 0
     request = encode_write([encode_record(Record(Op.PUT, "late", "ours", b"{}"))], key)
     writer.send(Kind.WRITE, encode_write_frame_body(60_000, 1, "", request), 5)
     driver.send(Kind.BULK_INSERT, b'{"collection":"late","payload":{"id":"theirs"}}', 6)
-    shop.until(lambda: shop.status("eu-1")["log"]["end"] == before + 2, "both are in the log")
+    shop.until(lambda: (shop.status("eu-1").own.received or 0) == before + 2, "both are in the log")
     shop.db.change_account(RemoveUser("writer"))
     assert str(writer.why()) == "the user writer was removed"
     (last,) = driver.last_words()

@@ -135,7 +135,7 @@ def test_what_is_not_there_is_not_called_changed_and_the_nearest_name_is_told(sh
         (RemoveUser("ops"), "no user ops: ops is an administrator by configuration"),
         (RemoveToken("ghost"), "no token ghost"),
     ):
-        before = shop.status("eu-1")["applied"]
+        before = shop.status("eu-1").own.applied
         with pytest.raises(Conflict, match=said.replace("?", r"\?")) as nothing:
             shop.db.change_account(change)
         assert nothing.value.status == "NOT_FOUND"
@@ -149,7 +149,7 @@ def test_every_node_lists_users_and_tokens_as_it_has_applied_them(shop: Any) -> 
         addr = f"127.0.0.1:{shop.ports[node]}"
         page = shop.db.admin.users(addr, after="list")
         assert page.users[0] == UserRow("listed", "write", False, 1)
-        assert page.admins == ("ops",) and page.applied == shop.status(node)["applied"]
+        assert page.admins == ("ops",) and page.applied == shop.status(node).own.applied
         tokens = shop.db.admin.tokens("listed", addr)
         assert (tokens.tokens, tokens.more) == ((TokenRow(ident, "listed", "read"),), False)
         with pytest.raises(Refused, match="there is no user liste; did you mean listed") as nobody:

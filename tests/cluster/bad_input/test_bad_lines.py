@@ -49,7 +49,8 @@ def test_a_bad_line_stops_the_load_where_it_stands_and_the_mended_file_goes_on_f
         assert ran.returncode == 1 and ran.stdout == ""
         said, _, hint = ran.stderr.partition("; ")
         assert said.startswith(f"redwire: {file}: line {BAD}: JSON is malformed")
-        assert hint == "what stands before it is committed; correct it and go on\n"
+        committed = f"lines 1 to {BAD - 1} are committed, and the same command goes on from line {BAD}"
+        assert hint == f"each line is one whole JSON object; {committed}\n"
         assert held(site, "count(*)") == BAD - 1
     last, first = held(site, "max(version)"), held(site, "min(version)")
 

@@ -153,7 +153,7 @@ def test_a_writer_changes_no_account(site: Any) -> None:
 
 def test_removing_nobody_is_logged_and_answered_as_what_it_is(site: Any) -> None:
     with site.login("ops") as wire:
-        before = site.status()["log"]["end"]
+        before = site.status().own.received or 0
         done = AccountDone.decode(wire.ask(Kind.ACCOUNT, encode(RemoveUser("raeder"))).payload)
     assert done == AccountDone(before + 1, done.term, "there is no user raeder; did you mean reader?")
 

@@ -45,7 +45,7 @@ def test_a_uri_means_its_configuration(uri: str, config: ConnectionConfig) -> No
 
 def test_the_defaults_are_safe() -> None:
     config = parse("reds://h")
-    assert (config.tls, config.discovery, config.timeout_ms, config.read) == (True, True, 30_000, Primary())
+    assert (config.tls, config.discovery, config.timeout_ms, config.read) == (True, True, 10_000, Primary())
 
 
 REFUSED = [
