@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import App, ComposeResult
@@ -27,6 +29,15 @@ WIDTH_MIN, HEIGHT_MIN = 80, 24
 TABS = ("overview", "nodes", "commits", "slots", "events", "trouble")
 THEMES = {"dark": "textual-dark", "light": "textual-light"}
 TICK_S = 1.0
+
+
+def after(app: App[Any], wait_ms: int, callback: Callable[[], None]) -> None:
+    """Call `callback` from `app` in so many milliseconds, or as soon after that as there is time.
+
+    Textual's own timers skip a time that has passed already. One that is to fire once, and loses the
+    processor between two of its statements, never fires: then nothing would be drawn any more.
+    """
+    asyncio.get_running_loop().call_later(wait_ms / 1_000, app.call_later, callback)
 
 
 class Heard(Message):
@@ -157,7 +168,7 @@ class Monitor(App[RedwireError | None]):
         """Draw as soon as the pace allows."""
         wait_ms = self.pace.wanted(clock_ms())
         if wait_ms is not None:
-            self.set_timer(max(wait_ms, 1) / 1000, self.draw)
+            after(self, wait_ms, self.draw)
 
     def _tick(self) -> None:
         """Clocks go on where no news comes."""

@@ -12,6 +12,8 @@ from enum import Enum
 
 GAP = "  "
 MORE = "…"
+LAST_CELLS = 36
+"""As much of a sentence in a last column as must be seen to know what it is about."""
 
 
 class Tone(Enum):
@@ -111,8 +113,8 @@ class Column:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Line]], width: int) -> list[Line]:
     """A heading and a line a row, in `width` columns.
 
-    Columns that do not fit are left out, the highest rank first; what then still does not fit is cut from
-    the last one.
+    Columns that do not fit are left out, the highest rank first, and long texts in the last one are cut: for
+    more than `LAST_CELLS` of those no other column is left out.
     """
     widths = [
         max([cells(column.title), *(sum(span.cells for span in row[place]) for row in rows)])
@@ -123,7 +125,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Line]], width: int)
     return [heading, *(_row([row[p] for p in kept], kept, columns, widths, width) for row in rows)]
 
 
-def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+def _fitting(columns: Sequence[Column], wanted: Sequence[int], width: int) -> list[int]:
+    widths = [*wanted[:-1], min(wanted[-1], LAST_CELLS)]
     kept = list(range(len(columns)))
     while sum(widths[place] for place in kept) + len(GAP) * (len(kept) - 1) > width:
         spare = max(kept, key=lambda place: columns[place].rank)
@@ -139,8 +142,12 @@ def _row(
     found: list[Span] = []
     for at, (line, place) in enumerate(zip(row, kept, strict=True)):
         pad = Span(" " * (widths[place] - sum(span.cells for span in line)))
-        found += (pad, *line) if columns[place].right else (*line, pad)
-        if at + 1 < len(kept):
+        last = at + 1 == len(kept)
+        if columns[place].right:
+            found += (pad, *line)
+        else:
+            found += line if last else (*line, pad)
+        if not last:
             found.append(Span(GAP))
     return cut_line(tuple(span for span in found if span.text), width)
 

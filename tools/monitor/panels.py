@@ -99,8 +99,11 @@ def _forecast(forecast: Forecast) -> Span:
     return marked("go on", Tone.GOOD) if forecast.writes else marked(f"stop: {forecast.why}", Tone.WARN)
 
 
-def lag_text(lag: Lag, now_ms: int | None) -> Span:
-    """How far behind, in one figure: the time where it is known, else records, else bytes."""
+def lag_text(lag: Lag, now_ms: int | None, *, growing: bool) -> Span:
+    """How far behind, in one figure: the time where it is known, else records, else bytes.
+
+    To be behind is no fault: the way takes its time. To come no nearer (`growing`) is.
+    """
     if lag.state == "caught_up":
         return marked("caught up", Tone.GOOD)
     if lag.state == "behind":
@@ -111,7 +114,7 @@ def lag_text(lag: Lag, now_ms: int | None) -> Span:
             if lag.records is not None
             else figures.size(lag.bytes)
         )
-        return marked(f"behind {figure}", Tone.WARN)
+        return marked(f"behind {figure}", Tone.WARN if growing else Tone.PLAIN)
     if lag.state != "unknown":
         return marked(lag.state, Tone.WARN)
     if lag.since_at_ms is None:
@@ -143,7 +146,11 @@ def nodes(view: View, width: int) -> list[Line]:
 def _node(view: View, node: NodeStatus, width: int) -> list[Line]:
     chosen = node.id == view.selected
     leads = node.role == "primary"
-    lag: Line = one("leads", Tone.DIM) if leads else (lag_text(node.lag, view.now_ms),)
+    lag: Line = (
+        one("leads", Tone.DIM)
+        if leads
+        else (lag_text(node.lag, view.now_ms, growing=node.id in view.growing),)
+    )
     return [
         (Span(">" if chosen else " ", Tone.STRONG), Span(node.id, Tone.STRONG if chosen else Tone.PLAIN)),
         one(node.region or "none"),

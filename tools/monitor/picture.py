@@ -8,11 +8,13 @@ import anyio
 
 from redwire.errors import RedwireError
 from tools.errors import NodeNotReady
-from tools.monitor.app import Monitor
+from tools.monitor.app import Monitor, after
 from tools.monitor.feed import Feed
 
 PATIENCE_S = 30.0
 """For the first document: as long as a client waits for an answer."""
+SETTLE_MS = 600
+"""From the last key to the picture: two drawings, of which the second knows every width."""
 _FONT_FACES = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _SIGNATURE = re.compile(r"\s*<!-- Generated with .*?-->")
 _FONTS = "Fira Code, Menlo, Consolas, DejaVu Sans Mono, monospace"
@@ -33,7 +35,7 @@ class Camera(Monitor):
         if self.known.history.seconds >= self._seconds and not self.svg:
             self.svg = " "
             self.action_tab(self._tab)
-            self.set_timer(0.6, self._take)
+            after(self, SETTLE_MS, self._take)
 
     def _take(self) -> None:
         self.svg = self_contained(self.export_screenshot(title=self.TITLE))

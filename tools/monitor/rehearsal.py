@@ -54,7 +54,6 @@ def document(second: int) -> Status:
         settings=Settings(
             lsn=12,
             policy="regions(eu,us)",
-            floor="majority",
             policy_timeout_ms=10_000,
             replica_timeout_ms=5_000,
         ),
@@ -121,7 +120,7 @@ def _node(name: str, second: int, now_ms: int, head: int) -> NodeStatus:
         return _silent(node, second)
     if name == "ap-1":
         behind = _ap_behind(second)
-        lag = Lag(state="behind", records=behind, bytes=behind * 212, ms=behind * 2)
+        lag = Lag(state="behind", records=behind, bytes=behind * 212, ms=behind * 10)
         eviction_ms = max(0, 46 * 60_000 - second * 1_000)
         slot = Slot(
             state="at_risk", bound="bytes", eviction_ms=eviction_ms, held_bytes=610_000_000 + behind * 212

@@ -14,6 +14,8 @@ from tools.monitor.trouble import Trouble
 
 GROWING_S = 15
 """A follower that is behind and no nearer after so long will not catch up as things are."""
+FAR_MS = 5_000
+"""What is less far behind is on its way: under load a follower always is."""
 NOTICE_MS = 15_000
 """How long it is said that another node was taken."""
 STEPS_S = (1, 5, 15)
@@ -52,8 +54,11 @@ News = Arrived | Lost | Ended
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything that panels are written from. `now_ms` is now by the clock of the node that answered, None
-    where it told no time; `own_ms` the monitor's. `silent_ms` is how long no node has answered.
+    """Everything that panels are written from.
+
+    `now_ms` is now by the clock of the node that answered, None where it told no time; `own_ms` the
+    monitor's. `silent_ms` is how long no node has answered. `before` are keys of problems that may have begun
+    before we looked, `growing` nodes that are behind and come no nearer.
     """
 
     own_ms: int
@@ -66,6 +71,7 @@ class View:
     notice: str = ""
     problems: tuple[Problem, ...] = ()
     before: frozenset[str] = frozenset()
+    growing: frozenset[str] = frozenset()
     troubles: tuple[Trouble, ...] = ()
     events: tuple[Event, ...] = ()
     step_s: int = STEPS_S[0]
@@ -119,8 +125,11 @@ class Watch:
         self._losses.clear()
         self.history.add(news.status, news.at_ms)
         self._events.add(news.status.events)
-        names = (node.id for node in news.status.nodes)
-        self._growing = frozenset(name for name in names if self.history.grows(name, GROWING_S))
+        self._growing = frozenset(
+            node.id
+            for node in news.status.nodes
+            if (node.lag.ms is None or node.lag.ms >= FAR_MS) and self.history.grows(node.id, GROWING_S)
+        )
         found = problems.find(news.status, self._growing)
         at_ms = news.status.vantage.at_ms
         self._seen = {problem.key: self._seen.get(problem.key, at_ms) for problem in found}
@@ -160,6 +169,7 @@ class Watch:
             notice=notice if notice and at_ms - said_ms < NOTICE_MS else "",
             problems=found,
             before=self._before,
+            growing=self._growing,
             troubles=tuple(trouble.ahead(last.status, now_ms, self._growing)),
             events=self._events.events,
             selected=selected if selected in names else next(iter(names), ""),

@@ -40,9 +40,15 @@ def test_the_right_end_stays_and_the_left_gives_way() -> None:
 def test_a_table_leaves_out_the_columns_of_the_highest_rank_first() -> None:
     columns = (Column("A"), Column("BB", 2, right=True), Column("CC", 1))
     rows = [[(Span("1"),), (Span("2"),), (Span("3"),)]]
-    assert [plain(line) for line in table(columns, rows, 9)] == ["A  BB  CC", "1   2  3 "]
-    assert [plain(line) for line in table(columns, rows, 8)] == ["A  CC", "1  3 "]
+    assert [plain(line) for line in table(columns, rows, 9)] == ["A  BB  CC", "1   2  3"]
+    assert [plain(line) for line in table(columns, rows, 8)] == ["A  CC", "1  3"]
     assert [plain(line) for line in table(columns, rows, 3)] == ["A", "1"]
+
+
+def test_a_sentence_at_the_end_is_cut_before_a_column_is_left_out() -> None:
+    rows = [[(Span("1"),), (Span("x" * 90),)], [(Span("2"),), (Span("y"),)]]
+    lines = [plain(line) for line in table((Column("A", 1), Column("B")), rows, 40)]
+    assert lines == ["A  B", "1  " + "x" * 36 + "…", "2  y"]
 
 
 def test_blocks_are_parted_by_one_empty_line_and_empty_ones_vanish() -> None:

@@ -62,7 +62,7 @@ def test_a_new_region_is_possible_doubted_and_typed_back() -> None:
     ("given", "change"),
     [
         ({"policy": "majority"}, SetPolicy(policy="majority")),
-        ({"floor": ""}, SetPolicy(floor="")),
+        ({"floor": "majority"}, SetPolicy(floor="majority")),
         ({"timeout": "5s"}, SetPolicy(policy_timeout_ms=5_000)),
         ({"policy": "ack_n=1", "floor": "ack_n=1"}, SetPolicy(policy="ack_n=1", floor="ack_n=1")),
     ],
@@ -97,7 +97,7 @@ def test_durations_are_typed_as_people_do(text: str, ms: int) -> None:
 
 def test_a_weaker_policy_wins_and_loses_and_is_typed_back() -> None:
     found = planned(filled(policy_form(STATUS), policy="ack_n=1", floor="ack_n=1"))
-    assert found.rows == (("policy", "regions(eu,us)", "ack_n=1"), ("floor", "majority", "ack_n=1"))
+    assert found.rows == (("policy", "regions(eu,us)", "ack_n=1"), ("floor", "the policy", "ack_n=1"))
     assert any(text.startswith("still writable: no -> ") and "region us" in text for text in found.won)
     assert any(text.startswith("writes kept: yes -> no") and "region eu" in text for text in found.lost)
     assert found.typed == "ack_n=1" and found.based_on == STATUS.settings.lsn

@@ -98,6 +98,18 @@ def test_the_next_trouble_is_the_soonest_that_has_not_come_yet() -> None:
     assert lines(headline(view, 80))[-1] == "  next in 45 min 41 s  ✗ ap-1 loses its slot by bytes"
 
 
+def test_a_follower_that_is_as_far_behind_as_the_way_is_long_is_no_trouble() -> None:
+    watch = Watch()
+    for second in range(40):
+        ap = document(0).nodes[4]
+        near = replace(ap, slot=Slot(state="ok"), lag=replace(ap.lag, records=4, ms=200))
+        watch.take(arrived(replace(document(second), nodes=(near,)), second * 1_000))
+    view = watch.view(39_000)
+    assert [each.kind for each in view.troubles] == ["certificate"]
+    assert "lag ap-1" not in [problem.key for problem in view.problems]
+    assert "○ behind 200 ms" in lines(panels.nodes(view, 80))[1]
+
+
 def test_a_chosen_node_that_is_gone_gives_way_to_the_first() -> None:
     watch = Watch()
     watch.take(arrived(document(0), 0))
