@@ -90,7 +90,7 @@ def test_ctrl_c_before_anybody_was_reached_says_that_nothing_was_written() -> No
     waiting = put.stderr.readline()
     put.send_signal(signal.SIGINT)
     code, _, err = ended(put)
-    assert waiting.startswith("redwire: waiting, 28 s more at most: cannot connect to 127.0.0.1:")
+    assert waiting.startswith("redwire: waiting, 8 s more at most: cannot connect to 127.0.0.1:")
     assert (code, err) == (130, "redwire: interrupted: nothing was written\n")
 
 

@@ -253,7 +253,7 @@ def test_a_killed_node_can_be_started_again(shop: Dev, db: SyncClient) -> None:
     again = shop("start", "us-2")["pid"]
     assert shop.pids()["us-2"] == again != pid
     code, _, err = shop.try_to("start", "us-2")
-    assert (code, err) == (1, f"redwire: us-2 runs already, as process {again}\n")
+    assert (code, json.loads(err)["message"]) == (1, f"us-2 runs already, as process {again}")
     until(lambda: commits(db, "ack_n=4"), "it follows")
 
 

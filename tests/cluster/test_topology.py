@@ -283,6 +283,7 @@ def test_clients_are_sent_to_where_a_node_says_that_they_reach_it(fleet: Any) ->
         document["node"]["advertise"] = addr
         shop.config_path(node).write_text(yaml.safe_dump(document))
     shop.up()
+    shop.converge()
     expected = [public["eu-1"], public["us-1"], address(shop, "ap-1")]
 
     def addresses(db: Any) -> list[str]:
