@@ -7,13 +7,15 @@ waits for in vain; then both are on their way and are committed together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.policies import Policies
 from cluster.settings import Planned, Settings, plan
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.settings import ChangeSettings
-from redwire.position import Lsn, NodeId
+from redwire.position import Incarnation, Lsn, NodeId
+from regions.binding import MemberKind
 from regions.coordinator import QuorumCoordinator
 from regions.lag import LagConfig
 from regions.transition import Step
@@ -32,6 +34,31 @@ class Changes:
     def __post_init__(self) -> None:
         self.policies = Policies.of(self.settings, self.me)
 
+    @classmethod
+    def at_opening(
+        cls,
+        me: NodeId,
+        settings: Sequence[Settings],
+        watermark: Lsn,
+        admitted: Mapping[NodeId, Incarnation],
+    ) -> Changes:
+        """How a reign of `me` begins. `settings` are those of its log, oldest first, from the ones that were
+        applied on; what is known committed up to `watermark` is in force, whether it was applied or not.
+
+        Raises `Refused` when this node has no vote in one of those that count.
+        """
+        known = [each for each in settings[1:] if each.lsn <= watermark]
+        in_force, coming = (settings[0], *known)[-1], [each for each in settings[1:] if each.lsn > watermark]
+        for each in (in_force, *coming):
+            _check_voter(each, me)
+        cluster, membership = in_force.cluster, in_force.cluster.membership
+        for member, incarnation in admitted.items():
+            if member in membership:
+                membership = membership.admitted(member, incarnation)
+        lag = LagConfig(replica_timeout_ms=cluster.replica_timeout_ms)
+        coordinator = QuorumCoordinator(membership, me, cluster.commit_rule, lag=lag)
+        return cls(me, coordinator, in_force, coming)
+
     def begin(self) -> None:
         """The reign begins: what an earlier one left in the log is committed like a change of its own."""
         for settings in self.coming:
@@ -47,13 +74,13 @@ class Changes:
         """Why no write is to be logged now."""
         if not self.coming:
             return None
-        return Refused(Code.NOT_READY, f"the settings are being changed: {self.pending}", hint="retry")
+        return Refused(Code.NOT_READY, "the settings are being changed", hint="retry")
 
     def plan(self, asked: ChangeSettings, by: str, now_ms: int) -> Planned:
         """What `asked`, wanted by the user `by`, would lead to. Raises as `plan`, and why it cannot be logged
         now.
         """
-        planned = plan(self._newest, asked, self.me, by)
+        planned = plan(self._newest, asked, self.me, by, pending=bool(self.coming))
         refusal = self.refusal(planned, now_ms) if planned.changes else None
         if refusal is not None:
             raise refusal
@@ -89,6 +116,13 @@ class Changes:
     @property
     def _newest(self) -> Settings:
         return self.coming[-1] if self.coming else self.settings
+
+
+def _check_voter(settings: Settings, me: NodeId) -> None:
+    member = settings.cluster.member(me)
+    if member is None or member.kind is not MemberKind.VOTER:
+        text = f"by the settings of LSN {settings.lsn} {me} is {'a reader' if member else 'no member'}"
+        raise Refused(Code.NOT_PRIMARY, text, hint="start a voter as primary")
 
 
 def _step(settings: Settings) -> Step:

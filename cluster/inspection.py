@@ -17,12 +17,12 @@ from typing import Any
 
 from cluster import credentials, meta
 from cluster.address import Address
-from cluster.config import NodeConfig
+from cluster.config import ClusterConfig, NodeConfig
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
-from cluster.process import OUTDATED, check_settings
 from cluster.registry import Registry
+from cluster.settings import check_file
 from cluster.tables import open_reader, translated
 from redwire.errors import RedwireError
 
@@ -59,7 +59,7 @@ def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool
     try:
         with looked_into(Path(config.node.data_dir)) as holder:
             if holder is None:
-                warnings += [f"{OUTDATED}: {each}" for each in _check_data_dir(config, may_write)]
+                warnings += _check_data_dir(config, may_write)
     except RedwireError as error:
         errors.append(error)
     if holder is not None:
@@ -107,7 +107,8 @@ def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tu
     if not state.exists():
         return ()
     with translated(state), closing(open_reader(state, still=True)) as connection:
-        return check_settings(config, Registry(connection).records)
+        logged = [ClusterConfig.from_record(record) for _, record in Registry(connection).records]
+        return check_file(config, logged)
 
 
 def _listening(listen: Address, holder: Holder | None) -> Iterator[str]:

@@ -138,7 +138,7 @@ class Intake:
                 break
             size = len(proposal.request)
             if answer is None and size + new * FRAMING_BYTES_MAX > log_bytes:
-                answer = self._known(proposal, turn) or self._refuse(proposal, _disk_full(), turn)
+                answer = self._known(proposal, turn) or self._refuse(proposal, disk_full(), turn)
             self.waiting_bytes -= size
             if answer is not None:
                 answers.append(answer)
@@ -261,7 +261,8 @@ def _ident(key: Key) -> tuple[bytes, int]:
     return key.client, key.sequence
 
 
-def _disk_full() -> Refused:
+def disk_full() -> Refused:
+    """Nothing is logged for want of room."""
     text = "the primary's log has no room"
     return Refused(Code.DISK_FULL, text, hint="free space in its data_dir; it recovers by itself")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
 
+from cluster.address import Address
 from cluster.config import NodeConfig
 from cluster.credentials import NodeCredentials
 from cluster.node import Node
@@ -25,7 +27,7 @@ class Links:
         self._node = node
         self._config = config
         self._credentials = credentials
-        self._links: dict[NodeId, tuple[Link, anyio.CancelScope]] = {}
+        self._links: dict[NodeId, _Line] = {}
         self._chance = random.Random()
         self._tasks: TaskGroup | None = None
 
@@ -36,33 +38,41 @@ class Links:
             await anyio.sleep_forever()
 
     def match_settings(self) -> None:
-        """Dial who is new, and part from who is no member any more."""
+        """Dial who is new or has moved, and part from who is no member any more."""
         if self._tasks is None or self._credentials is None:
             return
-        members = self._node.storage.settings.cluster.members
-        peers = {member.id: member for member in members if member.id != self._node.storage.me}
-        for gone in [member for member in self._links if member not in peers]:
-            self._links.pop(gone)[1].cancel()
+        members, dial = self._node.storage.settings.cluster.members, self._config.node.dial
+        me = self._node.storage.me
+        peers = {member.id: dial.get(member.id, member.addr) for member in members if member.id != me}
+        for gone in [name for name, line in self._links.items() if peers.get(name) != line.address]:
+            self._links.pop(gone).scope.cancel()
         for session, end in list(self._node.roster.ends.items()):
             if end.node not in peers:
                 refusal = Refused(Code.OTHER_CLUSTER, f"{end.node} is no member of this cluster any more")
                 self._node.outbox.drop(session, refusal)
-        for member in [member for member in peers.values() if member.id not in self._links]:
-            address = self._config.node.dial.get(member.id, member.addr)
-            link = Link(self._node, self._config, member.id, address, self._credentials.client_context)
-            scope = anyio.CancelScope()
-            self._links[member.id] = link, scope
-            self._tasks.start_soon(self._keep, link, scope)
+        for name in [name for name in peers if name not in self._links]:
+            link = Link(self._node, self._config, name, peers[name], self._credentials.client_context)
+            line = self._links[name] = _Line(link, peers[name], anyio.CancelScope())
+            self._tasks.start_soon(self._keep, line)
 
     def follow(self, member: NodeId) -> None:
         """Ask `member` for its log, if there is a line to it."""
         if member in self._links:
-            self._links[member][0].follow()
+            self._links[member].link.follow()
 
     def with_session(self, session: int) -> Link | None:
         """The line whose session has this number now."""
-        return next((link for link, _ in self._links.values() if link.session == session), None)
+        lines = self._links.values()
+        return next((line.link for line in lines if line.link.session == session), None)
 
-    async def _keep(self, link: Link, scope: anyio.CancelScope) -> None:
-        with scope:
-            await link.run(self._chance)
+    async def _keep(self, line: _Line) -> None:
+        with line.scope:
+            await line.link.run(self._chance)
+
+
+class _Line(NamedTuple):
+    """A link, where it dials, and what ends it."""
+
+    link: Link
+    address: Address
+    scope: anyio.CancelScope

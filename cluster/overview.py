@@ -159,6 +159,7 @@ def without_others(document: Status) -> Status:
         regions=(),
         nodes=tuple(replace(node, rtts_us={}) for node in document.nodes if node.id == me),
         commits=replace(document.commits, completed_by={}),
+        settings=replace(document.settings, change=""),
         events=tuple(
             event for event in document.events if event.node == me and not _names_others(event.kind)
         ),
@@ -166,7 +167,7 @@ def without_others(document: Status) -> Status:
 
 
 def _names_others(kind: str) -> bool:
-    return kind.startswith(("member_", "slot_", "quorum_", "primary_"))
+    return kind.startswith(("member_", "slot_", "quorum_", "primary_", "settings_", "follows", "caught_up"))
 
 
 def _passed_on(view: View, part: Status, age_ms: int, head: Lsn) -> Status:

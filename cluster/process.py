@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Sequence
 from functools import partial
 
 import anyio
@@ -16,11 +15,12 @@ from anyio.streams.stapled import MultiListener
 from cluster.audit import Audit
 from cluster.auth import Authority
 from cluster.bell import Bell
-from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
+from cluster.config import NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
 from cluster.effects import Now
 from cluster.errors import ListenFailed
+from cluster.events import EventKind
 from cluster.housekeeping import Housekeeping
 from cluster.links import Links
 from cluster.log_config import Level, Note
@@ -31,16 +31,10 @@ from cluster.reload import Reloader
 from cluster.replica import Replica
 from cluster.server import Server
 from cluster.service import Service
-from cluster.settings import Comparison, compare
+from cluster.settings import check_file, compare
 from cluster.snapshot import SnapshotLibrary
 from cluster.storage import Storage
-from redwire.errors import ConfigInvalid, RedwireError
-from redwire.message.log import ClusterRecord
-from redwire.position import Lsn
-
-Records = Sequence[tuple[Lsn, ClusterRecord]]
-"""CONFIG records with their LSNs, oldest first."""
-OUTDATED = "the file is outdated, the log's settings are in force"
+from redwire.errors import RedwireError
 
 
 def now() -> Now:
@@ -82,7 +76,7 @@ class Process:
         storage = Storage(self._config, asyncio.get_running_loop().call_soon_threadsafe, self._fail)
         audit = Audit(self._config.audit, storage.me, now, self._note)
         try:
-            self._check_settings(storage)
+            await self._check_settings(storage)
             with self._scope:
                 await self._serve(storage, audit)
         except* RedwireError as group:
@@ -128,7 +122,7 @@ class Process:
         node.on_applied = partial(_applied, service, server)
         reloader = Reloader(credentials, storage.lock, self._note)
         housekeeping = Housekeeping(node, service, config, library, credentials)
-        housekeeping.on_settings = lambda: self._settings_changed(storage, links)
+        housekeeping.on_settings = lambda: self._settings_changed(node, links)
         listener = await self._listen()
         async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(self._signals)
@@ -157,19 +151,21 @@ class Process:
             text = f"cannot listen on {listen}: {error.strerror}"
             raise ListenFailed(text, hint="another process has the port, or node.listen is wrong") from error
 
-    def _check_settings(self, storage: Storage) -> None:
-        """Hold this node's file against the log. Raises `ConfigInvalid` for what was never so."""
-        outdated = check_settings(self._config, storage.state.cluster_records())
-        if outdated:
-            self._note(f"{OUTDATED}: {'; '.join(outdated)}", Level.WARNING)
+    async def _check_settings(self, storage: Storage) -> None:
+        """Hold this node's file against the log. Raises as `check_file`."""
+        logged = [settings.cluster for settings in await storage.logged_settings()]
+        for warning in check_file(self._config, [*storage.past_settings(), *logged]):
+            self._note(warning, Level.WARNING)
 
-    def _settings_changed(self, storage: Storage, links: Links) -> None:
+    def _settings_changed(self, node: Node, links: Links) -> None:
         """Other settings are in force from here on."""
         links.match_settings()
+        storage = node.storage
         settings = storage.settings
         text = settings.record.text if settings.record is not None else ""
-        self._note(f"the settings of LSN {settings.lsn} are in force{': ' if text else ''}{text}")
-        for difference in _compared(self._config, storage.state.cluster_records()).unheard:
+        text = f"the settings of LSN {settings.lsn} are in force{': ' if text else ''}{text}"
+        node.happened(EventKind.SETTINGS_CHANGED, text)
+        for difference in compare(self._config.cluster, storage.past_settings()).unheard:
             self._note(f"not the file's: {difference}", Level.WARNING)
 
     def _fail(self, error: BaseException) -> None:
@@ -195,26 +191,6 @@ class Process:
                 await reloader.reload()
         finally:
             hold_signals()
-
-
-def check_settings(config: NodeConfig, records: Records) -> tuple[str, ...]:
-    """Hold a node's file against all settings that the log ever had; what of it the log has left behind.
-
-    Raises `ConfigInvalid` for what was never so.
-    """
-    found = _compared(config, records)
-    if found.unheard:
-        raise ConfigInvalid(
-            "this node's configuration",
-            "cluster",
-            "; ".join(found.unheard),
-            hint="the log's settings are in force: write them into the file, or change them by command",
-        )
-    return found.outdated
-
-
-def _compared(config: NodeConfig, records: Records) -> Comparison:
-    return compare(config.cluster, [ClusterConfig.from_record(record) for _, record in records])
 
 
 def _applied(service: Service, server: Server) -> None:

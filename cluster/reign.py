@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 
@@ -15,12 +15,8 @@ from cluster.primary import Primary
 from cluster.replica import Replica, State
 from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
-from redwire.errors import Code, Refused
 from redwire.message.log import ClusterRecord
 from redwire.position import ClusterId, Incarnation, NodeId, Reign, Term
-from regions.binding import MemberKind
-from regions.coordinator import QuorumCoordinator
-from regions.lag import LagConfig
 
 ASK_S = 0.05
 ASK_AGAIN_S = 2.0
@@ -87,43 +83,36 @@ class Candidate:
         node = self._node
         node.stop_following()
         await node.storage.journal.synced()
-        logged, settings = await node.storage.logged_settings(), node.storage.settings
-        coming = [each for each in logged if each.lsn > settings.lsn]
-        for each in (settings, *coming):
-            _check_voter(each, node.storage.me)
+        logged = await node.storage.logged_settings()
+        self._changes(logged, record)  # refuses, where it must, before there is a new term
         await node.storage.begin_reign(term, ClusterId(record.cluster if record else ""))
-        cluster, membership = settings.cluster, settings.cluster.membership
-        for member, incarnation in node.storage.admitted(record).items():
-            if member in membership:
-                membership = membership.admitted(member, incarnation)
-        lag = LagConfig(replica_timeout_ms=cluster.replica_timeout_ms)
-        coordinator = QuorumCoordinator(membership, node.storage.me, cluster.commit_rule, lag=lag)
-        log = node.storage.log
+        changes, log = self._changes(logged, record), node.storage.log
         primary = Primary(
             reign=Reign(term, node.storage.me),
             end=log.end,
             time_ms=log.time_ms,
             applied=node.storage.applied.lsn,
-            changes=Changes(node.storage.me, coordinator, settings, coming),
+            changes=changes,
             lookup=node.storage.state.lookup,
             version=VERSION,
             record=record,
         )
         advertised = {NodeId(report.node): report.advertise for report in node.roster.reports.values()}
         advertised[node.storage.me] = node.report().advertise
-        node.announcer.lead(TopologyAdvertiser(term, node.storage.me, membership.members, advertised))
+        members = changes.coordinator.membership.members
+        node.announcer.lead(TopologyAdvertiser(term, node.storage.me, members, advertised))
         node.become_primary(primary)
+
+    def _changes(self, logged: Sequence[Settings], record: ClusterRecord | None) -> Changes:
+        """The settings to begin with, by what is applied at this moment; `logged` were above it before."""
+        storage = self._node.storage
+        applied = storage.settings
+        later = [each for each in logged if each.lsn > applied.lsn]
+        watermark, admitted = self._node.role.watermark, storage.admitted(record)
+        return Changes.at_opening(storage.me, [applied, *later], watermark, admitted)
 
     def _new_cluster(self, incarnations: Mapping[NodeId, str]) -> ClusterRecord:
         cluster = ClusterId(secrets.token_hex(16))
         admitted = {node: Incarnation(incarnation) for node, incarnation in incarnations.items()}
         self._node.note(f"new cluster {cluster[:8]} with {', '.join(sorted(admitted))}")
         return self._config.cluster.to_record(cluster, secrets.token_bytes(32), admitted)
-
-
-def _check_voter(settings: Settings, me: NodeId) -> None:
-    """Refuse to lead a cluster whose settings give this node no vote. Raises `Refused`."""
-    member = settings.cluster.member(me)
-    if member is None or member.kind is not MemberKind.VOTER:
-        text = f"by the settings of LSN {settings.lsn} {me} is {'a reader' if member else 'no member'}"
-        raise Refused(Code.NOT_PRIMARY, text, hint="start a voter as primary")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from cluster.answers import Answers, Shared
 from cluster.audit_events import Act, Actor
 from cluster.effects import ChangeProposed, Proposal, Result
+from cluster.intake import FRAMING_BYTES_MAX, disk_full
 from cluster.primary import Primary
 from cluster.service import Service
 from cluster.session_writes import Fail, Send
@@ -40,29 +43,38 @@ class SessionSettings:
         pending = role.changes.pending if isinstance(role, Primary) else ""
         view = self._service.settings.view(pending)
         if not self._principal.topology_read:
-            view = msgspec.structs.replace(view, members=(), admins=())
+            view = msgspec.structs.replace(view, members=(), admins=(), pending="")
         self._send(Kind.SETTINGS, encode(view), frame.correlation)
 
     def change(self, frame: Frame) -> None:
         """Take a ChangeSettings (5A). Raises what refuses it."""
-        role = self._service.require_primary()
+        asked = decode(frame.payload, ChangeSettings)
+        try:
+            self._change(asked, frame.correlation)
+        except RedwireError as error:
+            if not asked.dry_run:
+                self._record(_words(asked), asked.lost, "refused", why=error.message)
+            raise
+
+    def _change(self, asked: ChangeSettings, correlation: int) -> None:
+        role, service = self._service.require_primary(), self._service
         if self._planned is not None:
             raise Refused(
                 Code.BUSY, "another change of this session is under way", hint="wait for its answer"
             )
-        asked = decode(frame.payload, ChangeSettings)
-        planned = role.changes.plan(asked, self._principal.name, self._service.node.clock().ms)
+        planned = role.changes.plan(asked, self._principal.name, service.node.clock().ms)
         _body(planned, LSN_MAX, 0)  # what cannot be answered is not logged
         if asked.dry_run or not planned.changes:
-            self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), frame.correlation)
+            self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), correlation)
             return
         request = encode_system(RequestKind.CONFIG, encode(planned.record))
-        rule, arrived_us = self._service.policies.rule, self._service.node.clock().us
-        deadline_us = arrived_us + self._service.limit_us(None)
-        kind, who = RequestKind.CONFIG, frame.correlation
-        proposal = Proposal(self, who, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
+        if service.node.storage.journal.room_bytes() < len(request) + FRAMING_BYTES_MAX:
+            raise disk_full()
+        rule, arrived_us = service.policies.rule, service.node.clock().us
+        deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.CONFIG
+        proposal = Proposal(self, correlation, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
         self._planned = planned
-        self._service.node.inbox.post(ChangeProposed(proposal, planned))
+        service.node.inbox.post(ChangeProposed(proposal, planned))
 
     # --- as the caller of proposals
 
@@ -72,7 +84,7 @@ class SessionSettings:
             lsn, planned = Lsn(result.first_lsn), self._take()
             term = self._service.term_at(lsn)
             self._send(Kind.SETTINGS_CHANGED, _body(planned, lsn, term), proposal.correlation)
-            self._record(planned, "done", lsn=lsn, term=term)
+            self._record(planned.text, planned.lost, "done", lsn=lsn, term=term)
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Never called: a change carries no key."""
@@ -82,13 +94,13 @@ class SessionSettings:
         """Logged; nobody knows yet."""
         planned = self._take()
         self._fail(proposal.correlation, NotConfirmed(message, hint="look at the settings"))
-        self._record(planned, "not_confirmed", lsn=first or None, why=message)
+        self._record(planned.text, planned.lost, "not_confirmed", lsn=first or None, why=message)
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not changed."""
         planned = self._take()
         self._fail(proposal.correlation, error)
-        self._record(planned, "refused", why=error.message)
+        self._record(planned.text, planned.lost, "refused", why=error.message)
 
     def _take(self) -> Planned:
         planned, self._planned = self._planned, None
@@ -97,7 +109,8 @@ class SessionSettings:
 
     def _record(
         self,
-        planned: Planned,
+        text: str,
+        lost: Iterable[str],
         outcome: str,
         *,
         lsn: int | None = None,
@@ -105,7 +118,7 @@ class SessionSettings:
         why: str = "",
     ) -> None:
         act, cluster = "change_settings", self._service.settings.cluster.name
-        detail: dict[str, str | int | bool] = {"text": planned.text, "lost": ", ".join(sorted(planned.lost))}
+        detail: dict[str, str | int | bool] = {"text": text, "lost": ", ".join(sorted(lost))}
         event = Act(
             by=self._actor,
             act=act,
@@ -117,6 +130,11 @@ class SessionSettings:
             why=why,
         )
         self._service.audit.record(event)
+
+
+def _words(asked: ChangeSettings) -> str:
+    """What was asked for, as it came."""
+    return msgspec.json.encode(asked.change).decode()
 
 
 def _body(planned: Planned, lsn: Lsn, term: int) -> bytes:

@@ -13,8 +13,9 @@ from typing import NoReturn
 
 import msgspec
 
-from cluster.config import ClusterConfig
-from redwire.errors import Code, ConfigInvalid, Refused, RequestInvalid
+from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
+from redwire.body import decode, encode
+from redwire.errors import BodyInvalid, Code, ConfigInvalid, Refused, RequestInvalid
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import (
     AddMember,
@@ -81,11 +82,15 @@ class Planned:
         return Settings.of(self.record, lsn)
 
 
-def plan(before: Settings, asked: ChangeSettings, primary: NodeId, by: str) -> Planned:
-    """What `asked`, wanted by the user `by`, comes to while `primary` leads.
+def plan(
+    before: Settings, asked: ChangeSettings, primary: NodeId, by: str, *, pending: bool = False
+) -> Planned:
+    """What `asked`, wanted by the user `by`, comes to while `primary` leads. `pending`: the record of
+    `before` is logged and not committed.
 
     Raises `RequestInvalid` for what is not possible in this cluster, `PolicyInvalid` for a text that is no
-    policy, and `Refused` (SETTINGS_CHANGED) when it is based on other settings than `before`.
+    policy, and `Refused` (SETTINGS_CHANGED) when it is based on other settings than `before`, or is on its
+    way already.
     """
     record = before.record
     if record is None:
@@ -95,7 +100,10 @@ def plan(before: Settings, asked: ChangeSettings, primary: NodeId, by: str) -> P
     lost = frozenset(_named(asked.lost, before.cluster))
     if primary in lost:
         raise RequestInvalid(f"{primary} leads, so it is not lost", hint="name what is gone for good")
-    if changed == bare:
+    if changed == bare and pending and not lost:
+        hint = "wait for it, or name what it waits for as lost"
+        raise Refused(Code.SETTINGS_CHANGED, f"{text}: that is on its way and not committed", hint=hint)
+    if changed == bare and not pending:
         return Planned(before, record, lost, f"{text}: it is so already", False)
     if asked.based_on not in (0, before.lsn):
         message = f"the settings were changed at LSN {before.lsn}, after those of LSN {asked.based_on}"
@@ -104,10 +112,12 @@ def plan(before: Settings, asked: ChangeSettings, primary: NodeId, by: str) -> P
         text += f"; given up: {', '.join(sorted(lost))}"
     changed = msgspec.structs.replace(changed, by=by, text=text, lost=tuple(sorted(lost)))
     try:
-        ClusterConfig.from_record(changed)
+        ClusterConfig.from_record(decode(encode(changed), ClusterRecord))
     except ConfigInvalid as error:
         where = f"{error.path}: " if error.path else ""
         raise RequestInvalid(f"{text}: {where}{error.detail}", hint=error.hint) from error
+    except BodyInvalid as error:
+        raise RequestInvalid(f"no record can hold this change: {error.message}") from error
     return Planned(before, changed, lost, text, True)
 
 
@@ -208,6 +218,27 @@ def compare(ours: ClusterConfig, logged: Sequence[ClusterConfig]) -> Comparison:
             text = f"{name} {_said(here)} here, {_said(facts[-1].get(name))} in the log"
             (outdated if any(each.get(name) == here for each in facts) else unheard).append(text)
     return Comparison(tuple(unheard), tuple(sorted(outdated)))
+
+
+OUTDATED = "the file is outdated, the log's settings are in force"
+UNHEARD = "the file says what this node's log has not said yet; the log's settings are in force"
+
+
+def check_file(config: NodeConfig, logged: Sequence[ClusterConfig]) -> tuple[str, ...]:
+    """Hold a node's file against all settings that its log ever had; what is to be warned of.
+
+    A replica that was away cannot tell what was changed meanwhile from what never was. Raises `ConfigInvalid`
+    for another cluster's name, and on the node that is to lead for everything that the log never said:
+    somebody believes that it counts.
+    """
+    found = compare(config.cluster, logged)
+    leads = config.node.role is ReplicationRole.PRIMARY
+    wrong = [text for text in found.unheard if leads or text.startswith("cluster.name ")]
+    if wrong:
+        hint = "the log's settings are in force: write them into the file, or change them by command"
+        raise ConfigInvalid("this node's configuration", "cluster", "; ".join(wrong), hint=hint)
+    outdated = (f"{OUTDATED}: {text}" for text in found.outdated)
+    return (*outdated, *(f"{UNHEARD}: {text}" for text in found.unheard))
 
 
 def _facts(cluster: ClusterConfig) -> Iterator[tuple[str, str]]:

@@ -102,6 +102,9 @@ class Source:
     def _hello(self, report: Report, number: int) -> Report:
         """Say welcome to hello `number`, 0 for a Follow; the report, which is the member's own."""
         check_report(report, self.end.node, self._node)
+        if self._node.storage.settings.cluster.member(self.end.node) is None:
+            # it was one when its connection began; the settings may have changed during its handshake
+            raise Refused(Code.OTHER_CLUSTER, f"{self.end.node} is no member of this cluster any more")
         incarnation = Incarnation(report.incarnation)
         twin = self._node.roster.twin(self.session, incarnation)
         if twin is not None:

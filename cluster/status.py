@@ -38,7 +38,8 @@ class StatusDesk:
         node, now = self._node, self._node.clock()
         role = node.role
         if isinstance(role, Primary):
-            return led(self._view(now), self._reign(role, now))
+            reign = self._reign(role, now)  # first: looking at the table may put other members into force
+            return led(self._view(now), reign)
         status = role.status()
         return followed(self._view(now), status.source_head)
 

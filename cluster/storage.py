@@ -17,7 +17,7 @@ import msgspec
 
 from cluster import meta as meta_file
 from cluster.apply_queue import ApplyQueue
-from cluster.config import NodeConfig
+from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import Post
 from cluster.errors import DataDirForeign
@@ -102,6 +102,10 @@ class Storage:
         if record is not None and record is not self._settings.record:
             self._settings = Settings.of(record, lsn)
         return self._settings
+
+    def past_settings(self) -> list[ClusterConfig]:
+        """All that was ever in force here, the present one last; empty before the first record."""
+        return [ClusterConfig.from_record(record) for _, record in self.state.cluster_records()]
 
     async def logged_settings(self) -> list[Settings]:
         """Settings in the log above what is applied now, oldest first. Nothing is appended meanwhile."""

@@ -37,9 +37,6 @@ class Watch:
         found = [event for node in after.nodes for event in _node(_in(before, node.id), node)]
         if before is not None:
             found += self._quorum(before, after)
-            if before.settings.lsn != after.settings.lsn:
-                text = f"policy {after.settings.policy}, floor {after.settings.floor}"
-                found.append((EventKind.SETTINGS_CHANGED, f"from LSN {after.settings.lsn} on: {text}"))
         return found
 
     def own(self, vitals: Vitals, now_ms: int) -> list[Found]:

@@ -5,9 +5,11 @@ precedes it, takes more: a majority of the voters before and of those after the 
 before and after it. Then the new rule is in force, and nothing above the record was ever counted by the old
 one alone.
 
-Why that is enough: a successor needs a majority of the voters of every configuration in its log, and a
-majority of those before the change holds the record. So whoever could be elected by the old voters has it,
-and answers to the new rule as well.
+Why that is enough (R11): a successor that is chosen safely needs a majority of the voters of every
+configuration in its log, and a majority of those before the change holds the record. So whoever the old
+voters could choose has it, and answers to the new rule as well. Until nodes vote by themselves it is the
+operator's part to choose so: `--take-over` asks the members in reach and follows the longest log first, and
+that is safe only with a majority of the voters in reach.
 
 Nodes that an operator names as lost are taken to hold everything, in the rules that are left behind only:
 what a burned-down region can no longer prove is waived, the majorities and the new rule are not.

@@ -58,6 +58,8 @@ class Watermarks:
         self._term_start = term_start
         self._commit.value = max(self._commit.value, known)
         self._marks.clear()
+        self.pending = ()
+        self._table.candidates = frozenset()
         return self._commit.value
 
     def rebound(self) -> None:
@@ -106,7 +108,11 @@ class Watermarks:
             self.rule = last.rule
             self._table.adopt(last.membership)
             self.rebound()
-            self._commit.value = max(self._commit.value, self._gate(last))
+            reached = self._gate(last)
+            if self.pending:  # what another reign left here may share the gate of the change behind it
+                reached = min(reached, Lsn(self._gate(self.pending[0]) - 1))
+            if reached >= self._term_start:
+                self._commit.value = max(self._commit.value, reached)
 
     def _gate(self, step: Step) -> Lsn:
         """The LSN that commits `step`: its record, or the first one of this reign, which proves it (R3)."""

@@ -13,7 +13,7 @@ from redwire.body import U63, Bytes32, ClosedStruct, Hex32, Name
 
 MEMBERS_MAX = 64
 ADMINS_MAX = 64
-TEXT_CHARS_MAX = 4_096
+TEXT_CHARS_MAX = 8_192
 """A change in words: two policies before and after, and the name of every member."""
 
 PolicyText = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]

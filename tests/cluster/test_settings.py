@@ -126,6 +126,8 @@ def test_a_change_that_its_primary_did_not_live_to_commit_is_committed_by_the_ne
     with pytest.raises(NotConfirmed):
         three.db.admin.change_settings(SetPolicy(policy="majority", floor="majority"))
     assert "majority" in three.at("eu-1").admin.settings().pending
+    with pytest.raises(Refused, match="on its way and not committed"):
+        three.db.admin.change_settings(SetPolicy(policy="majority", floor="majority"))
     with pytest.raises(RedwireError):
         three.db.put("c", "held", {}, timeout_s=1.0)
     with pytest.raises(Refused) as second:
@@ -195,15 +197,18 @@ def test_a_file_that_was_right_once_starts_and_one_that_never_was_does_not(three
     three.start_node("us-1")
     three.wait_log("us-1", "the file is outdated", since=mark)
     three.wait_log("us-1", "listens on", since=mark)
-    assert three.terminate("us-1") == 0
-    path = three.config_path("us-1")
-    document = yaml.safe_load(path.read_text())
-    document["cluster"]["policy"] = "ack_n=2"
-    path.write_text(yaml.safe_dump(document))
-    mark = three.mark("us-1")
-    three.start_node("us-1")
-    assert three.ends("us-1") == 1
-    assert "cluster.policy is ack_n=2 here, is majority in the log" in three.said("us-1", mark)
+    for node in ("us-1", "eu-1"):
+        assert three.terminate(node) == 0
+        path = three.config_path(node)
+        document = yaml.safe_load(path.read_text())
+        document["cluster"]["policy"] = "ack_n=2"
+        path.write_text(yaml.safe_dump(document))
+        mark = three.mark(node)
+        three.start_node(node)
+        three.wait_log(node, "cluster.policy is ack_n=2 here, is majority in the log", since=mark)
+        if node == "us-1":
+            three.wait_log(node, "listens on", since=mark)  # it may have been away when that was changed
+    assert three.ends("eu-1") == 1
 
 
 def test_who_may_not_see_the_topology_sees_no_members_and_changes_nothing(three: Any) -> None:

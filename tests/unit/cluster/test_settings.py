@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cluster.address import Address
-from cluster.config import ClusterConfig, MemberConfig
-from cluster.settings import Planned, Settings, plan
-from redwire.errors import Code, PolicyInvalid, RedwireError, Refused, RequestInvalid
+from cluster.config import ClusterConfig, MemberConfig, NodeConfig, parse_node_config
+from cluster.settings import OUTDATED, UNHEARD, Planned, Settings, check_file, plan
+from redwire.body import decode, encode
+from redwire.errors import Code, ConfigInvalid, PolicyInvalid, RedwireError, Refused, RequestInvalid
+from redwire.message.log import ClusterRecord
 from redwire.message.settings import (
     AddMember,
     BindRegion,
@@ -104,6 +106,63 @@ def test_what_is_so_already_changes_nothing_whatever_it_is_based_on() -> None:
 def test_what_a_change_has_made_so_is_so_already() -> None:
     after = planned(BindRegion("ap-1", "us")).after(Lsn(9))
     assert not planned(BindRegion("ap-1", "us"), after, based_on=2).changes
+
+
+def test_what_is_on_its_way_is_not_so_already() -> None:
+    pending = planned(SetPolicy(policy="ack_n=1")).after(Lsn(9))
+    asked = ChangeSettings(change=SetPolicy(policy="ack_n=1"))
+    with pytest.raises(Refused, match="on its way and not committed") as caught:
+        plan(pending, asked, LEADER, "ops", pending=True)
+    assert caught.value.code is Code.SETTINGS_CHANGED
+    again = ChangeSettings(change=SetPolicy(policy="ack_n=1"), lost=("us",))
+    found = plan(pending, again, LEADER, "ops", pending=True)
+    assert found.changes and found.record.lost == ("us-1",)
+
+
+def test_what_no_record_can_hold_is_refused_before_it_is_logged() -> None:
+    long = [f"{'n' * 60}{number:03d}" for number in range(60)]
+    before = settings()
+    for name in long:
+        change = AddMember(node=name, region="eu", addr=f"{name}.{'h' * 180}:5050")
+        try:
+            before = planned(change, before).after(Lsn(before.lsn + 1))
+        except RequestInvalid as error:
+            assert "names" in str(error) or "record" in str(error)
+            break
+    names = tuple(member.id for member in before.cluster.members[1:])
+    found = planned(SetPolicy(policy="majority"), before, lost=names)
+    assert decode(encode(found.record), ClusterRecord) == found.record
+
+
+def node_config(role: str, **changed: object) -> NodeConfig:
+    members = [
+        {"id": m.id, "region": m.region, "addr": str(m.addr), "kind": m.kind.value}
+        for m in settings().cluster.members
+    ]
+    cluster = {"name": "shop", "members": members, "admins": ["ops"], "policy": "regions(eu,us)"}
+    node = {"id": "eu-1", "region": "eu", "role": role, "listen": "127.0.0.1:5050", "data_dir": "d"}
+    tls = {"ca": "a", "cert": "b", "key": "c"}
+    return parse_node_config({"node": node, "tls": tls, "cluster": cluster | changed}, "node.yaml")
+
+
+def test_what_the_log_never_said_is_refused_on_the_primary_and_warned_of_on_a_replica() -> None:
+    logged = [settings().cluster]
+    assert check_file(node_config("primary"), logged) == ()
+    with pytest.raises(
+        ConfigInvalid, match=r"cluster\.policy is majority here, is regions\(eu,us\) in the log"
+    ):
+        check_file(node_config("primary", policy="majority"), logged)
+    warned = check_file(node_config("replica", policy="majority"), logged)
+    assert any(text.startswith(UNHEARD) and "cluster.policy" in text for text in warned)
+    with pytest.raises(ConfigInvalid, match=r"cluster\.name is store here"):
+        check_file(node_config("replica", name="store"), logged)
+
+
+def test_what_the_log_has_left_behind_is_warned_of_on_every_node() -> None:
+    logged = [settings().cluster, planned(SetPolicy(policy="ack_n=1")).after(Lsn(9)).cluster]
+    for role in ("primary", "replica"):
+        warned = check_file(node_config(role), logged)
+        assert warned and all(text.startswith(OUTDATED) for text in warned)
 
 
 def test_lost_nodes_are_named_by_node_or_by_region() -> None:

@@ -55,7 +55,7 @@ def slot(state: str) -> NodeStatus:
         (look(slot("at_risk")), look(slot("evicted")), [EventKind.SLOT_EVICTED]),
         (look(slot("at_risk")), look(), [EventKind.SLOT_SAFE]),
         (look(slot("evicted")), look(slot("unknown")), []),
-        (look(), look(lsn=9), [EventKind.SETTINGS_CHANGED]),
+        (look(), look(lsn=9), []),
     ],
 )
 def test_each_change_is_one_event(before, after, kinds) -> None:

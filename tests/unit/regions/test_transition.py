@@ -163,6 +163,33 @@ def test_in_a_new_reign_what_is_pending_waits_for_its_first_record() -> None:
     assert acks(made, 31, "ap-1") == 31
 
 
+def inherited(*steps: Step) -> QuorumCoordinator:
+    """eu-1 leads from LSN 31 on, its log is durable, and an earlier reign left these changes in it."""
+    made = QuorumCoordinator(FIVE, LEADER, CommitPolicy.parse("regions(eu,us)"))
+    made.begin_reign(Lsn(31), 0, known=Lsn(5))
+    for each in steps:
+        made.propose(each)
+    made.extended(Lsn(31), 0)
+    made.own_durable(Lsn(31), 0)
+    for node in ("eu-2", "us-1", "us-2", "ap-1"):
+        made.joined(NodeId(node), 1, Lsn(30), Lsn(0), 0)
+    return made
+
+
+def test_of_two_inherited_changes_the_second_takes_its_own_copies() -> None:
+    made = inherited(step(10, FIVE, "majority"), step(21, FIVE, "regions(ap,eu)"))
+    assert acks(made, 31, "eu-2", "us-1") == 5  # the first one's copies
+    assert len(made.pending) == 1
+    assert acks(made, 31, "ap-1") == 31
+    assert str(made.rule) == "regions(ap,eu)"
+
+
+def test_a_new_reign_forgets_the_changes_of_the_one_before() -> None:
+    made = inherited(step(10, FIVE, "majority"))
+    made.begin_reign(Lsn(41), 0)
+    assert made.pending == ()
+
+
 @pytest.mark.parametrize(
     ("reached", "after", "lost", "error"),
     [
