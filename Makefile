@@ -6,6 +6,9 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FAST_TESTS := $(wildcard tests/unit tests/golden)
 
+# Tests start nodes by the hundred: their modules are compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install check format lint types contracts unit unit-pure unit-shell test demo bench clean
 
 help:

@@ -9,6 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from cluster.address import Address
+from cluster.bell import Bell
 from cluster.config import NodeConfig
 from cluster.credentials import NodeCredentials
 from cluster.node import Node
@@ -52,13 +53,18 @@ class Links:
                 self._node.outbox.drop(session, refusal)
         for name in [name for name in peers if name not in self._links]:
             link = Link(self._node, self._config, name, peers[name], self._credentials.client_context)
-            line = self._links[name] = _Line(link, peers[name], anyio.CancelScope())
+            line = self._links[name] = _Line(link, peers[name], anyio.CancelScope(), Bell())
             self._tasks.start_soon(self._keep, line)
 
     def follow(self, member: NodeId) -> None:
         """Ask `member` for its log, if there is a line to it."""
         if member in self._links:
             self._links[member].link.follow()
+
+    def met(self, member: NodeId) -> None:
+        """`member` has dialled us, so it can probably be dialled too: a node that starts is found at once."""
+        if member in self._links:
+            self._links[member].sooner.ring()
 
     def with_session(self, session: int) -> Link | None:
         """The line whose session has this number now."""
@@ -67,12 +73,13 @@ class Links:
 
     async def _keep(self, line: _Line) -> None:
         with line.scope:
-            await line.link.run(self._chance)
+            await line.link.run(self._chance, line.sooner)
 
 
 class _Line(NamedTuple):
-    """A link, where it dials, and what ends it."""
+    """A link, where it dials, what ends it, and what has it dial at once."""
 
     link: Link
     address: Address
     scope: anyio.CancelScope
+    sooner: Bell

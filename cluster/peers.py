@@ -16,6 +16,7 @@ from itertools import count
 import anyio
 
 from cluster.address import Address
+from cluster.bell import Bell
 from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
 from cluster.log_config import Level
@@ -67,9 +68,9 @@ class Link:
         self._said: str | None = ""  # why the line is down; None while it is up
         self._snapshot: SnapshotReceiver | None = None
 
-    async def run(self, rng: random.Random) -> None:
+    async def run(self, rng: random.Random, sooner: Bell) -> None:
         """Keep the line up for ever: dial, talk, and after any failure dial again, later and later, with
-        jitter.
+        jitter; or at once when `sooner` rings.
         """
         backoff = BACKOFF_MIN_S
         while True:
@@ -80,7 +81,8 @@ class Link:
                 self._note_once(_first(group))
             if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
                 backoff = BACKOFF_MIN_S
-            await anyio.sleep(backoff * rng.uniform(0.5, 1.0))
+            with anyio.move_on_after(backoff * rng.uniform(0.5, 1.0)):
+                await sooner.wait()
             backoff = min(backoff * 2, BACKOFF_MAX_S)
 
     def follow(self) -> None:

@@ -109,6 +109,7 @@ class Process:
         rebuilder = Rebuilder(node, links)
         node.outbox.rebuild = rebuilder.begin
         node.follow = links.follow
+        node.roster.met = links.met
         authority = Authority(
             lambda: storage.settings.cluster,
             config.auth.anonymous,

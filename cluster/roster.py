@@ -4,7 +4,7 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -33,7 +33,7 @@ class Roster:
 
     `lives` holds the incarnation that the member of an accepted session claimed. `aspires`: this node was
     told to lead and asks whether it may. `rebuilding` is the session over which a snapshot comes, 0 for none:
-    until it is installed nobody is followed.
+    until it is installed nobody is followed. `met` is called with a member that has dialled this node.
     """
 
     reports: dict[NodeId, Report] = field(default_factory=dict)
@@ -43,6 +43,7 @@ class Roster:
     lives: dict[int, Incarnation] = field(default_factory=dict)
     aspires: bool = False
     rebuilding: int = 0
+    met: Callable[[NodeId], None] = lambda member: None
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def attach(self, end: PeerEnd, *, dialled: bool) -> int:
@@ -51,6 +52,8 @@ class Roster:
         self.ends[session] = end
         if dialled:
             self.dialled[end.node] = session
+        else:
+            self.met(end.node)
         return session
 
     def detach(self, session: int) -> None:
