@@ -14,6 +14,7 @@ from redwire.dial import Dialled
 from redwire.frame import Kind, encode_header
 from tools.dev.dev_cluster import DevCluster
 from tools.dev.plan import parse_pair
+from tools.errors import ClusterMissing
 
 CLIENT_NAME = "redwire dev ping"
 
@@ -61,12 +62,16 @@ class Line:
 
 
 async def ping(cluster: DevCluster, pair: str, count: int) -> Pinged:
-    """Ping the first node of the second region from the first one.
+    """Ping the first node that runs in the second region from the first one.
 
-    Raises `PlanInvalid`, and `ConnectFailed` or `ChannelClosed` when the node does not answer.
+    Raises `PlanInvalid`, `ClusterMissing` when none runs there, and `ConnectFailed` or `ChannelClosed` when
+    the node does not answer.
     """
     here, there = parse_pair(pair, cluster.plan.regions)
-    node = next(each.id for each in cluster.plan.nodes if each.region == there)
+    running = (each.id for each in cluster.status().nodes if each.region == there and each.pid is not None)
+    node = next(running, None)
+    if node is None:
+        raise ClusterMissing(f"no node runs in {there}", hint="start one: redwire dev start NODE")
     through_ms = await _median_ms(cluster.uri(node, within=here), count)
     direct_ms = await _median_ms(cluster.uri(node), count)
     return Pinged(here, node, count, through_ms, direct_ms)
