@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from queue import SimpleQueue
 
 import anyio
 
-from cluster.audit_events import Event, Lost, Tally, line
+from cluster.audit_events import Accepted, Event, Lost, Rejected, Tally, line
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
 from cluster.files import FILE_MODE
@@ -34,12 +35,15 @@ LOOK_S = 1.0
 class AuditStatus:
     """The audit log at a glance. `trouble` is why the last line was not written, "" when it was.
 
-    `lost` counts the lines of this process that are in no file, `waiting` those that the disk owes.
+    `lost` counts the lines of this process that are in no file, `waiting` those that the disk owes. Whether
+    they are written or not, `accepted` and `rejected` count who authenticated and who did not.
     """
 
     trouble: str
     lost: int
     waiting: int
+    accepted: int
+    rejected: int
 
 
 class Audit:
@@ -57,6 +61,7 @@ class Audit:
         self._told = 0
         self._said = ""
         self._waiting = SimpleQueue[LogRecord]()
+        self._seen = Counter[type[Event]]()
         self._file: _File | None = None
         if isinstance(config.file, Off):
             return
@@ -67,6 +72,7 @@ class Audit:
 
     def record(self, event: Event) -> None:
         """Have `event` written, with the time and this node's name. Never waits, never raises."""
+        self._seen[type(event)] += 1
         if self._file is not None and self._tally.lists(event):
             self._write(event)
 
@@ -94,12 +100,14 @@ class Audit:
     def status(self) -> AuditStatus:
         """The audit log at a glance."""
         file, waiting = self._file, self._waiting.qsize()
+        accepted, rejected = self._seen[Accepted], self._seen[Rejected]
         if file is None:
-            return AuditStatus("", 0, 0)
+            return AuditStatus("", 0, 0, accepted, rejected)
         full = (
             f"{file.baseFilename}: {waiting} lines wait for the disk" if waiting >= LINES_WAITING_MAX else ""
         )
-        return AuditStatus(file.trouble or full, file.lost + self._dropped, waiting)
+        lost = file.lost + self._dropped
+        return AuditStatus(file.trouble or full, lost, waiting, accepted, rejected)
 
     def close(self) -> None:
         """Write what waits. Blocks for the disk."""

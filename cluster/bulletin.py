@@ -1,4 +1,4 @@
-"""What this node has been told of the cluster, and what it tells of itself beside its log."""
+"""What this node has been told of the cluster, what it tells of itself beside its log, and what it counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from cluster.counts import Counts
 from cluster.effects import Now
 from cluster.events import Events, told_by
 from cluster.trend import Trend
@@ -43,6 +44,7 @@ class Bulletin:
     """
 
     events: Events
+    counts: Counts = field(default_factory=Counts)
     vitals: Vitals | None = None
     slots: Mapping[str, status.Slot] = field(default_factory=dict)
     primary: status.Primary = field(default_factory=lambda: status.Primary(state="none"))

@@ -7,7 +7,7 @@ percentile.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,8 +37,12 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class CommitTimes:
-    """The batches of one reign that were applied within the window; the eldest go first."""
+    """The batches of one reign that were applied within the window; the eldest go first.
 
+    `on_sample` gets each of them, for counts that outlive the window and the reign.
+    """
+
+    on_sample: Callable[[Sample], None] = lambda sample: None
     _samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     _summary: Commits = field(default_factory=Commits)
     _summary_ms: int | None = None
@@ -54,19 +58,19 @@ class CommitTimes:
         abroad = flight.remote_us if by not in (None, me) else None
         local = next((took for node, took in flight.acks if node == me), None)
         committed_us = flight.committed_us
-        self._samples.append(
-            Sample(
-                at_ms=now.ms,
-                requests=len(proposals),
-                by=by,
-                queue=None if arrived_us is None else flight.made_us - arrived_us,
-                local_fsync=local,
-                wire=None if abroad is None else max(0, after_us - abroad),
-                remote_fsync=abroad,
-                apply=None if committed_us is None else now.us - committed_us,
-                total=None if arrived_us is None else now.us - arrived_us,
-            )
+        sample = Sample(
+            at_ms=now.ms,
+            requests=len(proposals),
+            by=by,
+            queue=None if arrived_us is None else flight.made_us - arrived_us,
+            local_fsync=local,
+            wire=None if abroad is None else max(0, after_us - abroad),
+            remote_fsync=abroad,
+            apply=None if committed_us is None else now.us - committed_us,
+            total=None if arrived_us is None else now.us - arrived_us,
         )
+        self._samples.append(sample)
+        self.on_sample(sample)
 
     def summary(self, now_ms: int) -> Commits:
         """What the window holds; at most `SUMMARY_MS` old. `waiting` is for the caller to fill in."""

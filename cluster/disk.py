@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from cluster.errors import DiskFailed, DiskFull, NodeError
+from cluster.histogram import Buckets, Histogram
 from cluster.meta import Meta
 from cluster.meta import save as save_meta_file
 from cluster.segment import MARK_BYTES
@@ -53,7 +54,10 @@ class DiskState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DiskStatus:
-    """One moment of the disk thread. Times are of whole groups, write and sync; 0 before the first."""
+    """One moment of the disk thread. Times are of whole groups, write and sync; 0 before the first.
+
+    `syncs` counts the same times, and `logged_bytes` what went into the log, since the thread began.
+    """
 
     state: DiskState
     queued_bytes: int
@@ -63,6 +67,8 @@ class DiskStatus:
     group_p50_us: int
     group_p99_us: int
     group_max_us: int
+    syncs: Buckets
+    logged_bytes: int
     wal: WalStatus
 
 
@@ -176,6 +182,8 @@ class Disk:
             group_p50_us=p50,
             group_p99_us=p99,
             group_max_us=worst,
+            syncs=self._load.syncs.status(),
+            logged_bytes=self._load.settled_bytes,
             wal=self.wal.status(),
         )
 
@@ -278,6 +286,7 @@ class _Load:
         self.settled_bytes = 0
         self.groups = 0
         self.batches = 0
+        self.syncs = Histogram()
         self._took_us = array("Q", bytes(8 * _TIMINGS))
 
     @property
@@ -289,6 +298,7 @@ class _Load:
     def note(self, batches: int, took_us: int) -> None:
         """Count one group."""
         self._took_us[self.groups % _TIMINGS] = took_us
+        self.syncs.note(took_us)
         self.groups += 1
         self.batches += batches
 

@@ -118,6 +118,7 @@ class DriverWrites:
             else:
                 result = await self._commit_once(insert, insert.idempotency_key, size)
         except RequestInvalid as error:
+            self._service.node.bulletin.counts.answered(error.code)
             return Kind.ERROR, _batch_error(error)
         results = results_of(result.items)
         failed = conflict_of_batch(results)

@@ -58,6 +58,7 @@ class Drivers:
                 raise TooLarge("bytes of the answer", len(payload), PAYLOAD_BYTES_MAX)
         except RedwireError as error:
             kind, payload = Kind.ERROR, encode_error(error)[:PAYLOAD_BYTES_MAX]
+            self._service.node.bulletin.counts.answered(error.code)
         self._wire.send(kind, payload, frame.correlation, frame.stream)
         self._under_way = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -70,10 +70,12 @@ class Events:
     _ring: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
     _own: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_CARRIED))
     _sequence: int = 0
+    _counts: Counter[EventKind] = field(default_factory=Counter)
 
     def add(self, kind: EventKind, text: str, at_ms: int) -> None:
         """Something happened here, now (ms since 1970)."""
         self._sequence += 1
+        self._counts[kind] += 1
         event = Event(
             node=self.me,
             sequence=self._sequence,
@@ -104,6 +106,10 @@ class Events:
             for event in self._own
             if now_ms - event.at_ms < YOUNG_MS
         )
+
+    def counts(self) -> dict[EventKind, int]:
+        """How many of each kind there were here since the process began."""
+        return {kind: self._counts[kind] for kind in EventKind}
 
     def recent(self) -> tuple[Event, ...]:
         """All of them, the eldest first."""

@@ -139,6 +139,7 @@ class Node:
         """Begin a reign. Its term is on disk, and everything in the log is durable."""
         assert not self.leads and primary.end == self.storage.log.end
         self.role, self.roster.aspires = primary, False
+        primary.waiter.times.on_sample = self.bulletin.counts.committed
         text = f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}"
         self.happened(EventKind.REIGN_BEGUN, text)
         for effect in primary.begin(self.outbox.commit, self.clock()):

@@ -54,6 +54,11 @@ class Notes:
         """Lines that were dropped and not spoken of yet."""
         return self._writer.dropped
 
+    @property
+    def lost(self) -> int:
+        """Lines that were dropped since this log began."""
+        return self._writer.lost
+
     def close(self) -> None:
         """Write what waits, as far as somebody takes it within `STOP_S`."""
         self._root.removeHandler(self._door)
@@ -81,6 +86,7 @@ class _Writer(QueueListener):
         self.lines: queue.Queue[logging.LogRecord | None] = queue.Queue(LINES_MAX)
         super().__init__(self.lines)
         self.dropped = 0
+        self.lost = 0
         self._counting = threading.Lock()
         self._formatter = (_Json if form is LogFormat.JSON else _Text)(node)
         self._fd = fd
@@ -89,6 +95,7 @@ class _Writer(QueueListener):
         """A line did not find room."""
         with self._counting:
             self.dropped += 1
+            self.lost += 1
 
     def handle(self, record: logging.LogRecord) -> None:
         """Write one line. A log that cannot be written, as on a full disk, is a line that was dropped."""

@@ -154,6 +154,7 @@ class Server:
                 await self._serve_member(channel, connection, principal, frames)
             elif self._door.crowded:
                 busy = Refused(Code.BUSY, "too many clients are connected to this node", hint="try another")
+                self._service.node.bulletin.counts.answered(busy.code)
                 ChannelWire(channel).send(Kind.ERROR, encode_error(busy))
             else:
                 await self._serve_client(channel, connection, principal, frames)
@@ -190,10 +191,13 @@ class Server:
         drivers = self._drivers(principal, wire)
         stay = anyio.CancelScope()
         guest = self.guests.enter(principal, stay)
+        counts = self._service.node.bulletin.counts
+        counts.session_begun()
         try:
             with stay:
                 await self._attend(channel, connection, session, drivers, frames)
         finally:
+            counts.session_ended()
             self.guests.leave(guest)
             session.close()
         if guest.verdict is not None and stay.cancelled_caught:

@@ -140,5 +140,6 @@ class Session:
         return Refused(Code.FORBIDDEN, text)
 
     def _fail(self, correlation: int, error: RedwireError) -> None:
+        self._service.node.bulletin.counts.answered(error.code)
         topology = self._service.announcer.blob(self.principal) if error.code is Code.NOT_PRIMARY else None
         self._wire.send(Kind.FAILURE, encode(Failure.from_error(error, topology)), correlation)

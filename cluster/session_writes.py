@@ -107,6 +107,7 @@ class SessionWrites:
         if shared is None:
             self._fail(proposal.correlation, NotConfirmed(message))
             return
+        self._service.node.bulletin.counts.answered(Code.NOT_CONFIRMED)
         entry = encode_entry(proposal.correlation, Outcome.NOT_CONFIRMED, 0, False, first, b"", 0)
         self._send(Kind.WRITTEN, join_written(shared.block, [entry]), 0)
 

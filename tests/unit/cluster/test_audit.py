@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from cluster.audit import LINES_WAITING_MAX, Audit
-from cluster.audit_events import Lost
+from cluster.audit_events import Accepted, Lost, Rejected
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
 from redwire.position import NodeId
@@ -122,3 +122,11 @@ def test_off_is_no_file_and_no_thread(tmp_path: Path, monkeypatch: pytest.Monkey
     audit.record(Lost(lines=1))
     audit.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_came_in_and_who_did_not_is_counted_also_where_nothing_is_written(tmp_path: Path) -> None:
+    audit = Audit(AuditConfig(file=Off.OFF), NodeId("eu-1"), lambda: Now(0, 0), [].append)
+    audit.record(Accepted(address="a:1", method="scram", kind="user", name="app", role="read"))
+    for _ in range(2):
+        audit.record(Rejected(address="a:1", method="scram", name="app", certificate="", why="password"))
+    assert (audit.status().accepted, audit.status().rejected) == (1, 2)

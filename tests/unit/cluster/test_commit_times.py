@@ -92,3 +92,12 @@ def test_percentiles_are_of_the_batches_in_the_window(fly, propose) -> None:
     for number in range(100):
         times.note(committed(fly, arrived(propose, 5_000 - number)), at(30))
     assert times.summary(30).queue == Stage(p50_us=50, p99_us=99)
+
+
+def test_whoever_counts_gets_every_sample(fly, propose) -> None:
+    seen: list[object] = []
+    times = CommitTimes(on_sample=seen.append)
+    times.note(committed(fly, arrived(propose, 4_000), arrived(propose, 4_900)), at(30))
+    times.note(committed(fly, None), at(30))
+    ((at_ms, requests, by, *_),) = seen
+    assert (at_ms, requests, by) == (30, 2, US)

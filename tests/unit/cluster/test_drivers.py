@@ -20,6 +20,7 @@ from cluster.address import Address
 from cluster.announcer import Announcer
 from cluster.answers import Shared, by_caller, caller_of
 from cluster.audit import Audit
+from cluster.bulletin import Bulletin
 from cluster.changes import Changes
 from cluster.config import AuditConfig, ClusterConfig, MemberConfig, Off
 from cluster.driver_keys import DriverKeys
@@ -41,6 +42,7 @@ from cluster.effects import (
     Tick,
     Unconfirmed,
 )
+from cluster.events import Events
 from cluster.inbox import WAITING_BYTES_MAX, Inbox
 from cluster.node import Node
 from cluster.primary import Primary
@@ -94,6 +96,7 @@ class SmallNode:
     role: Primary
     inbox: Inbox = field(default_factory=Inbox)
     announcer: Announcer = field(default_factory=lambda: Announcer(REGION))
+    bulletin: Bulletin = field(default_factory=lambda: Bulletin(Events(ME)))
     disk_works: bool = True
     clock_us: int = 1_000_000
     log: list[Batch] = field(default_factory=list)
@@ -716,6 +719,13 @@ async def test_a_statement_that_is_not_answered_is_told_why(bench: Bench, sql: b
     if sql != b"\xff":
         asked = params(sql.decode())
         assert (await bench.driver.error(Kind.QUERY_WITH_PARAMS, asked)).startswith(text)
+
+
+async def test_an_error_that_a_driver_is_told_is_counted_by_its_code(bench: Bench) -> None:
+    for statement in (b"SELEC", b"SELEC", b"\xff"):
+        await bench.driver.error(Kind.QUERY, statement)
+    counts = bench.node.bulletin.counts.status()
+    assert counts.refused == {Code.QUERY: 2, Code.INVALID: 1} and counts.not_confirmed == 0
 
 
 async def test_creating_a_collection_is_told_that_it_already_exists(bench: Bench) -> None:

@@ -60,3 +60,11 @@ def test_the_eldest_go_when_there_are_too_many() -> None:
         events.add(EventKind.MEMBER_LEFT, "gone", number)
     recent = events.recent()
     assert len(recent) == EVENTS_MAX and recent[-1].sequence == 2 * EVENTS_MAX
+
+
+def test_kinds_are_counted_here_and_not_those_that_others_told_of() -> None:
+    events = Events(EU)
+    assert set(events.counts().values()) == {0} and events.counts().keys() == set(EventKind)
+    events.add(EventKind.DISK_FULL, "no room", 1_000)
+    events.heard([Event(node="us-1", sequence=1, at_ms=1_000, kind="disk_full")])
+    assert events.counts()[EventKind.DISK_FULL] == 1
