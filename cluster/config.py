@@ -17,6 +17,7 @@ import msgspec
 from cluster import schema
 from cluster.address import Address
 from cluster.log_config import LogConfig
+from cluster.metrics_config import MetricsConfig
 from redwire.errors import ConfigInvalid, PolicyInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
@@ -229,6 +230,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionConfig
     audit: AuditConfig
     log: LogConfig
+    metrics: MetricsConfig
     cluster: ClusterConfig
 
     @property
@@ -258,6 +260,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionConfig = RetentionConfig()
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 def parse_node_config(data: object, file: str) -> NodeConfig:
@@ -265,6 +268,7 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
     read = schema.read(_File, data, file)
     _check_file_cluster(read.cluster, file)
     _check_node(read.node, read.cluster, file)
+    read.metrics.check(file, read.node.listen, certificate=not isinstance(read.tls, Off))
     folder = file[: file.rfind("/") + 1]
     if isinstance(read.tls, Off):
         _check_tls_off(read, file)
@@ -283,6 +287,7 @@ def parse_node_config(data: object, file: str) -> NodeConfig:
         retention=read.retention,
         audit=kept,
         log=read.log,
+        metrics=read.metrics,
         cluster=read.cluster,
     )
 

@@ -126,7 +126,9 @@ def _choice(kind: type[Enum], data: object, path: str, refuse: Refuse) -> Enum:
 
 
 def _word(data: object) -> object:
-    return "off" if data is False else data  # YAML reads a bare off as false
+    if isinstance(data, bool):
+        return "on" if data else "off"  # YAML reads them so where they stand bare
+    return data
 
 
 def _text(kind: Any, data: object, path: str, refuse: Refuse) -> Any:

@@ -18,6 +18,7 @@ from cluster.config import (
     TlsConfig,
     parse_node_config,
 )
+from cluster.metrics_config import MetricsTls
 from cluster.settings import Comparison, compare
 from redwire.errors import ConfigInvalid
 from redwire.position import ClusterId, Incarnation, NodeId
@@ -362,3 +363,12 @@ def test_an_audit_section_that_cannot_be_used_is_told_where(path: str, value: ob
     with pytest.raises(ConfigInvalid) as refused:
         parse(path, value)
     assert said in str(refused.value)
+
+
+def test_a_bare_on_and_off_are_words_of_the_metrics_port() -> None:
+    listen = {"listen": "127.0.0.1:9464"}
+    assert parse("metrics", {**listen, "tls": True}).metrics.tls is MetricsTls.ON
+    assert parse("metrics", {**listen, "tls": False}).metrics.tls is MetricsTls.OFF
+    assert parse().metrics.listen is None
+    with pytest.raises(ConfigInvalid, match=r"metrics\.tls: off is for loopback only"):
+        parse("metrics", {"listen": "0.0.0.0:9464"})
