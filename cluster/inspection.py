@@ -65,10 +65,11 @@ def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool
     if holder is not None:
         running = f"process {holder.pid} runs in {config.node.data_dir}: it was not looked into"
         warnings.append(running)
-    try:
-        warnings += _listening(config.node.listen, holder)
-    except RedwireError as error:
-        errors.append(error)
+    for key, address in (("node.listen", config.node.listen), ("metrics.listen", config.metrics.listen)):
+        try:
+            warnings += _listening(address, key, holder) if address is not None else ()
+        except RedwireError as error:
+            errors.append(error)
     return Inspection(tuple(errors), tuple(warnings), shown)
 
 
@@ -111,7 +112,7 @@ def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tu
         return check_file(config, logged)
 
 
-def _listening(listen: Address, holder: Holder | None) -> Iterator[str]:
+def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[str]:
     """Try the address for a moment. Raises `ListenFailed` where no node could ever have it."""
     try:
         found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -120,7 +121,7 @@ def _listening(listen: Address, holder: Holder | None) -> Iterator[str]:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             text = f"cannot listen on {listen}: {error.strerror}"
-            raise ListenFailed(text, hint="see node.listen") from error
+            raise ListenFailed(text, hint=f"see {key}") from error
         if holder is None:
             yield f"another process listens on {listen}, and no node runs in this data directory"
         else:

@@ -35,3 +35,11 @@ class Note(Protocol):
     """Says something in the node's log. Never waits, never raises."""
 
     def __call__(self, text: str, level: Level = Level.INFO) -> None: ...
+
+
+class Log(Note, Protocol):
+    """The whole log of a node: what says things in it, and how much of it never got out."""
+
+    @property
+    def lost(self) -> int:
+        """Lines that were dropped since the log began."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 import anyio.to_thread
-from anyio.abc import SocketStream
-from anyio.streams.stapled import MultiListener
 
 from cluster.audit import Audit
 from cluster.auth import Authority
@@ -19,12 +19,13 @@ from cluster.config import NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
 from cluster.effects import Now
-from cluster.errors import ListenFailed
 from cluster.events import EventKind
 from cluster.housekeeping import Housekeeping
 from cluster.links import Links
-from cluster.log_config import Level, Note
+from cluster.listening import listen
+from cluster.log_config import Level, Log
 from cluster.node import Node
+from cluster.overseers import Overseers
 from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
 from cluster.reload import Reloader
@@ -42,7 +43,7 @@ def now() -> Now:
     return Now(time.monotonic_ns() // 1000, time.time_ns() // 1_000_000)
 
 
-async def run(config: NodeConfig, credentials: NodeCredentials | None, note: Note, take_over: bool) -> int:
+async def run(config: NodeConfig, credentials: NodeCredentials | None, note: Log, take_over: bool) -> int:
     """Run a node until a signal or a failure ends it; the exit code."""
     return await Process(config, credentials, note, take_over=take_over).run()
 
@@ -62,7 +63,7 @@ class Process:
     """
 
     def __init__(
-        self, config: NodeConfig, credentials: NodeCredentials | None, note: Note, *, take_over: bool
+        self, config: NodeConfig, credentials: NodeCredentials | None, note: Log, *, take_over: bool
     ) -> None:
         self._config = config
         self._credentials = credentials
@@ -124,33 +125,27 @@ class Process:
         reloader = Reloader(credentials, storage.lock, self._note)
         housekeeping = Housekeeping(node, service, config, library, credentials)
         housekeeping.on_settings = lambda: self._settings_changed(node, links)
-        listener = await self._listen()
-        async with listener, anyio.create_task_group() as tasks:
+        overseers = Overseers(config, service, authority, credentials, self._note, os.environ)
+        listener = await listen(config.node.listen, "node.listen")
+        async with listener, overseers, anyio.create_task_group() as tasks:
             tasks.start_soon(self._signals)
-            tasks.start_soon(self._hangups, reloader)
+            tasks.start_soon(self._hangups, partial(overseers.reload, reloader.reload))
             tasks.start_soon(reloader.watch)
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
             tasks.start_soon(housekeeping.run)
             tasks.start_soon(links.run)
             tasks.start_soon(audit.run)
-            for note in storage.notes:
-                self._note(note)
-            self._note(
-                f"listens on {config.node.listen}; log ends at {log.end}, applied {storage.applied.lsn}"
-            )
+            tasks.start_soon(overseers.run)
+            self._greet(storage)
             if node.roster.aspires:
                 await Candidate(node, config, take_over=self._take_over).run()
 
-    async def _listen(self) -> MultiListener[SocketStream]:
-        listen = self._config.node.listen
-        try:
-            return await anyio.create_tcp_listener(
-                local_host=listen.host, local_port=listen.port, backlog=1024
-            )
-        except OSError as error:
-            text = f"cannot listen on {listen}: {error.strerror}"
-            raise ListenFailed(text, hint="another process has the port, or node.listen is wrong") from error
+    def _greet(self, storage: Storage) -> None:
+        for note in storage.notes:
+            self._note(note)
+        where = f"log ends at {storage.log.end}, applied {storage.applied.lsn}"
+        self._note(f"listens on {self._config.node.listen}; {where}")
 
     async def _check_settings(self, storage: Storage) -> None:
         """Hold this node's file against the log. Raises as `check_file`."""
@@ -181,7 +176,7 @@ class Process:
                 self._scope.cancel()
                 return
 
-    async def _hangups(self, reloader: Reloader) -> None:
+    async def _hangups(self, reload: Callable[[], Awaitable[None]]) -> None:
         """Reload once after each SIGHUP, or after several that came together."""
         asked = Bell()
         loop = asyncio.get_running_loop()
@@ -189,7 +184,7 @@ class Process:
         try:
             while True:
                 await asked.wait()
-                await reloader.reload()
+                await reload()
         finally:
             hold_signals()
 

@@ -126,7 +126,7 @@ def test_the_readme_has_every_exit_code() -> None:
     "document",
     [
         *("README.md", "docs/ARCHITECTURE.md", "docs/CONFIGURATION.md", "docs/OPERATIONS.md"),
-        "docs/PROTOCOL.md",
+        *("docs/METRICS.md", "docs/PROTOCOL.md"),
     ],
 )
 def test_a_file_that_a_document_names_exists(document: str) -> None:

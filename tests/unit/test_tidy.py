@@ -185,7 +185,7 @@ def test_constraints_are_exact_versions_and_nothing_else() -> None:
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.+!]*", line)] == []
 
 
-MODULES = {"pyyaml": "yaml"}
+MODULES = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
 """Distributions whose module has another name."""
 
 

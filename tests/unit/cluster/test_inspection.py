@@ -16,6 +16,7 @@ from cluster.credentials import DAY_MS, wall_ms
 from cluster.data_lock import DataLock
 from cluster.inspection import Inspection, inspect
 from cluster.meta import Meta, save
+from cluster.metrics_config import MetricsConfig
 from cluster.state import State
 from cluster.tables import open_reader
 from redwire.batch import make_batch
@@ -90,6 +91,15 @@ def test_everything_that_is_wrong_is_found_at_once(config: NodeConfig, tmp_path:
         warnings[0]
         == f"another process listens on 127.0.0.1:{taken}, and no node runs in this data directory"
     )
+
+
+def test_the_metrics_port_is_tried_like_the_nodes_own(config: NodeConfig, taken: int) -> None:
+    there = MetricsConfig(listen=Address("127.0.0.1", taken))
+    errors, (warning,) = words(inspect(msgspec.structs.replace(config, metrics=there), wall_ms()))
+    assert errors == [] and warning.startswith(f"another process listens on 127.0.0.1:{taken}")
+    nowhere = MetricsConfig(listen=Address("192.0.2.1", 9464))
+    (error,), _ = words(inspect(msgspec.structs.replace(config, metrics=nowhere), wall_ms()))
+    assert error.startswith("cannot listen on 192.0.2.1:9464: ") and error.endswith("see metrics.listen")
 
 
 def test_a_certificate_near_its_end_is_warned_of(config: NodeConfig) -> None:
