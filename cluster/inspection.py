@@ -29,10 +29,13 @@ from redwire.errors import RedwireError
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """`errors` keep the node from running, `warnings` do not yet. `shown` is None without TLS or in error."""
+    """`errors` keep the node from running, `warnings` do not yet. `remarks` are what could not be looked at
+    because a node runs here. `shown` is None without TLS or in error.
+    """
 
     errors: tuple[RedwireError, ...]
     warnings: tuple[str, ...]
+    remarks: tuple[str, ...]
     shown: CredentialSet | None
 
 
@@ -62,14 +65,15 @@ def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool
                 warnings += _check_data_dir(config, may_write)
     except RedwireError as error:
         errors.append(error)
+    remarks: list[str] = []
     if holder is not None:
-        running = f"process {holder.pid} runs in {config.node.data_dir}: it was not looked into"
-        warnings.append(running)
+        remarks.append(f"process {holder.pid} runs in {config.node.data_dir}: it was not looked into")
     try:
-        warnings += _listening(config.node.listen, holder)
+        taken = list(_listening(config.node.listen, holder))
+        (warnings if holder is None else remarks).extend(taken)
     except RedwireError as error:
         errors.append(error)
-    return Inspection(tuple(errors), tuple(warnings), shown)
+    return Inspection(tuple(errors), tuple(warnings), tuple(remarks), shown)
 
 
 def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:
