@@ -9,9 +9,11 @@ import click
 
 from tools.cli.failure import EXIT_FAILED, URI_VARIABLE
 from tools.cli.output import json_option, show
-from tools.doctor.finding import Level, count, document, text
+from tools.doctor.finding import Finding, Level, count, document, text
 from tools.doctor.gather import gather
 from tools.doctor.judge import judge
+
+AGAIN_S = 0.5
 
 
 @click.command("doctor")
@@ -28,8 +30,16 @@ from tools.doctor.judge import judge
     metavar="URI",
     help=f"The cluster: every node is asked how it sees the others.  [env: {URI_VARIABLE}]",
 )
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="S",
+    help="While there is an error, look again, for S seconds at most.",
+)
 @json_option
-def command(file: str | None, uri: str | None, as_json: bool) -> None:
+def command(file: str | None, uri: str | None, wait_s: float, as_json: bool) -> None:
     """Look for what is wrong: files, ports, every pair of nodes, quorum, disks, clocks, certificates.
 
     Each finding is an error, a warning or ok; with why, and what to do. Nothing is changed. Exit code 1 when
@@ -37,7 +47,17 @@ def command(file: str | None, uri: str | None, as_json: bool) -> None:
     """
     if uri is None and file is None:
         raise click.UsageError(f"say where to look: --uri or {URI_VARIABLE}, --config FILE, or both")
-    findings = judge(anyio.run(gather, uri, file))
+    findings = anyio.run(_look, uri, file, wait_s)
     show(document(findings), text(findings), as_json=as_json)
     if count(findings, Level.ERROR):
         sys.exit(EXIT_FAILED)
+
+
+async def _look(uri: str | None, file: str | None, wait_s: float) -> list[Finding]:
+    """What is found when nothing is wrong any more, or after `wait_s`."""
+    deadline = anyio.current_time() + wait_s
+    while True:
+        findings = judge(await gather(uri, file))
+        if not count(findings, Level.ERROR) or anyio.current_time() + AGAIN_S > deadline:
+            return findings
+        await anyio.sleep(AGAIN_S)

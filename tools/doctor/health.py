@@ -17,7 +17,7 @@ from tools.monitor import figures, problems, trouble
 from tools.monitor.foresight import Rules
 from tools.monitor.ink import Tone
 
-FSYNC_P99_US_MAX = 50_000
+FSYNC_P99_US_MAX = 100_000
 """A disk that takes longer is seen in every commit; an SSD stays far below it."""
 LAG_MS_MAX = 60_000
 """Who is that far behind and comes no nearer will not catch up by itself."""

@@ -30,8 +30,12 @@ def judge(facts: Facts) -> Iterator[Finding]:
 
 
 def _ports(facts: Facts) -> Iterator[Finding]:
+    view = facts.view
     for each in facts.asked:
-        if each.status is None:
+        if each.status is None and not each.member and view is not None and not view.vantage.hides_others:
+            what = f"it names {each.addr}, which is no member's address, and nobody answers there"
+            yield Finding(Check.PORTS, Level.WARNING, "the URI", what, each.error, f"write {_seeds(view)}")
+        elif each.status is None:
             mend = each.hint or (
                 f"see on its host whether it runs, and start it: redwire-node --config node.yaml; "
                 f"from here: {knock(each.addr)}"
@@ -49,11 +53,14 @@ def _uri(facts: Facts) -> Iterator[Finding]:
     view = facts.view
     if view is None or len(facts.hosts) > 1 or len(view.nodes) < 2:
         return
-    others = ",".join(node.addr for node in view.nodes if node.addr)
     yield Finding(
         *(Check.PORTS, Level.WARNING, "the URI", f"it names one host, {facts.hosts[0]}"),
-        *("while that one is away nobody is found", f"name them all: reds://{others}/?…"),
+        *("while that one is away nobody is found", f"write {_seeds(view)}"),
     )
+
+
+def _seeds(view: Status) -> str:
+    return f"reds://{','.join(node.addr for node in view.nodes if node.addr)}/?…"
 
 
 def _pairs(facts: Facts) -> Iterator[Finding]:

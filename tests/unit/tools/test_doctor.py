@@ -234,7 +234,7 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
         return only(facts(cluster(us_1=node("us-1", disk=replace(well, **changes)))))
 
     assert (found := disk(state="full")).level is Level.ERROR and found.check is Check.DISKS
-    assert disk(fsync_p99_us=80_000).what == "one write in a hundred takes its disk 80 ms or more"
+    assert disk(fsync_p99_us=180_000).what == "one write in a hundred takes its disk 180 ms or more"
     assert disk(free_bytes=300 * MB).what == "300 MB are free, the floor is 200 MB"
     filling = disk(floor_ms=30 * 60_000)
     assert (filling.level, filling.where) == (Level.WARNING, "us-1") and "in 30 min" in filling.what
@@ -264,6 +264,11 @@ def test_versions_that_differ_are_told_with_who_runs_what() -> None:
     assert only(facts(version="0.3.0")).what == "this redwire is 0.3.0, the nodes run 0.1.0"
 
 
+def test_a_reader_does_not_count_and_that_is_as_it_should_be() -> None:
+    assert bad(facts(cluster(ap_1=node("ap-1", kind="reader", uncounted="reader")))) == []
+    assert only(facts(cluster(ap_1=node("ap-1", uncounted="another incarnation")))).check is Check.QUORUM
+
+
 def test_a_binding_that_is_not_what_the_node_says_is_told() -> None:
     found = only(facts(cluster(ap_1=node("ap-1", declared="eu"))))
     assert (found.check, found.level) == (Check.SETTINGS, Level.WARNING)
@@ -290,6 +295,13 @@ def test_a_uri_of_one_host_is_told_with_all_of_them() -> None:
     found = only(facts(hosts=("eu-1.example.net:5050",)))
     assert found.level is Level.WARNING
     assert "reds://eu-1.example.net:5050,us-1.example.net:5050,ap-1.example.net:5050/" in found.mend
+
+
+def test_a_host_of_the_uri_that_is_no_member_any_more_is_a_warning() -> None:
+    gone = Asked("", "old-1.example.net:5050", error="refused")
+    found = only(facts(asked=(*asked(cluster()), gone)))
+    assert (found.check, found.level, found.where) == (Check.PORTS, Level.WARNING, "the URI")
+    assert "old-1.example.net:5050" in found.what and "old-1" not in found.mend
 
 
 def test_who_may_not_see_the_others_is_told_that_and_nothing_is_made_up_about_them() -> None:
