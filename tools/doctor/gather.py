@@ -25,7 +25,7 @@ DISTRIBUTION = "redwire-cluster"
 DOOR_S = 3.0
 LOOKS = 2
 """The quicker of two answers tells the clock better."""
-NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, Certificates"
+NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, Replace the authority"
 
 
 async def gather(uri: str | None, file: str | None) -> Facts:

@@ -163,23 +163,26 @@ def _disks(view: Status) -> Iterator[Finding]:
 
 
 def _fine(view: Status) -> Iterator[Finding]:
-    """What to say of a check that found nothing."""
-    node, quorum = view.primary.node, view.quorum
-    yield Finding(Check.LEADER, Level.OK, node, "it leads")
-    if quorum.met:
+    """What to say of a check that found nothing; what is not known is not called well."""
+    yield Finding(Check.LEADER, Level.OK, view.primary.node, "it leads")
+    if view.quorum.met:
         yield Finding(Check.QUORUM, Level.OK, "cluster", f"writes by {view.settings.policy} are accepted")
     yield Finding(Check.NODES, Level.OK, "cluster", f"all {len(view.nodes)} are healthy")
-    yield Finding(Check.SLOTS, Level.OK, "cluster", "the log that every follower lacks is kept")
-    slowest = max((row.disk.fsync_p99_us or 0 for row in view.nodes), default=0)
-    told = f"above their floors; 99 of 100 writes take {figures.micros(slowest)} or less"
-    yield Finding(Check.DISKS, Level.OK, "cluster", told)
-    ends = [row for row in view.nodes if row.certificate_ends_at_ms]
-    first = min(ends, key=lambda row: row.certificate_ends_at_ms or 0, default=None)
-    if first is not None and first.certificate_ends_at_ms is not None:
-        left = figures.duration(first.certificate_ends_at_ms - view.vantage.at_ms)
-        yield Finding(
-            Check.CERTIFICATES, Level.OK, "cluster", f"the nodes' first one, {first.id}'s, ends in {left}"
-        )
+    kept = [node.id for node in view.nodes if node.slot.state == "ok"]
+    if kept:
+        yield Finding(Check.SLOTS, Level.OK, "cluster", f"log is kept for {', '.join(kept)}")
+    disks = [node for node in view.nodes if node.disk.free_bytes is not None]
+    if disks:
+        slowest = figures.micros(max(row.disk.fsync_p99_us or 0 for row in disks) or None)
+        names = ", ".join(node.id for node in disks)
+        told = f"above the floor on {names}; 99 of 100 writes take {slowest} or less"
+        yield Finding(Check.DISKS, Level.OK, "cluster", told)
+    ends = {row.certificate_ends_at_ms: row.id for row in view.nodes if row.certificate_ends_at_ms}
+    if ends:
+        first = min(ends)
+        left = figures.duration(first - view.vantage.at_ms)
+        told = f"of {len(ends)} nodes' that of {ends[first]} ends first, in {left}"
+        yield Finding(Check.CERTIFICATES, Level.OK, "cluster", told)
 
 
 def _single_points(view: Status) -> Iterator[Finding]:

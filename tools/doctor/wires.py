@@ -44,7 +44,7 @@ def _ports(facts: Facts) -> Iterator[Finding]:
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
     answered = [each for each in facts.asked if each.status is not None]
     if answered:
-        what = f"{', '.join(each.name for each in answered)} answer from here"
+        what = f"from here these answer: {', '.join(each.name for each in answered)}"
         yield Finding(Check.PORTS, Level.OK, "cluster", what)
 
 
@@ -83,8 +83,10 @@ def _pairs(facts: Facts) -> Iterator[Finding]:
         what = f"whom {silent} can reach is not known"
         found.append(Finding(Check.PAIRS, Level.WARNING, "cluster", what, "not heard", "redwire status"))
     slowest = max((us for row in rows.values() for us in row.rtts_us.values()), default=0)
-    fine = f"{', '.join(heard)} reach each other, within {figures.micros(slowest)}"
-    yield from or_fine(found, Check.PAIRS, "cluster", fine)
+    if len(heard) > 1:
+        fine = f"{', '.join(heard)} reach each other, within {figures.micros(slowest)}"
+        found = or_fine(found, Check.PAIRS, "cluster", fine)
+    yield from found
 
 
 def _broken(here: str, there: str, view: Status, *, both: bool) -> Finding:

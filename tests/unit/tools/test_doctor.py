@@ -228,6 +228,24 @@ def test_a_quorum_that_is_not_met_and_a_lost_primary_are_errors() -> None:
     assert "Lose the primary" in found.mend
 
 
+def test_what_is_not_known_is_not_called_well() -> None:
+    def stranger(name: str) -> NodeStatus:
+        return NodeStatus(id=name, addr=f"{name}.example.net:5050", region=name[:2], why="not heard")
+
+    lost = replace(
+        cluster(eu_1=stranger("eu-1"), us_1=stranger("us-1"), ap_1=node("ap-1", rtts_us={}, slot=Slot())),
+        primary=Primary(node="eu-1", state="lost"),
+        quorum=Quorum(why="no primary is in sight"),
+    )
+    (alone,) = (each for each in asked(lost) if each.name == "ap-1")
+    findings = [each for each in judge(facts(asked=(alone,))) if each.level is Level.OK]
+    assert {each.check for each in findings}.isdisjoint(
+        {Check.PAIRS, Check.LEADER, Check.QUORUM, Check.NODES, Check.SLOTS}
+    )
+    (disks,) = [each for each in findings if each.check is Check.DISKS]
+    assert disks.what.startswith("above the floor on ap-1;")
+
+
 def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_floor() -> None:
     def disk(**changes: Any) -> Finding:
         well = node("us-1").disk
@@ -403,7 +421,7 @@ async def test_the_command_asks_every_node_and_its_exit_code_says_whether_someth
     ran = await command_line("doctor", "--json", "--uri", cluster.uri(cluster.nodes[0]))
     shown = json.loads(ran.out)
     ports = [each["what"] for each in shown["findings"] if each["check"] == "ports" and each["level"] == "ok"]
-    assert ports == ["eu-1, us-1, ap-1 answer from here"]
+    assert ports == ["from here these answer: eu-1, us-1, ap-1"]
     assert ran.code == (0 if shown["ok"] else 1)
     cluster.stop(cluster.nodes[2])
     ran = await command_line("doctor", "--uri", cluster.uri())
