@@ -149,9 +149,14 @@ def load(files: TlsConfig, cluster: str, node: NodeId, now_ms: int) -> Credentia
         client=client,
         not_after_ms=end_ms,
         hosts=_checked_names(cert, shown[0], Identity(cluster, PrincipalKind.NODE, node)),
-        authorities=tuple(_authority(each) for each in client.get_ca_certs()),
+        authorities=authority_ends(client),
         sha256=hashlib.sha256(shown[0].getpeercert(binary_form=True) or b"").hexdigest(),
     )
+
+
+def authority_ends(context: ssl.SSLContext) -> tuple[AuthorityEnd, ...]:
+    """The authorities that `context` trusts, as far as they were read from a file."""
+    return tuple(_authority(each) for each in context.get_ca_certs())
 
 
 def wall_ms() -> int:

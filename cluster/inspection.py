@@ -29,10 +29,13 @@ from redwire.errors import RedwireError
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """`errors` keep the node from running, `warnings` do not yet. `shown` is None without TLS or in error."""
+    """`errors` keep the node from running, `warnings` do not yet. `remarks` are what could not be looked at
+    because a node runs here. `shown` is None without TLS or in error.
+    """
 
     errors: tuple[RedwireError, ...]
     warnings: tuple[str, ...]
+    remarks: tuple[str, ...]
     shown: CredentialSet | None
 
 
@@ -62,15 +65,16 @@ def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool
                 warnings += _check_data_dir(config, may_write)
     except RedwireError as error:
         errors.append(error)
+    remarks: list[str] = []
     if holder is not None:
-        running = f"process {holder.pid} runs in {config.node.data_dir}: it was not looked into"
-        warnings.append(running)
+        remarks.append(f"process {holder.pid} runs in {config.node.data_dir}: it was not looked into")
     for key, address in (("node.listen", config.node.listen), ("metrics.listen", config.metrics.listen)):
         try:
-            warnings += _listening(address, key, holder) if address is not None else ()
+            taken = list(_listening(address, key, holder)) if address is not None else []
+            (warnings if holder is None else remarks).extend(taken)
         except RedwireError as error:
             errors.append(error)
-    return Inspection(tuple(errors), tuple(warnings), shown)
+    return Inspection(tuple(errors), tuple(warnings), tuple(remarks), shown)
 
 
 def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:

@@ -106,12 +106,13 @@ def _run(config: NodeConfig, *, take_over: bool) -> int:
 def _check(config: NodeConfig, file: str, *, as_json: bool) -> int:
     """Say everything that is wrong, not only the first of it."""
     found = inspect(config, wall_ms())
+    warnings = found.warnings + found.remarks
     if as_json:
-        print(json.dumps(_answer(config, found.errors, found.warnings, found.shown)))
+        print(json.dumps(_answer(config, found.errors, warnings, found.shown)))
         return 1 if found.errors else 0
     for error in found.errors:
         print(f"redwire-node: {error}", file=sys.stderr)
-    for warning in found.warnings:
+    for warning in warnings:
         print(f"redwire-node: warning: {warning}", file=sys.stderr)
     if found.errors:
         return 1

@@ -10,9 +10,13 @@ POINTS_MAX = 64
 
 @dataclass(slots=True, eq=False)
 class Trend:
-    """A number over the last `window_ms`, as it was told; times are milliseconds of one monotonic clock."""
+    """A number over the last `window_ms`, as it was told; times are milliseconds of one monotonic clock.
+
+    What was watched for less than `foresees_after_ms` foretells nothing.
+    """
 
     window_ms: int
+    foresees_after_ms: int = 0
     _points: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=POINTS_MAX))
 
     def note(self, value: int, now_ms: int) -> None:
@@ -32,7 +36,7 @@ class Trend:
 
     def reaches_ms(self, target: int) -> int | None:
         """How long until the number is `target` at this pace: 0 when it is there, None when it stands still
-        or moves the other way, or was told only once.
+        or moves the other way, or was not watched for long enough.
         """
         if not self._points:
             return None
@@ -40,6 +44,6 @@ class Trend:
         if last == target:
             return 0
         moved, left, passed_ms = last - first, target - last, last_ms - first_ms
-        if passed_ms <= 0 or moved * left <= 0:
+        if passed_ms <= 0 or passed_ms < self.foresees_after_ms or moved * left <= 0:
             return None
         return left * passed_ms // moved

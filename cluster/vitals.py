@@ -21,7 +21,7 @@ class VitalSigns:
         self._node = node
         self._credentials = credentials
         self._floor_bytes = config.retention.disk_free_min_bytes
-        self._free = Trend(GROWTH_MS)
+        self._free = Trend(GROWTH_MS, GROWTH_MS // 2)
         self._grown = Trend(GROWTH_MS)
         self._grown_bytes = 0
         self._log_bytes: int | None = None

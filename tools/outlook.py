@@ -93,7 +93,7 @@ def grid(found: Outlook) -> Grid:
     if not lines:
         lines = [("-", "every question", "the same", "the same", "anything")]
     columns = ("won or lost", "question", "before", "after", "when this is lost")
-    return Grid("What is won and lost", columns, lines, len(columns))
+    return Grid("What is won and lost", columns, lines)
 
 
 def document(changed: SettingsChanged, found: Outlook, *, dry_run: bool) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from regions.binding import UNBOUND, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.commit_time import Distances, Never, Unmeasured, expected_commit_ms
 from regions.prover import LossVerdict, Verdict, prove
-from tools.grid import Grid
+from tools.grid import Grid, Legend
 
-LEGEND = """\
+LEGEND = Legend("""\
 lost: these disks are gone for good, and nothing else is; the configuration stays. writes kept: a surviving
 voter has every write that was confirmed. still writable: by the same primary; where that is lost, once a
 successor leads. safe successor: the survivors contain a majority of the voters that meets every set of copies
 that can commit. expected commit: distance and fsync alone; within a region 0 ms if nothing else is given.\
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _about(assessment: Assessment) -> Grid:
     readers = _named(assessment.membership, MemberKind.READER)
     if readers:
         lines.append(("readers", f"{readers}: their copies count for nothing"))
-    return Grid("What is promised", ("what", "value"), lines, 2)
+    return Grid("What is promised", ("what", "value"), lines)
 
 
 def _named(membership: Membership, kind: MemberKind) -> str:
@@ -147,15 +147,15 @@ def _promise_grids(promise: Promise) -> list[Grid]:
     times = [(leader, _time(time)) for leader, time in promise.commit_ms.items()]
     return [
         losses_grid(f"Writes by {verdict.policy}, when disks are lost", verdict.losses),
-        Grid("Single points of failure", ("effect", "node or region"), verdict.single_points.words, 2),
-        Grid(f"Expected commit by {verdict.policy}", ("primary", "p50"), times, 2),
+        Grid("Single points of failure", ("effect", "node or region"), verdict.single_points.words),
+        Grid(f"Expected commit by {verdict.policy}", ("primary", "p50"), times),
     ]
 
 
 def losses_grid(title: str, losses: tuple[LossVerdict, ...]) -> Grid:
     """One line for each loss."""
     columns = ("lost", "writes kept", "still writable", "safe successor")
-    return Grid(title, columns, [(str(each.lost), *each.words) for each in losses], len(columns))
+    return Grid(title, columns, [(str(each.lost), *each.words) for each in losses])
 
 
 def _time(time: float | Unmeasured | Never) -> str:

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
+RUNBOOKS = OPERATIONS[: OPERATIONS.index("## The status document")]
 ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "CONFIGURATION.md").read_text()
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
@@ -49,7 +50,7 @@ def command_lines() -> Iterator[list[str]]:
         for line in block.splitlines():
             if line:
                 yield shlex.split(line, comments=True)
-    for line in re.findall(r"`((?:redwire|make) [^`]+)`", README):
+    for line in re.findall(r"`((?:redwire|make) [^`]+)`", README + RUNBOOKS):
         yield shlex.split(line)
 
 
@@ -217,6 +218,30 @@ def test_the_kinds_of_events_are_documented_with_their_levels() -> None:
     section = OPERATIONS[OPERATIONS.index("### Events") :]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| [^|]+ \|$", section, re.MULTILINE)
     assert rows == [(kind.value, level(kind)) for kind in EventKind]
+
+
+ALERTS = (
+    *("RedwireNoPrimary", "RedwireQuorumLost", "RedwireNodeUnhealthy", "RedwireReplicaLagging"),
+    *("RedwireSlotAtRisk", "RedwireSlotEvicted", "RedwireDiskFilling", "RedwireDiskFull"),
+    *("RedwireCertificateExpiring", "RedwireCommitSlow", "RedwireNodeDown", "RedwireLogLinesDropped"),
+)
+
+
+def test_every_alert_has_a_runbook_that_says_what_it_means_how_to_look_and_what_to_do() -> None:
+    section = RUNBOOKS[RUNBOOKS.index("## Alerts") :]
+    found = re.split(r"^### (\w+)$", section, flags=re.MULTILINE)[1:]
+    assert tuple(found[::2]) == ALERTS
+    for text in found[1::2]:
+        assert re.findall(r"\*\*(\w+)\*\*\s[\w*`]", text) == ["Means", "Look", "Do"]
+
+
+def test_what_runbooks_and_the_doctor_point_to_is_a_heading() -> None:
+    headings = set(re.findall(r"^##+ (.+)$", OPERATIONS, re.MULTILINE))
+    said = "".join(path.read_text() for path in (ROOT / "tools" / "doctor").glob("*.py"))
+    pointed = set(re.findall(r"docs/OPERATIONS\.md, ([A-Z][a-z ]+)", said))
+    pointed |= set(re.findall(r"(?<!\*)\*([A-Z][^*]+?)\*(?!\*)", " ".join(RUNBOOKS.split())))
+    assert len(pointed) > 8
+    assert pointed - headings == set()
 
 
 def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
 from tools.bench.figures import Findings, Row, ratio
-from tools.grid import Grid
+from tools.grid import Grid, Legend
 
 SCHEMA = 1
 NONE = "-"
@@ -31,11 +30,6 @@ def document(findings: Findings) -> dict[str, Any]:
         "rows": rows,
         "figures": msgspec.to_builtins(findings.figures),
     }
-
-
-def json_text(findings: Findings) -> str:
-    """The JSON document as text."""
-    return msgspec.json.format(msgspec.json.encode(document(findings)), indent=2).decode()
 
 
 def grids(findings: Findings) -> list[Grid]:
@@ -69,37 +63,24 @@ def grids(findings: Findings) -> list[Grid]:
         "Under what",
         ("system", "load", "policy", "fsync", "TLS", "disk", "software"),
         [_conditions(row) for row in rows],
-        7,
     )
-    notes = Grid("Notes", ("system", "load", "note"), [_note(row) for row in rows if row.note], 3)
+    notes = Grid("Notes", ("system", "load", "note"), [_note(row) for row in rows if row.note])
     figures = Grid(
         "Figures",
         ("what", "value", "unit", "note"),
         [(each.name, _number(each.value), each.unit, each.note) for each in findings.figures],
         1,
     )
-    about = Grid("About", ("what", "value"), list(findings.about.items()), 2)
+    about = Grid("About", ("what", "value"), list(findings.about.items()))
     return [grid for grid in (throughput, stages, conditions, notes, figures, about) if grid.lines]
 
 
-LEGEND = """\
+LEGEND = Legend("""\
 ratio: redwire's commits/s over the other system's. node µs, client µs: CPU per commit, of all nodes together
 and of the load generator. wire B, feeds B: TCP payload per commit, TLS included, both ways: between clients
 and primary, between primary and all followers. others: cores busy with anything else during the window (0 on
 a quiet machine). own disk, rule met: since the batch was made; before and after: the rest up to the answer.\
-"""
-
-
-def plain(findings: Findings) -> str:
-    """The tables as text."""
-    return "\n\n".join([*(grid.text() for grid in grids(findings)), LEGEND])
-
-
-def show(findings: Findings, console: Console) -> None:
-    """The tables on a terminal."""
-    for grid in grids(findings):
-        console.print(grid.table())
-    console.print(LEGEND, style="dim")
+""")
 
 
 def _throughput(row: Row, rows: Sequence[Row]) -> Sequence[str]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from regions.commit_policy import CommitPolicy
 from tools.bench import report
 from tools.bench.run import Plan, run
-from tools.cli.output import json_option
+from tools.cli.output import json_option, show_parts
 
 POLICY_OF_SEVERAL = "ack_n=1"
 POLICY_OF_ONE = "local"
@@ -53,13 +53,7 @@ def command(
     plan = Plan(nodes, seconds, str(CommitPolicy.parse(text)), folder.resolve(), postgres, memory)
     with _ending_on_signals(), _progress() as say:
         findings = run(plan, say)
-    console = Console()
-    if as_json:
-        click.echo(report.json_text(findings))
-    elif console.is_terminal:
-        report.show(findings, console)
-    else:
-        click.echo(report.plain(findings))
+    show_parts(report.document(findings), [*report.grids(findings), report.LEGEND], as_json=as_json)
 
 
 @contextmanager

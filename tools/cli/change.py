@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import click
-from rich.console import Console
 
 from redwire.client import Client
 from redwire.errors import RequestInvalid
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
 from tools.cli.connection import with_client
-from tools.cli.output import show
+from tools.cli.output import show_parts
+from tools.grid import Parts, Words
 from tools.outlook import document, grid, outlook
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -96,10 +96,5 @@ def _print(changed: SettingsChanged, *, dry_run: bool, as_json: bool) -> None:
         lines = [changed.text]
     if found.warning:
         lines.append(f"warning: {found.warning}")
-    console = Console()
-    if as_json or not console.is_terminal:
-        text = "\n".join([*lines, grid(found).text()])
-        show(document(changed, found, dry_run=dry_run), text, as_json=as_json)
-        return
-    console.print("\n".join(lines), highlight=False, markup=False)
-    console.print(grid(found).table())
+    parts: Parts = [Words("\n".join(lines)), grid(found)]
+    show_parts(document(changed, found, dry_run=dry_run), parts, as_json=as_json)

@@ -16,14 +16,15 @@ import anyio
 import click
 
 from redwire.handshake import DNS_LABEL
-from tools.cli.dev_view import Progress, follow, last_lines, status_document, status_text
+from tools.cli.dev_view import Progress, follow, last_lines, status_document, status_parts
 from tools.cli.group import Group
-from tools.cli.output import json_option, show
+from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
 from tools.dev.dev_cluster import DevCluster
 from tools.dev.ping import ping as measure
 from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
 from tools.errors import ClusterMissing, PlanInvalid, ToolError
+from tools.grid import Words
 from tools.rtt import parse_ms
 
 PINGS = 200
@@ -143,13 +144,13 @@ def up(
         sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
     status = cluster.status()
     uris = {"admin": cluster.admin_uri(), "app": cluster.app_uri()}
-    text = (
-        f"{status_text(status)}\n\n"
+    uses = (
         f"as the administrator:    export REDWIRE_URI='{uris['admin']}'\n"
         f"as an application:       export REDWIRE_URI='{uris['app']}'\n"
         f"as one in a region:      redwire dev uri --in {cluster.plan.regions[-1]}{_which(name, folder)}"
     )
-    show(status_document(status) | {"uri": uris}, text, as_json=as_json)
+    document = status_document(status) | {"uri": uris}
+    show_parts(document, [*status_parts(status), Words(uses)], as_json=as_json)
 
 
 @command.command()
@@ -157,7 +158,7 @@ def up(
 def status(cluster: DevCluster, as_json: bool) -> None:
     """Show the nodes, their processes, and how far the regions lie apart now."""
     found = cluster.status()
-    show(status_document(found), status_text(found), as_json=as_json)
+    show_parts(status_document(found), status_parts(found), as_json=as_json)
 
 
 @command.command()

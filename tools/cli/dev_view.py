@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 
 from tools.dev.dev_cluster import DevStatus
-from tools.grid import Grid
+from tools.grid import Grid, Part, Words
 
 FOLLOW_S = 0.2
 TAIL_BYTES = 1 << 20
@@ -56,20 +56,19 @@ def status_document(status: DevStatus) -> dict[str, Any]:
     }
 
 
-def status_text(status: DevStatus) -> str:
+def status_parts(status: DevStatus) -> list[Part]:
     """Everything for people: the nodes, and the round trips between their regions."""
     nodes = [
         (node.id, node.region, node.role, node.addr, str(node.pid or "-"), str(node.state))
         for node in status.nodes
     ]
     columns = ("node", "region", "role", "address", "pid", "state")
-    parts = [Grid(f"{status.name}, in {status.folder}", columns, nodes, len(columns)).text()]
+    parts: list[Part] = [Grid(f"{status.name}, in {status.folder}", columns, nodes)]
     if status.links_pid is not None:
-        parts.append(_matrix(status).text())
-        parts.append(f"The links are process {status.links_pid}.")
+        parts += [_matrix(status), Words(f"The links are process {status.links_pid}.")]
     elif len({node.region for node in status.nodes}) > 1:
-        parts.append("The links between the regions are down.")
-    return "\n\n".join(parts)
+        parts.append(Words("The links between the regions are down."))
+    return parts
 
 
 def _matrix(status: DevStatus) -> Grid:
@@ -78,7 +77,7 @@ def _matrix(status: DevStatus) -> Grid:
     for distance in status.distances:
         cells[distance.here, distance.there] = cells[distance.there, distance.here] = str(distance)
     lines = [(here, *(cells.get((here, there), "-") for there in regions)) for here in regions]
-    return Grid("Round trips", ("region", *regions), lines, 1 + len(regions))
+    return Grid("Round trips", ("region", *regions), lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ VERBS = {
     "status": "tools.cli.status:status",
     "lag": "tools.cli.status:lag",
     "events": "tools.cli.status:events",
+    "doctor": "tools.cli.doctor:command",
     "topology": "tools.cli.topology:topology",
     "policy": "tools.cli.policy:command",
     "regions": "tools.cli.regions:command",

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import click
+from rich.console import Console
+
+from tools.grid import Parts, draw
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -19,3 +22,11 @@ def json_option(function: F) -> F:
 def show(document: object, text: str, *, as_json: bool) -> None:
     """Print `document` as JSON or `text` as it is. Both say the same."""
     click.echo(json.dumps(document, indent=2) if as_json else text)
+
+
+def show_parts(document: object, parts: Parts, *, as_json: bool) -> None:
+    """Print `document` as JSON, or the parts: tables are drawn on a terminal and plain text elsewhere."""
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        draw(parts, Console(highlight=False))

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
 from cluster.config import ClusterConfig
 from redwire.errors import PolicyInvalid
@@ -22,7 +21,7 @@ from tools import verdict
 from tools.cli.change import change, change_options, settings
 from tools.cli.connection import uri_option
 from tools.cli.group import Group
-from tools.cli.output import json_option, show
+from tools.cli.output import json_option, show_parts
 from tools.cluster_file import load_cluster
 from tools.errors import PromiseEmpty, RttInvalid
 from tools.grid import Grid
@@ -100,7 +99,7 @@ def show_policy(uri: str, as_json: bool) -> None:
     ]
     if view.pending:
         lines.append(("on its way", view.pending))
-    show(settings_document(view), Grid("Policy", ("what", "value"), lines, 2).text(), as_json=as_json)
+    show_parts(settings_document(view), [Grid("Policy", ("what", "value"), lines)], as_json=as_json)
 
 
 @command.command("set")
@@ -248,12 +247,4 @@ def _require_at_least(policy: CommitPolicy, floor: CommitPolicy, membership: Mem
 
 
 def _print(found: Assessment, *, as_json: bool) -> None:
-    console = Console()
-    tables = verdict.grids(found)
-    if as_json or not console.is_terminal:
-        text = "\n\n".join([*(grid.text() for grid in tables), verdict.LEGEND])
-        show(verdict.document(found), text, as_json=as_json)
-        return
-    for grid in tables:
-        console.print(grid.table())
-    console.print(verdict.LEGEND.replace("\n", " "), style="dim", highlight=False)
+    show_parts(verdict.document(found), [*verdict.grids(found), verdict.LEGEND], as_json=as_json)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
-from rich.console import Console
 
 from redwire.errors import RequestInvalid
 from redwire.message.settings import (
@@ -20,7 +19,7 @@ from redwire.spelling import nearest
 from tools.cli.change import change, change_options, settings
 from tools.cli.connection import uri_option
 from tools.cli.group import Group
-from tools.cli.output import json_option, show
+from tools.cli.output import json_option, show_parts
 from tools.grid import Grid
 from tools.outlook import settings_document
 
@@ -48,11 +47,13 @@ def list_regions(uri: str, as_json: bool) -> None:
         )
         for name in names
     ]
-    table = Grid(f"Regions, by the settings of LSN {view.lsn}", ("region", "voters", "readers"), lines, 3)
+    table = Grid(f"Regions, by the settings of LSN {view.lsn}", ("region", "voters", "readers"), lines)
     regions = [
         {"region": name or None, "nodes": [m.id for m in view.members if m.region == name]} for name in names
     ]
-    _show({"lsn": view.lsn, "regions": regions, "pending": view.pending or None}, [table], as_json=as_json)
+    show_parts(
+        {"lsn": view.lsn, "regions": regions, "pending": view.pending or None}, [table], as_json=as_json
+    )
 
 
 @command.command()
@@ -104,10 +105,8 @@ def list_members(uri: str, as_json: bool) -> None:
     view = settings(uri)
     _require_members(view)
     lines = [(member.id, member.region or _NOWHERE, member.kind, member.addr) for member in view.members]
-    table = Grid(
-        f"Members, by the settings of LSN {view.lsn}", ("node", "region", "kind", "address"), lines, 4
-    )
-    _show(settings_document(view), [table], as_json=as_json)
+    table = Grid(f"Members, by the settings of LSN {view.lsn}", ("node", "region", "kind", "address"), lines)
+    show_parts(settings_document(view), [table], as_json=as_json)
 
 
 @members.command()
@@ -179,12 +178,3 @@ def _require_members(view: SettingsView) -> None:
     if not view.members:
         text = "this user may not see who is in the cluster"
         raise RequestInvalid(text, hint="ask with a user that holds cluster:topology:read")
-
-
-def _show(document: object, tables: list[Grid], *, as_json: bool) -> None:
-    console = Console()
-    if as_json or not console.is_terminal:
-        show(document, "\n\n".join(table.text() for table in tables), as_json=as_json)
-        return
-    for table in tables:
-        console.print(table.table())

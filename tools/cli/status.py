@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import anyio
 import click
 import msgspec
@@ -13,8 +11,8 @@ from redwire.errors import DeadlineExceeded
 from redwire.status import Event, Status
 from tools.cli import words
 from tools.cli.connection import onlooker, uri_option
-from tools.cli.output import json_option
-from tools.cli.table import show_table
+from tools.cli.output import json_option, show_parts
+from tools.grid import Grid, Part, Parts, Words
 
 FOLLOW_S = 1.0
 
@@ -31,16 +29,23 @@ def status(addr: str | None, uri: str, as_json: bool) -> None:
     Any node that answers is asked; the first line says whose view it is.
     """
     found = anyio.run(_look, uri, addr)
-    if as_json:
-        click.echo(json.dumps(found.plain(), indent=2))
-        return
-    click.echo("\n".join(words.head_lines(found)))
+    parts: list[Part] = [Words("\n".join(words.head_lines(found)))]
     if found.regions:
-        click.echo()
-        show_table(("region", "voters", "nodes", "durable", "holds watermark", "completes"), _regions(found))
-    click.echo()
-    heads = ("node", "region", "role", "health", "durable", "applied", "lag", "log kept", "rtt", "disk free")
-    show_table(heads, _nodes(found))
+        heads = ("region", "voters", "nodes", "durable", "holds watermark", "completes")
+        parts.append(Grid("", heads, _regions(found)))
+    columns = (
+        "node",
+        "region",
+        "role",
+        "health",
+        "durable",
+        "applied",
+        "lag",
+        "log kept",
+        "rtt",
+        "disk free",
+    )
+    show_parts(found.plain(), [*parts, Grid("", columns, _nodes(found))], as_json=as_json)
 
 
 @click.command()
@@ -50,15 +55,12 @@ def status(addr: str | None, uri: str, as_json: bool) -> None:
 def lag(addr: str | None, uri: str, as_json: bool) -> None:
     """Show how far every node is behind the primary, and when it will have caught up."""
     found = anyio.run(_look, uri, addr)
-    if as_json:
-        plain = found.plain()
-        nodes = [{key: node[key] for key in ("id", "region", "role", "lag")} for node in plain["nodes"]]
-        shown = {key: plain[key] for key in ("schema", "vantage", "primary", "head", "watermark")}
-        click.echo(json.dumps({**shown, "nodes": nodes}, indent=2))
-        return
-    click.echo(f"primary  {words.primary(found.primary, found.vantage.at_ms)}")
+    plain = found.plain()
+    nodes = [{key: node[key] for key in ("id", "region", "role", "lag")} for node in plain["nodes"]]
+    shown = {key: plain[key] for key in ("schema", "vantage", "primary", "head", "watermark")}
+    lines = [f"primary  {words.primary(found.primary, found.vantage.at_ms)}"]
     if found.vantage.hides_others:
-        click.echo(words.NOT_SHOWN)
+        lines.append(words.NOT_SHOWN)
     rows = [
         (
             node.id,
@@ -73,7 +75,9 @@ def lag(addr: str | None, uri: str, as_json: bool) -> None:
         for node in found.nodes
         if node.role != "primary"
     ]
-    show_table(("node", "region", "lag", "records", "bytes", "age", "there in", "last heard"), rows)
+    heads = ("node", "region", "lag", "records", "bytes", "age", "there in", "last heard")
+    parts: Parts = [Words("\n".join(lines)), Grid("", heads, rows)]
+    show_parts({**shown, "nodes": nodes}, parts, as_json=as_json)
 
 
 @click.command()

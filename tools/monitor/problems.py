@@ -78,7 +78,7 @@ def _of_nodes(status: Status, growing: Set[str]) -> Iterator[Problem]:
             yield Problem(f"binding {node.id}", Tone.WARN, text)
         if node.id in growing and node.lag.state == "behind" and node.lag.catch_up_ms is None:
             yield Problem(f"lag {node.id}", Tone.WARN, f"{node.id} is behind and comes no nearer")
-        if node.uncounted:
+        if node.uncounted and node.kind == "voter":
             yield Problem(f"counted {node.id}", Tone.WARN, f"{node.id} does not count: {node.uncounted}")
 
 

@@ -36,6 +36,16 @@ def test_what_is_older_than_the_window_has_no_say() -> None:
     assert trend.per_second == -10
 
 
+def test_a_short_while_foretells_nothing_where_a_longer_one_is_asked_for() -> None:
+    trend = Trend(10_000, foresees_after_ms=2_000)
+    for now_ms, value in ((0, 100), (1_000, 90)):
+        trend.note(value, now_ms)
+    assert trend.reaches_ms(0) is None
+    trend.note(80, 2_000)
+    assert trend.reaches_ms(0) == 8_000
+    assert trend.reaches_ms(80) == 0
+
+
 def test_a_rate_takes_two_points_and_any_number_of_points_is_kept_in_bounds() -> None:
     trend = Trend(1_000_000)
     assert trend.per_second == 0

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tools.cli.dev_view import last_lines, status_document, status_text
+from tools.cli.dev_view import last_lines, status_document, status_parts
 from tools.dev.cluster_folder import ClusterFolder
 from tools.dev.dev_cluster import DevCluster, DevStatus, NodeState, NodeStatus
 from tools.dev.distances import Distance
 from tools.dev.plan import Wanted
+from tools.grid import plain
 
 CommandLine = Callable[..., Awaitable[Any]]
 
@@ -116,7 +117,7 @@ STATUS = DevStatus(
 
 
 def test_a_status_shows_nodes_and_round_trips() -> None:
-    assert status_text(STATUS) == (
+    assert plain(status_parts(STATUS)) == (
         "dev, in /x\n"
         "node  region  role     address          pid  state\n"
         "eu-1  eu      primary  127.0.0.1:10001  41   running\n"

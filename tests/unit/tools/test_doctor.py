@@ -1,0 +1,434 @@
+"""What the doctor makes of facts: each thing that is wrong is found, named, and comes with what to type."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from cluster.config import NodeConfig, parse_node_config
+from cluster.credentials import DAY_MS
+from cluster.inspection import Inspection
+from redwire.errors import ConfigInvalid, TlsInvalid
+from redwire.status import (
+    Cluster,
+    Disk,
+    Lag,
+    NodeStatus,
+    Primary,
+    Quorum,
+    RegionStatus,
+    Settings,
+    Slot,
+    Status,
+    Vantage,
+)
+from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
+from tools.doctor.finding import Check, Finding, Level, document, text
+from tools.doctor.judge import judge
+
+NOW_MS = 1_700_000_000_000
+NAMES = ("eu-1", "us-1", "ap-1")
+MB = 1_000_000
+
+
+def node(name: str, **changes: Any) -> NodeStatus:
+    """One that is well, and reaches both others in 80 ms."""
+    well = NodeStatus(
+        id=name,
+        addr=f"{name}.example.net:5050",
+        region=name[:2],
+        declared=name[:2],
+        role="primary" if name == "eu-1" else "replica",
+        health="healthy",
+        connected=True,
+        lag=Lag(state="caught_up", records=0, bytes=0, ms=0),
+        slot=Slot(state="ok"),
+        rtts_us={other: 80_000 for other in NAMES if other != name},
+        disk=Disk(state="working", fsync_p99_us=900, free_bytes=900 * MB, floor_bytes=200 * MB),
+        certificate_ends_at_ms=NOW_MS + 300 * DAY_MS,
+        version="0.1.0",
+    )
+    return replace(well, **changes)
+
+
+def cluster(**nodes: NodeStatus) -> Status:
+    """A document in which all is well but for the nodes that are given, as eu_1=…"""
+    given = {name.replace("_", "-"): row for name, row in nodes.items()}
+    rows = tuple(given.get(name) or node(name) for name in NAMES)
+    return Status(
+        vantage=Vantage(node="eu-1", region="eu", source="eu-1", at_ms=NOW_MS),
+        cluster=Cluster(id="ab" * 16, name="shop"),
+        term=1,
+        primary=Primary(node="eu-1", state="leading", since_at_ms=NOW_MS - 60_000),
+        settings=Settings(
+            lsn=3,
+            policy="majority",
+            floor="majority",
+            policy_timeout_ms=10_000,
+            replica_timeout_ms=5_000,
+        ),
+        quorum=Quorum(met=True),
+        regions=tuple(RegionStatus(name=row.region, nodes=(row.id,), voters=1) for row in rows),
+        nodes=rows,
+    )
+
+
+def seen_from(name: str, status: Status) -> Status:
+    """The same as another node tells it."""
+    return replace(status, vantage=replace(status.vantage, node=name, region=name[:2]))
+
+
+def asked(status: Status, *silent: str, **ahead_ms: float) -> tuple[Asked, ...]:
+    """All nodes but the `silent` answer with that document."""
+    return tuple(
+        Asked(name, f"{name}.example.net:5050", error="refused")
+        if name in silent
+        else Asked(
+            name,
+            f"{name}.example.net:5050",
+            seen_from(name, status),
+            ahead_ms=ahead_ms.get(name.replace("-", "_"), 0.0),
+            unsure_ms=40.0,
+        )
+        for name in NAMES
+    )
+
+
+def facts(status: Status | None = None, *silent: str, **changes: Any) -> Facts:
+    known: dict[str, Any] = {
+        "now_ms": NOW_MS,
+        "version": "0.1.0",
+        "hosts": tuple(f"{name}.example.net:5050" for name in NAMES),
+        "asked": asked(status or cluster(), *silent),
+    }
+    return Facts(**(known | changes))
+
+
+def bad(found: Facts) -> list[Finding]:
+    """What is not in order; whatever is wrong says what to do."""
+    findings = [finding for finding in judge(found) if finding.level is not Level.OK]
+    assert all(finding.what and finding.where and finding.mend for finding in findings)
+    return findings
+
+
+def only(found: Facts) -> Finding:
+    (finding,) = bad(found)
+    return finding
+
+
+def test_a_cluster_that_is_well_is_told_to_be_by_every_check() -> None:
+    findings = judge(facts())
+    assert {finding.level for finding in findings} == {Level.OK}
+    assert {finding.check for finding in findings} == set(Check) - {Check.CONFIG, Check.SETTINGS}
+    assert len(findings) == len({finding.check for finding in findings})
+
+
+def test_a_node_that_does_not_answer_is_an_error_with_where_it_was_asked() -> None:
+    gone = node("us-1", health="unhealthy", why="not connected", rtts_us={})
+    found = bad(facts(cluster(us_1=gone), "us-1"))
+    ports = next(finding for finding in found if finding.check is Check.PORTS)
+    assert (ports.level, ports.where, ports.why) == (Level.ERROR, "us-1", "refused")
+    assert ports.what == "no answer at us-1.example.net:5050 from here"
+    assert "nc -vz us-1.example.net 5050" in ports.mend
+    assert [finding.what for finding in found if finding.check is Check.NODES] == [
+        "region us is out: not connected"
+    ]
+    assert Check.PAIRS not in {finding.check for finding in found}
+
+
+def test_when_nobody_answers_that_is_said_and_nothing_is_called_well() -> None:
+    findings = judge(facts(cluster(), *NAMES))
+    assert {finding.level for finding in findings} == {Level.ERROR}
+    assert "no node answers" in {finding.what for finding in findings}
+
+
+def test_a_pair_that_is_cut_is_found_though_both_answer_from_here() -> None:
+    status = cluster(us_1=node("us-1", rtts_us={"eu-1": 80_000}), ap_1=node("ap-1", rtts_us={"eu-1": 80_000}))
+    found = only(facts(status))
+    assert (found.check, found.level, found.where) == (Check.PAIRS, Level.ERROR, "us-1 to ap-1")
+    assert found.what == "us-1 and ap-1 do not reach each other"
+    assert "on us-1: nc -vz ap-1.example.net 5050" in found.mend
+
+
+def test_a_pair_that_is_cut_one_way_names_who_does_not_reach_whom() -> None:
+    found = only(facts(cluster(us_1=node("us-1", rtts_us={"eu-1": 80_000}))))
+    assert found.what == "us-1 does not reach ap-1"
+
+
+def test_whom_a_node_reaches_is_taken_from_others_when_it_is_not_reached_from_here() -> None:
+    alone = node("us-1", rtts_us={"eu-1": 80_000})
+    found = bad(facts(cluster(us_1=alone), "us-1"))
+    assert [finding.what for finding in found if finding.check is Check.PAIRS] == ["us-1 does not reach ap-1"]
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "where", "what", "level"),
+    [
+        ({"us_1": 1_200.0}, "us-1", "its clock is 1.2 s ahead of that of this machine", Level.WARNING),
+        ({"ap_1": -3_000.0}, "ap-1", "its clock is 3.0 s behind that of this machine", Level.WARNING),
+        ({"us_1": 400_000.0}, "us-1", "its clock is 6 min 40 s ahead of that of this machine", Level.ERROR),
+        (
+            {"eu_1": 2_000.0, "us_1": 2_001.0, "ap_1": 1_999.0},
+            "this machine",
+            "its clock is 2.0 s behind that of ap-1",
+            Level.WARNING,
+        ),
+    ],
+)
+def test_a_clock_that_differs_from_most_others_is_named(
+    ahead_ms: dict[str, float], where: str, what: str, level: Level
+) -> None:
+    found = only(facts(asked=asked(cluster(), **ahead_ms)))
+    assert (found.check, found.where, found.what, found.level) == (Check.CLOCKS, where, what, level)
+
+
+def test_what_a_long_way_may_have_added_is_no_wrong_clock() -> None:
+    assert bad(facts(asked=asked(cluster(), us_1=1_030.0))) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(300, Level.OK), (20, Level.WARNING), (3, Level.WARNING), (-1, Level.ERROR)]
+)
+def test_a_nodes_certificate_is_told_before_it_ends_and_is_an_error_when_it_has(
+    days: int, level: Level
+) -> None:
+    row = node("ap-1", certificate_ends_at_ms=NOW_MS + days * DAY_MS + 1_000)
+    findings = [each for each in judge(facts(cluster(ap_1=row))) if each.check is Check.CERTIFICATES]
+    assert [finding.level for finding in findings] == [level]
+    if level is not Level.OK:
+        assert findings[0].where == "ap-1"
+        assert findings[0].mend.startswith("redwire certs issue node ap-1 ")
+
+
+@pytest.mark.parametrize(("days", "level"), [(31, Level.OK), (29, Level.WARNING), (0, Level.ERROR)])
+def test_the_askers_certificate_and_its_authority_are_looked_at_too(days: int, level: Level) -> None:
+    paper = Paper("the certificate of ops", "ops.pem", NOW_MS + days * DAY_MS, "redwire certs issue user ops")
+    (found,) = [each for each in judge(facts(papers=(paper, paper))) if each.where == "ops.pem"]
+    assert (found.check, found.level) == (Check.CERTIFICATES, level)
+
+
+def test_files_of_the_uri_that_cannot_be_used_are_one_error_and_nobody_is_blamed() -> None:
+    trust = TlsInvalid(Path("ops.key"), "others than the owner may use this key", hint="chmod 600")
+    found = only(facts(asked=(), trust=trust))
+    assert found.check is Check.CERTIFICATES and "ops.key" in found.what and found.mend == "chmod 600"
+
+
+def test_a_quorum_that_is_not_met_and_a_lost_primary_are_errors() -> None:
+    status = replace(cluster(), quorum=Quorum(met=False, why="no voter in reach in us"))
+    assert (found := only(facts(status))).check is Check.QUORUM and "no voter in reach in us" in found.what
+    lost = Primary(node="eu-1", state="lost", since_at_ms=NOW_MS)
+    status = replace(cluster(), primary=lost, quorum=Quorum(why="no primary is in sight"))
+    (found,) = bad(facts(status))
+    assert (found.check, found.level, found.where) == (Check.LEADER, Level.ERROR, "eu-1")
+    assert "Lose the primary" in found.mend
+
+
+def test_what_is_not_known_is_not_called_well() -> None:
+    def stranger(name: str) -> NodeStatus:
+        return NodeStatus(id=name, addr=f"{name}.example.net:5050", region=name[:2], why="not heard")
+
+    lost = replace(
+        cluster(eu_1=stranger("eu-1"), us_1=stranger("us-1"), ap_1=node("ap-1", rtts_us={}, slot=Slot())),
+        primary=Primary(node="eu-1", state="lost"),
+        quorum=Quorum(why="no primary is in sight"),
+    )
+    (alone,) = (each for each in asked(lost) if each.name == "ap-1")
+    findings = [each for each in judge(facts(asked=(alone,))) if each.level is Level.OK]
+    assert {each.check for each in findings}.isdisjoint(
+        {Check.PAIRS, Check.LEADER, Check.QUORUM, Check.NODES, Check.SLOTS}
+    )
+    (disks,) = [each for each in findings if each.check is Check.DISKS]
+    assert disks.what.startswith("above the floor on ap-1;")
+
+
+def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_floor() -> None:
+    def disk(**changes: Any) -> Finding:
+        well = node("us-1").disk
+        return only(facts(cluster(us_1=node("us-1", disk=replace(well, **changes)))))
+
+    assert (found := disk(state="full")).level is Level.ERROR and found.check is Check.DISKS
+    assert disk(fsync_p99_us=180_000).what == "one write in a hundred takes its disk 180 ms or more"
+    assert disk(free_bytes=300 * MB).what == "300 MB are free, the floor is 200 MB"
+    filling = disk(floor_ms=30 * 60_000)
+    assert (filling.level, filling.where) == (Level.WARNING, "us-1") and "in 30 min" in filling.what
+    assert disk(floor_ms=0, free_bytes=100 * MB).level is Level.ERROR
+
+
+def test_a_slot_names_the_limit_to_raise() -> None:
+    risky = Slot(state="at_risk", bound="bytes_max", eviction_ms=600_000)
+    found = only(facts(cluster(ap_1=node("ap-1", slot=risky))))
+    assert (found.check, found.level) == (Check.SLOTS, Level.WARNING)
+    assert "raise retention.bytes_max in node.yaml" in found.mend
+    lost = Slot(state="evicted", bound="age_max_ms")
+    found = only(facts(cluster(ap_1=node("ap-1", slot=lost))))
+    assert found.level is Level.ERROR and "retention.age_max_s" in found.mend
+
+
+def test_who_is_a_minute_behind_and_comes_no_nearer_is_told() -> None:
+    late = Lag(state="behind", records=9_000, ms=70_000)
+    found = only(facts(cluster(ap_1=node("ap-1", lag=late))))
+    assert (found.check, found.where) == (Check.NODES, "ap-1")
+    assert bad(facts(cluster(ap_1=node("ap-1", lag=replace(late, catch_up_ms=9_000))))) == []
+
+
+def test_versions_that_differ_are_told_with_who_runs_what() -> None:
+    found = only(facts(cluster(us_1=node("us-1", version="0.2.0"))))
+    assert found.what == "eu-1, ap-1 run 0.1.0; us-1 run 0.2.0"
+    assert only(facts(version="0.3.0")).what == "this redwire is 0.3.0, the nodes run 0.1.0"
+
+
+def test_a_reader_does_not_count_and_that_is_as_it_should_be() -> None:
+    reader = node("ap-1", kind="reader", uncounted="reader")
+    found = judge(facts(cluster(ap_1=reader)))
+    assert [each.level for each in found if each.check is Check.QUORUM] == [Level.OK]
+    assert only(facts(cluster(ap_1=node("ap-1", uncounted="another incarnation")))).check is Check.QUORUM
+
+
+def test_a_binding_that_is_not_what_the_node_says_is_told() -> None:
+    found = only(facts(cluster(ap_1=node("ap-1", declared="eu"))))
+    assert (found.check, found.level) == (Check.SETTINGS, Level.WARNING)
+    assert "redwire regions bind ap-1 REGION --dry-run" in found.mend
+
+
+def policy(text: str, floor: str) -> Status:
+    status = cluster()
+    return replace(status, settings=replace(status.settings, policy=text, floor=floor))
+
+
+def test_single_points_of_failure_are_warnings_by_the_prover() -> None:
+    found = only(facts(policy("regions(eu,us)", "majority")))
+    assert (found.check, found.level) == (Check.SINGLE_POINTS, Level.WARNING)
+    assert found.what == "writes stop without eu-1 or us-1 or region eu or region us"
+    assert "redwire policy set majority" in found.mend
+    first, *_ = bad(facts(policy("local", "local")))
+    assert first.what.startswith("confirmed writes are lost with eu-1")
+    found = only(facts(policy("regions(eu,sa)", "majority")))
+    assert found.level is Level.ERROR and "sa" in found.what
+
+
+def test_a_uri_of_one_host_is_told_with_all_of_them() -> None:
+    found = only(facts(hosts=("eu-1.example.net:5050",)))
+    assert found.level is Level.WARNING
+    assert "reds://eu-1.example.net:5050,us-1.example.net:5050,ap-1.example.net:5050/" in found.mend
+
+
+def test_a_host_of_the_uri_that_is_no_member_any_more_is_a_warning() -> None:
+    gone = Asked("", "old-1.example.net:5050", error="refused")
+    found = only(facts(asked=(*asked(cluster()), gone)))
+    assert (found.check, found.level, found.where) == (Check.PORTS, Level.WARNING, "the URI")
+    assert "old-1.example.net:5050" in found.what and "old-1" not in found.mend
+
+
+def test_who_may_not_see_the_others_is_told_that_and_nothing_is_made_up_about_them() -> None:
+    status = cluster()
+    hidden = replace(
+        status, vantage=replace(status.vantage, hides_others=True), nodes=status.nodes[:1], regions=()
+    )
+    found = only(facts(asked=(Asked("eu-1", "eu-1.example.net:5050", hidden),)))
+    assert "cluster:topology:read" in found.mend
+
+
+CONFIG: dict[str, Any] = {
+    "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": "127.0.0.1:5050", "data_dir": "data"},
+    "tls": {"ca": "ca.pem", "cert": "eu-1.pem", "key": "eu-1.key"},
+    "cluster": {
+        "name": "shop",
+        "members": [{"id": name, "region": name[:2], "addr": f"{name}.example.net:5050"} for name in NAMES],
+    },
+}
+
+
+def config(**cluster: Any) -> NodeConfig:
+    return parse_node_config(CONFIG | {"cluster": CONFIG["cluster"] | cluster}, "node.yaml")
+
+
+def file(config: NodeConfig, **changes: Any) -> FileFacts:
+    known: dict[str, Any] = {"errors": (), "warnings": (), "remarks": (), "shown": None}
+    return FileFacts("node.yaml", config, Inspection(**(known | changes)))
+
+
+def test_a_file_that_is_right_is_told_to_be_and_what_a_running_node_hides_is_no_warning() -> None:
+    findings = judge(facts(file=file(config(), remarks=("process 7 runs in data",))))
+    assert {finding.level for finding in findings} == {Level.OK}
+    assert {"eu-1 of shop can start", "the file says what is in force since LSN 3"} < {
+        finding.what for finding in findings
+    }
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_its_hint() -> None:
+    error = ConfigInvalid("node.yaml", "node.role", "king is not primary or replica", hint="write replica")
+    found = only(Facts(NOW_MS, "0.1.0", file=FileFacts("node.yaml", error=error)))
+    assert (found.check, found.level, found.mend) == (Check.CONFIG, Level.ERROR, "write replica")
+
+
+def test_what_a_check_of_the_node_finds_is_found() -> None:
+    error = TlsInvalid(Path("eu-1.pem"), "the certificate has expired", hint="issue it anew")
+    warned = "eu-1.pem: the certificate does not name db; issue it anew with --host db"
+    found = bad(Facts(NOW_MS, "0.1.0", file=file(config(), errors=(error,), warnings=(warned,))))
+    assert [(each.level, each.mend) for each in found] == [
+        (Level.ERROR, "issue it anew"),
+        (Level.WARNING, "issue it anew with --host db"),
+    ]
+
+
+def test_settings_that_the_file_says_otherwise_are_named_with_both() -> None:
+    there = cluster(ap_1=node("ap-1", region="us", declared="us"))
+    found = bad(facts(there, file=file(config(policy="ack_n=1", policy_timeout_ms=2_000))))
+    assert [finding.what for finding in found if finding.check is Check.SETTINGS] == [
+        "cluster.policy is ack_n=1 in the file, majority in the cluster",
+        "cluster.floor is ack_n=1 in the file, majority in the cluster",
+        "cluster.policy_timeout_ms is 2000 in the file, 10000 in the cluster",
+        "member ap-1 is a voter in ap in the file, a voter in us in the cluster",
+    ]
+
+
+def test_a_peer_that_is_not_reached_from_this_host_is_an_error() -> None:
+    shut = Door("us-1", "us-1.example.net:5050", "no answer within 3 s")
+    doors = (shut, Door("ap-1", "10.0.0.9:7001", ""))
+    found = only(Facts(NOW_MS, "0.1.0", file=dataclasses.replace(file(config()), doors=doors)))
+    assert (found.check, found.where, found.why) == (Check.PORTS, "here to us-1", "no answer within 3 s")
+    assert "node.dial" in found.mend
+
+
+def test_no_audit_and_strangers_are_told() -> None:
+    loose = parse_node_config(
+        CONFIG | {"audit": {"file": "off"}, "auth": {"anonymous": "write"}}, "node.yaml"
+    )
+    whats = [finding.what for finding in bad(Facts(NOW_MS, "0.1.0", file=file(loose)))]
+    assert whats == ["audit is off", "auth.anonymous is write"]
+
+
+def test_the_worst_comes_first_and_programs_get_the_same_keys_every_time() -> None:
+    findings = judge(facts(policy("regions(eu,us)", "majority"), "us-1"))
+    levels = [finding.level for finding in findings]
+    assert levels == sorted(levels, key=list(Level).index)
+    shown = document(findings)
+    assert (shown["ok"], shown["errors"], shown["warnings"]) == (False, 1, 1)
+    assert {tuple(each) for each in shown["findings"]} == {("check", "level", "where", "what", "why", "mend")}
+    assert json.loads(json.dumps(shown)) == shown
+    told = text(findings)
+    assert told.startswith("error    ports ") and told.endswith("\n\n1 error, 1 warning")
+
+
+async def test_the_command_asks_every_node_and_its_exit_code_says_whether_something_is_wrong(
+    cluster: Any, command_line: Any
+) -> None:
+    ran = await command_line("doctor", "--json", "--uri", cluster.uri(cluster.nodes[0]))
+    shown = json.loads(ran.out)
+    ports = [each["what"] for each in shown["findings"] if each["check"] == "ports" and each["level"] == "ok"]
+    assert ports == ["from here these answer: eu-1, us-1, ap-1"]
+    assert ran.code == (0 if shown["ok"] else 1)
+    cluster.stop(cluster.nodes[2])
+    ran = await command_line("doctor", "--uri", cluster.uri())
+    assert ran.code == 1 and "error    ports          ap-1: no answer at" in ran.out
+
+
+async def test_the_command_wants_to_know_where_to_look(command_line: Any, monkeypatch: Any) -> None:
+    monkeypatch.delenv("REDWIRE_URI", raising=False)
+    ran = await command_line("doctor")
+    assert ran.code == 2 and "--config FILE" in ran.err

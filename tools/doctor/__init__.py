@@ -1,0 +1,1 @@
+"""`redwire doctor`: facts are gathered once, then judged without asking anybody again."""

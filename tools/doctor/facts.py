@@ -1,0 +1,100 @@
+"""What the doctor knows before it judges, as plain values: gathered at one moment, or made up by a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.config import NodeConfig
+from cluster.inspection import Inspection
+from redwire.errors import RedwireError
+from redwire.status import NodeStatus, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One node, asked from here. `member` is "" for a host that did not say who it is.
+
+    `ahead_ms` is its clock minus ours, right to within `unsure_ms`: half the round trip.
+    """
+
+    member: str
+    addr: str
+    status: Status | None = None
+    ahead_ms: float = 0.0
+    unsure_ms: float = 0.0
+    error: str = ""
+    hint: str = ""
+
+    @property
+    def name(self) -> str:
+        """How people know it."""
+        return self.member or self.addr
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A certificate in a file of this machine; `what` says whose, `ends_at_ms` is ms since 1970."""
+
+    what: str
+    file: str
+    ends_at_ms: int
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A member's address, as the node of a file dials it from this machine; `error` is "" when it opened."""
+
+    member: str
+    addr: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A node.yaml of this machine. Without `config` it cannot be read, and `error` says why."""
+
+    path: str
+    config: NodeConfig | None = None
+    inspection: Inspection | None = None
+    error: RedwireError | None = None
+    doors: tuple[Door, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything. `now_ms` is the clock here, since 1970; `asked` is empty where no URI was given or none of
+    its files could be used, then `trust` says why. `hosts` are those of the URI.
+    """
+
+    now_ms: int
+    version: str
+    hosts: tuple[str, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    papers: tuple[Paper, ...] = ()
+    trust: RedwireError | None = None
+    file: FileFacts | None = None
+
+    @property
+    def views(self) -> list[Status]:
+        """The documents of all nodes that answered, the best first: the primary's own, then those that see
+        one, then those of nodes that see none.
+        """
+        found = [each.status for each in self.asked if each.status is not None]
+        return sorted(found, key=_rank)
+
+    @property
+    def view(self) -> Status | None:
+        """The best of them."""
+        return next(iter(self.views), None)
+
+    def node(self, name: str) -> NodeStatus | None:
+        """One member as it says itself, else as another node heard it at first hand."""
+        own = (view.own for view in self.views if view.vantage.node == name)
+        rows = (view.node(name) for view in self.views)
+        heard = (row for row in rows if row is not None and row.rtts_us)
+        return next(own, None) or next(heard, None)
+
+
+def _rank(view: Status) -> tuple[bool, bool]:
+    return view.primary.state != "leading", view.primary.node != view.vantage.node

@@ -1,0 +1,159 @@
+"""Gathers what the doctor judges: files of this machine, and the answers of all nodes at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import anyio
+
+from cluster.config import NodeConfig, parse_node_config
+from cluster.credentials import authority_ends, wall_ms
+from cluster.inspection import inspect
+from cluster.yaml_file import load_yaml
+from redwire.errors import ConnectFailed, RedwireError, TlsInvalid
+from redwire.stream import connect
+from redwire.tls import certificate_validity_ms, client_context
+from redwire.uri import ConnectionConfig, parse
+from tools.cli.connection import onlooker
+from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
+
+DISTRIBUTION = "redwire-cluster"
+DOOR_S = 3.0
+LOOKS = 2
+"""The quicker of two answers tells the clock better."""
+NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, Replace the authority"
+
+
+async def gather(uri: str | None, file: str | None) -> Facts:
+    """All facts. Raises `UriInvalid`; whatever else is wrong is a fact."""
+    config = None if uri is None else parse(uri)
+    about_file = None if file is None else await _file(file)
+    facts = Facts(now_ms=wall_ms(), version=version(DISTRIBUTION), file=about_file, papers=_shown(about_file))
+    if uri is None or config is None:
+        return facts
+    try:
+        papers = facts.papers + _papers(config)
+    except TlsInvalid as error:
+        return Facts(facts.now_ms, facts.version, config.seeds, (), facts.papers, error, about_file)
+    asked = await _ask_all(uri, config.seeds)
+    return Facts(facts.now_ms, facts.version, config.seeds, tuple(asked), papers, None, about_file)
+
+
+async def _ask_all(uri: str, seeds: Iterable[str]) -> list[Asked]:
+    """Ask the hosts of the URI, then every member that was not among them; a node is in it once."""
+    found = await _ask_each(uri, dict.fromkeys(seeds, ""))
+    members = {node.id: node.addr for each in found if each.status is not None for node in each.status.nodes}
+    names = {addr: name for name, addr in members.items()}
+    found = [each if each.member else _named(each, names) for each in found]
+    known = {each.member for each in found}
+    found += await _ask_each(
+        uri, {addr: name for name, addr in members.items() if addr and name not in known}
+    )
+    once: dict[str, Asked] = {}
+    for each in sorted(found, key=lambda one: one.status is None):
+        once.setdefault(each.name, each)
+    order = [*members, *once]
+    return sorted(once.values(), key=lambda one: order.index(one.name))
+
+
+def _named(each: Asked, names: dict[str, str]) -> Asked:
+    """A host that did not answer may be a member's address."""
+    return Asked(names.get(each.addr, ""), each.addr, error=each.error, hint=each.hint)
+
+
+async def _ask_each(uri: str, addrs: dict[str, str]) -> list[Asked]:
+    """`addrs` maps addresses to the names that are known of them."""
+    found: list[Asked] = []
+
+    async def ask(addr: str, name: str) -> None:
+        found.append(await _ask(uri, addr, name))
+
+    async with anyio.create_task_group() as tasks:
+        for addr, name in addrs.items():
+            tasks.start_soon(ask, addr, name)
+    return found
+
+
+async def _ask(uri: str, addr: str, name: str) -> Asked:
+    try:
+        async with onlooker(uri, addr) as client:
+            best: Asked | None = None
+            for _ in range(LOOKS):
+                began_ms, began = wall_ms(), time.monotonic()
+                status = await client.status(addr)
+                half_ms = (time.monotonic() - began) * 500
+                ahead_ms = status.vantage.at_ms - (began_ms + half_ms)
+                if best is None or half_ms < best.unsure_ms:
+                    best = Asked(status.vantage.node, addr, status, ahead_ms, half_ms)
+            assert best is not None
+            return best
+    except RedwireError as error:
+        return Asked(name, addr, error=error.message, hint=error.hint)
+
+
+def _papers(config: ConnectionConfig) -> tuple[Paper, ...]:
+    """The certificates that the URI names. Raises `TlsInvalid`."""
+    papers = []
+    if config.cert is not None:
+        user = Path(config.cert).stem
+        _, ends_at_ms = certificate_validity_ms(Path(config.cert))
+        mend = f"redwire certs issue user {user} --out renewed"
+        papers.append(Paper(f"the certificate of {user}", config.cert, ends_at_ms, mend))
+    if config.ca is not None:
+        context = client_context(Path(config.ca), peer=False)
+        papers += [
+            Paper(f"the authority {authority.name}", config.ca, authority.not_after_ms, NEW_AUTHORITY)
+            for authority in authority_ends(context)
+        ]
+    return tuple(papers)
+
+
+def _shown(file: FileFacts | None) -> tuple[Paper, ...]:
+    """The certificates that a node's file names."""
+    if file is None or file.config is None or file.inspection is None or file.inspection.shown is None:
+        return ()
+    shown, node = file.inspection.shown, file.config.node.id
+    mend = f"redwire certs issue node {node} --host HOST --out renewed, then here redwire-node reload"
+    return (
+        Paper(f"the certificate of {node}", str(shown.files.cert), shown.not_after_ms, mend),
+        *(
+            Paper(f"the authority {each.name}", str(shown.files.ca), each.not_after_ms, NEW_AUTHORITY)
+            for each in shown.authorities
+        ),
+    )
+
+
+async def _file(path: str) -> FileFacts:
+    try:
+        config = parse_node_config(load_yaml(path), path)
+    except RedwireError as error:
+        return FileFacts(path, error=error)
+    inspection = inspect(config, wall_ms())
+    return FileFacts(path, config, inspection, doors=tuple(await _doors(config)))
+
+
+async def _doors(config: NodeConfig) -> list[Door]:
+    """Every other member's address, as this node dials it."""
+    doors: list[Door] = []
+
+    async def knock(member: str, host: str, port: int) -> None:
+        error = ""
+        try:
+            with anyio.fail_after(DOOR_S):
+                (await connect(host, port, None)).close()
+        except TimeoutError:
+            error = f"no answer within {DOOR_S:g} s"
+        except ConnectFailed as failed:
+            error = failed.message
+        doors.append(Door(member, f"{host}:{port}", error))
+
+    async with anyio.create_task_group() as tasks:
+        for member in config.cluster.members:
+            if member.id != config.node.id:
+                addr = config.node.dial.get(member.id, member.addr)
+                tasks.start_soon(partial(knock, member.id, addr.host, addr.port))
+    return sorted(doors, key=lambda door: door.member)

@@ -1,0 +1,226 @@
+"""What is found in the status document: the monitor's problems and troubles, disks, single points of failure,
+each with what to do against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from redwire.errors import PolicyInvalid
+from redwire.status import NodeStatus, Status
+from regions.commit_policy import CommitPolicy
+from regions.errors import MembershipInvalid, MemberUnknown
+from regions.prover import Loss, prove
+from tools.doctor.facts import Facts
+from tools.doctor.finding import Check, Finding, Level, or_fine
+from tools.monitor import figures, problems, trouble
+from tools.monitor.foresight import Rules
+from tools.monitor.ink import Tone
+
+FSYNC_P99_US_MAX = 100_000
+"""A disk that takes longer is seen in every commit; an SSD stays far below it."""
+LAG_MS_MAX = 60_000
+"""Who is that far behind and comes no nearer will not catch up by itself."""
+_LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
+
+_OF_PROBLEMS = {
+    "primary": (
+        Check.LEADER,
+        "nobody takes writes",
+        "start it again; if it is gone for good: docs/OPERATIONS.md, Lose the primary",
+    ),
+    "quorum": (
+        Check.QUORUM,
+        "writes by the default policy are refused",
+        "start who is missing; what is gone for good: redwire policy set POLICY --lost REGION --dry-run",
+    ),
+    "hidden": (
+        Check.NODES,
+        "half of this cannot be said",
+        "ask with a user that holds cluster:topology:read",
+    ),
+    "view": (
+        Check.NODES,
+        "the primary does not get through to who answers",
+        "redwire status --node HOST:PORT",
+    ),
+    "region": (
+        Check.NODES,
+        "no copy there counts",
+        "start its nodes; if it is gone for good: docs/OPERATIONS.md, Lose a region",
+    ),
+    "health": (Check.NODES, "", "on its host: journalctl -u redwire-node, then redwire-node check"),
+    "role": (Check.NODES, "it serves nothing until that is done", "redwire lag"),
+    "disk": (
+        Check.DISKS,
+        "nothing is logged there",
+        "free or add space on the volume of its data_dir; a failed disk: docs/OPERATIONS.md, Replace a disk",
+    ),
+    "slot": (
+        Check.SLOTS,
+        "the log that it lacks is gone: it takes a snapshot",
+        "let it run; if that recurs, raise retention.{bound} in node.yaml",
+    ),
+    "binding": (
+        Check.SETTINGS,
+        "the binding counts, not the file",
+        "write the binding into its file, or: redwire regions bind {node} REGION --dry-run",
+    ),
+    "lag": (
+        Check.NODES,
+        "reads there are old, and its slot may be lost",
+        "redwire lag; see its disk and its line",
+    ),
+    "counted": (Check.QUORUM, "the quorum has to do without it", "redwire status; often it mends itself"),
+    "change": (
+        Check.SETTINGS,
+        "a majority has not written it yet",
+        "start who is missing; redwire policy show",
+    ),
+}
+"""By the first word of a problem's key: which check it belongs to, why it matters, the mend."""
+_OF_TROUBLES = {
+    "eviction": (
+        Check.SLOTS,
+        "beyond it the follower needs a whole snapshot",
+        "start {node} before that, or raise retention.{bound} in node.yaml",
+    ),
+    "lag": _OF_PROBLEMS["lag"],
+    "disk": (
+        Check.DISKS,
+        "beyond it log is given up, and followers that lack it take snapshots; full, it refuses writes",
+        "free or add space on the volume of its data_dir",
+    ),
+    "certificate": (
+        Check.CERTIFICATES,
+        "beyond it no peer and no client connects to it",
+        "redwire certs issue node {node} --host HOST --out renewed, then on it redwire-node reload",
+    ),
+}
+
+
+def judge(facts: Facts) -> Iterator[Finding]:
+    """Everything that the nodes themselves say."""
+    view = facts.view
+    if view is None:
+        return
+    growing = frozenset(node.id for node in view.nodes if _stuck(node))
+    found = [_problem(each, view) for each in problems.find(view) if not each.key.startswith("lag ")]
+    ahead = trouble.ahead(view, view.vantage.at_ms, growing)
+    found += [_trouble(each, view) for each in ahead if each.tone in _LEVELS and not _told(each)]
+    found += _disks(view)
+    checks = {finding.check for finding in found}
+    yield from found
+    yield from (fine for fine in _fine(view) if fine.check not in checks)
+    yield from _single_points(view)
+
+
+def _stuck(node: NodeStatus) -> bool:
+    lag = node.lag
+    return lag.state == "behind" and lag.catch_up_ms is None and (lag.ms or 0) > LAG_MS_MAX
+
+
+def _told(each: trouble.Trouble) -> bool:
+    """An eviction that has come stands among the problems."""
+    return each.kind == "eviction" and not each.in_ms
+
+
+def _problem(each: problems.Problem, view: Status) -> Finding:
+    kind, _, name = each.key.partition(" ")
+    check, why, mend = _OF_PROBLEMS[kind]
+    where = name or (view.primary.node if kind == "primary" and view.primary.node else "cluster")
+    return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, name))
+
+
+def _trouble(each: trouble.Trouble, view: Status) -> Finding:
+    check, why, mend = _OF_TROUBLES[each.kind]
+    mend = _filled(mend, view, each.node)
+    if each.in_ms:
+        what = f"{each.text}, in {figures.duration(each.in_ms)} if nothing changes"
+        return Finding(check, Level.WARNING, each.node, what, why, mend)
+    return Finding(check, _LEVELS[each.tone], each.node, each.text, why, mend)
+
+
+def _filled(mend: str, view: Status, name: str) -> str:
+    node = view.node(name)
+    bound = node.slot.bound if node is not None and node.slot.bound else "bytes_max"
+    return mend.format(node=name, bound="age_max_s" if bound == "age_max_ms" else bound)
+
+
+def _disks(view: Status) -> Iterator[Finding]:
+    for node in view.nodes:
+        free, floor, slow = node.disk.free_bytes, node.disk.floor_bytes, node.disk.fsync_p99_us
+        if free is not None and floor is not None and free <= 2 * floor and node.disk.floor_ms is None:
+            what = f"{figures.size(free)} are free, the floor is {figures.size(floor)}"
+            why = "below twice the floor no log is kept for readers, below it for nobody"
+            mend = "free or add space on the volume of its data_dir"
+            yield Finding(Check.DISKS, Level.WARNING, node.id, what, why, mend)
+        if slow is not None and slow > FSYNC_P99_US_MAX:
+            what = f"one write in a hundred takes its disk {figures.micros(slow)} or more"
+            why = "every commit that it completes waits for that"
+            mend = "on its host: iostat -x 1; give data_dir a volume of its own"
+            yield Finding(Check.DISKS, Level.WARNING, node.id, what, why, mend)
+
+
+def _fine(view: Status) -> Iterator[Finding]:
+    """What to say of a check that found nothing; what is not known is not called well."""
+    yield Finding(Check.LEADER, Level.OK, view.primary.node, "it leads")
+    if view.quorum.met:
+        yield Finding(Check.QUORUM, Level.OK, "cluster", f"writes by {view.settings.policy} are accepted")
+    yield Finding(Check.NODES, Level.OK, "cluster", f"all {len(view.nodes)} are healthy")
+    kept = [node.id for node in view.nodes if node.slot.state == "ok"]
+    if kept:
+        yield Finding(Check.SLOTS, Level.OK, "cluster", f"log is kept for {', '.join(kept)}")
+    disks = [node for node in view.nodes if node.disk.free_bytes is not None]
+    if disks:
+        slowest = figures.micros(max(row.disk.fsync_p99_us or 0 for row in disks) or None)
+        names = ", ".join(node.id for node in disks)
+        told = f"above the floor on {names}; 99 of 100 writes take {slowest} or less"
+        yield Finding(Check.DISKS, Level.OK, "cluster", told)
+    ends = {row.certificate_ends_at_ms: row.id for row in view.nodes if row.certificate_ends_at_ms}
+    if ends:
+        first = min(ends)
+        left = figures.duration(first - view.vantage.at_ms)
+        told = f"of {len(ends)} nodes' that of {ends[first]} ends first, in {left}"
+        yield Finding(Check.CERTIFICATES, Level.OK, "cluster", told)
+
+
+def _single_points(view: Status) -> Iterator[Finding]:
+    """What the prover says of the members as they are configured, whoever of them is up."""
+    if view.vantage.hides_others:
+        return
+    try:
+        rules = Rules.of(view)
+        points = prove(rules.rule, rules.membership, None, rules.policy).single_points
+    except (PolicyInvalid, MembershipInvalid, MemberUnknown) as error:
+        why = "the policy in force cannot be met by the members"
+        mend = "redwire policy show; redwire members list"
+        yield Finding(Check.SINGLE_POINTS, Level.ERROR, "cluster", error.message, why, mend)
+        return
+    shell = f"redwire policy check '{rules.policy}' --config node.yaml"
+    found = [
+        _point("confirmed writes are lost with", points.data, "they may be on one disk alone", shell),
+        _point(
+            "writes stop without", points.writes, f"{rules.policy} cannot be met then", _relief(rules, shell)
+        ),
+        _point(
+            "no successor is safe without", points.successor, "nobody else may hold a confirmed write", shell
+        ),
+    ]
+    fine = f"{rules.policy} outlives the loss of any one node and any one region"
+    yield from or_fine([each for each in found if each is not None], Check.SINGLE_POINTS, "cluster", fine)
+
+
+def _point(what: str, losses: tuple[Loss, ...], why: str, mend: str) -> Finding | None:
+    if not losses:
+        return None
+    names = " or ".join(map(str, losses))
+    return Finding(Check.SINGLE_POINTS, Level.WARNING, "cluster", f"{what} {names}", why, mend)
+
+
+def _relief(rules: Rules, shell: str) -> str:
+    """What would go on writing through any one loss: `majority` if that does, else more voters."""
+    majority = CommitPolicy.parse("majority")
+    if not prove(majority, rules.membership).single_points.writes:
+        return "if that is too dear: redwire policy set majority --floor none --dry-run"
+    return f"add voters: redwire members add NODE REGION HOST:PORT; {shell}"

@@ -1,0 +1,117 @@
+"""What is found on this machine: a node's file and what it names, and the certificates of who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig, Off
+from cluster.credentials import DAY_MS, WARN_DAYS, day
+from redwire.status import Status
+from tools.doctor.facts import Facts, FileFacts, Paper
+from tools.doctor.finding import Check, Finding, Level
+
+
+def judge(facts: Facts) -> Iterator[Finding]:
+    """Everything about files."""
+    if facts.trust is not None:
+        yield Finding(
+            Check.CERTIFICATES,
+            Level.ERROR,
+            "the URI",
+            facts.trust.message,
+            "nobody was asked",
+            facts.trust.hint,
+        )
+    yield from (_paper(paper, facts.now_ms) for paper in dict.fromkeys(facts.papers))
+    if facts.file is not None:
+        yield from _file(facts.file, facts.now_ms)
+        if facts.file.config is not None and facts.view is not None:
+            yield from _settings(facts.file.path, facts.file.config, facts.view)
+
+
+def _paper(paper: Paper, now_ms: int) -> Finding:
+    days = (paper.ends_at_ms - now_ms) // DAY_MS
+    ends = f"{paper.what} ends in {days} days, on {day(paper.ends_at_ms)}"
+    if paper.ends_at_ms <= now_ms:
+        text = f"{paper.what} has expired on {day(paper.ends_at_ms)}"
+        return Finding(Check.CERTIFICATES, Level.ERROR, paper.file, text, "nodes refuse it", paper.mend)
+    if days < WARN_DAYS:
+        return Finding(Check.CERTIFICATES, Level.WARNING, paper.file, ends, "", paper.mend)
+    return Finding(Check.CERTIFICATES, Level.OK, paper.file, ends)
+
+
+def _file(file: FileFacts, now_ms: int) -> Iterator[Finding]:
+    if file.error is not None or file.config is None or file.inspection is None:
+        what, mend = (file.error.message, file.error.hint) if file.error else ("it was not read", "")
+        yield Finding(Check.CONFIG, Level.ERROR, file.path, what, "the node would not start", mend)
+        return
+    again = f"redwire-node check --config {file.path}"
+    for error in file.inspection.errors:
+        why = "the node would not start with it"
+        yield Finding(Check.CONFIG, Level.ERROR, file.path, error.message, why, error.hint or again)
+    shown = file.inspection.shown
+    dated = [] if shown is None else shown.warnings(now_ms)
+    for warning in (each for each in file.inspection.warnings if each not in dated):
+        what, _, mend = warning.partition("; ")
+        yield Finding(Check.CONFIG, Level.WARNING, file.path, what, "", mend or again)
+    for remark in file.inspection.remarks:
+        yield Finding(Check.CONFIG, Level.OK, file.path, remark)
+    yield from _habits(file.path, file.config)
+    if not file.inspection.errors:
+        node = file.config.node
+        yield Finding(Check.CONFIG, Level.OK, file.path, f"{node.id} of {file.config.cluster.name} can start")
+    for door in file.doors:
+        if door.error:
+            mend = f"open the way to {door.addr}, or name another one: node.dial in {file.path}"
+            yield Finding(
+                *(Check.PORTS, Level.ERROR, f"here to {door.member}", f"{door.addr} cannot be reached"),
+                *(door.error, mend),
+            )
+        else:
+            yield Finding(Check.PORTS, Level.OK, f"here to {door.member}", f"{door.addr} takes connections")
+
+
+def _habits(path: str, config: NodeConfig) -> Iterator[Finding]:
+    if isinstance(config.audit.file, Off):
+        why = "nobody will know who came in and what was changed"
+        yield Finding(Check.CONFIG, Level.WARNING, path, "audit is off", why, "remove audit.file: off")
+    if config.auth.anonymous is not AnonymousAccess.OFF:
+        what = f"auth.anonymous is {config.auth.anonymous}"
+        why = "whoever reaches the port needs no name for it"
+        yield Finding(
+            Check.CONFIG, Level.WARNING, path, what, why, "auth: {anonymous: off}, and redwire user add"
+        )
+
+
+def _settings(path: str, config: NodeConfig, view: Status) -> Iterator[Finding]:
+    """The file against what is in force: the log's settings count, the file made them once."""
+    if view.vantage.hides_others or not view.settings.lsn:
+        return
+    found = list(_differences(config.cluster, view))
+    for what, here, there in found:
+        yield Finding(
+            *(Check.SETTINGS, Level.WARNING, path, f"{what} is {here} in the file, {there} in the cluster"),
+            *("the log's settings are in force", f"write {there} into {path}, as it is in the cluster"),
+        )
+    if not found:
+        text = f"the file says what is in force since LSN {view.settings.lsn}"
+        yield Finding(Check.SETTINGS, Level.OK, path, text)
+
+
+def _differences(file: ClusterConfig, view: Status) -> Iterator[tuple[str, str, str]]:
+    """(what, as the file has it, as the cluster has it)."""
+    settings = view.settings
+    pairs = [
+        ("cluster.name", file.name, view.cluster.name),
+        ("cluster.policy", str(file.default_policy), settings.policy),
+        ("cluster.floor", str(file.commit_rule), settings.floor),
+        ("cluster.policy_timeout_ms", str(file.policy_timeout_ms), str(settings.policy_timeout_ms)),
+        ("cluster.replica_timeout_ms", str(file.replica_timeout_ms), str(settings.replica_timeout_ms)),
+    ]
+    yield from (pair for pair in pairs if pair[1] != pair[2])
+    here = {str(member.id): f"a {member.kind} in {member.region or 'no region'}" for member in file.members}
+    there = {node.id: f"a {node.kind} in {node.region or 'no region'}" for node in view.nodes}
+    for name in dict.fromkeys([*here, *there]):
+        said, real = here.get(name, "not there"), there.get(name, "not there")
+        if said != real:
+            yield f"member {name}", said, real

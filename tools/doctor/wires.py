@@ -1,0 +1,154 @@
+"""What is found between machines: who is reached from here, who reaches whom, clocks, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+from statistics import median_low
+
+from redwire.status import Status
+from tools.authority import BACKDATED
+from tools.doctor.facts import Asked, Facts
+from tools.doctor.finding import Check, Finding, Level, or_fine
+from tools.monitor import figures
+
+AHEAD_MS_MAX = 1_000.0
+"""Machines that keep time by NTP lie within a hundredth of it."""
+HERE = "this machine"
+
+
+def judge(facts: Facts) -> Iterator[Finding]:
+    """Everything about the ways to the nodes and between them."""
+    if not facts.asked:
+        return
+    yield from _ports(facts)
+    yield from _uri(facts)
+    if facts.view is not None:
+        yield from _pairs(facts)
+        yield from _clocks(facts)
+        yield from _versions(facts)
+
+
+def _ports(facts: Facts) -> Iterator[Finding]:
+    view = facts.view
+    for each in facts.asked:
+        if each.status is None and not each.member and view is not None and not view.vantage.hides_others:
+            what = f"it names {each.addr}, which is no member's address, and nobody answers there"
+            yield Finding(Check.PORTS, Level.WARNING, "the URI", what, each.error, f"write {_seeds(view)}")
+        elif each.status is None:
+            mend = each.hint or (
+                f"see on its host whether it runs, and start it: redwire-node --config node.yaml; "
+                f"from here: {knock(each.addr)}"
+            )
+            what = f"no answer at {each.addr} from here"
+            yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
+    answered = [each for each in facts.asked if each.status is not None]
+    if answered:
+        what = f"from here these answer: {', '.join(each.name for each in answered)}"
+        yield Finding(Check.PORTS, Level.OK, "cluster", what)
+
+
+def _uri(facts: Facts) -> Iterator[Finding]:
+    """A URI of one host finds nobody while that one is away."""
+    view = facts.view
+    if view is None or len(facts.hosts) > 1 or len(view.nodes) < 2:
+        return
+    yield Finding(
+        *(Check.PORTS, Level.WARNING, "the URI", f"it names one host, {facts.hosts[0]}"),
+        *("while that one is away nobody is found", f"write {_seeds(view)}"),
+    )
+
+
+def _seeds(view: Status) -> str:
+    return f"reds://{','.join(node.addr for node in view.nodes if node.addr)}/?…"
+
+
+def _pairs(facts: Facts) -> Iterator[Finding]:
+    """By the round trips that every node measured itself; one whom nobody hears stands among the ports."""
+    view = facts.view
+    assert view is not None
+    names = [node.id for node in view.nodes]
+    if len(names) < 2 or view.vantage.hides_others:
+        return
+    rows = {name: row for name in names if (row := facts.node(name)) is not None}
+    heard = {name: frozenset(row.rtts_us) for name, row in rows.items()}
+    found = [
+        _broken(here, there, view, both=here not in heard[there])
+        for here, there in permutations(heard, 2)
+        if there not in heard[here] and (here in heard[there] or names.index(here) < names.index(there))
+    ]
+    out = {each.member for each in facts.asked if each.status is None}
+    silent = ", ".join(name for name in names if name not in heard and name not in out)
+    if silent:
+        what = f"whom {silent} can reach is not known"
+        found.append(Finding(Check.PAIRS, Level.WARNING, "cluster", what, "not heard", "redwire status"))
+    slowest = max((us for row in rows.values() for us in row.rtts_us.values()), default=0)
+    if len(heard) > 1:
+        fine = f"{', '.join(heard)} reach each other, within {figures.micros(slowest)}"
+        found = or_fine(found, Check.PAIRS, "cluster", fine)
+    yield from found
+
+
+def _broken(here: str, there: str, view: Status, *, both: bool) -> Finding:
+    other = view.node(there)
+    what = f"{here} and {there} do not reach each other" if both else f"{here} does not reach {there}"
+    why = "writes that need both wait or are refused, though each may look well from here"
+    mend = (
+        f"on {here}: {knock('' if other is None else other.addr)}; "
+        "then see what lies between: firewall, route, node.dial"
+    )
+    return Finding(Check.PAIRS, Level.ERROR, f"{here} to {there}", what, why, mend)
+
+
+def knock(addr: str) -> str:
+    """What to type to see whether somebody listens at `addr`."""
+    host, _, port = addr.rpartition(":")
+    return f"nc -vz {host.strip('[]')} {port}"
+
+
+def _clocks(facts: Facts) -> Iterator[Finding]:
+    clocks = [Asked(HERE, "")] + [each for each in facts.asked if each.status is not None]
+    middle = median_low([each.ahead_ms for each in clocks])
+    true = next(each for each in clocks if each.ahead_ms == middle)
+    found = [finding for each in clocks if (finding := _clock(each, true)) is not None]
+    widest = max(each.ahead_ms for each in clocks) - min(each.ahead_ms for each in clocks)
+    unsure = max(each.unsure_ms for each in clocks)
+    fine = f"within {figures.duration(widest)} of each other, give or take {figures.duration(unsure)}"
+    yield from or_fine(found, Check.CLOCKS, "cluster", fine)
+
+
+def _clock(each: Asked, true: Asked) -> Finding | None:
+    off = each.ahead_ms - true.ahead_ms
+    if abs(off) - each.unsure_ms - true.unsure_ms <= AHEAD_MS_MAX:
+        return None
+    sense = "ahead of" if off > 0 else "behind"
+    far = abs(off) > BACKDATED.total_seconds() * 1_000
+    why = "certificates begin and end, and log ages, by each node's own clock"
+    if far:
+        why = "a certificate that was issued now may be refused; " + why
+    level = Level.ERROR if far else Level.WARNING
+    what = f"its clock is {figures.duration(abs(off))} {sense} that of {true.name}"
+    where = "on it" if each.member == HERE else f"on {each.name}"
+    mend = f"{where}: timedatectl, then mend what keeps its time (chronyc tracking)"
+    return Finding(Check.CLOCKS, level, each.name, what, why, mend)
+
+
+def _versions(facts: Facts) -> Iterator[Finding]:
+    view = facts.view
+    assert view is not None
+    rows = [facts.node(node.id) or node for node in view.nodes]
+    versions: dict[str, list[str]] = {}
+    for row in rows:
+        if row.version:
+            versions.setdefault(row.version, []).append(row.id)
+    found = []
+    if len(versions) > 1:
+        what = "; ".join(f"{', '.join(names)} run {version}" for version, names in sorted(versions.items()))
+        why = "an upgrade is under way, or was left half done"
+        mend = "finish it, one node at a time, the primary last: docs/OPERATIONS.md, Upgrade"
+        found.append(Finding(Check.VERSIONS, Level.WARNING, "cluster", what, why, mend))
+    elif versions and facts.version not in versions:
+        what = f"this redwire is {facts.version}, the nodes run {next(iter(versions))}"
+        mend = "install the nodes' version here as well"
+        found.append(Finding(Check.VERSIONS, Level.WARNING, HERE, what, "", mend))
+    yield from or_fine(found, Check.VERSIONS, "cluster", f"{', '.join(versions) or 'unknown'} everywhere")
