@@ -10,8 +10,8 @@ import click
 from tools.cli.failure import EXIT_FAILED, URI_VARIABLE
 from tools.cli.output import json_option, show
 from tools.doctor.finding import Finding, Level, count, document, text
-from tools.doctor.look import look
 from tools.doctor.judge import judge
+from tools.doctor.survey import survey
 
 AGAIN_S = 0.5
 
@@ -57,7 +57,7 @@ async def _look(uri: str | None, file: str | None, wait_s: float) -> list[Findin
     """What is found when nothing is wrong any more, or after `wait_s`."""
     deadline = anyio.current_time() + wait_s
     while True:
-        findings = judge(await look(uri, file))
+        findings = judge(await survey(uri, file))
         if not count(findings, Level.ERROR) or anyio.current_time() + AGAIN_S > deadline:
             return findings
         await anyio.sleep(AGAIN_S)

@@ -1,4 +1,4 @@
-"""Gathers what the doctor judges: files of this machine, and the answers of all nodes at once."""
+"""Finds out what the doctor judges: files of this machine, and the answers of all nodes at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOKS = 2
 NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, Replace the authority"
 
 
-async def look(uri: str | None, file: str | None) -> Facts:
+async def survey(uri: str | None, file: str | None) -> Facts:
     """All facts. Raises `UriInvalid`; whatever else is wrong is a fact."""
     config = None if uri is None else parse(uri)
     about_file = None if file is None else await _file(file)
