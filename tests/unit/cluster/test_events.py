@@ -1,4 +1,4 @@
-"""The ring of what happened."""
+"""What happened of late."""
 
 from __future__ import annotations
 
@@ -60,3 +60,19 @@ def test_the_eldest_go_when_there_are_too_many() -> None:
         events.add(EventKind.MEMBER_LEFT, "gone", number)
     recent = events.recent()
     assert len(recent) == EVENTS_MAX and recent[-1].sequence == 2 * EVENTS_MAX
+
+
+def test_what_others_tell_again_every_second_drives_out_nothing_younger() -> None:
+    """A follower comes back from a partition: what it saw there is younger than most of what it is told."""
+    events = Events(US)
+    told = [
+        Event(node="eu-1", sequence=n, at_ms=n, kind="member_left", text="old") for n in range(EVENTS_MAX)
+    ]
+    for number in range(5):
+        events.add(EventKind.PRIMARY_LOST, f"{number}", EVENTS_MAX + number)
+    for _ in range(3):
+        events.heard(told)
+    recent = events.recent()
+    assert [event.text for event in recent[-5:]] == ["0", "1", "2", "3", "4"]
+    assert len(recent) == EVENTS_MAX and recent[0].at_ms == 5
+    assert list(recent) == sorted(recent, key=lambda event: event.at_ms)
