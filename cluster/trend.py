@@ -12,11 +12,11 @@ POINTS_MAX = 64
 class Trend:
     """A number over the last `window_ms`, as it was told; times are milliseconds of one monotonic clock.
 
-    What was watched for less than `foresees_after_ms` foretells nothing.
+    When it gets where is not foreseen before it was told over `least_ms`.
     """
 
     window_ms: int
-    foresees_after_ms: int = 0
+    least_ms: int = 0
     _points: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=POINTS_MAX))
 
     def note(self, value: int, now_ms: int) -> None:
@@ -24,6 +24,8 @@ class Trend:
         points = self._points
         while points and now_ms - points[0][0] > self.window_ms:
             points.popleft()
+        if len(points) > 1 and (points[-1][0] - points[-2][0]) * (POINTS_MAX - 2) < self.window_ms:
+            points.pop()  # told more often than there is room for
         points.append((now_ms, value))
 
     @property
@@ -36,7 +38,7 @@ class Trend:
 
     def reaches_ms(self, target: int) -> int | None:
         """How long until the number is `target` at this pace: 0 when it is there, None when it stands still
-        or moves the other way, or was not watched for long enough.
+        or moves the other way, or was told only once, or over less than `least_ms`.
         """
         if not self._points:
             return None
@@ -44,6 +46,6 @@ class Trend:
         if last == target:
             return 0
         moved, left, passed_ms = last - first, target - last, last_ms - first_ms
-        if passed_ms <= 0 or passed_ms < self.foresees_after_ms or moved * left <= 0:
+        if passed_ms <= 0 or passed_ms < self.least_ms or moved * left <= 0:
             return None
         return left * passed_ms // moved

@@ -36,16 +36,6 @@ def test_what_is_older_than_the_window_has_no_say() -> None:
     assert trend.per_second == -10
 
 
-def test_a_short_while_foretells_nothing_where_a_longer_one_is_asked_for() -> None:
-    trend = Trend(10_000, foresees_after_ms=2_000)
-    for now_ms, value in ((0, 100), (1_000, 90)):
-        trend.note(value, now_ms)
-    assert trend.reaches_ms(0) is None
-    trend.note(80, 2_000)
-    assert trend.reaches_ms(0) == 8_000
-    assert trend.reaches_ms(80) == 0
-
-
 def test_a_rate_takes_two_points_and_any_number_of_points_is_kept_in_bounds() -> None:
     trend = Trend(1_000_000)
     assert trend.per_second == 0
@@ -54,3 +44,20 @@ def test_a_rate_takes_two_points_and_any_number_of_points_is_kept_in_bounds() ->
     for second in range(1, 3 * POINTS_MAX):
         trend.note(second * 500, second * 1_000)
     assert trend.per_second == 500
+
+
+def test_nothing_is_foreseen_before_there_is_enough_to_judge_by() -> None:
+    trend = Trend(10_000, least_ms=2_000)
+    for now_ms, value in ((0, 100), (1_999, 50)):
+        trend.note(value, now_ms)
+    assert trend.reaches_ms(0) is None and trend.reaches_ms(50) == 0
+    trend.note(50, 2_000)
+    assert trend.reaches_ms(0) == 2_000
+
+
+def test_a_long_window_is_judged_whole_however_often_the_number_is_told() -> None:
+    trend = Trend(600_000)
+    for second in range(3_601):
+        trend.note(second if second < 3_300 else 3_300, second * 1_000)
+    assert trend.per_second == 0
+    assert 590 < trend.reaches_ms(3_600) // 1_000 <= 610  # half of it rose by one a second
