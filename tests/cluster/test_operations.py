@@ -6,6 +6,7 @@ Each host is a folder, and its nodes are real processes. What stands for what, a
 * `eu-1.example.net:5050` is a port of 127.0.0.1, and certificates are issued to that address;
 * `scp` copies into another host's folder;
 * `systemctl` starts and stops the service's command, and waits as it would for a unit that notifies;
+* `runuser` runs the command as whoever runs the test;
 * a node in the foreground has a terminal of its own: the next command comes when it is followed;
 * what happens to hosts before a runbook begins, `DISASTERS`, is done by this test;
 * a host's `node.yaml` is written by it, as the text says that it differs from the one that is shown.
@@ -43,6 +44,11 @@ NOT_RUN = {
     "python3 -m venv ": "this test runs in the environment that is tested",
     "/opt/redwire/bin/pip ": "the same",
     "export PATH=/opt/redwire/bin": "the same",
+    "useradd ": "it takes root, and would change this machine; nodes run as whoever runs the test",
+    "chown ": "the same",
+    "cp examples/deploy/redwire-node.service ": "the same; test_deployment.py has the unit",
+    "systemctl daemon-reload": "the same",
+    "systemctl enable ": "the same",
     "redwire monitor": "it wants a terminal, and ends when it is told to; test_monitor.py has it",
 }
 """What these lines begin with, and why they are not run."""
@@ -83,6 +89,11 @@ until tail -c "+$((before + 1))" "$PLACE/log" | grep -q "$text"; do
     kill -0 $! 2>/dev/null || { tail -3 "$PLACE/log" >&2; exit 1; }
     sleep 0.05
 done
+"""
+RUNUSER = """\
+#!/bin/bash
+shift 3
+exec "$@"
 """
 SCP = """\
 #!/bin/bash
@@ -130,6 +141,7 @@ class Site:
             "redwire-node": REDWIRE_NODE,
             "node_in_background": IN_BACKGROUND,
             "scp": SCP,
+            "runuser": RUNUSER,
         }.items():
             (self.bin / name).write_text(text)
             (self.bin / name).chmod(0o755)
