@@ -61,3 +61,26 @@ async def test_the_monitor_shows_changes_and_survives_the_loss_of_its_node(fleet
         shop.kill("us-1")
         await until(pilot, "us-1 was lost", "now at", "● WRITES GO ON")
         await until(pilot, "✗ region us is out", "since", "✗ out")
+
+
+async def test_a_floor_that_was_not_set_follows_the_policy_unless_it_is_pinned(fleet: Any) -> None:
+    shop = fleet("eu-1", "us-1", policy="majority")
+    async with Monitor(ClusterFeed(shop.uri("eu-1"), "test")).run_test(size=(160, 50)) as pilot:
+        await until(pilot, "● WRITES GO ON  majority is met", "us-1")
+        for pinned, row in (("", "policy: majority  ->  regions(eu,us)"), ("majority", "floor: the policy")):
+            await press(pilot, "p")
+            await until(pilot, "Change the commit policy")
+            assert pilot.app.screen.query_one("#field-floor").value == ""
+            pilot.app.screen.query_one("#field-policy").value = "regions(eu,us)"
+            pilot.app.screen.query_one("#field-floor").value = pinned
+            await press(pilot, "enter")
+            await until(pilot, "nothing is changed yet", row)
+            typed = pilot.app.screen.query("#typed")
+            if typed:
+                typed.first().value = "regions(eu,us)"
+            await press(pilot, "enter" if typed else "y")
+            await until(pilot, "committed at LSN")
+            assert shop.db.admin.settings().floor == pinned
+            await press(pilot, "escape")
+            await until(pilot, "● WRITES GO ON  regions(eu,us) is met")
+    assert shop.db.admin.settings().commit_rule == "majority"

@@ -16,7 +16,7 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from redwire.errors import RedwireError
 from tools.monitor import headline, panels
 from tools.monitor.commits import commits
-from tools.monitor.desk import Desk, form_for, read_only
+from tools.monitor.desk import Desk, read_only
 from tools.monitor.dialogs import Notice, help_lines
 from tools.monitor.drawn import Chooser, Drawn, content
 from tools.monitor.feed import Feed, clock_ms
@@ -235,4 +235,4 @@ class Monitor(App[RedwireError | None]):
         elif not view.may_change:
             self.push_screen(Notice("Read-only", read_only(view)))
         else:
-            self.run_worker(self._desk.serve(form_for(kind, view)), name="desk")
+            self.run_worker(self._desk.serve(kind, view), name="desk")

@@ -16,17 +16,6 @@ from tools.monitor.steering import Form, Request
 from tools.monitor.watch import View
 
 
-def form_for(kind: str, view: View) -> Form:
-    """The form of a key's change: `bind`, `unbind` or `policy`."""
-    match kind:
-        case "bind":
-            return steering.bind_form(view.status, view.selected)
-        case "unbind":
-            return steering.unbind_form(view.status, view.selected)
-        case _:
-            return steering.policy_form(view.status)
-
-
 def read_only(view: View) -> list[Line]:
     """Why nothing can be changed from here."""
     who = f"the role {view.role}" if view.role else "a role that is not known"
@@ -44,12 +33,16 @@ class Desk:
         self._app = app
         self._feed = feed
 
-    async def serve(self, form: Form) -> None:
-        """From the form to the outcome; nothing is changed before the operator agreed to the plan."""
-        request = await self._app.push_screen_wait(FormDialog(form))
+    async def serve(self, kind: str, view: View) -> None:
+        """From the form of a key's change (`bind`, `unbind` or `policy`) to the outcome.
+
+        Nothing is changed before the operator agreed to the plan.
+        """
+        form = await self._form(kind, view)
+        request = None if form is None else await self._app.push_screen_wait(FormDialog(form))
         if request is None:
             return
-        dry = await self._ask(request, based_on=0, dry_run=True)
+        dry = await self._ask(request, based_on=request.based_on, dry_run=True)
         if dry is None:
             return
         plan = steering.plan(request, dry)
@@ -60,6 +53,20 @@ class Desk:
             where = f"committed at LSN {done.lsn}" if done.lsn else "it was so already: nothing was logged"
             lines = [(marked(done.text, Tone.GOOD),), (Span(where),)]
             await self._app.push_screen_wait(Notice("Done", lines))
+
+    async def _form(self, kind: str, view: View) -> Form | None:
+        """What to ask; None after an error that was shown."""
+        match kind:
+            case "bind":
+                return steering.bind_form(view.status, view.selected)
+            case "unbind":
+                return steering.unbind_form(view.status, view.selected)
+            case _:
+                try:
+                    return steering.policy_form(view.status, await self._feed.settings())
+                except RedwireError as error:
+                    await self._app.push_screen_wait(Notice(_heading(error), _error_lines(error)))
+                    return None
 
     async def _ask(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged | None:
         """What the cluster answers; None after an error that was shown."""

@@ -11,6 +11,7 @@ from typing import Protocol
 import anyio
 
 from redwire import uri
+from redwire.admin import Admin
 from redwire.client import Client
 from redwire.errors import (
     AuthenticationFailed,
@@ -19,7 +20,7 @@ from redwire.errors import (
     DeadlineExceeded,
     RedwireError,
 )
-from redwire.message.settings import SettingsChanged
+from redwire.message.settings import SettingsChanged, SettingsView
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, Ended, Lost, News
 from tools.monitor.whom import Whom, sees
@@ -28,6 +29,8 @@ EVERY_S = 1.0
 ANSWER_S = 1.5
 """A node that has not answered by then is taken for lost: half of what a person waits without wondering."""
 CONNECT_MS = 3_000
+SETTINGS_S = 5.0
+"""The primary may be an ocean away, with no link to it yet."""
 CHANGE_S = 20.0
 """A change waits for the commit of its record, which may take the policy's timeout of 10 s."""
 
@@ -37,6 +40,9 @@ class Feed(Protocol):
 
     async def follow(self, post: Callable[[News], None]) -> None:
         """Post news until cancelled, or until `Ended`. Raises nothing that a cluster can cause."""
+
+    async def settings(self) -> SettingsView:
+        """The settings in force. Raises as `Admin.settings`."""
 
     async def change(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged:
         """Change the settings, or only say what that leads to. Raises as `Admin.change_settings`."""
@@ -70,13 +76,20 @@ class ClusterFeed:
             await anyio.sleep(EVERY_S)
             self._client = Client(self._config, name=self._name, chance=random.Random())
 
+    async def settings(self) -> SettingsView:
+        """As `Feed.settings`."""
+        return await self._admin().settings(timeout_s=SETTINGS_S)
+
     async def change(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged:
         """As `Feed.change`."""
-        if not self._open:
-            raise ChannelClosed("no node is reached now", hint="wait for one and ask again")
-        return await self._client.admin.change_settings(
+        return await self._admin().change_settings(
             request.change, based_on=based_on, lost=request.lost, dry_run=dry_run, timeout_s=CHANGE_S
         )
+
+    def _admin(self) -> Admin:
+        if not self._open:
+            raise ChannelClosed("no node is reached now", hint="wait for one and ask again")
+        return self._client.admin
 
     async def _ask_on(self, post: Callable[[News], None]) -> None:
         """Ask in even steps, so that each second has its document."""

@@ -54,6 +54,7 @@ def document(second: int) -> Status:
         settings=Settings(
             lsn=12,
             policy="regions(eu,us)",
+            floor="regions(eu,us)",
             policy_timeout_ms=10_000,
             replica_timeout_ms=5_000,
         ),
@@ -211,11 +212,11 @@ def _events(second: int) -> tuple[Event, ...]:
 
 
 def settings_of(status: Status) -> SettingsView:
-    """The settings that a document speaks of."""
+    """The settings that a document speaks of, no floor being set."""
     return SettingsView(
         lsn=status.settings.lsn,
         policy=status.settings.policy,
-        floor=status.settings.floor,
+        floor="",
         policy_timeout_ms=status.settings.policy_timeout_ms,
         replica_timeout_ms=status.settings.replica_timeout_ms,
         members=tuple(
@@ -248,9 +249,13 @@ class RehearsedFeed:
             post(Arrived(status, "eu-1.example.net:5050", self.role, began_ms + second * 1_000))
             second += 1
 
+    async def settings(self) -> SettingsView:
+        """As `Feed.settings`."""
+        return self._settings or settings_of(document(self.first))
+
     async def change(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged:
         """As `Feed.change`."""
-        before = self._settings or settings_of(document(self.first))
+        before = await self.settings()
         if based_on not in (0, before.lsn):
             raise Refused(
                 Code.SETTINGS_CHANGED, "the settings were changed meanwhile", hint="look at them again"

@@ -20,12 +20,16 @@ _DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|)\Z")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A change that can be asked for. `warnings` are doubts about it; `lost` is what is given up for good."""
+    """A change that can be asked for. `warnings` are doubts about it; `lost` is what is given up for good.
+
+    `based_on` is the LSN of the settings that it was made from, 0 where it fits any.
+    """
 
     change: SettingsChange
     name: str
     lost: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    based_on: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +82,18 @@ def unbind_form(status: Status, node: str) -> Form:
     return Form("Unbind a node from its region", fields, lambda given: _unbind(status, given))
 
 
-def policy_form(status: Status) -> Form:
-    """Ask for the default policy, the floor and the policy's timeout; what stands there is in force."""
-    settings = status.settings
-    timeout = f"{settings.policy_timeout_ms} ms" if settings.policy_timeout_ms else ""
+def policy_form(status: Status, settings: SettingsView) -> Form:
+    """Ask for the default policy, the floor and the policy's timeout; what stands there is set.
+
+    A document names the commit rule, whether a floor is set or not: only `settings` tell the two apart.
+    """
     fields = (
         Field("policy", "policy", settings.policy),
         Field("floor", "floor (empty: the policy is its own)", settings.floor),
-        Field("timeout", "timeout", timeout),
+        Field("timeout", "timeout", f"{settings.policy_timeout_ms} ms"),
         _LOST,
     )
-    return Form("Change the commit policy", fields, lambda given: _policy(status, given))
+    return Form("Change the commit policy", fields, lambda given: _policy(status, settings, given))
 
 
 def _bind(status: Status, given: Mapping[str, str]) -> Request:
@@ -110,14 +115,14 @@ def _unbind(status: Status, given: Mapping[str, str]) -> Request:
     return Request(BindRegion(node, ""), node, _gone(status, given))
 
 
-def _policy(status: Status, given: Mapping[str, str]) -> Request:
-    settings = status.settings
+def _policy(status: Status, settings: SettingsView, given: Mapping[str, str]) -> Request:
+    """What differs from `settings`, and is refused on any others: so what was read is what follows."""
     policy, floor, timeout = (given[key].strip() for key in ("policy", "floor", "timeout"))
     for text in filter(None, (policy, floor)):
         _check_policy(status, text)
     if not policy:
         raise RequestInvalid("the policy is empty", hint="such as majority or regions(eu,us)")
-    timeout_ms = milliseconds(timeout) if timeout else None
+    timeout_ms = milliseconds(timeout)
     change = SetPolicy(
         policy=policy if policy != settings.policy else None,
         floor=floor if floor != settings.floor else None,
@@ -125,7 +130,7 @@ def _policy(status: Status, given: Mapping[str, str]) -> Request:
     )
     if change == SetPolicy():
         raise RequestInvalid("this is what is in force", hint="change something, or press escape")
-    return Request(change, policy, _gone(status, given))
+    return Request(change, policy, _gone(status, given), based_on=settings.lsn)
 
 
 def _check_policy(status: Status, text: str) -> None:

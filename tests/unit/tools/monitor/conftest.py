@@ -13,7 +13,7 @@ import pytest
 
 from redwire.errors import RedwireError
 from redwire.frame import Kind
-from redwire.message.settings import SettingsChanged
+from redwire.message.settings import SettingsChanged, SettingsView
 from redwire.status import Cluster, NodeStatus, Primary, Status, Vantage
 from tools.monitor.feed import clock_ms
 from tools.monitor.rehearsal import changed, document, settings_of
@@ -26,11 +26,15 @@ PATIENCE_S = 10
 
 @dataclass(eq=False)
 class PlayedFeed:
-    """Posts what the test plays; answers changes as a cluster would, or with the next of `errors`."""
+    """Posts what the test plays; answers changes as a cluster would, or with the next of `errors`.
+
+    Who asks for the settings gets `deaf` instead, where that is an error.
+    """
 
     role: str = "admin"
     asked: list[tuple[Request, int, bool]] = field(default_factory=list)
     errors: deque[RedwireError | None] = field(default_factory=deque)
+    deaf: RedwireError | None = None
     followed: anyio.Event = field(default_factory=anyio.Event)
     post: Callable[[News], None] | None = None
 
@@ -41,6 +45,11 @@ class PlayedFeed:
 
     def play(self, status: Status, addr: str = ADDR) -> None:
         self.post(Arrived(status, addr, self.role, clock_ms()))
+
+    async def settings(self) -> SettingsView:
+        if self.deaf is not None:
+            raise self.deaf
+        return settings_of(document(0))
 
     async def change(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged:
         self.asked.append((request, based_on, dry_run))

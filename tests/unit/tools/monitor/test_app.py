@@ -282,6 +282,14 @@ async def test_who_was_slower_than_another_operator_is_told(feed, until, press) 
         await until(pilot, "Nothing was changed", "ops2 changed the settings", "look again")
 
 
+async def test_settings_that_cannot_be_had_are_no_form(feed, until, press) -> None:
+    feed.deaf = ConnectFailed("no node answers", retry=True)
+    async with Monitor(feed).run_test(size=(80, 24)) as pilot:
+        await begin(press, feed, until, pilot, "p", "Nothing was changed")
+        await until(pilot, "no node answers", without=("Change the commit policy",))
+    assert feed.asked == []
+
+
 async def test_an_outcome_that_is_not_known_is_not_called_failed(feed, until, press) -> None:
     async with Monitor(feed).run_test(size=(80, 24)) as pilot:
         feed.errors.extend([None, UnknownOutcome("no answer within 20 s", phase="answer")])

@@ -18,6 +18,8 @@ from tools.monitor.steering import (
 )
 
 STATUS = document(0)
+SETTINGS = settings_of(STATUS)
+"""No floor is set: the commit rule that the document names is the policy."""
 
 
 def filled(form: Form, **given: str) -> Request:
@@ -65,10 +67,33 @@ def test_a_new_region_is_possible_doubted_and_typed_back() -> None:
         ({"floor": "majority"}, SetPolicy(floor="majority")),
         ({"timeout": "5s"}, SetPolicy(policy_timeout_ms=5_000)),
         ({"policy": "ack_n=1", "floor": "ack_n=1"}, SetPolicy(policy="ack_n=1", floor="ack_n=1")),
+        ({"floor": "regions(eu,us)"}, SetPolicy(floor="regions(eu,us)")),
     ],
 )
 def test_only_what_differs_is_changed(given: dict[str, str], change: SetPolicy) -> None:
-    assert filled(policy_form(STATUS), **given).change == change
+    assert filled(policy_form(STATUS, SETTINGS), **given).change == change
+
+
+def test_a_floor_that_is_not_set_does_not_stand_in_the_form() -> None:
+    assert STATUS.settings.floor == "regions(eu,us)"
+    floor = next(field for field in policy_form(STATUS, SETTINGS).fields if field.key == "floor")
+    assert floor.value == ""
+
+
+def test_a_floor_that_is_set_stays_when_the_policy_changes() -> None:
+    settings = replace(SETTINGS, floor="majority")
+    request = filled(policy_form(STATUS, settings), policy="regions(eu,us,ap)")
+    assert request.change == SetPolicy(policy="regions(eu,us,ap)")
+    assert changed(settings, request).commit_rule == "majority"
+
+
+def test_a_floor_that_is_emptied_is_given_up() -> None:
+    request = filled(policy_form(STATUS, replace(SETTINGS, floor="majority")), floor="")
+    assert request.change == SetPolicy(floor="")
+
+
+def test_a_change_of_the_policy_is_based_on_the_settings_that_were_read() -> None:
+    assert filled(policy_form(STATUS, SETTINGS), policy="majority").based_on == SETTINGS.lsn
 
 
 @pytest.mark.parametrize(
@@ -78,6 +103,7 @@ def test_only_what_differs_is_changed(given: dict[str, str], change: SetPolicy) 
         ({"policy": ""}, RequestInvalid, "the policy is empty"),
         ({"policy": "moons(3)"}, PolicyInvalid, "moons"),
         ({"policy": "regions(eu,uss)"}, RequestInvalid, "did you mean us?"),
+        ({"timeout": ""}, RequestInvalid, "no duration"),
         ({"timeout": "soon"}, RequestInvalid, "no duration"),
         ({"timeout": "0 ms"}, RequestInvalid, "no duration"),
     ],
@@ -86,7 +112,7 @@ def test_a_policy_that_cannot_be_meant_is_told(
     given: dict[str, str], error: type[RedwireError], text: str
 ) -> None:
     with pytest.raises(error) as caught:
-        filled(policy_form(STATUS), **given)
+        filled(policy_form(STATUS, SETTINGS), **given)
     assert text in str(caught.value)
 
 
@@ -96,7 +122,7 @@ def test_durations_are_typed_as_people_do(text: str, ms: int) -> None:
 
 
 def test_a_weaker_policy_wins_and_loses_and_is_typed_back() -> None:
-    found = planned(filled(policy_form(STATUS), policy="ack_n=1", floor="ack_n=1"))
+    found = planned(filled(policy_form(STATUS, SETTINGS), policy="ack_n=1", floor="ack_n=1"))
     assert found.rows == (("policy", "regions(eu,us)", "ack_n=1"), ("floor", "the policy", "ack_n=1"))
     assert any(text.startswith("still writable: no -> ") and "region us" in text for text in found.won)
     assert any(text.startswith("writes kept: yes -> no") and "region eu" in text for text in found.lost)
@@ -104,18 +130,18 @@ def test_a_weaker_policy_wins_and_loses_and_is_typed_back() -> None:
 
 
 def test_a_policy_that_hangs_on_one_more_node_says_so() -> None:
-    found = planned(filled(policy_form(STATUS), policy="regions(eu,us,ap)"))
+    found = planned(filled(policy_form(STATUS, SETTINGS), policy="regions(eu,us,ap)"))
     assert found.lost == ("still writable: yes -> no, when this is lost: ap-1, region ap",)
     assert found.typed == "regions(eu,us,ap)"
 
 
 def test_a_promise_that_is_empty_is_a_loss() -> None:
-    found = planned(filled(policy_form(STATUS), policy="local", floor="local"))
+    found = planned(filled(policy_form(STATUS, SETTINGS), policy="local", floor="local"))
     assert found.lost[0].startswith("local promises one disk")
 
 
 def test_what_loses_nothing_needs_no_typing() -> None:
-    found = planned(filled(policy_form(STATUS), timeout="5s"))
+    found = planned(filled(policy_form(STATUS, SETTINGS), timeout="5s"))
     assert (found.won, found.lost, found.typed) == ((), (), "")
     assert found.rows == (("policy timeout", "10 s", "5.0 s"),)
 
@@ -128,14 +154,14 @@ def test_unbinding_the_second_node_of_a_region_lets_it_hang_on_the_first() -> No
 
 
 def test_what_is_given_up_for_good_is_typed_back_by_name() -> None:
-    found = planned(filled(policy_form(STATUS), policy="majority", lost="us-2, us-2 ap"))
+    found = planned(filled(policy_form(STATUS, SETTINGS), policy="majority", lost="us-2, us-2 ap"))
     assert found.typed == "us-2 ap"
     assert found.lost[:2] == ("us-2 is given up for good", "ap is given up for good")
 
 
 def test_what_cannot_be_worked_out_is_a_danger_and_not_silent() -> None:
     before = settings_of(STATUS)
-    request = filled(policy_form(STATUS), policy="majority")
+    request = filled(policy_form(STATUS, SETTINGS), policy="majority")
     after = replace(changed(before, request), policy="moons(3)")
     answer = SettingsChanged(lsn=0, term=0, text="so", before=before, after=after)
     found = plan(request, answer)
