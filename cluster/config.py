@@ -201,13 +201,14 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where authentications and administrative acts are written down: `files` of up to `bytes_max` bytes.
+    One alone would have to be emptied whenever it is full.
 
     `file` is None in a file that leaves it to the default, which is `audit.log` in the data directory.
     """
 
     file: FilePath | Off | None = None
     bytes_max: AuditSize = 16 << 20
-    files: Annotated[int, msgspec.Meta(ge=1, le=1_000, description="a whole number, 1 to 1000")] = 5
+    files: Annotated[int, msgspec.Meta(ge=2, le=1_000, description="a whole number, 2 to 1000")] = 5
 
 
 class ReplicationConfig(msgspec.Struct, frozen=True, kw_only=True):

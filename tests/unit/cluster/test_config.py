@@ -355,7 +355,7 @@ def test_the_audit_log_stands_in_the_data_directory_unless_it_is_told_where_or_o
         ("audit.file", True, "audit.file: expected a path, not true"),
         ("audit.file", "", "audit.file: expected a path, not ''"),
         ("audit.bytes_max", 4095, "audit.bytes_max: expected a whole number of bytes, at least 4096"),
-        ("audit.files", 0, "audit.files: expected a whole number, 1 to 1000"),
+        ("audit.files", 1, "audit.files: expected a whole number, 2 to 1000"),
         ("audit.flie", "x", "audit.flie: unknown key; did you mean file?"),
     ],
 )
