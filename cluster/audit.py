@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,11 +25,14 @@ from cluster.audit_events import Accepted, Event, Lost, Rejected, Tally, line
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
 from cluster.files import FILE_MODE
+from cluster.log_config import Level, Note
 from redwire.position import NodeId
 
 LINES_WAITING_MAX = 10_000
 """Lines that the disk owes; some 3 MB."""
 LOOK_S = 1.0
+STOP_S = 2.0
+"""What the end of the process waits for the disk to take what it owes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,7 @@ class AuditStatus:
 class Audit:
     """The audit log of one node. For the event loop's thread only, but for `close`."""
 
-    def __init__(
-        self, config: AuditConfig, node: NodeId, clock: Callable[[], Now], note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, config: AuditConfig, node: NodeId, clock: Callable[[], Now], note: Note) -> None:
         """`config.file` is a path by now, or off. `note` hears of trouble with the file."""
         self._node = node
         self._clock = clock
@@ -67,7 +69,7 @@ class Audit:
             return
         assert config.file is not None
         self._file = _File(config.file, config.bytes_max, config.files)
-        self._listener = QueueListener(self._waiting, self._file)
+        self._listener = _Listener(self._waiting, self._file)
         self._listener.start()
 
     def record(self, event: Event) -> None:
@@ -90,10 +92,11 @@ class Audit:
         status = self.status()
         if status.trouble:
             if status.trouble != self._said:
-                self._note(f"the audit log cannot be written, and its lines are lost: {status.trouble}")
+                text = f"the audit log cannot be written, and its lines are lost: {status.trouble}"
+                self._note(text, Level.ERROR)
         elif status.lost > self._told:
             lost, self._told = status.lost - self._told, status.lost
-            self._note(f"the audit log is written again; {lost} lines are lost")
+            self._note(f"the audit log is written again; {lost} lines are lost", Level.ERROR)
             self._write(Lost(lines=lost))
         self._said = status.trouble
 
@@ -110,17 +113,34 @@ class Audit:
         return AuditStatus(file.trouble or full, lost, waiting, accepted, rejected)
 
     def close(self) -> None:
-        """Write what waits. Blocks for the disk."""
-        if self._file is not None:
-            self.look()
-            self._listener.stop()
+        """Write what waits, as far as the disk takes it within `STOP_S`. Blocks for it."""
+        if self._file is None:
+            return
+        self.look()
+        if self._listener.ends():
             self._file.close()
+            return
+        self._file.abandon()
+        text = f"the audit log: some {self._waiting.qsize()} lines are lost, the disk stands still"
+        self._note(text, Level.ERROR)
 
     def _write(self, event: Event) -> None:
         if self._waiting.qsize() >= LINES_WAITING_MAX:
             self._dropped += 1
             return
         self._waiting.put(makeLogRecord({"msg": line(event, _iso(self._clock().wall_ms), self._node)}))
+
+
+class _Listener(QueueListener):
+    """Hands lines to the file, in a thread."""
+
+    def ends(self) -> bool:
+        """End the thread once all is written; False when it does not within `STOP_S`, and is left behind."""
+        self.enqueue_sentinel()
+        thread: threading.Thread | None = self._thread
+        assert thread is not None
+        thread.join(STOP_S)
+        return not thread.is_alive()
 
 
 class _File(RotatingFileHandler):
@@ -154,6 +174,11 @@ class _File(RotatingFileHandler):
                 stream.close()
         self.trouble = getattr(error, "strerror", None) or str(error)
         self.lost += 1
+
+    def abandon(self) -> None:
+        """Leave the file to a thread that stands still in it: at the exit `logging` closes what it knows."""
+        self.stream = None
+        self.createLock()
 
     def _open(self) -> TextIOWrapper:
         stream = open(self.baseFilename, "a", encoding=self.encoding, opener=_private)  # noqa: SIM115

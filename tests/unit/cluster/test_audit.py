@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from cluster.audit import LINES_WAITING_MAX, Audit
+from cluster.audit import LINES_WAITING_MAX, STOP_S, Audit
 from cluster.audit_events import Accepted, Lost, Rejected
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
+from cluster.log_config import Level
 from redwire.position import NodeId
 
 
@@ -24,8 +28,13 @@ class Log:
     def __init__(self, path: Path, bytes_max: int = 1 << 20, files: int = 3) -> None:
         self.path = path
         self.notes: list[str] = []
+        self.levels: set[Level] = set()
         config = AuditConfig(file=str(path), bytes_max=bytes_max, files=files)
-        self.audit = Audit(config, NodeId("eu-1"), lambda: Now(0, 1_767_323_045_678), self.notes.append)
+        self.audit = Audit(config, NodeId("eu-1"), lambda: Now(0, 1_767_323_045_678), self.note)
+
+    def note(self, text: str, level: Level = Level.INFO) -> None:
+        self.notes.append(text)
+        self.levels.add(level)
 
     def write(self, *numbers: int) -> None:
         for number in numbers:
@@ -89,7 +98,7 @@ async def test_lines_that_cannot_be_written_are_counted_and_said(tmp_path: Path)
         await anyio.sleep(0.001)
     log.audit.look()
     assert log.notes[1:] == ["the audit log is written again; 2 lines are lost"]
-    assert log.numbers() == [3, 2]
+    assert log.numbers() == [3, 2] and log.levels == {Level.ERROR}
 
 
 async def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_counted(tmp_path: Path) -> None:
@@ -116,9 +125,37 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_co
     assert log.notes[1:] == [f"the audit log is written again; {lost} lines are lost"]
 
 
+def test_a_disk_that_stands_still_holds_up_neither_the_end_nor_the_exit(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "audit.log")
+    began_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", FORSAKEN, tmp_path / "audit.log"], capture_output=True, text=True, timeout=30
+    )
+    assert time.monotonic() - began_s >= STOP_S
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lines are lost, the disk stands still" in done.stdout
+
+
+FORSAKEN = """
+import sys
+from cluster.audit import Audit
+from cluster.audit_events import Lost
+from cluster.config import AuditConfig
+from cluster.effects import Now
+audit = Audit(AuditConfig(file=sys.argv[1]), "eu-1", lambda: Now(0, 0), lambda text, level: print(text))
+for number in range(5_000):
+    audit.record(Lost(lines=number))
+audit.close()
+"""
+
+
+def _unheard(text: str, level: Level = Level.INFO) -> None:
+    raise AssertionError(text)
+
+
 def test_off_is_no_file_and_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    audit = Audit(AuditConfig(file=Off.OFF), NodeId("eu-1"), lambda: Now(0, 0), print)
+    audit = Audit(AuditConfig(file=Off.OFF), NodeId("eu-1"), lambda: Now(0, 0), _unheard)
     audit.record(Lost(lines=1))
     audit.close()
     assert list(tmp_path.iterdir()) == []
