@@ -1,4 +1,4 @@
-"""What happened here and at the other members of late: typed, in a ring, for whoever looks at the cluster."""
+"""What happened here and at the other members of late: typed, bounded, for whoever looks at the cluster."""
 
 from __future__ import annotations
 
@@ -64,10 +64,14 @@ def level(kind: EventKind) -> Level:
 
 @dataclass(slots=True, eq=False)
 class Events:
-    """The last events that `me` had or heard of, `EVENTS_MAX` of them in all."""
+    """The youngest events that `me` had or heard of, `EVENTS_MAX` of them in all.
+
+    They go by when they happened, never by when they were heard of: the primary tells the same hundred every
+    second, a follower that comes back tells what nobody heard.
+    """
 
     me: NodeId
-    _ring: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
+    _recent: list[Event] = field(default_factory=list)
     _own: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_CARRIED))
     _sequence: int = 0
     _counts: Counter[EventKind] = field(default_factory=Counter)
@@ -84,14 +88,15 @@ class Events:
             kind=kind.value,
             text=text[:EVENT_CHARS_MAX],
         )
-        self._ring.append(event)
         self._own.append(event)
+        self._merge((event,))
 
     def heard(self, events: Iterable[Event]) -> None:
         """Somebody told of these, maybe not for the first time; what it says of ourselves we know better."""
-        for event in events:
-            if event.node != self.me and event not in self._ring:
-                self._ring.append(event)
+        known = set(self._recent)
+        fresh = {event for event in events if event.node != self.me} - known
+        if fresh:
+            self._merge(fresh)
 
     def young(self, now_ms: int) -> tuple[EventNote, ...]:
         """Our own that the others are to be told of."""
@@ -113,7 +118,12 @@ class Events:
 
     def recent(self) -> tuple[Event, ...]:
         """All of them, the eldest first."""
-        return tuple(sorted(self._ring, key=lambda event: (event.at_ms, event.node, event.sequence)))
+        return tuple(self._recent)
+
+    def _merge(self, fresh: Iterable[Event]) -> None:
+        self._recent += fresh
+        self._recent.sort(key=lambda event: (event.at_ms, event.node, event.sequence))
+        del self._recent[:-EVENTS_MAX]
 
 
 def told_by(node: str, notes: Iterable[EventNote]) -> list[Event]:

@@ -1,4 +1,4 @@
-"""The ring of what happened."""
+"""What happened of late."""
 
 from __future__ import annotations
 
@@ -68,3 +68,19 @@ def test_kinds_are_counted_here_and_not_those_that_others_told_of() -> None:
     events.add(EventKind.DISK_FULL, "no room", 1_000)
     events.heard([Event(node="us-1", sequence=1, at_ms=1_000, kind="disk_full")])
     assert events.counts()[EventKind.DISK_FULL] == 1
+
+
+def test_what_others_tell_again_every_second_drives_out_nothing_younger() -> None:
+    """A follower comes back from a partition: what it saw there is younger than most of what it is told."""
+    events = Events(US)
+    told = [
+        Event(node="eu-1", sequence=n, at_ms=n, kind="member_left", text="old") for n in range(EVENTS_MAX)
+    ]
+    for number in range(5):
+        events.add(EventKind.PRIMARY_LOST, f"{number}", EVENTS_MAX + number)
+    for _ in range(3):
+        events.heard(told)
+    recent = events.recent()
+    assert [event.text for event in recent[-5:]] == ["0", "1", "2", "3", "4"]
+    assert len(recent) == EVENTS_MAX and recent[0].at_ms == 5
+    assert list(recent) == sorted(recent, key=lambda event: event.at_ms)
