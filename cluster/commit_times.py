@@ -46,6 +46,11 @@ class CommitTimes:
     _samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     _summary: Commits = field(default_factory=Commits)
     _summary_ms: int | None = None
+    _began_ms: int | None = None
+
+    def begin(self, now_ms: int) -> None:
+        """The reign begins: there was nothing to see before."""
+        self._began_ms = now_ms
 
     def note(self, flight: Flight, now: Now) -> None:
         """`flight` was applied. A batch of the node's own records is no request and tells nothing."""
@@ -84,8 +89,10 @@ class CommitTimes:
         while samples and now_ms - samples[0].at_ms > WINDOW_MS:
             samples.popleft()
             whole = False
-        # a full ring begins in the middle of the window
-        window_ms = max(1, now_ms - samples[0].at_ms) if whole else WINDOW_MS
+        began_ms = now_ms - WINDOW_MS if self._began_ms is None else self._began_ms
+        if whole:  # a full ring begins in the middle of the window
+            began_ms = samples[0].at_ms
+        window_ms = max(1, min(WINDOW_MS, now_ms - began_ms))
         count = sum(sample.requests for sample in samples)
         return Commits(
             window_ms=window_ms,

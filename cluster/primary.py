@@ -119,6 +119,7 @@ class Primary:
         book.term_start = Lsn(self.end.lsn + 1)
         book.watermark = known
         self.coordinator.begin_reign(book.term_start, now.ms, known=known)
+        self.waiter.times.begin(now.ms)
         self.coordinator.own_durable(self.end.lsn, now.ms)
         self.changes.begin()
         book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms

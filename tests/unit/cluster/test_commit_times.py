@@ -87,6 +87,15 @@ def test_a_full_ring_says_how_short_its_window_is(fly, propose) -> None:
     assert found.window_ms == SAMPLES_MAX and found.rate == 1_000.0
 
 
+def test_a_young_reign_counts_from_its_beginning_on(fly, propose) -> None:
+    times = CommitTimes()
+    times.begin(5_000)
+    times.note(committed(fly, *(arrived(propose, 4_000) for _ in range(400))), at(6_000))
+    found = times.summary(7_000)
+    assert (found.count, found.window_ms, found.rate) == (400, 2_000, 200.0)
+    assert times.summary(5_000 + WINDOW_MS + 500).window_ms == WINDOW_MS
+
+
 def test_percentiles_are_of_the_batches_in_the_window(fly, propose) -> None:
     times = CommitTimes()
     for number in range(100):
