@@ -24,6 +24,8 @@ class Trend:
         points = self._points
         while points and now_ms - points[0][0] > self.window_ms:
             points.popleft()
+        if len(points) > 1 and (points[-1][0] - points[-2][0]) * (POINTS_MAX - 2) < self.window_ms:
+            points.pop()  # told more often than there is room for
         points.append((now_ms, value))
 
     @property

@@ -12,6 +12,9 @@ from redwire.message.vitals import Vitals
 
 GROWTH_MS = 60_000
 """A log grows by whole segments: over less than this its growth is nothing or far too much."""
+FALL_MS = 600_000
+FALL_LEAST_MS = 120_000
+"""Free space falls by whole segments too, and by some at every start, which lay claim to it in advance."""
 
 
 class VitalSigns:
@@ -21,7 +24,7 @@ class VitalSigns:
         self._node = node
         self._credentials = credentials
         self._floor_bytes = config.retention.disk_free_min_bytes
-        self._free = Trend(GROWTH_MS, GROWTH_MS // 2)
+        self._free = Trend(FALL_MS, foresees_after_ms=FALL_LEAST_MS)
         self._grown = Trend(GROWTH_MS)
         self._grown_bytes = 0
         self._log_bytes: int | None = None

@@ -54,3 +54,11 @@ def test_a_rate_takes_two_points_and_any_number_of_points_is_kept_in_bounds() ->
     for second in range(1, 3 * POINTS_MAX):
         trend.note(second * 500, second * 1_000)
     assert trend.per_second == 500
+
+
+def test_a_long_window_is_judged_whole_however_often_the_number_is_told() -> None:
+    trend = Trend(600_000)
+    for second in range(3_601):
+        trend.note(second if second < 3_300 else 3_300, second * 1_000)
+    assert trend.per_second == 0
+    assert 590 < trend.reaches_ms(3_600) // 1_000 <= 610  # half of it rose by one a second

@@ -1,0 +1,77 @@
+"""What a node says of its own disk, second by second."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from cluster.bulletin import Bulletin
+from cluster.config import NodeConfig
+from cluster.disk import DiskState, DiskStatus
+from cluster.effects import Now
+from cluster.events import Events
+from cluster.node import Node
+from cluster.vitals import VitalSigns
+from redwire.position import Lsn, NodeId
+
+GB, SEGMENT = 10**9, 64 << 20
+FLOOR = 10 * GB
+WAL = SimpleNamespace(bytes=SEGMENT)
+
+
+class Here:
+    """A node with a clock that the test moves, and as much of it as its vitals are taken from."""
+
+    def __init__(self) -> None:
+        self.second = 0
+        self.bulletin = Bulletin(Events(NodeId("eu-1")))
+        self.storage = SimpleNamespace(log=SimpleNamespace(durable=Lsn(7)))
+        retention = SimpleNamespace(disk_free_min_bytes=FLOOR)
+        config = cast(NodeConfig, SimpleNamespace(retention=retention))
+        self.vitals = VitalSigns(cast(Node, self), config, None)
+
+    def clock(self) -> Now:
+        return Now(self.second * 1_000_000, self.second * 1_000)
+
+    def look(self, free_bytes: int) -> int | None:
+        """When the floor is reached, so much being free in the next second."""
+        self.vitals.look(DISK, free_bytes)
+        self.second += 1
+        return self.bulletin.vitals.floor_ms
+
+
+DISK = DiskStatus(
+    state=DiskState.WORKING,
+    queued_bytes=0,
+    room_bytes=0,
+    groups=0,
+    batches=0,
+    group_p50_us=0,
+    group_p99_us=0,
+    group_max_us=0,
+    syncs=None,
+    logged_bytes=0,
+    wal=WAL,
+)
+
+
+@pytest.fixture
+def here() -> Here:
+    return Here()
+
+
+def test_what_a_start_takes_in_advance_foretells_nothing(here) -> None:
+    assert here.look(77 * GB) is None
+    assert {here.look(77 * GB - 2 * SEGMENT) for _ in range(119)} == {None}
+
+
+def test_a_disk_that_fills_is_foretold_by_how_it_went_since_then(here) -> None:
+    for second in range(180):
+        left_ms = here.look(FLOOR + (3_600 - second) * 10**6)
+    assert left_ms == (3_600 - 179) * 1_000
+
+
+def test_a_floor_that_is_reached_needs_no_history(here) -> None:
+    assert here.look(FLOOR) == 0
