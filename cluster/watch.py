@@ -24,19 +24,19 @@ class Watch:
     """One node's looks. `reign` is for a primary, `own` for every node."""
 
     _before: Status | None = None
-    _quorum_lost: bool = False
+    _began_ms: int = 0
+    _met: bool | None = None
     _disk: str = "working"
     _certificate: int = 0
 
     def reign(self, after: Status) -> list[Found]:
         """This node leads, and the cluster is like that now. A new term is a new beginning."""
         before = self._before
-        if before is not None and before.term != after.term:
-            before, self._quorum_lost = None, False
+        if before is None or before.term != after.term:
+            before, self._began_ms, self._met = None, after.vantage.at_ms, None
         self._before = after
         found = [event for node in after.nodes for event in _node(_in(before, node.id), node)]
-        if before is not None:
-            found += self._quorum(before, after)
+        found += self._quorum(after)
         return found
 
     def own(self, vitals: Vitals, now_ms: int) -> list[Found]:
@@ -56,12 +56,18 @@ class Watch:
         self._certificate = passed
         return found
 
-    def _quorum(self, before: Status, after: Status) -> Iterator[Found]:
-        if before.quorum.met and after.quorum.met is False:
-            self._quorum_lost = True
+    def _quorum(self, after: Status) -> Iterator[Found]:
+        """Whether it is met is not known when a reign begins: nobody is refused before the members had time
+        to come.
+        """
+        was, met = self._met, after.quorum.met
+        waits = after.vantage.at_ms - self._began_ms < after.settings.replica_timeout_ms
+        if met is None or (was is None and not met and waits):
+            return
+        self._met = met
+        if was is not False and not met:
             yield EventKind.QUORUM_LOST, after.quorum.why
-        elif self._quorum_lost and after.quorum.met:
-            self._quorum_lost = False
+        elif was is False and met:
             yield EventKind.QUORUM_REGAINED, f"writes under {after.settings.policy} are accepted again"
 
 

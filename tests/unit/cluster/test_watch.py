@@ -8,8 +8,10 @@ import pytest
 from cluster.events import EventKind
 from cluster.watch import DAY_MS, Watch
 from redwire.message.vitals import Vitals
-from redwire.status import NodeStatus, Quorum, Settings, Slot, Status
+from redwire.status import NodeStatus, Quorum, Settings, Slot, Status, Vantage
 
+STARVED = ((False, 0), (False, 5_000), (False, 6_000), (True, 7_000))
+"""Whether the quorum is met, and when: nobody is there for seven seconds."""
 LEADER = NodeStatus(id="eu-1", role="primary", health="healthy", connected=True)
 WELL = NodeStatus(id="us-1", role="replica", health="healthy", connected=True, slot=Slot(state="ok"))
 GONE = NodeStatus(id="us-1", health="unhealthy", why="not connected", connected=False, slot=Slot(state="ok"))
@@ -29,10 +31,15 @@ VITALS = Vitals(
 )
 
 
-def look(node: NodeStatus = WELL, *, met: bool = True, term: int = 1, lsn: int = 0) -> Status:
-    quorum = Quorum(met=met, why="" if met else "no voter in us")
+def look(
+    node: NodeStatus = WELL, *, met: bool | None = True, term: int = 1, lsn: int = 0, at_ms: int = 0
+) -> Status:
     return Status(
-        term=term, nodes=(LEADER, node), quorum=quorum, settings=Settings(policy="majority", lsn=lsn)
+        vantage=Vantage(at_ms=at_ms),
+        term=term,
+        nodes=(LEADER, node),
+        quorum=Quorum(met=met, why="no voter in us" if met is False else ""),
+        settings=Settings(policy="majority", lsn=lsn, replica_timeout_ms=5_000),
     )
 
 
@@ -51,6 +58,9 @@ def slot(state: str) -> NodeStatus:
         (look(STUCK), look(GONE), []),
         (look(), look(met=False), [EventKind.QUORUM_LOST]),
         (look(met=False), look(), []),
+        (look(met=False), look(met=False, at_ms=4_999), []),
+        (look(met=False), look(met=False, at_ms=5_000), [EventKind.QUORUM_LOST]),
+        (look(), look(met=None), []),
         (look(), look(slot("at_risk")), [EventKind.SLOT_AT_RISK]),
         (look(slot("at_risk")), look(slot("evicted")), [EventKind.SLOT_EVICTED]),
         (look(slot("at_risk")), look(), [EventKind.SLOT_SAFE]),
@@ -77,6 +87,14 @@ def test_a_quorum_that_was_lost_is_told_to_be_back() -> None:
         found = watch.reign(status)
     assert found == []
     assert [kind for kind, _ in watch.reign(look())] == [EventKind.QUORUM_REGAINED]
+
+
+def test_a_reign_that_begins_without_quorum_tells_so_and_when_it_is_there() -> None:
+    watch = Watch()
+    looks = [look()]
+    looks += [look(met=met, term=2, at_ms=9_000 + at) for met, at in STARVED]
+    told = [[kind for kind, _ in watch.reign(each)] for each in looks]
+    assert told == [[], [], [EventKind.QUORUM_LOST], [], [EventKind.QUORUM_REGAINED]]
 
 
 def test_a_full_disk_is_told_once_and_so_is_its_mend() -> None:
