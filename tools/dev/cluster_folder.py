@@ -11,7 +11,7 @@ import random
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -245,15 +245,15 @@ class ClusterFolder:
         return Authority.load(self.folder)
 
 
-def free_ports(count: int) -> Sequence[int]:
+def free_ports(count: int, taken: Collection[int] = ()) -> Sequence[int]:
     """Ports on which nobody listens, and which the system gives to nobody who dials out: so nobody is there
-    yet when a node starts, and nobody when it starts again.
+    yet when a node starts, and nobody when it starts again. None of those that are `taken`.
     """
     found: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
         if len(found) == count:
             break
-        if is_free(port):
+        if port not in taken and is_free(port):
             found.append(port)
     return found
 
@@ -265,10 +265,9 @@ def is_free(port: int) -> bool:
 
 
 def _ports(names: Sequence[str], known: dict[str, int]) -> dict[str, int]:
-    """A port for each name: the one that is known, or a free one."""
-    if known.keys() >= set(names):
-        return {name: known[name] for name in names}
-    return dict(zip(names, free_ports(len(names)), strict=True))
+    """A port for each name: the one that is known, or a free one. Files of nodes name the known ones."""
+    fresh = [name for name in names if name not in known]
+    return known | dict(zip(fresh, free_ports(len(fresh), known.values()), strict=True))
 
 
 def _clients(region: str) -> str:

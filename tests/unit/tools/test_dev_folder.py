@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import stat
 import time
@@ -16,7 +17,7 @@ from redwire import uri as connection_uri
 from redwire.tls import certificate_expiry_ms
 from tools.authority import Authority
 from tools.dev.bring_up import bring_up
-from tools.dev.cluster_folder import ADMIN, LINKS, STATE, ClusterFolder, free_ports
+from tools.dev.cluster_folder import ADMIN, LINKS, PORTS, STATE, ClusterFolder, free_ports
 from tools.dev.dev_cluster import LOCK, DevCluster, locked
 from tools.dev.plan import ClusterPlan, Wanted
 from tools.errors import ClusterMissing, ClusterRuns, NodeNotReady, PlanInvalid
@@ -199,6 +200,26 @@ def test_the_application_has_no_uri_before_its_user_was_made(written: ClusterFol
     assert connection_uri.parse(dev.app_uri()).password == "secret"
     with pytest.raises(PlanInvalid, match="uk is no region; did you mean us"):
         dev.app_uri("uk")
+
+
+def test_one_port_that_is_not_known_moves_no_other(written: ClusterFolder) -> None:
+    path = written.folder / STATE
+    state = json.loads(path.read_text())
+    before = dict(state["ports"])
+    del state["ports"]["us-2"]
+    path.write_text(json.dumps(state))
+    again = ClusterFolder.open(written.folder)
+    again.write()
+    after = json.loads(path.read_text())["ports"]
+    assert {name: after[name] for name in before if name != "us-2"} == {
+        name: before[name] for name in before if name != "us-2"
+    }
+    assert after.keys() == before.keys() and len(set(after.values())) == len(after)
+
+
+def test_ports_that_are_taken_are_not_free() -> None:
+    taken = frozenset(PORTS) - {PORTS[7]}
+    assert list(free_ports(2, taken)) in ([], [PORTS[7]])
 
 
 def test_ports_are_free_and_below_those_of_outgoing_connections() -> None:
