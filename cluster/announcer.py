@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cluster.topology_advertiser import ReplicaView, TopologyAdvertiser, TopologyAuthGate
 from redwire.handshake import Principal
@@ -89,3 +89,18 @@ class Announcer:
     def _tell(self) -> None:
         for listener in list(self._listeners):
             listener()
+
+
+class Told:
+    """Which epoch each session was told last. A session that has ended is forgotten."""
+
+    def __init__(self) -> None:
+        self._epochs: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._epochs)
+
+    def behind(self, sessions: Collection[int], epoch: int) -> list[int]:
+        """Those of `sessions`, which are all that there are, who do not know `epoch`; they are told now."""
+        before, self._epochs = self._epochs, dict.fromkeys(sessions, epoch)
+        return [session for session in sessions if before.get(session) != epoch]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import anyio
 import click
 import msgspec
 
 from redwire.client import Client
 from redwire.errors import DeadlineExceeded
-from redwire.status import Event, Status
+from redwire.status import EVENTS_MAX, Event, Status
 from tools.cli import words
 from tools.cli.connection import onlooker, uri_option
 from tools.cli.output import json_option, show_parts
 from tools.grid import Grid, Part, Parts, Words
 
 FOLLOW_S = 1.0
+SHOWN_MAX = 10 * EVENTS_MAX
+"""What was shown already, whichever node tells it again: each node has its own hundred."""
 
 _node_option = click.option("--node", "addr", metavar="HOST:PORT", help="As this node knows it.")
 
@@ -97,29 +101,48 @@ async def _look(uri: str, addr: str | None) -> Status:
 
 async def _events(uri: str, addr: str | None, follow: bool, as_json: bool) -> None:
     async with onlooker(uri, addr) as client:
-        shown: set[Event] = set()
+        shown = Shown()
         while True:
-            shown = await _show_new(client, addr, shown, as_json, patient=follow)
+            await _show_new(client, addr, shown, as_json, patient=follow)
             if not follow:
                 return
             await anyio.sleep(FOLLOW_S)
 
 
-async def _show_new(
-    client: Client, addr: str | None, shown: set[Event], as_json: bool, *, patient: bool
-) -> set[Event]:
-    """Print the events that are not in `shown`; all that there are now. `patient` outlasts a silence."""
+class Shown:
+    """The events that were shown; of more than `SHOWN_MAX` those that were told last."""
+
+    def __init__(self) -> None:
+        self._events: dict[Event, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def new(self, events: Iterable[Event]) -> list[Event]:
+        """Those of `events` that were not shown yet; they are now."""
+        found = []
+        for event in events:
+            if event in self._events:
+                del self._events[event]
+            else:
+                found.append(event)
+            self._events[event] = None
+        for event in list(self._events)[:-SHOWN_MAX]:
+            del self._events[event]
+        return found
+
+
+async def _show_new(client: Client, addr: str | None, shown: Shown, as_json: bool, *, patient: bool) -> None:
+    """Print the events that are not in `shown`. `patient` outlasts a silence."""
     try:
         found = await client.status(addr)
     except DeadlineExceeded as error:
         if not patient:
             raise
         click.echo(f"redwire: {error}", err=True)
-        return shown
-    for event in found.events:
-        if event not in shown:
-            click.echo(msgspec.json.encode(event).decode() if as_json else _line(event))
-    return shown | set(found.events)
+        return
+    for event in shown.new(found.events):
+        click.echo(msgspec.json.encode(event).decode() if as_json else _line(event))
 
 
 def _line(event: Event) -> str:

@@ -6,6 +6,7 @@ import json
 import time
 
 from redwire.status import Event, decode
+from tools.cli.status import SHOWN_MAX, Shown
 
 QUICK_S = 8.0
 """Far below the half minute that a client has for a call; most of it is for starting Python."""
@@ -114,3 +115,12 @@ async def test_topology_says_that_its_node_has_lost_the_primary_and_that_no_lag_
     assert json.loads((await command_line("topology", "--json", "--uri", uri)).out)["primary_lost"] is True
     text = (await command_line("topology", "--uri", uri)).out
     assert "NO PRIMARY" in text and "was healthy, lag unknown" in text and "0 ms behind" not in text
+
+
+def test_an_event_is_shown_once_however_often_it_is_told_and_not_kept_for_ever() -> None:
+    shown, first = Shown(), Event(node="eu-1", sequence=0, kind="disk_full")
+    assert shown.new([first, first]) == [first]
+    for number in range(1, 2 * SHOWN_MAX):
+        event = Event(node="us-1", sequence=number, kind="member_left")
+        assert shown.new([first, event]) == [event]
+    assert len(shown) == SHOWN_MAX
