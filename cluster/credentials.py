@@ -84,6 +84,21 @@ class CredentialSet:
         return said
 
 
+class Reminder:
+    """Says what a running node's credentials have to be renewed for: at once, and then once a day."""
+
+    def __init__(self) -> None:
+        self._of: CredentialSet | None = None
+        self._said_ms = 0
+
+    def due(self, found: CredentialSet, now_ms: int) -> list[str]:
+        """What is to be said of `found`, the set in use, at `now_ms`; may be asked as often as one likes."""
+        if found is self._of and 0 <= now_ms - self._said_ms < DAY_MS:
+            return []
+        self._of, self._said_ms = found, now_ms
+        return found.warnings(now_ms)
+
+
 class NodeCredentials:
     """What a running node shows and trusts at this moment. `current` is replaced whole, never changed."""
 
@@ -105,11 +120,6 @@ class NodeCredentials:
     def not_after_ms(self) -> int:
         """When the certificate in use expires, in ms since 1970."""
         return self.current.not_after_ms
-
-    @property
-    def days_left(self) -> int:
-        """Whole days until the certificate in use expires; negative when it has."""
-        return self.current.days_left(wall_ms())
 
     def server_context(self) -> ssl.SSLContext:
         """For the next connection that is accepted."""

@@ -130,7 +130,6 @@ class Process:
         async with listener, overseers, anyio.create_task_group() as tasks:
             tasks.start_soon(self._signals)
             tasks.start_soon(self._hangups, partial(overseers.reload, reloader.reload))
-            tasks.start_soon(reloader.watch)
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
             tasks.start_soon(housekeeping.run)

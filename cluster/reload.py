@@ -11,10 +11,9 @@ import signal
 import time
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
 
-from cluster.credentials import NodeCredentials, day, wall_ms
+from cluster.credentials import NodeCredentials, day
 from cluster.data_lock import DataLock, Holder, Reloaded, looked_into
 from cluster.errors import ReloadFailed
 from cluster.log_config import Level, Note
@@ -23,7 +22,6 @@ from redwire.errors import TlsInvalid
 ANSWER_S = 10.0
 """A node whose loop turns answers within milliseconds."""
 _ASK_S = 0.02
-_WATCH_S = 86_400.0
 
 
 class Reloader:
@@ -39,13 +37,6 @@ class Reloader:
         """Take new files as a set, or keep the old ones; the log and the lock say which and why."""
         self._number += 1
         await anyio.to_thread.run_sync(self._reload)
-
-    async def watch(self) -> None:
-        """Once a day, for ever: say what will expire soon."""
-        while self._credentials is not None:
-            for text in self._credentials.current.warnings(wall_ms()):
-                self._note(text, Level.WARNING)
-            await anyio.sleep(_WATCH_S)
 
     def _reload(self) -> None:
         done, message = self._swapped()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cluster.config import NodeConfig
-from cluster.credentials import NodeCredentials
+from cluster.credentials import NodeCredentials, Reminder
 from cluster.disk import DiskStatus
+from cluster.events import EventKind
 from cluster.node import Node
 from cluster.reign import VERSION
 from cluster.trend import Trend
@@ -23,6 +24,7 @@ class VitalSigns:
     def __init__(self, node: Node, config: NodeConfig, credentials: NodeCredentials | None) -> None:
         self._node = node
         self._credentials = credentials
+        self._reminder = Reminder()
         self._floor_bytes = config.retention.disk_free_min_bytes
         self._free = Trend(FALL_MS, foresees_after_ms=FALL_LEAST_MS)
         self._grown = Trend(GROWTH_MS)
@@ -38,7 +40,8 @@ class VitalSigns:
         return self._grown.per_second
 
     def look(self, disk: DiskStatus, free_bytes: int) -> None:
-        """Take note of how this node is now."""
+        """Take note of how this node is now, and say what it needs soon."""
+        self._remind()
         now, bulletin = self._node.clock(), self._node.bulletin
         self._free.note(free_bytes, now.ms)
         fell = free_bytes <= self._floor_bytes
@@ -56,3 +59,8 @@ class VitalSigns:
             rtts_us={str(member): took_us for member, took_us in bulletin.rtts_us.items()},
             events=bulletin.events.young(now.wall_ms),
         )
+
+    def _remind(self) -> None:
+        if self._credentials is not None:
+            for text in self._reminder.due(self._credentials.current, self._node.clock().wall_ms):
+                self._node.happened(EventKind.CERTIFICATE_ENDING, text)

@@ -12,10 +12,6 @@ from cluster.events import EventKind
 from redwire.message.vitals import Vitals
 from redwire.status import NodeStatus, Slot, Status
 
-DAY_MS = 86_400_000
-CERTIFICATE_DAYS = (30, 7, 1)
-"""Told once each."""
-
 Found = tuple[EventKind, str]
 
 
@@ -27,7 +23,6 @@ class Watch:
     _began_ms: int = 0
     _met: bool | None = None
     _disk: str = "working"
-    _certificate: int = 0
 
     def reign(self, after: Status) -> list[Found]:
         """This node leads, and the cluster is like that now. A new term is a new beginning."""
@@ -39,21 +34,14 @@ class Watch:
         found += self._quorum(after)
         return found
 
-    def own(self, vitals: Vitals, now_ms: int) -> list[Found]:
-        """This node is like that now; `now_ms` is the wall clock."""
+    def own(self, vitals: Vitals) -> list[Found]:
+        """This node is like that now."""
         found: list[Found] = []
         before, self._disk = self._disk, vitals.disk
         if before != vitals.disk == "full":
             found.append((EventKind.DISK_FULL, f"no room to log: {vitals.free_bytes} bytes are free"))
         elif before == "full" and vitals.disk == "working":
             found.append((EventKind.DISK_WORKING, "there is room to log again"))
-        ends = vitals.certificate_ends_at_ms
-        left_ms = None if ends is None else ends - now_ms
-        passed = 0 if left_ms is None else sum(left_ms < days * DAY_MS for days in CERTIFICATE_DAYS)
-        if left_ms is not None and passed > self._certificate:
-            text = f"ends in {left_ms // DAY_MS} days" if left_ms > 0 else "has ended"
-            found.append((EventKind.CERTIFICATE_ENDING, f"the certificate of this node {text}"))
-        self._certificate = passed
         return found
 
     def _quorum(self, after: Status) -> Iterator[Found]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cluster.config import TlsConfig
-from cluster.credentials import DAY_MS, CredentialSet, NodeCredentials, day, load, wall_ms
+from cluster.credentials import DAY_MS, CredentialSet, NodeCredentials, Reminder, day, load, wall_ms
 from redwire.errors import TlsInvalid
 from redwire.position import NodeId
 from tools.authority import Authority, Issued
@@ -195,14 +195,27 @@ def test_an_authority_that_ends_is_warned_of_by_name(tmp_path: Path, authority: 
     assert "has expired on" in ended
 
 
+def test_what_ends_is_said_at_once_once_a_day_and_of_new_files_again(
+    tmp_path: Path, authority: Authority
+) -> None:
+    found = read(write(tmp_path, authority.issue_node("eu-1", HOSTS), authority))
+    reminder, end_ms = Reminder(), found.not_after_ms
+    said = [
+        (left, len(reminder.due(found, end_ms - left * DAY_MS))) for left in (40, 31, 29, 29, 28.5, 28, -1)
+    ]
+    assert said == [(40, 0), (31, 0), (29, 1), (29, 0), (28.5, 0), (28, 1), (-1, 1)]
+    again = read(found.files)
+    assert len(reminder.due(again, end_ms + DAY_MS)) == 1 and reminder.due(again, end_ms + DAY_MS) == []
+
+
 def test_a_reload_takes_the_new_files_as_a_set(tmp_path: Path, authority: Authority) -> None:
     files = write(tmp_path, authority.issue_node("eu-1", HOSTS, days=10), authority)
     node = NodeCredentials(files, "shop", ME)
     server, client, sha256 = node.server_context(), node.client_context(), node.current.sha256
-    assert node.days_left == 9
+    assert node.current.days_left(wall_ms()) == 9
     write(tmp_path, authority.issue_node("eu-1", HOSTS, days=100), authority)
     node.reload()
-    assert node.days_left == 99 and node.not_after_ms > wall_ms() + 99 * DAY_MS
+    assert node.current.days_left(wall_ms()) == 99 and node.not_after_ms > wall_ms() + 99 * DAY_MS
     assert node.server_context() is not server and node.client_context() is not client
     assert node.current.sha256 != sha256
 

@@ -97,7 +97,6 @@ async def test_a_bad_set_is_refused_told_and_leaves_the_old_one(
 async def test_without_tls_there_is_nothing_to_reload(tmp_path: Path, lock: DataLock, log: Log) -> None:
     reloader = Reloader(None, lock, log)
     await reloader.reload()
-    await reloader.watch()
     assert outcome(tmp_path).message == "reload: tls is off, there is nothing to reload"
     assert not outcome(tmp_path).done
 

@@ -9,9 +9,10 @@ import pytest
 
 from cluster.bulletin import Bulletin
 from cluster.config import NodeConfig
+from cluster.credentials import NodeCredentials
 from cluster.disk import DiskState, DiskStatus
 from cluster.effects import Now
-from cluster.events import Events
+from cluster.events import EventKind, Events
 from cluster.node import Node
 from cluster.vitals import VitalSigns
 from redwire.position import Lsn, NodeId
@@ -30,10 +31,19 @@ class Here:
         self.storage = SimpleNamespace(log=SimpleNamespace(durable=Lsn(7)))
         retention = SimpleNamespace(disk_free_min_bytes=FLOOR)
         config = cast(NodeConfig, SimpleNamespace(retention=retention))
-        self.vitals = VitalSigns(cast(Node, self), config, None)
+        self.ends: list[str] = []
+        held = SimpleNamespace(current=self, not_after_ms=9)
+        self.vitals = VitalSigns(cast(Node, self), config, cast(NodeCredentials, held))
+        self.told: list[tuple[EventKind, str]] = []
 
     def clock(self) -> Now:
         return Now(self.second * 1_000_000, self.second * 1_000)
+
+    def warnings(self, now_ms: int) -> list[str]:
+        return [f"{each} at {now_ms}" for each in self.ends]
+
+    def happened(self, kind: EventKind, text: str) -> None:
+        self.told.append((kind, text))
 
     def look(self, free_bytes: int) -> int | None:
         """When the floor is reached, so much being free in the next second."""
@@ -75,3 +85,12 @@ def test_a_disk_that_fills_is_foretold_by_how_it_went_since_then(here) -> None:
 
 def test_a_floor_that_is_reached_needs_no_history(here) -> None:
     assert here.look(FLOOR) == 0
+
+
+def test_what_the_certificate_ends_in_is_an_event_once(here) -> None:
+    here.ends = ["eu-1.pem ends", "an authority ends"]
+    for _ in range(3):
+        here.look(77 * GB)
+    ending = EventKind.CERTIFICATE_ENDING
+    assert here.told == [(ending, "eu-1.pem ends at 0"), (ending, "an authority ends at 0")]
+    assert here.bulletin.vitals.certificate_ends_at_ms == 9

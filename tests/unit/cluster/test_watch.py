@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from cluster.events import EventKind
-from cluster.watch import DAY_MS, Watch
+from cluster.watch import Watch
 from redwire.message.vitals import Vitals
 from redwire.status import NodeStatus, Quorum, Settings, Slot, Status, Vantage
 
@@ -100,18 +100,7 @@ def test_a_reign_that_begins_without_quorum_tells_so_and_when_it_is_there() -> N
 def test_a_full_disk_is_told_once_and_so_is_its_mend() -> None:
     watch = Watch()
     told = [
-        [kind for kind, _ in watch.own(msgspec.structs.replace(VITALS, disk=disk), 0)]
+        [kind for kind, _ in watch.own(msgspec.structs.replace(VITALS, disk=disk))]
         for disk in ("working", "full", "full", "working", "failed")
     ]
     assert told == [[], [EventKind.DISK_FULL], [], [EventKind.DISK_WORKING], []]
-
-
-def test_the_end_of_a_certificate_is_told_at_three_distances_and_after_a_new_one_again() -> None:
-    watch = Watch()
-    ends = msgspec.structs.replace(VITALS, certificate_ends_at_ms=100 * DAY_MS)
-    told = [text for day in (60, 71, 72, 94, 95, 99.5, 101) for _, text in watch.own(ends, int(day * DAY_MS))]
-    assert told == [f"the certificate of this node ends in {days} days" for days in (29, 6, 0)]
-    renewed = msgspec.structs.replace(VITALS, certificate_ends_at_ms=200 * DAY_MS)
-    assert watch.own(renewed, 101 * DAY_MS) == []
-    ((kind, text),) = watch.own(renewed, 201 * DAY_MS)
-    assert kind is EventKind.CERTIFICATE_ENDING and text.endswith("has ended")
