@@ -32,6 +32,12 @@ _MEND = (
 )
 
 
+def first(group: BaseExceptionGroup[RedwireError]) -> RedwireError:
+    """The error that `group` begins with: of those that came together, one is told."""
+    error = group.exceptions[0]
+    return first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
 class NodeError(RedwireError):
     """Something about this node itself, not about a request or a peer."""
 

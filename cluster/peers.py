@@ -19,6 +19,7 @@ from cluster.address import Address
 from cluster.bell import Bell
 from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
+from cluster.errors import first
 from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
@@ -78,7 +79,7 @@ class Link:
             try:
                 await self._talk()
             except* RedwireError as group:
-                self._note_once(_first(group))
+                self._note_once(first(group))
             if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
                 backoff = BACKOFF_MIN_S
             with anyio.move_on_after(backoff * rng.uniform(0.5, 1.0)):
@@ -242,8 +243,3 @@ def check_report(report: Report, member: str, node: Node) -> None:
         raise Refused(Code.OTHER_CLUSTER, text, hint="check the addresses of the members")
     if report.node != member:
         raise Refused(Code.OTHER_NODE, f"the node at the address of {member} says it is {report.node}")
-
-
-def _first(group: BaseExceptionGroup[RedwireError]) -> RedwireError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

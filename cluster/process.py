@@ -19,6 +19,7 @@ from cluster.config import NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
 from cluster.effects import Now
+from cluster.errors import first
 from cluster.events import EventKind
 from cluster.housekeeping import Housekeeping
 from cluster.links import Links
@@ -81,7 +82,7 @@ class Process:
             with self._scope:
                 await self._serve(storage, audit)
         except* RedwireError as group:
-            self._failure = self._failure or _first(group)
+            self._failure = self._failure or first(group)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(storage.close)
@@ -192,8 +193,3 @@ def _applied(service: Service, server: Server) -> None:
     """The state has moved on: reads may go on, and sessions may have to end."""
     service.reads.applied()
     server.guests.review(service.node.storage.state.accounts())
-
-
-def _first(group: BaseExceptionGroup[RedwireError]) -> RedwireError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
