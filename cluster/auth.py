@@ -16,7 +16,7 @@ from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Event, Rejected
 from cluster.config import AnonymousAccess, ClusterConfig
 from redwire.errors import AuthenticationFailed
-from redwire.handshake import Attempt, Identity, Method, Principal, PrincipalKind, Role
+from redwire.handshake import ANONYMOUS_NAME, Attempt, Identity, Method, Principal, PrincipalKind, Role
 from redwire.message.admin import PutToken, PutUser, ScramRecord
 from redwire.position import NodeId
 from redwire.scram import Verifier
@@ -95,7 +95,7 @@ class Authority:
     def anonymous(self) -> Principal | None:
         """Strangers, where the configuration lets them in."""
         role = _ANONYMOUS_ROLES.get(self._anonymous)
-        return None if role is None else Principal(PrincipalKind.ANONYMOUS, "anonymous", role, False)
+        return None if role is None else Principal(PrincipalKind.ANONYMOUS, ANONYMOUS_NAME, role, False)
 
     def bearer(self, token: str) -> Principal | None:
         """Whose token this is; only hashes are compared."""

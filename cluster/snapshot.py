@@ -154,11 +154,6 @@ class SnapshotReceiver:
         """How much of the file is here."""
         return self._path.stat().st_size if self._path.exists() else 0
 
-    @property
-    def total_bytes(self) -> int:
-        """How much there will be; 0 before the manifest."""
-        return self._manifest.size if self._manifest is not None else 0
-
     async def begin(self, manifest: SnapshotManifest) -> None:
         """The source sends this snapshot: go on with ours if it is the same, else start over."""
         if self._manifest != manifest:

@@ -252,7 +252,6 @@ _KEY_TEXT = re.compile(rf"([0-9a-f]{{{2 * len(NO_CLIENT)}}})-([1-9][0-9]{{0,18}}
 _KINDS = {int(kind): kind for kind in Kind}
 _skip_json = msgspec.json.Decoder(msgspec.Raw).decode
 _COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())
-_WHITESPACE = b" \t\r\n"
 
 
 def _checked_record(data: memoryview, offset: int, index: int) -> int:

@@ -13,8 +13,6 @@ reader has no topology then and stays with what it was configured with.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import struct
 from dataclasses import dataclass, replace
 
@@ -73,10 +71,6 @@ class Topology:
         body = b"".join(parts)
         return _HEAD.pack(_TAG, len(body)) + body
 
-    def to_base64(self) -> str:
-        """The blob as `HelloAck.topology` and `AuthOk.topology` carry it."""
-        return base64.b64encode(self.encode()).decode()
-
     def __str__(self) -> str:
         healthy = sum(replica.healthy for replica in self.replicas)
         primary = self.primary.addr or "no primary"
@@ -99,18 +93,6 @@ def decode(blob: bytes | memoryview) -> Topology | None:
         return _decode_body(Cursor(body[:length], "topology"))
     except BodyInvalid as error:
         raise TopologyInvalid(error.message) from error
-
-
-def from_base64(text: str) -> Topology | None:
-    """The topology in `text`; None for an unknown version, and for a text that is not base64.
-
-    Raises `TopologyInvalid` for a blob that is cut short or lies.
-    """
-    try:
-        blob = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return decode(blob)
 
 
 def _decode_body(cursor: Cursor) -> Topology:

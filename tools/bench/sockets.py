@@ -10,7 +10,6 @@ from dataclasses import dataclass
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST_AND_DUMP = 0x301
-_DONE = 3
 _ESTABLISHED = 1 << 1
 _INFO = 2
 _HEADER = struct.Struct("=IHHII")
