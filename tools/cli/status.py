@@ -11,6 +11,7 @@ import msgspec
 from redwire.client import Client
 from redwire.errors import DeadlineExceeded
 from redwire.status import EVENTS_MAX, Event, Status
+from tools import figures
 from tools.cli import words
 from tools.cli.connection import onlooker, uri_option
 from tools.cli.output import json_option, show_parts
@@ -70,10 +71,10 @@ def lag(addr: str | None, uri: str, as_json: bool) -> None:
             node.id,
             words.region(node),
             node.lag.state.replace("_", " "),
-            words.number(node.lag.records),
-            words.size(node.lag.bytes),
-            words.span(node.lag.ms),
-            words.span(node.lag.catch_up_ms),
+            figures.count(node.lag.records),
+            figures.size(node.lag.bytes),
+            figures.duration(node.lag.ms),
+            figures.duration(node.lag.catch_up_ms),
             "" if node.lag.state != "unknown" else words.since(node.lag.since_at_ms, found.vantage.at_ms),
         )
         for node in found.nodes
@@ -146,19 +147,19 @@ async def _show_new(client: Client, addr: str | None, shown: Shown, as_json: boo
 
 
 def _line(event: Event) -> str:
-    return f"{words.clock(event.at_ms)}  {event.level:<7}  {event.node}  {event.kind}: {event.text}"
+    return f"{figures.clock(event.at_ms)}  {event.level:<7}  {event.node}  {event.kind}: {event.text}"
 
 
 def _regions(found: Status) -> list[tuple[str, ...]]:
-    holds = {None: words.UNKNOWN, True: "yes", False: "no"}
+    holds = {None: figures.UNKNOWN, True: "yes", False: "no"}
     return [
         (
             region.name,
-            words.number(region.voters),
+            figures.count(region.voters),
             " ".join(region.nodes),
-            words.number(region.durable),
+            figures.count(region.durable),
             holds[region.holds_watermark],
-            words.UNKNOWN if region.completes is None else f"{region.completes:.0%}",
+            figures.share(region.completes),
         )
         for region in found.regions
     ]
@@ -171,12 +172,12 @@ def _nodes(found: Status) -> list[tuple[str, ...]]:
             words.region(node),
             node.role,
             words.health(node),
-            words.number(node.durable),
-            words.number(node.applied),
+            figures.count(node.durable),
+            figures.count(node.applied),
             "" if node.role == "primary" else words.lag(node.lag, found.vantage.at_ms),
             words.slot(node.slot),
-            words.micros(node.rtt_us),
-            words.size(node.disk.free_bytes),
+            figures.micros(node.rtt_us),
+            figures.size(node.disk.free_bytes),
         )
         for node in found.nodes
     ]

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 from redwire.status import Commits, Lag, NodeStatus, Primary, Quorum, Slot, Stage, Status
+from tools.figures import UNKNOWN, clock, count, duration, micros, size
 
-UNKNOWN = "-"
 NOT_SHOWN = "the other nodes are not shown to this user (it lacks cluster:topology:read)"
-
-
-def number(value: int | None) -> str:
-    """A number, or that it is not known."""
-    return UNKNOWN if value is None else f"{value}"
-
-
-def size(value: int | None) -> str:
-    """Bytes in a unit that suits them."""
-    if value is None:
-        return UNKNOWN
-    amount = float(value)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1_000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1_000
-    return f"{amount:.3g} TB"
-
-
-def span(value_ms: float | None) -> str:
-    """A duration in a unit that suits it."""
-    if value_ms is None:
-        return UNKNOWN
-    for limit, divisor, unit in ((1_000, 1, "ms"), (120_000, 1_000, "s"), (7_200_000, 60_000, "min")):
-        if value_ms < limit:
-            return f"{value_ms / divisor:.3g} {unit}"
-    hours = value_ms / 3_600_000
-    return f"{hours:.3g} h" if hours < 48 else f"{hours / 24:.3g} d"
-
-
-def micros(value_us: int | None) -> str:
-    """A duration that came in microseconds."""
-    return UNKNOWN if value_us is None else span(value_us / 1_000)
-
-
-def clock(at_ms: int) -> str:
-    """A time of day, in UTC as in the nodes' logs."""
-    return time.strftime("%H:%M:%S", time.gmtime(at_ms / 1_000))
 
 
 def since(at_ms: int | None, now_ms: int) -> str:
     """Since when, and for how long that is."""
     if at_ms is None:
         return "since before this node looked"
-    return f"since {clock(at_ms)} UTC ({span(max(0, now_ms - at_ms))})"
+    return f"since {clock(at_ms)} UTC ({duration(max(0, now_ms - at_ms))})"
 
 
 def head_lines(status: Status) -> list[str]:
@@ -60,7 +20,7 @@ def head_lines(status: Status) -> list[str]:
     seen, settings = status.vantage, status.settings
     view = f"seen by {seen.node} ({seen.region})"
     if seen.source and seen.source != seen.node:
-        view += f", as {seen.source} told it {span(seen.age_ms)} ago"
+        view += f", as {seen.source} told it {duration(seen.age_ms)} ago"
     term = "no term" if status.term is None else f"term {status.term}"
     lines = [
         f"cluster {status.cluster.name} {status.cluster.id[:8] or '(not joined)'}, {term}; {view}",
@@ -68,7 +28,7 @@ def head_lines(status: Status) -> list[str]:
         f"quorum   {quorum(status.quorum)}",
         f"policy   {settings.policy}, floor {settings.floor}"
         + (f"; changing: {settings.change}" if settings.change else ""),
-        f"log      head {number(status.head)}, committed up to {number(status.watermark)}",
+        f"log      head {count(status.head)}, committed up to {count(status.watermark)}",
     ]
     if status.commits.count is not None:
         lines.append(f"commits  {commits(status.commits)}")
@@ -99,7 +59,7 @@ def quorum(found: Quorum) -> str:
 
 def commits(found: Commits) -> str:
     """How many, how fast, and where their time went."""
-    text = f"{found.rate or 0:g}/s over {span(found.window_ms)}"
+    text = f"{found.rate or 0:g}/s over {duration(found.window_ms)}"
     if not found.count:
         return text
     parts = ", ".join(
@@ -120,11 +80,11 @@ def lag(found: Lag, now_ms: int) -> str:
     """How far behind."""
     if found.state == "behind":
         parts = [
-            f"{number(found.records)} records",
+            f"{count(found.records)} records",
             *([] if found.bytes is None else [size(found.bytes)]),
-            *([] if found.ms is None else [span(found.ms)]),
+            *([] if found.ms is None else [duration(found.ms)]),
         ]
-        there = "" if found.catch_up_ms is None else f"; there in {span(found.catch_up_ms)}"
+        there = "" if found.catch_up_ms is None else f"; there in {duration(found.catch_up_ms)}"
         return f"behind {', '.join(parts)}{there}"
     if found.state == "unknown":
         when = ", never heard" if found.since_at_ms is None else f" {since(found.since_at_ms, now_ms)}"
@@ -135,7 +95,7 @@ def lag(found: Lag, now_ms: int) -> str:
 def slot(found: Slot) -> str:
     """What is kept for a node, and for how long."""
     if found.state == "at_risk":
-        eta = "" if found.eviction_ms is None else f", evicted in {span(found.eviction_ms)}"
+        eta = "" if found.eviction_ms is None else f", evicted in {duration(found.eviction_ms)}"
         return f"at risk of {found.bound}{eta}"
     if found.state == "evicted":
         return f"evicted: {found.bound}"

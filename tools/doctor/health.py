@@ -11,9 +11,10 @@ from redwire.status import NodeStatus, Status
 from regions.commit_policy import CommitPolicy
 from regions.errors import MembershipInvalid, MemberUnknown
 from regions.prover import Loss, prove
+from tools import figures
 from tools.doctor.facts import Facts
 from tools.doctor.finding import Check, Finding, Level, or_fine
-from tools.monitor import figures, problems, trouble
+from tools.monitor import problems, trouble
 from tools.monitor.foresight import Rules
 from tools.monitor.ink import Tone
 

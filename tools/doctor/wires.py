@@ -7,10 +7,10 @@ from itertools import permutations
 from statistics import median_low
 
 from redwire.status import Status
+from tools import figures
 from tools.authority import BACKDATED
 from tools.doctor.facts import Asked, Facts
 from tools.doctor.finding import Check, Finding, Level, or_fine
-from tools.monitor import figures
 
 AHEAD_MS_MAX = 1_000.0
 """Machines that keep time by NTP lie within a hundredth of it."""

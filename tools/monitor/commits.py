@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from redwire.status import Stage
-from tools.monitor import chart, figures
+from tools import figures
+from tools.monitor import chart
 from tools.monitor.history import STAGES, Sample
 from tools.monitor.ink import Column, Line, Span, Tone, cut_line, stacked, table
 from tools.monitor.watch import View

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.monitor import figures
+from tools import figures
 from tools.monitor.ink import SYMBOLS, Line, Span, Tone, cut_line, marked, spread
 from tools.monitor.problems import Problem
 from tools.monitor.trouble import Trouble

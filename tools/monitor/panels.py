@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from redwire.status import Event, Lag, NodeStatus, RegionStatus
-from tools.monitor import chart, figures, trouble
+from tools import figures
+from tools.monitor import chart, trouble
 from tools.monitor.foresight import Forecast, if_region_goes
 from tools.monitor.ink import Column, Line, Span, Tone, cut_line, marked, table
 from tools.monitor.trouble import Trouble

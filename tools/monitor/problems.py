@@ -6,7 +6,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from redwire.status import NodeStatus, RegionStatus, Status
-from tools.monitor import figures
+from tools import figures
 from tools.monitor.ink import Tone
 
 STALE_MS = 5_000

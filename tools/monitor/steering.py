@@ -12,7 +12,7 @@ from redwire.message.settings import BindRegion, SetPolicy, SettingsChange, Sett
 from redwire.spelling import nearest
 from redwire.status import Status
 from regions.commit_policy import CommitPolicy, Regions
-from tools.monitor.figures import duration
+from tools.figures import duration
 from tools.outlook import outlook
 
 _DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|)\Z")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from redwire.status import NodeStatus, Status
-from tools.monitor import figures
+from tools import figures
 from tools.monitor.ink import Tone
 
 _HOUR, _DAY = 3_600_000, 86_400_000

@@ -1,4 +1,4 @@
-"""How figures are written. What is not known is `?`, and never a zero."""
+"""How figures are written, on the command line and in the monitor. What is not known is `?`, never a zero."""
 
 from __future__ import annotations
 
