@@ -9,8 +9,13 @@ from dataclasses import dataclass, field
 import anyio
 from msgspec.structs import replace
 
-from redwire.errors import Code, Refused
-from redwire.message.settings import BindRegion, MemberView, SetPolicy, SettingsChanged, SettingsView
+from cluster.events import EventKind, level
+from cluster.retention import Reason
+from cluster.settings import Planned, Settings, plan
+from redwire import status
+from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.message.settings import ChangeSettings, SettingsChanged, SettingsView
+from redwire.position import Lsn, NodeId
 from redwire.status import (
     Cluster,
     Commits,
@@ -21,7 +26,6 @@ from redwire.status import (
     Primary,
     Quorum,
     RegionStatus,
-    Settings,
     Slot,
     Stage,
     Status,
@@ -38,6 +42,22 @@ HOMES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us", "ap-1": "ap"}
 RTT_US = {"eu-2": 600, "us-1": 80_200, "us-2": 80_900, "ap-1": 120_400}
 OUT_SINCE_S = 40
 """Since when us-2 is silent."""
+ADDR = "{}.example.net:5050"
+RECORD = ClusterRecord(
+    cluster="1f0a6c52" * 4,
+    name="shop",
+    members=tuple(
+        MemberRecord(id=name, region=region, addr=ADDR.format(name), kind="voter")
+        for name, region in HOMES.items()
+    ),
+    admins=("ops",),
+    policy="regions(eu,us)",
+    floor=None,
+    policy_timeout_ms=10_000,
+    replica_timeout_ms=5_000,
+    secret=bytes(32),
+)
+IN_FORCE = Settings.of(RECORD, Lsn(12))
 
 
 def document(second: int) -> Status:
@@ -45,18 +65,18 @@ def document(second: int) -> Status:
     now_ms, head = BEGAN_MS + second * 1_000, 120_000 + second * 420
     return Status(
         vantage=Vantage(node="eu-1", region="eu", source="eu-1", at_ms=now_ms),
-        cluster=Cluster(id="1f0a6c52", name="shop"),
+        cluster=Cluster(id=RECORD.cluster, name=RECORD.name),
         term=4,
         epoch=67_108_871,
         primary=Primary(node="eu-1", state="leading"),
         head=head,
         watermark=head - 3,
-        settings=Settings(
-            lsn=12,
-            policy="regions(eu,us)",
-            floor="regions(eu,us)",
-            policy_timeout_ms=10_000,
-            replica_timeout_ms=5_000,
+        settings=status.Settings(
+            lsn=IN_FORCE.lsn,
+            policy=RECORD.policy,
+            floor=RECORD.commit_rule,
+            policy_timeout_ms=RECORD.policy_timeout_ms,
+            replica_timeout_ms=RECORD.replica_timeout_ms,
         ),
         quorum=Quorum(met=True, completed_by="us-1"),
         regions=_regions(second, head),
@@ -98,7 +118,7 @@ def _ap_behind(second: int) -> int:
 def _node(name: str, second: int, now_ms: int, head: int) -> NodeStatus:
     node = NodeStatus(
         id=name,
-        addr=f"{name}.example.net:5050",
+        addr=ADDR.format(name),
         region=HOMES[name],
         declared=HOMES[name],
         role="primary" if name == "eu-1" else "replica",
@@ -124,7 +144,10 @@ def _node(name: str, second: int, now_ms: int, head: int) -> NodeStatus:
         lag = Lag(state="behind", records=behind, bytes=behind * 212, ms=behind * 10)
         eviction_ms = max(0, 46 * 60_000 - second * 1_000)
         slot = Slot(
-            state="at_risk", bound="bytes", eviction_ms=eviction_ms, held_bytes=610_000_000 + behind * 212
+            state="at_risk",
+            bound=Reason.BYTES.value,
+            eviction_ms=eviction_ms,
+            held_bytes=610_000_000 + behind * 212,
         )
         durable = head - behind
         return replace(node, lag=lag, slot=slot, received=durable + 9, durable=durable, applied=durable - 3)
@@ -160,7 +183,7 @@ def _silent(node: NodeStatus, second: int) -> NodeStatus:
         rtt_us=None,
         disk=Disk(),
         lag=Lag(state="unknown", since_at_ms=since_ms),
-        slot=Slot(state="at_risk", bound="time", eviction_ms=eviction_ms, held_bytes=91_000_000),
+        slot=Slot(state="at_risk", bound=Reason.AGE.value, eviction_ms=eviction_ms, held_bytes=91_000_000),
     )
 
 
@@ -197,32 +220,39 @@ def _commits(second: int) -> Commits:
 
 def _events(second: int) -> tuple[Event, ...]:
     told = (
-        (-3_400, "eu-1", "info", "reign", "began to lead in term 4"),
-        (-3_380, "us-1", "info", "joined", "follows eu-1 from LSN 104,112"),
-        (-610, "eu-1", "info", "settings", "policy is regions(eu,us), by ops"),
-        (12, "ap-1", "warning", "lag", "is behind and falls further behind"),
-        (OUT_SINCE_S, "eu-1", "error", "unhealthy", "us-2: no ack within 5000 ms"),
-        (OUT_SINCE_S + 2, "eu-1", "warning", "slot", "us-2: slot at risk, by time"),
+        (-3_400, "eu-1", EventKind.REIGN_BEGUN, "term 4 begins at LSN 104112"),
+        (-3_380, "eu-1", EventKind.MEMBER_JOINED, "us-1 has joined: its log is proven up to LSN 104112"),
+        (-610, "eu-1", EventKind.SETTINGS_CHANGED, f"the settings of LSN {IN_FORCE.lsn} are in force"),
+        (12, "eu-1", EventKind.SLOT_AT_RISK, f"the log kept for ap-1 nears {Reason.BYTES.value}"),
+        (OUT_SINCE_S, "eu-1", EventKind.MEMBER_UNHEALTHY, "us-2: no ack within 5000 ms"),
+        (OUT_SINCE_S + 2, "eu-1", EventKind.SLOT_AT_RISK, f"the log kept for us-2 nears {Reason.AGE.value}"),
     )
     return tuple(
-        Event(node=node, sequence=at, at_ms=BEGAN_MS + seconds * 1_000, level=level, kind=kind, text=text)
-        for at, (seconds, node, level, kind, text) in enumerate(told)
+        Event(
+            node=node,
+            sequence=at,
+            at_ms=BEGAN_MS + seconds * 1_000,
+            level=level(kind).value,
+            kind=kind.value,
+            text=text,
+        )
+        for at, (seconds, node, kind, text) in enumerate(told)
         if seconds <= second
     )
 
 
-def settings_of(status: Status) -> SettingsView:
-    """The settings that a document speaks of, no floor being set."""
-    return SettingsView(
-        lsn=status.settings.lsn,
-        policy=status.settings.policy,
-        floor="",
-        policy_timeout_ms=status.settings.policy_timeout_ms,
-        replica_timeout_ms=status.settings.replica_timeout_ms,
-        members=tuple(
-            MemberView(id=node.id, region=node.region, addr=node.addr, kind="voter") for node in status.nodes
-        ),
-        admins=("ops",),
+def planned(request: Request, before: Settings = IN_FORCE, *, based_on: int = 0) -> Planned:
+    """What `request` comes to, as the primary would say. Raises as `cluster.settings.plan`."""
+    asked = ChangeSettings(change=request.change, based_on=based_on, lost=request.lost)
+    return plan(before, asked, NodeId("eu-1"), "ops")
+
+
+def answer(found: Planned, lsn: int = 0) -> SettingsChanged:
+    """The answer to a change whose record is at `lsn`, 0 for none."""
+    after = found.after(Lsn(lsn) or found.before.lsn)
+    term = 4 if lsn else 0
+    return SettingsChanged(
+        lsn=lsn, term=term, text=found.text, before=found.before.view(), after=after.view()
     )
 
 
@@ -237,7 +267,7 @@ class RehearsedFeed:
     past: int = 0
     role: str = "admin"
     changes: list[Request] = field(default_factory=list)
-    _settings: SettingsView | None = None
+    _settings: Settings = IN_FORCE
 
     async def follow(self, post: Callable[[News], None]) -> None:
         """As `Feed.follow`."""
@@ -245,45 +275,20 @@ class RehearsedFeed:
         second = 0
         while True:
             await anyio.sleep(max(0, began_ms + second * 1_000 - clock_ms()) / 1_000)
-            status = document(self.first + second)
-            post(Arrived(status, "eu-1.example.net:5050", self.role, began_ms + second * 1_000))
+            found = document(self.first + second)
+            post(Arrived(found, "eu-1.example.net:5050", self.role, began_ms + second * 1_000))
             second += 1
 
     async def settings(self) -> SettingsView:
         """As `Feed.settings`."""
-        return self._settings or settings_of(document(self.first))
+        return self._settings.view()
 
     async def change(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged:
         """As `Feed.change`."""
-        before = await self.settings()
-        if based_on not in (0, before.lsn):
-            raise Refused(
-                Code.SETTINGS_CHANGED, "the settings were changed meanwhile", hint="look at them again"
-            )
-        after = changed(before, request)
-        if dry_run:
-            return SettingsChanged(lsn=0, term=0, text=_text(request), before=before, after=after)
+        found = planned(request, self._settings, based_on=based_on)
+        if dry_run or not found.changes:
+            return answer(found)
+        lsn = Lsn(self._settings.lsn + 1)
         self.changes.append(request)
-        self._settings = after
-        return SettingsChanged(lsn=after.lsn, term=4, text=_text(request), before=before, after=after)
-
-
-def changed(before: SettingsView, request: Request) -> SettingsView:
-    """`before` after the change."""
-    change = request.change
-    if isinstance(change, BindRegion):
-        members = tuple(
-            replace(member, region=change.region) if member.id == change.node else member
-            for member in before.members
-        )
-        return replace(before, lsn=before.lsn + 1, members=members)
-    assert isinstance(change, SetPolicy)
-    given = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not None}
-    return replace(before, lsn=before.lsn + 1, **given)
-
-
-def _text(request: Request) -> str:
-    change = request.change
-    if isinstance(change, BindRegion):
-        return f"bind {change.node} to {change.region or 'no region'}"
-    return f"change the policy to {request.name}"
+        self._settings = found.after(lsn)
+        return answer(found, lsn)

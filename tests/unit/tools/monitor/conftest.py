@@ -16,7 +16,7 @@ from redwire.frame import Kind
 from redwire.message.settings import SettingsChanged, SettingsView
 from redwire.status import Cluster, NodeStatus, Primary, Status, Vantage
 from tools.monitor.feed import clock_ms
-from tools.monitor.rehearsal import changed, document, settings_of
+from tools.monitor.rehearsal import IN_FORCE, answer, planned
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, News
 
@@ -49,16 +49,13 @@ class PlayedFeed:
     async def settings(self) -> SettingsView:
         if self.deaf is not None:
             raise self.deaf
-        return settings_of(document(0))
+        return IN_FORCE.view()
 
     async def change(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged:
         self.asked.append((request, based_on, dry_run))
         if self.errors and (error := self.errors.popleft()) is not None:
             raise error
-        before = settings_of(document(0))
-        after = changed(before, request)
-        lsn = 0 if dry_run else after.lsn
-        return SettingsChanged(lsn=lsn, term=0, text=f"change {request.name}", before=before, after=after)
+        return answer(planned(request), 0 if dry_run else IN_FORCE.lsn + 1)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ async def test_of_a_panel_every_line_that_changed_is_drawn_anew(feed, until, siz
 
 
 async def test_a_wide_terminal_shows_all_panels_at_once_and_a_small_one_has_tabs(feed, until, shown) -> None:
-    everything = ("COMMITS/S", "SLOT OF", "DISK OF", "KIND", "VERSION")
+    everything = ("COMMITS/S", "SLOT OF", "DISK OF", "the settings of LSN 12", "VERSION")
     async with Monitor(feed).run_test(size=(160, 50)) as pilot:
         feed.play(document(60))
         await until(pilot, "TROUBLE IN", *everything)
@@ -64,7 +64,7 @@ async def test_each_tab_has_a_key_and_shows_its_panel(feed, until, press, size) 
         "incarnation 9d2c41aa",
         "remote fsync",
         "EVICTED IN",
-        "began to lead",
+        "term 4 begins",
         "TROUBLE IN",
     )
     async with Monitor(feed).run_test(size=size) as pilot:
@@ -75,7 +75,7 @@ async def test_each_tab_has_a_key_and_shows_its_panel(feed, until, press, size) 
         await press(pilot, "right")
         await until(pilot, "IF IT GOES")
         await press(pilot, "left", "left")
-        await until(pilot, "began to lead")
+        await until(pilot, "term 4 begins")
 
 
 async def test_tabs_and_nodes_are_chosen_by_the_mouse_as_by_keys(feed, until, press) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from cluster.settings import Settings
 from redwire.errors import PolicyInvalid, RedwireError, RequestInvalid
 from redwire.message.settings import BindRegion, SetPolicy, SettingsChanged
-from tools.monitor.rehearsal import changed, document, settings_of
+from tools.monitor import rehearsal
+from tools.monitor.rehearsal import IN_FORCE, RECORD, document
 from tools.monitor.steering import (
     Form,
     Plan,
@@ -18,7 +20,7 @@ from tools.monitor.steering import (
 )
 
 STATUS = document(0)
-SETTINGS = settings_of(STATUS)
+SETTINGS = IN_FORCE.view()
 """No floor is set: the commit rule that the document names is the policy."""
 
 
@@ -27,9 +29,11 @@ def filled(form: Form, **given: str) -> Request:
 
 
 def planned(request: Request) -> Plan:
-    before = settings_of(STATUS)
-    answer = SettingsChanged(lsn=0, term=0, text="so", before=before, after=changed(before, request))
-    return plan(request, answer)
+    return plan(request, dry(request))
+
+
+def dry(request: Request, before: Settings = IN_FORCE) -> SettingsChanged:
+    return rehearsal.answer(rehearsal.planned(request, before))
 
 
 def test_a_node_is_bound_to_a_region_that_is_there() -> None:
@@ -81,10 +85,10 @@ def test_a_floor_that_is_not_set_does_not_stand_in_the_form() -> None:
 
 
 def test_a_floor_that_is_set_stays_when_the_policy_changes() -> None:
-    settings = replace(SETTINGS, floor="majority")
-    request = filled(policy_form(STATUS, settings), policy="regions(eu,us,ap)")
-    assert request.change == SetPolicy(policy="regions(eu,us,ap)")
-    assert changed(settings, request).commit_rule == "majority"
+    before = Settings.of(replace(RECORD, policy="regions(eu,us,ap)", floor="majority"), IN_FORCE.lsn)
+    request = filled(policy_form(STATUS, before.view()), policy="majority")
+    assert request.change == SetPolicy(policy="majority")
+    assert dry(request, before).after.floor == "majority"
 
 
 def test_a_floor_that_is_emptied_is_given_up() -> None:
@@ -160,9 +164,7 @@ def test_what_is_given_up_for_good_is_typed_back_by_name() -> None:
 
 
 def test_what_cannot_be_worked_out_is_a_danger_and_not_silent() -> None:
-    before = settings_of(STATUS)
     request = filled(policy_form(STATUS, SETTINGS), policy="majority")
-    after = replace(changed(before, request), policy="moons(3)")
-    answer = SettingsChanged(lsn=0, term=0, text="so", before=before, after=after)
-    found = plan(request, answer)
+    answer = dry(request)
+    found = plan(request, replace(answer, after=replace(answer.after, policy="moons(3)")))
     assert "cannot be worked out here" in found.lost[0] and found.typed == "majority"

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from cluster.events import EventKind, level
+from cluster.retention import Reason
 from redwire.status import Commits, NodeStatus, Primary, Quorum, RegionStatus, Slot, Status, Vantage
 from tools.monitor import panels
 from tools.monitor.commits import commits
 from tools.monitor.headline import PROBLEMS_SHOWN, headline, since, title
 from tools.monitor.ink import plain
-from tools.monitor.rehearsal import BEGAN_MS, document
+from tools.monitor.rehearsal import BEGAN_MS, IN_FORCE, document
 from tools.monitor.watch import NOTICE_MS, Arrived, Lost, Watch
 
 
@@ -95,7 +97,7 @@ def test_the_next_trouble_is_the_soonest_that_has_not_come_yet() -> None:
         watch.take(arrived(document(second), second * 1_000))
     view = watch.view(19_000)
     assert view.troubles[0].in_ms == 0
-    assert lines(headline(view, 80))[-1] == "  next in 45 min 41 s  ✗ ap-1 loses its slot by bytes"
+    assert lines(headline(view, 80))[-1] == "  next in 45 min 41 s  ✗ ap-1 loses its slot by bytes_max"
 
 
 def test_a_follower_that_is_as_far_behind_as_the_way_is_long_is_no_trouble() -> None:
@@ -206,3 +208,11 @@ def test_every_panel_keeps_to_its_width() -> None:
                 panel,
                 width,
             )
+
+
+def test_the_made_up_cluster_speaks_as_nodes_do() -> None:
+    found = document(60)
+    for event in found.events:
+        assert event.level == level(EventKind(event.kind)).value
+    assert {node.slot.bound for node in found.nodes} <= {"", *(reason.value for reason in Reason)}
+    assert found.settings.lsn == IN_FORCE.lsn and found.settings.floor == IN_FORCE.view().commit_rule
