@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from redwire.message.settings import SettingsChanged, SettingsView
+from redwire.message.settings import MemberView, SettingsChanged, SettingsView
 from redwire.position import NodeId, Region
+from redwire.status import NodeStatus
 from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.prover import Verdict, Writable, prove
@@ -33,6 +34,17 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Losses after which the answer to `question` is another one in the same way."""
+
+    won: bool
+    question: str
+    before: str
+    after: str
+    losses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """Both verdicts of a change, and where they differ."""
 
@@ -45,18 +57,39 @@ class Outlook:
         """Why the settings that follow promise nothing; "" when they promise something."""
         return self.after.empty
 
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The differences, what is lost first. A pair of which one node is enough says nothing new."""
+        alone = {(each.won, each.question, each.loss) for each in self.differences}
+        found: dict[tuple[bool, str, str, str], list[str]] = {}
+        for each in self.differences:
+            parts = each.loss.split(" + ")
+            if len(parts) == 1 or not any((each.won, each.question, part) in alone for part in parts):
+                kind = (each.won, each.question, each.before, each.after)
+                found.setdefault(kind, []).append(each.loss)
+        groups = (Group(*kind, tuple(losses)) for kind, losses in found.items())
+        return tuple(sorted(groups, key=lambda group: group.won))
 
-def membership(view: SettingsView) -> Membership:
-    """The members of `view` as policies count them. Raises `MembershipInvalid` for a view without members."""
+
+def membership(members: Iterable[MemberView | NodeStatus]) -> Membership:
+    """`members` as policies count them: only voters do. Raises `MembershipInvalid` where there are none."""
     return Membership(
-        tuple(Member(NodeId(m.id), Region(m.region), MemberKind(m.kind), m.addr) for m in view.members)
+        tuple(
+            Member(
+                NodeId(member.id),
+                Region(member.region),
+                MemberKind.VOTER if member.kind == "voter" else MemberKind.READER,
+                member.addr,
+            )
+            for member in members
+        )
     )
 
 
 def verdict(view: SettingsView) -> Verdict:
     """What the settings in `view` promise, whoever leads."""
     rule, policy = CommitPolicy.parse(view.commit_rule), CommitPolicy.parse(view.policy)
-    return prove(rule, membership(view), None, policy)
+    return prove(rule, membership(view.members), None, policy)
 
 
 def outlook(changed: SettingsChanged) -> Outlook:
@@ -83,13 +116,10 @@ def grid(found: Outlook) -> Grid:
     """What is won and lost, as a table, losses with the same answers in one line; one line says so when
     nothing is.
     """
-    lines: list[tuple[str, ...]] = []
-    for won, note in ((False, "LOST"), (True, "won")):
-        groups: dict[tuple[str, str, str], list[str]] = {}
-        for each in found.differences:
-            if each.won is won:
-                groups.setdefault((each.question, each.before, each.after), []).append(each.loss)
-        lines += [(note, *answers, ", ".join(losses)) for answers, losses in groups.items()]
+    lines = [
+        ("won" if each.won else "LOST", each.question, each.before, each.after, ", ".join(each.losses))
+        for each in found.groups
+    ]
     if not lines:
         lines = [("-", "every question", "the same", "the same", "anything")]
     columns = ("won or lost", "question", "before", "after", "when this is lost")

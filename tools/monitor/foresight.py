@@ -6,13 +6,14 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from redwire.errors import PolicyInvalid
-from redwire.position import NodeId, Region
+from redwire.position import NodeId
 from redwire.status import NodeStatus, Status
-from regions.binding import Member, MemberKind, Membership
+from regions.binding import Membership
 from regions.commit_policy import CommitPolicy
 from regions.errors import MembershipInvalid, MemberUnknown
 from regions.prover import Loss, LossVerdict, Writable, what_if
 from regions.quorum import shortfall
+from tools.outlook import membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,8 @@ class Rules:
         """Those that a document names. Raises `PolicyInvalid`, `MembershipInvalid`."""
         policy = CommitPolicy.parse(status.settings.policy)
         floor = status.settings.floor
-        members = tuple(
-            Member(
-                NodeId(node.id),
-                Region(node.region),
-                MemberKind.VOTER if node.kind == "voter" else MemberKind.READER,
-            )
-            for node in status.nodes
-        )
         rule = CommitPolicy.parse(floor) if floor else policy
-        return cls(policy, rule, Membership(members), NodeId(status.primary.node))
+        return cls(policy, rule, membership(status.nodes), NodeId(status.primary.node))
 
     def without(self, gone: Iterable[str]) -> LossVerdict:
         """What the loss of these members leaves. Raises `PolicyInvalid`, `MemberUnknown`."""

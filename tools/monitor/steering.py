@@ -212,15 +212,8 @@ def _consequences(answer: SettingsChanged) -> tuple[tuple[str, ...], tuple[str, 
         found = outlook(answer)
     except RedwireError as error:
         return (), (f"what follows cannot be worked out here: {error.message}",)
-    alone = {(each.won, each.question, each.loss) for each in found.differences}
-    grouped: dict[tuple[bool, str], list[str]] = {}
-    for each in found.differences:
-        parts = each.loss.split(" + ")
-        if len(parts) > 1 and any((each.won, each.question, part) in alone for part in parts):
-            continue  # a pair of which one node is enough says nothing new
-        what = f"{each.question}: {each.before} -> {each.after}"
-        grouped.setdefault((each.won, what), []).append(each.loss)
     texts: dict[bool, list[str]] = {True: [], False: [found.warning] if found.warning else []}
-    for (won, what), losses in grouped.items():
-        texts[won].append(f"{what}, when this is lost: {', '.join(losses)}")
+    for each in found.groups:
+        what = f"{each.question}: {each.before} -> {each.after}"
+        texts[each.won].append(f"{what}, when this is lost: {', '.join(each.losses)}")
     return tuple(texts[True]), tuple(texts[False])

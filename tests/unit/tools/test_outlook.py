@@ -1,0 +1,49 @@
+"""What a change wins and loses, as every verb and the monitor tell it."""
+
+from __future__ import annotations
+
+from redwire.message.settings import MemberView, SettingsChanged, SettingsView
+from redwire.status import NodeStatus
+from regions.binding import MemberKind
+from tools.outlook import Group, grid, membership, outlook
+
+NODES = ("eu-1", "eu-2", "us-1", "us-2", "ap-1")
+
+
+def view(policy: str, nodes: tuple[str, ...] = NODES) -> SettingsView:
+    members = tuple(MemberView(id=n, region=n[:2], addr=f"{n}:5050", kind="voter") for n in nodes)
+    return SettingsView(
+        lsn=1,
+        policy=policy,
+        floor="",
+        policy_timeout_ms=1,
+        replica_timeout_ms=1,
+        members=members,
+        admins=(),
+    )
+
+
+def found(before: str, after: str):
+    return outlook(SettingsChanged(lsn=0, term=0, text="", before=view(before), after=view(after)))
+
+
+def test_a_pair_of_which_one_node_is_enough_says_nothing_new() -> None:
+    seen = found("regions(eu,us)", "regions(eu,us,ap)")
+    lost = [each.loss for each in seen.differences if not each.won]
+    assert "eu-1 + ap-1" in lost and "eu-1 + us-1" not in lost
+    first, *others = seen.groups
+    assert first == Group(False, "still writable", "yes", "no", ("ap-1", "region ap"))
+    assert all(group.won for group in others) and any("eu-1 + us-1" in group.losses for group in others)
+    assert grid(seen).lines[0] == ("LOST", "still writable", "yes", "no", "ap-1, region ap")
+
+
+def test_what_is_lost_comes_before_what_is_won() -> None:
+    won = [group.won for group in found("regions(eu,us)", "ack_n=1").groups]
+    assert won == sorted(won) and set(won) == {False, True}
+
+
+def test_members_count_alike_whoever_names_them() -> None:
+    told = tuple(NodeStatus(id=n, region=n[:2], addr=f"{n}:5050") for n in NODES)
+    assert membership(told) == membership(view("majority").members)
+    *_, stranger = membership((*told, NodeStatus(id="sa-1", region="sa", addr="sa-1:1", kind="new"))).members
+    assert stranger.kind is MemberKind.READER
