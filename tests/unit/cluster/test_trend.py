@@ -46,15 +46,6 @@ def test_a_rate_takes_two_points_and_any_number_of_points_is_kept_in_bounds() ->
     assert trend.per_second == 500
 
 
-def test_nothing_is_foreseen_before_there_is_enough_to_judge_by() -> None:
-    trend = Trend(10_000, least_ms=2_000)
-    for now_ms, value in ((0, 100), (1_999, 50)):
-        trend.note(value, now_ms)
-    assert trend.reaches_ms(0) is None and trend.reaches_ms(50) == 0
-    trend.note(50, 2_000)
-    assert trend.reaches_ms(0) == 2_000
-
-
 def test_a_long_window_is_judged_whole_however_often_the_number_is_told() -> None:
     trend = Trend(600_000)
     for second in range(3_601):
