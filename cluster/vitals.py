@@ -26,7 +26,7 @@ class VitalSigns:
         self._credentials = credentials
         self._reminder = Reminder()
         self._floor_bytes = config.retention.disk_free_min_bytes
-        self._free = Trend(FALL_MS, foresees_after_ms=FALL_LEAST_MS)
+        self._free = Trend(FALL_MS, least_ms=FALL_LEAST_MS)
         self._grown = Trend(GROWTH_MS)
         self._grown_bytes = 0
         self._log_bytes: int | None = None
