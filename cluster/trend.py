@@ -30,11 +30,14 @@ class Trend:
 
     @property
     def per_second(self) -> int:
-        """How fast it rises; below 0 when it falls, 0 when it was told only once."""
+        """How fast it rises; below 0 when it falls, 0 when it was told only once, or over less than
+        `least_ms`.
+        """
         if not self._points:
             return 0
         (first_ms, first), (last_ms, last) = self._points[0], self._points[-1]
-        return (last - first) * 1_000 // (last_ms - first_ms) if last_ms > first_ms else 0
+        passed_ms = last_ms - first_ms
+        return (last - first) * 1_000 // passed_ms if passed_ms >= max(1, self.least_ms) else 0
 
     def reaches_ms(self, target: int) -> int | None:
         """How long until the number is `target` at this pace: 0 when it is there, None when it stands still

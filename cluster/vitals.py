@@ -27,7 +27,7 @@ class VitalSigns:
         self._reminder = Reminder()
         self._floor_bytes = config.retention.disk_free_min_bytes
         self._free = Trend(FALL_MS, least_ms=FALL_LEAST_MS)
-        self._grown = Trend(GROWTH_MS)
+        self._grown = Trend(GROWTH_MS, least_ms=GROWTH_MS // 2)
         self._grown_bytes = 0
         self._log_bytes: int | None = None
 
