@@ -18,7 +18,8 @@ class Address(NamedTuple):
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         bare = host[1:-1] if bracketed else host
-        if not colon or not bare or (":" in bare) != bracketed or any(sign in bare for sign in " /[]@"):
+        strange = not bare.isprintable() or any(sign in bare for sign in " /[]@")
+        if not colon or not bare or (":" in bare) != bracketed or strange:
             raise ValueError(f"expected host:port (an IPv6 host in brackets), not {text!r}")
         if not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65_535):
             raise ValueError(f"expected a port from 1 to 65535 behind the last colon, not {port!r}")

@@ -161,9 +161,21 @@ class _File(RotatingFileHandler):
     def emit(self, record: LogRecord) -> None:
         """Write one line."""
         before = self.lost
+        self._find()
         super().emit(record)
         if self.lost == before:
             self.trouble = ""
+
+    def _find(self) -> None:
+        """Let go of a file that was moved or removed: the line goes into a new one at the path."""
+        if self.stream is None:
+            return
+        with suppress(OSError):
+            here, open_ = os.stat(self.baseFilename), os.fstat(self.stream.fileno())
+            if (here.st_dev, here.st_ino) == (open_.st_dev, open_.st_ino):
+                return
+        stream, self.stream = self.stream, None
+        stream.close()
 
     def handleError(self, record: LogRecord) -> None:
         """The line is lost; the next one is tried with the file opened anew."""

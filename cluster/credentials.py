@@ -137,6 +137,9 @@ def load(files: TlsConfig, cluster: str, node: NodeId, now_ms: int) -> Credentia
     hangs on an authority of the bundle, serves both ends of a connection, and names this node.
     """
     ca, cert, key = Path(files.ca), Path(files.cert), Path(files.key)
+    for path in (ca, cert, key):
+        if path.exists() and not path.is_file():  # a pipe would hold up whoever reads it
+            raise TlsInvalid(path, "it is no regular file", hint="name a file in PEM format")
     server = server_context(ca, cert, key)
     client = client_context(ca, cert, key, peer=True)
     begin_ms, end_ms = certificate_validity_ms(cert)

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec.structs import replace
+
 from cluster.log_config import Level
 from redwire.message.vitals import EVENT_CHARS_MAX, EVENTS_CARRIED, EventNote
 from redwire.position import NodeId
 from redwire.status import EVENTS_MAX, Event
 
+NAME_CHARS_MAX = 64
 YOUNG_MS = 5_000
 """How long the other members are told of an event: one lost hello or two change nothing."""
 
@@ -94,7 +97,7 @@ class Events:
     def heard(self, events: Iterable[Event]) -> None:
         """Somebody told of these, maybe not for the first time; what it says of ourselves we know better."""
         known = set(self._recent)
-        fresh = {event for event in events if event.node != self.me} - known
+        fresh = {_short(event) for event in events if event.node != self.me} - known
         if fresh:
             self._merge(fresh)
 
@@ -124,6 +127,12 @@ class Events:
         self._recent += fresh
         self._recent.sort(key=lambda event: (event.at_ms, event.node, event.sequence))
         del self._recent[:-EVENTS_MAX]
+
+
+def _short(event: Event) -> Event:
+    """`event` with texts as long as a node's own may be."""
+    words = {name: getattr(event, name)[:NAME_CHARS_MAX] for name in ("node", "level", "kind")}
+    return replace(event, text=event.text[:EVENT_CHARS_MAX], **words)
 
 
 def told_by(node: str, notes: Iterable[EventNote]) -> list[Event]:

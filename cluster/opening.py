@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from redwire.body import TERM_MAX
 from redwire.errors import Code, Refused
 from redwire.message.peer import Report
 from redwire.position import Lsn, NodeId, Reign, Term
@@ -112,7 +113,13 @@ class Opening:
         if rival < mine.node:
             text = f"{rival} was told to lead too, and its log is as long"
             return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
-        return Open(Term(max(mine.term, *(report.term for report in others.values()), 0) + 1))
+        term = max(mine.term, *(report.term for report in others.values()), 0) + 1
+        if term > TERM_MAX:
+            text = f"term {term - 1} is the last one that there can be"
+            return Refuse(
+                Refused(Code.STALE_TERM, text, hint="a member reports terms that never were: find it")
+            )
+        return Open(Term(term))
 
     def _empty(self, mine: Report, others: Mapping[NodeId, Report], waited: bool) -> Decision:
         grown = next((report for report in others.values() if report.last_lsn or report.cluster), None)

@@ -22,6 +22,9 @@ ITEMS_MAX = 4_096
 
 U63 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A position, count or size that every store and driver can hold."""
+TERM_MAX = (1 << 29) - 2
+"""With one above it an epoch, `term << 24`, stays below 2^53 (R12); with a new term a second: 17 years."""
+TermNumber = Annotated[int, msgspec.Meta(ge=0, le=TERM_MAX)]
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 """A node, region, cluster or user name; its characters are the configuration's business."""
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]

@@ -23,6 +23,8 @@ from redwire.errors import BodyInvalid
 
 SCHEMA = 2
 UNKNOWN = "unknown"
+STATUS_BYTES_MAX = 1 << 20
+"""64 members and all their events take a quarter of it."""
 EVENTS_MAX = 100
 """Recent events that a document carries."""
 
@@ -267,8 +269,26 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode(data: bytes) -> Status:
-    """The document in `data`; of one with a newer schema what is known here. Raises `BodyInvalid`."""
+    """The document in `data`; of one with a newer schema what is known here. Its texts can be printed.
+
+    Raises `BodyInvalid`.
+    """
+    if len(data) > STATUS_BYTES_MAX:
+        raise BodyInvalid(f"a status document of {len(data)} bytes, at most {STATUS_BYTES_MAX}")
     try:
-        return msgspec.json.decode(data, type=Status)
-    except msgspec.DecodeError as error:
+        return msgspec.convert(_clean(msgspec.json.decode(data)), Status)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BodyInvalid(f"not a status document: {error}") from error
+
+
+def _clean(value: Any) -> Any:
+    """`value` with every text on one line and without what commands a terminal: each node writes its own."""
+    match value:
+        case str():
+            return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
+        case list():
+            return [_clean(item) for item in value]
+        case dict():
+            return {_clean(key): _clean(item) for key, item in value.items()}
+        case _:
+            return value

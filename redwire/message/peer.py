@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 import msgspec
 
-from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name
+from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name, TermNumber
 from redwire.errors import BodyInvalid
 from redwire.message.vitals import Vitals
 from redwire.position import Lsn, NodeId, Position, Reign, Term, TermList
@@ -23,7 +23,7 @@ REPORT_TERMS_MAX = 1_000
 CHUNK_BYTES_MAX = 256 << 10
 
 ClusterOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{32})?\Z")]
-AddressOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([^\x00-\x20\x7f/@]{1,253}:[0-9]{1,5})?\Z")]
+AddressOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([A-Za-z0-9._:\[\]-]{1,253}:[0-9]{1,5})?\Z")]
 """`host:port` as clients get to see it, or nothing."""
 
 
@@ -44,16 +44,16 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     region: Name
     incarnation: Hex32
     role: Name
-    term: U63
+    term: TermNumber
     primary: Name
-    last_term: U63
+    last_term: TermNumber
     last_lsn: U63
     last_chain: Bytes16
     watermark: U63
     applied: U63
     base: U63
     advertise: AddressOrNone = ""
-    terms: Annotated[tuple[tuple[U63, U63], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
+    terms: Annotated[tuple[tuple[TermNumber, U63], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
     vitals: Vitals | None = None
 
     def __post_init__(self) -> None:
@@ -88,10 +88,10 @@ class Following(ClosedStruct, frozen=True, kw_only=True):
     False for a source that only lends its log to a node that is about to lead.
     """
 
-    term: U63
+    term: TermNumber
     primary: Name
     leads: bool
-    common_term: U63
+    common_term: TermNumber
     common_lsn: U63
     common_chain: Bytes16
     head: U63

@@ -200,7 +200,7 @@ def test_a_session_ends_whose_user_is_not_in_the_snapshot_any_more(fleet: Any) -
         assert db.get("big", "nothing") is None
         shop.isolate("ap-1")
         shop.db.change_account(RemoveUser("leaver"))
-        fill_mib(shop, 68)
+        fill_mib(shop, 90)  # a segment, and a checkpoint of the state behind it
         shop.until(lambda: (shop.status("eu-1").own.base or 0) > left + 1, "ap-1 is given up")
         assert db.get("big", "nothing") is None, "ap-1 does not know yet"
         mark = shop.mark("ap-1")

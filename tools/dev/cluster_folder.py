@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 import yaml
 
+from redwire.handshake import DNS_LABEL
 from tools.dev import control
 from tools.dev.certificates import HOST, remove_certificates, write_certificates
 from tools.dev.link import LinkSpec
@@ -279,15 +280,19 @@ def _route(who: str, node: str) -> str:
 
 
 def _load(folder: Path) -> _State | None:
-    path = folder / STATE
+    path, hint = folder / STATE, "take another folder with --dir"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_State)
+        state = msgspec.json.decode(path.read_bytes(), type=_State)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
-        raise ClusterMissing(
-            f"{path} does not describe a cluster: {error}", hint="take another folder with --dir"
-        ) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ClusterMissing(f"{path} does not describe a cluster: {error}", hint=hint) from error
+    names = [state.name, *(name for node in state.nodes for name in (node.id, node.region))]
+    strange = [name for name in names if not DNS_LABEL.match(name)]
+    if strange:  # files are named for them, and removed by `down --purge`
+        text = f"{path} does not describe a cluster: {strange[0][:64]!r} is no name"
+        raise ClusterMissing(text, hint=hint)
+    return state
 
 
 def _replace(path: Path, data: bytes) -> None:

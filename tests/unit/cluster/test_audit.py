@@ -121,7 +121,9 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_co
             await anyio.sleep(0.001)
         await anyio.to_thread.run_sync(log.audit.close)
     lost = numbers.pop()
-    assert numbers == [*range(3 * LINES_WAITING_MAX - lost)] and lost > LINES_WAITING_MAX
+    # which ones found room depends on when the pipe's own buffer took some; none is there twice or out of turn
+    assert numbers == sorted(set(numbers)) and len(numbers) + lost == 3 * LINES_WAITING_MAX
+    assert lost > LINES_WAITING_MAX
     assert log.notes[1:] == [f"the audit log is written again; {lost} lines are lost"]
 
 

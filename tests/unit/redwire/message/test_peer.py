@@ -108,7 +108,7 @@ def test_terms_that_do_not_rise_are_refused(terms: list[list[int]]) -> None:
 
 
 def test_a_report_carries_the_last_thousand_terms_of_a_long_history() -> None:
-    terms = TermList(tuple((Term(n + (1 << 40)), Lsn(n + (1 << 40))) for n in range(1, 1_502)))
+    terms = TermList(tuple((Term(n + (1 << 28)), Lsn(n + (1 << 40))) for n in range(1, 1_502)))
     report = msgspec.structs.replace(REPORT, terms=report_terms(terms))
     assert len(report.terms) == REPORT_TERMS_MAX
     assert report.terms[-1] == terms.entries[-1]
