@@ -121,10 +121,25 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_co
             await anyio.sleep(0.001)
         await anyio.to_thread.run_sync(log.audit.close)
     lost = numbers.pop()
-    # which ones found room depends on when the pipe's own buffer took some; none is there twice or out of turn
+    # which found room depends on when the pipe's own buffer took some; none is there twice or out of turn
     assert numbers == sorted(set(numbers)) and len(numbers) + lost == 3 * LINES_WAITING_MAX
     assert lost > LINES_WAITING_MAX
     assert log.notes[1:] == [f"the audit log is written again; {lost} lines are lost"]
+
+
+def test_a_file_that_is_moved_or_removed_is_made_anew_and_loses_nothing(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.log")
+    for number, take_away in enumerate((Path.unlink, lambda path: path.rename(tmp_path / "old"))):
+        log.write(number)
+        while f'"lines":{number}' not in log.path.read_text().replace(" ", ""):
+            time.sleep(0.001)
+        take_away(log.path)
+    log.write(2)
+    log.audit.close()
+    (line,) = (tmp_path / "audit.log").read_text().splitlines()
+    assert json.loads(line)["lines"] == 2
+    assert json.loads((tmp_path / "old").read_text())["lines"] == 1
+    assert log.audit.status().lost == 0
 
 
 def test_a_disk_that_stands_still_holds_up_neither_the_end_nor_the_exit(tmp_path: Path) -> None:

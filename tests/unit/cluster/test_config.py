@@ -243,7 +243,7 @@ def test_an_address_reads_as_it_prints(text: str, address: Address, loopback: bo
 
 @pytest.mark.parametrize(
     "text", ["", "h", "h:", ":1", "h:0", "h:65536", "h:1x", "h:-1", "h:²", "::1:5", "[h]:1", "a b:1", "[]:1",
-             "h:99999999999999999999", "user@h:1", "a/b:1"]
+             "h:99999999999999999999", "user@h:1", "a/b:1", "a\0b:1", "a\nb:1", "a\u2028b:1"]
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):

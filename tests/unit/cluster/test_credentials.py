@@ -240,3 +240,10 @@ def test_a_reload_of_files_that_do_not_fit_changes_nothing(
 def test_a_moment_is_written_in_utc() -> None:
     assert day(1_700_000_000_000) == "2023-11-14 22:13 UTC"
     assert abs(wall_ms() - time.time() * 1000) < 60_000
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "eu-1.pem"
+    os.mkfifo(pipe)
+    with pytest.raises(TlsInvalid, match="no regular file"):
+        load(TlsConfig(ca=str(pipe), cert=str(pipe), key=str(pipe)), "shop", NodeId("eu-1"), 0)

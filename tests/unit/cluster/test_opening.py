@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait, superseded
+from redwire.body import TERM_MAX
 from redwire.errors import Code
 from redwire.message.peer import Report
 from redwire.position import NodeId, Reign, Term
@@ -83,6 +84,12 @@ def test_a_member_that_leads_is_not_challenged():
     decision = decide(GROWN, leader, elapsed_ms=0)
     assert isinstance(decision, Refuse)
     assert decision.error.code is Code.TERM_TAKEN
+
+
+def test_after_the_last_term_that_there_can_be_nobody_opens_another():
+    found = decide(GROWN, report("b", lsn=1, last_term=1, term=TERM_MAX))
+    assert isinstance(found, Refuse)
+    assert found.error.code is Code.STALE_TERM and "find it" in found.error.hint
 
 
 def test_a_leader_of_an_older_term_does_not_stop_a_newer_log():

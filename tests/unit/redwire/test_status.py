@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from redwire.errors import BodyInvalid
-from redwire.status import Lag, NodeStatus, RegionStatus, Status, decode
+from redwire.status import STATUS_BYTES_MAX, Lag, NodeStatus, RegionStatus, Status, decode
 
 STATUS = Status(
     term=3,
@@ -42,3 +42,20 @@ def test_what_is_missing_is_unknown_and_never_zero() -> None:
 def test_what_is_no_document_is_refused(data: bytes) -> None:
     with pytest.raises(BodyInvalid):
         decode(data)
+
+
+def test_a_document_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(BodyInvalid):
+        decode(b'{"zzz":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+
+
+def test_a_document_over_its_limit_is_refused_before_it_is_read() -> None:
+    with pytest.raises(BodyInvalid, match="at most"):
+        decode(b'{"zzz":"' + b"x" * STATUS_BYTES_MAX + b'"}')
+
+
+def test_texts_that_come_in_are_one_line_and_command_no_terminal() -> None:
+    hostile = NodeStatus(id="eu-1", role="replica\n2026 error forged \x1b[2J\x9b1m", why="a\x00b\u2028c")
+    (read,) = decode(Status(nodes=(hostile,)).encode()).nodes
+    assert read.role == "replica 2026 error forged  [2J 1m"
+    assert read.why == "a b c"

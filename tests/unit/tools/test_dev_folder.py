@@ -148,6 +148,13 @@ def test_a_damaged_state_file_is_named(written: ClusterFolder, text: str) -> Non
         ClusterFolder.open(written.folder)
 
 
+def test_a_folder_whose_names_would_lead_out_of_it_is_no_cluster(written: ClusterFolder) -> None:
+    path = written.folder / STATE
+    path.write_text(path.read_text().replace('"us-1"', '"../us-1"'))
+    with pytest.raises(ClusterMissing, match="'../us-1' is no name"):
+        ClusterFolder.open(written.folder)
+
+
 def test_a_folder_without_a_cluster_says_so(tmp_path: Path) -> None:
     assert not ClusterFolder.is_one(tmp_path)
     with pytest.raises(ClusterMissing, match="there is no cluster in"):

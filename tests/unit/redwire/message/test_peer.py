@@ -6,6 +6,7 @@ import cbor2
 import msgspec
 import pytest
 
+from redwire.body import TERM_MAX
 from redwire.errors import BodyInvalid
 from redwire.message.peer import (
     CHUNK_BYTES_MAX,
@@ -199,3 +200,16 @@ def test_a_chunk_whose_data_changed_on_the_way_is_refused() -> None:
 def test_a_chunk_of_an_impossible_size_is_refused(size: int) -> None:
     with pytest.raises(BodyInvalid, match=f"SnapshotChunk: {size} bytes, not 40 to"):
         SnapshotChunk.decode(bytes(size))
+
+
+def test_a_term_that_would_not_fit_an_epoch_is_refused_where_it_is_read() -> None:
+    for name in ("term", "last_term"):
+        assert Report.decode(msgspec.structs.replace(REPORT, **{name: TERM_MAX}).encode())
+        with pytest.raises(BodyInvalid, match=name):
+            Report.decode(msgspec.structs.replace(REPORT, **{name: TERM_MAX + 1}).encode())
+
+
+@pytest.mark.parametrize("addr", ["h\x9b1m:5050", "a b:1", "\U0001f600:1", "h\n:1", "h"])
+def test_what_is_no_address_is_not_advertised(addr: str) -> None:
+    with pytest.raises(BodyInvalid, match="advertise"):
+        Report.decode(msgspec.structs.replace(REPORT, advertise=addr).encode())
