@@ -402,7 +402,7 @@ def test_an_interrupted_up_leaves_nothing_behind(dev: Dev, number: signal.Signal
     until(lambda: len(command_lines(dev.folder)) >= 3, "it starts processes")
     process.send_signal(number)
     out, err = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, out) == (128 + number, "")
+    assert (process.returncode, out) == (128 + number, ""), err
     assert err == "redwire: interrupted; nothing that was started runs any more\n"
     assert command_lines(dev.folder) == []
     assert not dev.folder.exists()

@@ -47,13 +47,24 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
             tell(f"certificates of {len(plan.nodes)} nodes")
             dev = DevCluster(plan, folder)
             _start(cluster, dev, tell)
-        except BaseException:
+        except BaseException as error:
             with _undisturbed():
                 _undo(folder, cluster, fresh=fresh)
+            interrupt = _interrupt_in(error)
+            if interrupt is not None:
+                raise interrupt from error
             raise
         dev.up_marker.touch()
         cluster.release()
         return dev
+
+
+def _interrupt_in(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt that came while tasks ran, and that their group has wrapped."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    inner = [_interrupt_in(each) or each for each in error.exceptions]
+    return next((each for each in inner if isinstance(each, KeyboardInterrupt)), None)
 
 
 def _require_empty(folder: Path) -> None:
