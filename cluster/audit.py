@@ -166,6 +166,12 @@ class _File(RotatingFileHandler):
         if self.lost == before:
             self.trouble = ""
 
+    def shouldRollover(self, record: LogRecord) -> bool:
+        """Never for what is no regular file: it has no length. Not every version of Python asks first."""
+        if os.path.exists(self.baseFilename) and not os.path.isfile(self.baseFilename):
+            return False
+        return bool(super().shouldRollover(record))
+
     def _find(self) -> None:
         """Let go of a file that was moved or removed: the line goes into a new one at the path."""
         if self.stream is None:
