@@ -144,8 +144,10 @@ class Pipe(asyncio.Protocol):
         self._error, self._closed = error, True
         if transport is not None:
             if not transport.get_write_buffer_size():
-                with suppress(OSError):
-                    transport.write_eof()  # an end, where an abort alone can read as a reset
+                # An end, where an abort alone can read as a reset. uvloop closes what is cancelled while it
+                # opens, without a word to us, and refuses everything afterwards.
+                with suppress(OSError, RuntimeError):
+                    transport.write_eof()
             transport.abort()
         self._wake()
 

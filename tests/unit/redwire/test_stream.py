@@ -530,3 +530,23 @@ async def test_a_connection_that_was_reset_before_we_looked_fails_like_any_other
             with pytest.raises(ConnectFailed) as failed:
                 await accept(near, contexts[0])
             assert failed.value.retry
+
+
+@pytest.mark.parametrize("passes", range(1, 9))
+async def test_who_gives_up_at_any_step_of_an_opening_leaves_a_closed_socket(
+    tls_contexts: Contexts, passes: int
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as far,
+    ):
+        near, _ = server.accept()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(accept, near, tls_contexts[0])
+            for _ in range(passes):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        far.settimeout(5)
+        assert near.fileno() == -1
+        assert far.recv(1) == b""
