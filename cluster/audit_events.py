@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from enum import Enum
 
 import msgspec
 
@@ -60,22 +61,38 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
     why: str
 
 
-class Act(Event, frozen=True, kw_only=True, tag="act"):
-    """An administrator changed something, or tried to.
+class Outcome(Enum):
+    """What an administrator's act came to. `NOTHING`: there was nothing to change; `NOT_CONFIRMED`: it is
+    logged, and may or may not survive.
+    """
 
-    `act` is the kind of change, `target` what it is about, `detail` what it says. `outcome` is done, nothing
-    (there was nothing to change), not_confirmed (logged, may or may not survive) or refused. `lsn` and `term`
-    are where it is logged, None where it is not, or where that is not known.
+    DONE = "done"
+    NOTHING = "nothing"
+    NOT_CONFIRMED = "not_confirmed"
+    REFUSED = "refused"
+
+
+class Act(Event, frozen=True, kw_only=True, tag="act"):
+    """An administrator changed something, or tried to, which is refused until it came to something else.
+
+    `act` is the kind of change, `target` what it is about, `detail` what it says. `lsn` and `term` are where
+    it is logged, None where it is not, or where that is not known.
     """
 
     by: Actor
     act: str
     target: str
-    outcome: str
+    outcome: Outcome = Outcome.REFUSED
     detail: dict[str, str | int | bool] = {}
     lsn: int | None = None
     term: int | None = None
     why: str = ""
+
+    def came_to(
+        self, outcome: Outcome, *, lsn: int | None = None, term: int | None = None, why: str = ""
+    ) -> Act:
+        """The same act with its outcome."""
+        return msgspec.structs.replace(self, outcome=outcome, lsn=lsn, term=term, why=why)
 
 
 class Unlisted(Event, frozen=True, kw_only=True, tag="unlisted"):
@@ -110,7 +127,7 @@ class Tally:
             return self._room("accepted", event.kind)
         if isinstance(event, Rejected):
             return self._room("refused")
-        if isinstance(event, Act) and event.outcome == "refused":
+        if isinstance(event, Act) and event.outcome is Outcome.REFUSED:
             return self._room("acts_refused")
         return True
 

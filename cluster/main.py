@@ -26,6 +26,7 @@ from cluster.notes import Notes
 from cluster.process import hold_signals, run
 from cluster.reload import ask
 from cluster.yaml_file import load_yaml
+from redwire import __version__
 from redwire.errors import RedwireError
 
 DISTRIBUTION = "redwire-cluster"
@@ -44,10 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     config: NodeConfig | None = None
     try:
-        _check_distribution()
         config = parse_node_config(load_yaml(asked.config), asked.config)
         match asked.action:
             case "check":
+                _check_distribution()
                 return _check(config, asked.config, as_json=asked.json)
             case "reload":
                 return _reload(config, as_json=asked.json)
@@ -79,8 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", action="store_true", help="what check and reload answer, as one JSON object"
     )
-    version = importlib.metadata.version(DISTRIBUTION)
-    parser.add_argument("--version", action="version", version=f"redwire-node {version}")
+    parser.add_argument("--version", action="version", version=f"redwire-node {__version__}")
     return parser
 
 
@@ -160,7 +160,7 @@ def _answer(
 
 
 def _check_distribution() -> None:
-    """Refuse to run with somebody else's `cluster`, `regions` or `tools` package: the names are common."""
+    """Refuse an environment where one of our packages, whose names are common, is somebody else's."""
     owners = importlib.metadata.packages_distributions()
     for package in ("redwire", "cluster", "regions", "tools"):
         others = sorted(set(owners.get(package, [DISTRIBUTION])) - {DISTRIBUTION})

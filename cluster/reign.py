@@ -15,12 +15,12 @@ from cluster.primary import Primary
 from cluster.replica import Replica, State
 from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
+from redwire import __version__
 from redwire.message.log import ClusterRecord
 from redwire.position import ClusterId, Incarnation, NodeId, Reign, Term
 
 ASK_S = 0.05
 ASK_AGAIN_S = 2.0
-VERSION = "0.1.0"
 
 
 class Candidate:
@@ -94,7 +94,7 @@ class Candidate:
             applied=node.storage.applied.lsn,
             changes=changes,
             lookup=node.storage.state.lookup,
-            version=VERSION,
+            version=__version__,
             record=record,
         )
         advertised = {NodeId(report.node): report.advertise for report in node.roster.reports.values()}

@@ -26,6 +26,7 @@ from cluster.peer_end import ChannelEnd
 from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
+from redwire import __version__
 from redwire.connection import ServerConnection
 from redwire.errors import (
     ChannelClosed,
@@ -48,7 +49,7 @@ GOODBYE_S = 1.0
 UNREAD_BYTES_MAX = 8 << 20
 """Answers that a client has not taken yet; beyond it nothing more is read from it."""
 ACCEPT_AGAIN_S = 0.1
-SERVER_NAME = "redwire/0.1"
+SERVER_NAME = "redwire/" + ".".join(__version__.split(".")[:2])
 
 
 class Server:

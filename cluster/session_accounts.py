@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.answers import Answers, Shared
-from cluster.audit_events import Act, Actor
+from cluster.audit_events import Act, Actor, Outcome
 from cluster.effects import Proposal, Result
 from cluster.service import Service
 from cluster.session_writes import Fail, Send
@@ -73,8 +73,8 @@ class SessionAccounts:
 
     def refused(self, kind: Kind, why: str) -> None:
         """The session may not administer, and tried to by `kind`."""
-        act = Act(by=self.actor, act=kind.name.lower(), target="", outcome="refused", why=why)
-        self._service.audit.record(act)
+        act = Act(by=self.actor, act=kind.name.lower(), target="")
+        self._record(act.came_to(Outcome.REFUSED, why=why))
 
     # --- as the caller of proposals
 
@@ -88,8 +88,8 @@ class SessionAccounts:
                 missing = service.node.storage.state.accounts().missing(change, service.admins)
             done = AccountDone(result.first_lsn, service.term_at(Lsn(result.first_lsn)), missing)
             self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)
-            outcome = "nothing" if missing else "done"
-            self._record(change, outcome, lsn=done.lsn, term=done.term, why=missing)
+            outcome = Outcome.NOTHING if missing else Outcome.DONE
+            self._record(self._act(change).came_to(outcome, lsn=done.lsn, term=done.term, why=missing))
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Committed by an earlier attempt; account changes have no keys."""
@@ -99,39 +99,25 @@ class SessionAccounts:
         """Nobody knows yet."""
         self._done()
         self._fail(proposal.correlation, NotConfirmed(message))
-        self._record(_change(proposal), "not_confirmed", lsn=first or None, why=message)
+        act = self._act(_change(proposal))
+        self._record(act.came_to(Outcome.NOT_CONFIRMED, lsn=first or None, why=message))
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not written."""
         self._done()
         self._fail(proposal.correlation, error)
-        self._record(_change(proposal), "refused", why=error.message)
+        self._record(self._act(_change(proposal)).came_to(Outcome.REFUSED, why=error.message))
 
     def _done(self) -> None:
         self._under_way -= 1
         self._answered()
 
-    def _record(
-        self,
-        change: AccountChange,
-        outcome: str,
-        *,
-        lsn: int | None = None,
-        term: int | None = None,
-        why: str = "",
-    ) -> None:
+    def _act(self, change: AccountChange) -> Act:
         act, target, detail = _words(change)
-        event = Act(
-            by=self.actor,
-            act=act,
-            target=target,
-            outcome=outcome,
-            detail=detail,
-            lsn=lsn,
-            term=term,
-            why=why,
-        )
-        self._service.audit.record(event)
+        return Act(by=self.actor, act=act, target=target, detail=detail)
+
+    def _record(self, act: Act) -> None:
+        self._service.audit.record(act)
 
 
 def _change(proposal: Proposal) -> AccountChange:

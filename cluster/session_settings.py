@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from cluster.answers import Answers, Shared
-from cluster.audit_events import Act, Actor
+from cluster.audit_events import Act, Actor, Outcome
 from cluster.effects import ChangeProposed, Proposal, Result
 from cluster.intake import FRAMING_BYTES_MAX, disk_full
 from cluster.primary import Primary
@@ -53,7 +53,8 @@ class SessionSettings:
             self._change(asked, frame.correlation)
         except RedwireError as error:
             if not asked.dry_run:
-                self._record(_words(asked), asked.lost, "refused", why=error.message)
+                act = self._act(_words(asked), asked.lost)
+                self._record(act.came_to(Outcome.REFUSED, why=error.message))
             raise
 
     def _change(self, asked: ChangeSettings, correlation: int) -> None:
@@ -84,7 +85,7 @@ class SessionSettings:
             lsn, planned = Lsn(result.first_lsn), self._take()
             term = self._service.term_at(lsn)
             self._send(Kind.SETTINGS_CHANGED, _body(planned, lsn, term), proposal.correlation)
-            self._record(planned.text, planned.lost, "done", lsn=lsn, term=term)
+            self._record(self._act(planned.text, planned.lost).came_to(Outcome.DONE, lsn=lsn, term=term))
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Never called: a change carries no key."""
@@ -94,42 +95,27 @@ class SessionSettings:
         """Logged; nobody knows yet."""
         planned = self._take()
         self._fail(proposal.correlation, NotConfirmed(message, hint="look at the settings"))
-        self._record(planned.text, planned.lost, "not_confirmed", lsn=first or None, why=message)
+        act = self._act(planned.text, planned.lost)
+        self._record(act.came_to(Outcome.NOT_CONFIRMED, lsn=first or None, why=message))
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not changed."""
         planned = self._take()
         self._fail(proposal.correlation, error)
-        self._record(planned.text, planned.lost, "refused", why=error.message)
+        act = self._act(planned.text, planned.lost)
+        self._record(act.came_to(Outcome.REFUSED, why=error.message))
 
     def _take(self) -> Planned:
         planned, self._planned = self._planned, None
         assert planned is not None
         return planned
 
-    def _record(
-        self,
-        text: str,
-        lost: Iterable[str],
-        outcome: str,
-        *,
-        lsn: int | None = None,
-        term: int | None = None,
-        why: str = "",
-    ) -> None:
-        act, cluster = "change_settings", self._service.settings.cluster.name
-        detail: dict[str, str | int | bool] = {"text": text, "lost": ", ".join(sorted(lost))}
-        event = Act(
-            by=self._actor,
-            act=act,
-            target=cluster,
-            outcome=outcome,
-            detail=detail,
-            lsn=lsn,
-            term=term,
-            why=why,
-        )
-        self._service.audit.record(event)
+    def _act(self, text: str, lost: Iterable[str]) -> Act:
+        target, gone = self._service.settings.cluster.name, ", ".join(sorted(lost))
+        return Act(by=self._actor, act="change_settings", target=target, detail={"text": text, "lost": gone})
+
+    def _record(self, act: Act) -> None:
+        self._service.audit.record(act)
 
 
 def _words(asked: ChangeSettings) -> str:

@@ -7,8 +7,8 @@ from cluster.credentials import NodeCredentials, Reminder
 from cluster.disk import DiskStatus
 from cluster.events import EventKind
 from cluster.node import Node
-from cluster.reign import VERSION
 from cluster.trend import Trend
+from redwire import __version__
 from redwire.message.vitals import Vitals
 
 GROWTH_MS = 60_000
@@ -46,7 +46,7 @@ class VitalSigns:
         self._free.note(free_bytes, now.ms)
         fell = free_bytes <= self._floor_bytes
         bulletin.vitals = Vitals(
-            version=VERSION,
+            version=__version__,
             durable=self._node.storage.log.durable,
             disk=disk.state.value,
             fsync_p50_us=disk.group_p50_us if disk.groups else None,

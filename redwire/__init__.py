@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from redwire.sync import connect as connect_sync
     from redwire.topology import Topology
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AuthenticationFailed",
     "Client",

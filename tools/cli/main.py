@@ -7,6 +7,7 @@ from importlib import import_module
 
 import click
 
+from redwire import __version__
 from redwire.errors import RedwireError
 from tools.cli.failure import failure
 from tools.cli.group import Group
@@ -70,7 +71,7 @@ class Verbs(Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
-@click.version_option(package_name="redwire-cluster", prog_name=PROGRAM)
+@click.version_option(__version__, prog_name=PROGRAM)
 def redwire() -> None:
     """One replicated data set over several regions: make certificates, look, load, measure, try."""
 

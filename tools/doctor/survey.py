@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import anyio
@@ -14,6 +13,7 @@ from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import authority_ends, wall_ms
 from cluster.inspection import inspect
 from cluster.yaml_file import load_yaml
+from redwire import __version__
 from redwire.errors import ConnectFailed, RedwireError, TlsInvalid
 from redwire.stream import connect
 from redwire.tls import certificate_validity_ms, client_context
@@ -21,7 +21,6 @@ from redwire.uri import ConnectionConfig, parse
 from tools.cli.connection import onlooker
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
 
-DISTRIBUTION = "redwire-cluster"
 DOOR_S = 3.0
 LOOKS = 2
 """The quicker of two answers tells the clock better."""
@@ -32,7 +31,7 @@ async def survey(uri: str | None, file: str | None) -> Facts:
     """All facts. Raises `UriInvalid`; whatever else is wrong is a fact."""
     config = None if uri is None else parse(uri)
     about_file = None if file is None else await _file(file)
-    facts = Facts(now_ms=wall_ms(), version=version(DISTRIBUTION), file=about_file, papers=_shown(about_file))
+    facts = Facts(now_ms=wall_ms(), version=__version__, file=about_file, papers=_shown(about_file))
     if uri is None or config is None:
         return facts
     try:

@@ -15,6 +15,7 @@ from cluster.audit_events import (
     Ended,
     Event,
     Lost,
+    Outcome,
     Rejected,
     Tally,
     Unlisted,
@@ -34,8 +35,9 @@ def rejected(**fields: str) -> Rejected:
     return Rejected(**plain | fields)
 
 
-def act(outcome: str = "done") -> Act:
-    return Act(by=OPS, act="put_user", target="ann", outcome=outcome, detail={"role": "read"}, lsn=7, term=1)
+def act(outcome: Outcome = Outcome.DONE) -> Act:
+    put = Act(by=OPS, act="put_user", target="ann", detail={"role": "read"})
+    return put.came_to(outcome, lsn=7, term=1)
 
 
 @pytest.mark.parametrize(
@@ -95,14 +97,18 @@ def test_long_texts_are_cut_and_show_it_wherever_they_stand() -> None:
     long = "x" * (TEXT_CHARS_MAX + 1)
     shown = json.loads(line(rejected(name=long, why="y" * TEXT_CHARS_MAX), AT, "eu-1"))
     assert shown["name"] == "x" * (TEXT_CHARS_MAX - 1) + "…" and shown["why"] == "y" * TEXT_CHARS_MAX
-    nested = Act(by=Actor("", long, ""), act="", target="", outcome="", detail={"policy": long, "n": 1})
+    nested = Act(by=Actor("", long, ""), act="", target="", detail={"policy": long, "n": 1})
     shown = json.loads(line(nested, AT, "eu-1"))
     assert len(shown["by"]["name"]) == len(shown["detail"]["policy"]) == TEXT_CHARS_MAX
 
 
 def test_beyond_a_number_a_second_events_are_counted_and_not_listed() -> None:
     tally = Tally()
-    for event, sort in ((rejected(), "refused"), (accepted(), "accepted"), (act("refused"), "acts_refused")):
+    for event, sort in (
+        (rejected(), "refused"),
+        (accepted(), "accepted"),
+        (act(Outcome.REFUSED), "acts_refused"),
+    ):
         listed = [tally.lists(event) for _ in range(LINES_A_SECOND + 5)]
         assert listed == [True] * LINES_A_SECOND + [False] * 5, sort
     assert tally.next_second() == Unlisted(accepted=5, refused=5, acts_refused=5)
