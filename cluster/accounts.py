@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from redwire.errors import Code, Refused
 from redwire.message.admin import (
@@ -35,15 +37,14 @@ MEANT_MAX = 100
 """Names that are looked at for a likely one: a guess must not hold the node up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accounts:
+class Accounts(msgspec.Struct, frozen=True):
     """All users by name and all bearer tokens by id. A token's user exists.
 
     Both are replaced whole and never changed, so any thread may read them.
     """
 
-    users: Mapping[str, PutUser] = field(default_factory=dict)
-    tokens: Mapping[str, PutToken] = field(default_factory=dict)
+    users: Mapping[str, PutUser] = msgspec.field(default_factory=dict)
+    tokens: Mapping[str, PutToken] = msgspec.field(default_factory=dict)
 
     def after(self, change: AccountChange) -> Accounts:
         """What `change` makes of them; this very object when the change has nothing to change."""

@@ -13,7 +13,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from cluster.errors import DiskFull, NodeError
 from cluster.state import AppliedBatch, State, fold
@@ -34,8 +35,7 @@ Post = Callable[..., object]
 """`post(callback, *args)` has the callback run in the thread that owns it: `loop.call_soon_threadsafe`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApplierStatus:
+class ApplierStatus(msgspec.Struct, frozen=True):
     """What waits to be applied. `blocked` says what it waits for, "" when it does not."""
 
     waiting: int

@@ -13,13 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from io import TextIOWrapper
 from logging import LogRecord, makeLogRecord
 from logging.handlers import QueueListener, RotatingFileHandler
 from queue import SimpleQueue
 
 import anyio
+import msgspec
 
 from cluster.audit_events import Accepted, Event, Lost, Rejected, Tally, line
 from cluster.config import AuditConfig, Off
@@ -35,8 +35,7 @@ STOP_S = 2.0
 """What the end of the process waits for the disk to take what it owes."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditStatus:
+class AuditStatus(msgspec.Struct, frozen=True):
     """The audit log at a glance. `trouble` is why the last line was not written, "" when it was.
 
     `lost` counts the lines of this process that are in no file, `waiting` those that the disk owes. Whether

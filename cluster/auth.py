@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hmac import compare_digest
+
+import msgspec
 
 from cluster.accounts import Accounts
 from cluster.announcer import Announcer
@@ -25,20 +26,17 @@ _RANKS = (Role.READ, Role.WRITE, Role.ADMIN)
 _ANONYMOUS_ROLES = {AnonymousAccess.READ: Role.READ, AnonymousAccess.WRITE: Role.WRITE}
 
 
-@dataclass(frozen=True, slots=True)
-class ByCertificate:
+class ByCertificate(msgspec.Struct, frozen=True):
     """A user of the log came by its certificate."""
 
 
-@dataclass(frozen=True, slots=True)
-class ByPassword:
+class ByPassword(msgspec.Struct, frozen=True):
     """A user came by the password behind this verifier."""
 
     verifier: ScramRecord
 
 
-@dataclass(frozen=True, slots=True)
-class ByToken:
+class ByToken(msgspec.Struct, frozen=True):
     """A user came by this bearer token."""
 
     token: PutToken

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from redwire.errors import Code, Refused
 from redwire.message.peer import Report
 from redwire.position import Lsn, Position, TermList
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(msgspec.Struct, frozen=True):
     """Both logs agree up to `lsn`, to be proven by the chain there."""
 
     lsn: Lsn
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotNeeded:
+class SnapshotNeeded(msgspec.Struct, frozen=True):
     """The follower cannot continue from what is kept here: it is empty, or ends before our log begins."""
 
     reason: str

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from cluster.commit_times import CommitTimes
 from cluster.effects import Flight, Now, Proposal, Release, Result, Unconfirmed
@@ -31,23 +34,20 @@ class AckTable(Protocol):
         """How many voters other than this node hold a durable copy of `lsn`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(msgspec.Struct, frozen=True):
     """Enough copies were proven: `observed` of them."""
 
     observed: int
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(msgspec.Struct, frozen=True):
     """The time was up with `observed` of `required` copies; the record may still get there."""
 
     observed: int
     required: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotRequired:
+class NotRequired(msgspec.Struct, frozen=True):
     """No copy was asked for."""
 
 
@@ -64,8 +64,7 @@ class AckWait:
     outcome: AwaitOutcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WaiterStatus:
+class WaiterStatus(msgspec.Struct, frozen=True):
     """Counts since the reign began, and what waits now."""
 
     flights: int

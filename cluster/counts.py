@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cluster.commit_times import Sample
 from cluster.histogram import Buckets, Histogram
 from redwire.errors import Code
@@ -15,8 +17,7 @@ STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
 """The parts of a commit's time, as `Sample` and the status document call them."""
 
 
-@dataclass(frozen=True, slots=True)
-class CountsStatus:
+class CountsStatus(msgspec.Struct, frozen=True):
     """One moment of `Counts`. `commits` are requests, `stages` and `completed` count batches."""
 
     commits: int

@@ -12,10 +12,11 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
+
+import msgspec
 
 from cluster.config import TlsConfig
 from redwire.errors import TlsInvalid
@@ -35,16 +36,14 @@ _UNTRUSTED = frozenset((2, 7, 18, 19, 20, 21))
 """OpenSSL's codes (x509_vfy.h): no issuer in the bundle, another key of that name, or signed by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorityEnd:
+class AuthorityEnd(msgspec.Struct, frozen=True):
     """An authority of the trust bundle, and until when it is valid, in ms since 1970."""
 
     name: str
     not_after_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialSet:
+class CredentialSet(msgspec.Struct, frozen=True):
     """Files that were read together, are in order and fit each other; times in ms since 1970.
 
     `server` is for the listener, `client` for dialling peers. `hosts` are the host names and addresses that

@@ -15,7 +15,6 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -52,8 +51,7 @@ class DiskState(Enum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class DiskStatus:
+class DiskStatus(msgspec.Struct, frozen=True):
     """One moment of the disk thread. Times are of whole groups, write and sync; 0 before the first.
 
     `syncs` counts the same times, and `logged_bytes` what went into the log, since the thread began.
@@ -266,14 +264,12 @@ class Disk:
         self.state = DiskState.STOPPED
 
 
-@dataclass(frozen=True, slots=True)
-class _Append:
+class _Append(msgspec.Struct, frozen=True):
     batch: Batch
     watermark: Lsn
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(msgspec.Struct, frozen=True):
     work: Callable[[], Any]
     done: Callable[[Any], object] | None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,8 +25,7 @@ Results = Sequence[tuple[Status, int]]
 """Status and version of each record of a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(msgspec.Struct, frozen=True):
     """A WRITE request that inserts rows. `ids` are the rows' own, "" where one is to be generated."""
 
     ids: tuple[str, ...]

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from cluster.log_config import Level
 from cluster.policies import Effective
 from cluster.settings import Planned
@@ -93,39 +95,34 @@ class Flight:
 # --- events
 
 
-@dataclass(frozen=True, slots=True)
-class Proposed:
+class Proposed(msgspec.Struct, frozen=True):
     """Everything that waited when the turn began. `room_bytes`: what the log will surely take (R2)."""
 
     proposals: Sequence[Proposal]
     room_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeProposed:
+class ChangeProposed(msgspec.Struct, frozen=True):
     """A change of the settings that an operator wants; `proposal` is who waits for it."""
 
     proposal: Proposal
     planned: Planned
 
 
-@dataclass(frozen=True, slots=True)
-class Durable:
+class Durable(msgspec.Struct, frozen=True):
     """The node's own log is on disk up to `lsn`."""
 
     lsn: Lsn
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """Batches were applied, in log order; `results` has one list per batch, aligned with its requests."""
 
     last: Lsn
     results: Sequence[tuple[Lsn, Sequence[Result]]]
 
 
-@dataclass(frozen=True, slots=True)
-class FollowerJoined:
+class FollowerJoined(msgspec.Struct, frozen=True):
     """A follower in `reign` proved that its log equals ours up to `matched`, all of it on its disk."""
 
     node: NodeId
@@ -136,8 +133,7 @@ class FollowerJoined:
     reign: Reign
 
 
-@dataclass(frozen=True, slots=True)
-class FollowerAcked:
+class FollowerAcked(msgspec.Struct, frozen=True):
     """A follower's cumulative ack on its session."""
 
     node: NodeId
@@ -145,23 +141,20 @@ class FollowerAcked:
     ack: Ack
 
 
-@dataclass(frozen=True, slots=True)
-class FollowerLeft:
+class FollowerLeft(msgspec.Struct, frozen=True):
     """A follower's session ended."""
 
     node: NodeId
     session: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deposed:
+class Deposed(msgspec.Struct, frozen=True):
     """Why this node must not lead: a newer term, a taken term, a committed record that we lack."""
 
     error: RedwireError
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFound:
+class SourceFound(msgspec.Struct, frozen=True):
     """The source answered Follow. `local` is our own position at `reply.common_lsn`, None if no batch of ours
     ends there; `asked` is where our log ended when we asked.
     """
@@ -173,41 +166,35 @@ class SourceFound:
     asked: Position
 
 
-@dataclass(frozen=True, slots=True)
-class BatchesReceived:
+class BatchesReceived(msgspec.Struct, frozen=True):
     """Whole batches from the source, in order."""
 
     session: int
     batches: Sequence[Batch]
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatReceived:
+class HeartbeatReceived(msgspec.Struct, frozen=True):
     """The source's head, watermark and clock."""
 
     session: int
     heartbeat: Heartbeat
 
 
-@dataclass(frozen=True, slots=True)
-class SourceLost:
+class SourceLost(msgspec.Struct, frozen=True):
     """The session with the source ended."""
 
     session: int
 
 
-@dataclass(frozen=True, slots=True)
-class MetaSaved:
+class MetaSaved(msgspec.Struct, frozen=True):
     """The last `SaveMeta` is on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class TailCut:
+class TailCut(msgspec.Struct, frozen=True):
     """The last `Cut` is on disk; the log ends there now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """Time has passed."""
 
 
@@ -229,8 +216,7 @@ ReplicaEvent = (
 # --- effects
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """Write the batch to the log and send it to whoever follows."""
 
     batch: Batch
@@ -239,8 +225,7 @@ class Append:
         return f"append {self.batch}"
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True):
     """The watermark rose: apply up to it. Followers learn it with the next batch, or soon (R10)."""
 
     watermark: Lsn
@@ -249,16 +234,14 @@ class Commit:
         return f"commit {self.watermark}"
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(msgspec.Struct, frozen=True):
     """Send a heartbeat to every follower."""
 
     def __str__(self) -> str:
         return "beat"
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """Answers for requests of one batch: committed ones with their results."""
 
     flight: Flight
@@ -271,8 +254,7 @@ class Release:
         return f"release {who} copies={acks}"
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """The key was applied before: answer with what it came to then (R9)."""
 
     proposal: Proposal
@@ -282,8 +264,7 @@ class Known:
         return f"known {self.proposal.session}#{self.proposal.correlation}@{self.result.first_lsn}"
 
 
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
+class Unconfirmed(msgspec.Struct, frozen=True):
     """May or may not survive. `flight` is its batch, None if only an earlier attempt may be in the log."""
 
     proposal: Proposal
@@ -294,8 +275,7 @@ class Unconfirmed:
         return f"not confirmed {self.proposal.session}#{self.proposal.correlation}: {self.message}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(msgspec.Struct, frozen=True):
     """Certainly not written."""
 
     proposal: Proposal
@@ -305,8 +285,7 @@ class Reject:
         return f"reject {self.proposal.session}#{self.proposal.correlation}: {self.error}"
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """End the session with a peer, telling it why."""
 
     session: int
@@ -316,8 +295,7 @@ class Drop:
         return f"drop session {self.session}: {self.error}"
 
 
-@dataclass(frozen=True, slots=True)
-class EndReign:
+class EndReign(msgspec.Struct, frozen=True):
     """This node no longer leads; it becomes a replica and follows whoever does."""
 
     error: RedwireError
@@ -326,8 +304,7 @@ class EndReign:
         return f"end reign: {self.error}"
 
 
-@dataclass(frozen=True, slots=True)
-class SaveMeta:
+class SaveMeta(msgspec.Struct, frozen=True):
     """Write (term, primary) to `meta.cbor`; `MetaSaved` follows."""
 
     reign: Reign
@@ -336,8 +313,7 @@ class SaveMeta:
         return f"save meta {self.reign}"
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """Move everything above `to` into `diverged/` and end the log there; `TailCut` follows."""
 
     to: Position
@@ -347,8 +323,7 @@ class Cut:
         return f"cut to {self.to}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class SendAck:
+class SendAck(msgspec.Struct, frozen=True):
     """Ack to the source of this session."""
 
     session: int
@@ -358,8 +333,7 @@ class SendAck:
         return f"ack term={self.ack.term} durable={self.ack.durable} applied={self.ack.applied}"
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuild:
+class Rebuild(msgspec.Struct, frozen=True):
     """The source's log cannot be followed: take a snapshot (R5). `diverged`: keep what we have as well."""
 
     session: int
@@ -370,8 +344,7 @@ class Rebuild:
         return f"rebuild{' diverged' if self.diverged else ''}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """Something an operator wants to read about."""
 
     text: str

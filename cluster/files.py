@@ -9,8 +9,9 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cluster.errors import DiskFailed, DiskFull
 
@@ -29,8 +30,7 @@ _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 _allocate: Callable[[int, int, int], None] = getattr(os, "posix_fallocate", _extend)
 
 
-@dataclass(frozen=True, slots=True)
-class Syscalls:
+class Syscalls(msgspec.Struct, frozen=True):
     """How bytes reach the disk. Tests pass calls that fail."""
 
     pwritev: Callable[[int, Sequence[bytes], int], int] = os.pwritev

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+import msgspec
+
 from redwire.errors import Code, RedwireError, Refused, TokenLost
 from redwire.position import ClusterId, Lsn, TermList, Token
 
@@ -16,8 +18,7 @@ WAITING_MAX = 10_000
 Done = Callable[[RedwireError | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """What this node has applied: up to `applied`, in the terms of `terms`."""
 
     cluster: ClusterId

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
+import msgspec
+
 BOUNDS_US = (
     *(500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000),
     *(1_000_000, 2_500_000, 5_000_000, 10_000_000),
@@ -12,8 +14,7 @@ BOUNDS_US = (
 """From a fast disk's sync to the default policy timeout; each bound belongs to the bucket below it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Buckets:
+class Buckets(msgspec.Struct, frozen=True):
     """One moment of a histogram: a count for each of `BOUNDS_US`, and one for what is above."""
 
     counts: tuple[int, ...] = (0,) * (len(BOUNDS_US) + 1)

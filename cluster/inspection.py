@@ -11,9 +11,10 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cluster import credentials, meta
 from cluster.address import Address
@@ -27,8 +28,7 @@ from cluster.tables import open_reader, translated
 from redwire.errors import RedwireError
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(msgspec.Struct, frozen=True):
     """`errors` keep the node from running, `warnings` do not yet. `remarks` are what could not be looked at
     because a node runs here. `shown` is None without TLS or in error.
     """

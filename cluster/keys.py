@@ -23,6 +23,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from redwire.message.client import RESULT, Status
 from redwire.position import Lsn
 from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
@@ -41,21 +43,18 @@ all."""
 _ENTRY = struct.Struct(_HEAD.format + _TAIL.format[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """The request was executed: its first LSN, and a packed `RESULT` per record."""
 
     first: Lsn
     items: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(msgspec.Struct, frozen=True):
     """The request was not executed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(msgspec.Struct, frozen=True):
     """Whether the request was executed is not known any more: it never will be from now on."""
 
 

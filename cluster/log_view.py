@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from cluster.errors import LogCorrupt, LogPruned
 from cluster.segment import Mark, Segment, Source, Walk
@@ -16,8 +17,7 @@ from redwire.batch import Batch
 from redwire.position import Lsn, Position
 
 
-@dataclass(frozen=True, slots=True)
-class LogView:
+class LogView(msgspec.Struct, frozen=True):
     """The durable log: after `base` up to `end`, in `segments`.
 
     `history` differs between two views if bytes of the earlier one may be gone from the later one other than

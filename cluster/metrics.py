@@ -10,9 +10,9 @@ The library costs some 2 MB: a node whose metrics are off does not import this.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import accumulate
 
+import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -38,8 +38,7 @@ SLOT_STATES = ("ok", "at_risk", "evicted")
 _OWN = ("cluster", "node")
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """Everything that is told at one moment."""
 
     status: Status

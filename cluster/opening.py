@@ -18,7 +18,8 @@ that was out of reach learns later that it is `superseded`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.body import TERM_MAX
 from redwire.errors import Code, Refused
@@ -26,36 +27,31 @@ from redwire.message.peer import Report
 from redwire.position import Lsn, NodeId, Reign, Term
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Not yet: `reason` says for whom."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True):
     """Never: the process ends with this error."""
 
     error: Refused
 
 
-@dataclass(frozen=True, slots=True)
-class FollowFirst:
+class FollowFirst(msgspec.Struct, frozen=True):
     """`node` has the longer log."""
 
     node: NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
+class Bootstrap(msgspec.Struct, frozen=True):
     """Make a new cluster; `incarnations` are the lives of the members that answered, ours included."""
 
     incarnations: Mapping[NodeId, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(msgspec.Struct, frozen=True):
     """Open a reign with this term."""
 
     term: Term
@@ -74,8 +70,7 @@ def superseded(reign: Reign, report: Report) -> Refused | None:
     return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {reign.term} is over")
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True):
     """The question. `members` are all configured members, this node included; `patience_ms` bounds the
     asking.
     """

@@ -8,8 +8,8 @@ then a row holds what its node said itself, within the replica timeout, and the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from cluster.bulletin import Bulletin, Said
@@ -37,8 +37,7 @@ NO_PRIMARY = "no primary is in sight"
 NOT_TOLD = "the primary has not said yet"
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What one node knows at one moment, whatever its role.
 
     `own` is what it says of itself, `watermark` what it knows committed. Others are believed for
@@ -93,8 +92,7 @@ class View:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Reign:
+class Reign(msgspec.Struct, frozen=True):
     """What only the primary knows: its ack table, how far each follower was sent the log, where the time of
     commits goes, and why a write under the default policy would be refused now, "" if it would not.
     """

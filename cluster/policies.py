@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from cluster.settings import Settings
 from redwire.errors import Code, Refused
@@ -15,8 +15,7 @@ TEXTS_MAX = 256
 """Texts whose verdict is remembered; few exist, but clients choose them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(msgspec.Struct, frozen=True):
     """The policy that one request waits for: what it asked for AND the floor (R6).
 
     `is_rule`: meeting the commit rule already meets it, so the answer leaves as soon as the record is

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cluster.catchup import is_streaming
 from cluster.changes import Changes
 from cluster.commit_waiter import CommitWaiter
@@ -66,8 +68,7 @@ it is as large as the first: what a batch costs every node is paid for many writ
 """
 
 
-@dataclass(frozen=True, slots=True)
-class PrimaryStatus:
+class PrimaryStatus(msgspec.Struct, frozen=True):
     """The reign at a glance."""
 
     reign: Reign

@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
@@ -34,8 +33,7 @@ ACCEPT_AGAIN_S = 0.1
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """An answer: an HTTP status, the type of its body, and that."""
 
     code: int

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from cluster.disk import Disk, DiskState
 from cluster.effects import Now
@@ -25,8 +25,7 @@ SILENT_MS = 20_000
 """Networked volumes stand still for some seconds now and then, and go on: no reason to end a process."""
 
 
-@dataclass(frozen=True, slots=True)
-class PulseStatus:
+class PulseStatus(msgspec.Struct, frozen=True):
     """`answered_ms`: how long ago the disk answered last. `why` says what is wrong, "" for nothing."""
 
     answered_ms: int

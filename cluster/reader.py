@@ -10,9 +10,10 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
+
+import msgspec
 
 from cluster.tables import open_reader, read_position, translated
 from redwire.errors import Code, RedwireError, Refused
@@ -47,8 +48,7 @@ class Worker(Protocol[Q_contra, A_co]):
         """Release everything."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadStatus:
+class ReadStatus(msgspec.Struct, frozen=True):
     """What waits, and what was answered since the start."""
 
     waiting: int

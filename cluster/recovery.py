@@ -14,8 +14,9 @@ calls it durable.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cluster.errors import FormatNewer, LogCorrupt
 from cluster.segment import Mark, Place, Segment, Source, Walk, clear_tail, decode_header, later_marks
@@ -26,8 +27,7 @@ from redwire.position import Lsn, Position, TermList
 _WINDOW_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
+class Recovery(msgspec.Struct, frozen=True):
     """What a log held when it was opened.
 
     `base` is the oldest position that readers can continue from, `end` the last batch, `terms` the list up to

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -24,8 +23,7 @@ from redwire.position import ClusterId, Position
 _STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm)?\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Replacement:
+class Replacement(msgspec.Struct, frozen=True):
     """A whole snapshot in `file`, which ends at `at`. `diverged`: what it replaces is kept in `diverged/`."""
 
     file: Path

@@ -18,6 +18,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from cluster.effects import (
     Append,
     Applied,
@@ -55,8 +57,7 @@ class State(Enum):
     FOLLOWING = "following"
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaStatus:
+class ReplicaStatus(msgspec.Struct, frozen=True):
     """The follower at a glance. `source_head` and `source_clock_ms` are what the source last said."""
 
     state: State

@@ -13,8 +13,9 @@ the free-disk floor, of voters; pins come after voters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from redwire.position import Lsn
 
@@ -22,8 +23,7 @@ RISK_SHARE = 0.75
 """A slot that has used this share of a bound is at risk."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionConfig:
+class RetentionConfig(msgspec.Struct, frozen=True):
     """The bounds of a voter's slot; a reader has half of `bytes_max` and twice `disk_free_min_bytes`."""
 
     bytes_max: int = 1 << 30
@@ -31,8 +31,7 @@ class RetentionConfig:
     disk_free_min_bytes: int = 512 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(msgspec.Struct, frozen=True):
     """One segment: records `first` to `last` in `size_bytes` of disk; empty when `last` is below `first`."""
 
     first: Lsn
@@ -40,8 +39,7 @@ class Extent:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Holdings:
+class Holdings(msgspec.Struct, frozen=True):
     """The log as it stands: what it begins after, its segments, its growth, and what the disk has left."""
 
     base: Lsn
@@ -65,8 +63,7 @@ class SlotKind(Enum):
     VOTER = "voter"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """One follower. `restart` is the LSN it has durably: it needs what follows.
 
     None means that nobody knows, as after a restart of this node: all that is kept is then kept for it,
@@ -79,8 +76,7 @@ class Slot:
     seen_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(msgspec.Struct, frozen=True):
     """A snapshot in transfer that ends at `lsn`."""
 
     id: str
@@ -96,21 +92,18 @@ class Reason(Enum):
     GONE = "the log it needs was removed before"
 
 
-@dataclass(frozen=True, slots=True)
-class Ok:
+class Ok(msgspec.Struct, frozen=True):
     """The slot is well inside its bounds."""
 
 
-@dataclass(frozen=True, slots=True)
-class AtRisk:
+class AtRisk(msgspec.Struct, frozen=True):
     """The slot comes near `bound`; `eta_ms` to its eviction if nothing changes, None if not foreseen."""
 
     bound: Reason
     eta_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
+class Evicted(msgspec.Struct, frozen=True):
     """The log is no longer kept for this follower: it takes a snapshot when it comes back."""
 
     reason: Reason
@@ -119,8 +112,7 @@ class Evicted:
 SlotState = Ok | AtRisk | Evicted
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Segments at or below `prune_through` may go. `slots` names every slot, `released` the pins given up."""
 
     prune_through: Lsn

@@ -39,9 +39,10 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+import msgspec
 
 from cluster.errors import FormatNewer
 from cluster.files import FILE_MODE, SYSCALLS, Syscalls
@@ -71,8 +72,7 @@ _ZEROS = bytes(4)
 _NAME = re.compile(r"(\d{20})-(\d{20})\.log\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where one generation of a log lives, and by which calls it reaches the disk."""
 
     root: Path
@@ -96,8 +96,7 @@ class Place:
         return [path for _, path in sorted(named, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """What this node itself knew when it wrote on: see the module's table."""
 
     durable: Lsn

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cluster.errors import DiskFailed, DiskFull
 from cluster.files import translated
@@ -21,8 +22,7 @@ _SPARE = "spare"
 _LARGE = "spare-large"
 
 
-@dataclass(frozen=True, slots=True)
-class _Spare:
+class _Spare(msgspec.Struct, frozen=True):
     """A segment allocated ahead, still without header and final name."""
 
     path: Path

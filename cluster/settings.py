@@ -8,7 +8,6 @@ takes stands in `regions.transition`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
@@ -33,8 +32,7 @@ from redwire.spelling import nearest
 from regions.commit_policy import CommitPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """In force from the record at `lsn` on. Without a record (`lsn` 0) they are what the node's file says."""
 
     lsn: Lsn
@@ -64,8 +62,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """A change that may be logged: from `before` to `record`, `text` in words. `lost` are nodes given up.
 
     `changes` is False when everything is so already.
@@ -195,8 +192,7 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> NoReturn:
     raise RequestInvalid(f"{name!r} is no {what} of this cluster", hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """A node's own `cluster` section beside the log: `unheard` is what the log never said, `outdated` what it
     said once and says no more. The log's settings are in force.
     """

@@ -22,7 +22,6 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -78,16 +77,14 @@ Rows = list[tuple[SqlValue, ...]]
 Values = dict[str, SqlValue] | Sequence[SqlValue]
 
 
-@dataclass(frozen=True, slots=True)
-class SqlQuery:
+class SqlQuery(msgspec.Struct, frozen=True):
     """One statement. More values than it has parameters are allowed: `$1` need not use them all."""
 
     text: str
     params: Sequence[Param] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SqlResult:
+class SqlResult(msgspec.Struct, frozen=True):
     """Rows, and the position at which they are true. `statement` is its kind: `select` or `show`.
 
     No two `columns` are equal: a second `x` is `x:1`.

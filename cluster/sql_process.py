@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -48,8 +47,7 @@ _OUT_OF_MEMORY = 3
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True, slots=True)
-class SqlRequest:
+class SqlRequest(msgspec.Struct, frozen=True):
     """The body of a driver's request of `kind`. After `answer_by_s` on the monotonic clock nobody waits."""
 
     kind: int

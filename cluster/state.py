@@ -14,9 +14,10 @@ import os
 import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from cluster.accounts import Accounts
 from cluster.documents import Documents
@@ -60,8 +61,7 @@ class AppliedBatch(NamedTuple):
     results: list[Result]
 
 
-@dataclass(frozen=True, slots=True)
-class StateStatus:
+class StateStatus(msgspec.Struct, frozen=True):
     """The state at a glance. `checkpointed` is the LSN that survives a power cut without the log."""
 
     applied: Position

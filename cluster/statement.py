@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
+
+import msgspec
 
 from cluster.errors import QueryFailed
 
@@ -46,8 +47,7 @@ class StatementKind(Enum):
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """`text` is as it came, but for `?1`, which is `$1` in it: not every Python binds the other form. A SHOW
     COLLECTIONS, with any WHERE, ORDER BY and LIMIT behind it, is a SELECT from `CATALOG`.
 

@@ -8,7 +8,10 @@ a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
 
 from redwire.handshake import Principal
 from redwire.position import Lsn, NodeId, Term
@@ -34,8 +37,7 @@ class TopologyAuthGate:
         return topology.primary_only()
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaView:
+class ReplicaView(msgspec.Struct, frozen=True):
     """What the advertiser is told of one member that does not lead.
 
     `advertise` is where the member says that clients reach it, "" for its member address; None where it says

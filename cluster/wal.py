@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from cluster.diverged import keep_tail
 from cluster.errors import CutRefused, LogCorrupt
@@ -24,8 +26,7 @@ from redwire.batch import Batch, follows
 from redwire.position import Incarnation, Lsn, Position, TermList
 
 
-@dataclass(frozen=True, slots=True)
-class WalStatus:
+class WalStatus(msgspec.Struct, frozen=True):
     """One moment of a log, durable up to `end`; `bytes` are allocated on disk, the spare segment included."""
 
     generation: int

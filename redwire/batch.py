@@ -24,7 +24,8 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.errors import BatchInvalid
 from redwire.position import CHAIN_BYTES, Lsn, NodeId, Position, Reign, Term
@@ -42,8 +43,7 @@ HEADER_BYTES_MAX = _HEADER_BYTES + 63
 assert _HEADER_BYTES == 68
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """One batch: its parsed header beside its bytes. `data` is header and body as logged and sent."""
 
     reign: Reign

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from redwire import uri
 from redwire.admin import Admin
@@ -53,8 +54,7 @@ from redwire.topology import Topology
 from redwire.uri import ConnectionConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(msgspec.Struct, frozen=True):
     """A committed delete. `deleted` is False when there was nothing to delete."""
 
     committed: Committed
@@ -75,8 +75,7 @@ class Deleted:
         return self.committed.receipt
 
 
-@dataclass(frozen=True, slots=True)
-class Inserted:
+class Inserted(msgspec.Struct, frozen=True):
     """Committed rows, in their order. A row's status says whether it was applied."""
 
     pieces: tuple[Committed, ...]

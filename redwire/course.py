@@ -15,8 +15,9 @@ absent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from redwire.errors import ASK_HINT, Code, DeadlineExceeded, NotConfirmed, RedwireError, UnknownOutcome
 
@@ -28,27 +29,23 @@ PAUSE_MAX_S = 1.0
 _LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS))
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """Send the request, the same key, after a pause."""
 
     pause_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Ask the primary, after a pause, what became of the key."""
 
     pause_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rekey:
+class Rekey(msgspec.Struct, frozen=True):
     """Get a new client id, and send the request under a new key."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The outcome is this error."""
 
     error: RedwireError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from redwire.connection import ClientConnection
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
@@ -20,8 +20,7 @@ HANDSHAKE_S = 10.0
 """For TCP, TLS and authentication together, as on the server's side."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialled(msgspec.Struct, frozen=True):
     """An open connection, to be read with `receive`."""
 
     channel: Channel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -35,8 +34,7 @@ Row = Json | tuple[str, Json]
 _encode_json = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """A document as a node had it. `raw` is its JSON as it was written; `version` is the LSN that wrote it.
 
     `token` makes later reads see at least what this one saw.

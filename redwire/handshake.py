@@ -80,8 +80,7 @@ class Principal:
         return role in _MAY[self.role]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """What a certificate says of its holder: a node or a user (never anonymous) of one cluster."""
 
     cluster: str
@@ -112,8 +111,7 @@ def parse_identity_uri(uri: str) -> Identity:
 # how a client proves who it is
 
 
-@dataclass(frozen=True, slots=True)
-class Anonymous:
+class Anonymous(msgspec.Struct, frozen=True):
     """Nothing to prove."""
 
 
@@ -132,8 +130,7 @@ class Password:
     password: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(msgspec.Struct, frozen=True):
     """The client certificate that TLS has already shown."""
 
 
@@ -187,8 +184,7 @@ def choose_method(offered: Collection[str], available: Collection[str]) -> Metho
     return next((method for method in Method if method in offered and method in available), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Established:
+class Established(msgspec.Struct, frozen=True):
     """What a client knows once it is authenticated.
 
     `hello_topology` is the blob of HelloAck, `topology` the fuller one of AuthOk; None where there was none.

@@ -12,8 +12,9 @@ import base64
 import binascii
 import struct
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import NewType
+
+import msgspec
 
 from redwire.errors import TokenInvalid
 
@@ -30,8 +31,7 @@ CHAIN_BYTES = 16
 EMPTY_CHAIN = bytes(CHAIN_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """The end of a batch: the term it was written in, its last LSN, and its chain."""
 
     term: Term
@@ -46,8 +46,7 @@ EMPTY = Position(Term(0), Lsn(0), EMPTY_CHAIN)
 """Where a log without any record ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reign:
+class Reign(msgspec.Struct, frozen=True):
     """One primary's time: no two reigns share a term (R3)."""
 
     term: Term
@@ -61,8 +60,7 @@ NO_REIGN = Reign(Term(0), NodeId(""))
 """Of a node that never led and never followed."""
 
 
-@dataclass(frozen=True, slots=True)
-class TermList:
+class TermList(msgspec.Struct, frozen=True):
     """Which term wrote which LSN: (term, first LSN) pairs, both strictly rising; empty for an empty log."""
 
     entries: tuple[tuple[Term, Lsn], ...] = ()
@@ -114,8 +112,7 @@ _TOKEN_PREFIX = "rw1."
 TOKEN_BYTES = _TOKEN.size
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """A freshness token: "I have seen this LSN, written in this term, of this cluster" (R12)."""
 
     cluster: ClusterId

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from redwire.errors import BodyInvalid
 from redwire.message.client import CopyAck, Outcome, Status, WrittenEntry, decode_ack_block
 from redwire.position import ClusterId, Lsn, Term, Token
@@ -18,8 +20,7 @@ _open_block = lru_cache(maxsize=64)(decode_ack_block)
 """Writes that were answered together share one block; it is opened once for all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What is proven about one request.
 
     `lsn` is its last record's; `term` is as in `AckBlock`. `requested` is the policy in effect for the
@@ -87,8 +88,7 @@ def open_receipt(block: bytes, entry: WrittenEntry, cluster: ClusterId) -> Recei
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RecordResult:
+class RecordResult(msgspec.Struct, frozen=True):
     """What became of one record: `version` as docs/PROTOCOL.md explains it for `status`."""
 
     id: str

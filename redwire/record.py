@@ -23,7 +23,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -70,8 +69,7 @@ IF_VERSION = 0x01
 """Record flag: apply only when the document's version is the one wanted; wanted 0 means "does not exist"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """The idempotency key of a request (R9). `oldest` promises that lower sequences are never asked for
     again.
     """
@@ -92,8 +90,7 @@ class Key:
         return Key(bytes.fromhex(match[1]), int(match[2]), 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One change to one document.
 
     `id` may be empty in an INSERT only: the id is then the record's LSN in decimal. `doc` is a JSON object in
@@ -108,8 +105,7 @@ class Record:
     version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A decoded WRITE request."""
 
     key: Key | None
@@ -117,8 +113,7 @@ class Request:
     records: tuple[Record, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(msgspec.Struct, frozen=True):
     """What is known of a request in a batch without opening its records. `data` is the whole request."""
 
     kind: Kind

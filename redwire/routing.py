@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from redwire.topology import Endpoint, ReplicaEntry, Topology
 
 if TYPE_CHECKING:
@@ -33,33 +35,28 @@ BACKOFF_FIRST_MS = 100
 BACKOFF_MAX_MS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Primary:
+class Primary(msgspec.Struct, frozen=True):
     """Read from the primary: sees every write that was confirmed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nearest:
+class Nearest(msgspec.Struct, frozen=True):
     """Read from the nearest node, the client's own region first."""
 
 
-@dataclass(frozen=True, slots=True)
-class InRegion:
+class InRegion(msgspec.Struct, frozen=True):
     """Read in this region only, never elsewhere."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AnyNode:
+class AnyNode(msgspec.Struct, frozen=True):
     """Spread reads over the replicas; the primary serves when no replica can."""
 
 
 ReadMode = Primary | Nearest | InRegion | AnyNode
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
+class NodeStatus(msgspec.Struct, frozen=True):
     """One address as the router sees it. `rtt_us` None: never measured."""
 
     addr: str
@@ -70,8 +67,7 @@ class NodeStatus:
     seed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RouterStatus:
+class RouterStatus(msgspec.Struct, frozen=True):
     """A snapshot. `epoch` is -1 before the first topology; `trouble` is why calls still wait, "" if it is not
     known that anything is wrong.
     """

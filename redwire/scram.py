@@ -42,8 +42,7 @@ class Verifier:
     server_key: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """What a client needs, beside the password, for `salted_password`."""
 
     salt: bytes

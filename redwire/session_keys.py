@@ -7,7 +7,6 @@ at most. So a key may be asked about as long as it is open here; once it is clos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from redwire.record import OPEN_MAX, Key
 
@@ -72,8 +71,7 @@ class SessionKeys:
         return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids))
 
 
-@dataclass(frozen=True, slots=True)
-class WriteKey(Key):
+class WriteKey(Key, frozen=True):
     """The key of a write, and the ids of its documents ("" where the cluster makes one)."""
 
     ids: tuple[str, ...]

@@ -14,7 +14,9 @@ reader has no topology then and stays with what it was configured with.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from redwire.errors import BodyInvalid, TopologyInvalid
 from redwire.message.cursor import Cursor, str32
@@ -27,16 +29,14 @@ _STATE = struct.Struct("<BIQ")
 _REPLICA_BYTES_MIN = 4 + 4 + _STATE.size
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """A node at an address that clients can dial; `addr` is "" while no primary is known."""
 
     addr: str
     region: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaEntry:
+class ReplicaEntry(msgspec.Struct, frozen=True):
     """One replica. `lag_ms` is None when the lag is not known, which is never the same as 0."""
 
     addr: str
@@ -47,8 +47,7 @@ class ReplicaEntry:
     rebootstrapping: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Topology:
+class Topology(msgspec.Struct, frozen=True):
     """Who is primary and who follows, in one version: a higher epoch replaces a lower one (R12)."""
 
     epoch: int

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from redwire.errors import PolicyInvalid
 from redwire.position import Incarnation, NodeId, Region
@@ -32,8 +35,7 @@ class MemberKind(StrEnum):
     READER = "reader"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """One configured node.
 
     `addr` is where it can be dialled. `incarnation` names the one data directory whose copies count (R11);

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn
 
+import msgspec
+
 from redwire.errors import PolicyInvalid
 from redwire.position import Region
 from redwire.spelling import nearest
@@ -33,16 +35,14 @@ _PARSED_MAX = 256
 """Texts whose policy is remembered: each client sends its text with every write, and few texts exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(msgspec.Struct, frozen=True):
     """The primary's disk and nothing else."""
 
     def __str__(self) -> str:
         return "local"
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteWal:
+class RemoteWal(msgspec.Struct, frozen=True):
     """A copy in the archive."""
 
     def __str__(self) -> str:
@@ -63,16 +63,14 @@ class AckN:
         return f"ack_n={self.n}"
 
 
-@dataclass(frozen=True, slots=True)
-class Quorum:
+class Quorum(msgspec.Struct, frozen=True):
     """What the cluster's `QuorumConfig` says; it has no meaning of its own until that config resolves it."""
 
     def __str__(self) -> str:
         return "quorum"
 
 
-@dataclass(frozen=True, slots=True)
-class Majority:
+class Majority(msgspec.Struct, frozen=True):
     """The disks of floor(voters / 2) + 1 voters, the primary's included."""
 
     def __str__(self) -> str:

@@ -9,7 +9,8 @@ Queues, apply and the spread of round trips come on top: fed with medians this e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from redwire.position import NodeId, Region
 from regions.binding import UNBOUND, Membership
@@ -17,13 +18,12 @@ from regions.commit_policy import CommitPolicy
 from regions.quorum import satisfied_by
 
 
-@dataclass(frozen=True, slots=True)
-class Distances:
+class Distances(msgspec.Struct, frozen=True):
     """Round trips in ms between two regions, or within one (a set of one); `within_ms` where that is not
     given.
     """
 
-    between: Mapping[frozenset[Region], float] = field(default_factory=dict)
+    between: Mapping[frozenset[Region], float] = msgspec.field(default_factory=dict)
     within_ms: float = 0.0
 
     def rtt_ms(self, one: Region, other: Region) -> float | None:
@@ -42,8 +42,7 @@ class Distances:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Unmeasured:
+class Unmeasured(msgspec.Struct, frozen=True):
     """Nobody can say: the distance to these voters is not known, and for some of them it matters."""
 
     voters: tuple[NodeId, ...]
@@ -52,8 +51,7 @@ class Unmeasured:
         return f"unknown: no RTT to {', '.join(self.voters)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Never:
+class Never(msgspec.Struct, frozen=True):
     """No set of copies meets the policy."""
 
     def __str__(self) -> str:

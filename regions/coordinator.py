@@ -16,7 +16,7 @@ What holds at all times:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from redwire.position import Incarnation, Lsn, NodeId, Region
 from regions.ack_table import ZERO, AckTable, check_claims
@@ -33,8 +33,7 @@ from regions.waits import NotRequired, QuorumWait, QuorumWaits, Reached
 from regions.watermarks import Watermarks
 
 
-@dataclass(frozen=True, slots=True)
-class ProvedLess:
+class ProvedLess(msgspec.Struct, frozen=True):
     """`member` joined with a log that ends at `proved`, after it had acked `acked`: its disk has lost
     something.
 

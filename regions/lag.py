@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.position import Lsn
 from regions.trail import Trail
@@ -13,8 +14,7 @@ LAG_MS_MAX = 0xFFFF_FFFE
 """The topology's field is 32 bits wide, and its highest value says "unknown"."""
 
 
-@dataclass(frozen=True, slots=True)
-class LagConfig:
+class LagConfig(msgspec.Struct, frozen=True):
     """When a silent member counts as lost, and a rate to estimate time from records where it was not
     observed.
 
@@ -25,16 +25,14 @@ class LagConfig:
     records_per_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CaughtUp:
+class CaughtUp(msgspec.Struct, frozen=True):
     """Nothing is missing, as of an ack that is young enough."""
 
     def __str__(self) -> str:
         return "caught up"
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
+class Behind(msgspec.Struct, frozen=True):
     """`records` are missing, of about `bytes`, the oldest of them `ms` old; None where that is not known."""
 
     records: int
@@ -46,8 +44,7 @@ class Behind:
         return f"{self.records} records, {size}, {'?' if self.ms is None else self.ms} ms behind"
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True):
     """Nobody can say. `since_ms` is the time of the last word from the member, None for "never heard"."""
 
     since_ms: int | None = None
@@ -59,8 +56,7 @@ class Unknown:
 Lag = CaughtUp | Behind | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(msgspec.Struct, frozen=True):
     """What is known of the line to a member.
 
     `acked_ms` is when it last said where it stands, None for never. `streaming` is False while it takes a
@@ -80,8 +76,7 @@ class Contact:
         return self.connected and self.acked_ms is not None and abs(now_ms - self.acked_ms) <= timeout_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """One of a member's numbers: where it stands, when it last rose, and what it should follow."""
 
     name: str
@@ -90,8 +85,7 @@ class Progress:
     target: Trail
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """Whether a member does its work; `reason` says why not and is empty when it does."""
 
     healthy: bool

@@ -26,9 +26,10 @@ Readers count for nothing (R7): a loss may name them, and no answer changes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
+
+import msgspec
 
 from redwire.position import NodeId, Region
 from regions.binding import UNBOUND, Membership, satisfiable
@@ -37,8 +38,7 @@ from regions.errors import RegionUnknown
 from regions.quorum import satisfied_by
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(msgspec.Struct, frozen=True):
     """Members that are lost together, voters or readers; `region` is `UNBOUND` unless they are all of one."""
 
     nodes: tuple[NodeId, ...]
@@ -71,8 +71,7 @@ class Writable(StrEnum):
     NO = "no"
 
 
-@dataclass(frozen=True, slots=True)
-class LossVerdict:
+class LossVerdict(msgspec.Struct, frozen=True):
     """What one loss leaves: the three answers of this module."""
 
     lost: Loss
@@ -90,8 +89,7 @@ class LossVerdict:
         return f"{self.lost}: writes kept {kept}, writable {writable}, safe successor {successor}"
 
 
-@dataclass(frozen=True, slots=True)
-class SinglePoints:
+class SinglePoints(msgspec.Struct, frozen=True):
     """The single nodes and whole regions that must not be lost: `data` loses acknowledged writes, `writes`
     stops new ones for good (not only until a safe successor leads), `successor` leaves none that is safe.
     """
@@ -113,8 +111,7 @@ class SinglePoints:
         return "; ".join(f"{effect}: {losses}" for effect, losses in self.words)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What writes by `policy` are promised where `rule` commits.
 
     `losses` has each voter, each pair of voters, then each region with a voter, in configured order.

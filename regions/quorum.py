@@ -12,10 +12,12 @@ Every clause asks for the primary's own disk, which makes two rewritings exact. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import combinations
+
+import msgspec
+from msgspec.structs import replace
 
 from redwire.errors import PolicyInvalid
 from redwire.position import Lsn, NodeId, Region
@@ -49,8 +51,7 @@ class QuorumMode(StrEnum):
     REGIONS = "regions"
 
 
-@dataclass(frozen=True, slots=True)
-class QuorumConfig:
+class QuorumConfig(msgspec.Struct, frozen=True):
     """What the policy name `quorum` stands for in this cluster, and how long a wait for it lasts.
 
     `timeout_ms` is None for "without end". Made by `async_commit`, `sync` and `regions`.
@@ -139,8 +140,7 @@ def _unresolved() -> PolicyInvalid:
     return PolicyInvalid("quorum has no meaning of its own", hint="call QuorumConfig.resolve first")
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledRule:
+class CompiledRule(msgspec.Struct, frozen=True):
     """One policy, ready for one membership and one primary. Made by `compile_rule`.
 
     `others` is how many voters beside the primary must hold a record. Each entry of `spread` is a number of

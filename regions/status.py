@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from redwire.position import Incarnation, Lsn, NodeId, Region
 from regions.ack_table import AckTable, Row
@@ -11,8 +11,7 @@ from regions.lag import CaughtUp, Health, Lag, LagConfig, Progress, health, meas
 from regions.trail import Trail
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStatus:
+class MemberStatus(msgspec.Struct, frozen=True):
     """One row. `uncounted` says why its copies count for nothing, and is empty when they count.
 
     Times are milliseconds of the primary's monotonic clock, None for never. The primary's own row is always
@@ -43,8 +42,7 @@ class MemberStatus:
         return f"{place}: {numbers}, {self.lag}, {self.health}"
 
 
-@dataclass(frozen=True, slots=True)
-class CoordinatorStatus:
+class CoordinatorStatus(msgspec.Struct, frozen=True):
     """The whole table: where the log ends, how far it is committed, by which rule, and one row per member."""
 
     primary: NodeId

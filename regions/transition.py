@@ -18,7 +18,8 @@ what a burned-down region can no longer prove is waived, the majorities and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.position import Lsn, NodeId
 from regions.binding import Membership
@@ -29,8 +30,7 @@ from regions.quorum import compile_rule, shortfall
 _EVERYTHING = Lsn((1 << 63) - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """A logged change: once the record at `at` is committed, `membership` commits by `rule`.
 
     `lost` are the nodes that the operator has given up. `rule` names no `quorum`.

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
+
+import msgspec
 
 from redwire.position import Lsn, Region
 from regions.errors import Timeout
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(msgspec.Struct, frozen=True):
     """The copies were proven; `watermark` is how far the quorum reached when it was seen."""
 
     watermark: Lsn
     elapsed_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotRequired:
+class NotRequired(msgspec.Struct, frozen=True):
     """The cluster's quorum is async: there was nothing to wait for, and nothing is promised."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(msgspec.Struct, frozen=True):
     """The caller stopped waiting. The record itself goes its way."""
 
 

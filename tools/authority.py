@@ -11,10 +11,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -44,8 +44,7 @@ _KEY_USES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(msgspec.Struct, frozen=True):
     """A certificate and its private key, in PEM."""
 
     cert: bytes
@@ -67,8 +66,7 @@ class Issued:
         return cert, key
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
+class Authority(msgspec.Struct, frozen=True):
     """The authority of one cluster, with its private key. Made by `create` or `load`."""
 
     cluster: str

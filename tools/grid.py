@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,7 @@ from rich.text import Text
 LEGEND_CHARS = 110
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(msgspec.Struct, frozen=True):
     """A table of text, without a title where that is "".
 
     The first `left` columns (None: all) are aligned to the left, and so is one called `note`.
@@ -56,8 +55,7 @@ class Grid:
         return self.left is None or at < self.left or self.columns[at] == "note"
 
 
-@dataclass(frozen=True, slots=True)
-class Legend:
+class Legend(msgspec.Struct, frozen=True):
     """One paragraph that explains tables, however its `words` are broken into lines: as wide as the terminal,
     or lines of `LEGEND_CHARS`.
     """
@@ -77,8 +75,7 @@ class Legend:
         return " ".join(self.words.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """Lines that are printed as they are."""
 
     words: str

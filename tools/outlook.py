@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from redwire.message.settings import MemberView, SettingsChanged, SettingsView
 from redwire.position import NodeId, Region
@@ -19,8 +20,7 @@ QUESTIONS = ("writes kept", "still writable", "safe successor")
 """What is asked of a loss, in the words of the prover's tables."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """After `loss` the answer to `question` is another one; `won` says whether it is the better one.
 
     What there is on one side only, as of a member that joins or leaves, makes no difference.
@@ -33,8 +33,7 @@ class Difference:
     won: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """Losses after which the answer to `question` is another one in the same way."""
 
     won: bool
@@ -44,8 +43,7 @@ class Group:
     losses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True):
     """Both verdicts of a change, and where they differ."""
 
     before: Verdict

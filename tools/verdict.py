@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from redwire.position import NodeId
 from regions.binding import UNBOUND, MemberKind, Membership
@@ -21,16 +22,14 @@ that can commit. expected commit: distance and fsync alone; within a region 0 ms
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(msgspec.Struct, frozen=True):
     """A policy's verdict, and how long it takes for each voter that may lead."""
 
     verdict: Verdict
     commit_ms: Mapping[NodeId, float | Unmeasured | Never]
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(msgspec.Struct, frozen=True):
     """What writes by the default policy are promised, and what those that ask for the floor alone are."""
 
     membership: Membership

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True):
     """So many connections, each with so many writes under way. With one each, the loop is closed."""
 
     name: str
@@ -24,8 +24,7 @@ LOADS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(msgspec.Struct, frozen=True):
     """Under what a row was measured. Rows that differ here are not to be compared."""
 
     policy: str
@@ -38,8 +37,7 @@ class Conditions:
         return f"{self.policy}, fsync {self.fsync}, {self.tls}, {self.filesystem}, {self.software}"
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(msgspec.Struct, frozen=True):
     """TCP payload bytes per commit, TLS included and both ways: between clients and primary, and between
     primary and all followers together.
     """
@@ -48,8 +46,7 @@ class Wire:
     feeds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(msgspec.Struct, frozen=True):
     """Where the time of a commit goes, medians in ms: own copy durable, commit rule met, answer received.
 
     The first two are counted from when the batch was made, the last from when the client sent the write.
@@ -60,8 +57,7 @@ class Stages:
     answered_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One measured window of `seconds`. `note` says what is peculiar or, without `commits_per_s`, why so.
 
     `server_us` and `client_us` are CPU time per commit, over all processes of the cluster and over the load
@@ -89,8 +85,7 @@ class Row:
         return self.commits / self.seconds if self.commits and self.seconds else None
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """A measured number that is not of a load: `value` in `unit`, or None and `note` says why."""
 
     name: str
@@ -99,13 +94,12 @@ class Figure:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(msgspec.Struct, frozen=True):
     """Everything that one run found, in the order in which it was measured. `about` describes the machine."""
 
     about: Mapping[str, str]
-    rows: Sequence[Row] = field(default_factory=tuple)
-    figures: Sequence[Figure] = field(default_factory=tuple)
+    rows: Sequence[Row] = msgspec.field(default_factory=tuple)
+    figures: Sequence[Figure] = msgspec.field(default_factory=tuple)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import anyio
+import msgspec
 
 from redwire.client import Client, connect
 from redwire.document import encode_record
@@ -104,8 +105,7 @@ class Peak:
         self.mb = max(self.mb, resident_mb(self.pid))
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(msgspec.Struct, frozen=True):
     """What a follower has to fetch: the bulk part begins behind `bulk_first` and ends at `head`."""
 
     bulk_bytes: int

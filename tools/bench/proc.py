@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tools.errors import BenchImpossible
 
@@ -17,8 +18,7 @@ SYNC_SAMPLES = 200
 SYNC_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class MachineCpu:
+class MachineCpu(msgspec.Struct, frozen=True):
     """Seconds of all cores since boot: what ran, and everything."""
 
     busy_s: float

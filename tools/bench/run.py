@@ -9,8 +9,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tools.bench import memory
 from tools.bench.figures import LOADS, Conditions, Figure, Findings, Load, Row, percentile
@@ -24,8 +25,7 @@ OPEN_FILES = 4_096
 """A thousand idle clients, and room for the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What to measure, and where: `folder` must be on a disk."""
 
     nodes: int

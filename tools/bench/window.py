@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -22,8 +21,7 @@ CORES = os.cpu_count() or 1
 WARM_UP_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(msgspec.Struct, frozen=True):
     """The counters at one moment. No `links` where the kernel tells nothing of sockets."""
 
     server_s: float
@@ -32,8 +30,7 @@ class Counters:
     links: Sequence[Connection] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(msgspec.Struct, frozen=True):
     """What the counters say about a window, in seconds of CPU and bytes."""
 
     server_s: float

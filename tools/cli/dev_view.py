@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,8 +79,7 @@ def _matrix(status: DevStatus) -> Grid:
     return Grid("Round trips", ("region", *regions), lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """The last lines of a log, which ended at the byte `end`."""
 
     lines: list[str]

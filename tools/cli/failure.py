@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 
 import click
+import msgspec
 
 from redwire.errors import (
     ASK_HINT,
@@ -39,8 +39,7 @@ _VAGUE = frozenset((Code.INVALID, Code.TIMEOUT))
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """What a command says at its end. `key` is that of a write whose outcome is not known, None otherwise."""
 
     code: str

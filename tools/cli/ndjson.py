@@ -22,8 +22,7 @@ HEAD_BYTES_MAX = 64 << 10
 SUFFIX = ".redwire-load"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Between two lines: so many lines, and bytes, stand before it."""
 
     line: int = 0

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -29,8 +30,7 @@ QUARTERS = 4
 _NUMBER = re.compile(r"[0-9.,]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """A fact that had to hold, and what was found instead or as well."""
 
     name: str

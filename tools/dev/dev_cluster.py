@@ -11,10 +11,10 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import msgspec
 import yaml
 
 from tools.dev.certificates import HOST
@@ -38,8 +38,7 @@ class NodeState(StrEnum):
     DOWN = "down"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
+class NodeStatus(msgspec.Struct, frozen=True):
     """A node at a glance. `role` is what its file says, `pid` None while it is down."""
 
     id: str
@@ -50,8 +49,7 @@ class NodeStatus:
     state: NodeState
 
 
-@dataclass(frozen=True, slots=True)
-class DevStatus:
+class DevStatus(msgspec.Struct, frozen=True):
     """A whole cluster at a glance. `distances` is empty, and `links_pid` None, while the links are down."""
 
     name: str

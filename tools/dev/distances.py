@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from tools.dev.cluster_folder import ClusterFolder
@@ -12,8 +10,7 @@ from tools.dev.plan import parse_pair
 from tools.errors import LinkInvalid
 
 
-@dataclass(frozen=True, slots=True)
-class Distance:
+class Distance(msgspec.Struct, frozen=True):
     """Two regions: the round trip that their links add now, and from which of them nothing passes."""
 
     here: str

@@ -6,7 +6,8 @@ import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire import uri as connection_uri
 from redwire.client import dialler
@@ -19,8 +20,7 @@ from tools.errors import ClusterMissing
 CLIENT_NAME = "redwire dev ping"
 
 
-@dataclass(frozen=True, slots=True)
-class Pinged:
+class Pinged(msgspec.Struct, frozen=True):
     """Medians of `count` round trips to `node`: from the region `here` through links, and without."""
 
     here: str

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from redwire.handshake import DNS_LABEL
 from redwire.position import Region
@@ -23,8 +25,7 @@ NODES_MAX = 32
 """More processes than that on one machine show how it swaps, and nothing about regions."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodePlan:
+class NodePlan(msgspec.Struct, frozen=True):
     """One node to be. The first plan of a cluster leads."""
 
     id: str
@@ -32,8 +33,7 @@ class NodePlan:
     kind: str = "voter"
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterPlan:
+class ClusterPlan(msgspec.Struct, frozen=True):
     """A cluster to be. `rtt_ms` maps pairs of regions to the round trip between them; between others there
     are no links, and no delay. A round trip takes up to `jitter_ms` more.
 
@@ -42,10 +42,10 @@ class ClusterPlan:
 
     nodes: tuple[NodePlan, ...]
     name: str = "shop"
-    rtt_ms: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    rtt_ms: Mapping[tuple[str, str], float] = msgspec.field(default_factory=dict)
     jitter_ms: float = 0.0
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    node_sections: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    node_sections: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def leader(self) -> NodePlan:
@@ -63,8 +63,7 @@ class ClusterPlan:
         return None if rtt_ms is None or here == there else rtt_ms / 2
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What somebody asked for, as far as it was said: None or empty stands for whatever is there already.
 
     `regions` are (name, nodes), `rtts` (pair as written, ms), `settings` as in `ClusterPlan`.
@@ -74,7 +73,7 @@ class Wanted:
     regions: tuple[tuple[str, int], ...] = ()
     rtts: tuple[tuple[str, float], ...] = ()
     jitter_ms: float | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def plan(self, before: ClusterPlan | None) -> ClusterPlan:
         """The plan to start, where `before` was started earlier. Distances may change from one start to the

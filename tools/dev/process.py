@@ -13,9 +13,10 @@ import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 STOP_S = 10.0
 """How long a process may take to end before it is killed."""
@@ -38,8 +39,7 @@ class Endable(Protocol):
         """Return when it is gone. Raises `subprocess.TimeoutExpired`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """One process, for good: `started_ticks` since the machine began tell it from a later one with its id."""
 
     pid: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from cluster.config import NodeConfig
 from cluster.inspection import Inspection
@@ -10,8 +10,7 @@ from redwire.errors import RedwireError
 from redwire.status import NodeStatus, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """One node, asked from here. `member` is "" for a host that did not say who it is.
 
     `ahead_ms` is its clock minus ours, right to within `unsure_ms`: half the round trip.
@@ -31,8 +30,7 @@ class Asked:
         return self.member or self.addr
 
 
-@dataclass(frozen=True, slots=True)
-class Paper:
+class Paper(msgspec.Struct, frozen=True):
     """A certificate in a file of this machine; `what` says whose, `ends_at_ms` is ms since 1970."""
 
     what: str
@@ -41,8 +39,7 @@ class Paper:
     mend: str
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(msgspec.Struct, frozen=True):
     """A member's address, as the node of a file dials it from this machine; `error` is "" when it opened."""
 
     member: str
@@ -50,8 +47,7 @@ class Door:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(msgspec.Struct, frozen=True):
     """A node.yaml of this machine. Without `config` it cannot be read, and `error` says why."""
 
     path: str
@@ -61,8 +57,7 @@ class FileFacts:
     doors: tuple[Door, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """Everything. `now_ms` is the clock here, since 1970; `asked` is empty where no URI was given or none of
     its files could be used, then `trust` says why. `hosts` are those of the URI.
     """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 
 class Level(StrEnum):
@@ -34,8 +36,7 @@ class Check(StrEnum):
     VERSIONS = "versions"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One answer of one check. `where` is a node, a file, a pair, or the cluster. `why`, `mend` may be ""."""
 
     check: Check

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.errors import PolicyInvalid
 from redwire.position import NodeId
@@ -16,8 +17,7 @@ from regions.quorum import shortfall
 from tools.outlook import membership
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(msgspec.Struct, frozen=True):
     """`writes`: whether they go on, None where that cannot be told; `kept`: whether every confirmed write is.
     `why` says why not, "" where nothing is lost.
     """
@@ -27,8 +27,7 @@ class Forecast:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What writes wait for and where: the default policy, the commit rule, the members, and who leads."""
 
     policy: CommitPolicy

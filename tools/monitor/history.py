@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.status import Commits, Event, Stage, Status
 
@@ -16,8 +17,7 @@ BRIDGED = 2
 """A document that comes a little late leaves a second without any: that is no gap yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(msgspec.Struct, frozen=True):
     """The parts of a commit's time, in their order."""
 
     queue: Stage
@@ -43,8 +43,7 @@ class Stages:
 STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """One second. `lags` has each node's records behind, None where that is not known."""
 
     second: int

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 GAP = "  "
 MORE = "…"
 LAST_CELLS = 36
@@ -101,8 +103,7 @@ def spread(left: Line, right: Line, width: int) -> Line:
     return (*left, Span(" " * max(1, gap)), *right)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """One column of a table. `rank` says which goes first where there is no room: the highest; 0 stays."""
 
     title: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.status import NodeStatus, RegionStatus, Status
 from tools import figures
@@ -13,8 +14,7 @@ STALE_MS = 5_000
 """A view that old is no view of now: as long as a silent replica is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is broken (BAD) or not as it should be (WARN).
 
     `key` stays the same while it lasts. `since_at_ms` is None where the document does not say.

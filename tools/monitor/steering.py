@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.handshake import DNS_LABEL
@@ -18,8 +19,7 @@ from tools.outlook import outlook
 _DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|)\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A change that can be asked for. `warnings` are doubts about it; `lost` is what is given up for good.
 
     `based_on` is the LSN of the settings that it was made from, 0 where it fits any.
@@ -32,8 +32,7 @@ class Request:
     based_on: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One line of a form: `key` in the answer, what it is called, what stands there at first."""
 
     key: str
@@ -42,8 +41,7 @@ class Field:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """What is asked. `check` makes a request of the answers, or raises `RedwireError` that says why not."""
 
     title: str
@@ -51,8 +49,7 @@ class Form:
     check: Callable[[Mapping[str, str]], Request]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What a change leads to. `rows` are (what, before, after) of all that differs.
 
     `typed` is what must be typed back before it is done, "" where a key is enough.

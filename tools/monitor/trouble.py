@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+
+import msgspec
 
 from redwire.status import NodeStatus, Status
 from tools import figures
@@ -16,8 +17,7 @@ SOON_MS = {"eviction": _DAY, "disk": 7 * _DAY, "certificate": 30 * _DAY}
 """What comes sooner is WARN: somebody should plan for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(msgspec.Struct, frozen=True):
     """What `node` runs into in `in_ms`; 0 is now."""
 
     in_ms: int

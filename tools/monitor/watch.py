@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import msgspec
+from msgspec.structs import replace
 
 from redwire.errors import RedwireError
 from redwire.status import SCHEMA, Event, Status
@@ -22,8 +23,7 @@ STEPS_S = (1, 5, 15)
 """Seconds a column of a chart stands for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """A document of the node at `addr`, which lets us in as `role` ("" for not known), at `at_ms`."""
 
     status: Status
@@ -32,8 +32,7 @@ class Arrived:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The node at `addr` ("" for any) did not answer at `at_ms`: `reason`."""
 
     addr: str
@@ -41,8 +40,7 @@ class Lost:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """No node can be asked as things are: only another URI helps."""
 
     error: RedwireError
@@ -52,8 +50,7 @@ News = Arrived | Lost | Ended
 """`at_ms` is the monitor's own clock, which never goes back."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """Everything that panels are written from.
 
     `now_ms` is now by the clock of the node that answered, None where it told no time; `own_ms` the
@@ -63,7 +60,7 @@ class View:
 
     own_ms: int
     history: History
-    status: Status = field(default_factory=Status)
+    status: Status = msgspec.field(default_factory=Status)
     addr: str = ""
     role: str = ""
     now_ms: int | None = None

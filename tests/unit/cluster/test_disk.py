@@ -6,13 +6,13 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from cluster.disk import Disk, DiskState
 from cluster.errors import DiskFailed, DiskFull, NodeError

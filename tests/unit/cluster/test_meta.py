@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import cbor2
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from cluster.errors import DiskFailed, DiskFull, FormatNewer, MetaCorrupt
 from cluster.files import SYSCALLS

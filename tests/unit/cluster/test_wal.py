@@ -7,13 +7,13 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cluster.errors import CutRefused, DiskFailed, DiskFull, FormatNewer, LogCorrupt, LogPruned
 from cluster.files import SYSCALLS, Syscalls

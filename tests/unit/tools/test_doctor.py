@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -390,7 +389,7 @@ def test_settings_that_the_file_says_otherwise_are_named_with_both() -> None:
 def test_a_peer_that_is_not_reached_from_this_host_is_an_error() -> None:
     shut = Door("us-1", "us-1.example.net:5050", "no answer within 3 s")
     doors = (shut, Door("ap-1", "10.0.0.9:7001", ""))
-    found = only(Facts(NOW_MS, "0.1.0", file=dataclasses.replace(file(config()), doors=doors)))
+    found = only(Facts(NOW_MS, "0.1.0", file=replace(file(config()), doors=doors)))
     assert (found.check, found.where, found.why) == (Check.PORTS, "here to us-1", "no answer within 3 s")
     assert "node.dial" in found.mend
 
