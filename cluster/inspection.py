@@ -7,6 +7,7 @@ looks into it.
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from cluster.registry import Registry
 from cluster.settings import check_file
 from cluster.tables import open_reader, translated
 from redwire.errors import RedwireError
+
+DISTRIBUTION = "redwire-cluster"
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -51,6 +54,7 @@ def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool
     errors: list[RedwireError] = []
     warnings: list[str] = []
     shown: CredentialSet | None = None
+    errors += _foreign_packages()
     if config.tls is not None:
         try:
             shown = credentials.load(config.tls, config.cluster.name, config.node.id, now_ms)
@@ -75,6 +79,18 @@ def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool
         except RedwireError as error:
             errors.append(error)
     return Inspection(tuple(errors), tuple(warnings), tuple(remarks), shown)
+
+
+def _foreign_packages() -> Iterator[RedwireError]:
+    """The names of our packages are common: another distribution may have put its own in their place."""
+    owners = importlib.metadata.packages_distributions()
+    for package in ("redwire", "cluster", "regions", "tools"):
+        others = sorted(set(owners.get(package, [DISTRIBUTION])) - {DISTRIBUTION})
+        if others:
+            yield RedwireError(
+                f"the package {package} comes from {', '.join(others)}, not from {DISTRIBUTION}",
+                hint=f"install {DISTRIBUTION} in an environment of its own",
+            )
 
 
 def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:

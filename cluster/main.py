@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib.metadata
 import json
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import CredentialSet, NodeCredentials, load, wall_ms
 from cluster.door import raise_file_limit
 from cluster.errors import ReloadFailed
-from cluster.inspection import inspect
 from cluster.log_config import Level
 from cluster.notes import Notes
 from cluster.process import hold_signals, run
@@ -29,7 +27,6 @@ from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import RedwireError
 
-DISTRIBUTION = "redwire-cluster"
 SWITCH_INTERVAL_S = 1e-4
 """With Python's default of 5 ms a busy event loop keeps the disk and apply threads from the interpreter for
 seconds.
@@ -48,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
         config = parse_node_config(load_yaml(asked.config), asked.config)
         match asked.action:
             case "check":
-                _check_distribution()
                 return _check(config, asked.config, as_json=asked.json)
             case "reload":
                 return _reload(config, as_json=asked.json)
@@ -105,6 +101,8 @@ def _run(config: NodeConfig, *, take_over: bool) -> int:
 
 def _check(config: NodeConfig, file: str, *, as_json: bool) -> int:
     """Say everything that is wrong, not only the first of it."""
+    from cluster.inspection import inspect  # a node that runs has no need of it
+
     found = inspect(config, wall_ms())
     warnings = found.warnings + found.remarks
     if as_json:
@@ -157,18 +155,6 @@ def _answer(
             "sha256": shown.sha256,
         },
     }
-
-
-def _check_distribution() -> None:
-    """Refuse an environment where one of our packages, whose names are common, is somebody else's."""
-    owners = importlib.metadata.packages_distributions()
-    for package in ("redwire", "cluster", "regions", "tools"):
-        others = sorted(set(owners.get(package, [DISTRIBUTION])) - {DISTRIBUTION})
-        if others:
-            raise RedwireError(
-                f"the package {package} comes from {', '.join(others)}, not from {DISTRIBUTION}",
-                hint=f"install {DISTRIBUTION} in an environment of its own",
-            )
 
 
 if __name__ == "__main__":

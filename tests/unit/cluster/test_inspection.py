@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 from collections.abc import Iterator
@@ -240,3 +241,13 @@ def test_a_still_reader_sees_what_a_killed_writer_left(config: NodeConfig) -> No
     connection = open_reader(folder / "state.db", still=True)
     assert connection.execute("SELECT count(*) FROM config").fetchone() == (1,)
     connection.close()
+
+
+def test_a_package_that_somebody_else_put_in_place_of_ours_is_named(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners = {"redwire": ["redwire-cluster"], "cluster": ["clusters", "redwire-cluster"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: owners)
+    errors, _ = words(inspect(config, wall_ms()))
+    (error,) = errors
+    assert error.startswith("the package cluster comes from clusters, not from redwire-cluster")
