@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Tests of real processes wait for most of their time: twice as many at once as there are cores, up to eight.
+TEST_JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$((2 * n)))
 FAST_TESTS := $(wildcard tests/unit tests/golden)
 
 # Tests start nodes by the hundred: their modules are compiled once, whatever the environment says.
@@ -55,7 +57,7 @@ unit-shell:
 	$(BIN)/pytest -q $(FAST_TESTS) -m "not pure and not slow" --hypothesis-profile=check
 
 test: $(INSTALLED)
-	$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal tests
+	$(BIN)/pytest -q -n $(TEST_JOBS) --dist worksteal tests
 
 demo: $(INSTALLED)
 	@$(BIN)/redwire demo

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("test_operations.py", "test_demo.py", "test_catchup.py")
+"""They take a minute or more: begun last they would be all that still runs at the end."""
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
 # No deadline: a shared machine is slow at times, and the timeout of the whole test stands guard already.
@@ -26,7 +28,10 @@ def anyio_backend() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of pure modules, which are where a module's name says: their coverage is measured."""
+    """Mark the tests of pure modules, which are where a module's name says: their coverage is measured.
+    Begin with what takes longest.
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         folder, _, name = item.path.relative_to(ROOT / "tests").as_posix().rpartition("/")
         module = f"{folder.removeprefix('unit/')}/{name.removeprefix('test_')}"
