@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Tests of real processes wait for most of their time: twice as many at once as there are cores, up to eight.
-TEST_JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$((2 * n)))
+# Tests of real processes wait for a third of their time: one more at once than there are cores, up to eight.
+TEST_JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 7 ] && n=7; echo $$((n + 1)))
 FAST_TESTS := $(wildcard tests/unit tests/golden)
 
 # Tests start nodes by the hundred: their modules are compiled once, whatever the environment says.

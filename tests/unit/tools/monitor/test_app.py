@@ -160,14 +160,14 @@ async def test_a_flood_of_documents_is_drawn_four_times_a_second_at_most(feed, u
         await until(pilot, "REGION")
         draws, began_s = app.pace.draws, time.monotonic()
         second = 0
-        while time.monotonic() - began_s < 1.5:
+        while time.monotonic() - began_s < 1.5 or app.pace.draws - draws < 2:
             for _ in range(20):
                 second += 1
                 feed.play(document(second))
             await pilot.pause(0)
         elapsed_ms = (time.monotonic() - began_s) * 1_000
         assert second > 100
-        assert 2 <= app.pace.draws - draws <= elapsed_ms / DRAW_MS + 1
+        assert app.pace.draws - draws <= elapsed_ms / DRAW_MS + 1
         await until(pilot, f"LSN {document(second).watermark:,}")
 
 
