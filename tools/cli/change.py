@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import click
+import msgspec
 
 from redwire.client import Client
 from redwire.errors import RequestInvalid
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
-from tools.cli.connection import with_client
-from tools.cli.output import show_parts
+from tools.cli.connection import uri_option, with_client
+from tools.cli.output import json_option, show_parts
 from tools.grid import Parts, Words
 from tools.outlook import document, grid, outlook
 
-F = TypeVar("F", bound=Callable[..., object])
+
+class How(msgspec.Struct, frozen=True):
+    """How a change is to be made: by which cluster's URI, and what the options of `change_options` say."""
+
+    uri: str
+    lost: tuple[str, ...]
+    confirm_lost: str | None
+    dry_run: bool
+    as_json: bool
 
 
-def change_options(function: F) -> F:
-    """Give a command `--dry-run`, `--lost` and `--confirm-lost`."""
+def change_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--dry-run`, `--lost`, `--confirm-lost`, `--uri` and `--json`, all of them as `how`."""
+
+    @functools.wraps(function)
+    def command(
+        *,
+        uri: str,
+        lost: tuple[str, ...],
+        confirm_lost: str | None,
+        dry_run: bool,
+        as_json: bool,
+        **named: object,
+    ) -> None:
+        function(how=How(uri, lost, confirm_lost, dry_run, as_json), **named)
+
     for option in (
+        json_option,
+        uri_option,
         click.option(
             "--confirm-lost",
             metavar="NAMES",
@@ -35,8 +59,8 @@ def change_options(function: F) -> F:
         ),
         click.option("--dry-run", is_flag=True, help="Change nothing; print what would be won and lost."),
     ):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 def settings(uri: str) -> SettingsView:
@@ -48,30 +72,22 @@ def settings(uri: str) -> SettingsView:
     return with_client(uri, ask)
 
 
-def change(
-    uri: str,
-    wanted: SettingsChange,
-    *,
-    lost: Sequence[str],
-    confirm_lost: str | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Plan `wanted`, have `lost` typed back, make the change, and print what it wins and loses.
+def change(wanted: SettingsChange, how: How) -> None:
+    """Plan `wanted`, have what is lost typed back, make the change, and print what it wins and loses.
 
     The change is based on the settings that the plan saw: who changes them in between wins, and this one is
     told. Raises as `redwire.admin.Admin.change_settings`.
     """
 
     async def call(client: Client) -> SettingsChanged:
-        planned = await client.admin.change_settings(wanted, lost=lost, dry_run=True)
-        if dry_run:
+        planned = await client.admin.change_settings(wanted, lost=how.lost, dry_run=True)
+        if how.dry_run:
             return planned
-        if lost:
-            _type_back(lost, confirm_lost)
-        return await client.admin.change_settings(wanted, based_on=planned.before.lsn, lost=lost)
+        if how.lost:
+            _type_back(how.lost, how.confirm_lost)
+        return await client.admin.change_settings(wanted, based_on=planned.before.lsn, lost=how.lost)
 
-    _print(with_client(uri, call), dry_run=dry_run, as_json=as_json)
+    _print(with_client(how.uri, call), how)
 
 
 def _type_back(lost: Sequence[str], confirmed: str | None) -> None:
@@ -86,9 +102,9 @@ def _type_back(lost: Sequence[str], confirmed: str | None) -> None:
         raise RequestInvalid(f"{said!r} was typed back, not {names!r}", hint="nothing was changed")
 
 
-def _print(changed: SettingsChanged, *, dry_run: bool, as_json: bool) -> None:
+def _print(changed: SettingsChanged, how: How) -> None:
     found = outlook(changed)
-    if dry_run:
+    if how.dry_run:
         lines = [f"would be: {changed.text}"]
     elif changed.lsn:
         lines = [f"{changed.text} (LSN {changed.lsn}, in force)"]
@@ -97,4 +113,4 @@ def _print(changed: SettingsChanged, *, dry_run: bool, as_json: bool) -> None:
     if found.warning:
         lines.append(f"warning: {found.warning}")
     parts: Parts = [Words("\n".join(lines)), grid(found)]
-    show_parts(document(changed, found, dry_run=dry_run), parts, as_json=as_json)
+    show_parts(document(changed, found, dry_run=how.dry_run), parts, as_json=how.as_json)

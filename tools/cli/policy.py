@@ -18,7 +18,7 @@ from regions.commit_policy import LABEL, AckN, CommitPolicy
 from regions.commit_time import Distances
 from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
 from tools import verdict
-from tools.cli.change import change, change_options, settings
+from tools.cli.change import How, change, change_options, settings
 from tools.cli.connection import uri_option
 from tools.cli.group import Group
 from tools.cli.output import json_option, show_parts
@@ -115,18 +115,12 @@ def show_policy(uri: str, as_json: bool) -> None:
     help="How long a silent node counts as in reach.",
 )
 @change_options
-@uri_option
-@json_option
 def set_policy(
     policy: str | None,
     floor: str | None,
     policy_timeout: int | None,
     replica_timeout: int | None,
-    dry_run: bool,
-    lost: tuple[str, ...],
-    confirm_lost: str | None,
-    uri: str,
-    as_json: bool,
+    how: How,
 ) -> None:
     """Change the cluster's policy, its floor or a timeout; what is not named stays as it is."""
     wanted = SetPolicy(
@@ -135,7 +129,7 @@ def set_policy(
         policy_timeout_ms=policy_timeout,
         replica_timeout_ms=replica_timeout,
     )
-    change(uri, wanted, lost=lost, confirm_lost=confirm_lost, dry_run=dry_run, as_json=as_json)
+    change(wanted, how)
 
 
 @command.command()

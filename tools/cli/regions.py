@@ -12,11 +12,10 @@ from redwire.message.settings import (
     BindRegion,
     PromoteMember,
     RemoveMember,
-    SettingsChange,
     SettingsView,
 )
 from redwire.spelling import nearest
-from tools.cli.change import change, change_options, settings
+from tools.cli.change import How, change, change_options, settings
 from tools.cli.connection import uri_option
 from tools.cli.group import Group
 from tools.cli.output import json_option, show_parts
@@ -61,35 +60,25 @@ def list_regions(uri: str, as_json: bool) -> None:
 @click.argument("region")
 @click.option("--new", is_flag=True, help="REGION is one that no node is bound to yet.")
 @change_options
-@uri_option
-@json_option
 def bind(
     node: str,
     region: str,
     new: bool,
-    dry_run: bool,
-    lost: tuple[str, ...],
-    confirm_lost: str | None,
-    uri: str,
-    as_json: bool,
+    how: How,
 ) -> None:
     """Count NODE for REGION."""
     if not new:
-        known = sorted({member.region for member in settings(uri).members if member.region})
+        known = sorted({member.region for member in settings(how.uri).members if member.region})
         _require_known(region, known)
-    _change(uri, BindRegion(node, region), dry_run, lost, confirm_lost, as_json)
+    change(BindRegion(node, region), how)
 
 
 @command.command()
 @click.argument("node")
 @change_options
-@uri_option
-@json_option
-def unbind(
-    node: str, dry_run: bool, lost: tuple[str, ...], confirm_lost: str | None, uri: str, as_json: bool
-) -> None:
+def unbind(node: str, how: How) -> None:
     """Count NODE for no region; as a voter it still counts."""
-    _change(uri, BindRegion(node, ""), dry_run, lost, confirm_lost, as_json)
+    change(BindRegion(node, ""), how)
 
 
 @click.group("members", cls=Group)
@@ -114,55 +103,30 @@ def list_members(uri: str, as_json: bool) -> None:
 @click.argument("region")
 @click.argument("addr", metavar="HOST:PORT")
 @change_options
-@uri_option
-@json_option
 def add(
     node: str,
     region: str,
     addr: str,
-    dry_run: bool,
-    lost: tuple[str, ...],
-    confirm_lost: str | None,
-    uri: str,
-    as_json: bool,
+    how: How,
 ) -> None:
     """Let NODE in as a reader. Then start it, and promote it once it has caught up."""
-    _change(uri, AddMember(node=node, region=region, addr=addr), dry_run, lost, confirm_lost, as_json)
+    change(AddMember(node=node, region=region, addr=addr), how)
 
 
 @members.command()
 @click.argument("node")
 @change_options
-@uri_option
-@json_option
-def promote(
-    node: str, dry_run: bool, lost: tuple[str, ...], confirm_lost: str | None, uri: str, as_json: bool
-) -> None:
+def promote(node: str, how: How) -> None:
     """Make the reader NODE a voter."""
-    _change(uri, PromoteMember(node), dry_run, lost, confirm_lost, as_json)
+    change(PromoteMember(node), how)
 
 
 @members.command()
 @click.argument("node")
 @change_options
-@uri_option
-@json_option
-def remove(
-    node: str, dry_run: bool, lost: tuple[str, ...], confirm_lost: str | None, uri: str, as_json: bool
-) -> None:
+def remove(node: str, how: How) -> None:
     """Let NODE out of the cluster. The primary cannot be removed."""
-    _change(uri, RemoveMember(node), dry_run, lost, confirm_lost, as_json)
-
-
-def _change(
-    uri: str,
-    wanted: SettingsChange,
-    dry_run: bool,
-    lost: tuple[str, ...],
-    confirm_lost: str | None,
-    as_json: bool,
-) -> None:
-    change(uri, wanted, lost=lost, confirm_lost=confirm_lost, dry_run=dry_run, as_json=as_json)
+    change(RemoveMember(node), how)
 
 
 def _require_known(region: str, known: Iterable[str]) -> None:
