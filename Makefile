@@ -54,7 +54,7 @@ unit-pure:
 	$(BIN)/pytest -q $(FAST_TESTS) -m "pure and not slow" --hypothesis-profile=check --cov --cov-report=term
 
 unit-shell:
-	$(BIN)/pytest -q $(FAST_TESTS) -m "not pure and not slow" --hypothesis-profile=check
+	$(BIN)/pytest -q -n 2 $(FAST_TESTS) -m "not pure and not slow" --hypothesis-profile=check
 
 test: $(INSTALLED)
 	$(BIN)/pytest -q -n $(TEST_JOBS) --dist worksteal tests
