@@ -41,6 +41,7 @@ class EventKind(StrEnum):
     SLOT_SAFE = "slot_safe"
     SNAPSHOT_BEGUN = "snapshot_begun"
     SNAPSHOT_DONE = "snapshot_done"
+    SNAPSHOT_GIVEN_UP = "snapshot_given_up"
     TAIL_SAVED = "tail_saved"
     DISK_FULL = "disk_full"
     DISK_WORKING = "disk_working"
@@ -48,7 +49,9 @@ class EventKind(StrEnum):
     CERTIFICATE_ENDING = "certificate_ending"
 
 
-_ERRORS = frozenset((EventKind.PRIMARY_LOST, EventKind.QUORUM_LOST, EventKind.DISK_FULL))
+_ERRORS = frozenset(
+    (EventKind.PRIMARY_LOST, EventKind.QUORUM_LOST, EventKind.SNAPSHOT_GIVEN_UP, EventKind.DISK_FULL)
+)
 _WARNINGS = frozenset(
     (
         *(EventKind.REIGN_ENDED, EventKind.MEMBER_LEFT, EventKind.MEMBER_UNHEALTHY),

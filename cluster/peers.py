@@ -64,7 +64,7 @@ class Link:
         self._end: ChannelEnd | None = None
         self._session = 0
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
-        self._heard = 0.0
+        self._waits_since: float | None = None  # for the next words; None while we are busy with some
         self._asked_us: dict[int, int] = {}  # when each hello left that is not answered yet
         self._said: str | None = ""  # why the line is down; None while it is up
         self._snapshot: SnapshotReceiver | None = None
@@ -120,11 +120,11 @@ class Link:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(end.run)
                 session = self._session = self._node.roster.attach(end, dialled=True)
-                self._heard = anyio.current_time()
                 tasks.start_soon(self._say_hello, end)
                 await self._listen(dialled)
         finally:
             self._end, self._session, self._snapshot, self._asked = None, 0, None, None
+            self._waits_since = None
             self._said = self._said or ""
             self._asked_us.clear()
             self._node.bulletin.silent(self._member)
@@ -138,13 +138,15 @@ class Link:
             hello = encode(self._node.introduction())
             end.send(Kind.PEER_HELLO, hello, urgent=True, correlation=number)
             await anyio.sleep(HELLO_S)
-            if anyio.current_time() - self._heard > SILENCE_S:
+            since = self._waits_since
+            if since is not None and anyio.current_time() - since > SILENCE_S:
                 end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
 
     async def _listen(self, dialled: Dialled) -> None:
         while True:
+            self._waits_since = anyio.current_time()
             frames = await dialled.receive()
-            self._heard = anyio.current_time()
+            self._waits_since = None
             batches: list[Batch] = []
             for frame in frames:
                 if frame.kind == Kind.BATCH:

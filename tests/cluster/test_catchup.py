@@ -119,6 +119,35 @@ def test_a_snapshot_whose_source_is_killed_is_fetched_from_the_next_life_of_that
     assert shop.said("ap-1", mark).count("is installed") == 1
 
 
+def test_a_snapshot_that_is_here_is_installed_however_long_that_takes_and_whoever_dies_meanwhile(
+    shop: Any,
+) -> None:
+    grow(shop)
+    shop.kill("ap-1")
+    shop.wipe("ap-1")
+    part = shop.data_dir("ap-1") / "snapshots" / "incoming.part"
+    shop.disk("ap-1", "write incoming.part delay 5")
+    mark = shop.mark("ap-1")
+    with shop.writer(timeout_s=30) as writer:
+        shop.start_node("ap-1")
+        wait_part(shop, part, MIB)
+        longer_than_silence = 7_000
+        shop.disk("ap-1", f"sync incoming.part delay {longer_than_silence}", "sync meta.cbor hang")
+        shop.until(lambda: shop.disk_hits("ap-1") >= 2, "the installation hangs")
+        assert "silent" not in shop.said("ap-1", mark)
+        shop.kill("eu-1")
+        shop.lead("eu-1")
+        assert "is installed" not in shop.said("ap-1", mark)
+        shop.disk("ap-1")
+        shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+        writer.wait_acked()
+    assert not writer.refused
+    shop.check_nothing_lost(writer)
+    assert shop.documents("ap-1", "bulk") == shop.documents("eu-1", "bulk")
+    said = shop.said("ap-1", mark)
+    assert (said.count("taking a snapshot"), said.count("is installed")) == (1, 1)
+
+
 def test_a_wiped_follower_of_a_short_history_replays_all_of_it(fleet: Any) -> None:
     shop = fleet("eu-1", "us-1", policy="local")
     shop.fill("bulk", 100)
