@@ -76,6 +76,15 @@ class Changes:
             return None
         return Refused(Code.NOT_READY, "the settings are being changed", hint="retry")
 
+    def obstacle(self, now_ms: int) -> RedwireError | None:
+        """Why what is on its way cannot be committed by the members in reach: no write passes it until then.
+
+        None when they can, and when nothing is on its way.
+        """
+        if not self.coming:
+            return None
+        return self.coordinator.obstacle(_step(self.coming[-1]), now_ms)
+
     def plan(self, asked: ChangeSettings, by: str, now_ms: int) -> Planned:
         """What `asked`, wanted by the user `by`, would lead to. Raises as `plan`, and why it cannot be logged
         now.

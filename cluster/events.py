@@ -61,6 +61,15 @@ _WARNINGS = frozenset(
 )
 
 
+OF_ONE_NODE = frozenset(
+    (
+        *(EventKind.REIGN_BEGUN, EventKind.SNAPSHOT_DONE, EventKind.SNAPSHOT_GIVEN_UP, EventKind.TAIL_SAVED),
+        *(EventKind.DISK_FULL, EventKind.DISK_WORKING, EventKind.CERTIFICATE_ENDING),
+    )
+)
+"""The kinds whose words name nobody but the node where it happened."""
+
+
 def level(kind: EventKind) -> Level:
     """How loud an event of this kind is: info, warning or error."""
     if kind in _ERRORS:

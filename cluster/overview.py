@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from cluster.bulletin import Bulletin, Said
 from cluster.effects import Now
+from cluster.events import OF_ONE_NODE
 from redwire.message.peer import Report
 from redwire.position import Lsn, NodeId, Term
 from redwire.status import (
@@ -158,14 +159,8 @@ def without_others(document: Status) -> Status:
         nodes=tuple(replace(node, rtts_us={}) for node in document.nodes if node.id == me),
         commits=replace(document.commits, completed_by={}),
         settings=replace(document.settings, change=""),
-        events=tuple(
-            event for event in document.events if event.node == me and not _names_others(event.kind)
-        ),
+        events=tuple(event for event in document.events if event.node == me and event.kind in OF_ONE_NODE),
     )
-
-
-def _names_others(kind: str) -> bool:
-    return kind.startswith(("member_", "slot_", "quorum_", "primary_", "settings_", "follows", "caught_up"))
 
 
 def _passed_on(view: View, part: Status, age_ms: int, head: Lsn) -> Status:

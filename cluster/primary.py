@@ -44,7 +44,7 @@ from cluster.effects import (
     Result,
     Tick,
 )
-from cluster.intake import Intake, KeyLookup, Room, Turn
+from cluster.intake import Intake, KeyLookup, Room, Turn, disk_full
 from cluster.log_config import Level
 from cluster.settings import Planned, Settings
 from redwire import body
@@ -330,6 +330,19 @@ class Primary:
         """Nobody who waits is left without an answer."""
         unconfirmed = self.waiter.abandoned(f"the reign of {self.reign.primary} has ended")
         return [*unconfirmed, *self._intake.end(), EndReign(error)]
+
+
+def refusal(core: Primary, room_bytes: int, now: Now) -> RedwireError | None:
+    """Why a write under the default policy would now be refused, or wait for who may never come back.
+
+    `room_bytes` is what the log will surely take; None when the write would be logged.
+    """
+    if not core.ready:
+        return _not_ready()
+    if not room_bytes:
+        return disk_full()
+    policy = core.changes.policies.effective("").policy
+    return core.changes.obstacle(now.ms) or core.coordinator.refusal(policy, now.ms)
 
 
 def _not_ready() -> Refused:

@@ -11,7 +11,7 @@ from cluster.events import EventKind
 from cluster.node import Node
 from cluster.overview import Reign, View, followed, for_followers, led, without_others
 from cluster.policies import Policies
-from cluster.primary import Primary
+from cluster.primary import Primary, refusal
 from cluster.settings import Settings as ClusterSettings
 from cluster.watch import Watch
 from redwire.frame import Kind
@@ -128,25 +128,17 @@ class StatusDesk:
     def _reign(self, role: Primary, now: Now) -> Reign:
         waiting = role.status().waiting
         commits = role.waiter.times.summary(now.ms)
+        error = refusal(role, self._node.storage.journal.room_bytes(), now)
         return Reign(
             table=role.coordinator.status(now.ms),
             sent=self._sent(),
             commits=replace(commits, waiting=waiting, waiting_bytes=role.waiting_bytes),
-            refusal=self._refusal(role, now),
+            refusal="" if error is None else error.message,
         )
 
     def _sent(self) -> Mapping[NodeId, Lsn]:
         roster = self._node.roster
         return {roster.ends[session].node: feed.after for session, feed in roster.feeds.items()}
-
-    def _refusal(self, role: Primary, now: Now) -> str:
-        """Why a write under the default policy would be refused now; "" if it would not."""
-        if not role.ready:
-            return "the reign has not committed its first record yet"
-        if not self._node.storage.journal.room_bytes():
-            return "the primary's log has no room"
-        error = role.coordinator.refusal(self._policies().effective("").policy, now.ms)
-        return "" if error is None else error.message
 
 
 def _records(lag: Lag) -> int | None:

@@ -6,7 +6,7 @@ A change that came and went between two looks is not told.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.events import EventKind
 from redwire.message.vitals import Vitals
@@ -17,20 +17,32 @@ Found = tuple[EventKind, str]
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One node's looks. `reign` is for a primary, `own` for every node."""
+    """One node's looks. `reign` is for a primary, `own` for every node.
+
+    In one reign, `_came` are the members that were connected at some time, `_sick` those that were told to be
+    unhealthy and not to be healthy again.
+    """
 
     _before: Status | None = None
     _began_ms: int = 0
     _met: bool | None = None
     _disk: str = "working"
+    _came: set[str] = field(default_factory=set)
+    _sick: set[str] = field(default_factory=set)
 
     def reign(self, after: Status) -> list[Found]:
         """This node leads, and the cluster is like that now. A new term is a new beginning."""
         before = self._before
         if before is None or before.term != after.term:
             before, self._began_ms, self._met = None, after.vantage.at_ms, None
+            self._came.clear()
+            self._sick.clear()
         self._before = after
-        found = [event for node in after.nodes for event in _node(_in(before, node.id), node)]
+        found: list[Found] = []
+        for node in after.nodes:
+            was = None if before is None else before.node(node.id)
+            found += self._health(was, node, after)
+            found += _slot(node.id, Slot() if was is None else was.slot, node.slot)
         found += self._quorum(after)
         return found
 
@@ -44,35 +56,38 @@ class Watch:
             found.append((EventKind.DISK_WORKING, "there is room to log again"))
         return found
 
+    def _health(self, was: NodeStatus | None, node: NodeStatus, after: Status) -> Iterator[Found]:
+        """Who joins and leaves is told by `milestones`, which sees sessions, but for a member that never came
+        in this reign.
+        """
+        if node.health == "healthy" and node.id in self._sick:
+            self._sick.remove(node.id)
+            yield EventKind.MEMBER_HEALTHY, f"{node.id} is healthy again"
+        elif node.health == "unhealthy" and node.id not in self._sick:
+            moved = was is not None and was.connected != node.connected
+            missing = node.id not in self._came and not self._waits(after)
+            if missing if not node.connected else not moved:
+                self._sick.add(node.id)
+                yield EventKind.MEMBER_UNHEALTHY, f"{node.id}: {node.why}"
+        if node.connected:
+            self._came.add(node.id)
+
+    def _waits(self, after: Status) -> bool:
+        """Whether the reign is so young that members may still be on their way."""
+        return after.vantage.at_ms - self._began_ms < after.settings.replica_timeout_ms
+
     def _quorum(self, after: Status) -> Iterator[Found]:
         """Whether it is met is not known when a reign begins: nobody is refused before the members had time
         to come.
         """
         was, met = self._met, after.quorum.met
-        waits = after.vantage.at_ms - self._began_ms < after.settings.replica_timeout_ms
-        if met is None or (was is None and not met and waits):
+        if met is None or (was is None and not met and self._waits(after)):
             return
         self._met = met
         if was is not False and not met:
             yield EventKind.QUORUM_LOST, after.quorum.why
         elif was is False and met:
             yield EventKind.QUORUM_REGAINED, f"writes under {after.settings.policy} are accepted again"
-
-
-def _in(status: Status | None, name: str) -> NodeStatus | None:
-    return None if status is None else status.node(name)
-
-
-def _node(before: NodeStatus | None, after: NodeStatus) -> Iterator[Found]:
-    """What became of one member."""
-    was = before or NodeStatus(id=after.id, connected=False)
-    if after.role != "primary" and after.connected != was.connected:
-        pass  # who joins and leaves is told by `milestones`, which sees sessions
-    elif was.health == "healthy" and after.health == "unhealthy":
-        yield EventKind.MEMBER_UNHEALTHY, f"{after.id}: {after.why}"
-    elif was.health == "unhealthy" and after.health == "healthy":
-        yield EventKind.MEMBER_HEALTHY, f"{after.id} is healthy again"
-    yield from _slot(after.id, was.slot, after.slot)
 
 
 def _slot(name: str, before: Slot, after: Slot) -> Iterator[Found]:

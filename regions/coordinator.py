@@ -197,10 +197,10 @@ class QuorumCoordinator(Standing):
         return obstacle((in_force, *self.pending, step), self._table.me, reached)
 
     def commit_watermark(self, policy: CommitPolicy | None = None) -> Lsn:
-        """The highest LSN that meets `policy`, None being the commit rule. Never falls within a reign.
+        """The highest LSN that meets `policy`; None is the commit rule, whose watermark falls in no reign.
 
-        For another policy than the rule it is 0 until a record of this term meets it. Raises `PolicyInvalid`
-        for a policy that names an async quorum.
+        For another policy it is 0 until a record of this term meets it, and may begin anew. Raises
+        `PolicyInvalid` for a policy that names an async quorum.
         """
         value = self._marks.value(policy)
         if policy is None:

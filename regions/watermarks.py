@@ -1,8 +1,10 @@
 """How far each policy in use is met: compiled rules over the ack table, each with the highest LSN it ever
 reached.
 
-A watermark never falls within a reign, whatever happens to the rows: a copy that was proven once was proven,
-and what was released on it cannot be taken back. While a change of the rule is on its way the commit rule
+The commit rule's watermark never falls within a reign, whatever happens to the rows: a copy that was proven
+once was proven, and what was released on it cannot be taken back. Another policy's mark may begin anew, when
+members are bound or admitted and when more than `POLICIES_MAX` are in use: that can delay an answer that
+waits for it, and never gives one too early. While a change of the rule is on its way the commit rule
 stops below its record; when that is committed, the new members and the new rule are in force at once.
 """
 

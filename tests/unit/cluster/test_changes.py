@@ -10,11 +10,12 @@ import pytest
 from cluster.changes import Changes
 from cluster.config import ClusterConfig
 from cluster.effects import Append, ChangeProposed, Commit, Effect, Proposal, Reject, Release, Unconfirmed
+from cluster.primary import refusal
 from cluster.settings import Planned, Settings
 from redwire import body
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.log import ClusterRecord, MemberRecord
-from redwire.message.settings import ChangeSettings, SetPolicy, SettingsChange
+from redwire.message.settings import BindRegion, ChangeSettings, SetPolicy, SettingsChange
 from redwire.position import Incarnation, Lsn, NodeId, Position, Term
 from redwire.record import Kind, encode_system
 from regions.errors import InsufficientReplicas, MissingRegions
@@ -143,6 +144,16 @@ def test_a_change_that_nobody_could_commit_now_is_not_logged(led):
     with pytest.raises(MissingRegions):
         plan(led, SetPolicy(policy="majority"))
     assert plan(led, SetPolicy(policy="majority"), lost=("us",)).lost == {"us-1"}
+
+
+def test_a_change_that_nobody_can_commit_any_more_is_why_writes_are_refused(led):
+    assert refusal(led.core, 1, led.now) is None
+    change(led, BindRegion("eu-2", "ap"))
+    assert refusal(led.core, 1, led.now) is None, "it is committed in a moment"
+    led.leave("us-1")
+    with_us = refusal(led.core, 1, led.now)
+    assert isinstance(with_us, MissingRegions) and "us" in with_us.message
+    assert refusal(led.core, 0, led.now).code is Code.DISK_FULL
 
 
 def test_what_was_promised_before_a_region_was_given_up_is_not_said_to_be_kept(led):

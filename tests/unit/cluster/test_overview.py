@@ -235,5 +235,7 @@ def test_who_may_not_see_the_others_sees_one_node_and_is_told_so(primary, table)
     assert (found.quorum.met, found.quorum.why, found.quorum.completed_by) == (False, "", "")
     assert found.regions == () and found.commits.completed_by == {} and found.own.rtts_us == {}
     assert [event.kind for event in found.events] == ["reign_begun"]
+    primary.bulletin.events.add(EventKind.REIGN_ENDED, "the reign ends: us-1 leads term 5", 1_000_600)
+    found = without_others(led(primary, reign(table)))
     for name in ("us-1", "ap-1", "sa-1"):
         assert name.encode() not in found.encode()

@@ -75,6 +75,24 @@ def test_each_change_is_one_event(before, after, kinds) -> None:
     assert watch.reign(after) == []
 
 
+def test_who_was_told_to_be_unhealthy_is_told_to_be_healthy_whatever_came_between() -> None:
+    watch = Watch()
+    told = [[kind for kind, _ in watch.reign(look(each))] for each in (WELL, STUCK, GONE, WELL, WELL)]
+    assert told == [[], [EventKind.MEMBER_UNHEALTHY], [], [EventKind.MEMBER_HEALTHY], []]
+
+
+def test_who_comes_back_and_is_unhealthy_is_told_at_the_next_look() -> None:
+    watch = Watch()
+    told = [[kind for kind, _ in watch.reign(look(each))] for each in (WELL, GONE, STUCK, STUCK, STUCK)]
+    assert told == [[], [], [], [EventKind.MEMBER_UNHEALTHY], []]
+
+
+def test_who_never_came_in_a_reign_is_told_once_it_had_time_to() -> None:
+    watch = Watch()
+    told = [watch.reign(look(GONE, at_ms=at_ms)) for at_ms in (0, 4_999, 5_000, 6_000)]
+    assert told == [[], [], [(EventKind.MEMBER_UNHEALTHY, "us-1: not connected")], []]
+
+
 def test_the_first_look_of_a_reign_tells_nothing() -> None:
     watch = Watch()
     assert watch.reign(look(met=False)) == []
