@@ -125,7 +125,7 @@ def led(view: View, reign: Reign) -> Status:
 def followed(view: View, head: Lsn) -> Status:
     """The document of any other node. `head` is where the followed log ends, 0 when nobody is followed."""
     told, primary = view.bulletin.told, view.bulletin.primary
-    age_ms = 0 if told is None else view.now.ms - told.came.ms
+    age_ms = 0 if told is None else view.now.ms - told.came.ms + _way_ms(view, primary.node)
     if primary.state == "leading" and told is not None and age_ms <= view.timeout_ms:
         part = told.document
         if part.primary.node == primary.node:
@@ -219,6 +219,11 @@ def _alone(view: View, member: Member, why: str) -> NodeStatus:
     if view.said(member.id) is None:
         return replace(row, why="not heard")
     return row
+
+
+def _way_ms(view: View, node: str) -> int:
+    """How long the words of `node` have been under way, at most, as its answers take."""
+    return -(-view.bulletin.rtts_us.get(NodeId(node), 0) // 1_000)
 
 
 def _configured(member: Member) -> NodeStatus:

@@ -178,6 +178,11 @@ def test_a_follower_passes_the_primarys_judgement_on_with_its_age_and_its_own_nu
     assert (ap.role, ap.version, ap.rtts_us) == ("rebuilding", "0.1", {"ap-1": 30})  # at first hand
 
 
+def test_a_judgement_is_older_by_the_way_that_it_took(follower) -> None:
+    follower.bulletin.answered(EU, 80_400)
+    assert followed(follower, Lsn(13)).vantage.age_ms == 481
+
+
 @pytest.mark.parametrize("how", ["lost", "too old"])
 def test_without_a_primary_in_sight_no_stale_row_is_called_healthy(follower, how) -> None:
     if how == "lost":
