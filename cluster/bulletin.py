@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from cluster.counts import Counts
@@ -19,6 +20,14 @@ from redwire.position import NodeId
 RTTS_KEPT = 5
 """One slow answer in five seconds is the machine, not the way."""
 PACE_MS = 10_000
+
+
+class PrimaryState(StrEnum):
+    """Whether somebody leads. `LOST`: the one that was followed last is not heard any more."""
+
+    LEADING = "leading"
+    LOST = "lost"
+    NONE = "none"
 
 
 class Said(NamedTuple):
@@ -47,7 +56,7 @@ class Bulletin:
     counts: Counts = field(default_factory=Counts)
     vitals: Vitals | None = None
     slots: Mapping[str, status.Slot] = field(default_factory=dict)
-    primary: status.Primary = field(default_factory=lambda: status.Primary(state="none"))
+    primary: status.Primary = field(default_factory=lambda: status.Primary(state=PrimaryState.NONE.value))
     said: dict[NodeId, Said] = field(default_factory=dict)
     told: Told | None = None
     _rtts: dict[NodeId, deque[int]] = field(default_factory=dict)
@@ -89,7 +98,7 @@ class Bulletin:
         pace = self._paces.get(member)
         return None if pace is None else pace.reaches_ms(0)
 
-    def leads(self, state: str, node: str, now: Now) -> status.Primary | None:
+    def sees(self, state: PrimaryState, node: str, now: Now) -> status.Primary | None:
         """Who leads as it looks now. The `primary` that was, if that is another; None if nothing changed.
 
         Whoever is lost has been silent since its last word.
@@ -98,8 +107,9 @@ class Bulletin:
         if (state, node) == (before.state, before.node):
             return None
         since: int | None = now.wall_ms
-        if state == "lost":
+        if state is PrimaryState.LOST:
             last = self.said.get(NodeId(node))
             since = None if last is None else last.came.wall_ms
-        self.primary = status.Primary(node=node, state=state, since_at_ms=None if state == "none" else since)
+        since = None if state is PrimaryState.NONE else since
+        self.primary = status.Primary(node=node, state=state.value, since_at_ms=since)
         return before

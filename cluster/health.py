@@ -10,6 +10,7 @@ from enum import Enum
 
 import msgspec
 
+from cluster.bulletin import PrimaryState
 from redwire.errors import RequestInvalid
 from redwire.status import UNKNOWN, Lag, Status
 
@@ -83,7 +84,7 @@ def readiness(status: Status, demand: Demand, trouble: str) -> Readiness:
         purpose=demand.purpose.value,
         node=status.vantage.node,
         role=own.role,
-        primary=status.primary.node if status.primary.state == "leading" else "",
+        primary=status.primary.node if status.primary.state == PrimaryState.LEADING else "",
         lag_ms=lag_ms,
     )
 
@@ -91,7 +92,7 @@ def readiness(status: Status, demand: Demand, trouble: str) -> Readiness:
 def _no_write(status: Status) -> str:
     """Why a write under the default policy would not be accepted here; "" if it would."""
     if status.own.role != "primary":
-        leads = status.primary.state == "leading"
+        leads = status.primary.state == PrimaryState.LEADING
         return f"{status.vantage.node} does not lead" + (f"; {status.primary.node} does" if leads else "")
     if not status.quorum.met:
         return status.quorum.why

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from cluster.bulletin import Bulletin, Said
+from cluster.bulletin import Bulletin, PrimaryState, Said
 from cluster.effects import Now
 from cluster.events import OF_ONE_NODE
 from redwire.message.peer import Report
@@ -126,11 +126,11 @@ def followed(view: View, head: Lsn) -> Status:
     """The document of any other node. `head` is where the followed log ends, 0 when nobody is followed."""
     told, primary = view.bulletin.told, view.bulletin.primary
     age_ms = 0 if told is None else view.now.ms - told.came.ms + _way_ms(view, primary.node)
-    if primary.state == "leading" and told is not None and age_ms <= view.timeout_ms:
+    if primary.state == PrimaryState.LEADING and told is not None and age_ms <= view.timeout_ms:
         part = told.document
         if part.primary.node == primary.node:
             return _passed_on(view, part, age_ms, head)
-    why = NOT_TOLD if primary.state == "leading" else NO_PRIMARY
+    why = NOT_TOLD if primary.state == PrimaryState.LEADING else NO_PRIMARY
     nodes = tuple(_alone(view, member, why) for member in view.members)
     return replace(
         view.document(view.own.node),
@@ -213,7 +213,8 @@ def _alone(view: View, member: Member, why: str) -> NodeStatus:
     row = _heard(view, _configured(member), member.id)
     if member.id == view.own.node:
         row = replace(row, why=why, lag=Lag(since_at_ms=view.bulletin.primary.since_at_ms))
-        return replace(row, health="unhealthy") if why is NO_PRIMARY else row
+        leading = view.bulletin.primary.state == PrimaryState.LEADING
+        return row if leading else replace(row, health="unhealthy")
     last = view.bulletin.said.get(member.id)
     row = replace(row, why=why, lag=Lag(since_at_ms=None if last is None else last.came.wall_ms))
     if view.said(member.id) is None:

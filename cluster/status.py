@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
+from cluster.bulletin import PrimaryState
 from cluster.effects import Now
 from cluster.events import EventKind
 from cluster.node import Node
@@ -52,12 +53,12 @@ class StatusDesk:
         """Notice who leads; to be called often."""
         node, now = self._node, self._node.clock()
         state, leader = self._leader()
-        before = node.bulletin.leads(state, leader, now)
+        before = node.bulletin.sees(state, leader, now)
         if before is None or node.leads:
             return
-        if state == "leading":
+        if state is PrimaryState.LEADING:
             node.happened(EventKind.PRIMARY_FOUND, f"{leader} leads")
-        elif before.state == "leading" and before.node != node.storage.me:
+        elif before.state == PrimaryState.LEADING and before.node != node.storage.me:
             node.happened(
                 EventKind.PRIMARY_LOST, f"{before.node} is not heard any more, and nobody else leads"
             )
@@ -85,17 +86,17 @@ class StatusDesk:
             if row is not None and row.lag.state != "unknown":
                 roster.ends[session].send(Kind.CLUSTER_STATUS, body, urgent=True)
 
-    def _leader(self) -> tuple[str, str]:
-        """Who leads, as (`leading`, who), (`lost`, who was followed last) or (`none`, "")."""
+    def _leader(self) -> tuple[PrimaryState, str]:
+        """Who leads, or who was followed last, or nobody ("")."""
         node, role = self._node, self._node.role
         if isinstance(role, Primary):
-            return "leading", node.storage.me
+            return PrimaryState.LEADING, node.storage.me
         source = None if role.lost_primary else role.status().source
         leader = source or node.roster.leader(role.reign)
         if leader is not None:
-            return "leading", leader
+            return PrimaryState.LEADING, leader
         last = role.reign.primary if role.reign is not None else node.storage.me
-        return ("none", "") if last == node.storage.me else ("lost", last)
+        return (PrimaryState.NONE, "") if last == node.storage.me else (PrimaryState.LOST, last)
 
     def _view(self, now: Now) -> View:
         node, storage, role = self._node, self._node.storage, self._node.role

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.bulletin import RTTS_KEPT, Bulletin
+from cluster.bulletin import RTTS_KEPT, Bulletin, PrimaryState
 from cluster.effects import Now
 from cluster.events import Events
 from redwire.position import NodeId
@@ -42,16 +42,16 @@ def test_a_pace_tells_when_a_member_will_have_caught_up(bulletin) -> None:
 
 
 def test_who_is_lost_has_been_silent_since_its_last_word(bulletin, vital_report) -> None:
-    assert bulletin.leads("none", "", at(0)) is None
+    assert bulletin.sees(PrimaryState.NONE, "", at(0)) is None
     bulletin.heard(vital_report("eu-1"), at(7_000))
-    assert bulletin.leads("leading", "eu-1", at(7_100)) == Primary(state="none")
-    assert bulletin.leads("leading", "eu-1", at(8_000)) is None
-    bulletin.leads("lost", "eu-1", at(12_000))
+    assert bulletin.sees(PrimaryState.LEADING, "eu-1", at(7_100)) == Primary(state="none")
+    assert bulletin.sees(PrimaryState.LEADING, "eu-1", at(8_000)) is None
+    bulletin.sees(PrimaryState.LOST, "eu-1", at(12_000))
     assert bulletin.primary == Primary(node="eu-1", state="lost", since_at_ms=1_007_000)
 
 
 def test_one_that_was_never_heard_is_lost_since_nobody_knows_when(bulletin) -> None:
-    bulletin.leads("lost", "eu-1", at(0))
+    bulletin.sees(PrimaryState.LOST, "eu-1", at(0))
     assert bulletin.primary == Primary(node="eu-1", state="lost", since_at_ms=None)
 
 

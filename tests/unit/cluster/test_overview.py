@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from cluster.bulletin import Bulletin
+from cluster.bulletin import Bulletin, PrimaryState
 from cluster.effects import Now
 from cluster.events import EventKind, Events
 from cluster.overview import (
@@ -57,7 +57,7 @@ def view(own, *, ms: int = 1_000) -> View:
 def primary(vital_report):
     """`eu-1` leads: `us-1` has all, `ap-1` lacks four records, and nobody ever heard of `sa-1`."""
     seen = view(vital_report("eu-1", lsn=HEAD, role="primary"))
-    seen.bulletin.leads("leading", "eu-1", at(0))
+    seen.bulletin.sees(PrimaryState.LEADING, "eu-1", at(0))
     seen.bulletin.heard(vital_report("us-1", lsn=HEAD), at(900))
     seen.bulletin.heard(vital_report("ap-1", lsn=6), at(900))
     seen.bulletin.answered(US, 80_000)
@@ -154,7 +154,7 @@ def test_a_member_with_a_full_disk_is_not_healthy(primary, table, vital_report) 
 def follower(primary, table, vital_report) -> View:
     """`us-1`, which was told by the primary at 1,000 and has moved on by itself to 12."""
     seen = view(vital_report("us-1", lsn=12), ms=1_400)
-    seen.bulletin.leads("leading", "eu-1", at(0))
+    seen.bulletin.sees(PrimaryState.LEADING, "eu-1", at(0))
     seen.bulletin.heard(vital_report("eu-1", lsn=12, role="primary"), at(1_300))
     seen.bulletin.heard(vital_report("ap-1", lsn=7, role="rebuilding"), at(1_300))
     seen.bulletin.relayed(for_followers(led(primary, reign(table))), at(1_000))
@@ -186,7 +186,7 @@ def test_a_judgement_is_older_by_the_way_that_it_took(follower) -> None:
 @pytest.mark.parametrize("how", ["lost", "too old"])
 def test_without_a_primary_in_sight_no_stale_row_is_called_healthy(follower, how) -> None:
     if how == "lost":
-        follower.bulletin.leads("lost", "eu-1", at(2_000))
+        follower.bulletin.sees(PrimaryState.LOST, "eu-1", at(2_000))
         seen, why = replace(follower, now=at(2_000)), NO_PRIMARY
     else:
         seen, why = replace(follower, now=at(1_000 + TIMEOUT_MS + 1)), NOT_TOLD
@@ -202,7 +202,7 @@ def test_without_a_primary_in_sight_no_stale_row_is_called_healthy(follower, how
 
 
 def test_a_row_without_a_judge_holds_what_its_node_said_within_the_timeout(follower) -> None:
-    follower.bulletin.leads("lost", "eu-1", at(2_000))
+    follower.bulletin.sees(PrimaryState.LOST, "eu-1", at(2_000))
     found = followed(replace(follower, now=at(6_000)), Lsn(0))
     assert (found.node("ap-1").durable, found.node("ap-1").why) == (7, NO_PRIMARY)
     assert found.node("ap-1").lag.since_at_ms == 1_001_300
@@ -216,7 +216,7 @@ def test_a_row_without_a_judge_holds_what_its_node_said_within_the_timeout(follo
 
 
 def test_another_primary_than_the_one_that_told_has_not_told_yet(follower) -> None:
-    follower.bulletin.leads("leading", "ap-1", at(1_200))
+    follower.bulletin.sees(PrimaryState.LEADING, "ap-1", at(1_200))
     found = followed(follower, Lsn(0))
     assert (found.primary.node, found.quorum.why, found.own.health) == ("ap-1", NOT_TOLD, "unknown")
 
