@@ -91,7 +91,7 @@ class Announcer:
             listener()
 
 
-class Told:
+class Epochs:
     """Which epoch each session was told last. A session that has ended is forgotten."""
 
     def __init__(self) -> None:

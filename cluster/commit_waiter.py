@@ -24,7 +24,7 @@ from redwire.position import Lsn, NodeId
 from regions.commit_policy import CommitPolicy
 
 
-class AckTable(Protocol):
+class CopyCounts(Protocol):
     """What the waiter asks of the coordinator."""
 
     def commit_watermark(self, policy: CommitPolicy | None = None) -> Lsn:
@@ -88,7 +88,7 @@ class CommitWaiter:
     longer than that. `times` tells where their time went.
     """
 
-    table: AckTable
+    table: CopyCounts
     times: CommitTimes = field(default_factory=CommitTimes)
     flights: deque[Flight] = field(default_factory=deque)
     flight_bytes: int = 0

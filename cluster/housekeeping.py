@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from cluster.announcer import Told
+from cluster.announcer import Epochs
 from cluster.config import NodeConfig
 from cluster.credentials import NodeCredentials
 from cluster.node import Node
@@ -62,7 +62,7 @@ class Housekeeping:
         self._started_ms = node.clock().ms
         self._seen_ms: dict[NodeId, int] = {}
         self._noted = Lsn(0)
-        self._told = Told()
+        self._epochs_told = Epochs()
         self._vitals = VitalSigns(node, config, credentials)
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class Housekeeping:
         node = self._node
         body = TopologyNotice(False, node.announcer.current.encode()).encode()
         epoch = node.announcer.current.epoch
-        for session in self._told.behind(node.roster.feeds.keys(), epoch):
+        for session in self._epochs_told.behind(node.roster.feeds.keys(), epoch):
             node.roster.ends[session].send(Kind.TOPOLOGY, body)
 
     def _note_watermark(self) -> None:

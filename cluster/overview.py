@@ -93,7 +93,7 @@ class View(msgspec.Struct, frozen=True):
         )
 
 
-class Reign(msgspec.Struct, frozen=True):
+class ReignView(msgspec.Struct, frozen=True):
     """What only the primary knows: its ack table, how far each follower was sent the log, where the time of
     commits goes, and why a write under the default policy would be refused now, "" if it would not.
     """
@@ -104,7 +104,7 @@ class Reign(msgspec.Struct, frozen=True):
     refusal: str
 
 
-def led(view: View, reign: Reign) -> Status:
+def led(view: View, reign: ReignView) -> Status:
     """The document of a node that leads."""
     nodes = tuple(_judged(view, reign, member, reign.table.member(member.id)) for member in view.members)
     completed = reign.commits.completed_by
@@ -181,7 +181,7 @@ def _passed_on(view: View, part: Status, age_ms: int, head: Lsn) -> Status:
     )
 
 
-def _judged(view: View, reign: Reign, member: Member, row: MemberStatus) -> NodeStatus:
+def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> NodeStatus:
     """The primary's row of one member: what it heard, and what its ack table says."""
     me = member.id == view.own.node
     heard = _heard(view, _configured(member), member.id)

@@ -10,7 +10,7 @@ from cluster.bulletin import PrimaryState
 from cluster.effects import Now
 from cluster.events import EventKind
 from cluster.node import Node
-from cluster.overview import Reign, View, followed, for_followers, led, without_others
+from cluster.overview import ReignView, View, followed, for_followers, led, without_others
 from cluster.policies import Policies
 from cluster.primary import Primary, refusal
 from cluster.settings import Settings as ClusterSettings
@@ -126,11 +126,11 @@ class StatusDesk:
             now=now,
         )
 
-    def _reign(self, role: Primary, now: Now) -> Reign:
+    def _reign(self, role: Primary, now: Now) -> ReignView:
         waiting = role.status().waiting
         commits = role.waiter.times.summary(now.ms)
         error = refusal(role, self._node.storage.journal.room_bytes(), now)
-        return Reign(
+        return ReignView(
             table=role.coordinator.status(now.ms),
             sent=self._sent(),
             commits=replace(commits, waiting=waiting, waiting_bytes=role.waiting_bytes),

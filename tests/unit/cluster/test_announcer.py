@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.announcer import Announcer, Told
+from cluster.announcer import Announcer, Epochs
 from cluster.topology_advertiser import ReplicaView, TopologyAdvertiser
 from redwire.errors import TopologyInvalid
 from redwire.handshake import Principal, PrincipalKind, Role
@@ -172,7 +172,7 @@ def test_a_listener_may_leave_while_all_are_told(announcer, heard):
 
 
 def test_a_session_is_told_an_epoch_once_and_forgotten_when_it_has_ended() -> None:
-    told = Told()
+    told = Epochs()
     assert told.behind([1, 2], 7) == [1, 2]
     assert told.behind([1, 2, 3], 7) == [3]
     assert told.behind([3], 8) == [3] and len(told) == 1

@@ -11,7 +11,7 @@ from cluster.events import EventKind, Events
 from cluster.overview import (
     NO_PRIMARY,
     NOT_TOLD,
-    Reign,
+    ReignView,
     View,
     followed,
     for_followers,
@@ -83,9 +83,9 @@ def table() -> QuorumCoordinator:
     return made
 
 
-def reign(table: QuorumCoordinator, ms: int = 1_000, refusal: str = "") -> Reign:
+def reign(table: QuorumCoordinator, ms: int = 1_000, refusal: str = "") -> ReignView:
     commits = Commits(count=4, completed_by={"us-1": 3, "ap-1": 1})
-    return Reign(table.status(ms), {US: Lsn(HEAD), AP: Lsn(9)}, commits, refusal)
+    return ReignView(table.status(ms), {US: Lsn(HEAD), AP: Lsn(9)}, commits, refusal)
 
 
 def test_a_primary_judges_every_member_by_its_ack_table(primary, table) -> None:
