@@ -53,11 +53,22 @@ class Row:
         """The line to the member, as lag and health see it."""
         return Contact(self.session is not None, self.streaming, self.acked_ms)
 
+    def admitted(self, configured: Incarnation | None) -> bool:
+        """Whether it is the data directory that may count: the `configured` one, or any for None."""
+        return configured is None or configured == self.incarnation
+
+    def uncounted(self, configured: Incarnation | None) -> str:
+        """Why this row is worth nothing in commit arithmetic; "" when it counts."""
+        if not self.admitted(configured):
+            return "another incarnation than the one admitted"
+        if not self.streaming:
+            return "not streaming"
+        due = max(self.counts_from, self.acked_most)
+        return f"durable short of {due}" if self.durable < due else ""
+
     def counted(self, configured: Incarnation | None) -> Lsn:
         """What this row is worth in commit arithmetic; `configured` is the incarnation that may count."""
-        if not self.streaming or configured not in (None, self.incarnation):
-            return ZERO
-        return self.durable if self.durable >= max(self.counts_from, self.acked_most) else ZERO
+        return ZERO if self.uncounted(configured) else self.durable
 
 
 class AckTable:
@@ -224,7 +235,7 @@ class AckTable:
         reached = {self.me}
         for member in self.membership.members:
             row = self.rows[member.id]
-            if not row.streaming or row.session is None or member.incarnation not in (None, row.incarnation):
+            if row.session is None or not row.streaming or not row.admitted(member.incarnation):
                 continue
             if row.contact.heard_within(timeout_ms, now_ms):
                 reached.add(member.id)

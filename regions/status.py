@@ -106,9 +106,4 @@ def _uncounted(member: Member, row: Row) -> str:
         return "reader"
     if row.acked_ms is None:
         return "not heard in this reign"
-    if member.incarnation not in (None, row.incarnation):
-        return "another incarnation than the one admitted"
-    if not row.streaming:
-        return "not streaming"
-    due = max(row.counts_from, row.acked_most)
-    return f"durable short of {due}" if row.durable < due else ""
+    return row.uncounted(member.incarnation)
