@@ -12,7 +12,7 @@ from cluster.bell import Progress
 from cluster.commit_waiter import AwaitOutcome, CommitWaiter
 from redwire.position import Lsn
 from regions.coordinator import QuorumCoordinator
-from regions.waits import NotRequired, Reached
+from regions.waits import QuorumNotRequired, QuorumReached
 
 
 class Waiting:
@@ -31,7 +31,9 @@ class Waiting:
         self.waiter.settle(now_ms)
         self._changed.made()
 
-    async def wait_for_quorum(self, lsn: Lsn, timeout_ms: int | None = None) -> Reached | NotRequired:
+    async def wait_for_quorum(
+        self, lsn: Lsn, timeout_ms: int | None = None
+    ) -> QuorumReached | QuorumNotRequired:
         """Return when the cluster's quorum holds `lsn`.
 
         Raises `Timeout`, and at once `InsufficientReplicas` or `MissingRegions` when the members in reach
@@ -44,7 +46,7 @@ class Waiting:
         finally:
             wait.cancel()
         outcome = wait.result()
-        assert isinstance(outcome, Reached | NotRequired)
+        assert isinstance(outcome, QuorumReached | QuorumNotRequired)
         return outcome
 
     async def await_acks(self, target: Lsn, required: int, timeout_ms: int) -> AwaitOutcome:

@@ -27,7 +27,7 @@ from regions.quorum import (
     watermark,
 )
 from regions.status import CoordinatorStatus, MemberStatus
-from regions.waits import Cancelled, NotRequired, QuorumWait, Reached
+from regions.waits import Cancelled, QuorumNotRequired, QuorumReached, QuorumWait
 
 __all__ = [
     "DEFAULT_REPLICA_TIMEOUT_MS",
@@ -56,15 +56,15 @@ __all__ = [
     "MembershipInvalid",
     "MissingRegions",
     "Never",
-    "NotRequired",
     "ProvedLess",
     "Quorum",
     "QuorumConfig",
     "QuorumCoordinator",
     "QuorumError",
     "QuorumMode",
+    "QuorumNotRequired",
+    "QuorumReached",
     "QuorumWait",
-    "Reached",
     "RegionUnknown",
     "Regions",
     "RemoteWal",

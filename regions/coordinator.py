@@ -29,7 +29,7 @@ from regions.standing import Standing
 from regions.status import CoordinatorStatus, member_statuses
 from regions.trail import Trail
 from regions.transition import Step, obstacle
-from regions.waits import NotRequired, QuorumWait, QuorumWaits, Reached
+from regions.waits import QuorumNotRequired, QuorumReached, QuorumWait, QuorumWaits
 from regions.watermarks import Watermarks
 
 
@@ -223,9 +223,9 @@ class QuorumCoordinator(Standing):
         limit_ms = self.quorum.timeout_ms if timeout_ms is None else timeout_ms
         wait = QuorumWait(lsn, now_ms, None if limit_ms is None else now_ms + limit_ms)
         if self.quorum.mode is QuorumMode.ASYNC:
-            wait.outcome = NotRequired()
+            wait.outcome = QuorumNotRequired()
         elif self.has_quorum(lsn):
-            wait.outcome = Reached(self._marks.value(self.quorum.policy), 0)
+            wait.outcome = QuorumReached(self._marks.value(self.quorum.policy), 0)
         else:
             refusal = self.refusal(self.quorum.policy, now_ms)
             if refusal is not None:

@@ -12,14 +12,14 @@ from redwire.position import Lsn, Region
 from regions.errors import Timeout
 
 
-class Reached(msgspec.Struct, frozen=True):
+class QuorumReached(msgspec.Struct, frozen=True):
     """The copies were proven; `watermark` is how far the quorum reached when it was seen."""
 
     watermark: Lsn
     elapsed_ms: int
 
 
-class NotRequired(msgspec.Struct, frozen=True):
+class QuorumNotRequired(msgspec.Struct, frozen=True):
     """The cluster's quorum is async: there was nothing to wait for, and nothing is promised."""
 
 
@@ -39,7 +39,7 @@ class QuorumWait:
         self.lsn = lsn
         self.started_ms = started_ms
         self.deadline_ms = deadline_ms
-        self.outcome: Reached | NotRequired | Cancelled | Timeout | None = None
+        self.outcome: QuorumReached | QuorumNotRequired | Cancelled | Timeout | None = None
 
     @property
     def done(self) -> bool:
@@ -51,7 +51,7 @@ class QuorumWait:
         if self.outcome is None:
             self.outcome = Cancelled()
 
-    def result(self) -> Reached | NotRequired | Cancelled:
+    def result(self) -> QuorumReached | QuorumNotRequired | Cancelled:
         """The outcome of a wait that is done. Raises `Timeout` if that is what it came to."""
         assert self.outcome is not None, "ask `done` first"
         if isinstance(self.outcome, Timeout):
@@ -92,7 +92,7 @@ class QuorumWaits:
         while self._by_lsn and (self._by_lsn[0][0] <= watermark or self._by_lsn[0][2].done):
             wait = heapq.heappop(self._by_lsn)[2]
             if not wait.done:
-                wait.outcome = Reached(watermark, now_ms - wait.started_ms)
+                wait.outcome = QuorumReached(watermark, now_ms - wait.started_ms)
 
     def expire(self, now_ms: int) -> None:
         """Finish every wait whose deadline has come; the event that reached it would have settled it."""

@@ -31,7 +31,7 @@ SAYS = {
     "coordinator.py": [
         "nobody would hear of record 1: ",
         "ap has it: committed up to 0, <QuorumWait lsn=1 waiting>",
-        "us has it: committed up to 1, <QuorumWait lsn=1 Reached(watermark=1, elapsed_ms=77)>",
+        "us has it: committed up to 1, <QuorumWait lsn=1 QuorumReached(watermark=1, elapsed_ms=77)>",
     ],
 }
 """What each program prints, line by line, as far as it is the same each time."""

@@ -19,7 +19,7 @@ from regions.coordinator import ProvedLess, QuorumCoordinator
 from regions.errors import AckInvalid, InsufficientReplicas, MemberUnknown, MissingRegions, Timeout
 from regions.lag import Behind, CaughtUp, LagConfig, Unknown
 from regions.quorum import QuorumConfig, satisfied_by
-from regions.waits import Cancelled, NotRequired, Reached
+from regions.waits import Cancelled, QuorumNotRequired, QuorumReached
 from regions.watermarks import POLICIES_MAX
 
 A, B = Incarnation("a" * 32), Incarnation("b" * 32)
@@ -489,7 +489,7 @@ def test_an_async_quorum_is_had_at_once_and_promises_nothing() -> None:
     assert made.has_quorum(Lsn(99))
     wait = made.wait_for_quorum(Lsn(99), 0)
     assert wait.done
-    assert wait.result() == NotRequired()
+    assert wait.result() == QuorumNotRequired()
 
 
 def test_a_sync_quorum_with_too_few_in_reach_fails_at_once() -> None:
@@ -521,7 +521,7 @@ def test_a_sync_quorum_is_reached_by_a_durable_ack() -> None:
     made.acked(node("us-1"), 1, Lsn(4), Lsn(9), Lsn(9), 110)
     assert not wait.done
     acks(made, "us-1", 6, now_ms=130)
-    assert wait.result() == Reached(Lsn(6), 30)
+    assert wait.result() == QuorumReached(Lsn(6), 30)
     assert made.has_quorum(Lsn(6))
     assert not made.has_quorum(Lsn(7))
 
@@ -531,7 +531,7 @@ def test_what_is_held_already_needs_nobody_in_reach() -> None:
     made.own_durable(Lsn(9), 0)
     joins(made, "us-1", 9)
     made.left(node("us-1"), 1, 1)
-    assert made.wait_for_quorum(Lsn(9), 50_000).result() == Reached(Lsn(9), 0)
+    assert made.wait_for_quorum(Lsn(9), 50_000).result() == QuorumReached(Lsn(9), 0)
 
 
 def test_a_region_quorum_needs_all_of_them_and_names_the_missing() -> None:
@@ -605,7 +605,7 @@ def test_a_wait_that_was_reached_is_not_timed_out_later() -> None:
     acks(made, "us-1", 6)
     made.own_durable(Lsn(5), 9)
     made.tick(15)
-    assert early.result() == Reached(Lsn(5), 9)
+    assert early.result() == QuorumReached(Lsn(5), 9)
     assert not late.done
     made.tick(20)
     assert isinstance(late.outcome, Timeout)
@@ -620,9 +620,9 @@ def test_a_cancelled_wait_stays_cancelled() -> None:
     acks(made, "us-1", 9, now_ms=1)
     made.tick(50)
     assert first.result() == Cancelled()
-    assert second.result() == Reached(Lsn(9), 1)
+    assert second.result() == QuorumReached(Lsn(9), 1)
     second.cancel()
-    assert second.result() == Reached(Lsn(9), 1)
+    assert second.result() == QuorumReached(Lsn(9), 1)
 
 
 def test_waits_end_with_the_reign_since_their_lsns_may_become_other_records() -> None:
@@ -657,7 +657,7 @@ def test_whatever_raises_the_quorum_settles_its_waits(event: str) -> None:
         joins(made, "us-1", 9, session=2, incarnation=A, streaming=False)
         assert not wait.done
         acks(made, "us-1", 9, session=2, streaming=True)
-    assert wait.result() == Reached(Lsn(9), 0)
+    assert wait.result() == QuorumReached(Lsn(9), 0)
 
 
 # Early refusal (R8)
