@@ -25,7 +25,16 @@ from cluster.driver_rows import (
 from cluster.effects import Proposal, Result
 from cluster.primary import Primary
 from cluster.service import Service
-from redwire.errors import Code, KeyExpired, NotConfirmed, NotPrimary, RedwireError, Refused, RequestInvalid
+from redwire.errors import (
+    Code,
+    KeyClosed,
+    KeyExpired,
+    NotConfirmed,
+    NotPrimary,
+    RedwireError,
+    Refused,
+    RequestInvalid,
+)
 from redwire.frame import Kind
 from redwire.handshake import Principal
 from redwire.message.client import Status
@@ -225,6 +234,8 @@ def _encoded(insert: BulkInsert, key: Key | None) -> Insert:
 def _checked(result: Result) -> Result:
     if result.expired:
         raise KeyExpired
+    if not result.items:
+        raise KeyClosed
     return result
 
 

@@ -65,7 +65,7 @@ class Proposal:
 
 class Result(NamedTuple):
     """What one request came to when it was applied. `items` holds a packed (u8 status, u64 version) per
-    record.
+    record; none are those of a request whose key was closed before it came, and of the closing itself.
     """
 
     first_lsn: int

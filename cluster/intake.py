@@ -18,7 +18,7 @@ from typing import NamedTuple
 from cluster.effects import Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from cluster.policies import Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
-from redwire.errors import Code, KeyExpired, RedwireError, Refused
+from redwire.errors import Code, KeyClosed, KeyExpired, RedwireError, Refused
 from redwire.record import Key
 from regions.commit_policy import CommitPolicy
 
@@ -185,10 +185,6 @@ class Intake:
         self.waiting_bytes = 0
         return answers
 
-    def holds(self, key: Key) -> bool:
-        """Whether a request with this key waits here, or is in a batch that is not applied."""
-        return any(_ident(key) == _ident(other) for other in _keys(self._unapplied()))
-
     def _judged(self, proposal: Proposal, turn: Turn) -> Answer | None:
         """Hold `proposal` to the settings in force; the answer if they refuse what it asks for."""
         if proposal.policy.settings == self.policies.lsn:
@@ -224,7 +220,9 @@ class Intake:
         if known is None or known.expired and not turn.settled:
             return None
         proposal.answered = True
-        return Reject(proposal, KeyExpired()) if known.expired else Known(proposal, known)
+        if known.expired:
+            return Reject(proposal, KeyExpired())
+        return Known(proposal, known) if known.items else Reject(proposal, KeyClosed())
 
     def _refuse(self, proposal: Proposal, error: RedwireError, turn: Turn) -> Answer:
         """Refuse for certain, or say "not confirmed" where an earlier attempt may yet be executed (R9)."""

@@ -44,7 +44,10 @@ _ENTRY = struct.Struct(_HEAD.format + _TAIL.format[1:])
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The request was executed: its first LSN, and a packed `RESULT` per record."""
+    """The request was executed: its first LSN, and a packed `RESULT` per record.
+
+    No items: it was not, and never will be, since its key was closed at `first`.
+    """
 
     first: Lsn
     items: bytes
@@ -122,6 +125,15 @@ class Keys:
             entry += items
         self._remember(key.client, key.sequence, key.oldest, time_ms, entry[_HEAD.size :])
         return entry
+
+    def close(self, key: Key, at: Lsn, time_ms: int) -> list[bytes]:
+        """See to it that a request with `key` is never executed, unless it was; the entry to store, if any.
+
+        Nothing is promised of the client's other sequences.
+        """
+        if not isinstance(self.lookup(key), Absent):
+            return []
+        return [self.record(Key(key.client, key.sequence, 0), at, 0, b"", time_ms)]
 
     def replay(self, entries: bytes) -> int:
         """Remember the requests of stored `entries` again, in the order in which they were recorded; their

@@ -52,7 +52,7 @@ from redwire.batch import make_batch
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
-from redwire.record import Key, Kind, encode_system
+from redwire.record import Kind, encode_system
 from regions.binding import MemberKind
 from regions.coordinator import QuorumCoordinator
 from regions.errors import AckInvalid
@@ -144,10 +144,6 @@ class Primary:
     def waiting_bytes(self) -> int:
         """Bytes of the requests that wait to be logged; the shell stops reading sessions at a bound (R1)."""
         return self._intake.waiting_bytes
-
-    def absent(self, key: Key) -> bool:
-        """Whether no request with `key` was executed, or is in the log or on its way into it (R9)."""
-        return self.ready and self.lookup(key) is None and not self._intake.holds(key)
 
     @property
     def settled(self) -> bool:

@@ -54,8 +54,8 @@ class Registry:
                 self._connection.execute("INSERT INTO config VALUES (?, ?, ?)", (lsn, int(kind), body))
             case Kind.ACCOUNT:
                 return self._account(check_account(body), body)
-            case Kind.WRITE:
-                raise AssertionError("documents are not kept here")
+            case Kind.WRITE | Kind.CLOSE:
+                raise AssertionError("documents and keys are not kept here")
         return Status.APPLIED
 
     def _remember(self, kind: Kind, body: bytes, lsn: int) -> None:

@@ -18,6 +18,7 @@ from cluster.keys import client_id
 from cluster.service import Service
 from cluster.session_accounts import SessionAccounts
 from cluster.session_reads import SessionReads
+from cluster.session_resolve import SessionResolve
 from cluster.session_settings import SessionSettings
 from cluster.session_writes import SessionWrites
 from redwire.body import decode, encode
@@ -56,6 +57,7 @@ class Session:
         actor = Actor(wire.peer, principal.name, token_of(principal))
         self.settings = SessionSettings(service, principal, actor, wire.send, self._fail)
         self.accounts = SessionAccounts(service, actor, wire.send, self._fail, self._answered.ring)
+        keys = SessionResolve(service, wire.send, self._fail)
         self._subscribed = False
         self._client_issued = b""
         self._handlers: dict[int, tuple[Role, Callable[[Frame], None]]] = {
@@ -63,7 +65,7 @@ class Session:
             Kind.FETCH: (Role.READ, self.reads.fetch),
             Kind.SCAN: (Role.READ, self.reads.scan),
             Kind.OPEN: (Role.READ, self._open),
-            Kind.RESOLVE: (Role.WRITE, self.writes.resolve),
+            Kind.RESOLVE: (Role.WRITE, keys.resolve),
             Kind.TOPOLOGY_REQUEST: (Role.READ, self._topology),
             Kind.STATUS_REQUEST: (Role.READ, self._status),
             Kind.ACCOUNT: (Role.ADMIN, self.accounts.change),

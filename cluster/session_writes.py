@@ -7,13 +7,12 @@ from collections.abc import Callable
 from cluster.answers import Answers, Shared
 from cluster.effects import Proposal, Result
 from cluster.keys import within_window
-from cluster.primary import Primary
 from cluster.service import Service
-from redwire.errors import Code, KeyExpired, NotConfirmed, RedwireError, Refused, RequestInvalid
+from redwire.errors import Code, KeyClosed, KeyExpired, NotConfirmed, RedwireError, RequestInvalid
 from redwire.frame import Frame, Kind
-from redwire.message.client import RESULT, Outcome, Resolve, decode_write, encode_entry, join_written
+from redwire.message.client import RESULT, Outcome, decode_write, encode_entry, join_written
 from redwire.position import Lsn
-from redwire.record import OPEN_MAX, Key, check_write
+from redwire.record import OPEN_MAX, check_write
 from redwire.record import Kind as RequestKind
 
 Send = Callable[[int, bytes, int], None]
@@ -63,23 +62,6 @@ class SessionWrites:
             )
         )
 
-    def resolve(self, frame: Frame) -> None:
-        """Answer a Resolve (48): what became of a key. Raises where there is nothing to tell."""
-        role: Primary = self._service.require_primary()
-        asked = Resolve.decode(frame.payload)
-        key = Key(asked.client, asked.sequence, asked.sequence)
-        known = role.lookup(key)
-        if role.absent(key):
-            raise Refused(Code.NOT_FOUND, "no request with this key was committed or is in the log")
-        if known is None or known.expired and not role.settled:
-            raise NotConfirmed(
-                "the log is not applied to its end: the key may still be in it", hint="ask again"
-            )
-        if known.expired:
-            raise KeyExpired
-        block = self._service.bare_block(Lsn(known.first_lsn), self._service.policies.rule.text)
-        self._send(Kind.WRITTEN, join_written(block, [_entry(frame.correlation, known, 0)]), 0)
-
     # --- as the caller of proposals
 
     def released(self, shared: Shared, answers: Answers) -> None:
@@ -89,9 +71,11 @@ class SessionWrites:
         for proposal, result in answers:
             if result.expired:
                 self._fail(proposal.correlation, KeyExpired())
+            elif not result.items:
+                self._fail(proposal.correlation, KeyClosed())
             else:
                 index = shared.policies[proposal.policy.text]
-                entries.append(_entry(proposal.correlation, result, index))
+                entries.append(written_entry(proposal.correlation, result, index))
         if entries:
             self._send(Kind.WRITTEN, join_written(shared.block, entries), 0)
 
@@ -99,7 +83,7 @@ class SessionWrites:
         """Committed by an earlier attempt, whose copies are not remembered."""
         self._done(1)
         block = self._service.bare_block(Lsn(result.first_lsn), proposal.policy.text)
-        self._send(Kind.WRITTEN, join_written(block, [_entry(proposal.correlation, result, 0)]), 0)
+        self._send(Kind.WRITTEN, join_written(block, [written_entry(proposal.correlation, result, 0)]), 0)
 
     def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
         """Nobody knows yet."""
@@ -125,7 +109,8 @@ class SessionWrites:
         self._answered()
 
 
-def _entry(correlation: int, result: Result, policy: int) -> bytes:
+def written_entry(correlation: int, result: Result, policy: int) -> bytes:
+    """The entry of a Written frame that tells a committed result; `policy` is its index in the ack block."""
     items, count = result.items, len(result.items) // RESULT.size
     return encode_entry(
         correlation, Outcome.COMMITTED, policy, result.duplicate, result.first_lsn, items, count

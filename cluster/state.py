@@ -28,9 +28,10 @@ from cluster.keys import Expired, Keys, Known
 from cluster.registry import Registry
 from cluster.tables import WRITER_BUSY_MS, open_reader, open_writer, read_position, translated
 from redwire.batch import Batch, follows
+from redwire.body import decode
 from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.client import RESULT, Status
-from redwire.message.log import ClusterRecord
+from redwire.message.log import CloseKey, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId, Position, Term, TermList
 from redwire.record import REQUEST_HEADER, Key, Kind, request_heads
 
@@ -144,7 +145,7 @@ class State:
         return applied
 
     def lookup(self, key: Key) -> Result | None:
-        """What an executed request came to, an expired one, or None when it was not executed (R9)."""
+        """What an executed request came to, an expired one, a closed key's (without items), or None (R9)."""
         verdict = self.keys.lookup(key)
         if isinstance(verdict, Known):
             return Result(verdict.first, True, False, verdict.items)
@@ -271,7 +272,12 @@ class State:
         keys.advance(Lsn(lsn - 1), time_ms)
         for head in request_heads(batch.body):
             key = head.key
-            if head.kind is not Kind.WRITE:
+            if head.kind is Kind.CLOSE:
+                asked = decode(bytes(head.data[REQUEST_HEADER.size :]), CloseKey)
+                closed = Key(asked.client, asked.sequence, asked.sequence)
+                entries += keys.close(closed, lsn, time_ms)
+                results.append(self.lookup(closed) or _EXPIRED)
+            elif head.kind is not Kind.WRITE:
                 status = self._registry.apply(head.kind, bytes(head.data[REQUEST_HEADER.size :]), lsn)
                 version = 0 if status is Status.NOT_FOUND else lsn
                 results.append(Result(lsn, False, False, RESULT.pack(status, version)))

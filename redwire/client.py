@@ -244,7 +244,9 @@ class Client:
     async def resolve(self, key: Key, *, timeout_s: float | None = None) -> Committed:
         """What became of the write whose error carried `key`: committed after all, with what results.
 
-        Raises `Refused` with code NOT_FOUND (no such request was executed or is in the primary's log) or
+        Asking settles it: when the write was not executed before, it never will be.
+
+        Raises `Refused` with code NOT_FOUND (no such request was executed, and none ever will be) or
         KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it is still open at the deadline, and
         `UnknownOutcome` when no primary could be asked.
         """

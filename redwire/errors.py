@@ -16,6 +16,7 @@ RedwireError                  code, hint, whether a retry may help
 ├── AuthenticationFailed      wrong credentials, or the server would not take the method
 ├── Refused                   outcome: certainly not written (or not answered)
 │   ├── KeyExpired            the memory of the key is gone
+│   ├── KeyClosed             somebody asked for the key before the request came
 │   └── NotPrimary            carries the topology that names the primary
 ├── Conflict                  outcome: committed, and its condition did not hold; nothing changed
 ├── NotConfirmed              outcome: logged, may or may not survive
@@ -56,6 +57,7 @@ class Code(StrEnum):
     NOT_CONFIRMED = "NOT_CONFIRMED"
     CONFLICT = "CONFLICT"
     KEY_EXPIRED = "KEY_EXPIRED"
+    KEY_CLOSED = "KEY_CLOSED"
     TOKEN_LOST = "TOKEN_LOST"
     STALE = "STALE"
     NOT_FOUND = "NOT_FOUND"
@@ -219,6 +221,14 @@ class KeyExpired(Refused):
     def __init__(self) -> None:
         text = "the key was forgotten: what became of it cannot be told any more"
         super().__init__(Code.KEY_EXPIRED, text, hint="read the document, then decide")
+
+
+class KeyClosed(Refused):
+    """Somebody asked for the key before the request was executed, and was told: it never will be."""
+
+    def __init__(self) -> None:
+        text = "the key was asked for before this request came, and is closed: nothing was written"
+        super().__init__(Code.KEY_CLOSED, text, hint="write under a new key")
 
 
 class NotPrimary(Refused):

@@ -6,7 +6,7 @@ on the way.
 
     offset size
     0      4    length of the whole request, this field included
-    4      1    kind: WRITE, TERM_START, CONFIG, ACCOUNT or ADMIT
+    4      1    kind: WRITE, TERM_START, CONFIG, ACCOUNT, ADMIT or CLOSE
     5      1    flags: bit 0 ATOMIC (all records or none); only a WRITE may carry it
     6      2    records, which is also the number of LSNs taken (1 for every kind but WRITE)
     8      16   client id, zero when the request carries no key (always zero but for WRITE)
@@ -54,6 +54,7 @@ class Kind(IntEnum):
     CONFIG = 3
     ACCOUNT = 4
     ADMIT = 5
+    CLOSE = 6
 
 
 class Op(IntEnum):
@@ -153,7 +154,7 @@ def encode_write(records: list[bytes], key: Key | None = None, *, atomic: bool =
 
 
 def encode_system(kind: Kind, body: bytes) -> bytes:
-    """A TERM_START, CONFIG, ACCOUNT or ADMIT request around its CBOR body."""
+    """A request of any kind but WRITE, around its CBOR body."""
     assert kind is not Kind.WRITE
     return REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), kind, 0, 1, NO_CLIENT, 0, 0) + body
 

@@ -1,4 +1,4 @@
-"""Bodies of the log's own records: TERM_START, CONFIG and ADMIT. Those of ACCOUNT stand in `admin`.
+"""Bodies of the log's own records: TERM_START, CONFIG, ADMIT and CLOSE. Those of ACCOUNT stand in `admin`.
 
 They are written once and read by every later version, so a field is added with a default or not at all.
 """
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from redwire.body import U63, Bytes32, ClosedStruct, Hex32, Name
+from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name
 
 MEMBERS_MAX = 64
 ADMINS_MAX = 64
@@ -63,6 +63,13 @@ class ClusterRecord(ClosedStruct, frozen=True, kw_only=True):
     def commit_rule(self) -> str:
         """The text of the commit rule: the floor, or the policy where none is set (R6)."""
         return self.policy if self.floor is None else self.floor
+
+
+class CloseKey(ClosedStruct, frozen=True):
+    """CLOSE: a request with this key that was not executed before this record is never executed (R9)."""
+
+    client: Bytes16
+    sequence: U63
 
 
 class Admit(ClosedStruct, frozen=True):

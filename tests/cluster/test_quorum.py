@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import anyio
 import pytest
 
+from redwire import connect
 from redwire.errors import Code, NotConfirmed, Refused
 
 TIMEOUT_MS = 1_000
@@ -25,6 +27,31 @@ def regions(fleet: Any) -> Any:
         policy_timeout_ms=TIMEOUT_MS,
         replica_timeout_ms=GRACE_MS,
     )
+
+
+def test_whoever_asks_for_a_key_too_early_settles_it(regions: Any) -> None:
+    """Asked on the same connection right behind the write: either it is committed, or it never is."""
+
+    async def ask_at_once(rounds: int) -> tuple[list[bool], list[bool]]:
+        told, written = [], []
+        async with connect(regions.uri()) as db:
+            for number in range(rounds):
+                pending = db.submit_put("early", f"e{number}", {})
+                try:
+                    await db.resolve(pending.key)
+                    told.append(True)
+                except Refused as error:
+                    assert error.code is Code.NOT_FOUND
+                    told.append(False)
+                try:
+                    await pending.wait()
+                except Refused as error:
+                    assert error.code is Code.KEY_CLOSED
+                written.append(await db.get("early", f"e{number}") is not None)
+        return told, written
+
+    told, written = anyio.run(ask_at_once, 20)
+    assert told == written
 
 
 def test_a_silent_region_leaves_writes_unconfirmed_then_refused_and_its_return_commits_again(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anyio
 import pytest
 
 from cluster.catchup import REPLAY_RECORDS_MAX
-from redwire import connect_sync
+from redwire import connect, connect_sync
 from redwire.errors import Code, NotConfirmed, Refused, TokenLost
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -87,6 +88,9 @@ def test_an_isolated_primary_commits_nothing_more_and_follows_the_new_one_when_i
         shop.crown(new)
         writer.wait_acked()
         assert shop.status(old).own.role == "primary"
+        elsewhere = anyio.run(key_of_a_write, shop.uri(new, discovery="off"))
+        with pytest.raises(NotConfirmed):  # it has not heard of that key, and does not say that nobody has
+            alone.resolve(elsewhere, timeout_s=2)
         with pytest.raises((Refused, NotConfirmed)):
             alone.put("alone", "too-late", {}, timeout_s=2)
         mark = shop.mark(old)
@@ -100,6 +104,13 @@ def test_an_isolated_primary_commits_nothing_more_and_follows_the_new_one_when_i
     assert absent.value.code is Code.NOT_FOUND
     kept = tails(shop, old)
     assert any(b"in-the-tail" in data for data in kept.values())
+
+
+async def key_of_a_write(uri: str) -> Any:
+    async with connect(uri) as db:
+        pending = db.submit_put("orders", "elsewhere", {})
+        await pending.wait()
+        return pending.key
 
 
 def tails(shop: Any, node: str) -> dict[int, bytes]:

@@ -98,7 +98,6 @@ def test_an_empty_intake_makes_no_batch_and_no_answer(intake, take, world):
     assert take() == ([], [])
     assert intake.expired(world.turn()) == intake.end() == []
     assert len(intake) == intake.waiting_bytes == 0
-    assert not intake.holds(key(1))
 
 
 def test_what_waits_at_once_is_one_batch_in_the_order_of_arrival(intake, take, propose):
@@ -454,20 +453,12 @@ def test_the_keys_on_their_way_are_counted_once_a_turn(intake, take, world, prop
     assert {type(answer) for answer in answers} == {Reject} and Counted.walks == 1
 
 
-@pytest.mark.parametrize("place", ["fresh", "held", "in flight"])
-def test_a_key_is_held_wherever_its_request_is(place, intake, take, world, fly, propose):
-    proposal = propose(key=key(5, oldest=2))
-    match place:
-        case "fresh":
-            intake.add([propose(), proposal])
-        case "held":
-            world.ready = False
-            take(propose(), proposal)
-        case "in flight":
-            world.flights.append(fly(None, proposal))
-    assert intake.holds(key(5, oldest=4))
-    assert not intake.holds(key(4))
-    assert not intake.holds(Key(b"d" * 16, 5, 2))
+def test_a_later_attempt_under_a_closed_key_is_refused_for_good(intake, take, world, propose):
+    closed = key(5)
+    world.results[closed.client, closed.sequence] = Result(3, True, False, b"")
+    proposal = propose(key=closed, attempt=2)
+    batches, (answer,) = take(proposal)
+    assert (batches, answer.proposal, answer.error.code) == ([], proposal, Code.KEY_CLOSED)
 
 
 # The end

@@ -57,6 +57,20 @@ def test_an_executed_request_is_known_with_its_first_lsn_and_items(count: int, i
     assert memory.lookup(Key(ANN, 1, 1)) == Known(Lsn(10), items)
 
 
+def test_a_closed_key_is_known_to_have_come_to_nothing_and_closes_no_other() -> None:
+    memory = keys()
+    record(memory, ANN, 3)
+    (entry,) = memory.close(Key(ANN, 2, 2), Lsn(12), 2_000)
+    assert memory.lookup(Key(ANN, 2, 1)) == Known(Lsn(12), b"")
+    assert memory.lookup(Key(ANN, 1, 1)) == Absent()
+    assert memory.close(Key(ANN, 2, 2), Lsn(13), 3_000) == []
+    assert memory.close(Key(ANN, 3, 3), Lsn(14), 3_000) == [], "what was executed stays so"
+    assert isinstance(memory.lookup(Key(ANN, 3, 1)), Known)
+    again = keys()
+    again.replay(entry)
+    assert again.lookup(Key(ANN, 2, 2)) == Known(Lsn(12), b"")
+
+
 def test_a_result_in_which_all_was_applied_is_stored_without_items() -> None:
     many = b"".join(RESULT.pack(Status.APPLIED, lsn) for lsn in range(10, 5010))
     assert len(keys().record(Key(ANN, 1, 1), Lsn(10), 5000, many, 1_000)) < 64

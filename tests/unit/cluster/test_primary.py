@@ -611,25 +611,6 @@ def key(sequence: int) -> Key:
     return Key(b"c" * 16, sequence, 1)
 
 
-def test_a_key_is_absent_when_nothing_of_it_can_come_any_more(lead):
-    primary = lead()
-    primary.begin()
-    assert not primary.core.absent(key(1))  # it may be in the log
-    primary.join("us-1")
-    primary.join("ap-1")
-    primary.durable()
-    primary.ack("us-1")
-    primary.apply()
-    assert primary.core.absent(key(1))
-    primary.take(primary.propose(key=key(1)))
-    assert not primary.core.absent(key(1)) and primary.core.absent(key(2))
-    primary.durable()
-    primary.ack("us-1")
-    primary.known[b"c" * 16, 1] = Result(2, False, False, bytes(9))
-    primary.apply()
-    assert not primary.core.absent(key(1))
-
-
 def test_the_log_is_settled_when_it_is_applied_to_its_end(lead):
     primary = lead("eu-1", rule="local").serve()
     assert primary.core.settled

@@ -20,7 +20,7 @@ from redwire import body
 from redwire.batch import make_batch
 from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
 from redwire.message.client import RESULT, Status
-from redwire.message.log import Admit, ClusterRecord, MemberRecord, TermStart
+from redwire.message.log import Admit, CloseKey, ClusterRecord, MemberRecord, TermStart
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
 from redwire.record import Key, Kind, Op, Record, encode_record, encode_system, encode_write
 
@@ -287,6 +287,24 @@ def test_the_logs_own_records_take_one_lsn_each_and_the_last_one_holds(
         assert [record.name for _, record in seen.cluster_records()] == ["shop", "mall"]
         assert seen.cluster_records()[-1][1] == cluster_record("mall")
         assert dict(seen.admits()) == {"us-1": "b" * 32, "eu-1": "c" * 32}
+    again.close()
+
+
+def test_of_a_request_and_the_closing_of_its_key_the_first_in_the_log_counts(
+    state: State, path: Path, written_log: Any
+) -> None:
+    def close(sequence: int) -> bytes:
+        return encode_system(Kind.CLOSE, body.encode(CloseKey(ANN, sequence)))
+
+    late = request(put("late"), key=Key(ANN, 1, 1))
+    early = request(put("early"), key=Key(ANN, 2, 1))
+    batch = written_log.batch(close(1), late, early, close(2), close(1))
+    assert results(state, batch) == [[], [], [(APPLIED, 3)], [(APPLIED, 3)], []]
+    assert documents(path).keys() == {("orders", "early")}
+    state.close()
+    again = State.open(path)
+    assert results(again, written_log.batch(late)) == [[]]
+    assert again.lookup(Key(ANN, 1, 1)) == Result(1, True, False, b"")
     again.close()
 
 
