@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cluster.retention import Reason
 from redwire.errors import PolicyInvalid
 from redwire.status import NodeStatus, Status
 from regions.commit_policy import CommitPolicy
@@ -60,7 +61,7 @@ _OF_PROBLEMS = {
     "slot": (
         Check.SLOTS,
         "the log that it lacks is gone: it takes a snapshot",
-        "let it run; if that recurs, raise retention.{bound} in node.yaml",
+        "let it run; if that recurs, {relief}",
     ),
     "binding": (
         Check.SETTINGS,
@@ -84,7 +85,7 @@ _OF_TROUBLES = {
     "eviction": (
         Check.SLOTS,
         "beyond it the follower needs a whole snapshot",
-        "start {node} before that, or raise retention.{bound} in node.yaml",
+        "start {node} before that, or {relief}",
     ),
     "lag": _OF_PROBLEMS["lag"],
     "disk": (
@@ -98,6 +99,14 @@ _OF_TROUBLES = {
         "redwire certs issue node {node} --host HOST --out renewed, then on it redwire-node reload",
     ),
 }
+_RELIEFS = {
+    Reason.BYTES.value: "raise retention.bytes_max in the primary's node.yaml",
+    Reason.AGE.value: "raise retention.age_max_s in the primary's node.yaml",
+    Reason.DISK.value: "free space on the primary's disk, or lower retention.disk_free_min_bytes there",
+    Reason.GONE.value: "raise retention.bytes_max and age_max_s in the primary's node.yaml",
+}
+"""What keeps log for longer, by the bound that ends it."""
+_SOME_RELIEF = "raise what bounds it: retention in the primary's node.yaml"
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
@@ -144,8 +153,8 @@ def _trouble(each: trouble.Trouble, view: Status) -> Finding:
 
 def _filled(mend: str, view: Status, name: str) -> str:
     node = view.node(name)
-    bound = node.slot.bound if node is not None and node.slot.bound else "bytes_max"
-    return mend.format(node=name, bound="age_max_s" if bound == "age_max_ms" else bound)
+    bound = "" if node is None else node.slot.bound
+    return mend.format(node=name, relief=_RELIEFS.get(bound, _SOME_RELIEF))
 
 
 def _disks(view: Status) -> Iterator[Finding]:

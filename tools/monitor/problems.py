@@ -71,7 +71,7 @@ def _of_nodes(status: Status, growing: Set[str]) -> Iterator[Problem]:
             tone = Tone.WARN if node.disk.state == "stopped" else Tone.BAD
             yield Problem(f"disk {node.id}", tone, f"{node.id}: disk {node.disk.state}")
         if node.slot.state == "evicted":
-            bound = f" by {node.slot.bound}" if node.slot.bound else ""
+            bound = f": {node.slot.bound}" if node.slot.bound else ""
             yield Problem(f"slot {node.id}", Tone.BAD, f"{node.id}: evicted from its slot{bound}")
         if node.declared and node.declared != node.region:
             text = f"{node.id} declares {node.declared}, is bound to {node.region or 'no region'}"

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import DAY_MS
 from cluster.inspection import Inspection
+from cluster.retention import Reason
 from redwire.errors import ConfigInvalid, TlsInvalid
 from redwire.status import (
     Cluster,
@@ -258,14 +259,35 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
     assert disk(floor_ms=0, free_bytes=100 * MB).level is Level.ERROR
 
 
-def test_a_slot_names_the_limit_to_raise() -> None:
-    risky = Slot(state="at_risk", bound="bytes_max", eviction_ms=600_000)
-    found = only(facts(cluster(ap_1=node("ap-1", slot=risky))))
-    assert (found.check, found.level) == (Check.SLOTS, Level.WARNING)
-    assert "raise retention.bytes_max in node.yaml" in found.mend
-    lost = Slot(state="evicted", bound="age_max_ms")
-    found = only(facts(cluster(ap_1=node("ap-1", slot=lost))))
-    assert found.level is Level.ERROR and "retention.age_max_s" in found.mend
+def slot(state: str, bound: str) -> Finding:
+    """What is found of a slot of ap-1."""
+    row = node("ap-1", slot=Slot(state=state, bound=bound, eviction_ms=600_000))
+    return only(facts(cluster(ap_1=row)))
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (Reason.BYTES, "raise retention.bytes_max in "),
+        (Reason.AGE, "raise retention.age_max_s in "),
+        (Reason.DISK, "free space on the primary's disk"),
+        (Reason.GONE, "raise retention.bytes_max and age_max_s in "),
+    ],
+)
+def test_a_slot_says_what_would_keep_the_log_for_longer(reason: Reason, advice: str) -> None:
+    lost = slot("evicted", reason.value)
+    assert (lost.check, lost.level) == (Check.SLOTS, Level.ERROR)
+    assert lost.what == f"ap-1: evicted from its slot: {reason.value}"
+    assert lost.mend.startswith(f"let it run; if that recurs, {advice}")
+    risky = slot("at_risk", reason.value)
+    assert (risky.check, risky.level) == (Check.SLOTS, Level.WARNING)
+    assert risky.mend.startswith(f"start ap-1 before that, or {advice}")
+
+
+def test_every_reason_of_retention_has_its_advice_and_a_word_from_elsewhere_names_no_wrong_key() -> None:
+    strange = slot("evicted", "phase_of_the_moon").mend
+    assert strange.endswith("raise what bounds it: retention in the primary's node.yaml")
+    assert len({slot("evicted", reason.value).mend for reason in Reason} | {strange}) == len(Reason) + 1
 
 
 def test_who_is_a_minute_behind_and_comes_no_nearer_is_told() -> None:

@@ -87,7 +87,7 @@ def test_the_rest_that_can_be_wrong() -> None:
         vantage=Vantage(node="us-1", source="eu-1", age_ms=9_000),
     )
     assert texts(document, frozenset({"us-1"})) == [
-        "us-1: evicted from its slot by bytes",
+        "us-1: evicted from its slot: bytes",
         "the view of eu-1 is 9.0 s old",
         "us-1 is rebuilding",
         "us-1 is behind and comes no nearer",
