@@ -210,8 +210,9 @@ class _Source:
         states: tuple[str, ...],
         points: Iterable[tuple[tuple[str, ...], str]],
     ) -> Metric:
-        """A sample for each of `states`, 1 for the one that is; all 0 where that is none of them."""
-        spread = [((*values, state), state == now) for values, now in points for state in states]
+        """A sample for each of `states`, 1 for the one that is; none where that is none of them."""
+        known = [(values, now) for values, now in points if now in states]
+        spread = [((*values, state), state == now) for values, now in known for state in states]
         return self._gauge(name, text, (*labels, label), spread)
 
     def _counter(
