@@ -2,7 +2,7 @@
 
 What is unknown has no sample; it is never zero. Every sample names the cluster and the node that says it.
 What a primary judges (`redwire_member_`, `redwire_region_`, the quorum) it alone says, so that an alert is
-raised once and not by every node. docs/OPERATIONS.md explains each name.
+raised once and not by every node. docs/METRICS.md explains each name.
 
 The library costs some 2 MB: a node whose metrics are off does not import this.
 """
