@@ -143,11 +143,14 @@ async def _show_new(client: Client, addr: str | None, shown: Shown, as_json: boo
         click.echo(f"redwire: {error}", err=True)
         return
     for event in shown.new(found.events):
-        click.echo(msgspec.json.encode(event).decode() if as_json else _line(event))
+        line = _line(event, found.vantage.at_ms)
+        click.echo(msgspec.json.encode(event).decode() if as_json else line)
 
 
-def _line(event: Event) -> str:
-    return f"{figures.clock(event.at_ms)}  {event.level:<7}  {event.node}  {event.kind}: {event.text}"
+def _line(event: Event, now_ms: int) -> str:
+    """One event; an older one with its date."""
+    when = figures.moment(event.at_ms, now_ms)
+    return f"{when:<12}  {event.level:<7}  {event.node}  {event.kind}: {event.text}"
 
 
 def _regions(found: Status) -> list[tuple[str, ...]]:

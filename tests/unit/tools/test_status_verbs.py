@@ -79,19 +79,22 @@ async def test_lag_shows_the_followers_and_not_the_primary(cluster, command_line
     assert [node["lag"]["state"] for node in nodes] == ["caught_up"] * 3
 
 
-async def test_events_come_one_a_line(cluster, command_line) -> None:
+async def test_events_come_one_a_line_with_their_date_when_that_is_not_today(cluster, command_line) -> None:
     cluster.events = [
+        Event(node="ap-1", sequence=8, at_ms=1_699_800_000_000, kind="disk_working", text="room again"),
         Event(node="eu-1", sequence=1, at_ms=1_700_000_000_000, kind="reign_begun", text="term 1 begins"),
         Event(node="us-1", sequence=4, at_ms=1_700_000_001_000, level="error", kind="disk_full", text="full"),
     ]
     uri = ("--uri", cluster.uri())
     lines = (await command_line("events", *uri)).out.splitlines()
     assert lines == [
-        "22:13:20  info     eu-1  reign_begun: term 1 begins",
-        "22:13:21  error    us-1  disk_full: full",
+        "Nov 12 14:40  info     ap-1  disk_working: room again",
+        "22:13:20      info     eu-1  reign_begun: term 1 begins",
+        "22:13:21      error    us-1  disk_full: full",
     ]
     shown = [json.loads(line) for line in (await command_line("events", "--json", *uri)).out.splitlines()]
     assert [(event["node"], event["kind"]) for event in shown] == [
+        ("ap-1", "disk_working"),
         ("eu-1", "reign_begun"),
         ("us-1", "disk_full"),
     ]
