@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 
+import anyio
+
 from redwire.status import Event, decode
-from tools.cli.status import SHOWN_MAX, Shown
+from tools.cli.status import FOLLOW_S, SHOWN_MAX, Shown, show_events
 
 QUICK_S = 8.0
 """Far below the half minute that a client has for a call; most of it is for starting Python."""
@@ -98,6 +100,37 @@ async def test_events_come_one_a_line_with_their_date_when_that_is_not_today(clu
         ("eu-1", "reign_begun"),
         ("us-1", "disk_full"),
     ]
+
+
+async def test_following_one_node_outlasts_its_restart_and_says_once_that_it_is_away(cluster, capsys) -> None:
+    node, told = cluster.nodes[2], {"out": "", "err": ""}
+    port = int(node.addr.rpartition(":")[2])
+
+    async def until(stream: str, text: str) -> None:
+        with anyio.fail_after(10 * FOLLOW_S):
+            while text not in told[stream]:
+                await anyio.sleep(0.05)
+                new = capsys.readouterr()
+                told["out"] += new.out
+                told["err"] += new.err
+
+    cluster.events = [Event(node="ap-1", sequence=1, kind="follows", text="before")]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(show_events, cluster.uri(node), node.addr, True, False)
+        await until("out", "follows: before")
+        cluster.stop(node)
+        await until("err", f"cannot connect to {node.addr}")
+        cluster.events.append(Event(node="ap-1", sequence=2, kind="follows", text="after"))
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
+        await tasks.start(cluster.run, node, listener)
+        await until("out", "follows: after")
+        cluster.stop(node)
+        tasks.cancel_scope.cancel()
+    assert told["out"].count("before") == 1
+    complaints = told["err"].splitlines()
+    assert len(complaints) == len(set(complaints)) and all(
+        line.startswith("redwire: ") for line in complaints
+    )
 
 
 async def test_topology_tells_what_strangers_and_what_this_user_see(cluster, command_line) -> None:
