@@ -27,6 +27,8 @@ STATUS_BYTES_MAX = 1 << 20
 """64 members and all their events take a quarter of it."""
 EVENTS_MAX = 100
 """Recent events that a document carries."""
+STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
+"""The parts of a commit's time in their order, as `Commits` and everybody who counts them call them."""
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +214,11 @@ class Commits(msgspec.Struct, frozen=True, kw_only=True):
     completed_by: Mapping[str, int] = {}
     waiting: int | None = None
     waiting_bytes: int | None = None
+
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """Those of `STAGES`, in that order."""
+        return {name: getattr(self, name) for name in STAGES}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
