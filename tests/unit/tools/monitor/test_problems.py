@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from cluster.credentials import DAY_MS, WARN_DAYS
 from redwire.status import (
     Disk,
     Lag,
@@ -17,9 +18,8 @@ from redwire.status import (
 from tools.monitor.foresight import if_region_goes
 from tools.monitor.ink import Tone
 from tools.monitor.problems import find
-from tools.monitor.trouble import ahead, unknown
+from tools.monitor.trouble import SOON_MS, ahead, unknown
 
-DAY_MS = 86_400_000
 WELL = NodeStatus(id="us-1", region="us", declared="us", role="replica", health="healthy")
 
 
@@ -109,6 +109,10 @@ def test_trouble_is_sorted_by_soonest_whatever_it_is() -> None:
         (9_000_000, "b", "eviction", Tone.WARN),
         (40 * DAY_MS, "a", "certificate", Tone.PLAIN),
     ]
+
+
+def test_a_certificate_is_warned_of_as_soon_as_its_node_warns_of_it() -> None:
+    assert SOON_MS["certificate"] == WARN_DAYS * DAY_MS
 
 
 def test_what_has_come_is_now() -> None:
