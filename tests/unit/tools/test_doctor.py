@@ -29,7 +29,9 @@ from redwire.status import (
 )
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
 from tools.doctor.finding import Check, Finding, Level, document, text
+from tools.doctor.health import OF_PROBLEMS, OF_TROUBLES
 from tools.doctor.judge import judge
+from tools.monitor import problems, trouble
 
 NOW_MS = 1_700_000_000_000
 NAMES = ("eu-1", "us-1", "ap-1")
@@ -288,6 +290,11 @@ def test_every_reason_of_retention_has_its_advice_and_a_word_from_elsewhere_name
     strange = slot("evicted", "phase_of_the_moon").mend
     assert strange.endswith("raise what bounds it: retention in the primary's node.yaml")
     assert len({slot("evicted", reason.value).mend for reason in Reason} | {strange}) == len(Reason) + 1
+
+
+def test_the_doctor_has_a_mend_for_all_that_is_wrong_or_coming_in_a_document() -> None:
+    assert set(OF_PROBLEMS) == set(problems.Kind) - {problems.Kind.SILENCE}
+    assert set(OF_TROUBLES) == set(trouble.Kind)
 
 
 def test_who_is_a_minute_behind_and_comes_no_nearer_is_told() -> None:

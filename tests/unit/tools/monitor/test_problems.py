@@ -18,7 +18,7 @@ from redwire.status import (
 from tools.monitor.foresight import if_region_goes
 from tools.monitor.ink import Tone
 from tools.monitor.problems import find
-from tools.monitor.trouble import SOON_MS, ahead, unknown
+from tools.monitor.trouble import SOON_MS, Kind, ahead, unknown
 
 WELL = NodeStatus(id="us-1", region="us", declared="us", role="replica", health="healthy")
 
@@ -104,15 +104,15 @@ def test_trouble_is_sorted_by_soonest_whatever_it_is() -> None:
     stuck = replace(WELL, id="c", lag=Lag(state="behind", records=41))
     found = ahead(status(late, soon, stuck), 0, {"c"})
     assert [(each.in_ms, each.node, each.kind, each.tone) for each in found] == [
-        (0, "c", "lag", Tone.WARN),
-        (60_000, "a", "disk", Tone.BAD),
-        (9_000_000, "b", "eviction", Tone.WARN),
-        (40 * DAY_MS, "a", "certificate", Tone.PLAIN),
+        (0, "c", Kind.LAG, Tone.WARN),
+        (60_000, "a", Kind.DISK, Tone.BAD),
+        (9_000_000, "b", Kind.EVICTION, Tone.WARN),
+        (40 * DAY_MS, "a", Kind.CERTIFICATE, Tone.PLAIN),
     ]
 
 
 def test_a_certificate_is_warned_of_as_soon_as_its_node_warns_of_it() -> None:
-    assert SOON_MS["certificate"] == WARN_DAYS * DAY_MS
+    assert SOON_MS[Kind.CERTIFICATE] == WARN_DAYS * DAY_MS
 
 
 def test_what_has_come_is_now() -> None:

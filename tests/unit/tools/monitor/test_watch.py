@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from cluster.events import EventKind, level
 from cluster.retention import Reason
 from redwire.status import Commits, NodeStatus, Primary, Quorum, RegionStatus, Slot, Status, Vantage
-from tools.monitor import panels
+from tools.monitor import panels, problems, trouble
 from tools.monitor.commits import commits
 from tools.monitor.headline import PROBLEMS_SHOWN, headline, since, title
 from tools.monitor.ink import plain
@@ -45,7 +45,7 @@ def test_what_was_so_in_the_first_document_may_have_begun_before() -> None:
     watch = Watch()
     watch.take(arrived(replace(document(0), quorum=Quorum(met=False)), 0))
     view = watch.view(0)
-    (problem,) = [problem for problem in view.problems if problem.key == "quorum"]
+    (problem,) = [problem for problem in view.problems if problem.kind is problems.Kind.QUORUM]
     assert since(view, problem) == "since 03:00:00 (0.0 ms) or before"
 
 
@@ -107,8 +107,8 @@ def test_a_follower_that_is_as_far_behind_as_the_way_is_long_is_no_trouble() -> 
         near = replace(ap, slot=Slot(state="ok"), lag=replace(ap.lag, records=4, ms=200))
         watch.take(arrived(replace(document(second), nodes=(near,)), second * 1_000))
     view = watch.view(39_000)
-    assert [each.kind for each in view.troubles] == ["certificate"]
-    assert "lag ap-1" not in [problem.key for problem in view.problems]
+    assert [each.kind for each in view.troubles] == [trouble.Kind.CERTIFICATE]
+    assert (problems.Kind.LAG, "ap-1") not in [problem.key for problem in view.problems]
     assert "○ behind 200 ms" in lines(panels.nodes(view, 80))[1]
 
 
