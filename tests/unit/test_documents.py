@@ -23,6 +23,7 @@ from cluster.config import _File as File
 from cluster.events import EventKind, level
 from redwire.errors import RETRYABLE, Code
 from redwire.frame import Kind
+from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
 from redwire.status import SCHEMA, Status
 from redwire.uri import PARAMETERS
 from regions.commit_policy import CommitPolicy
@@ -258,6 +259,28 @@ def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, st
 
 def is_section(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CommitPolicy
+
+
+def ranges(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, range as the document writes it) of the numbers of a section and of those in it."""
+    for found in msgspec.structs.fields(kind):
+        name = f"{prefix}{found.encode_name}"
+        yield from (
+            (name, f"{meta.ge} to {meta.le}")
+            for meta in getattr(found.type, "__metadata__", ())
+            if meta.ge is not None or meta.le is not None
+        )
+        for section in (each for each in (found.type, *get_args(found.type)) if is_section(each)):
+            yield from ranges(section, f"{name}.")
+
+
+def test_the_configurations_ranges_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    written = {key: said.partition(", ")[2] for key, said in rows if re.search(r", \d+ to \d+$", said)}
+    real = dict(ranges(File))
+    assert len(real) > 6
+    assert written == real | {"cluster.members": f"1 to {MEMBERS_MAX}"}
+    assert f"list of names, at most {ADMINS_MAX}" in dict(rows)["cluster.admins"]
 
 
 def test_the_configurations_keys_and_defaults_are_those_of_the_code() -> None:
