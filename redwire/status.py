@@ -1,8 +1,8 @@
 """The status document: what one node knows of its whole cluster at one moment, for everyone who looks at it.
 
-Command line, monitor, metrics and tests read this and nothing else. A node answers with the primary's view
-where it has one, and beside it with what it knows itself; what it cannot know is None, or "unknown" where a
-word stands, and never zero.
+Whoever looks how a cluster is, on the command line, in the monitor or by metrics, reads this. A node answers
+with the primary's view where it has one, and beside it with what it knows itself; what it cannot know is
+None, or "unknown" where a word stands, and never zero.
 
 `SCHEMA` grows when a field changes its meaning or goes away; a new field alone does not change it. A reader
 takes what it knows from a newer document: unknown fields are passed over, words that it does not know are

@@ -172,6 +172,14 @@ def test_the_layers_name_every_module_once_and_in_its_place() -> None:
     assert {name for name, is_pure in listed.items() if is_pure} == pure
 
 
+def test_the_layers_name_every_tool() -> None:
+    listed = re.search(r"^\*\*tools/\*\*: (.+?)\n\n", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    named = set(re.findall(r"\w+", re.sub(r"\([^)]*\)", "", listed[1])))
+    there = {path.stem for path in (ROOT / "tools").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert named == {name for name in there if not name.startswith("__")}
+
+
 def test_the_protocol_names_every_kind_of_ours() -> None:
     rows = re.findall(r"^\| ([0-9A-F]{2}) \| (\w+) \|", PROTOCOL, re.MULTILINE)
     named = {(int(kind, 16), name.lower()) for kind, name in rows}
