@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from cluster.effects import Flight, Now
 from redwire.position import NodeId
-from redwire.status import Commits, Stage
+from redwire.status import STAGES, Commits, Stage
 
 SAMPLES_MAX = 1_024
 WINDOW_MS = 10_000
@@ -22,7 +24,7 @@ SUMMARY_MS = 1_000
 
 
 class Sample(NamedTuple):
-    """One batch, applied at `at_ms`. `by` completed its commit rule; times are microseconds."""
+    """One batch, applied at `at_ms`. `by` completed its commit rule; `STAGES` are microseconds."""
 
     at_ms: int
     requests: int
@@ -94,18 +96,14 @@ class CommitTimes:
             began_ms = samples[0].at_ms
         window_ms = max(1, min(WINDOW_MS, now_ms - began_ms))
         count = sum(sample.requests for sample in samples)
-        return Commits(
+        commits = Commits(
             window_ms=window_ms,
             count=count,
             rate=round(count * 1_000 / window_ms, 1),
             completed_by=dict(Counter(sample.by for sample in samples if sample.by is not None)),
-            queue=_stage(sample.queue for sample in samples),
-            local_fsync=_stage(sample.local_fsync for sample in samples),
-            wire=_stage(sample.wire for sample in samples),
-            remote_fsync=_stage(sample.remote_fsync for sample in samples),
-            apply=_stage(sample.apply for sample in samples),
-            total=_stage(sample.total for sample in samples),
         )
+        stages = {name: _stage(getattr(sample, name) for sample in samples) for name in STAGES}
+        return msgspec.structs.replace(commits, **stages)
 
 
 def _stage(values: Iterable[int | None]) -> Stage:

@@ -12,9 +12,7 @@ from cluster.commit_times import Sample
 from cluster.histogram import Buckets, Histogram
 from redwire.errors import Code
 from redwire.position import NodeId
-
-STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
-"""The parts of a commit's time, as `Sample` and the status document call them."""
+from redwire.status import STAGES
 
 
 class CountsStatus(msgspec.Struct, frozen=True):

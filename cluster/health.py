@@ -15,6 +15,8 @@ from redwire.errors import RequestInvalid
 from redwire.status import UNKNOWN, Lag, Status
 
 LAG_MS_MAX = 86_400_000
+_DIGITS_MAX = len(str(LAG_MS_MAX))
+"""What is longer is not made a number, however many zeros it begins with."""
 
 
 class Purpose(Enum):
@@ -46,9 +48,10 @@ class Demand(msgspec.Struct, frozen=True):
             return cls(purposes[purpose])
         if purposes[purpose] is Purpose.WRITE:
             raise RequestInvalid("max_lag_ms goes with for=read", hint="a primary has no lag")
-        if not (lag.isascii() and lag.isdecimal() and int(lag[:9]) <= LAG_MS_MAX):
+        digits = lag.isascii() and lag.isdecimal() and len(lag) <= _DIGITS_MAX
+        if not digits or int(lag) > LAG_MS_MAX:
             raise RequestInvalid(f"max_lag_ms is {lag!r}", hint=f"whole milliseconds, 0 to {LAG_MS_MAX}")
-        return cls(purposes[purpose], int(lag[:9]))
+        return cls(purposes[purpose], int(lag))
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):

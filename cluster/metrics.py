@@ -2,7 +2,7 @@
 
 What is unknown has no sample; it is never zero. Every sample names the cluster and the node that says it.
 What a primary judges (`redwire_member_`, `redwire_region_`, the quorum) it alone says, so that an alert is
-raised once and not by every node. docs/OPERATIONS.md explains each name.
+raised once and not by every node. docs/METRICS.md explains each name.
 
 The library costs some 2 MB: a node whose metrics are off does not import this.
 """
@@ -210,8 +210,9 @@ class _Source:
         states: tuple[str, ...],
         points: Iterable[tuple[tuple[str, ...], str]],
     ) -> Metric:
-        """A sample for each of `states`, 1 for the one that is; all 0 where that is none of them."""
-        spread = [((*values, state), state == now) for values, now in points for state in states]
+        """A sample for each of `states`, 1 for the one that is; none where that is none of them."""
+        known = [(values, now) for values, now in points if now in states]
+        spread = [((*values, state), state == now) for values, now in known for state in states]
         return self._gauge(name, text, (*labels, label), spread)
 
     def _counter(

@@ -84,10 +84,12 @@ class Pin(msgspec.Struct, frozen=True):
 
 
 class Reason(Enum):
-    """Why a slot was given up; the text names the limit to raise."""
+    """Why a slot is given up: the bound, as the section `retention` of node.yaml calls it, or that there was
+    nothing left to give up.
+    """
 
     BYTES = "bytes_max"
-    AGE = "age_max_ms"
+    AGE = "age_max_s"
     DISK = "disk_free_min_bytes"
     GONE = "the log it needs was removed before"
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import msgspec
 
+from cluster import schema
 from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
 from redwire.body import decode, encode
 from redwire.errors import BodyInvalid, Code, ConfigInvalid, Refused, RequestInvalid
@@ -43,6 +44,16 @@ class Settings(msgspec.Struct, frozen=True):
     def of(cls, record: ClusterRecord, lsn: Lsn) -> Settings:
         """What `record` says, from `lsn` on. Raises `ConfigInvalid` for what no primary logs."""
         return cls(lsn, ClusterConfig.from_record(record), record)
+
+    @classmethod
+    def shown(cls, view: SettingsView, name: str) -> Settings:
+        """What somebody outside was shown of the cluster `name`, without its record. Raises `ConfigInvalid`
+        for what this version cannot read.
+        """
+        plain = msgspec.to_builtins(view)
+        del plain["lsn"], plain["pending"]
+        plain |= {"name": name, "floor": view.floor or None}
+        return cls(Lsn(view.lsn), schema.read(ClusterConfig, plain, "the cluster's settings"))
 
     def view(self, pending: str = "") -> SettingsView:
         """These settings for somebody outside; `pending` describes a change that is on its way."""

@@ -1,8 +1,8 @@
 """The status document: what one node knows of its whole cluster at one moment, for everyone who looks at it.
 
-Command line, monitor, metrics and tests read this and nothing else. A node answers with the primary's view
-where it has one, and beside it with what it knows itself; what it cannot know is None, or "unknown" where a
-word stands, and never zero.
+Whoever looks how a cluster is, on the command line, in the monitor or by metrics, reads this. A node answers
+with the primary's view where it has one, and beside it with what it knows itself; what it cannot know is
+None, or "unknown" where a word stands, and never zero.
 
 `SCHEMA` grows when a field changes its meaning or goes away; a new field alone does not change it. A reader
 takes what it knows from a newer document: unknown fields are passed over, words that it does not know are
@@ -27,6 +27,8 @@ STATUS_BYTES_MAX = 1 << 20
 """64 members and all their events take a quarter of it."""
 EVENTS_MAX = 100
 """Recent events that a document carries."""
+STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
+"""The parts of a commit's time in their order, as `Commits` and everybody who counts them call them."""
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +214,11 @@ class Commits(msgspec.Struct, frozen=True, kw_only=True):
     completed_by: Mapping[str, int] = {}
     waiting: int | None = None
     waiting_bytes: int | None = None
+
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """Those of `STAGES`, in that order."""
+        return {name: getattr(self, name) for name in STAGES}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

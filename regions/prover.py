@@ -71,8 +71,12 @@ class Writable(StrEnum):
     NO = "no"
 
 
+QUESTIONS = ("writes kept", "still writable", "safe successor")
+"""The three questions of this module as people read them."""
+
+
 class LossVerdict(msgspec.Struct, frozen=True):
-    """What one loss leaves: the three answers of this module."""
+    """What one loss leaves: the answers to `QUESTIONS`, in their order."""
 
     lost: Loss
     kept: bool
@@ -81,7 +85,7 @@ class LossVerdict(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> tuple[str, str, str]:
-        """The answers as people read them, in the order of the fields."""
+        """The answers as people read them, in the order of `QUESTIONS`."""
         return _yes(self.kept), self.writable.replace("_", " "), _yes(self.successor)
 
     def __str__(self) -> str:

@@ -59,8 +59,10 @@ def clock(at_ms: int | None) -> str:
     return UNKNOWN if not at_ms else f"{_moment(at_ms):%H:%M:%S}"
 
 
-def moment(at_ms: int, now_ms: int | None) -> str:
+def moment(at_ms: int | None, now_ms: int | None) -> str:
     """A time in UTC, with its date if that is not the day of `now_ms`."""
+    if not at_ms:
+        return UNKNOWN
     same_day = now_ms is None or _moment(at_ms).date() == _moment(now_ms).date()
     return clock(at_ms) if same_day else f"{_moment(at_ms):%b %d %H:%M}"
 

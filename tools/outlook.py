@@ -12,12 +12,10 @@ from redwire.position import NodeId, Region
 from redwire.status import NodeStatus
 from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
-from regions.prover import Verdict, Writable, prove
+from regions.prover import QUESTIONS, Verdict, Writable, prove
 from tools.grid import Grid
 
 _RANKS = (Writable.NO, Writable.UNLESS_PRIMARY_LOST, Writable.WITH_SUCCESSOR, Writable.YES)
-QUESTIONS = ("writes kept", "still writable", "safe successor")
-"""What is asked of a loss, in the words of the prover's tables."""
 
 
 class Difference(msgspec.Struct, frozen=True):

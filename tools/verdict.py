@@ -11,7 +11,7 @@ from redwire.position import NodeId
 from regions.binding import UNBOUND, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.commit_time import Distances, Never, Unmeasured, expected_commit_ms
-from regions.prover import LossVerdict, Verdict, prove
+from regions.prover import QUESTIONS, LossVerdict, Verdict, prove
 from tools.grid import Grid, Legend
 
 LEGEND = Legend("""\
@@ -153,8 +153,7 @@ def _promise_grids(promise: Promise) -> list[Grid]:
 
 def losses_grid(title: str, losses: tuple[LossVerdict, ...]) -> Grid:
     """One line for each loss."""
-    columns = ("lost", "writes kept", "still writable", "safe successor")
-    return Grid(title, columns, [(str(each.lost), *each.words) for each in losses])
+    return Grid(title, ("lost", *QUESTIONS), [(str(each.lost), *each.words) for each in losses])
 
 
 def _time(time: float | Unmeasured | Never) -> str:

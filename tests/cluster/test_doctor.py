@@ -79,6 +79,7 @@ def test_a_cluster_that_is_well_has_no_errors_and_every_check_has_an_answer(shop
     }
     whats = [each["what"] for each in findings if each["level"] == "ok"]
     assert "us-1 of shop can start" in whats and "from here these answer: eu-1, us-1, ap-1" in whats
+    assert any(what.startswith("its section cluster says what is in force since LSN ") for what in whats)
     assert any(what.startswith("eu-1, us-1, ap-1 reach each other, within ") for what in whats)
 
 

@@ -179,9 +179,9 @@ def test_a_member_that_was_given_up_is_shown_at_risk_and_then_evicted(fleet: Any
     assert row(shop.status("us-1"), "ap-1").slot.state == "ok"
     shop.kill("ap-1")
     seen = shop.until(lambda: _slot(shop.status("us-1"), "at_risk"), "the slot is at risk")
-    assert seen.slot.bound == "age_max_ms" and 0 < (seen.slot.eviction_ms or 0) <= 2_000
+    assert seen.slot.bound == "age_max_s" and 0 < (seen.slot.eviction_ms or 0) <= 2_000
     gone = shop.until(lambda: _slot(shop.status("us-1"), "evicted"), "the slot is given up")
-    assert (gone.slot.bound, gone.slot.held_bytes) == ("age_max_ms", 0)
+    assert (gone.slot.bound, gone.slot.held_bytes) == ("age_max_s", 0)
     told = shop.until(lambda: (k := kinds(shop.status("us-1"), "eu-1")) and "slot_evicted" in k and k, "told")
     assert told.index("slot_at_risk") < told.index("slot_evicted")
 

@@ -23,6 +23,7 @@ from cluster.config import _File as File
 from cluster.events import EventKind, level
 from redwire.errors import RETRYABLE, Code
 from redwire.frame import Kind
+from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
 from redwire.status import SCHEMA, Status
 from redwire.uri import PARAMETERS
 from regions.commit_policy import CommitPolicy
@@ -171,6 +172,14 @@ def test_the_layers_name_every_module_once_and_in_its_place() -> None:
     assert {name for name, is_pure in listed.items() if is_pure} == pure
 
 
+def test_the_layers_name_every_tool() -> None:
+    listed = re.search(r"^\*\*tools/\*\*: (.+?)\n\n", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    named = set(re.findall(r"\w+", re.sub(r"\([^)]*\)", "", listed[1])))
+    there = {path.stem for path in (ROOT / "tools").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert named == {name for name in there if not name.startswith("__")}
+
+
 def test_the_protocol_names_every_kind_of_ours() -> None:
     rows = re.findall(r"^\| ([0-9A-F]{2}) \| (\w+) \|", PROTOCOL, re.MULTILINE)
     named = {(int(kind, 16), name.lower()) for kind, name in rows}
@@ -258,6 +267,28 @@ def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, st
 
 def is_section(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CommitPolicy
+
+
+def ranges(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, range as the document writes it) of the numbers of a section and of those in it."""
+    for found in msgspec.structs.fields(kind):
+        name = f"{prefix}{found.encode_name}"
+        yield from (
+            (name, f"{meta.ge} to {meta.le}")
+            for meta in getattr(found.type, "__metadata__", ())
+            if meta.ge is not None or meta.le is not None
+        )
+        for section in (each for each in (found.type, *get_args(found.type)) if is_section(each)):
+            yield from ranges(section, f"{name}.")
+
+
+def test_the_configurations_ranges_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    written = {key: said.partition(", ")[2] for key, said in rows if re.search(r", \d+ to \d+$", said)}
+    real = dict(ranges(File))
+    assert len(real) > 6
+    assert written == real | {"cluster.members": f"1 to {MEMBERS_MAX}"}
+    assert f"list of names, at most {ADMINS_MAX}" in dict(rows)["cluster.admins"]
 
 
 def test_the_configurations_keys_and_defaults_are_those_of_the_code() -> None:

@@ -8,8 +8,7 @@ import anyio
 import click
 import msgspec
 
-from redwire.client import Client
-from redwire.errors import DeadlineExceeded
+from redwire.errors import RedwireError
 from redwire.status import EVENTS_MAX, Event, Status
 from tools import figures
 from tools.cli import words
@@ -92,7 +91,7 @@ def lag(addr: str | None, uri: str, as_json: bool) -> None:
 @json_option
 def events(follow: bool, addr: str | None, uri: str, as_json: bool) -> None:
     """Show what happened of late, on every node that can be heard; with --json one event a line."""
-    anyio.run(_events, uri, addr, follow, as_json)
+    anyio.run(show_events, uri, addr, follow, as_json)
 
 
 async def _look(uri: str, addr: str | None) -> Status:
@@ -100,11 +99,22 @@ async def _look(uri: str, addr: str | None) -> Status:
         return await client.status(addr)
 
 
-async def _events(uri: str, addr: str | None, follow: bool, as_json: bool) -> None:
+async def show_events(uri: str, addr: str | None, follow: bool, as_json: bool) -> None:
+    """Print events, each once. `follow` has no end: it outlasts a node that is silent, restarts or is away,
+    and says so once as long as the reason stays the same.
+    """
     async with onlooker(uri, addr) as client:
-        shown = Shown()
+        shown, silence = Shown(), ""
         while True:
-            await _show_new(client, addr, shown, as_json, patient=follow)
+            try:
+                _show_new(await client.status(addr), shown, as_json)
+                silence = ""
+            except RedwireError as error:
+                if not (follow and error.retry):
+                    raise
+                if str(error) != silence:
+                    silence = str(error)
+                    click.echo(f"redwire: {silence}", err=True)
             if not follow:
                 return
             await anyio.sleep(FOLLOW_S)
@@ -133,21 +143,17 @@ class Shown:
         return found
 
 
-async def _show_new(client: Client, addr: str | None, shown: Shown, as_json: bool, *, patient: bool) -> None:
-    """Print the events that are not in `shown`. `patient` outlasts a silence."""
-    try:
-        found = await client.status(addr)
-    except DeadlineExceeded as error:
-        if not patient:
-            raise
-        click.echo(f"redwire: {error}", err=True)
-        return
+def _show_new(found: Status, shown: Shown, as_json: bool) -> None:
+    """Print the events that are not in `shown`."""
     for event in shown.new(found.events):
-        click.echo(msgspec.json.encode(event).decode() if as_json else _line(event))
+        line = _line(event, found.vantage.at_ms)
+        click.echo(msgspec.json.encode(event).decode() if as_json else line)
 
 
-def _line(event: Event) -> str:
-    return f"{figures.clock(event.at_ms)}  {event.level:<7}  {event.node}  {event.kind}: {event.text}"
+def _line(event: Event, now_ms: int) -> str:
+    """One event; an older one with its date."""
+    when = figures.moment(event.at_ms, now_ms)
+    return f"{when:<12}  {event.level:<7}  {event.node}  {event.kind}: {event.text}"
 
 
 def _regions(found: Status) -> list[tuple[str, ...]]:

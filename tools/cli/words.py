@@ -63,15 +63,9 @@ def commits(found: Commits) -> str:
     if not found.count:
         return text
     parts = ", ".join(
-        f"{name} {micros(stage.p50_us)}"
-        for name, stage in (
-            ("queue", found.queue),
-            ("local fsync", found.local_fsync),
-            ("wire", found.wire),
-            ("remote fsync", found.remote_fsync),
-            ("apply", found.apply),
-        )
-        if stage != Stage()
+        f"{name.replace('_', ' ')} {micros(stage.p50_us)}"
+        for name, stage in found.stages.items()
+        if name != "total" and stage != Stage()
     )
     return f"{text}, p50 {micros(found.total.p50_us)}, p99 {micros(found.total.p99_us)} ({parts})"
 

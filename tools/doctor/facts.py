@@ -6,6 +6,7 @@ import msgspec
 
 from cluster.config import NodeConfig
 from cluster.inspection import Inspection
+from cluster.settings import Settings
 from redwire.errors import RedwireError
 from redwire.status import NodeStatus, Status
 
@@ -59,7 +60,8 @@ class FileFacts(msgspec.Struct, frozen=True):
 
 class Facts(msgspec.Struct, frozen=True):
     """Everything. `now_ms` is the clock here, since 1970; `asked` is empty where no URI was given or none of
-    its files could be used, then `trust` says why. `hosts` are those of the URI.
+    its files could be used, then `trust` says why. `hosts` are those of the URI. `settings` are those in
+    force, or why nobody told them; None where no file is to be held against them.
     """
 
     now_ms: int
@@ -69,6 +71,7 @@ class Facts(msgspec.Struct, frozen=True):
     papers: tuple[Paper, ...] = ()
     trust: RedwireError | None = None
     file: FileFacts | None = None
+    settings: Settings | RedwireError | None = None
 
     @property
     def views(self) -> list[Status]:

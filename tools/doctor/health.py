@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cluster.retention import Reason
 from redwire.errors import PolicyInvalid
 from redwire.status import NodeStatus, Status
 from regions.commit_policy import CommitPolicy
@@ -24,80 +25,96 @@ LAG_MS_MAX = 60_000
 """Who is that far behind and comes no nearer will not catch up by itself."""
 _LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
 
-_OF_PROBLEMS = {
-    "primary": (
+OF_PROBLEMS = {
+    problems.Kind.PRIMARY: (
         Check.LEADER,
         "nobody takes writes",
         "start it again; if it is gone for good: docs/OPERATIONS.md, Lose the primary",
     ),
-    "quorum": (
+    problems.Kind.QUORUM: (
         Check.QUORUM,
         "writes by the default policy are refused",
         "start who is missing; what is gone for good: redwire policy set POLICY --lost REGION --dry-run",
     ),
-    "hidden": (
+    problems.Kind.HIDDEN: (
         Check.NODES,
         "half of this cannot be said",
         "ask with a user that holds cluster:topology:read",
     ),
-    "view": (
+    problems.Kind.VIEW: (
         Check.NODES,
         "the primary does not get through to who answers",
         "redwire status --node HOST:PORT",
     ),
-    "region": (
+    problems.Kind.REGION: (
         Check.NODES,
         "no copy there counts",
         "start its nodes; if it is gone for good: docs/OPERATIONS.md, Lose a region",
     ),
-    "health": (Check.NODES, "", "on its host: journalctl -u redwire-node, then redwire-node check"),
-    "role": (Check.NODES, "it serves nothing until that is done", "redwire lag"),
-    "disk": (
+    problems.Kind.HEALTH: (
+        Check.NODES,
+        "",
+        "on its host: journalctl -u redwire-node, then redwire-node check",
+    ),
+    problems.Kind.ROLE: (Check.NODES, "it serves nothing until that is done", "redwire lag"),
+    problems.Kind.DISK: (
         Check.DISKS,
         "nothing is logged there",
         "free or add space on the volume of its data_dir; a failed disk: docs/OPERATIONS.md, Replace a disk",
     ),
-    "slot": (
+    problems.Kind.SLOT: (
         Check.SLOTS,
         "the log that it lacks is gone: it takes a snapshot",
-        "let it run; if that recurs, raise retention.{bound} in node.yaml",
+        "let it run; if that recurs, {relief}",
     ),
-    "binding": (
+    problems.Kind.BINDING: (
         Check.SETTINGS,
         "the binding counts, not the file",
         "write the binding into its file, or: redwire regions bind {node} REGION --dry-run",
     ),
-    "lag": (
+    problems.Kind.LAG: (
         Check.NODES,
         "reads there are old, and its slot may be lost",
         "redwire lag; see its disk and its line",
     ),
-    "counted": (Check.QUORUM, "the quorum has to do without it", "redwire status; often it mends itself"),
-    "change": (
+    problems.Kind.COUNTED: (
+        Check.QUORUM,
+        "the quorum has to do without it",
+        "redwire status; often it mends itself",
+    ),
+    problems.Kind.CHANGE: (
         Check.SETTINGS,
         "a majority has not written it yet",
         "start who is missing; redwire policy show",
     ),
 }
-"""By the first word of a problem's key: which check it belongs to, why it matters, the mend."""
-_OF_TROUBLES = {
-    "eviction": (
+"""By the kind of a problem: which check it belongs to, why it matters, the mend."""
+OF_TROUBLES = {
+    trouble.Kind.EVICTION: (
         Check.SLOTS,
         "beyond it the follower needs a whole snapshot",
-        "start {node} before that, or raise retention.{bound} in node.yaml",
+        "start {node} before that, or {relief}",
     ),
-    "lag": _OF_PROBLEMS["lag"],
-    "disk": (
+    trouble.Kind.LAG: OF_PROBLEMS[problems.Kind.LAG],
+    trouble.Kind.DISK: (
         Check.DISKS,
         "beyond it log is given up, and followers that lack it take snapshots; full, it refuses writes",
         "free or add space on the volume of its data_dir",
     ),
-    "certificate": (
+    trouble.Kind.CERTIFICATE: (
         Check.CERTIFICATES,
         "beyond it no peer and no client connects to it",
         "redwire certs issue node {node} --host HOST --out renewed, then on it redwire-node reload",
     ),
 }
+_RELIEFS = {
+    Reason.BYTES.value: "raise retention.bytes_max in the primary's node.yaml",
+    Reason.AGE.value: "raise retention.age_max_s in the primary's node.yaml",
+    Reason.DISK.value: "free space on the primary's disk, or lower retention.disk_free_min_bytes there",
+    Reason.GONE.value: "raise retention.bytes_max and age_max_s in the primary's node.yaml",
+}
+"""What keeps log for longer, by the bound that ends it."""
+_SOME_RELIEF = "raise what bounds it: retention in the primary's node.yaml"
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
@@ -106,7 +123,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
     if view is None:
         return
     growing = frozenset(node.id for node in view.nodes if _stuck(node))
-    found = [_problem(each, view) for each in problems.find(view) if not each.key.startswith("lag ")]
+    found = [_problem(each, view) for each in problems.find(view) if each.kind is not problems.Kind.LAG]
     ahead = trouble.ahead(view, view.vantage.at_ms, growing)
     found += [_trouble(each, view) for each in ahead if each.tone in _LEVELS and not _told(each)]
     found += _disks(view)
@@ -123,18 +140,18 @@ def _stuck(node: NodeStatus) -> bool:
 
 def _told(each: trouble.Trouble) -> bool:
     """An eviction that has come stands among the problems."""
-    return each.kind == "eviction" and not each.in_ms
+    return each.kind is trouble.Kind.EVICTION and not each.in_ms
 
 
 def _problem(each: problems.Problem, view: Status) -> Finding:
-    kind, _, name = each.key.partition(" ")
-    check, why, mend = _OF_PROBLEMS[kind]
-    where = name or (view.primary.node if kind == "primary" and view.primary.node else "cluster")
-    return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, name))
+    check, why, mend = OF_PROBLEMS[each.kind]
+    leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""
+    where = each.subject or leader or "cluster"
+    return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, each.subject))
 
 
 def _trouble(each: trouble.Trouble, view: Status) -> Finding:
-    check, why, mend = _OF_TROUBLES[each.kind]
+    check, why, mend = OF_TROUBLES[each.kind]
     mend = _filled(mend, view, each.node)
     if each.in_ms:
         what = f"{each.text}, in {figures.duration(each.in_ms)} if nothing changes"
@@ -144,8 +161,8 @@ def _trouble(each: trouble.Trouble, view: Status) -> Finding:
 
 def _filled(mend: str, view: Status, name: str) -> str:
     node = view.node(name)
-    bound = node.slot.bound if node is not None and node.slot.bound else "bytes_max"
-    return mend.format(node=name, bound="age_max_s" if bound == "age_max_ms" else bound)
+    bound = "" if node is None else node.slot.bound
+    return mend.format(node=name, relief=_RELIEFS.get(bound, _SOME_RELIEF))
 
 
 def _disks(view: Status) -> Iterator[Finding]:

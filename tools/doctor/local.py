@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig, Off
+from cluster.config import AnonymousAccess, NodeConfig, Off
 from cluster.credentials import DAY_MS, WARN_DAYS, day
+from cluster.settings import Settings, compare
+from redwire.errors import RedwireError
 from redwire.status import Status
 from tools.doctor.facts import Facts, FileFacts, Paper
 from tools.doctor.finding import Check, Finding, Level
@@ -25,8 +27,9 @@ def judge(facts: Facts) -> Iterator[Finding]:
     yield from (_paper(paper, facts.now_ms) for paper in dict.fromkeys(facts.papers))
     if facts.file is not None:
         yield from _file(facts.file, facts.now_ms)
-        if facts.file.config is not None and facts.view is not None:
-            yield from _settings(facts.file.path, facts.file.config, facts.view)
+        config, view, told = facts.file.config, facts.view, facts.settings
+        if config is not None and view is not None and told is not None:
+            yield from _settings(facts.file.path, config, view, told)
 
 
 def _paper(paper: Paper, now_ms: int) -> Finding:
@@ -83,35 +86,22 @@ def _habits(path: str, config: NodeConfig) -> Iterator[Finding]:
         )
 
 
-def _settings(path: str, config: NodeConfig, view: Status) -> Iterator[Finding]:
+def _settings(
+    path: str, config: NodeConfig, view: Status, told: Settings | RedwireError
+) -> Iterator[Finding]:
     """The file against what is in force: the log's settings count, the file made them once."""
-    if view.vantage.hides_others or not view.settings.lsn:
+    if view.vantage.hides_others:
+        return  # which is told once for all
+    if isinstance(told, RedwireError):
+        what, mend = "nobody said what is in force, so it was not held against that", told.hint
+        yield Finding(Check.SETTINGS, Level.WARNING, path, what, told.message, mend or "redwire policy show")
         return
-    found = list(_differences(config.cluster, view))
-    for what, here, there in found:
-        yield Finding(
-            *(Check.SETTINGS, Level.WARNING, path, f"{what} is {here} in the file, {there} in the cluster"),
-            *("the log's settings are in force", f"write {there} into {path}, as it is in the cluster"),
-        )
-    if not found:
-        text = f"the file says what is in force since LSN {view.settings.lsn}"
+    if not told.lsn:
+        return
+    found = compare(config.cluster, [told.cluster])
+    for difference in found.unheard:
+        why, mend = "the log's settings are in force", f"write into {path} what is in the log"
+        yield Finding(Check.SETTINGS, Level.WARNING, path, difference, why, mend)
+    if not found.unheard:
+        text = f"its section cluster says what is in force since LSN {told.lsn}"
         yield Finding(Check.SETTINGS, Level.OK, path, text)
-
-
-def _differences(file: ClusterConfig, view: Status) -> Iterator[tuple[str, str, str]]:
-    """(what, as the file has it, as the cluster has it)."""
-    settings = view.settings
-    pairs = [
-        ("cluster.name", file.name, view.cluster.name),
-        ("cluster.policy", str(file.default_policy), settings.policy),
-        ("cluster.floor", str(file.commit_rule), settings.floor),
-        ("cluster.policy_timeout_ms", str(file.policy_timeout_ms), str(settings.policy_timeout_ms)),
-        ("cluster.replica_timeout_ms", str(file.replica_timeout_ms), str(settings.replica_timeout_ms)),
-    ]
-    yield from (pair for pair in pairs if pair[1] != pair[2])
-    here = {str(member.id): f"a {member.kind} in {member.region or 'no region'}" for member in file.members}
-    there = {node.id: f"a {node.kind} in {node.region or 'no region'}" for node in view.nodes}
-    for name in dict.fromkeys([*here, *there]):
-        said, real = here.get(name, "not there"), there.get(name, "not there")
-        if said != real:
-            yield f"member {name}", said, real

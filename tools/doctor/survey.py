@@ -12,6 +12,7 @@ import anyio
 from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import authority_ends, wall_ms
 from cluster.inspection import inspect
+from cluster.settings import Settings
 from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import ConnectFailed, RedwireError, TlsInvalid
@@ -39,7 +40,8 @@ async def survey(uri: str | None, file: str | None) -> Facts:
     except TlsInvalid as error:
         return Facts(facts.now_ms, facts.version, config.seeds, (), facts.papers, error, about_file)
     asked = await _ask_all(uri, config.seeds)
-    return Facts(facts.now_ms, facts.version, config.seeds, tuple(asked), papers, None, about_file)
+    settings = None if about_file is None else await _settings(uri, asked)
+    return Facts(facts.now_ms, facts.version, config.seeds, tuple(asked), papers, None, about_file, settings)
 
 
 async def _ask_all(uri: str, seeds: Iterable[str]) -> list[Asked]:
@@ -92,6 +94,20 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
             return best
     except RedwireError as error:
         return Asked(name, addr, error=error.message, hint=error.hint)
+
+
+async def _settings(uri: str, asked: Iterable[Asked]) -> Settings | RedwireError | None:
+    """The settings in force, as the primary says, or whoever answers where nobody leads; else why not. None
+    where nobody answered before.
+    """
+    names = [each.status.cluster.name for each in asked if each.status is not None]
+    if not names:
+        return None
+    try:
+        async with onlooker(uri, None) as client:
+            return Settings.shown(await client.admin.settings(), names[0])
+    except RedwireError as error:
+        return error
 
 
 def _papers(config: ConnectionConfig) -> tuple[Paper, ...]:

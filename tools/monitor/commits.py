@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from redwire.status import Stage
 from tools import figures
 from tools.monitor import chart
-from tools.monitor.history import STAGES, Sample
+from tools.monitor.history import Sample
 from tools.monitor.ink import Column, Line, Span, Tone, cut_line, stacked, table
 from tools.monitor.watch import View
 
 RATE_ROWS = 4
-WORDS = {"local_fsync": "local fsync", "remote_fsync": "remote fsync"}
 _FIXED_COLUMNS = 37
 """What the table of stages takes beside its two charts."""
 
@@ -45,12 +43,11 @@ def stages(view: View, width: int) -> list[Line]:
         Column("over the same"),
     )
     rows: list[list[Line]] = []
-    for name in STAGES:
-        stage: Stage = getattr(view.status.commits, name)
+    for name, stage in view.status.commits.stages.items():
         tone = Tone.STRONG if name == "total" else Tone.PLAIN
         rows.append(
             [
-                (Span(WORDS.get(name, name), tone),),
+                (Span(name.replace("_", " "), tone),),
                 (Span(figures.micros(stage.p50_us), tone),),
                 (Span(chart.sparkline(_series(view, _p50(name), columns), columns), Tone.CHART),),
                 (Span(figures.micros(stage.p99_us), tone),),
@@ -87,8 +84,8 @@ def _series(view: View, read: Callable[[Sample], float | None], columns: int) ->
 
 
 def _p50(name: str) -> Callable[[Sample], float | None]:
-    return lambda sample: getattr(sample.stages, name).p50_us
+    return lambda sample: sample.stages[name].p50_us
 
 
 def _p99(name: str) -> Callable[[Sample], float | None]:
-    return lambda sample: getattr(sample.stages, name).p99_us
+    return lambda sample: sample.stages[name].p99_us

@@ -179,6 +179,7 @@ WORDS = (
     (Tone.WARN, "look at it: degraded, coming, or a word not known here"),
     (Tone.BAD, "broken"),
     (Tone.DIM, "not known; never a zero. A gap in a chart is a dot"),
+    (Tone.PLAIN, "neither good nor bad: on its way, or far off"),
 )
 
 

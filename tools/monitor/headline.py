@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tools import figures
 from tools.monitor.ink import SYMBOLS, Line, Span, Tone, cut_line, marked, spread
-from tools.monitor.problems import Problem
+from tools.monitor.problems import Kind, Problem
 from tools.monitor.trouble import Trouble
 from tools.monitor.watch import View
 
@@ -38,7 +38,7 @@ def headline(view: View, width: int) -> list[Line]:
     lines = [cut_line(_writes(view), width)]
     if view.notice:
         lines.append(cut_line((marked(view.notice, Tone.WARN),), width))
-    shown = [problem for problem in view.problems if problem.key not in ("quorum",)]
+    shown = [problem for problem in view.problems if problem.kind is not Kind.QUORUM]
     room = PROBLEMS_SHOWN - bool(view.notice)
     if len(shown) > room:
         rest = shown[room - 1 :]
@@ -68,7 +68,7 @@ def _writes(view: View) -> Line:
     if quorum.met is None:
         return (marked("WRITES ?", Tone.WARN), Span(f"  not known from here; policy {policy}"))
     if not quorum.met:
-        problem = next(problem for problem in view.problems if problem.key == "quorum")
+        problem = next(problem for problem in view.problems if problem.kind is Kind.QUORUM)
         why = quorum.why or "no reason given"
         return (
             marked("WRITES REFUSED", Tone.BAD),

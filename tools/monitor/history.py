@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from redwire.status import Commits, Event, Stage, Status
+from redwire.status import Event, Stage, Status
 
 SAMPLES_MAX = 1_800
 """Half an hour: as far back as a chart of 120 columns reaches at 15 s a column."""
@@ -17,38 +17,12 @@ BRIDGED = 2
 """A document that comes a little late leaves a second without any: that is no gap yet."""
 
 
-class Stages(msgspec.Struct, frozen=True):
-    """The parts of a commit's time, in their order."""
-
-    queue: Stage
-    local_fsync: Stage
-    wire: Stage
-    remote_fsync: Stage
-    apply: Stage
-    total: Stage
-
-    @classmethod
-    def of(cls, commits: Commits) -> Stages:
-        """Those of a document."""
-        return cls(
-            commits.queue,
-            commits.local_fsync,
-            commits.wire,
-            commits.remote_fsync,
-            commits.apply,
-            commits.total,
-        )
-
-
-STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
-
-
 class Sample(msgspec.Struct, frozen=True):
     """One second. `lags` has each node's records behind, None where that is not known."""
 
     second: int
     rate: float | None
-    stages: Stages
+    stages: Mapping[str, Stage]
     lags: Mapping[str, int | None]
 
 
@@ -63,7 +37,7 @@ class History:
         sample = Sample(
             second=at_ms // 1_000,
             rate=status.commits.rate,
-            stages=Stages.of(status.commits),
+            stages=status.commits.stages,
             lags={node.id: lag_records(node.lag.state, node.lag.records) for node in status.nodes},
         )
         if self._samples and self._samples[-1].second == sample.second:

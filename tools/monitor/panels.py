@@ -288,9 +288,8 @@ def events(view: View, width: int) -> list[Line]:
 
 
 def _event(view: View, event: Event) -> list[Line]:
-    when = figures.moment(event.at_ms, view.now_ms) if event.at_ms else figures.UNKNOWN
     return [
-        one(when),
+        one(figures.moment(event.at_ms, view.now_ms)),
         (word(event.level, LEVELS),),
         one(event.node or figures.UNKNOWN),
         one(event.kind, Tone.DIM),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from enum import Enum
 
 import msgspec
 
@@ -14,16 +15,45 @@ STALE_MS = 5_000
 """A view that old is no view of now: as long as a silent replica is waited for."""
 
 
+class Kind(Enum):
+    """What is wrong. `SILENCE` is the asker's own, and in no document: nobody answers."""
+
+    PRIMARY = "primary"
+    QUORUM = "quorum"
+    HIDDEN = "hidden"
+    VIEW = "view"
+    REGION = "region"
+    HEALTH = "health"
+    ROLE = "role"
+    DISK = "disk"
+    SLOT = "slot"
+    BINDING = "binding"
+    LAG = "lag"
+    COUNTED = "counted"
+    CHANGE = "change"
+    SILENCE = "silence"
+
+
+Key = tuple[Kind, str]
+
+
 class Problem(msgspec.Struct, frozen=True):
     """One thing that is broken (BAD) or not as it should be (WARN).
 
-    `key` stays the same while it lasts. `since_at_ms` is None where the document does not say.
+    `subject` is the node or region that has it, "" where that is the cluster. `since_at_ms` is None where the
+    document does not say.
     """
 
-    key: str
+    kind: Kind
+    subject: str
     tone: Tone
     text: str
     since_at_ms: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """What stays the same while it lasts."""
+        return self.kind, self.subject
 
 
 def find(status: Status, growing: Set[str] = frozenset()) -> list[Problem]:
@@ -35,19 +65,19 @@ def find(status: Status, growing: Set[str] = frozenset()) -> list[Problem]:
 def _leading(status: Status) -> Iterator[Problem]:
     primary, quorum = status.primary, status.quorum
     if primary.state == "lost":
-        yield Problem("primary", Tone.BAD, f"primary {primary.node} is lost", primary.since_at_ms)
+        yield Problem(Kind.PRIMARY, "", Tone.BAD, f"primary {primary.node} is lost", primary.since_at_ms)
     elif primary.state == "none":
-        yield Problem("primary", Tone.BAD, "nobody leads", primary.since_at_ms)
+        yield Problem(Kind.PRIMARY, "", Tone.BAD, "nobody leads", primary.since_at_ms)
     elif primary.state != "leading":
-        yield Problem("primary", Tone.WARN, f"primary: {primary.state}", primary.since_at_ms)
+        yield Problem(Kind.PRIMARY, "", Tone.WARN, f"primary: {primary.state}", primary.since_at_ms)
     if quorum.met is False:
-        yield Problem("quorum", Tone.BAD, f"quorum not met: {quorum.why or 'no reason given'}")
+        yield Problem(Kind.QUORUM, "", Tone.BAD, f"quorum not met: {quorum.why or 'no reason given'}")
     if status.vantage.hides_others:
         text = "the other nodes are hidden from this user, who lacks cluster:topology:read"
-        yield Problem("hidden", Tone.WARN, text)
+        yield Problem(Kind.HIDDEN, "", Tone.WARN, text)
     if status.vantage.source != status.vantage.node and status.vantage.age_ms > STALE_MS:
         source, age = status.vantage.source, figures.duration(status.vantage.age_ms)
-        yield Problem("view", Tone.WARN, f"the view of {source} is {age} old")
+        yield Problem(Kind.VIEW, "", Tone.WARN, f"the view of {source} is {age} old")
 
 
 def _of_regions(status: Status) -> Iterator[Problem]:
@@ -57,7 +87,7 @@ def _of_regions(status: Status) -> Iterator[Problem]:
             since = max((node.acked_at_ms for node in nodes if node.acked_at_ms), default=None)
             whys = {node.why for node in nodes}
             why = f": {next(iter(whys))}" if len(whys) == 1 and "" not in whys else ""
-            yield Problem(f"region {region.name}", Tone.BAD, f"region {region.name} is out{why}", since)
+            yield Problem(Kind.REGION, region.name, Tone.BAD, f"region {region.name} is out{why}", since)
 
 
 def _of_nodes(status: Status, growing: Set[str]) -> Iterator[Problem]:
@@ -69,34 +99,34 @@ def _of_nodes(status: Status, growing: Set[str]) -> Iterator[Problem]:
             yield from _health(node)
         if node.disk.state in ("full", "failed", "stopped"):
             tone = Tone.WARN if node.disk.state == "stopped" else Tone.BAD
-            yield Problem(f"disk {node.id}", tone, f"{node.id}: disk {node.disk.state}")
+            yield Problem(Kind.DISK, node.id, tone, f"{node.id}: disk {node.disk.state}")
         if node.slot.state == "evicted":
-            bound = f" by {node.slot.bound}" if node.slot.bound else ""
-            yield Problem(f"slot {node.id}", Tone.BAD, f"{node.id}: evicted from its slot{bound}")
+            bound = f": {node.slot.bound}" if node.slot.bound else ""
+            yield Problem(Kind.SLOT, node.id, Tone.BAD, f"{node.id}: evicted from its slot{bound}")
         if node.declared and node.declared != node.region:
             text = f"{node.id} declares {node.declared}, is bound to {node.region or 'no region'}"
-            yield Problem(f"binding {node.id}", Tone.WARN, text)
+            yield Problem(Kind.BINDING, node.id, Tone.WARN, text)
         if node.id in growing and node.lag.state == "behind" and node.lag.catch_up_ms is None:
-            yield Problem(f"lag {node.id}", Tone.WARN, f"{node.id} is behind and comes no nearer")
+            yield Problem(Kind.LAG, node.id, Tone.WARN, f"{node.id} is behind and comes no nearer")
         if node.uncounted and node.kind == "voter":
-            yield Problem(f"counted {node.id}", Tone.WARN, f"{node.id} does not count: {node.uncounted}")
+            yield Problem(Kind.COUNTED, node.id, Tone.WARN, f"{node.id} does not count: {node.uncounted}")
 
 
 def _health(node: NodeStatus) -> Iterator[Problem]:
     why = f": {node.why}" if node.why else ""
     if node.health == "unhealthy":
-        yield Problem(f"health {node.id}", Tone.BAD, f"{node.id} is unhealthy{why}", node.acked_at_ms)
+        yield Problem(Kind.HEALTH, node.id, Tone.BAD, f"{node.id} is unhealthy{why}", node.acked_at_ms)
     elif node.health != "healthy":
         since = node.lag.since_at_ms or node.acked_at_ms
-        yield Problem(f"health {node.id}", Tone.WARN, f"{node.id} is {node.health}{why}", since)
+        yield Problem(Kind.HEALTH, node.id, Tone.WARN, f"{node.id} is {node.health}{why}", since)
     if node.role in ("rebuilding", "opening"):
-        yield Problem(f"role {node.id}", Tone.WARN, f"{node.id} is {node.role}")
+        yield Problem(Kind.ROLE, node.id, Tone.WARN, f"{node.id} is {node.role}")
 
 
 def _of_settings(status: Status) -> Iterator[Problem]:
     if status.settings.change:
         text = f"change not committed yet: {status.settings.change}"
-        yield Problem("change", Tone.WARN, text)
+        yield Problem(Kind.CHANGE, "", Tone.WARN, text)
 
 
 def _nodes_of(status: Status, region: RegionStatus) -> list[NodeStatus]:

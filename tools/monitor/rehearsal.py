@@ -17,6 +17,7 @@ from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import ChangeSettings, SettingsChanged, SettingsView
 from redwire.position import Lsn, NodeId
 from redwire.status import (
+    UNKNOWN,
     Cluster,
     Commits,
     Disk,
@@ -41,7 +42,12 @@ DAY_MS = 86_400_000
 HOMES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us", "ap-1": "ap"}
 RTT_US = {"eu-2": 600, "us-1": 80_200, "us-2": 80_900, "ap-1": 120_400}
 OUT_SINCE_S = 40
-"""Since when us-2 is silent."""
+"""Since when us-2 is gone."""
+STOOD = 120_000 + OUT_SINCE_S * 420
+"""The LSN that it holds."""
+RECORD_BYTES = 212
+HELD_BYTES = 4_200_000
+"""Log that is kept for whom lacks nothing: the last segment."""
 ADDR = "{}.example.net:5050"
 RECORD = ClusterRecord(
     cluster="1f0a6c52" * 4,
@@ -61,7 +67,7 @@ IN_FORCE = Settings.of(RECORD, Lsn(12))
 
 
 def document(second: int) -> Status:
-    """The document `second` seconds after three in the morning: us-2 falls silent, ap-1 falls behind."""
+    """The document `second` seconds after three in the morning: us-2 is lost, ap-1 falls behind."""
     now_ms, head = BEGAN_MS + second * 1_000, 120_000 + second * 420
     return Status(
         vantage=Vantage(node="eu-1", region="eu", source="eu-1", at_ms=now_ms),
@@ -70,7 +76,7 @@ def document(second: int) -> Status:
         epoch=67_108_871,
         primary=Primary(node="eu-1", state="leading"),
         head=head,
-        watermark=head - 3,
+        watermark=head,
         settings=status.Settings(
             lsn=IN_FORCE.lsn,
             policy=RECORD.policy,
@@ -96,7 +102,7 @@ def _regions(second: int, head: int) -> tuple[RegionStatus, ...]:
             name="us",
             nodes=("us-1", "us-2"),
             voters=2,
-            durable=head - 2,
+            durable=head,
             holds_watermark=True,
             completes=0.981,
         ),
@@ -127,30 +133,32 @@ def _node(name: str, second: int, now_ms: int, head: int) -> NodeStatus:
         sent=head,
         received=head,
         durable=head,
-        applied=head - 3,
+        applied=head,
         acked_at_ms=now_ms - 100,
-        lag=Lag(state="caught_up"),
-        slot=Slot(state="ok", held_bytes=4_200_000),
+        lag=Lag(state="caught_up", records=0, bytes=0, ms=0, catch_up_ms=0),
+        slot=Slot(state="ok", held_bytes=HELD_BYTES),
         rtt_us=RTT_US.get(name),
         disk=_disk(name),
         certificate_ends_at_ms=BEGAN_MS + (24 if name == "eu-2" else 204) * DAY_MS,
         version="0.1.0",
         incarnation="9d2c41aa07",
     )
+    if name == "eu-1":  # nobody sends it the log, and it keeps none for itself
+        return replace(node, sent=None, slot=Slot())
     if name == "us-2" and second >= OUT_SINCE_S:
-        return _silent(node, second)
+        return _gone(node, second, head)
     if name == "ap-1":
         behind = _ap_behind(second)
-        lag = Lag(state="behind", records=behind, bytes=behind * 212, ms=behind * 10)
+        lag = Lag(state="behind", records=behind, bytes=behind * RECORD_BYTES, ms=behind * 10)
         eviction_ms = max(0, 46 * 60_000 - second * 1_000)
         slot = Slot(
             state="at_risk",
             bound=Reason.BYTES.value,
             eviction_ms=eviction_ms,
-            held_bytes=610_000_000 + behind * 212,
+            held_bytes=610_000_000 + behind * RECORD_BYTES,
         )
         durable = head - behind
-        return replace(node, lag=lag, slot=slot, received=durable + 9, durable=durable, applied=durable - 3)
+        return replace(node, lag=lag, slot=slot, received=durable + 9, durable=durable, applied=durable)
     return node
 
 
@@ -167,24 +175,28 @@ def _disk(name: str) -> Disk:
     )
 
 
-def _silent(node: NodeStatus, second: int) -> NodeStatus:
-    since_ms = BEGAN_MS + OUT_SINCE_S * 1_000
-    stood = 120_000 + OUT_SINCE_S * 420
-    eviction_ms = max(0, 5 * 3_600_000 - second * 1_000)
-    return replace(
+def _gone(node: NodeStatus, second: int, head: int) -> NodeStatus:
+    """Its connection has ended, and nobody knows how far behind it is. What it said of itself is believed for
+    the replica timeout; then the row is what the primary's ack table holds.
+    """
+    silent_ms, since_ms = (second - OUT_SINCE_S) * 1_000, BEGAN_MS + OUT_SINCE_S * 1_000
+    row = replace(
         node,
         health="unhealthy",
-        why="no ack within 5000 ms",
+        why="not connected",
         connected=False,
-        received=stood,
-        durable=stood,
-        applied=stood - 3,
+        sent=None,
+        received=STOOD,
+        durable=STOOD,
+        applied=STOOD,
         acked_at_ms=since_ms,
+        lag=Lag(since_at_ms=since_ms),
         rtt_us=None,
-        disk=Disk(),
-        lag=Lag(state="unknown", since_at_ms=since_ms),
-        slot=Slot(state="at_risk", bound=Reason.AGE.value, eviction_ms=eviction_ms, held_bytes=91_000_000),
+        slot=Slot(state="ok", held_bytes=HELD_BYTES + (head - STOOD) * RECORD_BYTES),
     )
+    if silent_ms <= RECORD.replica_timeout_ms:
+        return row
+    return replace(row, role=UNKNOWN, declared="", disk=Disk(), certificate_ends_at_ms=None, version="")
 
 
 def _commits(second: int) -> Commits:
@@ -223,9 +235,14 @@ def _events(second: int) -> tuple[Event, ...]:
         (-3_400, "eu-1", EventKind.REIGN_BEGUN, "term 4 begins at LSN 104112"),
         (-3_380, "eu-1", EventKind.MEMBER_JOINED, "us-1 has joined: its log is proven up to LSN 104112"),
         (-610, "eu-1", EventKind.SETTINGS_CHANGED, f"the settings of LSN {IN_FORCE.lsn} are in force"),
-        (12, "eu-1", EventKind.SLOT_AT_RISK, f"the log kept for ap-1 nears {Reason.BYTES.value}"),
-        (OUT_SINCE_S, "eu-1", EventKind.MEMBER_UNHEALTHY, "us-2: no ack within 5000 ms"),
-        (OUT_SINCE_S + 2, "eu-1", EventKind.SLOT_AT_RISK, f"the log kept for us-2 nears {Reason.AGE.value}"),
+        (
+            *(12, "eu-1", EventKind.SLOT_AT_RISK),
+            f"the log kept for ap-1 nears {Reason.BYTES.value}, evicted in 2748 s at this pace",
+        ),
+        (
+            *(OUT_SINCE_S, "eu-1", EventKind.MEMBER_LEFT),
+            f"us-2 is gone: its connection has ended; it holds LSN {STOOD}",
+        ),
     )
     return tuple(
         Event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from enum import Enum
 
 import msgspec
 
@@ -11,9 +12,20 @@ from tools import figures
 from tools.monitor.ink import Tone
 
 _HOUR, _DAY = 3_600_000, 86_400_000
-URGENT_MS = {"eviction": _HOUR, "disk": _HOUR, "certificate": 7 * _DAY}
+
+
+class Kind(Enum):
+    """What is coming."""
+
+    EVICTION = "eviction"
+    LAG = "lag"
+    DISK = "disk"
+    CERTIFICATE = "certificate"
+
+
+URGENT_MS = {Kind.EVICTION: _HOUR, Kind.DISK: _HOUR, Kind.CERTIFICATE: 7 * _DAY}
 """What comes sooner is BAD: nobody should go back to bed."""
-SOON_MS = {"eviction": _DAY, "disk": 7 * _DAY, "certificate": 30 * _DAY}
+SOON_MS = {Kind.EVICTION: _DAY, Kind.DISK: 7 * _DAY, Kind.CERTIFICATE: 30 * _DAY}
 """What comes sooner is WARN: somebody should plan for it."""
 
 
@@ -21,7 +33,7 @@ class Trouble(msgspec.Struct, frozen=True):
     """What `node` runs into in `in_ms`; 0 is now."""
 
     in_ms: int
-    kind: str
+    kind: Kind
     node: str
     text: str
     tone: Tone
@@ -30,29 +42,29 @@ class Trouble(msgspec.Struct, frozen=True):
 def ahead(status: Status, now_ms: int | None, growing: Set[str] = frozenset()) -> list[Trouble]:
     """Everything that is coming, the soonest first. `growing` are nodes whose lag has not shrunk for long."""
     found = [trouble for node in status.nodes for trouble in _of(node, now_ms, node.id in growing)]
-    return sorted(found, key=lambda trouble: (trouble.in_ms, trouble.node, trouble.kind))
+    return sorted(found, key=lambda trouble: (trouble.in_ms, trouble.node, trouble.kind.value))
 
 
 def _of(node: NodeStatus, now_ms: int | None, growing: bool) -> Iterator[Trouble]:
     slot, disk, lag = node.slot, node.disk, node.lag
     if slot.state == "evicted":
-        yield Trouble(0, "eviction", node.id, "is evicted: needs a new snapshot", Tone.BAD)
+        yield Trouble(0, Kind.EVICTION, node.id, "is evicted: needs a new snapshot", Tone.BAD)
     elif slot.eviction_ms is not None:
         bound = f" by {slot.bound}" if slot.bound else ""
-        yield _timed(slot.eviction_ms, "eviction", node.id, f"loses its slot{bound}")
+        yield _timed(slot.eviction_ms, Kind.EVICTION, node.id, f"loses its slot{bound}")
     if lag.state == "behind" and lag.catch_up_ms is None and growing:
         records = "" if lag.records is None else f", {figures.count(lag.records)} records"
-        yield Trouble(0, "lag", node.id, f"will not catch up{records}", Tone.WARN)
+        yield Trouble(0, Kind.LAG, node.id, f"will not catch up{records}", Tone.WARN)
     if disk.floor_ms is not None:
         floor = "" if disk.floor_bytes is None else f" of {figures.size(disk.floor_bytes)}"
-        yield _timed(disk.floor_ms, "disk", node.id, f"disk reaches its floor{floor}")
+        yield _timed(disk.floor_ms, Kind.DISK, node.id, f"disk reaches its floor{floor}")
     if node.certificate_ends_at_ms is not None and now_ms is not None:
         left = node.certificate_ends_at_ms - now_ms
         text = "certificate expires" if left > 0 else "certificate has expired"
-        yield _timed(max(0, left), "certificate", node.id, text)
+        yield _timed(max(0, left), Kind.CERTIFICATE, node.id, text)
 
 
-def _timed(in_ms: int, kind: str, node: str, text: str) -> Trouble:
+def _timed(in_ms: int, kind: Kind, node: str, text: str) -> Trouble:
     tone = Tone.BAD if in_ms < URGENT_MS[kind] else Tone.WARN if in_ms < SOON_MS[kind] else Tone.PLAIN
     return Trouble(in_ms, kind, node, text, tone)
 

@@ -10,7 +10,7 @@ from redwire.status import SCHEMA, Event, Status
 from tools.monitor import problems, trouble
 from tools.monitor.history import EventBook, History
 from tools.monitor.ink import Tone
-from tools.monitor.problems import Problem
+from tools.monitor.problems import Key, Kind, Problem
 from tools.monitor.trouble import Trouble
 
 GROWING_S = 15
@@ -67,7 +67,7 @@ class View(msgspec.Struct, frozen=True):
     silent_ms: int | None = None
     notice: str = ""
     problems: tuple[Problem, ...] = ()
-    before: frozenset[str] = frozenset()
+    before: frozenset[Key] = frozenset()
     growing: frozenset[str] = frozenset()
     troubles: tuple[Trouble, ...] = ()
     events: tuple[Event, ...] = ()
@@ -99,10 +99,10 @@ class Watch:
         self._last: Arrived | None = None
         self._losses: dict[str, Lost] = {}
         self._notice = ("", 0)
-        self._seen: dict[str, int] = {}
+        self._seen: dict[Key, int] = {}
         self._found: tuple[Problem, ...] = ()
         self._growing: frozenset[str] = frozenset()
-        self._before: frozenset[str] = frozenset()
+        self._before: frozenset[Key] = frozenset()
 
     def take(self, news: Arrived | Lost) -> None:
         """Learn what happened."""
@@ -155,7 +155,7 @@ class Watch:
         if losses:
             who = f"{self._name(last)} does not answer" if len(losses) == 1 else "no node answers"
             text = f"{who}, what stands here is old: {losses[0].reason}"
-            found = (Problem("silence", Tone.BAD, text, told or None), *found)
+            found = (Problem(Kind.SILENCE, "", Tone.BAD, text, told or None), *found)
         return replace(
             view,
             status=last.status,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cluster.commit_times import Sample
-from cluster.counts import STAGES, Counts
+from cluster.counts import Counts
 from redwire.errors import Code
 from redwire.position import NodeId
-from redwire.status import Commits
+from redwire.status import STAGES, Commits, Stage
 
 US = NodeId("us-1")
 
@@ -19,8 +20,10 @@ def sample() -> Sample:
     return Sample(0, 3, US, 1_000, 2_000, None, None, 4_000, 9_000)
 
 
-def test_the_stages_are_those_of_the_status_document() -> None:
-    assert all(hasattr(Commits(), stage) and stage in Sample._fields for stage in STAGES)
+def test_the_stages_are_those_of_the_status_document_and_of_a_sample_in_one_order() -> None:
+    shown = tuple(field.name for field in msgspec.structs.fields(Commits) if field.type is Stage)
+    assert shown == STAGES == tuple(Commits().stages)
+    assert Sample._fields[-len(STAGES) :] == STAGES
 
 
 def test_a_batch_counts_its_requests_and_each_stage_that_was_seen_once(sample) -> None:

@@ -121,6 +121,7 @@ def test_a_demand_is_what_its_parameters_say(query: list[tuple[str, str]], deman
         ([("for", "read"), ("max_lag_ms", "٣")], "whole milliseconds"),
         ([("for", "read"), ("max_lag_ms", str(LAG_MS_MAX + 1))], "whole milliseconds"),
         ([("for", "read"), ("max_lag_ms", "1" * 30)], "whole milliseconds"),
+        ([("for", "read"), ("max_lag_ms", "0000000005000")], "whole milliseconds"),
     ],
 )
 def test_a_demand_that_is_none_says_what_would_be_right(query: list[tuple[str, str]], said: str) -> None:

@@ -189,10 +189,17 @@ def test_what_is_unknown_has_no_sample_and_is_never_zero(snapshot: Snapshot) -> 
     lone = Status(vantage=Vantage(node="eu-1"), cluster=Cluster(name="shop"))
     disk = disk_status(Buckets(), 0)
     found = told(Snapshot(lone, Counts().status(), {}, disk, AuditStatus("", 0, 0, 0, 0), 0))
-    absent = ("term", "head_lsn", "watermark_lsn", "durable_lsn", "disk_free_bytes", "disk_floor_seconds")
+    absent = (
+        *("term", "head_lsn", "watermark_lsn", "durable_lsn", "disk_free_bytes", "disk_floor_seconds"),
+        *("role", "disk_state"),
+    )
     assert not {f"redwire_{name}" for name in absent} & {name for name, _ in found}
-    assert {value for (name, _), value in found.items() if name == "redwire_role"} == {0}
     assert found["redwire_primary_in_sight", ()] == 0
+
+
+def test_the_primary_keeps_no_log_for_itself_and_tells_no_state_of_such_a_slot(snapshot: Snapshot) -> None:
+    slots = [labels for name, labels in told(snapshot) if name == "redwire_member_slot_state"]
+    assert slots == [of(member="us-1", region="us", state=state) for state in ("ok", "at_risk", "evicted")]
 
 
 def test_a_member_that_nobody_judged_is_neither_well_nor_unwell(snapshot: Snapshot, status: Status) -> None:

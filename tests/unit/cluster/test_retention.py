@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.config import RetentionConfig as Section
 from cluster.retention import (
     AtRisk,
     Decision,
@@ -40,6 +41,10 @@ def voter(restart: int | None, *, seen_ms: int = NOW, name: str = "v") -> Slot:
 
 def reader(restart: int | None, *, seen_ms: int = NOW, name: str = "r") -> Slot:
     return Slot(name, SlotKind.READER, None if restart is None else Lsn(restart), seen_ms)
+
+
+def test_a_bound_is_called_as_node_yaml_calls_it() -> None:
+    assert {reason.value for reason in Reason if reason is not Reason.GONE} == {*Section.__struct_fields__}
 
 
 def test_without_followers_the_log_goes_as_far_as_the_checkpointed_state() -> None:

@@ -12,7 +12,10 @@ from msgspec.structs import replace
 from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import DAY_MS
 from cluster.inspection import Inspection
-from redwire.errors import ConfigInvalid, TlsInvalid
+from cluster.retention import Reason
+from cluster.settings import Settings
+from redwire.errors import ConfigInvalid, DeadlineExceeded, TlsInvalid
+from redwire.position import Lsn
 from redwire.status import (
     Cluster,
     Disk,
@@ -21,14 +24,16 @@ from redwire.status import (
     Primary,
     Quorum,
     RegionStatus,
-    Settings,
     Slot,
     Status,
     Vantage,
 )
+from redwire.status import Settings as InForce
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
 from tools.doctor.finding import Check, Finding, Level, document, text
+from tools.doctor.health import OF_PROBLEMS, OF_TROUBLES
 from tools.doctor.judge import judge
+from tools.monitor import problems, trouble
 
 NOW_MS = 1_700_000_000_000
 NAMES = ("eu-1", "us-1", "ap-1")
@@ -64,7 +69,7 @@ def cluster(**nodes: NodeStatus) -> Status:
         cluster=Cluster(id="ab" * 16, name="shop"),
         term=1,
         primary=Primary(node="eu-1", state="leading", since_at_ms=NOW_MS - 60_000),
-        settings=Settings(
+        settings=InForce(
             lsn=3,
             policy="majority",
             floor="majority",
@@ -258,14 +263,40 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
     assert disk(floor_ms=0, free_bytes=100 * MB).level is Level.ERROR
 
 
-def test_a_slot_names_the_limit_to_raise() -> None:
-    risky = Slot(state="at_risk", bound="bytes_max", eviction_ms=600_000)
-    found = only(facts(cluster(ap_1=node("ap-1", slot=risky))))
-    assert (found.check, found.level) == (Check.SLOTS, Level.WARNING)
-    assert "raise retention.bytes_max in node.yaml" in found.mend
-    lost = Slot(state="evicted", bound="age_max_ms")
-    found = only(facts(cluster(ap_1=node("ap-1", slot=lost))))
-    assert found.level is Level.ERROR and "retention.age_max_s" in found.mend
+def slot(state: str, bound: str) -> Finding:
+    """What is found of a slot of ap-1."""
+    row = node("ap-1", slot=Slot(state=state, bound=bound, eviction_ms=600_000))
+    return only(facts(cluster(ap_1=row)))
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (Reason.BYTES, "raise retention.bytes_max in "),
+        (Reason.AGE, "raise retention.age_max_s in "),
+        (Reason.DISK, "free space on the primary's disk"),
+        (Reason.GONE, "raise retention.bytes_max and age_max_s in "),
+    ],
+)
+def test_a_slot_says_what_would_keep_the_log_for_longer(reason: Reason, advice: str) -> None:
+    lost = slot("evicted", reason.value)
+    assert (lost.check, lost.level) == (Check.SLOTS, Level.ERROR)
+    assert lost.what == f"ap-1: evicted from its slot: {reason.value}"
+    assert lost.mend.startswith(f"let it run; if that recurs, {advice}")
+    risky = slot("at_risk", reason.value)
+    assert (risky.check, risky.level) == (Check.SLOTS, Level.WARNING)
+    assert risky.mend.startswith(f"start ap-1 before that, or {advice}")
+
+
+def test_every_reason_of_retention_has_its_advice_and_a_word_from_elsewhere_names_no_wrong_key() -> None:
+    strange = slot("evicted", "phase_of_the_moon").mend
+    assert strange.endswith("raise what bounds it: retention in the primary's node.yaml")
+    assert len({slot("evicted", reason.value).mend for reason in Reason} | {strange}) == len(Reason) + 1
+
+
+def test_the_doctor_has_a_mend_for_all_that_is_wrong_or_coming_in_a_document() -> None:
+    assert set(OF_PROBLEMS) == set(problems.Kind) - {problems.Kind.SILENCE}
+    assert set(OF_TROUBLES) == set(trouble.Kind)
 
 
 def test_who_is_a_minute_behind_and_comes_no_nearer_is_told() -> None:
@@ -346,15 +377,21 @@ def config(**cluster: Any) -> NodeConfig:
     return parse_node_config(CONFIG | {"cluster": CONFIG["cluster"] | cluster}, "node.yaml")
 
 
+def logged(**cluster: Any) -> Settings:
+    """Settings in force, as they are told to somebody outside."""
+    view = Settings(Lsn(3), config(**cluster).cluster).view()
+    return Settings.shown(view, "shop")
+
+
 def file(config: NodeConfig, **changes: Any) -> FileFacts:
     known: dict[str, Any] = {"errors": (), "warnings": (), "remarks": (), "shown": None}
     return FileFacts("node.yaml", config, Inspection(**(known | changes)))
 
 
 def test_a_file_that_is_right_is_told_to_be_and_what_a_running_node_hides_is_no_warning() -> None:
-    findings = judge(facts(file=file(config(), remarks=("process 7 runs in data",))))
+    findings = judge(facts(file=file(config(), remarks=("process 7 runs in data",)), settings=logged()))
     assert {finding.level for finding in findings} == {Level.OK}
-    assert {"eu-1 of shop can start", "the file says what is in force since LSN 3"} < {
+    assert {"eu-1 of shop can start", "its section cluster says what is in force since LSN 3"} < {
         finding.what for finding in findings
     }
 
@@ -376,14 +413,29 @@ def test_what_a_check_of_the_node_finds_is_found() -> None:
 
 
 def test_settings_that_the_file_says_otherwise_are_named_with_both() -> None:
-    there = cluster(ap_1=node("ap-1", region="us", declared="us"))
-    found = bad(facts(there, file=file(config(policy="ack_n=1", policy_timeout_ms=2_000))))
-    assert [finding.what for finding in found if finding.check is Check.SETTINGS] == [
-        "cluster.policy is ack_n=1 in the file, majority in the cluster",
-        "cluster.floor is ack_n=1 in the file, majority in the cluster",
-        "cluster.policy_timeout_ms is 2000 in the file, 10000 in the cluster",
-        "member ap-1 is a voter in ap in the file, a voter in us in the cluster",
+    members = [dict(each) for each in CONFIG["cluster"]["members"]]
+    members[1]["addr"], members[2]["region"] = "10.0.0.9:5050", "us"
+    ours = config(policy="ack_n=1", policy_timeout_ms=2_000, admins=["eve"])
+    there = logged(members=members, admins=["ops"])
+    assert [finding.what for finding in bad(facts(file=file(ours), settings=there))] == [
+        "cluster.policy is ack_n=1 here, is majority in the log",
+        "cluster.floor is ack_n=1 here, is majority in the log",
+        "cluster.policy_timeout_ms is 2000 here, is 10000 in the log",
+        "cluster.admins: eve stands here, is missing in the log",
+        "cluster.members: us-1 is a voter in us at us-1.example.net:5050 here, "
+        "is a voter in us at 10.0.0.9:5050 in the log",
+        "cluster.members: ap-1 is a voter in ap at ap-1.example.net:5050 here, "
+        "is a voter in us at ap-1.example.net:5050 in the log",
+        "cluster.admins: ops is missing here, stands in the log",
     ]
+
+
+def test_a_file_that_was_held_against_nothing_is_not_called_well() -> None:
+    silent = DeadlineExceeded("no node answered within 5 s", phase="answer")
+    found = only(facts(file=file(config()), settings=silent))
+    assert (found.check, found.level, found.why) == (Check.SETTINGS, Level.WARNING, silent.message)
+    young = judge(facts(file=file(config()), settings=replace(logged(), lsn=Lsn(0))))
+    assert Check.SETTINGS not in {finding.check for finding in young}
 
 
 def test_a_peer_that_is_not_reached_from_this_host_is_an_error() -> None:

@@ -38,6 +38,7 @@ from tools import figures
         (figures.clock(1_795_489_201_000), "03:00:01"),
         (figures.clock(10**18), "00:00:00"),
         (figures.moment(1_795_489_201_000, 1_795_489_201_000 + 86_400_000), "Nov 24 03:00"),
+        (figures.moment(0, 1_795_489_201_000), "?"),
     ],
 )
 def test_a_figure_is_written_in_its_unit_and_the_unknown_is_no_zero(written: str, text: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 
+import anyio
+
 from redwire.status import Event, decode
-from tools.cli.status import SHOWN_MAX, Shown
+from tools.cli.status import FOLLOW_S, SHOWN_MAX, Shown, show_events
 
 QUICK_S = 8.0
 """Far below the half minute that a client has for a call; most of it is for starting Python."""
@@ -79,22 +81,56 @@ async def test_lag_shows_the_followers_and_not_the_primary(cluster, command_line
     assert [node["lag"]["state"] for node in nodes] == ["caught_up"] * 3
 
 
-async def test_events_come_one_a_line(cluster, command_line) -> None:
+async def test_events_come_one_a_line_with_their_date_when_that_is_not_today(cluster, command_line) -> None:
     cluster.events = [
+        Event(node="ap-1", sequence=8, at_ms=1_699_800_000_000, kind="disk_working", text="room again"),
         Event(node="eu-1", sequence=1, at_ms=1_700_000_000_000, kind="reign_begun", text="term 1 begins"),
         Event(node="us-1", sequence=4, at_ms=1_700_000_001_000, level="error", kind="disk_full", text="full"),
     ]
     uri = ("--uri", cluster.uri())
     lines = (await command_line("events", *uri)).out.splitlines()
     assert lines == [
-        "22:13:20  info     eu-1  reign_begun: term 1 begins",
-        "22:13:21  error    us-1  disk_full: full",
+        "Nov 12 14:40  info     ap-1  disk_working: room again",
+        "22:13:20      info     eu-1  reign_begun: term 1 begins",
+        "22:13:21      error    us-1  disk_full: full",
     ]
     shown = [json.loads(line) for line in (await command_line("events", "--json", *uri)).out.splitlines()]
     assert [(event["node"], event["kind"]) for event in shown] == [
+        ("ap-1", "disk_working"),
         ("eu-1", "reign_begun"),
         ("us-1", "disk_full"),
     ]
+
+
+async def test_following_one_node_outlasts_its_restart_and_says_once_that_it_is_away(cluster, capsys) -> None:
+    node, told = cluster.nodes[2], {"out": "", "err": ""}
+    port = int(node.addr.rpartition(":")[2])
+
+    async def until(stream: str, text: str) -> None:
+        with anyio.fail_after(10 * FOLLOW_S):
+            while text not in told[stream]:
+                await anyio.sleep(0.05)
+                new = capsys.readouterr()
+                told["out"] += new.out
+                told["err"] += new.err
+
+    cluster.events = [Event(node="ap-1", sequence=1, kind="follows", text="before")]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(show_events, cluster.uri(node), node.addr, True, False)
+        await until("out", "follows: before")
+        cluster.stop(node)
+        await until("err", f"cannot connect to {node.addr}")
+        cluster.events.append(Event(node="ap-1", sequence=2, kind="follows", text="after"))
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
+        await tasks.start(cluster.run, node, listener)
+        await until("out", "follows: after")
+        cluster.stop(node)
+        tasks.cancel_scope.cancel()
+    assert told["out"].count("before") == 1
+    complaints = told["err"].splitlines()
+    assert len(complaints) == len(set(complaints)) and all(
+        line.startswith("redwire: ") for line in complaints
+    )
 
 
 async def test_topology_tells_what_strangers_and_what_this_user_see(cluster, command_line) -> None:

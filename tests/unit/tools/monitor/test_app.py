@@ -31,7 +31,7 @@ async def test_what_is_broken_since_when_and_what_is_next_stand_on_the_first_scr
         await until(
             pilot,
             "✗ WRITES REFUSED  no voter in reach in us",
-            "✗ us-2 is unhealthy: no ack within 5000 ms",
+            "✗ us-2 is unhealthy: not connected",
             "since 03:00:40 (",
             "next in 45 min 00 s",
             "IF IT GOES, WRITES",
@@ -43,9 +43,9 @@ async def test_what_is_broken_since_when_and_what_is_next_stand_on_the_first_scr
 async def test_of_a_panel_every_line_that_changed_is_drawn_anew(feed, until, size) -> None:
     async with Monitor(feed).run_test(size=size) as pilot:
         feed.play(document(0))
-        await until(pilot, "120,000" if size[0] == 160 else "119,997", without=("▲ 1 of 2",))
+        await until(pilot, "120,000", without=("▲ 1 of 2",))
         feed.play(document(60))
-        await until(pilot, "▲ 1 of 2", without=("120,000", "119,997"))
+        await until(pilot, "▲ 1 of 2", without=("120,000",))
 
 
 async def test_a_wide_terminal_shows_all_panels_at_once_and_a_small_one_has_tabs(feed, until, shown) -> None:
@@ -87,7 +87,7 @@ async def test_tabs_and_nodes_are_chosen_by_the_mouse_as_by_keys(feed, until, pr
         await pilot.click("#choose", offset=(2, 3))
         await until(pilot, ">us-1", "us-1.example.net:5050")
         await press(pilot, "down")
-        await until(pilot, ">us-2", "no ack within 5000 ms")
+        await until(pilot, ">us-2", "not connected")
         await press(pilot, "up", "up", "up", "up", "up")
         await until(pilot, ">eu-1")
 

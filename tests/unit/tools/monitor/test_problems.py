@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from cluster.credentials import DAY_MS, WARN_DAYS
 from redwire.status import (
     Disk,
     Lag,
@@ -17,9 +18,8 @@ from redwire.status import (
 from tools.monitor.foresight import if_region_goes
 from tools.monitor.ink import Tone
 from tools.monitor.problems import find
-from tools.monitor.trouble import ahead, unknown
+from tools.monitor.trouble import SOON_MS, Kind, ahead, unknown
 
-DAY_MS = 86_400_000
 WELL = NodeStatus(id="us-1", region="us", declared="us", role="replica", health="healthy")
 
 
@@ -87,7 +87,7 @@ def test_the_rest_that_can_be_wrong() -> None:
         vantage=Vantage(node="us-1", source="eu-1", age_ms=9_000),
     )
     assert texts(document, frozenset({"us-1"})) == [
-        "us-1: evicted from its slot by bytes",
+        "us-1: evicted from its slot: bytes",
         "the view of eu-1 is 9.0 s old",
         "us-1 is rebuilding",
         "us-1 is behind and comes no nearer",
@@ -104,11 +104,15 @@ def test_trouble_is_sorted_by_soonest_whatever_it_is() -> None:
     stuck = replace(WELL, id="c", lag=Lag(state="behind", records=41))
     found = ahead(status(late, soon, stuck), 0, {"c"})
     assert [(each.in_ms, each.node, each.kind, each.tone) for each in found] == [
-        (0, "c", "lag", Tone.WARN),
-        (60_000, "a", "disk", Tone.BAD),
-        (9_000_000, "b", "eviction", Tone.WARN),
-        (40 * DAY_MS, "a", "certificate", Tone.PLAIN),
+        (0, "c", Kind.LAG, Tone.WARN),
+        (60_000, "a", Kind.DISK, Tone.BAD),
+        (9_000_000, "b", Kind.EVICTION, Tone.WARN),
+        (40 * DAY_MS, "a", Kind.CERTIFICATE, Tone.PLAIN),
     ]
+
+
+def test_a_certificate_is_warned_of_as_soon_as_its_node_warns_of_it() -> None:
+    assert SOON_MS[Kind.CERTIFICATE] == WARN_DAYS * DAY_MS
 
 
 def test_what_has_come_is_now() -> None:

@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from cluster.events import EventKind, level
 from cluster.retention import Reason
-from redwire.status import Commits, NodeStatus, Primary, Quorum, RegionStatus, Slot, Status, Vantage
-from tools.monitor import panels
+from redwire.status import (
+    Commits,
+    Disk,
+    Lag,
+    NodeStatus,
+    Primary,
+    Quorum,
+    RegionStatus,
+    Slot,
+    Status,
+    Vantage,
+)
+from regions.lag import Contact, LagConfig, health
+from tools.monitor import panels, problems, trouble
 from tools.monitor.commits import commits
 from tools.monitor.headline import PROBLEMS_SHOWN, headline, since, title
 from tools.monitor.ink import plain
-from tools.monitor.rehearsal import BEGAN_MS, IN_FORCE, document
+from tools.monitor.rehearsal import BEGAN_MS, IN_FORCE, OUT_SINCE_S, document
 from tools.monitor.watch import NOTICE_MS, Arrived, Lost, Watch
 
 
@@ -45,7 +58,7 @@ def test_what_was_so_in_the_first_document_may_have_begun_before() -> None:
     watch = Watch()
     watch.take(arrived(replace(document(0), quorum=Quorum(met=False)), 0))
     view = watch.view(0)
-    (problem,) = [problem for problem in view.problems if problem.key == "quorum"]
+    (problem,) = [problem for problem in view.problems if problem.kind is problems.Kind.QUORUM]
     assert since(view, problem) == "since 03:00:00 (0.0 ms) or before"
 
 
@@ -107,8 +120,8 @@ def test_a_follower_that_is_as_far_behind_as_the_way_is_long_is_no_trouble() -> 
         near = replace(ap, slot=Slot(state="ok"), lag=replace(ap.lag, records=4, ms=200))
         watch.take(arrived(replace(document(second), nodes=(near,)), second * 1_000))
     view = watch.view(39_000)
-    assert [each.kind for each in view.troubles] == ["certificate"]
-    assert "lag ap-1" not in [problem.key for problem in view.problems]
+    assert [each.kind for each in view.troubles] == [trouble.Kind.CERTIFICATE]
+    assert (problems.Kind.LAG, "ap-1") not in [problem.key for problem in view.problems]
     assert "○ behind 200 ms" in lines(panels.nodes(view, 80))[1]
 
 
@@ -171,7 +184,7 @@ def test_a_region_is_told_with_who_completes_and_what_if_it_goes() -> None:
     found = lines(panels.regions(watch.view(0), 110))
     assert found[1].split()[:4] == ["eu", "(leads)", "●", "2"]
     assert found[2].endswith("98 %  ▲ stop: no voter in reach in us") and "▲ 1 of 2" in found[2]
-    assert found[3].endswith("2 %  ● go on") and "▲ lacks 2,277" in found[3]
+    assert found[3].endswith("2 %  ● go on") and "▲ lacks 2,280" in found[3]
 
 
 def test_what_is_far_off_is_one_line_of_the_overview() -> None:
@@ -216,3 +229,28 @@ def test_the_made_up_cluster_speaks_as_nodes_do() -> None:
         assert event.level == level(EventKind(event.kind)).value
     assert {node.slot.bound for node in found.nodes} <= {"", *(reason.value for reason in Reason)}
     assert found.settings.lsn == IN_FORCE.lsn and found.settings.floor == IN_FORCE.view().commit_rule
+
+
+@pytest.mark.parametrize("second", [0, OUT_SINCE_S, OUT_SINCE_S + 3, OUT_SINCE_S + 6, 150])
+def test_the_made_up_rows_are_what_a_primary_writes(second: int) -> None:
+    found, now_ms = document(second), BEGAN_MS + second * 1_000
+    config = LagConfig(replica_timeout_ms=IN_FORCE.cluster.replica_timeout_ms)
+    assert (found.own.slot, found.own.sent) == (Slot(), None), "a primary follows nobody"
+    for row in found.nodes:
+        contact = Contact(bool(row.connected), streaming=True, acked_ms=row.acked_at_ms)
+        assert row.why == health(contact, (), config, now_ms).reason
+        assert row.health == ("unhealthy" if row.why else "healthy")
+        lacks = (found.head or 0) - (row.applied or 0)
+        match row.lag.state:
+            case "caught_up":
+                assert row.lag == Lag(state="caught_up", records=0, bytes=0, ms=0, catch_up_ms=0)
+                assert lacks == 0
+            case "behind":
+                assert row.lag.records == lacks > 0
+            case state:
+                assert state == "unknown" and row.lag.since_at_ms == row.acked_at_ms
+        timeout_ms = config.replica_timeout_ms
+        assert (row.lag.state == "unknown") is not contact.heard_within(timeout_ms, now_ms)
+        heard = now_ms - (row.acked_at_ms or 0) <= timeout_ms
+        told = (row.role, row.declared, row.version, row.disk, row.certificate_ends_at_ms)
+        assert (told == ("unknown", "", "", Disk(), None)) is not heard
