@@ -118,7 +118,7 @@ class Node:
         self.bulletin.heard(report, self.clock())
         role = self.role
         if isinstance(role, Primary):
-            over = superseded(role.reign, report)
+            over = superseded(role.reign, report, ready=role.ready)
             if over is not None:
                 self.inbox.post(Deposed(over))
         free = not (self.roster.aspires or self.roster.rebuilding)
@@ -147,10 +147,9 @@ class Node:
         self.inbox.wake()
 
     def become_replica(self, replica: Replica) -> None:
-        """Follow from now on. Also how a log goes on that a snapshot replaced."""
+        """Follow from now on. What is committed and on its way to apply stays there."""
         self.role = replica
         self.outbox.commit = Lsn(max(self.outbox.commit, replica.applied))
-        self.outbox.apply_feed.after = self.storage.applied.lsn
         self.announcer.follow()
         self.inbox.wake()
 

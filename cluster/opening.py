@@ -60,14 +60,21 @@ class Open(msgspec.Struct, frozen=True):
 Decision = Wait | Refuse | FollowFirst | Bootstrap | Open
 
 
-def superseded(reign: Reign, report: Report) -> Refused | None:
+def superseded(reign: Reign, report: Report, *, ready: bool) -> Refused | None:
     """Why `reign`, our own, is over, as another member's report proves; None when it does not (R3).
 
-    Of two reigns of one term neither ends by itself: whom the others have accepted, they say.
+    Of two reigns of one term, which two nodes can begin out of each other's reach, the one that has committed
+    its first record goes on; `ready` says whether ours has.
     """
-    if report.role != "primary" or report.term <= reign.term:
+    if report.role != "primary" or report.term < reign.term:
         return None
-    return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {reign.term} is over")
+    if report.term > reign.term:
+        return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {reign.term} is over")
+    first = dict(report.terms).get(report.term)
+    if ready or report.node == reign.primary or first is None or report.watermark < first:
+        return None
+    text = f"{report.node} leads term {report.term} too, and the others have accepted it"
+    return Refused(Code.TERM_TAKEN, text)
 
 
 class Opening(msgspec.Struct, frozen=True):

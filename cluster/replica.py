@@ -197,7 +197,7 @@ class Replica:
             return None
         if reply.term < self.reign.term:
             return Refused(Code.STALE_TERM, f"term {reply.term} is over, {self.reign.term} has begun")
-        if reply.term == self.reign.term and reply.primary != self.reign.primary:
+        if reply.term == self.reign.term and reply.primary != self.reign.primary and not reply.settled:
             return Refused(Code.TERM_TAKEN, f"term {reply.term} belongs to {self.reign.primary}")
         return None
 

@@ -17,6 +17,7 @@ from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.peers import check_report
+from cluster.primary import Primary
 from redwire.body import decode, encode
 from redwire.errors import Code, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, kind_name
@@ -144,6 +145,7 @@ class Source:
                     common_chain=position.chain,
                     head=log.end.lsn,
                     watermark=node.role.watermark,
+                    settled=isinstance(node.role, Primary) and node.role.ready,
                 )
                 self.end.send(Kind.FOLLOWING, encode(following))
 

@@ -97,7 +97,10 @@ class Reads:
         """Ask each node that the mode allows, the best first; None when nobody had an answer."""
         if isinstance(attempt.mode, Primary):
             attempt.phase = self._pool.phase
-            return await self._try(await self._pool.leader(), attempt, alone=True)
+            answer = await self._try(await self._pool.leader(), attempt, alone=True)
+            if answer is None:
+                self._pool.look_around()  # it may be cut off, and another one lead
+            return answer
         addrs = self._pool.router.read_candidates(attempt.mode, clock_ms())
         if not addrs:
             self._survey(attempt.mode)

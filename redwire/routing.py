@@ -36,7 +36,11 @@ BACKOFF_MAX_MS = 10_000
 
 
 class Primary(msgspec.Struct, frozen=True):
-    """Read from the primary: sees every write that was confirmed."""
+    """Read from the primary: sees every write that it confirmed.
+
+    One that is cut off and was replaced does not know it, and answers as of then to clients that reach no
+    newer one; a token of what must be seen is proof against that.
+    """
 
 
 class Nearest(msgspec.Struct, frozen=True):

@@ -85,7 +85,8 @@ class Following(ClosedStruct, frozen=True, kw_only=True):
     """Following (63): the source's answer to Follow.
 
     `common` is the last point at which both logs agree, `head` and `watermark` are the source's. `leads` is
-    False for a source that only lends its log to a node that is about to lead.
+    False for a source that only lends its log to a node that is about to lead. `settled`: the first record of
+    the reign is committed, so no other reign of its term ever commits anything by a rule that intersects.
     """
 
     term: TermNumber
@@ -96,6 +97,7 @@ class Following(ClosedStruct, frozen=True, kw_only=True):
     common_chain: Bytes16
     head: U63
     watermark: U63
+    settled: bool = False
 
     @property
     def common(self) -> Position:

@@ -106,9 +106,29 @@ def test_an_isolated_primary_commits_nothing_more_and_follows_the_new_one_when_i
     assert any(b"in-the-tail" in data for data in kept.values())
 
 
+def test_of_two_primaries_of_one_term_the_one_that_committed_nothing_follows_the_other(shop: Any) -> None:
+    old, (new, other) = shop.leader, shop.followers
+    with shop.writer(timeout_s=30) as writer:
+        writer.wait_acked()
+        shop.isolate(old)
+        mark = shop.mark(old)
+        shop.kill(old)
+        shop.start_node(old)
+        shop.wait_log(old, "begins at LSN", since=mark)
+        shop.crown(new)
+        writer.wait_acked()
+        assert shop.status(old).term == shop.status(new).term
+        shop.heal(old)
+        shop.wait_log(old, f"the reign ends: TERM_TAKEN: {new} leads term", since=mark)
+        writer.wait_acked()
+    shop.check_nothing_lost(writer)
+    for node in (old, other):
+        assert shop.status(node).primary.node == new
+
+
 async def key_of_a_write(uri: str) -> Any:
     async with connect(uri) as db:
-        pending = db.submit_put("orders", "elsewhere", {})
+        pending = db.submit_put("elsewhere", "new", {})
         await pending.wait()
         return pending.key
 

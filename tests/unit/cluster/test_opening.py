@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait, superseded
@@ -159,8 +160,16 @@ MINE = Reign(Term(3), NodeId("a"))
 
 
 def test_a_newer_reign_ends_ours() -> None:
-    over = superseded(MINE, report("b", term=4, primary="b", role="primary"))
+    over = superseded(MINE, report("b", term=4, primary="b", role="primary"), ready=True)
     assert over is not None and over.code is Code.STALE_TERM
+
+
+def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> None:
+    other = report("b", term=3, primary="b", role="primary", lsn=12, watermark=11, terms=((1, 1), (3, 11)))
+    over = superseded(MINE, other, ready=False)
+    assert over is not None and over.code is Code.TERM_TAKEN
+    assert superseded(MINE, other, ready=True) is None
+    assert superseded(MINE, msgspec.structs.replace(other, watermark=10), ready=False) is None
 
 
 @pytest.mark.parametrize(
@@ -175,4 +184,4 @@ def test_a_newer_reign_ends_ours() -> None:
     ids=["older", "of the same term", "a follower of ours", "newer, but nobody leads it", "none"],
 )
 def test_a_reign_outlives_what_others_report_of_reigns_that_are(other: Report) -> None:
-    assert superseded(MINE, other) is None
+    assert superseded(MINE, other, ready=False) is None

@@ -92,6 +92,7 @@ class Follower:
         head: int = 0,
         watermark: int = 0,
         asked: Position | None = None,
+        settled: bool = False,
     ) -> list[Effect]:
         """`eu-1` answers that both logs agree up to `common`."""
         reply = Following(
@@ -103,6 +104,7 @@ class Follower:
             common_chain=common.chain,
             head=head,
             watermark=watermark,
+            settled=settled,
         )
         return self.step(SourceFound(SOURCE, session, reply, self.at(common.lsn), asked or self.core.end))
 
@@ -262,6 +264,12 @@ def test_an_older_term_and_a_second_primary_of_a_term_are_refused(mine, theirs, 
     assert (drop.session, drop.error.code) == (1, code)
     assert isinstance(note, Note) and note.text.startswith("eu-1 is refused: ")
     assert follower.core.state is State.SEARCHING and follower.core.reign == mine
+
+
+def test_a_second_primary_of_a_term_is_followed_once_its_first_record_is_committed():
+    follower = Follower(batches(5), SECOND)
+    effects = follower.found(follower.end, reign=RIVAL, settled=True)
+    assert follower.core.reign == RIVAL and not of(Drop, effects)
 
 
 @pytest.mark.parametrize(("common", "refused"), [(0, True), (1, True), (2, False), (5, False)])
