@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import anyio
@@ -28,6 +27,7 @@ from cluster.service import Service
 from cluster.snapshot import SnapshotLibrary
 from cluster.topology_advertiser import ReplicaView
 from cluster.vitals import VitalSigns
+from cluster.volume import Volume
 from redwire import status
 from redwire.frame import Kind
 from redwire.message.client import TopologyNotice
@@ -64,6 +64,7 @@ class Housekeeping:
         self._noted = Lsn(0)
         self._epochs_told = Epochs()
         self._vitals = VitalSigns(node, config, credentials)
+        self._volume = Volume(node.storage.journal.disk, node.storage.data_dir, node.note)
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -129,8 +130,8 @@ class Housekeeping:
         wal = disk.wal
         total = sum(extent.size_bytes for extent in wal.segments)
         growth = self._vitals.growth_bytes_s(total)
-        volume = os.statvfs(storage.data_dir)
-        holdings = Holdings(wal.base.lsn, wal.segments, growth, volume.f_bavail * volume.f_frsize)
+        self._volume.look()
+        holdings = Holdings(wal.base.lsn, wal.segments, growth, self._volume.free_bytes)
         pins = [Pin(name, lsn) for name, lsn in self._snapshots.pins().items()]
         slots = self._slots(now_ms)
         decision = decide(self._bounds, holdings, storage.state.checkpointed, slots, pins, now_ms)

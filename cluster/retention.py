@@ -40,12 +40,14 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 class Holdings(msgspec.Struct, frozen=True):
-    """The log as it stands: what it begins after, its segments, its growth, and what the disk has left."""
+    """The log as it stands: what it begins after, its segments, its growth, and what the disk has left, None
+    if that is not known: then nothing is given up for it.
+    """
 
     base: Lsn
     extents: tuple[Extent, ...]
     growth_bytes_s: int
-    disk_free_bytes: int
+    disk_free_bytes: int | None
 
     def held_bytes(self, restart: Lsn) -> int:
         """Bytes of segments that hold a record above `restart`."""
@@ -169,7 +171,7 @@ def _judge(config: RetentionConfig, holdings: Holdings, limit: Lsn, slot: Slot, 
             return Evicted(Reason.DISK)
         if held >= RISK_SHARE * bytes_max:
             risks.append(AtRisk(Reason.BYTES, _time_ms(bytes_max - held, holdings)))
-        if free * RISK_SHARE <= free_min:
+        if free is not None and free * RISK_SHARE <= free_min:
             risks.append(AtRisk(Reason.DISK, _time_ms(free - free_min, holdings)))
     return min(risks, key=lambda risk: (risk.eta_ms is None, risk.eta_ms or 0), default=Ok())
 
@@ -179,8 +181,13 @@ def _restart(slot: Slot, holdings: Holdings) -> Lsn:
 
 
 def _must_go(holdings: Holdings, free_min_bytes: int) -> Lsn:
-    """The LSN through which segments have to go until `free_min_bytes` are free again; 0 when they are."""
+    """The LSN through which segments have to go until `free_min_bytes` are free again; 0 when they are.
+
+    So it is while nobody knows how much is free.
+    """
     through, free_bytes = Lsn(0), holdings.disk_free_bytes
+    if free_bytes is None:
+        return through
     for extent in holdings.extents[:-1]:
         if free_bytes >= free_min_bytes:
             break
