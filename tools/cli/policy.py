@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, Millis, ReplicaMillis
 from redwire.errors import PolicyInvalid
 from redwire.message.log import MEMBERS_MAX
 from redwire.message.settings import SetPolicy
@@ -23,7 +23,8 @@ from tools.cli.connection import uri_option
 from tools.cli.group import Group
 from tools.cli.output import json_option, show_parts
 from tools.cluster_file import load_cluster
-from tools.errors import PromiseEmpty, RttInvalid
+from tools.durations import setting_ms
+from tools.errors import DurationInvalid, PromiseEmpty, RttInvalid
 from tools.grid import Grid
 from tools.outlook import settings_document
 from tools.rtt import parse_distances, parse_ms
@@ -70,13 +71,12 @@ def _millis_value(ctx: click.Context, param: click.Parameter, value: str) -> flo
         raise click.BadParameter(str(error)) from error
 
 
-def _whole_millis(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    found = _millis_value(ctx, param, value)
-    if found != int(found):
-        raise click.BadParameter(f"{value} is no whole number of milliseconds")
-    return int(found)
+def _timeout_value(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    kind = ReplicaMillis if param.name == "replica_timeout" else Millis
+    try:
+        return None if value is None else setting_ms(value, kind)
+    except DurationInvalid as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group("policy", cls=Group)
@@ -106,11 +106,11 @@ def show_policy(uri: str, as_json: bool) -> None:
 @click.argument("policy", required=False)
 @click.option("--floor", metavar="POLICY", help="The commit rule; 'none' makes the policy its own floor.")
 @click.option(
-    "--timeout", "policy_timeout", callback=_whole_millis, metavar="10s", help="How long a write waits."
+    "--timeout", "policy_timeout", callback=_timeout_value, metavar="10s", help="How long a write waits."
 )
 @click.option(
     "--replica-timeout",
-    callback=_whole_millis,
+    callback=_timeout_value,
     metavar="5s",
     help="How long a silent node counts as in reach.",
 )
