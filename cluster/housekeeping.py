@@ -13,11 +13,11 @@ from cluster.node import Node
 from cluster.primary import Primary
 from cluster.retention import (
     AtRisk,
+    Bounds,
     Evicted,
     Holdings,
     Ok,
     Pin,
-    RetentionConfig,
     Slot,
     SlotKind,
     SlotState,
@@ -54,9 +54,7 @@ class Housekeeping:
         self._service = service
         self._snapshots = snapshots
         retention = config.retention
-        self._bounds = RetentionConfig(
-            retention.bytes_max, retention.age_max_s * 1000, retention.disk_free_min_bytes
-        )
+        self._bounds = Bounds(retention.bytes_max, retention.age_max_s * 1000, retention.disk_free_min_bytes)
         self.on_settings: Callable[[], None] = lambda: None
         self._settings = node.storage.settings
         self._started_ms = node.clock().ms
