@@ -9,12 +9,13 @@ import click
 
 from cluster.config import ClusterConfig, Millis, ReplicaMillis
 from redwire.errors import PolicyInvalid
+from redwire.handshake import DNS_LABEL
 from redwire.message.log import MEMBERS_MAX
 from redwire.message.settings import SetPolicy
 from redwire.position import NodeId, Region
 from redwire.spelling import nearest
 from regions.binding import Member, Membership, default_policy, satisfiable
-from regions.commit_policy import LABEL, AckN, CommitPolicy
+from regions.commit_policy import AckN, CommitPolicy
 from regions.commit_time import Distances
 from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
 from tools import verdict
@@ -48,7 +49,7 @@ def _voters_value(ctx: click.Context, param: click.Parameter, value: str | None)
     counts: dict[Region, int] = {}
     for item in value.split(","):
         region, _, count = item.strip().partition(":")
-        if not LABEL.match(region) or not _COUNT.match(count):
+        if not DNS_LABEL.match(region) or not _COUNT.match(count):
             raise click.BadParameter(f"{item!r} is no region with a number of voters, as in eu:2")
         if region in counts:
             raise click.BadParameter(f"the region {region} is named twice")
