@@ -181,6 +181,16 @@ LOCAL = CommitPolicy((Local(),))
 MAJORITY = CommitPolicy((Majority(),))
 
 
+def no_archive() -> PolicyInvalid:
+    """`remote_wal` is read, and can be met by no cluster."""
+    return PolicyInvalid("remote_wal: this cluster has no archive", hint="ask for copies on its voters")
+
+
+def unresolved() -> PolicyInvalid:
+    """`quorum` where clauses are held against voters."""
+    return PolicyInvalid("quorum has no meaning of its own", hint="resolve it first: QuorumConfig.resolve")
+
+
 @lru_cache(maxsize=_PARSED_MAX)
 def _parsed(text: str) -> CommitPolicy:
     if len(text) > POLICY_CHARS_MAX:
