@@ -150,7 +150,7 @@ class Replica:
             # an answer to what our log was: the common point may lie below what was appended since
             text = f"{event.node} answers for a log that ended at {event.asked}, it ends at {self.end}"
             return [Drop(session, Refused(Code.NOT_READY, text, hint="it is asked anew by itself"))]
-        common = Position(Term(reply.common_term), Lsn(reply.common_lsn), reply.common_chain)
+        common = reply.common
         refusal = self._refusal(event.node, reply, proven=event.local == common)
         if refusal is not None:
             return [
@@ -174,11 +174,10 @@ class Replica:
         self.state = State.SETTLING
         self._arrivals.forget()
         effects: list[Effect] = []
-        reign = Reign(Term(reply.term), NodeId(reply.primary))
-        if reply.leads and reign != self.reign:
-            self.reign = reign
+        if reply.leads and reply.reign != self.reign:
+            self.reign = reply.reign
             self._settling += 1
-            effects.append(SaveMeta(reign))
+            effects.append(SaveMeta(self.reign))
         if common.lsn < self.end.lsn:
             self.end = common
             self.durable = min(self.durable, common.lsn)
