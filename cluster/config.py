@@ -235,15 +235,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterConfig
 
     @property
-    def peers(self) -> dict[NodeId, Address]:
-        """Where this node dials each other member."""
-        return {
-            member.id: self.node.dial.get(member.id, member.addr)
-            for member in self.cluster.members
-            if member.id != self.node.id
-        }
-
-    @property
     def replication(self) -> ReplicationConfig:
         """The role, with the cluster's times."""
         return ReplicationConfig(

@@ -58,7 +58,7 @@ class State(Enum):
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
-    """The follower at a glance. `source_head` and `source_clock_ms` are what the source last said."""
+    """The follower at a glance. `source_head` is what the source last said."""
 
     state: State
     reign: Reign | None
@@ -68,8 +68,6 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     watermark: Lsn
     applied: Lsn
     source_head: Lsn
-    source_clock_ms: int
-    heard_ms: int
 
 
 @dataclass(slots=True, eq=False)
@@ -129,8 +127,6 @@ class Replica:
             self.watermark,
             self.applied,
             source.head if source else Lsn(0),
-            source.clock_ms if source else 0,
-            source.heard_ms if source else 0,
         )
 
     @property
@@ -244,7 +240,6 @@ class Replica:
         source.heard_ms = now.ms
         source.head = max(source.head, Lsn(beat.head))
         source.watermark = max(source.watermark, Lsn(beat.watermark))
-        source.clock_ms = beat.clock_ms
         return self._commit() + self._ack()
 
     def _commit(self) -> list[Effect]:
@@ -331,4 +326,3 @@ class _Source:
     head: Lsn
     heard_ms: int
     watermark: Lsn
-    clock_ms: int = 0
