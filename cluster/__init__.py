@@ -13,13 +13,9 @@ if TYPE_CHECKING:
     from cluster.config import ReplicationConfig, ReplicationRole
     from cluster.primary import Primary as PrimaryReplication
     from cluster.replica import Replica as ReplicaReplication
-    from cluster.topology_advertiser import (
-        DEFAULT_REPLICA_TIMEOUT_MS,
-        TOPOLOGY_READ_CAPABILITY,
-        TopologyAdvertiser,
-        TopologyAuthGate,
-    )
+    from cluster.topology_advertiser import TOPOLOGY_READ_CAPABILITY, TopologyAdvertiser, TopologyAuthGate
     from cluster.waiting import Waiting
+    from regions.lag import DEFAULT_REPLICA_TIMEOUT_MS
 
 __all__ = [
     "DEFAULT_REPLICA_TIMEOUT_MS",
@@ -40,10 +36,9 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("AwaitOutcome", "CommitWaiter", "NotRequired", "Reached", "TimedOut"), "commit_waiter"),
-    **dict.fromkeys(("ReplicationConfig", "ReplicationRole"), "config"),
+    **dict.fromkeys(("DEFAULT_REPLICA_TIMEOUT_MS", "ReplicationConfig", "ReplicationRole"), "config"),
     **dict.fromkeys(
         (
-            "DEFAULT_REPLICA_TIMEOUT_MS",
             "TOPOLOGY_READ_CAPABILITY",
             "TopologyAdvertiser",
             "TopologyAuthGate",

@@ -105,11 +105,13 @@ class Audit:
         accepted, rejected = self._seen[Accepted], self._seen[Rejected]
         if file is None:
             return AuditStatus("", 0, 0, accepted, rejected)
-        full = (
-            f"{file.baseFilename}: {waiting} lines wait for the disk" if waiting >= LINES_WAITING_MAX else ""
-        )
+        trouble = file.trouble
+        if self._listener.died:
+            trouble = f"{file.baseFilename}: the thread that writes it has ended; start the node again"
+        elif not trouble and waiting >= LINES_WAITING_MAX:
+            trouble = f"{file.baseFilename}: {waiting} lines wait for the disk"
         lost = file.lost + self._dropped
-        return AuditStatus(file.trouble or full, lost, waiting, accepted, rejected)
+        return AuditStatus(trouble, lost, waiting, accepted, rejected)
 
     def close(self) -> None:
         """Write what waits, as far as the disk takes it within `STOP_S`. Blocks for it."""
@@ -124,7 +126,7 @@ class Audit:
         self._note(text, Level.ERROR)
 
     def _write(self, event: Event) -> None:
-        if self._waiting.qsize() >= LINES_WAITING_MAX:
+        if self._listener.died or self._waiting.qsize() >= LINES_WAITING_MAX:
             self._dropped += 1
             return
         self._waiting.put(makeLogRecord({"msg": line(event, _iso(self._clock().wall_ms), self._node)}))
@@ -133,13 +135,25 @@ class Audit:
 class _Listener(QueueListener):
     """Hands lines to the file, in a thread."""
 
+    _ending = False
+
+    @property
+    def died(self) -> bool:
+        """Whether the thread has ended, and nobody asked it to: an error of our own."""
+        return not (self._ending or self._own.is_alive())
+
     def ends(self) -> bool:
         """End the thread once all is written; False when it does not within `STOP_S`, and is left behind."""
+        self._ending = True
         self.enqueue_sentinel()
+        self._own.join(STOP_S)
+        return not self._own.is_alive()
+
+    @property
+    def _own(self) -> threading.Thread:
         thread: threading.Thread | None = self._thread
         assert thread is not None
-        thread.join(STOP_S)
-        return not thread.is_alive()
+        return thread
 
 
 class _File(RotatingFileHandler):
@@ -179,18 +193,21 @@ class _File(RotatingFileHandler):
             here, open_ = os.stat(self.baseFilename), os.fstat(self.stream.fileno())
             if (here.st_dev, here.st_ino) == (open_.st_dev, open_.st_ino):
                 return
-        stream, self.stream = self.stream, None
-        stream.close()
+        self._let_go()
 
     def handleError(self, record: LogRecord) -> None:
         """The line is lost; the next one is tried with the file opened anew."""
         error = sys.exception()
+        self._let_go()
+        self.trouble = getattr(error, "strerror", None) or str(error)
+        self.lost += 1
+
+    def _let_go(self) -> None:
+        """Have no file open. What closing it fails with was told of by the line that met it first."""
         stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError, ValueError):
                 stream.close()
-        self.trouble = getattr(error, "strerror", None) or str(error)
-        self.lost += 1
 
     def abandon(self) -> None:
         """Leave the file to a thread that stands still in it: at the exit `logging` closes what it knows."""

@@ -25,6 +25,7 @@ from redwire.position import ClusterId, Incarnation, NodeId, Region
 from redwire.spelling import nearest
 from regions.binding import Member, MemberKind, Membership, default_policy, satisfiable
 from regions.commit_policy import CommitPolicy, Quorum
+from regions.lag import DEFAULT_REPLICA_TIMEOUT_MS
 from regions.quorum import at_least
 
 _LABEL = msgspec.Meta(
@@ -97,7 +98,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     policy: CommitPolicy | None = None
     floor: CommitPolicy | None = None
     policy_timeout_ms: Millis = 10_000
-    replica_timeout_ms: ReplicaMillis = 5_000
+    replica_timeout_ms: ReplicaMillis = DEFAULT_REPLICA_TIMEOUT_MS
 
     @property
     def membership(self) -> Membership:
@@ -233,15 +234,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     log: LogConfig
     metrics: MetricsConfig
     cluster: ClusterConfig
-
-    @property
-    def peers(self) -> dict[NodeId, Address]:
-        """Where this node dials each other member."""
-        return {
-            member.id: self.node.dial.get(member.id, member.addr)
-            for member in self.cluster.members
-            if member.id != self.node.id
-        }
 
     @property
     def replication(self) -> ReplicationConfig:

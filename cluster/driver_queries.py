@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from cluster.awaited import Awaited
+from cluster.intake import not_ready
 from cluster.primary import Primary
 from cluster.service import Service
 from cluster.sql_process import SqlRequest
@@ -41,8 +42,7 @@ class DriverQueries:
     async def _answer(self, kind: Kind, payload: bytes) -> Answer:
         node = self._service.node
         if isinstance(node.role, Primary) and not node.role.ready:  # as `Reads` has it for documents (R3)
-            text = "the new reign has not committed its first record yet"
-            raise Refused(Code.NOT_READY, text, hint="retry")
+            raise not_ready()
         answer = Awaited[bytes | RedwireError]()
         request = SqlRequest(kind, payload, time.monotonic() + ANSWER_S)
         node.storage.reads.sql.submit(request, answer.settle)

@@ -23,6 +23,7 @@ from cluster.driver_rows import (
     results_of,
 )
 from cluster.effects import Proposal, Result
+from cluster.intake import not_ready
 from cluster.primary import Primary
 from cluster.service import Service
 from redwire.errors import (
@@ -139,9 +140,7 @@ class DriverWrites:
         """What `insert` came to under the idempotency key `text`, now or at an earlier attempt."""
         service, role = self._service, self._require_primary()
         if not role.ready:
-            raise Refused(
-                Code.NOT_READY, "the new reign has not committed its first record yet", hint="retry"
-            )
+            raise not_ready()
         state, term = service.node.storage.state, role.reign.term
         claim = await self._keys.claim(self._principal, text, state, service.applied, term)
         try:

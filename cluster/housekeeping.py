@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import anyio
@@ -14,11 +13,11 @@ from cluster.node import Node
 from cluster.primary import Primary
 from cluster.retention import (
     AtRisk,
+    Bounds,
     Evicted,
     Holdings,
     Ok,
     Pin,
-    RetentionConfig,
     Slot,
     SlotKind,
     SlotState,
@@ -28,6 +27,7 @@ from cluster.service import Service
 from cluster.snapshot import SnapshotLibrary
 from cluster.topology_advertiser import ReplicaView
 from cluster.vitals import VitalSigns
+from cluster.volume import Volume
 from redwire import status
 from redwire.frame import Kind
 from redwire.message.client import TopologyNotice
@@ -54,9 +54,7 @@ class Housekeeping:
         self._service = service
         self._snapshots = snapshots
         retention = config.retention
-        self._bounds = RetentionConfig(
-            retention.bytes_max, retention.age_max_s * 1000, retention.disk_free_min_bytes
-        )
+        self._bounds = Bounds(retention.bytes_max, retention.age_max_s * 1000, retention.disk_free_min_bytes)
         self.on_settings: Callable[[], None] = lambda: None
         self._settings = node.storage.settings
         self._started_ms = node.clock().ms
@@ -64,6 +62,7 @@ class Housekeeping:
         self._noted = Lsn(0)
         self._epochs_told = Epochs()
         self._vitals = VitalSigns(node, config, credentials)
+        self._volume = Volume(node.storage.journal.disk, node.storage.data_dir, node.note)
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -129,8 +128,8 @@ class Housekeeping:
         wal = disk.wal
         total = sum(extent.size_bytes for extent in wal.segments)
         growth = self._vitals.growth_bytes_s(total)
-        volume = os.statvfs(storage.data_dir)
-        holdings = Holdings(wal.base.lsn, wal.segments, growth, volume.f_bavail * volume.f_frsize)
+        self._volume.look()
+        holdings = Holdings(wal.base.lsn, wal.segments, growth, self._volume.free_bytes)
         pins = [Pin(name, lsn) for name, lsn in self._snapshots.pins().items()]
         slots = self._slots(now_ms)
         decision = decide(self._bounds, holdings, storage.state.checkpointed, slots, pins, now_ms)

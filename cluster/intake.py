@@ -24,6 +24,7 @@ from regions.commit_policy import CommitPolicy
 
 FRAMING_BYTES_MAX = 256
 """What a batch takes in the log beside its requests: its header and the disk's mark, rounded up."""
+NEW_REIGN = "the new reign has not committed its first record yet"
 
 Answer = Known | Reject | Unconfirmed
 
@@ -257,6 +258,11 @@ def _keys(proposals: Iterable[Proposal | None]) -> Iterator[Key]:
 def _ident(key: Key) -> tuple[bytes, int]:
     """What makes two keys the same: each attempt may name another oldest sequence."""
     return key.client, key.sequence
+
+
+def not_ready() -> Refused:
+    """A reign that has not committed a record of its own does not know what the ones before it committed."""
+    return Refused(Code.NOT_READY, NEW_REIGN, hint="retry")
 
 
 def disk_full() -> Refused:

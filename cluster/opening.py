@@ -109,12 +109,9 @@ class Opening(msgspec.Struct, frozen=True):
         best = max((mine, *sound), key=lambda report: (report.last_term, report.last_lsn))
         if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
             return FollowFirst(NodeId(best.node))
-        rival = min(
-            (report.node for report in others.values() if report.role == "opening"), default=mine.node
-        )
-        if rival < mine.node:
-            text = f"{rival} was told to lead too, and its log is as long"
-            return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
+        rival = _rival(mine, others, ", and its log is as long")
+        if rival is not None:
+            return rival
         term = max(mine.term, *(report.term for report in others.values()), 0) + 1
         if term > TERM_MAX:
             text = f"term {term - 1} is the last one that there can be"
@@ -135,13 +132,16 @@ class Opening(msgspec.Struct, frozen=True):
             return Wait(f"a new cluster needs a majority of its members; not heard yet: {missing}")
         if not waited:
             return Wait("waiting for the other members, so that they are admitted from the start")
-        rival = min(
-            (report.node for report in others.values() if report.role == "opening"), default=mine.node
-        )
-        if rival < mine.node:
-            text = f"{rival} was told to lead too"
-            return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
-        return Bootstrap(empty)
+        return _rival(mine, others) or Bootstrap(empty)
+
+
+def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Refuse | None:
+    """Of several that were told to lead, the one with the least name does; why we do not, `also` said."""
+    rival = min((report.node for report in others.values() if report.role == "opening"), default=mine.node)
+    if rival >= mine.node:
+        return None
+    text = f"{rival} was told to lead too{also}"
+    return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
 
 
 def _lacks_committed(report: Report, mine: Report) -> bool:

@@ -44,7 +44,7 @@ from cluster.effects import (
     Result,
     Tick,
 )
-from cluster.intake import Intake, KeyLookup, Room, Turn, disk_full
+from cluster.intake import Intake, KeyLookup, Room, Turn, disk_full, not_ready
 from cluster.log_config import Level
 from cluster.settings import Planned, Settings
 from redwire import body
@@ -204,12 +204,12 @@ class Primary:
         return effects
 
     def _looking(self, now: Now) -> Turn:
-        hold = self.changes.hold if self.ready else _not_ready()
+        hold = self.changes.hold if self.ready else not_ready()
         return Turn(now, hold, self.settled, now.ms < self._book.grace_until_ms)
 
     def _change(self, proposal: Proposal, planned: Planned, now: Now) -> list[Effect]:
         """Log a change of the settings, in a batch of its own."""
-        error = self.changes.refusal(planned, now.ms) if self.ready else _not_ready()
+        error = self.changes.refusal(planned, now.ms) if self.ready else not_ready()
         if error is not None:
             proposal.answered = True
             return [Reject(proposal, error)]
@@ -334,15 +334,11 @@ def refusal(core: Primary, room_bytes: int, now: Now) -> RedwireError | None:
     `room_bytes` is what the log will surely take; None when the write would be logged.
     """
     if not core.ready:
-        return _not_ready()
+        return not_ready()
     if not room_bytes:
         return disk_full()
     policy = core.changes.policies.effective("").policy
     return core.changes.obstacle(now.ms) or core.coordinator.refusal(policy, now.ms)
-
-
-def _not_ready() -> Refused:
-    return Refused(Code.NOT_READY, "the new reign has not committed its first record yet", hint="retry")
 
 
 @dataclass(slots=True, eq=False)

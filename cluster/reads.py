@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.freshness import Freshness, History
+from cluster.intake import not_ready
 from cluster.node import Node
 from cluster.primary import Primary
-from redwire.errors import Code, RedwireError, Refused, RequestInvalid
+from redwire.errors import RedwireError, RequestInvalid
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId
 from redwire.record import COLLECTION
@@ -38,8 +39,7 @@ class Reads:
             )
         node = self._node
         if isinstance(node.role, Primary) and not node.role.ready:
-            text = "the new reign has not committed its first record yet"
-            raise Refused(Code.NOT_READY, text, hint="retry")
+            raise not_ready()
         if asked.token is None:
             node.storage.reads.documents.submit(asked, answer)
             return

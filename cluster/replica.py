@@ -58,7 +58,7 @@ class State(Enum):
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
-    """The follower at a glance. `source_head` and `source_clock_ms` are what the source last said."""
+    """The follower at a glance. `source_head` is what the source last said."""
 
     state: State
     reign: Reign | None
@@ -68,8 +68,6 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     watermark: Lsn
     applied: Lsn
     source_head: Lsn
-    source_clock_ms: int
-    heard_ms: int
 
 
 @dataclass(slots=True, eq=False)
@@ -129,8 +127,6 @@ class Replica:
             self.watermark,
             self.applied,
             source.head if source else Lsn(0),
-            source.clock_ms if source else 0,
-            source.heard_ms if source else 0,
         )
 
     @property
@@ -150,7 +146,7 @@ class Replica:
             # an answer to what our log was: the common point may lie below what was appended since
             text = f"{event.node} answers for a log that ended at {event.asked}, it ends at {self.end}"
             return [Drop(session, Refused(Code.NOT_READY, text, hint="it is asked anew by itself"))]
-        common = Position(Term(reply.common_term), Lsn(reply.common_lsn), reply.common_chain)
+        common = reply.common
         refusal = self._refusal(event.node, reply, proven=event.local == common)
         if refusal is not None:
             return [
@@ -174,11 +170,10 @@ class Replica:
         self.state = State.SETTLING
         self._arrivals.forget()
         effects: list[Effect] = []
-        reign = Reign(Term(reply.term), NodeId(reply.primary))
-        if reply.leads and reign != self.reign:
-            self.reign = reign
+        if reply.leads and reply.reign != self.reign:
+            self.reign = reply.reign
             self._settling += 1
-            effects.append(SaveMeta(reign))
+            effects.append(SaveMeta(self.reign))
         if common.lsn < self.end.lsn:
             self.end = common
             self.durable = min(self.durable, common.lsn)
@@ -245,7 +240,6 @@ class Replica:
         source.heard_ms = now.ms
         source.head = max(source.head, Lsn(beat.head))
         source.watermark = max(source.watermark, Lsn(beat.watermark))
-        source.clock_ms = beat.clock_ms
         return self._commit() + self._ack()
 
     def _commit(self) -> list[Effect]:
@@ -332,4 +326,3 @@ class _Source:
     head: Lsn
     heard_ms: int
     watermark: Lsn
-    clock_ms: int = 0

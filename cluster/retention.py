@@ -23,12 +23,12 @@ RISK_SHARE = 0.75
 """A slot that has used this share of a bound is at risk."""
 
 
-class RetentionConfig(msgspec.Struct, frozen=True):
+class Bounds(msgspec.Struct, frozen=True):
     """The bounds of a voter's slot; a reader has half of `bytes_max` and twice `disk_free_min_bytes`."""
 
-    bytes_max: int = 1 << 30
-    age_max_ms: int = 24 * 3_600_000
-    disk_free_min_bytes: int = 512 << 20
+    bytes_max: int
+    age_max_ms: int
+    disk_free_min_bytes: int
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -40,12 +40,14 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 class Holdings(msgspec.Struct, frozen=True):
-    """The log as it stands: what it begins after, its segments, its growth, and what the disk has left."""
+    """The log as it stands: what it begins after, its segments, its growth, and what the disk has left, None
+    if that is not known: then nothing is given up for it.
+    """
 
     base: Lsn
     extents: tuple[Extent, ...]
     growth_bytes_s: int
-    disk_free_bytes: int
+    disk_free_bytes: int | None
 
     def held_bytes(self, restart: Lsn) -> int:
         """Bytes of segments that hold a record above `restart`."""
@@ -123,7 +125,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(
-    config: RetentionConfig,
+    bounds: Bounds,
     holdings: Holdings,
     own: Lsn,
     slots: Sequence[Slot],
@@ -135,15 +137,15 @@ def decide(
     `own` is the applied LSN that a checkpoint made durable. The decision has no memory: a slot evicted
     earlier is `GONE` once its log was removed, and the caller drops it or lets the follower take a snapshot.
     """
-    floor = _must_go(holdings, config.disk_free_min_bytes)
+    floor = _must_go(holdings, bounds.disk_free_min_bytes)
     released = frozenset(pin.id for pin in pins if pin.lsn < floor and holdings.frees(pin.lsn, own))
     limit = min([own, *(pin.lsn for pin in pins if pin.id not in released)])
-    states = {slot.id: _judge(config, holdings, limit, slot, now_ms) for slot in slots}
+    states = {slot.id: _judge(bounds, holdings, limit, slot, now_ms) for slot in slots}
     kept = [_restart(slot, holdings) for slot in slots if not isinstance(states[slot.id], Evicted)]
     return Decision(min([limit, *kept]), states, released)
 
 
-def _judge(config: RetentionConfig, holdings: Holdings, limit: Lsn, slot: Slot, now_ms: int) -> SlotState:
+def _judge(bounds: Bounds, holdings: Holdings, limit: Lsn, slot: Slot, now_ms: int) -> SlotState:
     """The state of one slot: gone, beyond a bound, near one, or neither.
 
     `limit` is how far the log could go without any slot. Who holds nothing beyond what stays anyway is not
@@ -152,16 +154,16 @@ def _judge(config: RetentionConfig, holdings: Holdings, limit: Lsn, slot: Slot, 
     restart = _restart(slot, holdings)
     if restart < holdings.base:
         return Evicted(Reason.GONE)
-    left_ms = config.age_max_ms - (now_ms - slot.seen_ms)
+    left_ms = bounds.age_max_ms - (now_ms - slot.seen_ms)
     if left_ms < 0:
         return Evicted(Reason.AGE)
     risks = []
-    if left_ms <= (1 - RISK_SHARE) * config.age_max_ms:
+    if left_ms <= (1 - RISK_SHARE) * bounds.age_max_ms:
         risks.append(AtRisk(Reason.AGE, left_ms))
     if holdings.frees(restart, limit):
         reader = slot.kind is SlotKind.READER
-        bytes_max = config.bytes_max // 2 if reader else config.bytes_max
-        free_min = config.disk_free_min_bytes * 2 if reader else config.disk_free_min_bytes
+        bytes_max = bounds.bytes_max // 2 if reader else bounds.bytes_max
+        free_min = bounds.disk_free_min_bytes * 2 if reader else bounds.disk_free_min_bytes
         held, free = holdings.held_bytes(restart), holdings.disk_free_bytes
         if held > bytes_max:
             return Evicted(Reason.BYTES)
@@ -169,7 +171,7 @@ def _judge(config: RetentionConfig, holdings: Holdings, limit: Lsn, slot: Slot, 
             return Evicted(Reason.DISK)
         if held >= RISK_SHARE * bytes_max:
             risks.append(AtRisk(Reason.BYTES, _time_ms(bytes_max - held, holdings)))
-        if free * RISK_SHARE <= free_min:
+        if free is not None and free * RISK_SHARE <= free_min:
             risks.append(AtRisk(Reason.DISK, _time_ms(free - free_min, holdings)))
     return min(risks, key=lambda risk: (risk.eta_ms is None, risk.eta_ms or 0), default=Ok())
 
@@ -179,8 +181,13 @@ def _restart(slot: Slot, holdings: Holdings) -> Lsn:
 
 
 def _must_go(holdings: Holdings, free_min_bytes: int) -> Lsn:
-    """The LSN through which segments have to go until `free_min_bytes` are free again; 0 when they are."""
+    """The LSN through which segments have to go until `free_min_bytes` are free again; 0 when they are.
+
+    So it is while nobody knows how much is free.
+    """
     through, free_bytes = Lsn(0), holdings.disk_free_bytes
+    if free_bytes is None:
+        return through
     for extent in holdings.extents[:-1]:
         if free_bytes >= free_min_bytes:
             break

@@ -54,8 +54,13 @@ class SessionAccounts:
     def change(self, frame: Frame) -> None:
         """Take an Account (4E). Raises what refuses it."""
         service = self._service
-        service.require_primary()
-        check_account(frame.payload)
+        act = Act(by=self.actor, act=Kind.ACCOUNT.name.lower(), target="")
+        try:
+            act = self._act(check_account(frame.payload))
+            service.require_primary()
+        except RedwireError as error:
+            self._record(act.came_to(Outcome.REFUSED, why=error.message))
+            raise
         request = encode_system(RequestKind.ACCOUNT, frame.payload)
         rule, arrived_us = service.policies.rule, service.node.clock().us
         deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.ACCOUNT

@@ -27,7 +27,9 @@ LSN_MAX = Lsn((1 << 63) - 1)
 
 
 class SessionSettings:
-    """Who waits for this session's change; one is under way at a time. Each has its line in the audit log."""
+    """Who waits for this session's change; one is under way at a time. Each has its line in the audit log,
+    but for dry runs.
+    """
 
     def __init__(self, service: Service, principal: Principal, actor: Actor, send: Send, fail: Fail) -> None:
         self._service = service
@@ -48,7 +50,11 @@ class SessionSettings:
 
     def change(self, frame: Frame) -> None:
         """Take a ChangeSettings (5A). Raises what refuses it."""
-        asked = decode(frame.payload, ChangeSettings)
+        try:
+            asked = decode(frame.payload, ChangeSettings)
+        except RedwireError as error:
+            self._record(self._act("", ()).came_to(Outcome.REFUSED, why=error.message))
+            raise
         try:
             self._change(asked, frame.correlation)
         except RedwireError as error:
@@ -67,6 +73,8 @@ class SessionSettings:
         _body(planned, LSN_MAX, 0)  # what cannot be answered is not logged
         if asked.dry_run or not planned.changes:
             self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), correlation)
+            if not asked.dry_run:
+                self._record(self._act(planned.text, planned.lost).came_to(Outcome.NOTHING))
             return
         request = encode_system(RequestKind.CONFIG, encode(planned.record))
         if service.node.storage.journal.room_bytes() < len(request) + FRAMING_BYTES_MAX:

@@ -18,7 +18,6 @@ from redwire.position import Lsn, NodeId, Term
 from redwire.topology import Endpoint, ReplicaEntry, Topology
 from regions.binding import Member
 
-DEFAULT_REPLICA_TIMEOUT_MS = 5_000
 TOPOLOGY_READ_CAPABILITY = "cluster:topology:read"
 CHANGE_INTERVAL_MS = 100
 _COUNTER_BITS = 24

@@ -6,6 +6,7 @@ import ssl
 
 from cluster.auth import Authority
 from cluster.health import Demand, Liveness, Readiness, readiness
+from cluster.intake import NEW_REIGN
 from cluster.log_config import Log
 from cluster.metrics import CONTENT_TYPE, Snapshot, exposition
 from cluster.primary import Primary
@@ -48,7 +49,7 @@ class NodeViews:
         """Whether a client would get here what is demanded."""
         role, trouble = self._service.node.role, self._pulse.status().why
         if isinstance(role, Primary) and not role.ready:
-            trouble = trouble or "the new reign has not committed its first record yet"
+            trouble = trouble or NEW_REIGN
         return readiness(self._service.desk.document(), demand, trouble)
 
     def admits(self, tls: ssl.SSLObject | None) -> bool:

@@ -39,12 +39,15 @@ class VitalSigns:
         self._grown.note(self._grown_bytes, self._node.clock().ms)
         return self._grown.per_second
 
-    def look(self, disk: DiskStatus, free_bytes: int) -> None:
-        """Take note of how this node is now, and say what it needs soon."""
+    def look(self, disk: DiskStatus, free_bytes: int | None) -> None:
+        """Take note of how this node is now, and say what it needs soon. `free_bytes` is None if unknown."""
         self._remind()
         now, bulletin = self._node.clock(), self._node.bulletin
-        self._free.note(free_bytes, now.ms)
-        fell = free_bytes <= self._floor_bytes
+        floor_ms = None
+        if free_bytes is not None:
+            self._free.note(free_bytes, now.ms)
+            fell = free_bytes <= self._floor_bytes
+            floor_ms = 0 if fell else self._free.reaches_ms(self._floor_bytes)
         bulletin.vitals = Vitals(
             version=__version__,
             durable=self._node.storage.log.durable,
@@ -53,7 +56,7 @@ class VitalSigns:
             fsync_p99_us=disk.group_p99_us if disk.groups else None,
             free_bytes=free_bytes,
             floor_bytes=self._floor_bytes,
-            floor_ms=0 if fell else self._free.reaches_ms(self._floor_bytes),
+            floor_ms=floor_ms,
             log_bytes=disk.wal.bytes,
             certificate_ends_at_ms=None if self._credentials is None else self._credentials.not_after_ms,
             rtts_us={str(member): took_us for member, took_us in bulletin.rtts_us.items()},

@@ -21,6 +21,8 @@ from regions.commit_policy import (
     Quorum,
     Regions,
     RemoteWal,
+    no_archive,
+    unresolved,
 )
 from regions.errors import MembershipInvalid, MemberUnknown
 
@@ -130,13 +132,9 @@ def satisfiable(policy: CommitPolicy, membership: Membership) -> None:
             case Local() | Majority():
                 pass
             case RemoteWal():
-                raise PolicyInvalid(
-                    "remote_wal: this cluster has no archive", hint="ask for copies on its voters"
-                )
+                raise no_archive()
             case Quorum():
-                raise PolicyInvalid(
-                    "quorum: named without the cluster's QuorumConfig", hint="resolve it first"
-                )
+                raise unresolved()
             case AckN(n):
                 if n > others:
                     raise PolicyInvalid(

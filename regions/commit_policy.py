@@ -24,11 +24,10 @@ from typing import NoReturn
 import msgspec
 
 from redwire.errors import PolicyInvalid
+from redwire.handshake import DNS_LABEL
 from redwire.position import Region
 from redwire.spelling import nearest
 
-LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
-"""A DNS label in lower case: what a region or a node is called."""
 POLICY_CHARS_MAX = 255
 """The text travels behind a one-byte length, and it is all ASCII."""
 _PARSED_MAX = 256
@@ -94,7 +93,7 @@ class Regions:
         if not names:
             raise PolicyInvalid("regions() names no region", hint="name at least one, as in regions(eu)")
         for name in names:
-            if not LABEL.match(name):
+            if not DNS_LABEL.match(name):
                 raise PolicyInvalid(
                     f"{name!r} is not a region name", hint="a DNS label in lower case, as in eu-west-1"
                 )
@@ -182,6 +181,16 @@ LOCAL = CommitPolicy((Local(),))
 MAJORITY = CommitPolicy((Majority(),))
 
 
+def no_archive() -> PolicyInvalid:
+    """`remote_wal` is read, and can be met by no cluster."""
+    return PolicyInvalid("remote_wal: this cluster has no archive", hint="ask for copies on its voters")
+
+
+def unresolved() -> PolicyInvalid:
+    """`quorum` where clauses are held against voters."""
+    return PolicyInvalid("quorum has no meaning of its own", hint="resolve it first: QuorumConfig.resolve")
+
+
 @lru_cache(maxsize=_PARSED_MAX)
 def _parsed(text: str) -> CommitPolicy:
     if len(text) > POLICY_CHARS_MAX:
@@ -264,11 +273,11 @@ class _Parser:
 
     def _region(self, before: Sequence[Region]) -> Region:
         name = self._peek()
-        if not LABEL.match(name):
+        if not DNS_LABEL.match(name):
             valid = name.lower().replace("_", "-").strip("-")
             better = (
                 f"did you mean {valid!r}?"
-                if LABEL.match(valid)
+                if DNS_LABEL.match(valid)
                 else "a DNS label in lower case, as in eu-west-1"
             )
             self._refuse("is not a region name", better)

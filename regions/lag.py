@@ -10,6 +10,7 @@ from redwire.position import Lsn
 from regions.trail import Trail
 
 DEFAULT_REPLICA_TIMEOUT_MS = 5_000
+"""How long a silent member counts as in reach, where a cluster's settings say nothing else."""
 LAG_MS_MAX = 0xFFFF_FFFE
 """The topology's field is 32 bits wide, and its highest value says "unknown"."""
 

@@ -32,6 +32,8 @@ from regions.commit_policy import (
     Quorum,
     Regions,
     RemoteWal,
+    no_archive,
+    unresolved,
 )
 from regions.errors import InsufficientReplicas, MissingRegions, QuorumError
 
@@ -133,11 +135,7 @@ def _met(clause: Clause, held: Mapping[NodeId, Region], membership: Membership) 
         case Regions(names):
             return len(set(names).intersection(held.values())) >= clause.needed
         case Quorum():
-            raise _unresolved()
-
-
-def _unresolved() -> PolicyInvalid:
-    return PolicyInvalid("quorum has no meaning of its own", hint="call QuorumConfig.resolve first")
+            raise unresolved()
 
 
 class CompiledRule(msgspec.Struct, frozen=True):
@@ -192,7 +190,7 @@ def compile_rule(policy: CommitPolicy, membership: Membership, primary: NodeId) 
             case RemoteWal():
                 never = True
             case Quorum():
-                raise _unresolved()
+                raise unresolved()
             case Regions():
                 needed, names = _abroad(clause, home)
                 groups = tuple(filter(None, (_places(name, membership) for name in names)))
@@ -299,7 +297,7 @@ def implies(policy: CommitPolicy, floor: CommitPolicy, membership: Membership, p
                     return True
                 return any(have - len(set(given) - set(names)) >= needed for have, given in abroad)
             case Quorum():
-                raise _unresolved()
+                raise unresolved()
 
     return all(map(proven, floor.clauses))
 
@@ -340,11 +338,9 @@ def shortfall(
                 if len(held) - 1 < required:
                     return InsufficientReplicas(required, len(held) - 1)
             case RemoteWal():
-                raise PolicyInvalid(
-                    "remote_wal: this cluster has no archive", hint="ask for copies on its voters"
-                )
+                raise no_archive()
             case Quorum():
-                raise _unresolved()
+                raise unresolved()
             case Local():
                 pass
     return None

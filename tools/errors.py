@@ -6,6 +6,7 @@ RedwireError
     ├── NameInvalid           a name that cannot stand in a certificate
     ├── FileStands            a file that is never replaced stands where a new one should be written
     ├── LinkInvalid           a delay link that cannot be what was asked for
+    ├── DurationInvalid       a length of time that cannot be read, or cannot be what it is meant for
     ├── RttInvalid            a round trip that cannot be, or between regions that are not there
     ├── PromiseEmpty          a commit policy under which one disk may take a confirmed write with it
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
@@ -40,6 +41,10 @@ class FileStands(ToolError):
 
 class LinkInvalid(ToolError):
     """A link that is described or commanded in a way it cannot be."""
+
+
+class DurationInvalid(ToolError):
+    """A length of time that cannot be read, or that its setting cannot have."""
 
 
 class RttInvalid(ToolError):

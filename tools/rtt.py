@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Collection, Iterable
 
 from redwire.position import Region
 from redwire.spelling import nearest
 from regions.commit_time import Distances
-from tools.errors import RttInvalid
+from tools import durations
+from tools.errors import DurationInvalid, RttInvalid
 
 RTT_MS_MAX = 60_000
 """As long as a link for tests may be; light goes around the earth in 134 ms."""
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s)?\Z")
 
 
 def parse_ms(text: str) -> float:
     """Milliseconds from `80ms`, `0.5ms`, `1.2s` or a bare `80`, up to `RTT_MS_MAX`. Raises `RttInvalid`."""
-    found = _DURATION.match(text.strip())
-    if found is None:
-        raise RttInvalid(f"{text!r} is no time", hint="write it as 80ms, 0.5ms or 1.2s")
-    time_ms = float(found[1]) * (1_000 if found[2] == "s" else 1)
-    if not math.isfinite(time_ms) or time_ms > RTT_MS_MAX:
+    try:
+        time_ms = durations.parse_ms(text)
+    except DurationInvalid as error:
+        raise RttInvalid(error.message, hint=error.hint) from error
+    if time_ms > RTT_MS_MAX:
         raise RttInvalid(f"{text.strip()} is too long", hint=f"at most {RTT_MS_MAX} ms")
     return time_ms
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import click
 
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, Millis, ReplicaMillis
 from redwire.errors import PolicyInvalid
+from redwire.handshake import DNS_LABEL
 from redwire.message.log import MEMBERS_MAX
 from redwire.message.settings import SetPolicy
 from redwire.position import NodeId, Region
 from redwire.spelling import nearest
 from regions.binding import Member, Membership, default_policy, satisfiable
-from regions.commit_policy import LABEL, AckN, CommitPolicy
+from regions.commit_policy import AckN, CommitPolicy
 from regions.commit_time import Distances
 from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
 from tools import verdict
@@ -23,7 +24,8 @@ from tools.cli.connection import uri_option
 from tools.cli.group import Group
 from tools.cli.output import json_option, show_parts
 from tools.cluster_file import load_cluster
-from tools.errors import PromiseEmpty, RttInvalid
+from tools.durations import setting_ms
+from tools.errors import DurationInvalid, PromiseEmpty, RttInvalid
 from tools.grid import Grid
 from tools.outlook import settings_document
 from tools.rtt import parse_distances, parse_ms
@@ -47,7 +49,7 @@ def _voters_value(ctx: click.Context, param: click.Parameter, value: str | None)
     counts: dict[Region, int] = {}
     for item in value.split(","):
         region, _, count = item.strip().partition(":")
-        if not LABEL.match(region) or not _COUNT.match(count):
+        if not DNS_LABEL.match(region) or not _COUNT.match(count):
             raise click.BadParameter(f"{item!r} is no region with a number of voters, as in eu:2")
         if region in counts:
             raise click.BadParameter(f"the region {region} is named twice")
@@ -70,13 +72,12 @@ def _millis_value(ctx: click.Context, param: click.Parameter, value: str) -> flo
         raise click.BadParameter(str(error)) from error
 
 
-def _whole_millis(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    found = _millis_value(ctx, param, value)
-    if found != int(found):
-        raise click.BadParameter(f"{value} is no whole number of milliseconds")
-    return int(found)
+def _timeout_value(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    kind = ReplicaMillis if param.name == "replica_timeout" else Millis
+    try:
+        return None if value is None else setting_ms(value, kind)
+    except DurationInvalid as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group("policy", cls=Group)
@@ -106,11 +107,11 @@ def show_policy(uri: str, as_json: bool) -> None:
 @click.argument("policy", required=False)
 @click.option("--floor", metavar="POLICY", help="The commit rule; 'none' makes the policy its own floor.")
 @click.option(
-    "--timeout", "policy_timeout", callback=_whole_millis, metavar="10s", help="How long a write waits."
+    "--timeout", "policy_timeout", callback=_timeout_value, metavar="10s", help="How long a write waits."
 )
 @click.option(
     "--replica-timeout",
-    callback=_whole_millis,
+    callback=_timeout_value,
     metavar="5s",
     help="How long a silent node counts as in reach.",
 )

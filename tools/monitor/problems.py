@@ -10,9 +10,7 @@ import msgspec
 from redwire.status import NodeStatus, RegionStatus, Status
 from tools import figures
 from tools.monitor.ink import Tone
-
-STALE_MS = 5_000
-"""A view that old is no view of now: as long as a silent replica is waited for."""
+from tools.monitor.whom import fresh
 
 
 class Kind(Enum):
@@ -75,7 +73,7 @@ def _leading(status: Status) -> Iterator[Problem]:
     if status.vantage.hides_others:
         text = "the other nodes are hidden from this user, who lacks cluster:topology:read"
         yield Problem(Kind.HIDDEN, "", Tone.WARN, text)
-    if status.vantage.source != status.vantage.node and status.vantage.age_ms > STALE_MS:
+    if status.vantage.source != status.vantage.node and not fresh(status):
         source, age = status.vantage.source, figures.duration(status.vantage.age_ms)
         yield Problem(Kind.VIEW, "", Tone.WARN, f"the view of {source} is {age} old")
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
+from cluster.config import Millis
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.handshake import DNS_LABEL
 from redwire.message.settings import BindRegion, SetPolicy, SettingsChange, SettingsChanged, SettingsView
 from redwire.spelling import nearest
 from redwire.status import Status
 from regions.commit_policy import CommitPolicy, Regions
+from tools.durations import setting_ms
 from tools.figures import duration
 from tools.outlook import outlook
-
-_DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|)\Z")
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -119,7 +118,7 @@ def _policy(status: Status, settings: SettingsView, given: Mapping[str, str]) ->
         _check_policy(status, text)
     if not policy:
         raise RequestInvalid("the policy is empty", hint="such as majority or regions(eu,us)")
-    timeout_ms = milliseconds(timeout)
+    timeout_ms = setting_ms(timeout, Millis)
     change = SetPolicy(
         policy=policy if policy != settings.policy else None,
         floor=floor if floor != settings.floor else None,
@@ -136,14 +135,6 @@ def _check_policy(status: Status, text: str) -> None:
         for name in clause.names if isinstance(clause, Regions) else ():
             if name not in known:
                 raise _stranger("region", name, known)
-
-
-def milliseconds(text: str) -> int:
-    """A duration as people type it: `10s`, `500 ms`, `500`. Raises `RequestInvalid`."""
-    match = _DURATION.match(text)
-    if match is None or not int(match[1]):
-        raise RequestInvalid(f"{text[:32]!r} is no duration", hint="such as 10s or 500ms")
-    return int(match[1]) * (1_000 if match[2] == "s" else 1)
 
 
 def _node(status: Status, text: str) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redwire.status import Status
-
-OLD_MS = 5_000
-"""A node whose view of the others is that old is cut off from who leads."""
+from regions.lag import DEFAULT_REPLICA_TIMEOUT_MS
 
 
 class Whom:
@@ -52,4 +50,9 @@ class Whom:
 
 def sees(status: Status) -> bool:
     """Whether who gave `status` knows of a primary and has fresh word of it."""
-    return status.primary.state == "leading" and status.vantage.age_ms <= OLD_MS
+    return status.primary.state == "leading" and fresh(status)
+
+
+def fresh(status: Status) -> bool:
+    """Whether the view of the others is of now: no older than a silent node may be and still count."""
+    return status.vantage.age_ms <= (status.settings.replica_timeout_ms or DEFAULT_REPLICA_TIMEOUT_MS)

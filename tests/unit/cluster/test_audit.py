@@ -142,6 +142,28 @@ def test_a_file_that_is_moved_or_removed_is_made_anew_and_loses_nothing(tmp_path
     assert log.audit.status().lost == 0
 
 
+def test_a_file_that_cannot_even_be_closed_is_opened_anew(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.log")
+    (open_,) = (fd for fd in Path("/proc/self/fd").iterdir() if fd.exists() and fd.samefile(log.path))
+    os.close(int(open_.name))  # as after the loss of a network volume: whatever is done with it fails
+    log.write(1, 2)
+    assert log.numbers() == [1, 2]
+    assert (log.audit.status().trouble, log.audit.status().lost, log.notes) == ("", 0, [])
+
+
+async def test_a_thread_that_has_ended_is_said_and_the_lines_after_it_are_lost(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.log")
+    log.audit._waiting.put(None)  # what its thread ends by
+    while not log.audit.status().trouble:
+        await anyio.sleep(0.001)
+    log.write(1, 2)
+    log.audit.look()
+    assert (log.audit.status().lost, log.audit.status().waiting) == (2, 0)
+    words = "lost: {}: the thread that writes it has ended; start the node again"
+    assert log.notes == [f"the audit log cannot be written, and its lines are {words.format(log.path)}"]
+    log.audit.close()
+
+
 def test_a_disk_that_stands_still_holds_up_neither_the_end_nor_the_exit(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "audit.log")
     began_s = time.monotonic()

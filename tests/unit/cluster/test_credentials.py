@@ -247,3 +247,12 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_holds_nobody_up(tmp_path: 
     os.mkfifo(pipe)
     with pytest.raises(TlsInvalid, match="no regular file"):
         load(TlsConfig(ca=str(pipe), cert=str(pipe), key=str(pipe)), "shop", NodeId("eu-1"), 0)
+
+
+def test_a_file_that_cannot_be_looked_at_is_refused_by_name(tmp_path: Path, authority: Authority) -> None:
+    files = write(tmp_path, authority.issue_node("eu-1", HOSTS), authority)
+    (tmp_path / "ca.pem").unlink()
+    (tmp_path / "ca.pem").symlink_to("n" * 300)
+    words = "ca.pem: cannot be looked at: File name too long; the node's user must be able to read it"
+    with pytest.raises(TlsInvalid, match=words):
+        read(files)

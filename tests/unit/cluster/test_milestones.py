@@ -33,7 +33,7 @@ GONE = MemberStatus(
 )
 THERE = replace(GONE, connected=True, streaming=True)
 OWN = replace(THERE, id=ME)
-ALONE = ReplicaStatus(State.SEARCHING, None, None, Lsn(7), Lsn(7), Lsn(5), Lsn(5), Lsn(0), 0, 0)
+ALONE = ReplicaStatus(State.SEARCHING, None, None, Lsn(7), Lsn(7), Lsn(5), Lsn(5), Lsn(0))
 FOLLOWS = replace(
     ALONE,
     state=State.FOLLOWING,

@@ -94,6 +94,18 @@ async def test_a_bad_set_is_refused_told_and_leaves_the_old_one(
     assert credentials.current is before
 
 
+async def test_files_that_cannot_be_looked_at_leave_the_old_set(
+    tmp_path: Path, lock: DataLock, log: Log, files: TlsConfig
+) -> None:
+    credentials = NodeCredentials(files, "shop", NodeId("eu-1"))
+    before = credentials.current
+    (tmp_path / "eu-1.key").unlink()
+    (tmp_path / "eu-1.key").symlink_to("n" * 300)
+    await Reloader(credentials, lock, log).reload()
+    assert not outcome(tmp_path).done and "eu-1.key: cannot be looked at" in outcome(tmp_path).message
+    assert credentials.current is before
+
+
 async def test_without_tls_there_is_nothing_to_reload(tmp_path: Path, lock: DataLock, log: Log) -> None:
     reloader = Reloader(None, lock, log)
     await reloader.reload()

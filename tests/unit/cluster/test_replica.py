@@ -127,9 +127,9 @@ class Follower:
         return self.step(BatchesReceived(session, made))
 
     def beat(
-        self, *, reign: Reign = FIRST, head: int = 0, watermark: int = 0, clock_ms: int = 0, session: int = 1
+        self, *, reign: Reign = FIRST, head: int = 0, watermark: int = 0, session: int = 1
     ) -> list[Effect]:
-        heartbeat = Heartbeat(reign.term, head, watermark, clock_ms, reign.primary)
+        heartbeat = Heartbeat(reign.term, head, watermark, 0, reign.primary)
         return self.step(HeartbeatReceived(session, heartbeat))
 
     def wait(self, ms: int) -> list[Effect]:
@@ -442,12 +442,10 @@ def test_a_heartbeat_of_another_reign_ends_the_session(reign, grown):
     assert grown.core.state is State.SEARCHING
 
 
-def test_a_heartbeat_says_head_and_clock_and_is_answered_by_an_ack(grown):
+def test_a_heartbeat_says_the_head_and_is_answered_by_an_ack(grown):
     grown.follow()
-    assert grown.beat(head=9, clock_ms=77) == [ack(5, applied=2)]
-    assert grown.beat(head=9, clock_ms=78) == [ack(5, applied=2)]
-    status = grown.core.status()
-    assert (status.source_head, status.source_clock_ms, status.heard_ms) == (9, 78, 1_000)
+    assert grown.beat(head=9) == [ack(5, applied=2)]
+    assert grown.core.status().source_head == 9
     grown.beat(head=7)
     assert grown.core.status().source_head == 9
 
@@ -562,12 +560,11 @@ def test_the_status_of_a_follower_without_a_source_says_so(empty, grown):
     status = empty.core.status()
     assert (status.state, status.reign, status.source, status.end) == (State.SEARCHING, None, None, 0)
     assert (status.durable, status.watermark, status.applied) == (0, 0, 0)
-    assert (status.source_head, status.source_clock_ms, status.heard_ms) == (0, 0, 0)
+    assert status.source_head == 0
     grown.follow(head=8)
     status = grown.core.status()
     assert (status.state, status.reign, status.source, status.end) == (State.FOLLOWING, FIRST, SOURCE, 5)
     assert (status.durable, status.watermark, status.applied, status.source_head) == (5, 2, 2, 8)
-    assert (status.source_clock_ms, status.heard_ms) == (0, 1_000)
 
 
 # Any order of events: a log of the first reign of which another one, of the second, shares some

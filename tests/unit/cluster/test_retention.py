@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cluster.config import RetentionConfig as Section
 from cluster.retention import (
     AtRisk,
+    Bounds,
     Decision,
     Evicted,
     Extent,
@@ -16,7 +17,6 @@ from cluster.retention import (
     Ok,
     Pin,
     Reason,
-    RetentionConfig,
     Slot,
     SlotKind,
     SlotState,
@@ -24,12 +24,14 @@ from cluster.retention import (
 )
 from redwire.position import Lsn
 
-CONFIG = RetentionConfig(bytes_max=1_000, age_max_ms=10_000, disk_free_min_bytes=500)
+BOUNDS = Bounds(bytes_max=1_000, age_max_ms=10_000, disk_free_min_bytes=500)
 NOW = 100_000
 PLENTY = 1 << 40
 
 
-def holdings(count: int, *, free: int = PLENTY, growth: int = 10, base: int = 0, size: int = 100) -> Holdings:
+def holdings(
+    count: int, *, free: int | None = PLENTY, growth: int = 10, base: int = 0, size: int = 100
+) -> Holdings:
     """`count` segments of ten records and `size` bytes each, after `base`."""
     extents = tuple(Extent(Lsn(base + 10 * i + 1), Lsn(base + 10 * i + 10), size) for i in range(count))
     return Holdings(Lsn(base), extents, growth, free)
@@ -48,16 +50,16 @@ def test_a_bound_is_called_as_node_yaml_calls_it() -> None:
 
 
 def test_without_followers_the_log_goes_as_far_as_the_checkpointed_state() -> None:
-    assert decide(CONFIG, holdings(5), Lsn(37), [], [], NOW) == Decision(Lsn(37), {}, frozenset())
-    assert decide(CONFIG, holdings(0), Lsn(0), [], [], NOW) == Decision(Lsn(0), {}, frozenset())
+    assert decide(BOUNDS, holdings(5), Lsn(37), [], [], NOW) == Decision(Lsn(37), {}, frozenset())
+    assert decide(BOUNDS, holdings(0), Lsn(0), [], [], NOW) == Decision(Lsn(0), {}, frozenset())
 
 
 def test_the_slowest_holder_decides() -> None:
     slots = [voter(30, name="a"), reader(12, name="b")]
-    found = decide(CONFIG, holdings(4), Lsn(40), slots, [Pin("p", Lsn(25))], NOW)
+    found = decide(BOUNDS, holdings(4), Lsn(40), slots, [Pin("p", Lsn(25))], NOW)
     assert found == Decision(Lsn(12), {"a": Ok(), "b": Ok()}, frozenset())
-    assert decide(CONFIG, holdings(4), Lsn(40), slots[:1], [Pin("p", Lsn(25))], NOW).prune_through == 25
-    assert decide(CONFIG, holdings(4), Lsn(9), slots, [], NOW).prune_through == 9
+    assert decide(BOUNDS, holdings(4), Lsn(40), slots[:1], [Pin("p", Lsn(25))], NOW).prune_through == 25
+    assert decide(BOUNDS, holdings(4), Lsn(9), slots, [], NOW).prune_through == 9
 
 
 STATES: list[tuple[str, Slot, Holdings, SlotState]] = [
@@ -94,6 +96,7 @@ STATES: list[tuple[str, Slot, Holdings, SlotState]] = [
     ("a scarce disk takes the oldest", voter(9), holdings(5, free=450), Evicted(Reason.DISK)),
     ("but no more than it must", voter(10), holdings(5, free=450), AtRisk(Reason.DISK, 0)),
     ("nearing the floor is a risk", voter(0), holdings(5, free=600), AtRisk(Reason.DISK, 10_000)),
+    ("what nobody knows takes nothing", voter(9), holdings(5, free=None), Ok()),
     ("far from it is not", voter(0), holdings(5, free=700), Ok()),
     ("readers go at twice the floor", reader(29), holdings(5, free=700), Evicted(Reason.DISK)),
     ("a removed log is gone", voter(99), holdings(5, base=100), Evicted(Reason.GONE)),
@@ -107,7 +110,7 @@ STATES: list[tuple[str, Slot, Holdings, SlotState]] = [
 @pytest.mark.parametrize(("rule", "slot", "log", "state"), STATES)
 def test_a_slot_is_ok_at_risk_or_evicted(rule: str, slot: Slot, log: Holdings, state: SlotState) -> None:
     end = log.extents[-1].last if log.extents else log.base
-    found = decide(CONFIG, log, end, [slot], [], NOW)
+    found = decide(BOUNDS, log, end, [slot], [], NOW)
     assert found.slots == {slot.id: state}, rule
     kept = log.base if slot.restart is None else slot.restart
     assert found.prune_through == (end if isinstance(state, Evicted) else kept)
@@ -115,7 +118,7 @@ def test_a_slot_is_ok_at_risk_or_evicted(rule: str, slot: Slot, log: Holdings, s
 
 def test_the_own_state_is_never_given_up() -> None:
     log = holdings(50, free=0)
-    found = decide(CONFIG, log, Lsn(25), [voter(5), reader(15)], [], NOW)
+    found = decide(BOUNDS, log, Lsn(25), [voter(5), reader(15)], [], NOW)
     assert found.slots == {"v": Evicted(Reason.BYTES), "r": Evicted(Reason.BYTES)}
     assert found.prune_through == 25
 
@@ -123,28 +126,28 @@ def test_the_own_state_is_never_given_up() -> None:
 def test_who_holds_nothing_beyond_the_own_state_is_not_blamed() -> None:
     """The node itself needs that log: giving up the follower would free nothing."""
     log = holdings(50, free=0)
-    found = decide(CONFIG, log, Lsn(25), [voter(25, name="a"), voter(5, name="b")], [], NOW)
+    found = decide(BOUNDS, log, Lsn(25), [voter(25, name="a"), voter(5, name="b")], [], NOW)
     assert found.slots == {"a": Ok(), "b": Evicted(Reason.BYTES)}
 
 
 def test_a_pin_outlives_every_bound_but_the_free_disk_floor() -> None:
     pin = Pin("snapshot to ap-1", Lsn(15))
-    crowded = decide(CONFIG, holdings(50), Lsn(500), [voter(15)], [pin], NOW + 10**9)
+    crowded = decide(BOUNDS, holdings(50), Lsn(500), [voter(15)], [pin], NOW + 10**9)
     assert (crowded.prune_through, crowded.released) == (15, frozenset())
-    scarce = decide(CONFIG, holdings(50, free=200), Lsn(500), [], [pin], NOW)
+    scarce = decide(BOUNDS, holdings(50, free=200), Lsn(500), [], [pin], NOW)
     assert (scarce.prune_through, scarce.released) == (500, frozenset([pin.id]))
-    enough = decide(CONFIG, holdings(50, free=450), Lsn(500), [], [pin], NOW)
+    enough = decide(BOUNDS, holdings(50, free=450), Lsn(500), [], [pin], NOW)
     assert (enough.prune_through, enough.released) == (15, frozenset())
 
 
 def test_a_pin_below_the_own_state_s_segment_is_not_released_for_nothing() -> None:
-    found = decide(CONFIG, holdings(50, free=0), Lsn(15), [], [Pin("p", Lsn(12))], NOW)
+    found = decide(BOUNDS, holdings(50, free=0), Lsn(15), [], [Pin("p", Lsn(12))], NOW)
     assert found.released == frozenset()
 
 
 def test_a_reader_goes_before_a_voter_that_stands_at_the_same_place() -> None:
     for log in (holdings(6), holdings(5, free=900)):
-        found = decide(CONFIG, log, Lsn(50), [voter(0), reader(0)], [], NOW)
+        found = decide(BOUNDS, log, Lsn(50), [voter(0), reader(0)], [], NOW)
         assert isinstance(found.slots["r"], Evicted)
         assert not isinstance(found.slots["v"], Evicted)
         assert found.prune_through == 0
@@ -152,28 +155,28 @@ def test_a_reader_goes_before_a_voter_that_stands_at_the_same_place() -> None:
 
 @given(
     count=st.integers(0, 30),
-    free=st.integers(0, 3_000),
+    free=st.none() | st.integers(0, 3_000),
     own=st.integers(0, 300),
     restarts=st.lists(st.none() | st.integers(0, 300), max_size=5),
     pins=st.lists(st.integers(0, 300), max_size=3),
     idle=st.integers(0, 20_000),
 )
 def test_a_promise_that_is_not_taken_back_is_kept(
-    count: int, free: int, own: int, restarts: list[int | None], pins: list[int], idle: int
+    count: int, free: int | None, own: int, restarts: list[int | None], pins: list[int], idle: int
 ) -> None:
     log = holdings(count, free=free)
     slots = [
         (voter if i % 2 else reader)(at, name=str(i), seen_ms=NOW - idle) for i, at in enumerate(restarts)
     ]
     pinned = [Pin(str(i), Lsn(at)) for i, at in enumerate(pins)]
-    found = decide(CONFIG, log, Lsn(own), slots, pinned, NOW)
+    found = decide(BOUNDS, log, Lsn(own), slots, pinned, NOW)
     assert found.prune_through <= own
     assert set(found.slots) == {slot.id for slot in slots}
     for slot in slots:
         if not isinstance(found.slots[slot.id], Evicted):
             assert found.prune_through <= (slot.restart or 0)
-            assert idle <= CONFIG.age_max_ms
+            assert idle <= BOUNDS.age_max_ms
     for pin in pinned:
         assert found.prune_through <= pin.lsn or (
-            pin.id in found.released and free < CONFIG.disk_free_min_bytes
+            pin.id in found.released and free is not None and free < BOUNDS.disk_free_min_bytes
         )

@@ -46,7 +46,7 @@ class Here:
     def happened(self, kind: EventKind, text: str) -> None:
         self.told.append((kind, text))
 
-    def look(self, free_bytes: int) -> int | None:
+    def look(self, free_bytes: int | None) -> int | None:
         """When the floor is reached, so much being free in the next second."""
         self.vitals.look(DISK, free_bytes)
         self.second += 1
@@ -86,6 +86,13 @@ def test_a_disk_that_fills_is_foretold_by_how_it_went_since_then(here) -> None:
 
 def test_a_floor_that_is_reached_needs_no_history(here) -> None:
     assert here.look(FLOOR) == 0
+
+
+def test_what_is_free_may_be_unknown_for_a_while(here) -> None:
+    for second in range(180):
+        here.look(FLOOR + (3_600 - second) * 10**6)
+    assert here.look(None) is None and here.bulletin.vitals.free_bytes is None
+    assert here.look(FLOOR + (3_600 - 181) * 10**6) == (3_600 - 181) * 1_000
 
 
 def test_what_the_certificate_ends_in_is_an_event_once(here) -> None:

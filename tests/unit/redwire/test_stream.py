@@ -496,7 +496,7 @@ async def test_a_client_that_is_gone_before_it_is_served_is_a_typed_error(author
     done = anyio.Event()
 
     async def serve(sock: socket.socket) -> None:
-        await anyio.sleep(0.05)
+        await anyio.wait_readable(sock)  # the reset has arrived
         with pytest.raises(ConnectFailed):
             await accept(sock, server)
         done.set()

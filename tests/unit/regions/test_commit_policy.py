@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.errors import Code, PolicyInvalid
+from redwire.handshake import DNS_LABEL
 from redwire.position import Region
 from regions.commit_policy import (
-    LABEL,
     LOCAL,
     MAJORITY,
     POLICY_CHARS_MAX,
@@ -241,9 +241,9 @@ def test_any_text_is_a_policy_or_a_typed_refusal(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["eu", "a", "0", "eu-west-1", "a" * 63])
 def test_a_label_is_a_lower_case_dns_label(name: str) -> None:
-    assert LABEL.match(name)
+    assert DNS_LABEL.match(name)
 
 
 @pytest.mark.parametrize("name", ["", "EU", "eu.west", "-a", "a-", "a" * 64, "eu\n", "é"])
 def test_anything_else_is_no_label(name: str) -> None:
-    assert not LABEL.match(name)
+    assert not DNS_LABEL.match(name)

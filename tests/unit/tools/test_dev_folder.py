@@ -91,12 +91,13 @@ def test_every_nodes_file_is_in_order_and_dials_the_other_regions_through_links(
     for node in PLAN.nodes:
         path = written.config_path(node.id)
         config = parse_node_config(yaml.safe_load(path.read_text()), str(path))
-        for other, addr in config.peers.items():
-            if config.cluster.member(other).region == node.region:  # type: ignore[union-attr]
-                assert addr.port == written.ports[other]
+        for other in config.cluster.members:
+            dialled = config.node.dial.get(other.id, other.addr).port
+            if other.region == node.region:
+                assert dialled == written.ports[other.id]
             else:
-                spec = ports[addr.port]
-                assert (spec.here, spec.target_port) == (node.region, written.ports[other])
+                spec = ports[dialled]
+                assert (spec.here, spec.target_port) == (node.region, written.ports[other.id])
                 assert (spec.name, spec.one_way_ms, spec.jitter_ms) == ("eu-us", 40, 2)
 
 

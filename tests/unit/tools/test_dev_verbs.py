@@ -38,9 +38,9 @@ def stopped(state: Path) -> ClusterFolder:
     [
         (("up", "--region", "eu:x"), "'eu:x' does not say how many nodes; write eu:2"),
         (("up", "--rtt", "eu-us"), "'eu-us' is no round trip; write eu-us=80ms"),
-        (("up", "--jitter", "little"), "'little' is no time; write it as 80ms"),
+        (("up", "--jitter", "little"), "'little' is no duration; write it as 80ms"),
         (("up", "--name", "My Cluster"), "'My Cluster' is no cluster name"),
-        (("slow", "eu-us", "soon"), "'soon' is no time"),
+        (("slow", "eu-us", "soon"), "'soon' is no duration"),
         (("logs", "eu-1", "-f", "--json"), "--follow has no end"),
     ],
 )

@@ -227,8 +227,8 @@ USAGE = [
     (("majority", "--nodes", "eu:2", "--primary", "eu2"), "did you mean eu-2?"),
     (("majority", "--nodes", "eu:2", "--primary", "mars-44"), "voters are eu-1, eu-2"),
     (("majority", "--nodes", "eu:2,us:1", "--rtt", "eu-su=1ms"), "did you mean eu-us?"),
-    (("majority", "--nodes", "eu:2,us:1", "--rtt", "eu-us"), "'' is no time"),
-    (("majority", "--nodes", "eu:2", "--fsync", "fast"), "'fast' is no time"),
+    (("majority", "--nodes", "eu:2,us:1", "--rtt", "eu-us"), "'' is no duration"),
+    (("majority", "--nodes", "eu:2", "--fsync", "fast"), "'fast' is no duration"),
 ]
 
 
@@ -237,6 +237,18 @@ async def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...], reason: st
     ran = await command_line("policy", "check", *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert reason in ran.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [("--timeout", "3600s", 1), ("--replica-timeout", "600s", 1), ("--replica-timeout", "601s", 2)],
+)
+async def test_a_timeout_may_be_as_long_as_the_setting_can_be(
+    option: str, value: str, code: int, command_line: Run
+) -> None:
+    ran = await command_line("policy", "set", option, value, "--uri", "red://127.0.0.1:1/?timeout_ms=200")
+    assert ran.code == code
+    assert code == 1 or "what can be: whole milliseconds, 1000 to 600000" in ran.err
 
 
 @pytest.mark.parametrize(

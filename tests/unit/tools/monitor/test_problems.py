@@ -37,6 +37,12 @@ def test_a_cluster_that_is_well_has_no_problems() -> None:
     assert find(status(WELL)) == []
 
 
+def test_a_view_is_old_when_a_silent_node_would_be_lost() -> None:
+    seen = status(WELL, vantage=Vantage(node="us-1", source="eu-1", age_ms=9_000))
+    assert texts(seen) == ["the view of eu-1 is 9.0 s old"]
+    assert texts(replace(seen, settings=Settings(replica_timeout_ms=10_000))) == []
+
+
 def test_the_worst_stands_first() -> None:
     sick = replace(WELL, declared="ap", disk=Disk(state="full"))
     assert texts(status(sick)) == ["us-1: disk full", "us-1 declares ap, is bound to us"]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from redwire.status import NodeStatus, Primary, Status, Vantage
-from tools.monitor.whom import OLD_MS, Whom, sees
+from redwire.status import NodeStatus, Primary, Settings, Status, Vantage
+from tools.monitor.whom import Whom, sees
 
 
 def test_others_are_the_seeds_and_the_named_nodes_each_once_and_the_passed_ones_last() -> None:
@@ -26,5 +26,8 @@ def test_without_discovery_only_the_seeds_are_asked() -> None:
 def test_a_node_sees_who_leads_while_its_word_of_him_is_fresh() -> None:
     leading = Status(primary=Primary(node="eu-1", state="leading"))
     assert sees(leading)
-    assert not sees(replace(leading, vantage=Vantage(age_ms=OLD_MS + 1)))
+    assert not sees(replace(leading, vantage=Vantage(age_ms=5_001)))
+    patient = replace(leading, settings=Settings(replica_timeout_ms=30_000))
+    assert sees(replace(patient, vantage=Vantage(age_ms=30_000)))
+    assert not sees(replace(patient, vantage=Vantage(age_ms=30_001)))
     assert not sees(Status())

@@ -1,0 +1,52 @@
+"""Changes of accounts that are refused before anything is proposed: each has its line in the audit log."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cluster.audit_events import Act, Actor, Outcome
+from cluster.service import Service
+from cluster.session_accounts import SessionAccounts
+from redwire.body import encode
+from redwire.errors import Code, RedwireError, Refused
+from redwire.frame import Frame, Kind
+from redwire.message.admin import RemoveUser
+
+OPS = Actor("127.0.0.1:9", "ops", "")
+
+
+class Follower:
+    """A service that does not lead, and what its audit log got."""
+
+    def __init__(self) -> None:
+        self.acts: list[Act] = []
+        self.audit = SimpleNamespace(record=self.acts.append)
+
+    def require_primary(self) -> Any:
+        raise Refused(Code.NOT_PRIMARY, "this node does not lead")
+
+
+def _unexpected(*arguments: object) -> None:
+    raise AssertionError(arguments)
+
+
+@pytest.mark.parametrize(
+    ("payload", "act", "target", "why"),
+    [
+        (encode(RemoveUser("app")), "remove_user", "app", "NOT_PRIMARY: this node does not lead"),
+        (b"\xff", "account", "", ""),
+    ],
+)
+def test_a_change_that_is_not_even_proposed_has_its_line(
+    payload: bytes, act: str, target: str, why: str
+) -> None:
+    service = Follower()
+    accounts = SessionAccounts(cast(Service, service), OPS, _unexpected, _unexpected, lambda: None)
+    with pytest.raises(RedwireError) as caught:
+        accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, payload))
+    (line,) = service.acts
+    assert (line.by, line.act, line.target, line.outcome) == (OPS, act, target, Outcome.REFUSED)
+    assert line.why == caught.value.message and line.why.startswith(why) and not accounts.crowded

@@ -1,0 +1,84 @@
+"""Changes of the settings that are answered before anything is proposed, and their lines in the audit log."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cluster.audit_events import Act, Actor, Outcome
+from cluster.effects import Now
+from cluster.service import Service
+from cluster.session_settings import SessionSettings
+from redwire.body import encode
+from redwire.errors import RedwireError
+from redwire.frame import Frame, Kind
+from redwire.handshake import Principal
+from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.message.settings import ChangeSettings, SetPolicy
+
+OPS = Actor("127.0.0.1:9", "ops", "")
+RECORD = ClusterRecord(
+    cluster="c" * 32,
+    name="shop",
+    members=tuple(MemberRecord(id=n, region=n[:2], addr=f"{n}:5050", kind="voter") for n in ("eu-1", "us-1")),
+    admins=(),
+    policy="majority",
+    floor=None,
+    policy_timeout_ms=10_000,
+    replica_timeout_ms=5_000,
+    secret=bytes(32),
+)
+
+
+class Desk:
+    """A session with a primary, what it was sent, and what the audit log got."""
+
+    def __init__(self, led: Any) -> None:
+        self.sent: list[int] = []
+        self.acts: list[Act] = []
+        service = SimpleNamespace(
+            require_primary=lambda: led.core,
+            node=SimpleNamespace(clock=lambda: Now(led.ms * 1_000, led.ms)),
+            settings=led.core.changes.settings,
+            audit=SimpleNamespace(record=self.acts.append),
+        )
+        who = cast(Principal, SimpleNamespace(name="ops"))
+        self.settings = SessionSettings(cast(Service, service), who, OPS, self.send, self.failed)
+
+    def send(self, kind: int, payload: bytes, correlation: int) -> None:
+        self.sent.append(kind)
+
+    def failed(self, correlation: int, error: RedwireError) -> None:
+        raise AssertionError(error)
+
+    def change(self, payload: bytes) -> None:
+        self.settings.change(Frame(Kind.CHANGE_SETTINGS, 0, 0, 7, payload))
+
+
+@pytest.fixture
+def desk(lead: Any) -> Desk:
+    return Desk(lead("eu-1", "us-1", rule="majority", record=RECORD).serve())
+
+
+SO_ALREADY = SetPolicy(policy="majority")
+
+
+def test_a_change_that_is_so_already_has_its_line(desk: Desk) -> None:
+    desk.change(encode(ChangeSettings(change=SO_ALREADY)))
+    (act,) = desk.acts
+    assert desk.sent == [Kind.SETTINGS_CHANGED]
+    assert (act.by, act.act, act.target, act.outcome) == (OPS, "change_settings", "shop", Outcome.NOTHING)
+    assert "it is so already" in str(act.detail["text"]) and act.lsn is None
+
+
+def test_a_dry_run_has_none(desk: Desk) -> None:
+    desk.change(encode(ChangeSettings(change=SO_ALREADY, dry_run=True)))
+    assert desk.sent == [Kind.SETTINGS_CHANGED] and desk.acts == []
+
+
+def test_what_cannot_be_read_has_its_line(desk: Desk) -> None:
+    with pytest.raises(RedwireError):
+        desk.change(b"\xff")
+    assert [(act.act, act.outcome) for act in desk.acts] == [("change_settings", Outcome.REFUSED)]

@@ -1,0 +1,79 @@
+"""How much is free: asked of the disk thread, which may hang, and of a volume that may fail."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.log_config import Level
+from cluster.volume import Volume, free_bytes
+
+
+class Bed:
+    """A volume over a disk thread that does what it is asked to when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Callable[[], object], Callable[[object], object]]] = []
+        self.free: int | OSError = 7
+        self.said: list[tuple[str, Level]] = []
+        self.volume = Volume(self, Path("/data"), self.note, self.measure)  # type: ignore[arg-type]
+
+    def call(self, work: Callable[[], object], done: Callable[[object], object]) -> None:
+        self.asked.append((work, done))
+
+    def note(self, text: str, level: Level = Level.INFO) -> None:
+        self.said.append((text, level))
+
+    def measure(self, folder: Path) -> int:
+        assert folder == Path("/data")
+        if isinstance(self.free, OSError):
+            raise self.free
+        return self.free
+
+    def answer(self, free: int | OSError) -> int | None:
+        """What is known once the disk thread has come to it."""
+        self.free = free
+        work, done = self.asked.pop(0)
+        done(work())
+        self.volume.look()
+        return self.volume.free_bytes
+
+
+@pytest.fixture
+def bed() -> Bed:
+    return Bed()
+
+
+def test_nothing_is_known_until_the_disk_thread_has_asked(bed: Bed) -> None:
+    assert bed.volume.free_bytes is None
+    assert (bed.answer(7), bed.answer(5)) == (7, 5)
+
+
+def test_a_volume_that_stands_still_is_asked_once_and_holds_nobody_up(bed: Bed) -> None:
+    bed.answer(7)
+    for _ in range(3):
+        bed.volume.look()
+    assert len(bed.asked) == 1 and bed.volume.free_bytes == 7
+
+
+def test_an_error_is_unknown_and_said_once_and_its_end_too(bed: Bed) -> None:
+    bed.answer(7)
+    stale = OSError(errno.ESTALE, "Stale file handle")
+    assert (bed.answer(stale), bed.answer(stale), bed.answer(6), bed.answer(5)) == (None, None, 6, 5)
+    said = (
+        "/data: how much is free on its volume is not known: Stale file handle; until it is, retention goes"
+    )
+    assert [(text.startswith(said), level) for text, level in bed.said] == [
+        (True, Level.WARNING),
+        (False, Level.INFO),
+    ]
+    assert bed.said[1][0] == "/data: how much is free on its volume is known again"
+
+
+def test_what_is_free_is_what_the_system_says(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path) > 0
+    with pytest.raises(FileNotFoundError):
+        free_bytes(tmp_path / "no")
