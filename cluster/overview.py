@@ -213,8 +213,7 @@ def _alone(view: View, member: Member, why: str) -> NodeStatus:
     row = _heard(view, _configured(member), member.id)
     if member.id == view.own.node:
         row = replace(row, why=why, lag=Lag(since_at_ms=view.bulletin.primary.since_at_ms))
-        leading = view.bulletin.primary.state == PrimaryState.LEADING
-        return row if leading else replace(row, health="unhealthy")
+        return row
     last = view.bulletin.said.get(member.id)
     row = replace(row, why=why, lag=Lag(since_at_ms=None if last is None else last.came.wall_ms))
     if view.said(member.id) is None:

@@ -14,6 +14,8 @@ from redwire.status import NodeStatus, Status
 class Asked(msgspec.Struct, frozen=True):
     """One node, asked from here. `member` is "" for a host that did not say who it is.
 
+    `refused`: it is there, and did not let us in.
+
     `ahead_ms` is its clock minus ours, right to within `unsure_ms`: half the round trip.
     """
 
@@ -24,6 +26,7 @@ class Asked(msgspec.Struct, frozen=True):
     unsure_ms: float = 0.0
     error: str = ""
     hint: str = ""
+    refused: bool = False
 
     @property
     def name(self) -> str:

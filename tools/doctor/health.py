@@ -123,7 +123,9 @@ def judge(facts: Facts) -> Iterator[Finding]:
     if view is None:
         return
     growing = frozenset(node.id for node in view.nodes if _stuck(node))
-    found = [_problem(each, view) for each in problems.find(view) if each.kind is not problems.Kind.LAG]
+    found = [
+        _problem(each, facts, view) for each in problems.find(view) if each.kind is not problems.Kind.LAG
+    ]
     ahead = trouble.ahead(view, view.vantage.at_ms, growing)
     found += [_trouble(each, view) for each in ahead if each.tone in _LEVELS and not _told(each)]
     found += _disks(view)
@@ -143,8 +145,14 @@ def _told(each: trouble.Trouble) -> bool:
     return each.kind is trouble.Kind.EVICTION and not each.in_ms
 
 
-def _problem(each: problems.Problem, view: Status) -> Finding:
+def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
     check, why, mend = OF_PROBLEMS[each.kind]
+    if each.kind is problems.Kind.REGION:
+        answer = [
+            node.id for node in view.nodes if node.region == each.subject and facts.node(node.id) is not None
+        ]
+        if answer:
+            mend = f"they run ({', '.join(answer)} answer from here): mend what lies between, see pairs"
     leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""
     where = each.subject or leader or "cluster"
     return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, each.subject))
@@ -195,11 +203,11 @@ def _fine(view: Status) -> Iterator[Finding]:
         names = ", ".join(node.id for node in disks)
         told = f"above the floor on {names}; 99 of 100 writes take {slowest} or less"
         yield Finding(Check.DISKS, Level.OK, "cluster", told)
-    ends = {row.certificate_ends_at_ms: row.id for row in view.nodes if row.certificate_ends_at_ms}
+    ends = [(row.certificate_ends_at_ms, row.id) for row in view.nodes if row.certificate_ends_at_ms]
     if ends:
-        first = min(ends)
+        first, whose = min(ends)
         left = figures.duration(first - view.vantage.at_ms)
-        told = f"of {len(ends)} nodes' that of {ends[first]} ends first, in {left}"
+        told = f"of {len(ends)} nodes' that of {whose} ends first, in {left}"
         yield Finding(Check.CERTIFICATES, Level.OK, "cluster", told)
 
 

@@ -15,7 +15,7 @@ from cluster.inspection import inspect
 from cluster.settings import Settings
 from cluster.yaml_file import load_yaml
 from redwire import __version__
-from redwire.errors import ConnectFailed, RedwireError, TlsInvalid
+from redwire.errors import AuthenticationFailed, ConnectFailed, RedwireError, TlsInvalid
 from redwire.stream import connect
 from redwire.tls import certificate_validity_ms, client_context
 from redwire.uri import ConnectionConfig, parse
@@ -63,7 +63,7 @@ async def _ask_all(uri: str, seeds: Iterable[str]) -> list[Asked]:
 
 def _named(each: Asked, names: dict[str, str]) -> Asked:
     """A host that did not answer may be a member's address."""
-    return Asked(names.get(each.addr, ""), each.addr, error=each.error, hint=each.hint)
+    return Asked(names.get(each.addr, ""), each.addr, error=each.error, hint=each.hint, refused=each.refused)
 
 
 async def _ask_each(uri: str, addrs: dict[str, str]) -> list[Asked]:
@@ -93,7 +93,8 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
             assert best is not None
             return best
     except RedwireError as error:
-        return Asked(name, addr, error=error.message, hint=error.hint)
+        refused = isinstance(error, AuthenticationFailed)
+        return Asked(name, addr, error=error.message, hint=error.hint, refused=refused)
 
 
 async def _settings(uri: str, asked: Iterable[Asked]) -> Settings | RedwireError | None:

@@ -35,6 +35,13 @@ def _ports(facts: Facts) -> Iterator[Finding]:
         if each.status is None and not each.member and view is not None and not view.vantage.hides_others:
             what = f"it names {each.addr}, which is no member's address, and nobody answers there"
             yield Finding(Check.PORTS, Level.WARNING, "the URI", what, each.error, f"write {_seeds(view)}")
+        elif each.refused:
+            mend = (
+                each.hint
+                or "check user and password, or token, in the URI; an administrator: redwire user list"
+            )
+            what = f"the node at {each.addr} is there and does not let this URI's user in"
+            yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
         elif each.status is None:
             mend = each.hint or (
                 f"see on its host whether it runs, and start it: redwire-node --config node.yaml; "

@@ -145,6 +145,27 @@ def test_a_node_that_does_not_answer_is_an_error_with_where_it_was_asked() -> No
     assert Check.PAIRS not in {finding.check for finding in found}
 
 
+def test_a_region_that_the_primary_does_not_reach_and_that_answers_here_is_not_given_up() -> None:
+    gone = node("us-1", health="unhealthy", why="not connected")
+    found = bad(facts(cluster(us_1=gone)))
+    region = next(finding for finding in found if finding.check is Check.NODES)
+    assert region.what == "region us is out: not connected"
+    assert region.mend.startswith("they run (us-1 answer from here)") and "gone for good" not in region.mend
+
+
+def test_a_node_that_does_not_let_the_user_in_is_there_and_says_so() -> None:
+    refused = Asked("us-1", "us-1.example.net:5050", error="wrong user or password", refused=True)
+    others = tuple(each for each in asked(cluster()) if each.member != "us-1")
+    (port,) = (each for each in bad(facts(asked=(*others, refused))) if each.check is Check.PORTS)
+    assert port.what == "the node at us-1.example.net:5050 is there and does not let this URI's user in"
+    assert "password" in port.mend and "start it" not in port.mend
+
+
+def test_certificates_that_end_at_one_moment_are_counted_one_by_one() -> None:
+    (fine,) = (each for each in judge(facts()) if each.check is Check.CERTIFICATES)
+    assert fine.what.startswith(f"of {len(NAMES)} nodes' ")
+
+
 def test_when_nobody_answers_that_is_said_and_nothing_is_called_well() -> None:
     findings = judge(facts(cluster(), *NAMES))
     assert {finding.level for finding in findings} == {Level.ERROR}
