@@ -21,6 +21,7 @@ from tools.dev.certificates import HOST
 from tools.dev.cluster_folder import LINKS, ClusterFolder
 from tools.dev.distances import Distance, Distances
 from tools.dev.local_cluster import LocalCluster
+from tools.dev.place import typed
 from tools.dev.plan import meant
 from tools.dev.process import STOP_S, Process, end, find
 from tools.errors import ClusterMissing, ClusterRuns, PlanInvalid
@@ -114,7 +115,8 @@ class DevCluster(ClusterFolder):
             if node in found:
                 raise ClusterRuns(f"{node} runs already, as process {found[node].pid}")
             if LINKS in self.commands and LINKS not in found:
-                raise ClusterMissing(f"{self.plan.name} does not run", hint="start all of it: redwire dev up")
+                hint = f"start all of it: {typed(self.folder, 'up')}"
+                raise ClusterMissing(f"{self.plan.name} does not run", hint=hint)
             started = LocalCluster.open(self.folder)
             try:
                 started.start_node(node)
@@ -184,7 +186,7 @@ class DevCluster(ClusterFolder):
         try:
             password = self.password_path.read_text().strip()
         except FileNotFoundError:
-            hint = "start it: redwire dev up"
+            hint = f"start it: {typed(self.folder, 'up')}"
             raise ClusterMissing(f"{self.plan.name} never was up", hint=hint) from None
         return self.uri(user=APP, password=password, within=within)
 
@@ -207,7 +209,9 @@ class DevCluster(ClusterFolder):
     def _running(self, node: str) -> Process:
         process = self.processes().get(self.node(node))
         if process is None:
-            raise ClusterMissing(f"{node} does not run", hint=f"start it: redwire dev start {node}")
+            raise ClusterMissing(
+                f"{node} does not run", hint=f"start it: {typed(self.folder, 'start', node)}"
+            )
         return process
 
 

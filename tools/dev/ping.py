@@ -14,6 +14,7 @@ from redwire.client import dialler
 from redwire.dial import Dialled
 from redwire.frame import Kind, encode_header
 from tools.dev.dev_cluster import DevCluster
+from tools.dev.place import typed
 from tools.dev.plan import parse_pair
 from tools.errors import ClusterMissing
 
@@ -71,7 +72,10 @@ async def ping(cluster: DevCluster, pair: str, count: int) -> Pinged:
     running = (each.id for each in cluster.status().nodes if each.region == there and each.pid is not None)
     node = next(running, None)
     if node is None:
-        raise ClusterMissing(f"no node runs in {there}", hint="start one: redwire dev start NODE")
+        down = next(node.id for node in cluster.plan.nodes if node.region == there)
+        raise ClusterMissing(
+            f"no node runs in {there}", hint=f"start one: {typed(cluster.folder, 'start', down)}"
+        )
     through_ms = await _median_ms(cluster.uri(node, within=here), count)
     direct_ms = await _median_ms(cluster.uri(node), count)
     return Pinged(here, node, count, through_ms, direct_ms)
