@@ -11,7 +11,6 @@ import click
 import msgspec
 
 from redwire.client import Client
-from redwire.errors import RequestInvalid
 from redwire.handshake import USER_NAME
 from redwire.message.admin import (
     AccountChange,
@@ -161,13 +160,13 @@ def _password(from_stdin: bool) -> str:
     else:
         password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     if not password:
-        raise RequestInvalid("the password is empty", hint="write it on the first line of standard input")
+        raise click.UsageError("the password is empty; write it on the first line of standard input")
     return password
 
 
 def _require_name(name: str) -> None:
     if not USER_NAME.match(name):
-        raise RequestInvalid(f"{name[:80]!r} is no name", hint="1 to 64 of A-Z a-z 0-9 . _ -")
+        raise click.UsageError(f"{name[:80]!r} is no name; 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 def _change(uri: str, change: AccountChange) -> AccountDone:

@@ -16,7 +16,7 @@ from redwire.errors import Code
 from redwire.record import Key
 from tools.cli.failure import failure
 from tools.cli.main import main, redwire
-from tools.errors import Interrupted
+from tools.errors import Interrupted, LineInvalid
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
@@ -105,9 +105,11 @@ def unsure() -> errors.NotConfirmed:
         (errors.DeadlineExceeded("x", phase="connect"), "DEADLINE_EXCEEDED", 1),
         (errors.ConnectFailed("x", retry=True), "CONNECT_FAILED", 1),
         (errors.AuthenticationFailed("x"), "UNAUTHENTICATED", 1),
-        (errors.RequestInvalid("x"), "REQUEST_INVALID", 1),
-        (errors.TooLarge("x", 2, 1), "TOO_LARGE", 1),
-        (errors.UriInvalid("x"), "URI_INVALID", 1),
+        (errors.RequestInvalid("x"), "REQUEST_INVALID", 4),
+        (errors.TooLarge("x", 2, 1), "TOO_LARGE", 4),
+        (errors.UriInvalid("x"), "URI_INVALID", 2),
+        (errors.TokenInvalid("x"), "TOKEN_INVALID", 2),
+        (LineInvalid("x"), "LINE_INVALID", 1),
         (OSError(2, "No such file", "f"), "SYSTEM", 1),
         (Interrupted("x"), "INTERRUPTED", 130),
         (click.Abort(), "INTERRUPTED", 130),
