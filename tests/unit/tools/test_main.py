@@ -85,6 +85,30 @@ def test_what_follows_a_double_dash_is_no_option(
     assert capsys.readouterr().err.startswith("Usage: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("satus",), "status"),
+        (("doctr",), "doctor"),
+        (("monitr", "--theme", "dark"), "monitor"),
+        (("dev", "stauts"), "status"),
+        (("certs", "issue", "usr"), "user"),
+    ],
+)
+def test_a_slip_of_a_verb_is_told_the_verb_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], meant: str
+) -> None:
+    assert run(monkeypatch, *words) == 2
+    assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
+
+
+def test_what_is_no_verb_at_all_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "teleport") == 2
+    assert capsys.readouterr().err.endswith("Error: No such command 'teleport'.\n")
+
+
 KEY = Key(b"\x01" * 16, 7, 1)
 
 
