@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import anyio
 import click
 
 from redwire.client import Client
+from redwire.spelling import nearest
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
 
@@ -23,6 +25,7 @@ CLIENT_NAME = "redwire-cli"
 PATIENCE_S = 2.0
 """How long nothing is said of a wait: most are over by then."""
 REPEAT_S = 10.0
+_ADDR = re.compile(r"\S+:[0-9]{1,5}")
 LOOK_MS = 5_000
 """Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""
 
@@ -118,6 +121,33 @@ class _Notices:
             why = trouble or "no answer yet"
             click.echo(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
         self._wait(REPEAT_S)
+
+
+def node_option(text: str) -> Callable[[F], F]:
+    """Give a command `--node`, which arrives as `node`: None, or what `addr_of` takes."""
+    return click.option("--node", metavar="NODE|HOST:PORT", help=text)
+
+
+def is_addr(node: str) -> bool:
+    """Whether a node was named by its address."""
+    return _ADDR.fullmatch(node) is not None
+
+
+async def addr_of(client: Client, node: str | None) -> str | None:
+    """Where the member called `node` is reached, as any node knows it; an address, and None, stay
+    as they are.
+
+    Raises `click.UsageError` when there is no such member.
+    """
+    if node is None or is_addr(node):
+        return node
+    known = {each.id: each.addr for each in (await client.status()).nodes}
+    if known.get(node):
+        return known[node]
+    meant = nearest(node, known)
+    hint = f"did you mean {meant}?" if meant else f"nodes are {', '.join(known)}"
+    example = next(filter(None, known.values()), "eu-1.example.net:5050")
+    raise click.UsageError(f"{node!r} is no node, and no address such as {example}; {hint}")
 
 
 def onlooker(uri: str, addr: str | None) -> Client:

@@ -72,6 +72,15 @@ async def test_one_nodes_own_view_is_asked_of_that_node_alone(cluster, command_l
     assert decode(ran.out.encode()).vantage.node == "ap-1"
 
 
+async def test_a_node_can_be_asked_by_its_name(cluster, command_line) -> None:
+    ran = await command_line("status", "--json", "--node", "ap-1", "--uri", cluster.uri())
+    assert decode(ran.out.encode()).vantage.node == "ap-1"
+    for node, hint in (("ap-2", "did you mean ap-1?"), ("paris", "nodes are eu-1, us-1, ap-1")):
+        ran = await command_line("lag", "--node", node, "--uri", cluster.uri())
+        assert ran.code == 2 and not ran.out
+        assert f"'{node}' is no node, and no address such as {cluster.nodes[0].addr}; {hint}" in ran.err
+
+
 async def test_lag_shows_the_followers_and_not_the_primary(cluster, command_line) -> None:
     uri = ("--uri", cluster.uri())
     text = (await command_line("lag", *uri)).out
