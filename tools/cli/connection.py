@@ -30,12 +30,23 @@ LOOK_MS = 5_000
 """Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""
 
 
+def _uri_value(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """Callback of `--uri`: without it, and without `URI_VARIABLE`, no cluster is named."""
+    if not value and not ctx.resilient_parsing:
+        raise click.UsageError(
+            f"which cluster? Pass --uri URI, or export {URI_VARIABLE}; "
+            'for one on this machine: eval "$(redwire dev uri)"',
+            ctx,
+        )
+    return value or ""
+
+
 def uri_option(function: F) -> F:
     """Give a command `--uri`, which arrives as `uri`."""
     return click.option(
         "--uri",
         envvar=URI_VARIABLE,
-        required=True,
+        callback=_uri_value,
         metavar="URI",
         help="The cluster: reds://user:password@host:5050/?ca=ca.pem  [env: REDWIRE_URI]",
     )(function)

@@ -109,6 +109,15 @@ def test_what_is_no_verb_at_all_is_told_as_such(
     assert capsys.readouterr().err.endswith("Error: No such command 'teleport'.\n")
 
 
+def test_who_names_no_cluster_is_told_the_variable_and_where_a_uri_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("REDWIRE_URI", raising=False)
+    assert run(monkeypatch, "status") == 2
+    told = capsys.readouterr().err
+    assert "--uri URI, or export REDWIRE_URI;" in told and 'eval "$(redwire dev uri)"' in told
+
+
 KEY = Key(b"\x01" * 16, 7, 1)
 
 
