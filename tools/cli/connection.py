@@ -14,6 +14,7 @@ import anyio
 import click
 
 from redwire.client import Client
+from redwire.errors import DeadlineExceeded, NotPrimary
 from redwire.spelling import nearest
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
@@ -87,7 +88,26 @@ async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bo
     with _Notices(client, quiet=quiet) as notices:
         async with client:
             notices.begin(long=long)
-            return await call(client)
+            try:
+                return await call(client)
+            except (DeadlineExceeded, NotPrimary) as error:
+                error.hint = error.hint or _leaderless_hint(client, error)
+                raise
+
+
+def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary) -> str:
+    """What to type when nodes answer and none of them leads; "" when that is not what is wrong."""
+    sought = isinstance(error, NotPrimary) or error.phase in ("select", "connect")
+    well = [node.addr for node in client.routing.nodes if node.rtt_us is not None and not node.failures]
+    if not sought or not well:
+        return ""
+    hint = (
+        f"no primary was found, though {', '.join(well)} can be reached: see redwire status, redwire doctor"
+    )
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("read", "none") in (None, "primary"):
+        hint += "; --read any reads from whoever answers"
+    return hint
 
 
 class _Notices:
