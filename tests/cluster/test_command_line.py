@@ -157,6 +157,19 @@ def test_a_change_that_is_refused_is_told_from_wrong_usage(
     assert shop.db.admin.settings() == before
 
 
+def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any) -> None:
+    uri = shop.uri(timeout_ms="1000")
+    shop.kill("us-1")
+    try:
+        shop.until(lambda: ran("put", "c", "x", "{}", uri=uri)[0] == 4, "a write is refused")
+        assert "as by --policy majority" in ran("put", "c", "x", "{}", uri=uri)[2]
+        code, _, err = ran("policy", "set", "majority", uri=uri)
+        assert code == 4 and "MISSING_REGIONS" in err and "named with --lost" in err
+    finally:
+        shop.start_node("us-1")
+        shop.converge()
+
+
 def test_a_user_without_a_primary_is_certainly_not_made(fleet: Any) -> None:
     shop = fleet("eu-1", "us-1", "ap-1")
     shop.kill("eu-1")

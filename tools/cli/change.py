@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from redwire.client import Client
-from redwire.errors import RequestInvalid
+from redwire.errors import Code, Refused, RequestInvalid
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
 from tools.cli.connection import uri_option, with_client
 from tools.cli.output import json_option, show_parts
@@ -89,7 +89,13 @@ def change(wanted: SettingsChange, how: How) -> None:
             _type_back(how.lost, how.confirm_lost)
         return await client.admin.change_settings(wanted, based_on=planned.before.lsn, lost=how.lost)
 
-    _print(with_client(how.uri, call), how)
+    try:
+        changed = with_client(how.uri, call)
+    except Refused as error:
+        if error.code in (Code.MISSING_REGIONS, Code.INSUFFICIENT_REPLICAS):
+            error.hint = "bring the missing nodes back; what is gone for good is named with --lost"
+        raise
+    _print(changed, how)
 
 
 def _require_answer(how: How) -> None:
