@@ -73,7 +73,7 @@ def lag(node: str | None, uri: str, as_json: bool) -> None:
             figures.count(node.lag.records),
             figures.size(node.lag.bytes),
             figures.duration(node.lag.ms),
-            figures.duration(node.lag.catch_up_ms),
+            words.there_in(node.lag),
             "" if node.lag.state != "unknown" else words.since(node.lag.since_at_ms, found.vantage.at_ms),
         )
         for node in found.nodes
