@@ -218,6 +218,15 @@ def test_a_cut_stops_what_needs_both_regions_and_healing_lets_it_go_on(shop: Dev
     until(lambda: commits(db, "regions(eu,us)"), "writes commit again")
 
 
+def test_a_ping_over_a_link_that_is_cut_says_so(shop: Dev) -> None:
+    shop("cut", "us-eu", "--one-way")
+    code, out, err = shop.try_to("ping", "eu-us")
+    shop("heal")
+    told = json.loads(err)
+    assert (code, out, told["hint"]) == (1, "", f"heal it: redwire dev heal eu-us --dir {shop.folder}")
+    assert told["message"].startswith("no ping comes back: eu-us is 20 ms") and "cut us to eu" in err
+
+
 @pytest.mark.parametrize("pair", ["eu-us", "us-eu"])
 def test_a_cut_in_one_direction_is_one_of_what_the_first_region_sends(
     shop: Dev, db: SyncClient, pair: str

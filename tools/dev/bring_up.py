@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from tools.errors import ClusterRuns, NodeNotReady, PlanInvalid
 Tell = Callable[[str], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSWORD_BYTES = 12
+DATA_DIR_BYTES_MAX = 480
+"""SQLite opens no path of more than 512 bytes, and the longest of its files has 30 of them there."""
 
 
 def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
@@ -95,6 +98,12 @@ def _check(cluster: ClusterFolder, *, fresh: bool) -> None:
     """What is wrong with a plan, before any of it is written; and whether its ports are still free."""
     if fresh:
         for node in cluster.plan.nodes:
+            bytes_ = len(os.fsencode(cluster.data_dir(node.id)))
+            if bytes_ > DATA_DIR_BYTES_MAX:
+                raise PlanInvalid(
+                    f"{cluster.data_dir(node.id)}: {bytes_} bytes, at most {DATA_DIR_BYTES_MAX} are possible",
+                    hint="name a shorter folder with --dir",
+                )
             parse_node_config(cluster.config(node), str(cluster.config_path(node.id)))
     ports = {port: node for node, port in cluster.ports.items()}
     ports |= {spec.listen_port: f"a link between {spec.name}" for spec in cluster.link_specs()}

@@ -73,7 +73,9 @@ class DevCluster(ClusterFolder):
         return find(self.commands)
 
     def status(self) -> DevStatus:
-        """How it is. Raises `LinkInvalid` when the links run and do not answer."""
+        """How it is. Raises `LinkInvalid` when the links run and do not answer, and `ClusterMissing` when a
+        node's file is missing or cut short.
+        """
         found = self.processes()
         links = found.get(LINKS)
         nodes = (self._node_status(node.id, node.region, found.get(node.id)) for node in self.plan.nodes)
@@ -197,7 +199,15 @@ class DevCluster(ClusterFolder):
         return name
 
     def _role(self, node: str) -> str:
-        return str(yaml.safe_load(self.config_path(node).read_text())["node"]["role"])
+        path, again = self.config_path(node), typed(self.folder, "up")
+        try:
+            return str(yaml.safe_load(path.read_text())["node"]["role"])
+        except FileNotFoundError:
+            text = f"{path} is missing: an earlier start did not come to its end"
+            raise ClusterMissing(text, hint=f"start it again: {again}") from None
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+            hint = f"remove it and start it again, which writes it anew: {again}"
+            raise ClusterMissing(f"{path} is damaged: it does not say the node's role", hint=hint) from error
 
     def _node_status(self, node: str, region: str, process: Process | None) -> NodeStatus:
         state = NodeState.DOWN

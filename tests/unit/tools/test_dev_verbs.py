@@ -65,7 +65,8 @@ async def test_wrong_usage_ends_with_code_2_and_says_what_is_right(
         (("start", "paris"), "paris is no node of dev; nodes are eu-1, us-1"),
         (("start", "eu-1"), "dev does not run; start all of it: redwire dev up"),
         (("cut", "eu-uk"), "'eu-uk' is no pair of regions; did you mean eu-us?"),
-        (("cut", "eu-us"), "links.sock: No such file or directory; do the links run?"),
+        (("cut", "eu-us"), "the links of dev do not run; start all of it: redwire dev up\n"),
+        (("heal",), "the links of dev do not run; start all of it: redwire dev up\n"),
         (("uri",), "dev never was up; start it: redwire dev up"),
         (("uri", "--admin", "--in", "uk"), "uk is no region; did you mean us?"),
     ],
@@ -133,6 +134,33 @@ def test_whose_data_is_to_be_given_up_is_said_by_name(state: Path) -> None:
     ClusterFolder(Wanted("d3", (("eu", 1),)).plan(None), state / "d3").write()
     with pytest.raises(PlanInvalid, match="give its data up: redwire dev down --purge --name d3"):
         bring_up(state / "d3", Wanted("d3", (("eu", 3),)), print)
+
+
+@pytest.mark.parametrize("text", ["", "node", "node: {id", "node: {id: eu-1}", "\x00"])
+async def test_a_file_that_was_cut_short_is_told_with_what_to_type(
+    command_line: CommandLine, stopped: ClusterFolder, text: str
+) -> None:
+    path = stopped.config_path("eu-1")
+    path.write_text(text)
+    ran = await command_line("dev", "status")
+    assert ran.code == 1 and f"{path} is damaged" in ran.err
+    assert ran.err.endswith("; remove it and start it again, which writes it anew: redwire dev up\n")
+
+
+async def test_what_a_start_did_not_come_to_write_is_told_with_what_to_type(
+    command_line: CommandLine, stopped: ClusterFolder
+) -> None:
+    stopped.config_path("us-1").unlink()
+    ran = await command_line("dev", "status")
+    assert ran.code == 1
+    assert ran.err.endswith("an earlier start did not come to its end; start it again: redwire dev up\n")
+
+
+def test_a_folder_that_lies_too_deep_for_sqlite_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join(["d" * 100] * 5)
+    with pytest.raises(PlanInvalid, match="at most 480 are possible; name a shorter folder"):
+        bring_up(deep, Wanted("dev", (("eu", 1),)), print)
+    assert not deep.exists()
 
 
 async def test_a_cluster_that_is_not_there_is_made_by_its_name(command_line: CommandLine) -> None:
