@@ -9,6 +9,8 @@ RedwireError
     ├── DurationInvalid       a length of time that cannot be read, or cannot be what it is meant for
     ├── RttInvalid            a round trip that cannot be, or between regions that are not there
     ├── PromiseEmpty          a commit policy under which one disk may take a confirmed write with it
+    ├── DocumentMissing       a document that is not there, or not any more
+    ├── LineInvalid           a line of a file that cannot be loaded; what stands before it may be
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
     ├── PlanInvalid           a cluster that cannot be, or a region or pair of regions that is not in it
     ├── ClusterRuns           a cluster runs, or is being started, where another one should be
@@ -53,6 +55,14 @@ class RttInvalid(ToolError):
 
 class PromiseEmpty(ToolError):
     """A commit policy whose promise is empty: a confirmed write may be lost with one node."""
+
+
+class DocumentMissing(ToolError):
+    """There is no document under an id."""
+
+
+class LineInvalid(ToolError):
+    """A line of a file that is to be loaded is no document, or one that the cluster does not take."""
 
 
 class PlanInvalid(ToolError):

@@ -134,6 +134,42 @@ def test_tls_or_the_lack_of_it_is_told_at_once(shop: Any, fleet: Any, scheme: st
     assert code == 1 and says in err and time.monotonic() - began < AT_ONCE_S
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("policy", "set", "regions(eu,uss)"), 4, "no voter in uss"),
+        (("policy", "set", "local", "--floor", "majority", "--dry-run"), 4, "can be met without the floor"),
+        (("members", "promote", "us-2"), 4, "'us-2' is no member of this cluster; did you mean us-1?"),
+        (("members", "remove", "eu-1"), 4, "eu-1 leads and cannot be removed"),
+        (("regions", "bind", "us-2", "us"), 4, "'us-2' is no member of this cluster"),
+        (("regions", "bind", "us-1", "uk"), 4, "no node is bound to 'uk' yet"),
+        (("policy", "set"), 2, "nothing is to be changed"),
+        (("policy", "set", "majority", "--lost", "us"), 2, "add --confirm-lost us"),
+        (("policy", "set", "majority", "--lost", "us", "--confirm-lost", "eu"), 4, "was typed back"),
+    ],
+)
+def test_a_change_that_is_refused_is_told_from_wrong_usage(
+    shop: Any, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    before = shop.db.admin.settings()
+    ended_with, out, err = ran(*arguments, uri=shop.uri())
+    assert (ended_with, out) == (code, "") and says in err
+    assert shop.db.admin.settings() == before
+
+
+def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any) -> None:
+    uri = shop.uri(timeout_ms="1000")
+    shop.kill("us-1")
+    try:
+        shop.until(lambda: ran("put", "c", "x", "{}", uri=uri)[0] == 4, "a write is refused")
+        assert "as by --policy majority" in ran("put", "c", "x", "{}", uri=uri)[2]
+        code, _, err = ran("policy", "set", "majority", uri=uri)
+        assert code == 4 and "MISSING_REGIONS" in err and "named with --lost" in err
+    finally:
+        shop.start_node("us-1")
+        shop.converge()
+
+
 def test_a_user_without_a_primary_is_certainly_not_made(fleet: Any) -> None:
     shop = fleet("eu-1", "us-1", "ap-1")
     shop.kill("eu-1")

@@ -203,7 +203,7 @@ def test_a_second_up_is_refused_and_says_what_runs(shop: Dev) -> None:
     code, out, err = shop.try_to("up")
     assert (code, out) == (1, "")
     assert f"runs already: eu-1 (process {before['eu-1']}), eu-2" in err
-    assert "end it first: redwire dev down" in err
+    assert f"end it first: redwire dev down --dir {shop.folder}" in err
     assert shop.pids() == before
 
 
@@ -216,6 +216,15 @@ def test_a_cut_stops_what_needs_both_regions_and_healing_lets_it_go_on(shop: Dev
     assert commits(db, "regions(eu,ap)")
     shop("heal", "eu-us")
     until(lambda: commits(db, "regions(eu,us)"), "writes commit again")
+
+
+def test_a_ping_over_a_link_that_is_cut_says_so(shop: Dev) -> None:
+    shop("cut", "us-eu", "--one-way")
+    code, out, err = shop.try_to("ping", "eu-us")
+    shop("heal")
+    told = json.loads(err)
+    assert (code, out, told["hint"]) == (1, "", f"heal it: redwire dev heal eu-us --dir {shop.folder}")
+    assert told["message"].startswith("no ping comes back: eu-us is 20 ms") and "cut us to eu" in err
 
 
 @pytest.mark.parametrize("pair", ["eu-us", "us-eu"])
@@ -248,7 +257,7 @@ def test_a_killed_node_can_be_started_again(shop: Dev, db: SyncClient) -> None:
     assert (code, told["message"], told["hint"]) == (
         1,
         "us-2 does not run",
-        "start it: redwire dev start us-2",
+        f"start it: redwire dev start us-2 --dir {shop.folder}",
     )
     again = shop("start", "us-2")["pid"]
     assert shop.pids()["us-2"] == again != pid
@@ -378,9 +387,10 @@ def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_i
     assert found is not None and (found.version, found.value) == (version, {"price": 20})
 
     dev("pause", "us-1")
-    assert dev("down") == {"name": "dev", "ended": ["eu-1", "us-1", "delay links"], "purged": False}
+    place = {"name": "dev", "dir": str(dev.folder)}
+    assert dev("down") == place | {"ended": ["eu-1", "us-1", "delay links"], "purged": False}
     assert command_lines(dev.folder) == []
-    assert dev("down", "--purge") == {"name": "dev", "ended": [], "purged": True}
+    assert dev("down", "--purge") == place | {"ended": [], "purged": True}
     assert not dev.folder.exists()
 
 

@@ -11,7 +11,6 @@ import click
 import msgspec
 
 from redwire.client import Client
-from redwire.errors import RequestInvalid
 from redwire.handshake import USER_NAME
 from redwire.message.admin import (
     AccountChange,
@@ -24,7 +23,7 @@ from redwire.message.admin import (
     UserRow,
 )
 from tools.accounts import password_user
-from tools.cli.connection import uri_option, with_client
+from tools.cli.connection import addr_of, node_option, uri_option, with_client
 from tools.cli.group import Group
 from tools.cli.output import json_option, show
 
@@ -34,7 +33,7 @@ _role = click.option(
     "--role", type=click.Choice(("read", "write", "admin")), required=True, help="What it may do."
 )
 
-_node = click.option("--node", "addr", metavar="HOST:PORT", help="Ask this node.")
+_node = node_option("Ask this node.")
 
 
 @click.group(cls=Group)
@@ -123,9 +122,9 @@ def revoke(ident: str, uri: str, as_json: bool) -> None:
 @_node
 @uri_option
 @json_option
-def list_(addr: str | None, uri: str, as_json: bool) -> None:
+def list_(node: str | None, uri: str, as_json: bool) -> None:
     """Show every user: what it may do, and how many tokens it has."""
-    admins, rows = with_client(uri, partial(_all_users, addr=addr))
+    admins, rows = with_client(uri, partial(_all_users, node=node))
     document = {"admins": admins, "users": [msgspec.to_builtins(row) for row in rows]}
     lines = [f"{name}  admin by configuration, with its certificate" for name in admins]
     for row in rows:
@@ -139,11 +138,11 @@ def list_(addr: str | None, uri: str, as_json: bool) -> None:
 @_node
 @uri_option
 @json_option
-def tokens(name: str, addr: str | None, uri: str, as_json: bool) -> None:
+def tokens(name: str, node: str | None, uri: str, as_json: bool) -> None:
     """Show the bearer tokens of the user NAME, or of everybody; never the tokens themselves."""
     if name:
         _require_name(name)
-    rows = with_client(uri, partial(_all_tokens, name=name, addr=addr))
+    rows = with_client(uri, partial(_all_tokens, name=name, node=node))
     document = {"tokens": [msgspec.to_builtins(row) for row in rows]}
     lines = [f"{row.id}  {row.role} as {row.user}" for row in rows]
     show(document, "\n".join(lines) or "there are no tokens", as_json=as_json)
@@ -161,13 +160,13 @@ def _password(from_stdin: bool) -> str:
     else:
         password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     if not password:
-        raise RequestInvalid("the password is empty", hint="write it on the first line of standard input")
+        raise click.UsageError("the password is empty; write it on the first line of standard input")
     return password
 
 
 def _require_name(name: str) -> None:
     if not USER_NAME.match(name):
-        raise RequestInvalid(f"{name[:80]!r} is no name", hint="1 to 64 of A-Z a-z 0-9 . _ -")
+        raise click.UsageError(f"{name[:80]!r} is no name; 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 def _change(uri: str, change: AccountChange) -> AccountDone:
@@ -177,8 +176,9 @@ def _change(uri: str, change: AccountChange) -> AccountDone:
     return with_client(uri, call)
 
 
-async def _all_users(client: Client, *, addr: str | None) -> tuple[list[str], list[UserRow]]:
+async def _all_users(client: Client, *, node: str | None) -> tuple[list[str], list[UserRow]]:
     """The administrators by configuration, and all users, page by page."""
+    addr = await addr_of(client, node)
     rows: list[UserRow] = []
     while True:
         page = await client.admin.users(addr, after=rows[-1].name if rows else "")
@@ -187,7 +187,8 @@ async def _all_users(client: Client, *, addr: str | None) -> tuple[list[str], li
             return [*page.admins], rows
 
 
-async def _all_tokens(client: Client, *, name: str, addr: str | None) -> list[TokenRow]:
+async def _all_tokens(client: Client, *, name: str, node: str | None) -> list[TokenRow]:
+    addr = await addr_of(client, node)
     rows: list[TokenRow] = []
     while True:
         page = await client.admin.tokens(name, addr, after=rows[-1].id if rows else "")

@@ -65,7 +65,10 @@ _days_option = click.option(
 @issue.command()
 @click.argument("id")
 @click.option(
-    "--host", "hosts", multiple=True, help="Where clients reach it: name or IP address; repeatable."
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Where clients reach it, or they refuse it: name or IP address; repeatable.",
 )
 @_cluster_option
 @_authority_option
@@ -84,6 +87,12 @@ def node(
     """Issue ID.pem and ID.key to the node ID."""
     issuer = _load(authority, cluster)
     _save(issuer, issuer.issue_node(id, hosts, days=days), "node", id, out or authority, as_json)
+    if not hosts:
+        click.echo(
+            f"redwire: warning: the certificate of {id} names no host, so clients will refuse it; remove "
+            "both files and issue it again, with --host for every name or address that clients dial",
+            err=True,
+        )
 
 
 @issue.command()

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from redwire.client import Client
-from redwire.errors import RequestInvalid
+from redwire.errors import Code, Refused, RequestInvalid
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
 from tools.cli.connection import uri_option, with_client
 from tools.cli.output import json_option, show_parts
@@ -79,6 +79,8 @@ def change(wanted: SettingsChange, how: How) -> None:
     told. Raises as `redwire.admin.Admin.change_settings`.
     """
 
+    _require_answer(how)
+
     async def call(client: Client) -> SettingsChanged:
         planned = await client.admin.change_settings(wanted, lost=how.lost, dry_run=True)
         if how.dry_run:
@@ -87,14 +89,25 @@ def change(wanted: SettingsChange, how: How) -> None:
             _type_back(how.lost, how.confirm_lost)
         return await client.admin.change_settings(wanted, based_on=planned.before.lsn, lost=how.lost)
 
-    _print(with_client(how.uri, call), how)
+    try:
+        changed = with_client(how.uri, call)
+    except Refused as error:
+        if error.code in (Code.MISSING_REGIONS, Code.INSUFFICIENT_REPLICAS):
+            error.hint = "bring the missing nodes back; what is gone for good is named with --lost"
+        raise
+    _print(changed, how)
+
+
+def _require_answer(how: How) -> None:
+    """What is lost was confirmed, or there is somebody to ask. Raises `click.UsageError`."""
+    names = ",".join(sorted(how.lost))
+    if names and not how.dry_run and how.confirm_lost is None and not sys.stdin.isatty():
+        raise click.UsageError(f"--lost {names} is to be typed back; add --confirm-lost {names}")
 
 
 def _type_back(lost: Sequence[str], confirmed: str | None) -> None:
     """Have the operator say again what is gone. Raises `RequestInvalid` when it is not the same."""
     names = ",".join(sorted(lost))
-    if confirmed is None and not sys.stdin.isatty():
-        raise RequestInvalid(f"--lost {names} is to be typed back", hint=f"add --confirm-lost {names}")
     if confirmed is None:
         confirmed = click.prompt(f"What only {names} holds is given up. Type {names} to go on", err=True)
     said = ",".join(sorted(name.strip() for name in str(confirmed).split(",")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -13,6 +14,8 @@ import anyio
 import click
 
 from redwire.client import Client
+from redwire.errors import DeadlineExceeded, NotPrimary
+from redwire.spelling import nearest
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
 
@@ -23,8 +26,20 @@ CLIENT_NAME = "redwire-cli"
 PATIENCE_S = 2.0
 """How long nothing is said of a wait: most are over by then."""
 REPEAT_S = 10.0
+_ADDR = re.compile(r"\S+:[0-9]{1,5}")
 LOOK_MS = 5_000
 """Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""
+
+
+def _uri_value(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """Callback of `--uri`: without it, and without `URI_VARIABLE`, no cluster is named."""
+    if not value and not ctx.resilient_parsing:
+        raise click.UsageError(
+            f"which cluster? Pass --uri URI, or export {URI_VARIABLE}; "
+            'for one on this machine: eval "$(redwire dev uri)"',
+            ctx,
+        )
+    return value or ""
 
 
 def uri_option(function: F) -> F:
@@ -32,7 +47,7 @@ def uri_option(function: F) -> F:
     return click.option(
         "--uri",
         envvar=URI_VARIABLE,
-        required=True,
+        callback=_uri_value,
         metavar="URI",
         help="The cluster: reds://user:password@host:5050/?ca=ca.pem  [env: REDWIRE_URI]",
     )(function)
@@ -73,7 +88,26 @@ async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bo
     with _Notices(client, quiet=quiet) as notices:
         async with client:
             notices.begin(long=long)
-            return await call(client)
+            try:
+                return await call(client)
+            except (DeadlineExceeded, NotPrimary) as error:
+                error.hint = error.hint or _leaderless_hint(client, error)
+                raise
+
+
+def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary) -> str:
+    """What to type when nodes answer and none of them leads; "" when that is not what is wrong."""
+    sought = isinstance(error, NotPrimary) or error.phase in ("select", "connect")
+    well = [node.addr for node in client.routing.nodes if node.rtt_us is not None and not node.failures]
+    if not sought or not well:
+        return ""
+    hint = (
+        f"no primary was found, though {', '.join(well)} can be reached: see redwire status, redwire doctor"
+    )
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("read", "none") in (None, "primary"):
+        hint += "; --read any reads from whoever answers"
+    return hint
 
 
 class _Notices:
@@ -118,6 +152,33 @@ class _Notices:
             why = trouble or "no answer yet"
             click.echo(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
         self._wait(REPEAT_S)
+
+
+def node_option(text: str) -> Callable[[F], F]:
+    """Give a command `--node`, which arrives as `node`: None, or what `addr_of` takes."""
+    return click.option("--node", metavar="NODE|HOST:PORT", help=text)
+
+
+def is_addr(node: str) -> bool:
+    """Whether a node was named by its address."""
+    return _ADDR.fullmatch(node) is not None
+
+
+async def addr_of(client: Client, node: str | None) -> str | None:
+    """Where the member called `node` is reached, as any node knows it; an address, and None, stay
+    as they are.
+
+    Raises `click.UsageError` when there is no such member.
+    """
+    if node is None or is_addr(node):
+        return node
+    known = {each.id: each.addr for each in (await client.status()).nodes}
+    if known.get(node):
+        return known[node]
+    meant = nearest(node, known)
+    hint = f"did you mean {meant}?" if meant else f"nodes are {', '.join(known)}"
+    example = next(filter(None, known.values()), "eu-1.example.net:5050")
+    raise click.UsageError(f"{node!r} is no node, and no address such as {example}; {hint}")
 
 
 def onlooker(uri: str, addr: str | None) -> Client:

@@ -26,7 +26,7 @@ from redwire.receipt import Committed
 from redwire.record import Key, Op
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.output import json_option, show
-from tools.errors import Interrupted
+from tools.errors import DocumentMissing, Interrupted
 
 _if_version = click.option(
     "--if-version", type=click.IntRange(min=0), help="Only over this version (0: none)."
@@ -97,7 +97,7 @@ def get(
 
     document = with_client(uri, call, timeout_s)
     if document is None:
-        raise RequestInvalid(f"there is no document {collection}/{id}")
+        raise DocumentMissing(f"there is no document {collection}/{id}")
     described = _described(document) | {"collection": collection, "token": str(document.token)}
     show(described, document.raw.decode(), as_json=as_json)
 
@@ -188,7 +188,11 @@ def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
     KEY is what its error named. Exit code 0: committed; 3: still open, or it cannot be told; 4: certainly not
     written.
     """
-    asked = Key.parse(key)
+
+    try:
+        asked = Key.parse(key)
+    except RequestInvalid as error:  # exit code 4 would say that it was not written
+        raise click.UsageError(str(error)) from error
 
     async def call(client: Client) -> Committed:
         return await client.resolve(asked, timeout_s=timeout_s)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
 from tools.dev.dev_cluster import DevCluster
 from tools.dev.ping import ping as measure
+from tools.dev.place import folder_of, typed
 from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
 from tools.errors import ClusterMissing, PlanInvalid, ToolError
 from tools.grid import Words
@@ -138,7 +137,7 @@ def up(
     wanted = Wanted(name, regions, rtts, jitter_ms, settings)
     try:
         with Progress(quiet=as_json) as progress:
-            cluster = bring_up(folder or _folder(name), wanted, progress.step)
+            cluster = bring_up(folder or folder_of(name), wanted, progress.step)
     except KeyboardInterrupt as interrupt:
         click.echo("redwire: interrupted; nothing that was started runs any more", err=True)
         sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
@@ -147,7 +146,7 @@ def up(
     uses = (
         f"as the administrator:    export REDWIRE_URI='{uris['admin']}'\n"
         f"as an application:       export REDWIRE_URI='{uris['app']}'\n"
-        f"as one in a region:      redwire dev uri --in {cluster.plan.regions[-1]}{_which(name, folder)}"
+        f"as one in a region:      {typed(cluster.folder, 'uri', '--in', cluster.plan.regions[-1])}"
     )
     document = status_document(status) | {"uri": uris}
     show_parts(document, [*status_parts(status), Words(uses)], as_json=as_json)
@@ -168,8 +167,9 @@ def down(cluster: DevCluster, purge: bool, as_json: bool) -> None:
     """End everything that was started, and nothing else."""
     ended = cluster.down(purge=purge)
     text = f"ended {', '.join(ended)}" if ended else "nothing ran"
-    text += "; removed its data" if purge else f"; its data stays in {cluster.folder}"
-    show({"name": cluster.plan.name, "ended": ended, "purged": purge}, text, as_json=as_json)
+    text += f"; removed its data in {cluster.folder}" if purge else f"; its data stays in {cluster.folder}"
+    document = {"name": cluster.plan.name, "dir": str(cluster.folder), "ended": ended, "purged": purge}
+    show(document, text, as_json=as_json)
 
 
 @command.command()
@@ -276,26 +276,14 @@ def _show_distances(cluster: DevCluster, as_json: bool) -> None:
     show({"rtt": status_document(found)["rtt"]}, "\n".join(lines), as_json=as_json)
 
 
-def _folder(name: str | None) -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "redwire" / "dev" / (name or DEFAULT_NAME)
-
-
 def _open(name: str | None, folder: Path | None) -> DevCluster:
     """The cluster that was named. Raises `ClusterMissing`, with the one that was meant."""
-    where = folder or _folder(name)
+    where = folder or folder_of(name)
     if folder is None and not DevCluster.is_one(where):
         others: Sequence[str] = ()
         if where.parent.is_dir():
             others = sorted(path.name for path in where.parent.iterdir() if DevCluster.is_one(path))
         name = name or DEFAULT_NAME
-        hint = meant(name, others, "others") if others else "make one: redwire dev up"
+        hint = meant(name, others, "others") if others else f"make one: {typed(where, 'up')}"
         raise ClusterMissing(f"there is no cluster called {name}", hint=hint)
     return DevCluster.open(where)
-
-
-def _which(name: str | None, folder: Path | None) -> str:
-    """The option that names a cluster again, where it is not the default one."""
-    if folder is not None:
-        return f" --dir {shlex.quote(str(folder))}"
-    return f" --name {name}" if name is not None else ""

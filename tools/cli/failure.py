@@ -17,7 +17,10 @@ from redwire.errors import (
     PolicyInvalid,
     RedwireError,
     Refused,
+    RequestInvalid,
+    TokenInvalid,
     UnknownOutcome,
+    UriInvalid,
 )
 from redwire.record import Key
 from tools.errors import Interrupted, PromiseEmpty
@@ -100,7 +103,9 @@ def exit_code(error: RedwireError) -> int:
             return EXIT_INTERRUPTED
         case NotConfirmed() | UnknownOutcome():
             return EXIT_UNKNOWN
-        case Refused() | Conflict() | PolicyInvalid() | PromiseEmpty():
+        case UriInvalid() | TokenInvalid():
+            return EXIT_USAGE
+        case Refused() | Conflict() | RequestInvalid() | PolicyInvalid() | PromiseEmpty():
             return EXIT_REFUSED
         case _:
             return EXIT_FAILED

@@ -1,15 +1,28 @@
-"""A group of verbs whose help shows each summary in full."""
+"""A group of verbs whose help shows each summary in full, and that knows a verb by a slip of it."""
 
 from __future__ import annotations
 
 import click
+
+from redwire.spelling import nearest
 
 SUMMARY_CHARS_MAX = 400
 """Click cuts a summary to one line by default; ours wrap."""
 
 
 class Group(click.Group):
-    """A `click.Group`, but for its help."""
+    """A `click.Group`, but for its help and for verbs that it does not have."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that `args` begin with. Raises `click.UsageError`, with the verb that was meant."""
+        meant = None
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            meant = nearest(args[0], self.list_commands(ctx))
+        if meant is not None:
+            raise click.UsageError(f"No such command {args[0]!r}; did you mean {meant}?", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write every verb with its summary, over as many lines as that takes."""

@@ -18,7 +18,7 @@ from redwire.pending import Pending
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.ndjson import SUFFIX, Bookmark, Piece, Place, bookmarked, pieces
 from tools.cli.output import json_option, show
-from tools.errors import Interrupted
+from tools.errors import Interrupted, LineInvalid
 
 SAVE_S = 1.0
 """How often the bookmark is renewed: so much is sent again after a crash, to no effect."""
@@ -163,7 +163,7 @@ class Loader:
                     await self._until(self._in_flight - 1)
                     if self._failure is not None:
                         break
-            except RequestInvalid as error:  # a bad line: what was read before it is on its way
+            except LineInvalid as error:  # a bad line: what was read before it is on its way
                 self._failure = self._failure or error
             await self._until(0)
         finally:
@@ -199,9 +199,7 @@ class Loader:
         piece = next((piece for piece, each in self._under_way if each is pending), None)
         if isinstance(error, RequestInvalid) and error.record is not None and piece is not None:
             reason = error.message.removeprefix(f"record {error.record}: ")
-            return RequestInvalid(
-                f"{self._name}: line {piece.lines[error.record]}: {reason}", hint=error.hint
-            )
+            return LineInvalid(f"{self._name}: line {piece.lines[error.record]}: {reason}", hint=error.hint)
         return error
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import anyio
 import click
 
-from redwire.errors import RequestInvalid
 from tools.cli.connection import uri_option
 from tools.cli.output import json_option, show
 from tools.monitor.app import HEIGHT_MIN, TABS, THEMES, WIDTH_MIN, Monitor
@@ -26,10 +25,22 @@ def _size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _picture(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix != ".svg":
+        raise click.BadParameter(f"{path} would hold SVG; name it {path.with_suffix('.svg')}")
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"{path.parent} is no folder; make it, or name another file")
+    return path
+
+
 @click.command("monitor")
 @click.option("--theme", type=click.Choice(tuple(THEMES)), default="dark", show_default=True)
 @click.option(
-    "--screenshot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture (SVG), and end."
+    "--screenshot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_picture,
+    metavar="FILE.svg",
+    help="Write a picture (SVG), and end.",
 )
 @click.option("--size", callback=_size, default="160x50", show_default=True, help="Of the picture.")
 @click.option("--tab", type=click.Choice(TABS), default=TABS[0], show_default=True, help="Of the picture.")
@@ -56,16 +67,14 @@ def command(
     feed = ClusterFeed(uri, NAME)
     if screenshot is None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            hint = "pass --screenshot FILE.svg, or ask `redwire status --json`"
-            raise RequestInvalid("the monitor needs a terminal", hint=hint)
+            instead = "pass --screenshot FILE.svg, or ask `redwire status --json`"
+            raise click.UsageError(f"the monitor needs a terminal; {instead}")
         if as_json:
-            raise RequestInvalid("--json is for --screenshot", hint="ask `redwire status --json`")
+            raise click.UsageError("--json is for --screenshot; ask `redwire status --json`")
         failure = Monitor(feed, theme=theme).run()
         if failure is not None:
             raise failure
         return
-    if not screenshot.parent.is_dir():
-        raise RequestInvalid(f"{screenshot.parent} is no folder", hint="make it, or name another file")
 
     async def picture() -> str:
         return await take(feed, size=size, tab=tab, seconds=seconds, theme=theme)

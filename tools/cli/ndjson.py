@@ -14,6 +14,7 @@ import msgspec
 from redwire.document import encode_record
 from redwire.errors import RequestInvalid
 from redwire.record import DOC_BYTES_MAX, Op
+from tools.errors import LineInvalid
 
 PIECE_RECORDS = 500
 PIECE_BYTES = 256 << 10
@@ -48,7 +49,7 @@ class Piece:
 def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Place) -> Iterator[Piece]:
     """The rest of `file` from `start` on; empty lines are skipped.
 
-    Raises `RequestInvalid` for the first line that is no document with an id, after the piece that ends
+    Raises `LineInvalid` for the first line that is no document with an id, after the piece that ends
     before it was given out; a file that holds a JSON array is told by name.
     """
     shape: Any = msgspec.defstruct("Line", [("id", str | int)], rename={"id": id_field})
@@ -67,7 +68,7 @@ def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Pl
                     yield piece
                 elif document.startswith(b"[") and first:
                     text = f"{name} is one JSON array, and not a JSON object on each line"
-                    raise RequestInvalid(text, hint=f"write it as lines: jq -c '.[]' {name}") from error
+                    raise LineInvalid(text, hint=f"write it as lines: jq -c '.[]' {name}") from error
                 raise _line_invalid(name, place.line, error) from error
             first = False
             piece.records.append(record)
@@ -82,9 +83,9 @@ def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Pl
         yield piece
 
 
-def _line_invalid(name: str, line: int, error: Exception) -> RequestInvalid:
+def _line_invalid(name: str, line: int, error: Exception) -> LineInvalid:
     reason = error.message.removeprefix("record 0: ") if isinstance(error, RequestInvalid) else str(error)
-    return RequestInvalid(f"{name}: line {line}: {reason}", hint="each line is one whole JSON object")
+    return LineInvalid(f"{name}: line {line}: {reason}", hint="each line is one whole JSON object")
 
 
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):

@@ -124,6 +124,8 @@ def set_policy(
     how: How,
 ) -> None:
     """Change the cluster's policy, its floor or a timeout; what is not named stays as it is."""
+    if (policy, floor, policy_timeout, replica_timeout) == (None, None, None, None):
+        raise click.UsageError("nothing is to be changed; name a policy, a floor or a timeout")
     wanted = SetPolicy(
         policy=policy,
         floor="" if floor == "none" else floor,

@@ -12,7 +12,7 @@ from redwire.errors import RedwireError
 from redwire.status import EVENTS_MAX, Event, Status
 from tools import figures
 from tools.cli import words
-from tools.cli.connection import onlooker, uri_option
+from tools.cli.connection import addr_of, is_addr, node_option, onlooker, uri_option
 from tools.cli.output import json_option, show_parts
 from tools.grid import Grid, Part, Parts, Words
 
@@ -20,19 +20,19 @@ FOLLOW_S = 1.0
 SHOWN_MAX = 10 * EVENTS_MAX
 """What was shown already, whichever node tells it again: each node has its own hundred."""
 
-_node_option = click.option("--node", "addr", metavar="HOST:PORT", help="As this node knows it.")
+_node_option = node_option("As this node knows it.")
 
 
 @click.command()
 @_node_option
 @uri_option
 @json_option
-def status(addr: str | None, uri: str, as_json: bool) -> None:
+def status(node: str | None, uri: str, as_json: bool) -> None:
     """Show how the cluster is: who leads, whether writes are accepted, every region and every node.
 
     Any node that answers is asked; the first line says whose view it is.
     """
-    found = anyio.run(_look, uri, addr)
+    found = anyio.run(_look, uri, node)
     parts: list[Part] = [Words("\n".join(words.head_lines(found)))]
     if found.regions:
         heads = ("region", "voters", "nodes", "durable", "holds watermark", "completes")
@@ -56,9 +56,9 @@ def status(addr: str | None, uri: str, as_json: bool) -> None:
 @_node_option
 @uri_option
 @json_option
-def lag(addr: str | None, uri: str, as_json: bool) -> None:
+def lag(node: str | None, uri: str, as_json: bool) -> None:
     """Show how far every node is behind the primary, and when it will have caught up."""
-    found = anyio.run(_look, uri, addr)
+    found = anyio.run(_look, uri, node)
     plain = found.plain()
     nodes = [{key: node[key] for key in ("id", "region", "role", "lag")} for node in plain["nodes"]]
     shown = {key: plain[key] for key in ("schema", "vantage", "primary", "head", "watermark")}
@@ -73,7 +73,7 @@ def lag(addr: str | None, uri: str, as_json: bool) -> None:
             figures.count(node.lag.records),
             figures.size(node.lag.bytes),
             figures.duration(node.lag.ms),
-            figures.duration(node.lag.catch_up_ms),
+            words.there_in(node.lag),
             "" if node.lag.state != "unknown" else words.since(node.lag.since_at_ms, found.vantage.at_ms),
         )
         for node in found.nodes
@@ -89,20 +89,30 @@ def lag(addr: str | None, uri: str, as_json: bool) -> None:
 @_node_option
 @uri_option
 @json_option
-def events(follow: bool, addr: str | None, uri: str, as_json: bool) -> None:
+def events(follow: bool, node: str | None, uri: str, as_json: bool) -> None:
     """Show what happened of late, on every node that can be heard; with --json one event a line."""
-    anyio.run(show_events, uri, addr, follow, as_json)
+    anyio.run(show_events, uri, node, follow, as_json)
 
 
-async def _look(uri: str, addr: str | None) -> Status:
+async def _asked(uri: str, node: str | None) -> str | None:
+    """The address of the node that alone is to be asked."""
+    if node is None or is_addr(node):
+        return node
+    async with onlooker(uri, None) as client:
+        return await addr_of(client, node)
+
+
+async def _look(uri: str, node: str | None) -> Status:
+    addr = await _asked(uri, node)
     async with onlooker(uri, addr) as client:
         return await client.status(addr)
 
 
-async def show_events(uri: str, addr: str | None, follow: bool, as_json: bool) -> None:
+async def show_events(uri: str, node: str | None, follow: bool, as_json: bool) -> None:
     """Print events, each once. `follow` has no end: it outlasts a node that is silent, restarts or is away,
     and says so once as long as the reason stays the same.
     """
+    addr = await _asked(uri, node)
     async with onlooker(uri, addr) as client:
         shown, silence = Shown(), ""
         while True:

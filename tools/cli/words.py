@@ -5,6 +5,8 @@ from __future__ import annotations
 from redwire.status import Commits, Lag, NodeStatus, Primary, Quorum, Slot, Stage, Status
 from tools.figures import UNKNOWN, clock, count, duration, micros, size
 
+NEVER = "never"
+"""What will not be as things go now; `UNKNOWN` is what nobody can tell."""
 NOT_SHOWN = "the other nodes are not shown to this user (it lacks cluster:topology:read)"
 
 
@@ -78,12 +80,18 @@ def lag(found: Lag, now_ms: int) -> str:
             *([] if found.bytes is None else [size(found.bytes)]),
             *([] if found.ms is None else [duration(found.ms)]),
         ]
-        there = "" if found.catch_up_ms is None else f"; there in {duration(found.catch_up_ms)}"
-        return f"behind {', '.join(parts)}{there}"
+        there = "never there" if found.catch_up_ms is None else f"there in {there_in(found)}"
+        return f"behind {', '.join(parts)}; {there}"
     if found.state == "unknown":
         when = ", never heard" if found.since_at_ms is None else f" {since(found.since_at_ms, now_ms)}"
         return f"unknown{when}"
     return found.state.replace("_", " ")
+
+
+def there_in(found: Lag) -> str:
+    """When a node will have caught up by its pace: `NEVER` where it does not come nearer, or not known."""
+    never = found.state == "behind" and found.catch_up_ms is None
+    return NEVER if never else duration(found.catch_up_ms)
 
 
 def slot(found: Slot) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -18,12 +19,15 @@ from tools.dev.cluster_folder import UNFINISHED, ClusterFolder, is_free
 from tools.dev.dev_cluster import APP, LOCK, DevCluster, locked
 from tools.dev.joining import all_follow, make_user
 from tools.dev.local_cluster import READY_S, LocalCluster
+from tools.dev.place import typed
 from tools.dev.plan import Wanted
 from tools.errors import ClusterRuns, NodeNotReady, PlanInvalid
 
 Tell = Callable[[str], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSWORD_BYTES = 12
+DATA_DIR_BYTES_MAX = 480
+"""SQLite opens no path of more than 512 bytes, and the longest of its files has 30 of them there."""
 
 
 def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
@@ -40,7 +44,8 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
         try:
             if fresh:
                 _require_empty(folder)
-            plan = wanted.plan(None if fresh else DevCluster.open(folder).plan)
+            before = None if fresh else DevCluster.open(folder).plan
+            plan = wanted.plan(before, give_up=typed(folder, "down", "--purge"))
             _clear(DevCluster(plan, folder), tell)
             _check(ClusterFolder(plan, folder), fresh=fresh)
             cluster = LocalCluster(plan, folder)
@@ -81,7 +86,9 @@ def _clear(dev: DevCluster, tell: Tell) -> None:
     found = dev.processes()
     if found and dev.up_marker.exists():
         running = ", ".join(f"{name} (process {process.pid})" for name, process in found.items())
-        raise ClusterRuns(f"{dev.plan.name} runs already: {running}", hint="end it first: redwire dev down")
+        raise ClusterRuns(
+            f"{dev.plan.name} runs already: {running}", hint=f"end it first: {typed(dev.folder, 'down')}"
+        )
     if found:
         tell(f"ended what an interrupted start had left: {', '.join(dev.end_all())}")
     dev.up_marker.unlink(missing_ok=True)
@@ -91,6 +98,12 @@ def _check(cluster: ClusterFolder, *, fresh: bool) -> None:
     """What is wrong with a plan, before any of it is written; and whether its ports are still free."""
     if fresh:
         for node in cluster.plan.nodes:
+            bytes_ = len(os.fsencode(cluster.data_dir(node.id)))
+            if bytes_ > DATA_DIR_BYTES_MAX:
+                raise PlanInvalid(
+                    f"{cluster.data_dir(node.id)}: {bytes_} bytes, at most {DATA_DIR_BYTES_MAX} are possible",
+                    hint="name a shorter folder with --dir",
+                )
             parse_node_config(cluster.config(node), str(cluster.config_path(node.id)))
     ports = {port: node for node, port in cluster.ports.items()}
     ports |= {spec.listen_port: f"a link between {spec.name}" for spec in cluster.link_specs()}
@@ -98,7 +111,7 @@ def _check(cluster: ClusterFolder, *, fresh: bool) -> None:
         if not is_free(port):
             raise NodeNotReady(
                 f"another process listens on port {port}, which is that of {name}",
-                hint="end it, or give the cluster up: redwire dev down --purge",
+                hint=f"end it, or give the cluster up: {typed(cluster.folder, 'down', '--purge')}",
             )
 
 
@@ -120,7 +133,7 @@ async def _join(cluster: LocalCluster, dev: DevCluster, tell: Tell) -> None:
         if healthy < replicas:
             raise NodeNotReady(
                 f"{healthy} of {replicas} replicas follow {dev.leader} after {READY_S:g} s",
-                hint="the logs say more: redwire dev logs NODE",
+                hint=f"the logs say more: {typed(dev.folder, 'logs', 'NODE')}",
             )
         tell(f"{replicas} replicas follow")
         if dev.password_path.exists():

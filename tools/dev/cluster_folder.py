@@ -25,6 +25,7 @@ from redwire.handshake import DNS_LABEL
 from tools.dev import control
 from tools.dev.certificates import HOST, remove_certificates, write_certificates
 from tools.dev.link import LinkSpec
+from tools.dev.place import typed
 from tools.dev.plan import ClusterPlan, NodePlan
 from tools.errors import ClusterMissing
 
@@ -77,7 +78,7 @@ class ClusterFolder:
         """The cluster whose folder this is. Raises `ClusterMissing`."""
         saved = _load(folder)
         if saved is None:
-            raise ClusterMissing(f"there is no cluster in {folder}", hint="make one: redwire dev up")
+            raise ClusterMissing(f"there is no cluster in {folder}", hint=f"make one: {typed(folder, 'up')}")
         return cls(saved.plan, folder)
 
     @staticmethod

@@ -21,6 +21,7 @@ from tools.dev.certificates import HOST
 from tools.dev.cluster_folder import LINKS, ClusterFolder
 from tools.dev.distances import Distance, Distances
 from tools.dev.local_cluster import LocalCluster
+from tools.dev.place import typed
 from tools.dev.plan import meant
 from tools.dev.process import STOP_S, Process, end, find
 from tools.errors import ClusterMissing, ClusterRuns, PlanInvalid
@@ -72,7 +73,9 @@ class DevCluster(ClusterFolder):
         return find(self.commands)
 
     def status(self) -> DevStatus:
-        """How it is. Raises `LinkInvalid` when the links run and do not answer."""
+        """How it is. Raises `LinkInvalid` when the links run and do not answer, and `ClusterMissing` when a
+        node's file is missing or cut short.
+        """
         found = self.processes()
         links = found.get(LINKS)
         nodes = (self._node_status(node.id, node.region, found.get(node.id)) for node in self.plan.nodes)
@@ -114,7 +117,8 @@ class DevCluster(ClusterFolder):
             if node in found:
                 raise ClusterRuns(f"{node} runs already, as process {found[node].pid}")
             if LINKS in self.commands and LINKS not in found:
-                raise ClusterMissing(f"{self.plan.name} does not run", hint="start all of it: redwire dev up")
+                hint = f"start all of it: {typed(self.folder, 'up')}"
+                raise ClusterMissing(f"{self.plan.name} does not run", hint=hint)
             started = LocalCluster.open(self.folder)
             try:
                 started.start_node(node)
@@ -184,7 +188,7 @@ class DevCluster(ClusterFolder):
         try:
             password = self.password_path.read_text().strip()
         except FileNotFoundError:
-            hint = "start it: redwire dev up"
+            hint = f"start it: {typed(self.folder, 'up')}"
             raise ClusterMissing(f"{self.plan.name} never was up", hint=hint) from None
         return self.uri(user=APP, password=password, within=within)
 
@@ -195,7 +199,15 @@ class DevCluster(ClusterFolder):
         return name
 
     def _role(self, node: str) -> str:
-        return str(yaml.safe_load(self.config_path(node).read_text())["node"]["role"])
+        path, again = self.config_path(node), typed(self.folder, "up")
+        try:
+            return str(yaml.safe_load(path.read_text())["node"]["role"])
+        except FileNotFoundError:
+            text = f"{path} is missing: an earlier start did not come to its end"
+            raise ClusterMissing(text, hint=f"start it again: {again}") from None
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+            hint = f"remove it and start it again, which writes it anew: {again}"
+            raise ClusterMissing(f"{path} is damaged: it does not say the node's role", hint=hint) from error
 
     def _node_status(self, node: str, region: str, process: Process | None) -> NodeStatus:
         state = NodeState.DOWN
@@ -207,7 +219,9 @@ class DevCluster(ClusterFolder):
     def _running(self, node: str) -> Process:
         process = self.processes().get(self.node(node))
         if process is None:
-            raise ClusterMissing(f"{node} does not run", hint=f"start it: redwire dev start {node}")
+            raise ClusterMissing(
+                f"{node} does not run", hint=f"start it: {typed(self.folder, 'start', node)}"
+            )
         return process
 
 

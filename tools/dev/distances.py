@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from tools.dev.cluster_folder import ClusterFolder
+from tools.dev.cluster_folder import LINKS, ClusterFolder
 from tools.dev.link import Direction, LinkStatus
+from tools.dev.place import typed
 from tools.dev.plan import parse_pair
-from tools.errors import LinkInvalid
+from tools.dev.process import find
+from tools.errors import ClusterMissing, LinkInvalid
 
 
 class Distance(msgspec.Struct, frozen=True):
@@ -33,7 +35,8 @@ class Distance(msgspec.Struct, frozen=True):
 
 class Distances:
     """The links between a cluster's regions. All methods raise `LinkInvalid` when these do not answer, and
-    as `parse_pair`. A pair is written `eu-us`; the order counts for `cut` only.
+    as `parse_pair`; those that change something raise `ClusterMissing` when no links run. A pair is written
+    `eu-us`; the order counts for `cut` only.
     """
 
     def __init__(self, cluster: ClusterFolder) -> None:
@@ -62,6 +65,10 @@ class Distances:
         return parse_pair(text, self._cluster.plan.regions)
 
     def _tell(self, *words: str) -> None:
+        plan, commands = self._cluster.plan, self._cluster.commands
+        if LINKS in commands and LINKS not in find({LINKS: commands[LINKS]}):
+            hint = f"start all of it: {typed(self._cluster.folder, 'up')}"
+            raise ClusterMissing(f"the links of {plan.name} do not run", hint=hint)
         answer = self._cluster.command(" ".join(words))
         if answer != "ok":
             raise LinkInvalid(f"the links answered {answer}")

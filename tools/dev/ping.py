@@ -14,8 +14,9 @@ from redwire.client import dialler
 from redwire.dial import Dialled
 from redwire.frame import Kind, encode_header
 from tools.dev.dev_cluster import DevCluster
-from tools.dev.plan import parse_pair
-from tools.errors import ClusterMissing
+from tools.dev.place import typed
+from tools.dev.plan import pair_name, parse_pair
+from tools.errors import ClusterMissing, LinkInvalid
 
 CLIENT_NAME = "redwire dev ping"
 
@@ -64,14 +65,22 @@ class Line:
 async def ping(cluster: DevCluster, pair: str, count: int) -> Pinged:
     """Ping the first node that runs in the second region from the first one.
 
-    Raises `PlanInvalid`, `ClusterMissing` when none runs there, and `ConnectFailed` or `ChannelClosed` when
-    the node does not answer.
+    Raises `PlanInvalid`, `ClusterMissing` when none runs there, `LinkInvalid` when the link is cut, and
+    `ConnectFailed` or `ChannelClosed` when the node does not answer.
     """
     here, there = parse_pair(pair, cluster.plan.regions)
-    running = (each.id for each in cluster.status().nodes if each.region == there and each.pid is not None)
+    status = cluster.status()
+    running = (each.id for each in status.nodes if each.region == there and each.pid is not None)
     node = next(running, None)
     if node is None:
-        raise ClusterMissing(f"no node runs in {there}", hint="start one: redwire dev start NODE")
+        down = next(node.id for node in cluster.plan.nodes if node.region == there)
+        raise ClusterMissing(
+            f"no node runs in {there}", hint=f"start one: {typed(cluster.folder, 'start', down)}"
+        )
+    for distance in status.distances:
+        if {distance.here, distance.there} == {here, there} and distance.cut_from:
+            hint = f"heal it: {typed(cluster.folder, 'heal', pair)}"
+            raise LinkInvalid(f"no ping comes back: {pair_name(here, there)} is {distance}", hint=hint)
     through_ms = await _median_ms(cluster.uri(node, within=here), count)
     direct_ms = await _median_ms(cluster.uri(node), count)
     return Pinged(here, node, count, through_ms, direct_ms)

@@ -75,9 +75,10 @@ class Wanted(msgspec.Struct, frozen=True):
     jitter_ms: float | None = None
     settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
-    def plan(self, before: ClusterPlan | None) -> ClusterPlan:
+    def plan(self, before: ClusterPlan | None, *, give_up: str = "") -> ClusterPlan:
         """The plan to start, where `before` was started earlier. Distances may change from one start to the
-        next; what stands in the nodes' files and in the log may not. Raises `PlanInvalid`.
+        next; what stands in the nodes' files and in the log may not. Raises `PlanInvalid`, whose hint names
+        `give_up`, the command that removes what is there.
         """
         if before is None:
             nodes = plan_nodes(self.regions or DEFAULT_REGIONS)
@@ -95,7 +96,7 @@ class Wanted(msgspec.Struct, frozen=True):
             if value != before.settings.get(key):
                 differing.append(f"was made with {key} {before.settings.get(key, 'by default')}, not {value}")
         if differing:
-            hint = "leave these options out, or give its data up: redwire dev down --purge"
+            hint = "leave these options out" + (f", or give its data up: {give_up}" if give_up else "")
             raise PlanInvalid(f"the cluster that is there {'; '.join(differing)}", hint=hint)
         return replace(
             before,

@@ -212,7 +212,8 @@ def _lag_detail(lag: Lag) -> str:
     if lag.state != "behind":
         return state
     sizes = f"{figures.count(lag.records)} records  {figures.size(lag.bytes)}  {figures.duration(lag.ms)}"
-    return f"{state}  {sizes}  caught up in {figures.duration(lag.catch_up_ms)}"
+    there = "never" if lag.catch_up_ms is None else f"in {figures.duration(lag.catch_up_ms)}"
+    return f"{state}  {sizes}  caught up {there}"
 
 
 def _positions(node: NodeStatus) -> str:

@@ -241,12 +241,20 @@ def test_the_command_makes_an_authority_and_issues_from_it(tmp_path: Path) -> No
     assert sorted(path.name for path in (tmp_path / "ops").iterdir()) == ["ops.key", "ops.pem"]
 
 
+def test_a_node_that_no_client_will_accept_is_warned_of(tmp_path: Path) -> None:
+    invoke("init", "--cluster", "shop", "--out", tmp_path)
+    told = invoke("issue", "node", "eu-2", "--authority", tmp_path)
+    assert told.exit_code == 0 and "warning: the certificate of eu-2 names no host" in told.stderr
+    assert not invoke("issue", "node", "eu-1", "--host", "127.0.0.1", "--authority", tmp_path).stderr
+    assert not invoke("issue", "user", "ops", "--authority", tmp_path).stderr
+
+
 def test_every_command_prints_json_when_asked(tmp_path: Path) -> None:
     made = json.loads(invoke("init", "--cluster", "shop", "--out", tmp_path, "--json").output)
     assert made.keys() == {"cluster", "cert", "key", "not_after"}
     for kind, name in (("node", "eu-1"), ("user", "ops")):
         issued = json.loads(
-            invoke("issue", kind, name, "--authority", tmp_path, "--days", 7, "--json").output
+            invoke("issue", kind, name, "--authority", tmp_path, "--days", 7, "--json").stdout
         )
         assert issued[kind] == name
         assert issued["cert"] == str(tmp_path / f"{name}.pem")

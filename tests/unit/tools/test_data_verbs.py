@@ -49,14 +49,14 @@ async def test_a_scan_prints_a_line_or_an_array_element_for_each_document(cluste
 @pytest.mark.parametrize(
     ("arguments", "script", "code", "says"),
     [
-        (("put", "c", "p1", "[1]"), None, 1, "not a JSON object"),
-        (("put", "../c", "p1", "{}"), None, 1, "collection name"),
+        (("put", "c", "p1", "[1]"), None, 4, "not a JSON object"),
+        (("put", "../c", "p1", "{}"), None, 4, "collection name"),
         (("put", "c", "p1", "{}", "--if-version", "9"), None, 4, "has another version"),
         (("put", "c", "p1", "{}"), Code.FORBIDDEN, 4, "FORBIDDEN"),
         (("put", "c", "p1", "{}"), "unconfirmed", 3, "not confirmed"),
         (("put", "c", "p1", "{}", "--timeout", "0.2"), "silence", 3, "not known"),
-        (("get", "c", "p1", "--read", "moon"), None, 1, "one of primary, nearest"),
-        (("get", "c", "p1", "--at-least", "x"), None, 1, "not a freshness token"),
+        (("get", "c", "p1", "--read", "moon"), None, 2, "one of primary, nearest"),
+        (("get", "c", "p1", "--at-least", "x"), None, 2, "not a freshness token"),
         (("put", "c", "p1"), None, 2, "Missing argument"),
     ],
 )
@@ -112,7 +112,7 @@ async def test_what_cannot_be_told_of_a_key_is_an_open_outcome(cluster, command_
     assert silent.code == forgotten.code == 3
     assert json.loads(silent.err)["key"] == json.loads(forgotten.err)["key"] == key
     assert "was forgotten" in json.loads(forgotten.err)["message"]
-    assert (await command_line("resolve", "seven", "--uri", cluster.uri())).code == 1
+    assert (await command_line("resolve", "seven", "--uri", cluster.uri())).code == 2
 
 
 async def test_a_long_wait_is_told_with_its_reason_and_its_end_but_not_to_a_program(
@@ -126,3 +126,26 @@ async def test_a_long_wait_is_told_with_its_reason_and_its_end_but_not_to_a_prog
     assert waiting.startswith("redwire: waiting, 1 s more at most: ") and cluster.leader.addr in waiting
     assert error.startswith("redwire: no node was reached within 2.6 s: ")
     assert json.loads(quiet.err)["code"] == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reads"),
+    [(("get", "c", "p1"), True), (("scan", "c"), True), (("put", "c", "p1", "{}"), False)],
+)
+async def test_who_finds_no_primary_is_told_that_others_answer_and_what_to_type(
+    cluster, command_line, arguments, reads
+) -> None:
+    cluster.stop(cluster.nodes[0])
+    ran = await command_line(*arguments, "--timeout", "1.5", "--uri", cluster.uri())
+    assert ran.code == 1 and not ran.out
+    assert "no primary was found, though " in ran.err and "see redwire status, redwire doctor" in ran.err
+    assert cluster.nodes[1].addr in ran.err.rpartition("though ")[2]
+    assert cluster.nodes[0].addr not in ran.err.rpartition("though ")[2]
+    assert ("--read any reads from whoever answers" in ran.err) == reads
+
+
+async def test_where_nobody_answers_no_hint_says_that_somebody_does(cluster, command_line) -> None:
+    for node in cluster.nodes:
+        cluster.stop(node)
+    ran = await command_line("get", "c", "p1", "--timeout", "0.5", "--uri", cluster.uri())
+    assert ran.code == 1 and "no primary" not in ran.err

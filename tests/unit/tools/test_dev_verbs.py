@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 
 from tools.cli.dev_view import last_lines, status_document, status_parts
+from tools.dev.bring_up import bring_up
 from tools.dev.cluster_folder import ClusterFolder
 from tools.dev.dev_cluster import DevCluster, DevStatus, NodeState, NodeStatus
 from tools.dev.distances import Distance
 from tools.dev.plan import Wanted
+from tools.errors import PlanInvalid
 from tools.grid import plain
 
 CommandLine = Callable[..., Awaitable[Any]]
@@ -62,7 +65,8 @@ async def test_wrong_usage_ends_with_code_2_and_says_what_is_right(
         (("start", "paris"), "paris is no node of dev; nodes are eu-1, us-1"),
         (("start", "eu-1"), "dev does not run; start all of it: redwire dev up"),
         (("cut", "eu-uk"), "'eu-uk' is no pair of regions; did you mean eu-us?"),
-        (("cut", "eu-us"), "links.sock: No such file or directory; do the links run?"),
+        (("cut", "eu-us"), "the links of dev do not run; start all of it: redwire dev up\n"),
+        (("heal",), "the links of dev do not run; start all of it: redwire dev up\n"),
         (("uri",), "dev never was up; start it: redwire dev up"),
         (("uri", "--admin", "--in", "uk"), "uk is no region; did you mean us?"),
     ],
@@ -88,7 +92,9 @@ async def test_a_cluster_that_does_not_run_is_shown_and_can_be_removed(
     assert "The links between the regions are down." in ran.out
     assert (await command_line("dev", "logs", "us-1")).out == "\n"
     assert (await command_line("dev", "down")).out == f"nothing ran; its data stays in {stopped.folder}\n"
-    assert (await command_line("dev", "down", "--purge")).out == "nothing ran; removed its data\n"
+    assert (await command_line("dev", "down", "--purge")).out == (
+        f"nothing ran; removed its data in {stopped.folder}\n"
+    )
     assert not stopped.folder.exists()
 
 
@@ -97,6 +103,69 @@ async def test_the_folder_can_be_named(command_line: CommandLine, tmp_path: Path
     ClusterFolder(Wanted("shop", (("eu", 1),)).plan(None), elsewhere).write()
     ran = await command_line("dev", "status", "--dir", str(elsewhere))
     assert ran.out.startswith(f"shop, in {elsewhere}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("start", "eu-1"), "start all of it: redwire dev up"),
+        (("kill", "eu-1"), "start it: redwire dev start eu-1"),
+        (("ping", "eu-us"), "start one: redwire dev start us-1"),
+        (("uri",), "start it: redwire dev up"),
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_what_to_type_names_the_cluster_that_is_meant(
+    command_line: CommandLine,
+    state: Path,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    hint: str,
+    elsewhere: bool,
+) -> None:
+    folder = tmp_path / "else where" if elsewhere else state / "d3"
+    place = ("--dir", str(folder)) if elsewhere else ("--name", "d3")
+    ClusterFolder(Wanted("d3", (("eu", 1), ("us", 1))).plan(None), folder).write()
+    ran = await command_line("dev", *words, *place)
+    assert ran.code == 1 and ran.err.endswith(f"{hint} {shlex.join(place)}\n")
+
+
+def test_whose_data_is_to_be_given_up_is_said_by_name(state: Path) -> None:
+    ClusterFolder(Wanted("d3", (("eu", 1),)).plan(None), state / "d3").write()
+    with pytest.raises(PlanInvalid, match="give its data up: redwire dev down --purge --name d3"):
+        bring_up(state / "d3", Wanted("d3", (("eu", 3),)), print)
+
+
+@pytest.mark.parametrize("text", ["", "node", "node: {id", "node: {id: eu-1}", "\x00"])
+async def test_a_file_that_was_cut_short_is_told_with_what_to_type(
+    command_line: CommandLine, stopped: ClusterFolder, text: str
+) -> None:
+    path = stopped.config_path("eu-1")
+    path.write_text(text)
+    ran = await command_line("dev", "status")
+    assert ran.code == 1 and f"{path} is damaged" in ran.err
+    assert ran.err.endswith("; remove it and start it again, which writes it anew: redwire dev up\n")
+
+
+async def test_what_a_start_did_not_come_to_write_is_told_with_what_to_type(
+    command_line: CommandLine, stopped: ClusterFolder
+) -> None:
+    stopped.config_path("us-1").unlink()
+    ran = await command_line("dev", "status")
+    assert ran.code == 1
+    assert ran.err.endswith("an earlier start did not come to its end; start it again: redwire dev up\n")
+
+
+def test_a_folder_that_lies_too_deep_for_sqlite_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join(["d" * 100] * 5)
+    with pytest.raises(PlanInvalid, match="at most 480 are possible; name a shorter folder"):
+        bring_up(deep, Wanted("dev", (("eu", 1),)), print)
+    assert not deep.exists()
+
+
+async def test_a_cluster_that_is_not_there_is_made_by_its_name(command_line: CommandLine) -> None:
+    ran = await command_line("dev", "status", "--name", "d3")
+    assert ran.err.endswith("; make one: redwire dev up --name d3\n")
 
 
 STATUS = DevStatus(

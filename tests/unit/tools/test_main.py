@@ -16,7 +16,7 @@ from redwire.errors import Code
 from redwire.record import Key
 from tools.cli.failure import failure
 from tools.cli.main import main, redwire
-from tools.errors import Interrupted
+from tools.errors import Interrupted, LineInvalid
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
@@ -85,6 +85,39 @@ def test_what_follows_a_double_dash_is_no_option(
     assert capsys.readouterr().err.startswith("Usage: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("satus",), "status"),
+        (("doctr",), "doctor"),
+        (("monitr", "--theme", "dark"), "monitor"),
+        (("dev", "stauts"), "status"),
+        (("certs", "issue", "usr"), "user"),
+    ],
+)
+def test_a_slip_of_a_verb_is_told_the_verb_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], meant: str
+) -> None:
+    assert run(monkeypatch, *words) == 2
+    assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
+
+
+def test_what_is_no_verb_at_all_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "teleport") == 2
+    assert capsys.readouterr().err.endswith("Error: No such command 'teleport'.\n")
+
+
+def test_who_names_no_cluster_is_told_the_variable_and_where_a_uri_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("REDWIRE_URI", raising=False)
+    assert run(monkeypatch, "status") == 2
+    told = capsys.readouterr().err
+    assert "--uri URI, or export REDWIRE_URI;" in told and 'eval "$(redwire dev uri)"' in told
+
+
 KEY = Key(b"\x01" * 16, 7, 1)
 
 
@@ -105,9 +138,11 @@ def unsure() -> errors.NotConfirmed:
         (errors.DeadlineExceeded("x", phase="connect"), "DEADLINE_EXCEEDED", 1),
         (errors.ConnectFailed("x", retry=True), "CONNECT_FAILED", 1),
         (errors.AuthenticationFailed("x"), "UNAUTHENTICATED", 1),
-        (errors.RequestInvalid("x"), "REQUEST_INVALID", 1),
-        (errors.TooLarge("x", 2, 1), "TOO_LARGE", 1),
-        (errors.UriInvalid("x"), "URI_INVALID", 1),
+        (errors.RequestInvalid("x"), "REQUEST_INVALID", 4),
+        (errors.TooLarge("x", 2, 1), "TOO_LARGE", 4),
+        (errors.UriInvalid("x"), "URI_INVALID", 2),
+        (errors.TokenInvalid("x"), "TOKEN_INVALID", 2),
+        (LineInvalid("x"), "LINE_INVALID", 1),
         (OSError(2, "No such file", "f"), "SYSTEM", 1),
         (Interrupted("x"), "INTERRUPTED", 130),
         (click.Abort(), "INTERRUPTED", 130),

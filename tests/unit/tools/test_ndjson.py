@@ -10,6 +10,7 @@ import pytest
 from redwire import record
 from redwire.errors import RequestInvalid
 from tools.cli.ndjson import PIECE_RECORDS, Bookmark, Place, bookmarked, pieces
+from tools.errors import LineInvalid
 
 
 def read(text: bytes, start: Place = Place(), field: str = "id") -> list:  # noqa: B008
@@ -53,7 +54,7 @@ def test_pieces_are_bounded_and_any_of_their_ends_is_a_place_to_go_on_from() -> 
 def test_a_bad_line_is_named_after_what_stands_before_it_was_given_out(line, reason) -> None:
     source = pieces(io.BytesIO(b'{"id": 1}\n{"id": 2}\n' + line + b"\n"), "f.ndjson", "c", "id", Place())
     assert next(source).ids == ["1", "2"]
-    with pytest.raises(RequestInvalid, match=rf"f\.ndjson: line 3: .*({reason})"):
+    with pytest.raises(LineInvalid, match=rf"f\.ndjson: line 3: .*({reason})"):
         next(source)
 
 

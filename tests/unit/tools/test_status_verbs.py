@@ -6,8 +6,10 @@ import json
 import time
 
 import anyio
+import pytest
 
-from redwire.status import Event, decode
+from redwire.status import Event, Lag, decode
+from tools.cli import words
 from tools.cli.status import FOLLOW_S, SHOWN_MAX, Shown, show_events
 
 QUICK_S = 8.0
@@ -72,6 +74,15 @@ async def test_one_nodes_own_view_is_asked_of_that_node_alone(cluster, command_l
     assert decode(ran.out.encode()).vantage.node == "ap-1"
 
 
+async def test_a_node_can_be_asked_by_its_name(cluster, command_line) -> None:
+    ran = await command_line("status", "--json", "--node", "ap-1", "--uri", cluster.uri())
+    assert decode(ran.out.encode()).vantage.node == "ap-1"
+    for node, hint in (("ap-2", "did you mean ap-1?"), ("paris", "nodes are eu-1, us-1, ap-1")):
+        ran = await command_line("lag", "--node", node, "--uri", cluster.uri())
+        assert ran.code == 2 and not ran.out
+        assert f"'{node}' is no node, and no address such as {cluster.nodes[0].addr}; {hint}" in ran.err
+
+
 async def test_lag_shows_the_followers_and_not_the_primary(cluster, command_line) -> None:
     uri = ("--uri", cluster.uri())
     text = (await command_line("lag", *uri)).out
@@ -79,6 +90,19 @@ async def test_lag_shows_the_followers_and_not_the_primary(cluster, command_line
     assert "caught up" in text
     nodes = json.loads((await command_line("lag", "--json", *uri)).out)["nodes"]
     assert [node["lag"]["state"] for node in nodes] == ["caught_up"] * 3
+
+
+@pytest.mark.parametrize(
+    ("lag", "there", "in_short"),
+    [
+        (Lag(state="behind", records=3, catch_up_ms=2_500), "2.5 s", "behind 3 records; there in 2.5 s"),
+        (Lag(state="behind", records=3), "never", "behind 3 records; never there"),
+        (Lag(state="unknown"), "?", "unknown, never heard"),
+        (Lag(state="caught_up", catch_up_ms=0), "0.0 ms", "caught up"),
+    ],
+)
+def test_who_never_catches_up_is_told_from_whom_nobody_knows(lag: Lag, there: str, in_short: str) -> None:
+    assert (words.there_in(lag), words.lag(lag, 0)) == (there, in_short)
 
 
 async def test_events_come_one_a_line_with_their_date_when_that_is_not_today(cluster, command_line) -> None:

@@ -31,8 +31,9 @@ async def test_who_is_not_let_in_gets_an_error_and_no_picture(cluster, command_l
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [
-        ((), 1, "the monitor needs a terminal; pass --screenshot FILE.svg"),
-        (("--screenshot", "no/such/folder/x.svg"), 1, "no/such/folder is no folder"),
+        ((), 2, "the monitor needs a terminal; pass --screenshot FILE.svg"),
+        (("--screenshot", "x.png"), 2, "x.png would hold SVG; name it x.svg"),
+        (("--screenshot", "no/such/folder/x.svg"), 2, "no/such/folder is no folder"),
         (("--screenshot", "x.svg", "--size", "79x24"), 2, "at least 80x24"),
         (("--screenshot", "x.svg", "--size", "wide"), 2, "COLUMNSxROWS"),
     ],
