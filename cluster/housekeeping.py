@@ -125,7 +125,7 @@ class Housekeeping:
     def _retain(self) -> None:
         """Let go of log that nobody is promised any more."""
         storage, now_ms = self._node.storage, self._node.clock().ms
-        disk = storage.journal.disk.status()
+        disk = storage.disk_status()
         wal = disk.wal
         total = sum(extent.size_bytes for extent in wal.segments)
         growth = self._vitals.growth_bytes_s(total)

@@ -19,7 +19,7 @@ from cluster import meta as meta_file
 from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
-from cluster.disk import Post
+from cluster.disk import DiskState, DiskStatus, Post
 from cluster.errors import DataDirForeign
 from cluster.journal import Journal
 from cluster.log import Log
@@ -116,6 +116,17 @@ class Storage:
                 found += _settings_in(batch)
                 at = batch.last
         return found
+
+    def room_bytes(self) -> int:
+        """What a turn may log and will surely fit: nothing while the state has no space to follow."""
+        return 0 if self.applies.blocked else self.journal.room_bytes()
+
+    def disk_status(self) -> DiskStatus:
+        """The disk as log and state find it: it is full where either has no space."""
+        status = self.journal.disk.status()
+        if status.state is DiskState.WORKING and self.applies.blocked:
+            return msgspec.structs.replace(status, state=DiskState.FULL, room_bytes=0)
+        return status
 
     def report(self, role: str, watermark: Lsn) -> Report:
         """Where this node stands, for its peers."""
