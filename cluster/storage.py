@@ -20,7 +20,7 @@ from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus, Post
-from cluster.errors import DataDirForeign
+from cluster.errors import DataDirForeign, DiskFull, NoSpaceToStart
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.meta import Meta
@@ -47,14 +47,17 @@ class Storage:
     """
 
     def __init__(self, config: NodeConfig, post: Post, fail: Callable[[BaseException], None]) -> None:
-        """Raises what recovery finds: `LogCorrupt`, `StateCorrupt`, `DataDirInUse`, `FormatNewer`, …"""
+        """Raises what recovery finds: `LogCorrupt`, `StateCorrupt`, `DataDirInUse`, `NoSpaceToStart`, …"""
         self.config = config
         self.fail = fail
         self.notes: list[str] = []
         self._settings = Settings(Lsn(0), config.cluster)
-        self.lock = DataLock.take(self.data_dir)
-        self.meta = meta_file.load(self.data_dir) or self._new_directory()
-        self.state, wal, self.log = self._open()
+        try:
+            self.lock = DataLock.take(self.data_dir)
+            self.meta = meta_file.load(self.data_dir) or self._new_directory()
+            self.state, wal, self.log = self._open()
+        except DiskFull as error:
+            raise NoSpaceToStart(error) from error
         self.watermark = Lsn(max(wal.watermark, self.state.applied.lsn))
         self.journal = Journal(wal, self.log, self.data_dir, self.meta, post, fail)
         self.applies = ApplyQueue(post, fail)

@@ -174,6 +174,21 @@ def test_a_follower_whose_state_has_no_room_says_so_and_the_others_go_on(shop: A
     assert shop.documents("us-1", "c").keys() == {"during", "meanwhile"}
 
 
+def test_a_node_that_finds_no_space_when_it_starts_ends_and_says_that_it_has_to_be_started_again(
+    fleet: Any,
+) -> None:
+    shop = fleet("eu-1", faults=True)
+    shop.db.put("c", "before", {"n": 0})
+    shop.terminate("eu-1")
+    shop.disk("eu-1", "write /state fail 28")
+    shop.start_node("eu-1")
+    assert shop.ends("eu-1") == 1
+    assert "no space for the state; free some disk space, then start the node again" in shop.said("eu-1")
+    shop.disk("eu-1")
+    shop.lead("eu-1")
+    assert shop.documents("eu-1", "c").keys() == {"before"}
+
+
 def of_state(shop: Any, disk: str) -> Any:
     """What the only node says of itself once its disk is in that state; None before."""
     status = shop.status("eu-1")
