@@ -84,7 +84,7 @@ class Housekeeping:
     def _heed_settings(self) -> None:
         """Say it once when other settings are in force."""
         settings = self._node.storage.settings
-        if settings is not self._settings:
+        if settings.lsn != self._settings.lsn:
             self._settings = settings
             self._node.announcer.members_changed(settings.cluster.membership.members)
             self.on_settings()

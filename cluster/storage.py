@@ -99,10 +99,13 @@ class Storage:
 
     @property
     def settings(self) -> Settings:
-        """What all nodes agree on, as far as this one applied the log; before that, what its file says."""
+        """What all nodes agree on, as far as this one applied the log; before that, what its file says.
+
+        The same object until a later record is applied, however often an `apply` is undone for want of space.
+        """
         records = self.state.cluster_records()
         lsn, record = records[-1] if records else (Lsn(0), None)
-        if record is not None and record is not self._settings.record:
+        if record is not None and lsn > self._settings.lsn:
             self._settings = Settings.of(record, lsn)
         return self._settings
 
@@ -197,6 +200,7 @@ class Storage:
 
         disk.call(install, lambda nothing: done.set())
         await done.wait()
+        self._settings = Settings(Lsn(0), self.config.cluster)  # the snapshot's may be of an earlier record
         self.log.restart(by.at, self.state.terms, self.state.batch_time_ms)
         self.reads.use(self.state.path)
         self.applies.use(self.state)

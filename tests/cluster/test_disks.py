@@ -152,6 +152,7 @@ def test_a_primary_whose_state_has_no_room_refuses_writes_loses_nothing_and_goes
     shop.disk("eu-1")
     shop.db.put("c", "after", {"n": 3}, timeout_s=30)
     assert shop.documents("eu-1", "c").keys() == {"before", "during", "after"}
+    assert shop.said("eu-1").count("the settings of LSN 2 are in force") == 1
     status = shop.until(lambda: of_state(shop, "working"), "the node says that its disk has room")
     assert status.quorum.met and status.own.health == "healthy"
 
