@@ -99,6 +99,11 @@ class Applier:
         with self._changed:
             return ApplierStatus(len(self._waiting), self._waiting_bytes, self._blocked)
 
+    @property
+    def blocked(self) -> bool:
+        """Whether it waits for space."""
+        return bool(self._blocked)
+
     def _run(self) -> None:
         """The thread. An error that nobody foresaw is told to `fail` too, and then shown like any bug."""
         error: BaseException | None = None

@@ -46,6 +46,11 @@ class ApplyQueue:
         """Whether enough waits."""
         return self._applier is None or self._applier.status().waiting_bytes >= APPLY_BYTES_MAX
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the state finds no space on its disk: apply stands still, and tries again by itself."""
+        return self._applier is not None and self._applier.blocked
+
     async def ready(self) -> None:
         """Wait until more can be taken."""
         while self.full():

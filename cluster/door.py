@@ -15,8 +15,8 @@ STRANGERS_MAX = 256
 """Each may hold 8 KiB and a TLS state for ten seconds."""
 PATIENCE_S = 2.0
 """An honest handshake is over by then, from anywhere on earth; a storm of honest ones is not thinned out."""
-FILES_OF_OUR_OWN = 128
-"""Log, state and snapshots, their readers, and the links to the other members."""
+FILES_OF_OUR_OWN = 160
+"""Log, state and snapshots, their readers, the metrics port, and the links to the other members."""
 
 
 class Stay(Protocol):

@@ -12,6 +12,7 @@ RedwireError
 │   ├── LogPruned             the log no longer reaches back that far
 │   ├── CutRefused            a cut that would take away what is known committed (R5)
 │   ├── DiskFull              no space: nothing was changed, and it passes by itself
+│   ├── NoSpaceToStart        no space to open the data directory: nothing was changed, and the process ends
 │   ├── DiskFailed            a write or sync failed: final for this process
 │   ├── StateCorrupt          a state file that cannot be trusted
 │   ├── OutOfOrder            a batch that does not continue the state it was given to
@@ -142,6 +143,19 @@ class DiskFull(NodeError):
             f"{path}: no space {what}",
             hint="free some disk space; the node goes on by itself",
             facts={"path": str(path)},
+        )
+
+
+class NoSpaceToStart(NodeError):
+    """`full` came while the data directory was opened: there is no node yet that could wait for space."""
+
+    code = Code.DISK_FULL
+
+    def __init__(self, full: DiskFull) -> None:
+        super().__init__(
+            full.message,
+            hint="free some disk space, then start the node again; a service manager does it by itself",
+            facts=full.facts,
         )
 
 

@@ -119,8 +119,11 @@ def _no_read(status: Status, demand: Demand, lag_ms: int | None) -> str:
 
 
 def _lag_ms(status: Status) -> int | None:
-    """How old a read may be: the lag as the primary judged it, and how old that judgement is."""
+    """How old a read may be: the lag as the primary judged it, and how old that judgement is.
+
+    A primary has none for as long as it does its work: it applies what it commits at once.
+    """
     lag: Lag = status.own.lag
-    if status.own.role == "primary":
+    if status.own.role == "primary" and status.own.health != "unhealthy":
         return 0
     return None if lag.state == UNKNOWN or lag.ms is None else lag.ms + status.vantage.age_ms

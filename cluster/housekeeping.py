@@ -83,7 +83,7 @@ class Housekeeping:
     def _heed_settings(self) -> None:
         """Say it once when other settings are in force."""
         settings = self._node.storage.settings
-        if settings is not self._settings:
+        if settings.lsn != self._settings.lsn:
             self._settings = settings
             self._node.announcer.members_changed(settings.cluster.membership.members)
             self.on_settings()
@@ -124,7 +124,7 @@ class Housekeeping:
     def _retain(self) -> None:
         """Let go of log that nobody is promised any more."""
         storage, now_ms = self._node.storage, self._node.clock().ms
-        disk = storage.journal.disk.status()
+        disk = storage.disk_status()
         wal = disk.wal
         total = sum(extent.size_bytes for extent in wal.segments)
         growth = self._vitals.growth_bytes_s(total)

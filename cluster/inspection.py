@@ -46,10 +46,21 @@ def _may_write(folder: Path) -> bool:
     return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
-def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool] = _may_write) -> Inspection:
+def _free_bytes(folder: Path) -> int:
+    volume = os.statvfs(folder)
+    return volume.f_bavail * volume.f_frsize
+
+
+def inspect(
+    config: NodeConfig,
+    now_ms: int,
+    *,
+    may_write: Callable[[Path], bool] = _may_write,
+    free_bytes: Callable[[Path], int] = _free_bytes,
+) -> Inspection:
     """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970.
 
-    `may_write`: whether this user may make files in a folder.
+    `may_write`: whether this user may make files in a folder. `free_bytes`: what its volume has for them.
     """
     errors: list[RedwireError] = []
     warnings: list[str] = []
@@ -67,6 +78,7 @@ def inspect(config: NodeConfig, now_ms: int, *, may_write: Callable[[Path], bool
         with looked_into(Path(config.node.data_dir)) as holder:
             if holder is None:
                 warnings += _check_data_dir(config, may_write)
+        warnings += _short_of_space(config, free_bytes)
     except RedwireError as error:
         errors.append(error)
     remarks: list[str] = []
@@ -111,9 +123,7 @@ def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tu
     Raises what the node itself would raise.
     """
     folder = Path(config.node.data_dir)
-    there = folder
-    while not os.path.lexists(there):
-        there = there.parent
+    there = _nearest(folder)
     if not there.is_dir():
         raise DiskFailed(folder, f"{there} is no directory")
     if not may_write(there):
@@ -130,6 +140,23 @@ def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tu
     with translated(state), closing(open_reader(state, still=True)) as connection:
         logged = [ClusterConfig.from_record(record) for _, record in Registry(connection).records]
         return check_file(config, logged)
+
+
+def _nearest(folder: Path) -> Path:
+    """`folder`, or what is there of the way to it."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder
+
+
+def _short_of_space(config: NodeConfig, free_bytes: Callable[[Path], int]) -> Iterator[str]:
+    folder, floor = Path(config.node.data_dir), config.retention.disk_free_min_bytes
+    free = free_bytes(_nearest(folder))
+    if free <= floor:
+        yield (
+            f"{folder}: {free} bytes are free on its volume, retention.disk_free_min_bytes is {floor}: "
+            "log is given up, and with none left the node refuses writes and does not start again"
+        )
 
 
 def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[str]:

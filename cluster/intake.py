@@ -266,8 +266,8 @@ def not_ready() -> Refused:
 
 
 def disk_full() -> Refused:
-    """Nothing is logged for want of room."""
-    text = "the primary's log has no room"
+    """Nothing is logged for want of room, for the log or for the state that follows it."""
+    text = "the primary's disk is full"
     return Refused(Code.DISK_FULL, text, hint="free space in its data_dir; it recovers by itself")
 
 

@@ -21,8 +21,9 @@ from cluster.door import raise_file_limit
 from cluster.errors import ReloadFailed
 from cluster.log_config import Level
 from cluster.notes import Notes
-from cluster.process import hold_signals, run
+from cluster.process import run
 from cluster.reload import ask
+from cluster.signals import Signals
 from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import RedwireError
@@ -37,9 +38,11 @@ default, takes a twentieth of the CPU under load and finds next to nothing.
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code: 0 done, 1 error, 2 usage."""
+def main(arguments: list[str] | None = None, signals: Signals | None = None) -> int:
+    """Run the command; the exit code: 0 done, 1 error, 2 usage. `signals` are held, if they are given."""
     asked = _parser().parse_args(arguments)
+    if signals is not None and asked.action != "run":
+        signals.let_go()
     config: NodeConfig | None = None
     try:
         config = parse_node_config(load_yaml(asked.config), asked.config)
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "reload":
                 return _reload(config, as_json=asked.json)
             case _:
-                return _run(config, take_over=asked.take_over)
+                return _run(config, signals or Signals(), take_over=asked.take_over)
     except RedwireError as error:
         if asked.json:
             print(json.dumps(_answer(config, [error], [])))
@@ -80,19 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(config: NodeConfig, *, take_over: bool) -> int:
+def _run(config: NodeConfig, signals: Signals, *, take_over: bool) -> int:
+    signals.hold()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()  # modules stay for good: no need to look at them again
     raise_file_limit()
-    hold_signals()
     fast = find_spec("uvloop") is not None  # the extra `fast`
     with closing(Notes(config.node.id, config.log)) as notes:
         try:
             credentials = None
             if config.tls is not None:
                 credentials = NodeCredentials(config.tls, config.cluster.name, config.node.id)
-            node = partial(run, config, credentials, notes, take_over)
+            node = partial(run, config, credentials, notes, signals, take_over)
             return anyio.run(node, backend_options={"use_uvloop": fast})
         except RedwireError as error:
             notes(f"stopped: {error}", Level.ERROR)

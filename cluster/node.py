@@ -161,7 +161,7 @@ class Node:
         role = self.role
         if isinstance(role, Primary):
             if proposals or role.waiting_bytes:
-                self._step(Proposed(proposals, self.storage.journal.room_bytes()), now)
+                self._step(Proposed(proposals, self.storage.room_bytes()), now)
             self.inbox.settle(role.waiting_bytes)
         else:
             self._send_away(proposals)

@@ -186,7 +186,7 @@ def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> 
     me = member.id == view.own.node
     heard = _heard(view, _configured(member), member.id)
     healthy, why = row.health.healthy and row.connected, row.health.reason
-    if healthy and heard.disk.state not in ("working", "unknown"):
+    if row.connected and heard.disk.state not in ("working", "unknown"):
         healthy, why = False, f"its disk is {heard.disk.state}"
     lag = _lag(view, row)
     if lag.state == "behind":

@@ -66,6 +66,8 @@ UNSYNCED_MAX = 2
 earlier than if it were made when the first is done, and by then it holds more. The second is made only when
 it is as large as the first: what a batch costs every node is paid for many writes, or not at all.
 """
+NO_ROOM = Room(log_bytes=0, flight_bytes=1, batches=1)
+"""Nothing is logged and whoever waits is refused, however much is in flight: that stays so without space."""
 
 
 class PrimaryStatus(msgspec.Struct, frozen=True):
@@ -122,6 +124,7 @@ class Primary:
         self.coordinator.begin_reign(book.term_start, now.ms, known=known)
         self.waiter.times.begin(now.ms)
         self.coordinator.own_durable(self.end.lsn, now.ms)
+        self.coordinator.own_applied(self.applied, now.ms)
         self.changes.begin()
         book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms
         requests = [encode_system(Kind.TERM_START, body.encode(TermStart(self.version)))]
@@ -195,8 +198,11 @@ class Primary:
     def _turn(self, room_bytes: int, now: Now) -> list[Effect]:
         """Log what may be logged; refuse what certainly cannot be; leave the rest waiting."""
         turn = self._looking(now)
-        due = self._book.batches_due(self._intake.waiting_bytes) if room_bytes else UNSYNCED_MAX  # to refuse
-        room = Room(room_bytes, FLIGHT_BYTES_MAX - self.waiter.flight_bytes, due)
+        if room_bytes:
+            due = self._book.batches_due(self._intake.waiting_bytes)
+            room = Room(room_bytes, FLIGHT_BYTES_MAX - self.waiter.flight_bytes, due)
+        else:
+            room = NO_ROOM
         effects: list[Effect] = [*self._intake.take(turn, room)]
         for draft in turn.drafts:
             requests = [proposal.request for proposal in draft.proposals]

@@ -24,8 +24,14 @@ from redwire.stream import Channel, accept, incoming
 
 HEAD_BYTES_MAX = 8 << 10
 """Request line and headers; a scraper sends some 300 bytes."""
-CONNECTIONS_MAX = 32
-"""Two scrapers and a few probes never hold more; beyond it a connection is closed at once."""
+CONNECTIONS_MAX = 64
+"""Two scrapers and a few probes never hold as many; beyond it the eldest goes for the next one."""
+STAY_S = 0.25
+"""What even the eldest has for certain; meanwhile the next ones wait in the system's queue, first come first
+served, so that strangers who come again and again thin nobody out.
+"""
+HEAD_S = 2.0
+"""For TLS and the request's head: an honest one is over by then, from anywhere on earth."""
 ANSWER_S = 10.0
 """From the connection to its end: TLS, request, answer."""
 QUERY_FIELDS_MAX = 8
@@ -61,12 +67,12 @@ class Probes:
     """Serves one listener. `context` gives the TLS context of the next connection, None for plain text."""
 
     def __init__(
-        self, views: Views, context: Callable[[], ssl.SSLContext | None], answer_s: float = ANSWER_S
+        self, views: Views, context: Callable[[], ssl.SSLContext | None], head_s: float = HEAD_S
     ) -> None:
         self._views = views
-        self._answer_s = answer_s
+        self._head_s = head_s
         self._context = context
-        self._connections = 0
+        self._stays: dict[anyio.CancelScope, float] = {}  # since when, in order of arrival
 
     async def serve(self, listener: MultiListener[SocketStream]) -> None:
         """Answer for ever."""
@@ -81,37 +87,46 @@ class Probes:
             except OSError:  # no more descriptors, or gone again: never a reason to end a node
                 await anyio.sleep(ACCEPT_AGAIN_S)
                 continue
-            if self._connections >= CONNECTIONS_MAX:
-                sock.close()
-                continue
-            self._connections += 1
-            tasks.start_soon(self._attend, sock)
+            await self._make_room()
+            stay = anyio.CancelScope()
+            self._stays[stay] = anyio.current_time()
+            tasks.start_soon(self._attend, sock, stay)
 
-    async def _attend(self, sock: socket.socket) -> None:
+    async def _make_room(self) -> None:
+        """Wait until one more may stay; the eldest goes for it."""
+        while len(self._stays) >= CONNECTIONS_MAX:
+            eldest, since = next(iter(self._stays.items()))
+            left_s = since + STAY_S - anyio.current_time()
+            if left_s > 0:
+                await anyio.sleep(left_s)
+            else:
+                del self._stays[eldest]
+                eldest.cancel()
+
+    async def _attend(self, sock: socket.socket, stay: anyio.CancelScope) -> None:
         """One request and its answer. Never raises for what the other side does."""
         channel: Channel | None = None
+        http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX - 1)
         try:
-            with anyio.move_on_after(self._answer_s):
-                channel = await accept(sock, self._context())
-                await self._answer(channel)
-                await channel.drain_below(1)
-        except RedwireError:
-            pass  # it is gone, or speaks no TLS
+            with stay, anyio.move_on_after(ANSWER_S):
+                with anyio.fail_after(self._head_s):
+                    channel = await accept(sock, self._context())
+                    request = await _request(http, channel)
+                if request is not None:
+                    self._answer(http, request, channel)
+                    await channel.drain_below(1)
+        except (RedwireError, TimeoutError):
+            pass  # it is gone, speaks no TLS, or says nothing
         finally:
-            self._connections -= 1
+            self._stays.pop(stay, None)
             if channel is not None:
                 channel.close()
 
-    async def _answer(self, channel: Channel) -> None:
-        # a head that is not whole when it has all that it is given is too long
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX - 1)
-        try:
-            request = await _request(http, channel)
-        except h11.RemoteProtocolError as error:
-            page, head_only = _plain(error.error_status_hint, str(error)), False
+    def _answer(self, http: h11.Connection, request: h11.Request | Page, channel: Channel) -> None:
+        head_only = False
+        if isinstance(request, Page):
+            page = request
         else:
-            if request is None:
-                return
             page, head_only = self._page(request, channel.ssl_object), request.method == b"HEAD"
         headers = [
             ("Content-Type", page.kind),
@@ -154,14 +169,18 @@ class Probes:
         return views.metrics()
 
 
-async def _request(http: h11.Connection, channel: Channel) -> h11.Request | None:
-    """The request's head; None where the other side went first. Raises `h11.RemoteProtocolError`.
+async def _request(http: h11.Connection, channel: Channel) -> h11.Request | Page | None:
+    """The request's head, or what to say to one that is none; None where the other side went first.
 
-    A body is not read: the connection ends with the answer.
+    A body is not read: the connection ends with the answer. `http` takes a head of less than
+    `HEAD_BYTES_MAX`: one that is not whole when it has all that it is given is too long.
     """
     fed = 0
     while True:
-        event = http.next_event()
+        try:
+            event = http.next_event()
+        except h11.RemoteProtocolError as error:
+            return _no_request(error.error_status_hint)
         if isinstance(event, h11.Request):
             return event
         if event is not h11.NEED_DATA:
@@ -169,6 +188,18 @@ async def _request(http: h11.Connection, channel: Channel) -> h11.Request | None
         data = (await channel.receive())[: HEAD_BYTES_MAX - fed]
         fed += len(data)
         http.receive_data(data)
+
+
+def _no_request(code: int) -> Page:
+    """What is wrong with a head, by the status that it comes to."""
+    match code:
+        case 431:
+            return _plain(code, f"the head of a request has {HEAD_BYTES_MAX} bytes at most")
+        case 501:
+            return _plain(code, "a request here has no body, and no Transfer-Encoding")
+        case _:
+            text = "this is no HTTP request: it begins with GET /livez HTTP/1.1, say, and has one Host header"
+            return _plain(code, text)
 
 
 def _plain(code: int, text: str) -> Page:

@@ -34,6 +34,7 @@ from cluster.replica import Replica
 from cluster.server import Server
 from cluster.service import Service
 from cluster.settings import check_file, compare
+from cluster.signals import Signals, ignore_hangups
 from cluster.snapshot import SnapshotLibrary
 from cluster.storage import Storage
 from redwire.errors import RedwireError
@@ -44,17 +45,11 @@ def now() -> Now:
     return Now(time.monotonic_ns() // 1000, time.time_ns() // 1_000_000)
 
 
-async def run(config: NodeConfig, credentials: NodeCredentials | None, note: Log, take_over: bool) -> int:
+async def run(
+    config: NodeConfig, credentials: NodeCredentials | None, note: Log, signals: Signals, take_over: bool
+) -> int:
     """Run a node until a signal or a failure ends it; the exit code."""
-    return await Process(config, credentials, note, take_over=take_over).run()
-
-
-def hold_signals() -> None:
-    """Before there is a loop and after it: SIGHUP, which asks for a reload, must not end the process.
-
-    An event loop's own receiver would leave moments at which it does.
-    """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return await Process(config, credentials, note, signals, take_over=take_over).run()
 
 
 class Process:
@@ -64,11 +59,18 @@ class Process:
     """
 
     def __init__(
-        self, config: NodeConfig, credentials: NodeCredentials | None, note: Log, *, take_over: bool
+        self,
+        config: NodeConfig,
+        credentials: NodeCredentials | None,
+        note: Log,
+        signals: Signals,
+        *,
+        take_over: bool,
     ) -> None:
         self._config = config
         self._credentials = credentials
         self._note = note
+        self._signals = signals
         self._take_over = take_over
         self._failure: BaseException | None = None
         self._scope = anyio.CancelScope()
@@ -129,7 +131,7 @@ class Process:
         overseers = Overseers(config, service, authority, credentials, self._note, os.environ)
         listener = await listen(config.node.listen, "node.listen")
         async with listener, overseers, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._signals)
+            tasks.start_soon(self._stops)
             tasks.start_soon(self._hangups, partial(overseers.reload, reloader.reload))
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
@@ -170,12 +172,17 @@ class Process:
         self._failure = self._failure or error
         self._scope.cancel()
 
-    async def _signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for received in signals:
-                self._note(f"{signal.Signals(received).name}: stopping")
-                self._scope.cancel()
-                return
+    async def _stops(self) -> None:
+        """End the process when a signal asks for it, or has asked before there was a loop."""
+        asked, loop, signals = Bell(), asyncio.get_running_loop(), self._signals
+        signals.listen(lambda: loop.call_soon_threadsafe(asked.ring))
+        try:
+            await asked.wait()
+        finally:
+            signals.listen(None)
+        assert signals.asked is not None
+        self._note(f"{signals.asked.name}: stopping")
+        self._scope.cancel()
 
     async def _hangups(self, reload: Callable[[], Awaitable[None]]) -> None:
         """Reload once after each SIGHUP, or after several that came together."""
@@ -187,7 +194,7 @@ class Process:
                 await asked.wait()
                 await reload()
         finally:
-            hold_signals()
+            ignore_hangups()
 
 
 def _applied(service: Service, server: Server) -> None:

@@ -77,7 +77,7 @@ class SessionSettings:
                 self._record(self._act(planned.text, planned.lost).came_to(Outcome.NOTHING))
             return
         request = encode_system(RequestKind.CONFIG, encode(planned.record))
-        if service.node.storage.journal.room_bytes() < len(request) + FRAMING_BYTES_MAX:
+        if service.node.storage.room_bytes() < len(request) + FRAMING_BYTES_MAX:
             raise disk_full()
         rule, arrived_us = service.policies.rule, service.node.clock().us
         deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.CONFIG

@@ -19,8 +19,8 @@ from cluster import meta as meta_file
 from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
-from cluster.disk import Post
-from cluster.errors import DataDirForeign
+from cluster.disk import DiskState, DiskStatus, Post
+from cluster.errors import DataDirForeign, DiskFull, NoSpaceToStart
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.meta import Meta
@@ -47,14 +47,17 @@ class Storage:
     """
 
     def __init__(self, config: NodeConfig, post: Post, fail: Callable[[BaseException], None]) -> None:
-        """Raises what recovery finds: `LogCorrupt`, `StateCorrupt`, `DataDirInUse`, `FormatNewer`, …"""
+        """Raises what recovery finds: `LogCorrupt`, `StateCorrupt`, `DataDirInUse`, `NoSpaceToStart`, …"""
         self.config = config
         self.fail = fail
         self.notes: list[str] = []
         self._settings = Settings(Lsn(0), config.cluster)
-        self.lock = DataLock.take(self.data_dir)
-        self.meta = meta_file.load(self.data_dir) or self._new_directory()
-        self.state, wal, self.log = self._open()
+        try:
+            self.lock = DataLock.take(self.data_dir)
+            self.meta = meta_file.load(self.data_dir) or self._new_directory()
+            self.state, wal, self.log = self._open()
+        except DiskFull as error:
+            raise NoSpaceToStart(error) from error
         self.watermark = Lsn(max(wal.watermark, self.state.applied.lsn))
         self.journal = Journal(wal, self.log, self.data_dir, self.meta, post, fail)
         self.applies = ApplyQueue(post, fail)
@@ -96,10 +99,13 @@ class Storage:
 
     @property
     def settings(self) -> Settings:
-        """What all nodes agree on, as far as this one applied the log; before that, what its file says."""
+        """What all nodes agree on, as far as this one applied the log; before that, what its file says.
+
+        The same object until a later record is applied, however often an `apply` is undone for want of space.
+        """
         records = self.state.cluster_records()
         lsn, record = records[-1] if records else (Lsn(0), None)
-        if record is not None and record is not self._settings.record:
+        if record is not None and lsn > self._settings.lsn:
             self._settings = Settings.of(record, lsn)
         return self._settings
 
@@ -116,6 +122,17 @@ class Storage:
                 found += _settings_in(batch)
                 at = batch.last
         return found
+
+    def room_bytes(self) -> int:
+        """What a turn may log and will surely fit: nothing while the state has no space to follow."""
+        return 0 if self.applies.blocked else self.journal.room_bytes()
+
+    def disk_status(self) -> DiskStatus:
+        """The disk as log and state find it: it is full where either has no space."""
+        status = self.journal.disk.status()
+        if status.state is DiskState.WORKING and self.applies.blocked:
+            return msgspec.structs.replace(status, state=DiskState.FULL, room_bytes=0)
+        return status
 
     def report(self, role: str, watermark: Lsn) -> Report:
         """Where this node stands, for its peers."""
@@ -183,6 +200,7 @@ class Storage:
 
         disk.call(install, lambda nothing: done.set())
         await done.wait()
+        self._settings = Settings(Lsn(0), self.config.cluster)  # the snapshot's may be of an earlier record
         self.log.restart(by.at, self.state.terms, self.state.batch_time_ms)
         self.reads.use(self.state.path)
         self.applies.use(self.state)

@@ -122,8 +122,11 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
+        exact = getattr(error, "sqlite_errorcode", 0)
+        code = exact & 0xFF
+        if (
+            code == sqlite3.SQLITE_FULL or exact == sqlite3.SQLITE_IOERR_SHMSIZE
+        ):  # no space for the log's index
             raise DiskFull(path, "for the state") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StateCorrupt(path, str(error)) from error

@@ -32,7 +32,7 @@ class NodeViews:
             status=service.desk.document(),
             counts=bulletin.counts.status(),
             events=bulletin.events.counts(),
-            disk=service.node.storage.journal.disk.status(),
+            disk=service.node.storage.disk_status(),
             audit=service.audit.status(),
             log_lines_lost=self._log.lost,
         )

@@ -51,9 +51,9 @@ class Watch:
         found: list[Found] = []
         before, self._disk = self._disk, vitals.disk
         if before != vitals.disk == "full":
-            found.append((EventKind.DISK_FULL, f"no room to log: {vitals.free_bytes} bytes are free"))
+            found.append((EventKind.DISK_FULL, f"the disk is full: {vitals.free_bytes} bytes are free"))
         elif before == "full" and vitals.disk == "working":
-            found.append((EventKind.DISK_WORKING, "there is room to log again"))
+            found.append((EventKind.DISK_WORKING, "the disk has room again"))
         return found
 
     def _health(self, was: NodeStatus | None, node: NodeStatus, after: Status) -> Iterator[Found]:

@@ -7,15 +7,15 @@ import msgspec
 from redwire.position import Incarnation, Lsn, NodeId, Region
 from regions.ack_table import AckTable, Row
 from regions.binding import Member, MemberKind
-from regions.lag import CaughtUp, Health, Lag, LagConfig, Progress, health, measure
+from regions.lag import Behind, Contact, Health, Lag, LagConfig, Progress, health, measure
 from regions.trail import Trail
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
     """One row. `uncounted` says why its copies count for nothing, and is empty when they count.
 
-    Times are milliseconds of the primary's monotonic clock, None for never. The primary's own row is always
-    caught up with itself and healthy: whether its disk answers is for `/livez` to say.
+    Times are milliseconds of the primary's monotonic clock, None for never. The primary's own row is as far
+    behind as its state is behind what is committed; whether its disk answers is for `/livez` to say.
     """
 
     id: NodeId
@@ -70,21 +70,22 @@ def member_statuses(
     """A status for each configured member, in configured order.
 
     Durable is held against the head and applied against the watermark: a follower that waits for the commit
-    of others is not stuck itself.
+    of others is not stuck itself. The primary's own lag is held against the watermark too: its log is the
+    head, and its clients read what is committed and applied.
     """
     found = []
     for member in table.membership.members:
-        row, own, contact = table.rows[member.id], member.id == table.me, table.rows[member.id].contact
-        steps = (
-            Progress("durable", row.durable, row.durable_ms, head),
-            Progress("applied", row.applied, row.applied_ms, watermark),
-        )
+        row, own = table.rows[member.id], member.id == table.me
+        contact = Contact(True, True, now_ms) if own else row.contact
+        applied = Progress("applied", row.applied, row.applied_ms, watermark)
+        steps = (applied,) if own else (Progress("durable", row.durable, row.durable_ms, head), applied)
+        lag = measure(watermark if own else head, row.applied, contact, config, now_ms)
         found.append(
             MemberStatus(
                 id=member.id,
                 region=member.region,
                 kind=member.kind,
-                connected=own or contact.connected,
+                connected=contact.connected,
                 streaming=row.streaming,
                 uncounted="" if own else _uncounted(member, row),
                 incarnation=row.incarnation,
@@ -94,11 +95,19 @@ def member_statuses(
                 applied=row.applied,
                 matched=row.durable if own else row.matched,
                 acked_ms=row.acked_ms,
-                lag=CaughtUp() if own else measure(head, row.applied, contact, config, now_ms),
-                health=Health(True) if own else health(contact, steps, config, now_ms),
+                lag=_sized(lag, row, head, watermark) if own else lag,
+                health=health(contact, steps, config, now_ms),
             )
         )
     return tuple(found)
+
+
+def _sized(lag: Lag, row: Row, head: Trail, watermark: Trail) -> Lag:
+    """`lag` behind the watermark with its bytes: only the head's trail knows sizes."""
+    behind, pending = head.size_above(row.applied), head.size_above(watermark.value)
+    if not isinstance(lag, Behind) or behind is None or pending is None:
+        return lag
+    return msgspec.structs.replace(lag, bytes=behind - pending)
 
 
 def _uncounted(member: Member, row: Row) -> str:

@@ -131,13 +131,66 @@ def test_a_primary_without_room_refuses_writes_and_goes_on_by_itself(fleet: Any)
     assert found.keys() == {f"{n:03d}" for n in range(written)} | {"after"}
 
 
-def test_a_primary_whose_state_has_no_room_loses_nothing_and_goes_on_by_itself(fleet: Any) -> None:
-    shop = fleet("eu-1", faults=True)
+def test_a_primary_whose_state_has_no_room_refuses_writes_loses_nothing_and_goes_on_by_itself(
+    fleet: Any,
+) -> None:
+    """The log's room is allocated ahead: only the state finds the disk full."""
+    shop = fleet("eu-1", faults=True, replica_timeout_ms=GRACE_MS)
     shop.db.put("c", "before", {"n": 0})
     shop.disk("eu-1", "write /state fail 28")
     with pytest.raises(NotConfirmed):
         shop.db.put("c", "during", {"n": 1}, timeout_s=2)
+    with pytest.raises(Refused) as full:
+        shop.db.put("c", "refused", {"n": 2}, timeout_s=2)
+    assert full.value.code is Code.DISK_FULL
     assert shop.db.get("c", "before").value == {"n": 0}
+    status = shop.until(lambda: of_state(shop, "full"), "the node says that its disk is full")
+    assert status.quorum.met is False and "full" in status.quorum.why
+    assert (status.own.health, status.own.why) == ("unhealthy", "its disk is full")
+    assert (status.own.lag.state, status.own.lag.records) == ("behind", 1)
+    assert [event.kind for event in status.events].count("disk_full") == 1
     shop.disk("eu-1")
-    shop.db.put("c", "after", {"n": 2}, timeout_s=30)
+    shop.db.put("c", "after", {"n": 3}, timeout_s=30)
     assert shop.documents("eu-1", "c").keys() == {"before", "during", "after"}
+    assert shop.said("eu-1").count("the settings of LSN 2 are in force") == 1
+    status = shop.until(lambda: of_state(shop, "working"), "the node says that its disk has room")
+    assert status.quorum.met and status.own.health == "healthy"
+
+
+def test_a_follower_whose_state_has_no_room_says_so_and_the_others_go_on(shop: Any) -> None:
+    shop.disk("us-1", "write /state fail 28")
+    shop.db.put("c", "during", {"n": 1})
+
+    def judged(state: str) -> bool:
+        return shop.status("eu-1").node("us-1").disk.state == state
+
+    shop.until(lambda: judged("full"), "the primary hears that the follower's disk is full")
+    row = shop.status("eu-1").node("us-1")
+    assert (row.health, row.why) == ("unhealthy", "its disk is full")
+    assert "disk_full" in {event.kind for event in shop.status("us-1").events}
+    shop.db.put("c", "meanwhile", {"n": 2})
+    shop.disk("us-1")
+    shop.until(lambda: judged("working"), "the follower's disk has room again")
+    shop.converge()
+    assert shop.documents("us-1", "c").keys() == {"during", "meanwhile"}
+
+
+def test_a_node_that_finds_no_space_when_it_starts_ends_and_says_that_it_has_to_be_started_again(
+    fleet: Any,
+) -> None:
+    shop = fleet("eu-1", faults=True)
+    shop.db.put("c", "before", {"n": 0})
+    shop.terminate("eu-1")
+    shop.disk("eu-1", "write /state fail 28")
+    shop.start_node("eu-1")
+    assert shop.ends("eu-1") == 1
+    assert "no space for the state; free some disk space, then start the node again" in shop.said("eu-1")
+    shop.disk("eu-1")
+    shop.lead("eu-1")
+    assert shop.documents("eu-1", "c").keys() == {"before"}
+
+
+def of_state(shop: Any, disk: str) -> Any:
+    """What the only node says of itself once its disk is in that state; None before."""
+    status = shop.status("eu-1")
+    return status if status.own.disk.state == disk else None

@@ -63,12 +63,18 @@ def add(
     """
     _require_name(name)
     change = password_user(name, _password(password_stdin), role, topology_read=topology_read)
-    done = _change(uri, change)
-    show(
-        {"user": name, "role": role, "topology_read": topology_read, **_position(done)},
-        f"user {name} may {role} (LSN {done.lsn})",
-        as_json=as_json,
-    )
+
+    async def call(client: Client) -> tuple[bool, AccountDone]:
+        return name in (await client.admin.users()).admins, await client.change_account(change)
+
+    twice, done = with_client(uri, call)
+    text = f"user {name} may {role} (LSN {done.lsn})"
+    warning = ""
+    if twice:
+        warning = f"{name} is an administrator by its certificate too: by its password it may {role}"
+        text += f"\nwarning: {warning}; 'redwire user remove {name}' leaves the certificate alone"
+    document = {"user": name, "role": role, "topology_read": topology_read, "warning": warning}
+    show({**document, **_position(done)}, text, as_json=as_json)
 
 
 @user.command()

@@ -157,12 +157,14 @@ def test_a_full_disk_is_waited_out(state: State, loop: Loop, written_log: Any) -
     while not running.status().blocked:
         pass
     assert "space" in running.status().blocked
+    assert running.blocked
     state._connection.execute("PRAGMA max_page_count = 1000000")
     loop.run_one()
     running.stop()
     assert loop.applied == [([1], 1)]
     assert loop.errors == []
     assert running.status().blocked == ""
+    assert not running.blocked
 
 
 def test_stop_does_not_wait_for_space(state: State, loop: Loop, written_log: Any) -> None:

@@ -86,6 +86,14 @@ def test_a_primary_with_a_disk_that_is_full_does_not_write(leading: Status) -> N
     assert why(own(leading, disk=Disk(state="full")), WRITE) == "the disk is full"
 
 
+def test_a_primary_that_does_not_apply_what_it_commits_reads_as_old_as_that(leading: Status) -> None:
+    full = own(leading, health="unhealthy", disk=Disk(state="full"), lag=Lag(state="behind", ms=9_000))
+    assert why(full, READ) == ""
+    assert why(full, Demand(Purpose.READ, 8_999)) == "it is 9000 ms behind, 8999 are allowed"
+    idle = own(leading, health="unhealthy", disk=Disk(state="full"), lag=Lag(state="caught_up", ms=0))
+    assert why(idle, Demand(Purpose.READ, 0)) == ""
+
+
 def test_who_takes_a_snapshot_or_is_nobodys_member_reads_nothing(following: Status) -> None:
     assert why(own(following, role="rebuilding"), READ) == "it takes a snapshot"
     assert why(replace(following, cluster=Cluster()), READ) == "us-1 has not joined its cluster yet"

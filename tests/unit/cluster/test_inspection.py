@@ -62,6 +62,16 @@ def config(tmp_path: Path, authority: Authority, free: int) -> NodeConfig:
     return parse_node_config(document, f"{tmp_path}/node.yaml")
 
 
+def test_a_volume_that_is_nearly_full_is_warned_of(config: NodeConfig) -> None:
+    floor = config.retention.disk_free_min_bytes
+    assert words(inspect(config, wall_ms(), free_bytes=lambda folder: floor + 1)) == ([], [])
+    asked: list[Path] = []
+    errors, (warning,) = words(inspect(config, wall_ms(), free_bytes=lambda at: asked.append(at) or floor))
+    assert not errors
+    assert warning.startswith(f"{config.node.data_dir}: {floor} bytes are free on its volume")
+    assert asked == [Path(config.node.data_dir).parent]
+
+
 def changed(config: NodeConfig, **node: Any) -> NodeConfig:
     return msgspec.structs.replace(config, node=msgspec.structs.replace(config.node, **node))
 

@@ -473,6 +473,18 @@ def test_what_the_log_has_no_room_for_is_refused_and_written_when_there_is(lead)
     assert len(of(Append, primary.take(primary.propose()))) == 1
 
 
+def test_without_room_whoever_waits_is_refused_however_much_is_not_applied(lead):
+    primary = lead("eu-1", rule="local").serve()
+    requests = FLIGHT_BYTES_MAX // (15 << 20) + 2
+    for _ in range(requests):
+        primary.take(primary.propose(size=15 << 20))
+        primary.durable()
+    assert primary.core.waiter.flight_bytes > FLIGHT_BYTES_MAX
+    effects = primary.take(primary.propose(), room=0)
+    assert [effect.error.code for effect in of(Reject, effects)] == [Code.DISK_FULL] * 2
+    assert primary.core.waiting_bytes == 0
+
+
 def test_early_answers_come_before_the_batches_of_the_turn(lead):
     primary = lead().serve()
     effects = primary.take(primary.propose(size=500), primary.propose(), room=600)

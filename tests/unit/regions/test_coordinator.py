@@ -745,12 +745,13 @@ def test_status_is_the_whole_table() -> None:
 def test_status_is_printed_one_member_a_line() -> None:
     made = coordinator(cluster("eu-1", "us-1", readers=("sa-1",)))
     made.own_durable(Lsn(100), 1_000)
+    made.own_applied(Lsn(100), 1_000)
     joins(made, "us-1", 100, now_ms=1_000)
     made.unbind_replica(node("us-1"))
     made.acked(node("us-1"), 1, Lsn(100), Lsn(100), Lsn(100), 1_000)
     assert str(made.status()).splitlines() == [
         "eu-1: head 100, watermark 100 by majority",
-        "  eu-1 eu voter: received 100 durable 100 applied 0, caught up, healthy",
+        "  eu-1 eu voter: received 100 durable 100 applied 100, caught up, healthy",
         "  us-1 unbound voter: received 100 durable 100 applied 100, caught up, healthy",
         "  sa-1 sa reader not counted (reader): received 0 durable 0 applied 0, unknown, never heard, "
         "unhealthy: not connected",
@@ -775,6 +776,22 @@ def test_a_follower_whose_apply_stands_still_is_unhealthy_and_says_so() -> None:
     assert made.commit_watermark() == 100
     acks(made, "us-1", 100, now_ms=6_000)
     assert "applied stands at 0, 100 is there" in made.status(6_000).member(node("us-1")).health.reason
+
+
+def test_a_primary_whose_apply_stands_still_is_behind_what_is_committed_and_unhealthy() -> None:
+    made = coordinator()
+    made.own_durable(Lsn(100), 0)
+    made.own_applied(Lsn(40), 0)
+    joins(made, "us-1", 60)
+    own = made.status(5_000).member(node("eu-1"))
+    assert own.lag == Behind(20, 200, 5_000)
+    assert own.health.healthy
+    own = made.status(6_000).member(node("eu-1"))
+    assert own.health.reason == "no progress for 6000 ms: applied stands at 40, 60 is there"
+    made.own_applied(Lsn(60), 6_100)
+    own = made.status(6_100).member(node("eu-1"))
+    assert own.lag == CaughtUp()
+    assert own.health.healthy
 
 
 def test_a_follower_that_waits_for_the_commit_of_others_is_not_stuck() -> None:

@@ -33,6 +33,16 @@ async def test_a_user_is_made_by_a_verifier_and_its_password_goes_nowhere(cluste
     assert "geheim" not in ran.out + ran.err
 
 
+async def test_a_user_with_the_name_of_an_administrator_is_warned_of(cluster, command_line) -> None:
+    rest = ("--role", "read", "--password-stdin", "--uri", cluster.uri())
+    ran = await command_line("user", "add", "ops", *rest, stdin=b"geheim\n")
+    assert ran.code == 0 and "warning: ops is an administrator by its certificate too" in ran.out
+    ran = await command_line("user", "add", "ops", "--json", *rest, stdin=b"geheim\n")
+    assert "by its password it may read" in json.loads(ran.out)["warning"]
+    ran = await command_line("user", "add", "bob", *rest, stdin=b"geheim\n")
+    assert ran.code == 0 and "warning" not in ran.out
+
+
 async def test_a_token_is_shown_once_and_only_its_hash_is_sent(cluster, command_line) -> None:
     cluster.registry = cluster.registry.after(BOB)
     uri = ("--uri", cluster.uri())

@@ -1,0 +1,69 @@
+"""One data directory, open: what it says of itself while things go wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.config import parse_node_config
+from cluster.errors import DiskFull
+from cluster.storage import Storage
+from redwire import body
+from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.record import Kind, Op, Record, encode_system
+
+BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    members = [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]
+    document: dict[str, Any] = {
+        "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": "127.0.0.1:5050"},
+        "tls": "off",
+        "cluster": {"name": "shop", "members": members},
+    }
+    document["node"]["data_dir"] = "data"
+    opened = Storage(
+        parse_node_config(document, f"{tmp_path}/node.yaml"), lambda *_: None, lambda error: None
+    )
+    yield opened
+    opened.close()
+    opened.state.close()
+
+
+def request(policy: str) -> bytes:
+    """The request for a CONFIG record."""
+    record = ClusterRecord(
+        cluster="0" * 32,
+        name="shop",
+        members=(MemberRecord(id="eu-1", region="eu", addr="127.0.0.1:5050", kind="voter"),),
+        admins=(),
+        policy=policy,
+        floor=None,
+        policy_timeout_ms=1_000,
+        replica_timeout_ms=1_000,
+        secret=bytes(32),
+    )
+    return encode_system(Kind.CONFIG, body.encode(record))
+
+
+def test_an_apply_that_is_undone_puts_no_other_settings_into_force(
+    storage: Storage, written_log: Any
+) -> None:
+    assert storage.settings.lsn == 0
+    storage.state.apply([written_log.batch(request("local"))])
+    before = storage.settings
+    assert before.lsn == 1
+    storage.state._connection.execute("PRAGMA max_page_count = 20")
+    batch = written_log.write(BIG)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            storage.state.apply([batch])
+        assert storage.settings is before
+    storage.state._connection.execute("PRAGMA max_page_count = 1000000")
+    storage.state.apply([batch, written_log.batch(request("majority"))])
+    assert (storage.settings.lsn, str(storage.settings.cluster.default_policy)) == (3, "majority")
