@@ -26,6 +26,10 @@ def read_only(view: View) -> list[Line]:
     ]
 
 
+NOTED_S = 60.0
+"""What is under way is said until it is over, however long nobody answers."""
+
+
 class Desk:
     """Takes one operator through one change. Runs in a worker of `app`."""
 
@@ -70,12 +74,16 @@ class Desk:
 
     async def _ask(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged | None:
         """What the cluster answers; None after an error that was shown."""
-        self._app.notify("asking the primary for the plan" if dry_run else "changing the settings", timeout=2)
+        words = "asking the primary for the plan" if dry_run else "changing the settings"
+        self._app.notify(words, timeout=NOTED_S)
         try:
             return await self._feed.change(request, based_on=based_on, dry_run=dry_run)
         except RedwireError as error:
+            self._app.clear_notifications()
             await self._app.push_screen_wait(Notice(_heading(error), _error_lines(error)))
             return None
+        finally:
+            self._app.clear_notifications()
 
 
 def _heading(error: RedwireError) -> str:

@@ -103,7 +103,7 @@ def since(view: View, problem: Problem) -> str:
 def _next(view: View, width: int) -> Line:
     coming = next((each for each in view.troubles if each.in_ms > 0 and each.tone is not Tone.PLAIN), None)
     if coming is None:
-        calm = "nothing in sight" if not view.problems else "nothing more in sight"
+        calm = "nothing in sight" if not view.problems else "nothing beyond that"
         return (Span("  next ", Tone.DIM), Span(calm, Tone.DIM))
     return cut_line((Span("  next ", Tone.DIM), *_coming(coming)), width)
 

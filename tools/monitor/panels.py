@@ -324,7 +324,11 @@ def _coming(view: View, listed: Sequence[Trouble], width: int) -> list[Line]:
         ]
         for coming in listed
     ]
-    return table(columns, rows, width) if rows else [one("no trouble in sight", Tone.DIM)]
+    return (
+        table(columns, rows, width)
+        if rows
+        else [one("nothing beyond that" if view.problems else "no trouble in sight", Tone.DIM)]
+    )
 
 
 def _unforeseen(view: View, width: int) -> list[Line]:

@@ -163,7 +163,7 @@ def test_panels_of_nothing_say_so() -> None:
     assert lines(panels.nodes(view, 80)) == ["no nodes are known"]
     assert lines(panels.slots(view, 80)) == ["no slots are known"]
     assert lines(panels.events(view, 80)) == ["no events are known"]
-    assert lines(panels.pressing(view, 80)) == ["no trouble in sight"]
+    assert lines(panels.pressing(view, 80)) == ["nothing beyond that"]
     assert panels.node_detail(view, 80) == [] == panels.disks(view, 80)
 
 
