@@ -26,6 +26,7 @@ from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
 from cluster.registry import Registry
 from cluster.settings import check_file
 from cluster.tables import open_reader, translated
+from cluster.volume import free_bytes
 from redwire.errors import RedwireError
 
 DISTRIBUTION = "redwire-cluster"
@@ -46,17 +47,12 @@ def _may_write(folder: Path) -> bool:
     return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
-def _free_bytes(folder: Path) -> int:
-    volume = os.statvfs(folder)
-    return volume.f_bavail * volume.f_frsize
-
-
 def inspect(
     config: NodeConfig,
     now_ms: int,
     *,
     may_write: Callable[[Path], bool] = _may_write,
-    free_bytes: Callable[[Path], int] = _free_bytes,
+    free_bytes: Callable[[Path], int] = free_bytes,
 ) -> Inspection:
     """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970.
 
@@ -150,8 +146,10 @@ def _nearest(folder: Path) -> Path:
 
 
 def _short_of_space(config: NodeConfig, free_bytes: Callable[[Path], int]) -> Iterator[str]:
+    """Raises `DiskFailed`."""
     folder, floor = Path(config.node.data_dir), config.retention.disk_free_min_bytes
-    free = free_bytes(_nearest(folder))
+    with translated(folder):
+        free = free_bytes(_nearest(folder))
     if free <= floor:
         yield (
             f"{folder}: {free} bytes are free on its volume, retention.disk_free_min_bytes is {floor}: "

@@ -51,7 +51,8 @@ class Watch:
         found: list[Found] = []
         before, self._disk = self._disk, vitals.disk
         if before != vitals.disk == "full":
-            found.append((EventKind.DISK_FULL, f"the disk is full: {vitals.free_bytes} bytes are free"))
+            free = "" if vitals.free_bytes is None else f": {vitals.free_bytes} bytes are free"
+            found.append((EventKind.DISK_FULL, f"the disk is full{free}"))
         elif before == "full" and vitals.disk == "working":
             found.append((EventKind.DISK_WORKING, "the disk has room again"))
         return found
