@@ -22,6 +22,7 @@ from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.message.params import ParamQuery, Vector
 
+PATIENCE_S = 40.0
 SLACK_S = 10.0
 """What a busy machine may add to an alarm that is set within the process."""
 
@@ -102,10 +103,19 @@ MEMORY = {
 }
 
 
+@pytest.fixture(scope="module")
+def patient(path: Path) -> Iterator[SqlProcess]:
+    """Memory is what ends a statement here, also on a machine that is busy."""
+    one = SqlProcess(path, seconds_max=PATIENCE_S)
+    yield one
+    one.close()
+
+
 @pytest.mark.parametrize("sql", MEMORY.values(), ids=MEMORY)
 def test_a_statement_that_takes_too_much_memory_is_ended_and_the_next_one_answered(
-    process: SqlProcess, sql: str
+    patient: SqlProcess, sql: str
 ) -> None:
+    process = patient
     ask(process, "SELECT 1")
     assert process.pid is not None
     limit, _ = resource.prlimit(process.pid, resource.RLIMIT_AS)
@@ -114,7 +124,7 @@ def test_a_statement_that_takes_too_much_memory_is_ended_and_the_next_one_answer
     with pytest.raises(QueryFailed) as caught:
         ask(process, sql)
     assert caught.value.code is Code.TOO_LARGE
-    assert time.monotonic() - began < SECONDS_MAX + SLACK_S
+    assert time.monotonic() - began < PATIENCE_S
     assert ask(process, "SELECT 1 AS n")["rows"] == [{"n": 1}]
 
 
