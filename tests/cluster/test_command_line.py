@@ -158,11 +158,15 @@ def test_a_change_that_is_refused_is_told_from_wrong_usage(
 
 
 def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any) -> None:
-    uri = shop.uri(timeout_ms="1000")
+    uri = shop.uri(timeout_ms="3000")
     shop.kill("us-1")
     try:
-        shop.until(lambda: ran("put", "c", "x", "{}", uri=uri)[0] == 4, "a write is refused")
-        assert "as by --policy majority" in ran("put", "c", "x", "{}", uri=uri)[2]
+
+        def put() -> bool:
+            code, _, err = ran("put", "c", "x", "{}", uri=uri)
+            return code == 4 and "as by --policy majority" in err
+
+        shop.until(put, "a write is refused")
         code, _, err = ran("policy", "set", "majority", uri=uri)
         assert code == 4 and "MISSING_REGIONS" in err and "named with --lost" in err
     finally:
