@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 import msgspec
@@ -90,6 +91,11 @@ class Flight:
     completing: int | None = None
     committed_us: int | None = None
     remote_us: int | None = None
+
+    def first_of(self, proposal: Proposal) -> Lsn:
+        """The LSN of the first record of `proposal`, one of this batch."""
+        before = takewhile(lambda other: other is not proposal, self.proposals)
+        return Lsn(self.batch.first + sum(1 if other is None else other.count for other in before))
 
 
 # --- events

@@ -166,7 +166,7 @@ class Outbox:
         assert isinstance(role, Primary)
         proposal, flight = effect.proposal, effect.flight
         shared = None if flight is None else share(flight, self.commit, [proposal], role.coordinator)
-        first = flight.batch.first if flight is not None else Lsn(0)
+        first = Lsn(0) if flight is None else flight.first_of(proposal)
         caller_of(proposal).unconfirmed(proposal, shared, first, effect.message)
 
     def _send(self, session: int, kind: Kind, payload: bytes, *, urgent: bool = False) -> None:

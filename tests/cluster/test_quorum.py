@@ -85,6 +85,29 @@ def test_a_silent_region_leaves_writes_unconfirmed_then_refused_and_its_return_c
     assert documents["during"][0] == receipt.lsn
 
 
+def test_a_write_that_is_not_confirmed_names_its_own_lsn_also_among_others(fleet: Any) -> None:
+    shop = fleet("eu-1", "us-1", policy_timeout_ms=800)
+
+    async def unconfirmed() -> dict[str, NotConfirmed]:
+        async with connect(shop.uri()) as db:
+            await db.put("c", "before", {})
+            shop.pause("us-1")
+            pending = {f"d{n}": db.submit_put("c", f"d{n}", {"n": n}, timeout_s=30) for n in range(12)}
+            errors = {}
+            for name, one in pending.items():
+                with pytest.raises(NotConfirmed) as error:
+                    await one.wait()
+                errors[name] = error.value
+            return errors
+
+    errors = anyio.run(unconfirmed)
+    shop.resume("us-1")
+    shop.db.put("c", "after", {}, timeout_s=30)
+    documents = shop.documents("eu-1", "c")
+    for name, error in errors.items():
+        assert documents[name][0] == error.lsn == shop.db.resolve(error.key).version
+
+
 def refused(db: Any, policy: str | None) -> Code | None:
     """Why a write is refused now; None when it is not. What is refused is never written."""
     try:

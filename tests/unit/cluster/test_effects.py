@@ -53,6 +53,16 @@ def test_an_effect_is_one_line(effect, line):
     assert str(effect) == line
 
 
+def test_a_proposal_begins_behind_the_records_of_those_before_it_in_its_batch(fly, propose):
+    fly()
+    proposals = [propose(count=1), propose(count=3), propose(count=2)]
+    flight = fly(None, *proposals)
+    assert flight.batch.last - flight.batch.first == 6
+    firsts = [result.first_lsn for result in fly.results(flight)[0][1][1:]]
+    assert [flight.first_of(proposal) for proposal in proposals] == firsts
+    assert len(set(firsts)) == 3
+
+
 def test_answers_name_whom_they_go_to_and_their_first_lsn(fly, propose):
     one, other = propose(session="s"), propose(session="t", count=2)
     flight = fly(one, other)
