@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -40,6 +41,8 @@ T = TypeVar("T")
 DEADLINE_S = 30.0
 """For facts that must come true: a test that waits so long on a busy machine has found something."""
 POLL_S = 0.02
+PAUSE_S = 0.02
+"""Of a steady writer's lane, from one write to the next: what a test looks at is what happens meanwhile."""
 LOG_LINES = 25
 
 
@@ -276,18 +279,28 @@ class Fleet(LocalCluster):
             differing = [lsn for lsn in sorted(shared) if logs[first][lsn] != logs[other][lsn]]
             assert not differing, f"{first} and {other} differ at LSN {differing[:5]}"
 
+    def stored(self, node: str, collection: str) -> dict[str, tuple[int, bytes]]:
+        """A whole collection in the node's state file, past the node: version and bytes by id."""
+        (path,) = self.data_dir(node).glob("state*.db")
+        rows = "SELECT id, version, doc FROM docs JOIN collections USING (c) WHERE name = ?"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as state:
+            return {ident: (version, doc) for ident, version, doc in state.execute(rows, (collection,))}
+
+    def check_same_documents(self, *collections: str) -> None:
+        """All nodes have applied one log, and hold the same documents."""
+        self.converge()
+        for collection in collections:
+            first, *others = ((node, self.stored(node, collection)) for node in self.nodes)
+            for node, held in others:
+                assert held == first[1], f"{node} differs from {first[0]} in {collection}"
+
     def check_nothing_lost(self, *writers: Writer) -> None:
         """All nodes agree, every acknowledged write is there, and nothing is there that was refused."""
-        self.converge()
-        collections = {writer.collection for writer in writers}
-        for collection in sorted(collections):
-            held = {node: self.documents(node, collection) for node in self.nodes}
-            first = held[self.nodes[0]]
-            for node in self.nodes:
-                assert held[node] == first, f"{node} differs from {self.nodes[0]} in {collection}"
-            for writer in writers:
-                if writer.collection == collection:
-                    writer.check(first)
+        self.check_same_documents(*{writer.collection for writer in writers})
+        for writer in writers:
+            held = self.documents(self.nodes[-1], writer.collection)
+            assert held == self.stored(self.nodes[0], writer.collection)
+            writer.check(held)
         self.check_same_log()
 
     # --- work
@@ -303,9 +316,11 @@ class Fleet(LocalCluster):
             token = str(self.db.insert_many(collection, rows, timeout_s=DEADLINE_S).receipt.token)
         return token
 
-    def writer(self, *, collection: str = "load", lanes: int = 4, **options: Any) -> Writer:
-        """A steady writer, to be entered."""
-        return Writer(self.uri(), collection, lanes, options)
+    def writer(
+        self, *, collection: str = "load", lanes: int = 4, pause_s: float = PAUSE_S, **options: Any
+    ) -> Writer:
+        """A steady writer, to be entered; without a pause it writes as fast as the nodes let it."""
+        return Writer(self.uri(), collection, lanes, pause_s, options)
 
     def add_user(self, name: str, password: str, role: str = "write", *, topology_read: bool = True) -> None:
         """A user with a password, known to whoever has applied the record."""
@@ -337,7 +352,9 @@ class Writer:
     acknowledged version.
     """
 
-    def __init__(self, uri: str, collection: str, lanes: int, options: dict[str, Any]) -> None:
+    def __init__(
+        self, uri: str, collection: str, lanes: int, pause_s: float, options: dict[str, Any]
+    ) -> None:
         self.collection = collection
         self.acked: dict[str, Receipt] = {}
         self.doubtful: dict[str, RedwireError] = {}
@@ -345,6 +362,7 @@ class Writer:
         self.hot = 0
         self._uri = uri
         self._lanes = lanes
+        self._pause_s = pause_s
         self._options = {"timeout_s": 10.0} | options
         self._stopping = threading.Event()
         self._crash: BaseException | None = None
@@ -415,6 +433,7 @@ class Writer:
                 with contextlib.suppress(RedwireError):
                     hot = await db.put(self.collection, self._hot_id, {"n": count}, **self._options)
                     self.hot = max(self.hot, hot.version)
+            await anyio.sleep(self._pause_s)
 
 
 def segment_batches(data: bytes) -> Iterator[Batch]:

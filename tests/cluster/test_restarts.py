@@ -22,7 +22,7 @@ def shop(module_fleet: Any) -> Any:
 
 
 def test_sigterm_ends_every_node_under_load_within_five_seconds_with_exit_code_0(shop: Any) -> None:
-    with shop.writer(lanes=8) as writer:
+    with shop.writer(lanes=8, pause_s=0) as writer:
         writer.wait_acked()
         for node in shop.nodes:
             began = time.monotonic()
@@ -34,7 +34,7 @@ def test_sigterm_ends_every_node_under_load_within_five_seconds_with_exit_code_0
 
 
 def test_all_nodes_killed_at_once_under_load_lose_nothing_that_was_acknowledged(shop: Any) -> None:
-    with shop.writer(lanes=8, timeout_s=20) as writer:
+    with shop.writer(lanes=8, pause_s=0, timeout_s=20) as writer:
         writer.wait_acked(100)
         for node in shop.nodes:
             shop.processes[node].kill()
@@ -48,7 +48,7 @@ def test_all_nodes_killed_at_once_under_load_lose_nothing_that_was_acknowledged(
 
 def test_a_primary_killed_again_and_again_under_load_loses_nothing_that_was_acknowledged(shop: Any) -> None:
     term = shop.status("eu-1").term
-    with shop.writer(timeout_s=20) as writer:
+    with shop.writer(pause_s=0, timeout_s=20) as writer:
         for _ in range(LIVES):
             writer.wait_acked(30)
             shop.kill("eu-1")
@@ -61,7 +61,7 @@ def test_a_primary_killed_again_and_again_under_load_loses_nothing_that_was_ackn
 
 def test_a_key_that_was_in_flight_when_the_primary_died_has_one_outcome(shop: Any) -> None:
     """Writes whose client gave up are asked about afterwards: what the cluster says is what nodes hold."""
-    with shop.writer(lanes=8, timeout_s=0.3) as writer:
+    with shop.writer(lanes=8, pause_s=0, timeout_s=0.3) as writer:
         writer.wait_acked(50)
         shop.kill("eu-1")
         shop.until(lambda: len(writer.doubtful) >= 8, "writes are in doubt")
