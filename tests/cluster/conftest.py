@@ -33,6 +33,7 @@ from redwire.receipt import Receipt
 from redwire.scram import make_verifier
 from redwire.status import Status
 from redwire.sync import SyncClient
+from tests.cluster.forked import Forked
 from tools.dev.local_cluster import LocalCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 from tools.dev.process import STOP_S
@@ -73,16 +74,18 @@ class Fleet(LocalCluster):
     # --- processes
 
     def start_node(self, node: str, *arguments: str) -> None:
-        environment = dict(os.environ)
-        if self._faults is not None:
-            environment |= {"LD_PRELOAD": str(self._faults), "FAULTS_FILE": str(self._rules(node))}
+        words = ("--config", str(self.config_path(node)), *arguments)
+        if self._faults is None:
+            self.processes[node] = Forked(words, self.log_path(node))
+            return
+        faults = {"LD_PRELOAD": str(self._faults), "FAULTS_FILE": str(self._rules(node))}
         with self.log_path(node).open("ab") as log:
             self.processes[node] = subprocess.Popen(
-                [sys.executable, "-m", "cluster.main", "--config", str(self.config_path(node)), *arguments],
+                [sys.executable, "-m", "cluster.main", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=os.environ | faults,
             )
 
     def up(self, *nodes: str) -> None:
