@@ -75,6 +75,7 @@ class Storage:
         self.reads.stop()
         if self.journal.disk.started:
             self.journal.stop()
+        self.state.close()
         self.lock.close()
 
     @property

@@ -18,8 +18,8 @@ from redwire.record import Kind, Op, Record, encode_system
 BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
+def opened(folder: Path) -> Storage:
+    """An empty data directory below `folder`."""
     members = [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]
     document: dict[str, Any] = {
         "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": "127.0.0.1:5050"},
@@ -27,12 +27,15 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
         "cluster": {"name": "shop", "members": members},
     }
     document["node"]["data_dir"] = "data"
-    opened = Storage(
-        parse_node_config(document, f"{tmp_path}/node.yaml"), lambda *_: None, lambda error: None
-    )
-    yield opened
-    opened.close()
-    opened.state.close()
+    config = parse_node_config(document, f"{folder}/node.yaml")
+    return Storage(config, lambda *_: None, lambda error: None)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    storage = opened(tmp_path)
+    yield storage
+    storage.close()
 
 
 def request(policy: str) -> bytes:
@@ -49,6 +52,15 @@ def request(policy: str) -> bytes:
         secret=bytes(32),
     )
     return encode_system(Kind.CONFIG, body.encode(record))
+
+
+def test_a_directory_that_is_let_go_of_is_all_in_its_files(tmp_path: Path, written_log: Any) -> None:
+    storage = opened(tmp_path)
+    storage.state.apply([written_log.batch(request("local"))])
+    log_of_sqlite = Path(f"{storage.state.path}-wal")
+    assert log_of_sqlite.exists()
+    storage.close()
+    assert not log_of_sqlite.exists()
 
 
 def test_an_apply_that_is_undone_puts_no_other_settings_into_force(
