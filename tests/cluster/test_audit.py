@@ -72,6 +72,7 @@ def test_who_comes_in_and_who_is_refused_stands_there_with_its_method_and_why(sh
     digest = hashlib.sha256(TOKEN.encode()).digest()
     shop.db.change_account(PutToken(id="app-1", user="app", role="read", sha256=digest))
     shop.converge()
+    shop.until(lambda: lines(shop, "us-1", "accepted")[-1]["name"] == "ops", "who asked us-1 stands there")
     since = len(lines(shop, "us-1"))
     for who, proof in (
         ("app:correct%20horse%20battery@", ""),

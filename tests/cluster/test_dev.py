@@ -23,7 +23,7 @@ import anyio
 import pytest
 
 from redwire import connect_sync
-from redwire.errors import NotConfirmed, RedwireError, Refused
+from redwire.errors import NotConfirmed, RedwireError, Refused, UnknownOutcome
 from redwire.sync import SyncClient
 from tools.cli.main import main
 from tools.dev.dev_cluster import DevCluster
@@ -32,7 +32,9 @@ from tools.dev.process import Process
 
 DEADLINE_S = 30.0
 POLL_S = 0.05
-IMPATIENT_S = 1.0
+IMPATIENT_S = 2.0
+UNDONE = (NotConfirmed, Refused, UnknownOutcome)
+"""What a write comes to that cannot be committed; on a busy machine the last, when the answer is late."""
 SMALL = ("--region", "eu:1", "--region", "us:1", "--rtt", "eu-us=4ms")
 FLOOR = "regions(2 of eu,us,ap)"
 PINGS = 200
@@ -211,7 +213,7 @@ def test_a_cut_stops_what_needs_both_regions_and_healing_lets_it_go_on(shop: Dev
     assert commits(db, "regions(eu,us)")
     (cut, *_) = shop("cut", "us-eu")["rtt"]
     assert (cut["here"], cut["there"], sorted(cut["cut_from"])) == ("eu", "us", ["eu", "us"])
-    with pytest.raises((NotConfirmed, Refused)):
+    with pytest.raises(UNDONE):
         db.put("orders", "cut", {"by": "bob"}, timeout_s=IMPATIENT_S)
     assert commits(db, "regions(eu,ap)")
     shop("heal", "eu-us")
@@ -233,7 +235,7 @@ def test_a_cut_in_one_direction_is_one_of_what_the_first_region_sends(
 ) -> None:
     (cut, other, _) = shop("cut", pair, "--one-way")["rtt"]
     assert (cut["cut_from"], other["cut_from"]) == ([pair[:2]], [])
-    with pytest.raises((NotConfirmed, Refused)):
+    with pytest.raises(UNDONE):
         db.put("orders", "cut", {"by": "bob"}, timeout_s=IMPATIENT_S)
     shop("heal")
     until(lambda: commits(db, "regions(eu,us)"), "writes commit again")
@@ -270,7 +272,7 @@ def test_a_paused_node_is_silent_until_it_is_resumed(shop: Dev, db: SyncClient) 
     assert commits(db, "regions(eu,us,ap)")
     pid = shop("pause", "ap-1")["pid"]
     assert [node["state"] for node in shop("status")["nodes"]][-1] == "paused"
-    with pytest.raises((NotConfirmed, Refused)):
+    with pytest.raises(UNDONE):
         db.put("orders", "p", {"by": "bob"}, policy="regions(eu,us,ap)", timeout_s=IMPATIENT_S)
     assert shop("resume", "ap-1")["pid"] == pid
     assert [node["state"] for node in shop("status")["nodes"]][-1] == "running"

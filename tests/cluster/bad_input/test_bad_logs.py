@@ -47,7 +47,7 @@ def test_a_write_that_was_torn_anywhere_is_cut_and_nothing_acknowledged_goes_wit
     path, folder, kept = segment(shop, "eu-1"), shop.data_dir("eu-1"), tmp_path / "kept"
     shop.disk("eu-1", "sync /wal/ hang")
     with connect_sync(shop.uri("eu-1", discovery="off")) as db, pytest.raises((NotConfirmed, UnknownOutcome)):
-        db.put("c", "torn", {"body": "x" * 300}, timeout_s=1)
+        db.put("c", "torn", {"body": "x" * 300}, timeout_s=3)
     shop.until(lambda: b"torn" in path.read_bytes(), "the write is in the file, and was not synced")
     shop.kill("eu-1")
     shop.disk("eu-1")
