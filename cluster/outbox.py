@@ -125,7 +125,7 @@ class Outbox:
             feed.push()
         if self._beat:
             self.beat(role)
-        elif self._told < self.commit:
+        elif self._told < self.commit and self._roster.feeds:
             self._rose.ring()
 
     def beat(self, role: Role) -> None:

@@ -80,7 +80,7 @@ def test_a_replica_that_is_behind_answers_old_without_a_token_and_never_with_one
     token = db.put("reads", "late", {"n": 2}, timeout_s=PATIENT_S).receipt.token
     assert value(db, "late", read="region:us") == 1
     with pytest.raises(Refused) as stale:
-        value(db, "late", read="region:us", at_least=token, timeout_s=1)
+        value(db, "late", read="region:us", at_least=token, timeout_s=3)
     assert stale.value.code is Code.STALE
     for mode in WIDE:
         assert value(db, "late", read=mode, at_least=token) == 2
