@@ -31,6 +31,7 @@ from cluster.volume import Volume
 from redwire import status
 from redwire.frame import Kind
 from redwire.message.client import TopologyNotice
+from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId
 from regions.binding import MemberKind
 from regions.lag import lag_ms
@@ -99,7 +100,7 @@ class Housekeeping:
         views: dict[NodeId, ReplicaView] = {}
         for row in role.coordinator.status(now_ms).members:
             report = node.roster.reports.get(row.id)
-            rebuilding = report is not None and report.role == "rebuilding"
+            rebuilding = report is not None and report.role == NodeRole.REBUILDING
             healthy = row.health.healthy and row.connected
             advertise = None if report is None else report.advertise
             views[row.id] = ReplicaView(healthy, lag_ms(row.lag), row.applied, rebuilding, advertise)

@@ -12,6 +12,7 @@ from typing import Protocol
 from cluster.feed import Feed
 from redwire.errors import RedwireError
 from redwire.message.peer import Report
+from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Reign
 
 
@@ -84,7 +85,7 @@ class Roster:
 
     def leader(self, reign: Reign | None) -> NodeId | None:
         """The member in reach that leads the newest reign, if that is not older than `reign`."""
-        leading = [report for report in self.reports.values() if report.role == "primary"]
+        leading = [report for report in self.reports.values() if report.role == NodeRole.PRIMARY]
         best = max(leading, key=lambda report: report.term, default=None)
         if best is None or reign is not None and best.term < reign.term:
             return None

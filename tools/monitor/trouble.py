@@ -7,6 +7,7 @@ from enum import Enum
 
 import msgspec
 
+from redwire.node_role import NodeRole
 from redwire.status import NodeStatus, Status
 from tools import figures
 from tools.monitor.ink import Tone
@@ -81,4 +82,4 @@ def unknown(status: Status) -> list[str]:
 
 def _leads(node: NodeStatus) -> bool:
     """A primary keeps no slot for itself at anybody."""
-    return node.role in ("primary", "opening")
+    return node.role in (NodeRole.PRIMARY, NodeRole.OPENING)
