@@ -27,6 +27,8 @@ STATUS_BYTES_MAX = 1 << 20
 """64 members and all their events take a quarter of it."""
 EVENTS_MAX = 100
 """Recent events that a document carries."""
+CERTIFICATE_SOON_DAYS = 30
+"""A certificate that ends within so many days wants a successor: whoever looks at it says so."""
 STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
 """The parts of a commit's time in their order, as `Commits` and everybody who counts them call them."""
 
