@@ -274,7 +274,7 @@ def answer(found: Planned, lsn: int = 0) -> SettingsChanged:
     )
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class RehearsedFeed:
     """Plays `document` from `first` on: `past` seconds of it at once, then one a second.
 
