@@ -102,6 +102,23 @@ def test_a_slip_of_a_verb_is_told_the_verb_that_was_meant(
     assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("user", "add", "x", "--role", "wirte"), "one of 'read', 'write', 'admin'; did you mean write?"),
+        (("user", "add", "x", "--role", "owner"), "'owner' is not one of 'read', 'write', 'admin'."),
+        (("completion", "zs"), "did you mean zsh?"),
+        (("get", "a", "b", "--read", "nearst"), "unknown read mode 'nearst'; did you mean 'nearest'?"),
+        (("scan", "a", "--read", "fast"), "one of primary, nearest, any, region:<name>"),
+    ],
+)
+def test_a_slip_of_a_value_is_told_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert run(monkeypatch, *words) == 2
+    assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
 def test_what_is_no_verb_at_all_is_told_as_such(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
