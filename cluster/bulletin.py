@@ -68,6 +68,11 @@ class Bulletin:
         if report.vitals is not None and report.vitals.events:
             self.events.heard(told_by(report.node, report.vitals.events))
 
+    def lately(self, member: NodeId, timeout_ms: int, now: Now) -> Said | None:
+        """What `member` said of itself last, if that is young enough to be believed."""
+        said = self.said.get(member)
+        return said if said is not None and now.ms - said.came.ms <= timeout_ms else None
+
     def relayed(self, document: status.Status, now: Now) -> None:
         """The primary that this node follows said how the cluster is."""
         self.told = Told(document, now)

@@ -51,5 +51,7 @@ STREAMING_RECORDS = 20_000
 
 
 def is_streaming(head: Lsn, durable: Lsn) -> bool:
-    """Whether a follower at `durable` keeps up, for the early refusal only (R8)."""
+    """Whether a follower at `durable` keeps up: until it does it is not in reach (R8), nor is it counted (see
+    `regions.ack_table.Row.uncounted`).
+    """
     return head - durable <= STREAMING_RECORDS

@@ -21,6 +21,7 @@ from cluster.metrics_config import MetricsConfig
 from redwire.errors import ConfigInvalid, PolicyInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
+from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, NodeId, Region
 from redwire.spelling import nearest
 from regions.binding import Member, MemberKind, Membership, default_policy, satisfiable
@@ -54,10 +55,10 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 60, description="a whole number
 
 
 class ReplicationRole(StrEnum):
-    """What a node does in its cluster when it starts."""
+    """What a node is told to do in its cluster when it starts: the two of `NodeRole` that can be told."""
 
-    PRIMARY = "primary"
-    REPLICA = "replica"
+    PRIMARY = NodeRole.PRIMARY.value
+    REPLICA = NodeRole.REPLICA.value
 
 
 class AnonymousAccess(StrEnum):

@@ -23,9 +23,9 @@ from cluster.config import TlsConfig
 from redwire.errors import TlsInvalid
 from redwire.handshake import Identity, PrincipalKind
 from redwire.position import NodeId
+from redwire.status import CERTIFICATE_SOON_DAYS
 from redwire.tls import certificate_identities, certificate_validity_ms, client_context, server_context
 
-WARN_DAYS = 30
 DAY_MS = 86_400_000
 Names = tuple[tuple[str, str], ...]
 """(kind, name) pairs, as `ssl` reads them from a certificate."""
@@ -64,7 +64,9 @@ class CredentialSet(msgspec.Struct, frozen=True):
         return (self.not_after_ms - now_ms) // DAY_MS
 
     def warnings(self, now_ms: int) -> list[str]:
-        """What an operator has to do soon: certificate and authorities that end within `WARN_DAYS`."""
+        """What an operator has to do soon: certificate and authorities that end within
+        `CERTIFICATE_SOON_DAYS`.
+        """
         renew = (
             f"{self.files.cert}: the certificate",
             self.not_after_ms,
@@ -79,7 +81,7 @@ class CredentialSet(msgspec.Struct, frozen=True):
             days = (end_ms - now_ms) // DAY_MS
             if end_ms <= now_ms:
                 said.append(f"{what} has expired on {day(end_ms)}; {hint}")
-            elif days < WARN_DAYS:
+            elif days < CERTIFICATE_SOON_DAYS:
                 said.append(f"{what} expires in {days} days, on {day(end_ms)}; {hint}")
         return said
 

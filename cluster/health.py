@@ -12,6 +12,7 @@ import msgspec
 
 from cluster.bulletin import PrimaryState
 from redwire.errors import RequestInvalid
+from redwire.node_role import NodeRole
 from redwire.status import UNKNOWN, Lag, Status
 
 LAG_MS_MAX = 86_400_000
@@ -94,7 +95,7 @@ def readiness(status: Status, demand: Demand, trouble: str) -> Readiness:
 
 def _no_write(status: Status) -> str:
     """Why a write under the default policy would not be accepted here; "" if it would."""
-    if status.own.role != "primary":
+    if status.own.role != NodeRole.PRIMARY:
         leads = status.primary.state == PrimaryState.LEADING
         return f"{status.vantage.node} does not lead" + (f"; {status.primary.node} does" if leads else "")
     if not status.quorum.met:
@@ -107,7 +108,7 @@ def _no_read(status: Status, demand: Demand, lag_ms: int | None) -> str:
     own = status.own
     if not status.cluster.id:
         return f"{status.vantage.node} has not joined its cluster yet"
-    if own.role == "rebuilding":
+    if own.role == NodeRole.REBUILDING:
         return "it takes a snapshot"
     if demand.max_lag_ms is None:
         return ""
@@ -124,6 +125,6 @@ def _lag_ms(status: Status) -> int | None:
     A primary has none for as long as it does its work: it applies what it commits at once.
     """
     lag: Lag = status.own.lag
-    if status.own.role == "primary" and status.own.health != "unhealthy":
+    if status.own.role == NodeRole.PRIMARY and status.own.health != "unhealthy":
         return 0
     return None if lag.state == UNKNOWN or lag.ms is None else lag.ms + status.vantage.age_ms

@@ -33,7 +33,6 @@ from redwire.frame import Kind
 from redwire.message.client import TopologyNotice
 from redwire.position import Lsn, NodeId
 from regions.binding import MemberKind
-from regions.lag import lag_ms
 
 TICK_S = 0.1
 RETENTION_S = 1.0
@@ -95,15 +94,14 @@ class Housekeeping:
         if not isinstance(role, Primary):
             node.announcer.lost_primary(role.lost_primary)
             return
-        now_ms = node.clock().ms
-        views: dict[NodeId, ReplicaView] = {}
-        for row in role.coordinator.status(now_ms).members:
-            report = node.roster.reports.get(row.id)
-            rebuilding = report is not None and report.role == "rebuilding"
-            healthy = row.health.healthy and row.connected
-            advertise = None if report is None else report.advertise
-            views[row.id] = ReplicaView(healthy, lag_ms(row.lag), row.applied, rebuilding, advertise)
-        node.announcer.observe(views, now_ms)
+        now, timeout_ms = node.clock(), self._service.settings.cluster.replica_timeout_ms
+        views = {
+            row.id: ReplicaView.of(
+                row, node.bulletin.lately(row.id, timeout_ms, now), node.roster.reports.get(row.id)
+            )
+            for row in role.coordinator.status(now.ms).members
+        }
+        node.announcer.observe(views, now.ms)
         self._relay()
 
     def _relay(self) -> None:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -65,8 +64,7 @@ Verdict = Known | Absent | Expired
 _ABSENT, _EXPIRED = Absent(), Expired()
 
 
-@dataclass(slots=True)
-class _Client:
+class _Client(msgspec.Struct):
     """`results` maps the executed sequences from `oldest` on to the tail of their entry."""
 
     oldest: int
@@ -74,8 +72,7 @@ class _Client:
     results: dict[int, bytes]
 
 
-@dataclass(slots=True)
-class Keys:
+class Keys(msgspec.Struct):
     """All clients in the order of their last write.
 
     `lookup` may be called from another thread than the one that writes: it sees each request either as
@@ -90,7 +87,7 @@ class Keys:
     """The log is applied up to here, as far as keys go: the bound for a client's issue LSN."""
     open: int = 0
     """Results held."""
-    _clients: OrderedDict[bytes, _Client] = field(default_factory=OrderedDict)
+    _clients: OrderedDict[bytes, _Client] = msgspec.field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self._clients)

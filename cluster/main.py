@@ -27,7 +27,9 @@ from cluster.signals import Signals
 from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import RedwireError
+from redwire.spelling import nearest
 
+ACTIONS = ("run", "check", "reload")
 SWITCH_INTERVAL_S = 1e-4
 """With Python's default of 5 ms a busy event loop keeps the disk and apply threads from the interpreter for
 seconds.
@@ -66,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("run", "check", "reload"),
+        type=_action,
+        choices=ACTIONS,
         default="run",
         help="run the node (default), check what it would meet, or have it take new certificates",
     )
@@ -81,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"redwire-node {__version__}")
     return parser
+
+
+def _action(word: str) -> str:
+    """What argparse makes of the action; it says itself what there is, but not what was meant."""
+    meant = None if word in ACTIONS else nearest(word, ACTIONS)
+    if meant is not None:
+        raise argparse.ArgumentTypeError(f"invalid choice: {word!r}; did you mean {meant}?")
+    return word
 
 
 def _run(config: NodeConfig, signals: Signals, *, take_over: bool) -> int:

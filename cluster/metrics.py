@@ -29,10 +29,11 @@ from cluster.counts import CountsStatus
 from cluster.disk import DiskState, DiskStatus
 from cluster.events import EventKind
 from cluster.histogram import BOUNDS_US, Buckets
+from redwire.node_role import NodeRole
 from redwire.status import NodeStatus, RegionStatus, Status
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-ROLES = ("primary", "opening", "replica", "rebuilding")
+ROLES = tuple(role.value for role in NodeRole)
 DISK_STATES = tuple(state.value for state in DiskState)
 SLOT_STATES = ("ok", "at_risk", "evicted")
 _OWN = ("cluster", "node")
@@ -56,7 +57,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     @property
     def leads(self) -> bool:
         """Whether this node judges the others."""
-        return self.status.own.role == "primary"
+        return self.status.own.role == NodeRole.PRIMARY
 
 
 Value = float | None

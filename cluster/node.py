@@ -41,6 +41,7 @@ from cluster.roster import Roster
 from cluster.storage import Storage
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.peer import Report
+from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId
 
 TICK_S = 0.1
@@ -99,15 +100,13 @@ class Node:
         return isinstance(self.role, Primary)
 
     @property
-    def role_name(self) -> str:
-        """`primary`, `opening` while this node asks whether it may lead, `rebuilding` while it takes a
-        snapshot, or `replica`.
-        """
+    def role_name(self) -> NodeRole:
+        """What this node does, for whoever asks."""
         if self.leads:
-            return "primary"
+            return NodeRole.PRIMARY
         if self.roster.aspires:
-            return "opening"
-        return "rebuilding" if self.roster.rebuilding else "replica"
+            return NodeRole.OPENING
+        return NodeRole.REBUILDING if self.roster.rebuilding else NodeRole.REPLICA
 
     def heard(self, report: Report) -> None:
         """A member said where it stands; ask it for its log if it leads and nobody is followed.

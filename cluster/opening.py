@@ -24,6 +24,7 @@ import msgspec
 from redwire.body import TERM_MAX
 from redwire.errors import Code, Refused
 from redwire.message.peer import Report
+from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId, Reign, Term
 
 
@@ -66,7 +67,7 @@ def superseded(reign: Reign, report: Report, *, ready: bool) -> Refused | None:
     Of two reigns of one term, which two nodes can begin out of each other's reach, the one that has committed
     its first record goes on; `ready` says whether ours has.
     """
-    if report.role != "primary" or report.term < reign.term:
+    if report.role != NodeRole.PRIMARY or report.term < reign.term:
         return None
     if report.term > reign.term:
         return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {reign.term} is over")
@@ -88,7 +89,7 @@ class Opening(msgspec.Struct, frozen=True):
 
     def decide(self, mine: Report, others: Mapping[NodeId, Report], elapsed_ms: int) -> Decision:
         """The decision, from this node's own report and those of the members in reach."""
-        leader = next((report for report in others.values() if report.role == "primary"), None)
+        leader = next((report for report in others.values() if report.role == NodeRole.PRIMARY), None)
         if leader is not None and leader.term >= mine.term:
             text = f"{leader.node} leads term {leader.term} already"
             return Refuse(Refused(Code.TERM_TAKEN, text, hint="start this node with role: replica"))
@@ -137,7 +138,9 @@ class Opening(msgspec.Struct, frozen=True):
 
 def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Refuse | None:
     """Of several that were told to lead, the one with the least name does; why we do not, `also` said."""
-    rival = min((report.node for report in others.values() if report.role == "opening"), default=mine.node)
+    rival = min(
+        (report.node for report in others.values() if report.role == NodeRole.OPENING), default=mine.node
+    )
     if rival >= mine.node:
         return None
     text = f"{rival} was told to lead too{also}"

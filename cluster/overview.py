@@ -32,6 +32,7 @@ from redwire.status import (
 )
 from regions import lag as judged
 from regions.binding import UNBOUND, Member
+from regions.lag import Health
 from regions.status import CoordinatorStatus, MemberStatus
 
 NO_PRIMARY = "no primary is in sight"
@@ -66,8 +67,7 @@ class View(msgspec.Struct, frozen=True):
         """What `node` said, if that is young enough to be believed."""
         if node == self.own.node:
             return Said(self.own, self.now)
-        said = self.bulletin.said.get(NodeId(node))
-        return said if said is not None and self.now.ms - said.came.ms <= self.timeout_ms else None
+        return self.bulletin.lately(NodeId(node), self.timeout_ms, self.now)
 
     def wall_ms(self, ms: int | None) -> int | None:
         """A time of the monotonic clock as one of the wall clock."""
@@ -102,6 +102,17 @@ class ReignView(msgspec.Struct, frozen=True):
     sent: Mapping[NodeId, Lsn]
     commits: Commits
     refusal: str
+
+
+def judge(row: MemberStatus, said: Said | None) -> Health:
+    """Whether a member does its work: by the primary's ack table, and by what it said of its disk lately.
+
+    The one judgement: the status document shows it, and the topology advertises it.
+    """
+    vitals = None if said is None else said.report.vitals
+    if row.connected and vitals is not None and vitals.disk != "working":
+        return Health(False, f"its disk is {vitals.disk}")
+    return row.health
 
 
 def led(view: View, reign: ReignView) -> Status:
@@ -185,9 +196,7 @@ def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> 
     """The primary's row of one member: what it heard, and what its ack table says."""
     me = member.id == view.own.node
     heard = _heard(view, _configured(member), member.id)
-    healthy, why = row.health.healthy and row.connected, row.health.reason
-    if row.connected and heard.disk.state not in ("working", "unknown"):
-        healthy, why = False, f"its disk is {heard.disk.state}"
+    health = judge(row, view.said(member.id))
     lag = _lag(view, row)
     if lag.state == "behind":
         lag = replace(lag, catch_up_ms=view.bulletin.catch_up_ms(member.id))
@@ -195,8 +204,8 @@ def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> 
         heard = replace(heard, received=row.received, durable=row.durable, applied=row.applied)
     return replace(
         heard,
-        health="healthy" if healthy else "unhealthy",
-        why="" if healthy else why,
+        health="healthy" if health.healthy else "unhealthy",
+        why=health.reason,
         uncounted=row.uncounted,
         connected=row.connected,
         sent=reign.sent.get(member.id),

@@ -62,11 +62,11 @@ class Link:
         self._address = address
         self._context = context
         self._end: ChannelEnd | None = None
-        self._session = 0
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
         self._waits_since: float | None = None  # for the next words; None while we are busy with some
         self._asked_us: dict[int, int] = {}  # when each hello left that is not answered yet
-        self._said: str | None = ""  # why the line is down; None while it is up
+        self._up = False  # the member has answered
+        self._said: str | None = None  # why the line is down, once that was told
         self._snapshot: SnapshotReceiver | None = None
 
     async def run(self, rng: random.Random, sooner: Bell) -> None:
@@ -93,9 +93,9 @@ class Link:
             self._end.send(Kind.FOLLOW, encode(self._node.report()))
 
     @property
-    def session(self) -> int:
-        """The number of the open session, 0 for none."""
-        return self._session
+    def session(self) -> int | None:
+        """The number of the open session, None for none."""
+        return self._node.roster.dialled.get(self._member)
 
     def rebuild(self, receiver: SnapshotReceiver) -> None:
         """Fetch a snapshot over this link; `receiver` takes it."""
@@ -115,17 +115,15 @@ class Link:
             client_name=name,
         )
         end = self._end = ChannelEnd(self._member, dialled.channel)
-        session = 0
+        session = self._node.roster.attach(end, dialled=True)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(end.run)
-                session = self._session = self._node.roster.attach(end, dialled=True)
                 tasks.start_soon(self._say_hello, end)
-                await self._listen(dialled)
+                await self._listen(dialled, session)
         finally:
-            self._end, self._session, self._snapshot, self._asked = None, 0, None, None
-            self._waits_since = None
-            self._said = self._said or ""
+            self._end = self._snapshot = self._asked = self._waits_since = None
+            self._up = False
             self._asked_us.clear()
             self._node.bulletin.silent(self._member)
             self._node.roster.detach(session)
@@ -142,7 +140,7 @@ class Link:
             if since is not None and anyio.current_time() - since > SILENCE_S:
                 end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
 
-    async def _listen(self, dialled: Dialled) -> None:
+    async def _listen(self, dialled: Dialled, session: int) -> None:
         while True:
             self._waits_since = anyio.current_time()
             frames = await dialled.receive()
@@ -150,33 +148,32 @@ class Link:
             batches: list[Batch] = []
             for frame in frames:
                 if frame.kind == Kind.BATCH:
-                    batches.append(self._batch(frame))
+                    batches.append(self._batch(frame, session))
                     continue
-                self._deliver(batches)
+                self._deliver(batches, session)
                 batches = []
-                await self._take(frame)
-            self._deliver(batches)
+                await self._take(frame, session)
+            self._deliver(batches, session)
             await self._node.storage.journal.keeping_up()
 
-    def _deliver(self, batches: list[Batch]) -> None:
+    def _deliver(self, batches: list[Batch], session: int) -> None:
         if batches:
-            self._node.inbox.post(BatchesReceived(self._session, batches))
+            self._node.inbox.post(BatchesReceived(session, batches))
 
-    def _batch(self, frame: Frame) -> Batch:
+    def _batch(self, frame: Frame, session: int) -> Batch:
         try:
             return parse_batch(frame.payload)
         except BatchInvalid as error:
-            if error.newer and self._follows:
+            if error.newer and self._followed_over(session):
                 self._node.storage.fail(error)
             raise
 
-    @property
-    def _follows(self) -> bool:
+    def _followed_over(self, session: int) -> bool:
         """Whether it is this member's log that the node follows: what others send of a log means nothing."""
         role = self._node.role
-        return isinstance(role, Replica) and role.session == self._session
+        return isinstance(role, Replica) and role.session == session
 
-    async def _take(self, frame: Frame) -> None:
+    async def _take(self, frame: Frame, session: int) -> None:
         match frame.kind:
             case Kind.PEER_WELCOME:
                 self._welcome(decode(frame.payload, Report), frame.correlation)
@@ -186,15 +183,15 @@ class Link:
                 asked, self._asked = self._asked, None
                 if asked is None:
                     raise ProtocolError(f"{self._member} answers what nobody asked")
-                self._node.inbox.post(SourceFound(self._member, self._session, reply, local, asked))
+                self._node.inbox.post(SourceFound(self._member, session, reply, local, asked))
             case Kind.HEARTBEAT:
-                self._node.inbox.post(HeartbeatReceived(self._session, Heartbeat.decode(frame.payload)))
+                self._node.inbox.post(HeartbeatReceived(session, Heartbeat.decode(frame.payload)))
             case Kind.TOPOLOGY:
                 notice = TopologyNotice.decode(frame.payload)
-                if self._follows:
+                if self._followed_over(session):
                     self._node.announcer.relay(notice.blob)
             case Kind.CLUSTER_STATUS:
-                if self._follows:
+                if self._followed_over(session):
                     self._node.bulletin.relayed(status.decode(frame.payload), self._node.clock())
             case Kind.SNAPSHOT_MANIFEST if self._snapshot is not None:
                 await self._snapshot.begin(decode(frame.payload, SnapshotManifest))
@@ -202,24 +199,24 @@ class Link:
                 if await self._snapshot.take(SnapshotChunk.decode(frame.payload)):
                     self._snapshot = self._asked = None  # the log goes on from the snapshot: ask anew
             case Kind.FAILURE:
-                self._failed(decode(frame.payload, Failure).to_error())
+                self._failed(decode(frame.payload, Failure).to_error(), session)
             case _:
                 raise ProtocolError(f"{self._member} sends {kind_name(frame.kind)} to a follower")
 
     def _welcome(self, report: Report, number: int) -> None:
         """The answer to hello `number`; to a Follow where that is 0."""
         check_report(report, self._member, self._node)
-        if self._said is not None:
-            self._said = None
+        if not self._up:
+            self._up, self._said = True, None
             self._node.note(f"connected to {self._member} at {self._address}")
         asked_us = self._asked_us.pop(number, None)
         if asked_us is not None:
             self._node.bulletin.answered(self._member, self._node.clock().us - asked_us)
         self._node.heard(report)
 
-    def _failed(self, error: RedwireError) -> None:
+    def _failed(self, error: RedwireError, session: int) -> None:
         if error.code == Code.SNAPSHOT_NEEDED:
-            self._node.outbox.rebuild(Rebuild(self._session, error.message, diverged=False))
+            self._node.outbox.rebuild(Rebuild(session, error.message, diverged=False))
         else:
             raise error
 

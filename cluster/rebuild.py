@@ -82,7 +82,7 @@ class Rebuilder:
             text = f"the snapshot ends at LSN {manifest.lsn}, below {known}, which is known committed"
             raise Refused(Code.PRIMARY_LACKS_COMMITTED, text)
         self._installed = anyio.Event()
-        self._arrival, roster.installing, roster.fetching = (file, manifest), True, 0
+        self._arrival, roster.installing, roster.fetching = (file, manifest), True, None
         self._arrived.ring()
         await self._installed.wait()
 

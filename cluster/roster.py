@@ -12,6 +12,7 @@ from typing import Protocol
 from cluster.feed import Feed
 from redwire.errors import RedwireError
 from redwire.message.peer import Report
+from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Reign
 
 
@@ -32,9 +33,9 @@ class Roster:
     """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
 
     `lives` holds the incarnation that the member of an accepted session claimed. `aspires`: this node was
-    told to lead and asks whether it may. `fetching` is the session over which a snapshot comes, 0 for none;
-    `installing`: it is here, and takes the place of state and log, whatever becomes of that session. `met` is
-    called with a member that has dialled this node.
+    told to lead and asks whether it may. `fetching` is the session over which a snapshot comes, None for
+    none; `installing`: it is here, and takes the place of state and log, whatever becomes of that session.
+    `met` is called with a member that has dialled this node.
     """
 
     reports: dict[NodeId, Report] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Roster:
     dialled: dict[NodeId, int] = field(default_factory=dict)
     lives: dict[int, Incarnation] = field(default_factory=dict)
     aspires: bool = False
-    fetching: int = 0
+    fetching: int | None = None
     installing: bool = False
     met: Callable[[NodeId], None] = lambda member: None
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -51,7 +52,7 @@ class Roster:
     @property
     def rebuilding(self) -> bool:
         """Whether a snapshot is on its way: until it is installed nobody is followed."""
-        return self.fetching != 0 or self.installing
+        return self.fetching is not None or self.installing
 
     def attach(self, end: PeerEnd, *, dialled: bool) -> int:
         """A session began; its number."""
@@ -69,7 +70,7 @@ class Roster:
         self.feeds.pop(session, None)
         self.lives.pop(session, None)
         if self.fetching == session:
-            self.fetching = 0
+            self.fetching = None
         if end is not None and self.dialled.get(end.node) == session:
             del self.dialled[end.node]
             self.reports.pop(end.node, None)
@@ -84,7 +85,7 @@ class Roster:
 
     def leader(self, reign: Reign | None) -> NodeId | None:
         """The member in reach that leads the newest reign, if that is not older than `reign`."""
-        leading = [report for report in self.reports.values() if report.role == "primary"]
+        leading = [report for report in self.reports.values() if report.role == NodeRole.PRIMARY]
         best = max(leading, key=lambda report: report.term, default=None)
         if best is None or reign is not None and best.term < reign.term:
             return None

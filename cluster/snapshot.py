@@ -34,7 +34,7 @@ KEPT_MAX = 4
 Install = Callable[[Path, SnapshotManifest], Awaitable[None]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Kept:
     manifest: SnapshotManifest
     path: Path

@@ -33,6 +33,7 @@ from redwire.batch import Batch
 from redwire.body import decode
 from redwire.message.log import ClusterRecord
 from redwire.message.peer import Report, report_terms
+from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
 from redwire.record import REQUEST_HEADER, Kind, request_heads
 
@@ -135,7 +136,7 @@ class Storage:
             return msgspec.structs.replace(status, state=DiskState.FULL, room_bytes=0)
         return status
 
-    def report(self, role: str, watermark: Lsn) -> Report:
+    def report(self, role: NodeRole, watermark: Lsn) -> Report:
         """Where this node stands, for its peers."""
         meta, log, node = self.meta, self.log, self.config.node
         return Report(

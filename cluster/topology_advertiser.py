@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 from msgspec.structs import replace
 
+from cluster.bulletin import Said
+from cluster.overview import judge
 from redwire.handshake import Principal
+from redwire.message.peer import Report
+from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId, Term
 from redwire.topology import Endpoint, ReplicaEntry, Topology
 from regions.binding import Member
+from regions.lag import lag_ms
+from regions.status import MemberStatus
 
 TOPOLOGY_READ_CAPABILITY = "cluster:topology:read"
 CHANGE_INTERVAL_MS = 100
@@ -48,6 +55,19 @@ class ReplicaView(msgspec.Struct, frozen=True):
     applied: Lsn
     rebootstrapping: bool
     advertise: str | None = None
+
+    @classmethod
+    def of(cls, row: MemberStatus, said: Said | None, report: Report | None) -> Self:
+        """The member of `row`. `said` is what it says of itself, if that is young enough to be believed;
+        `report` the last one over the line that stands, None for none.
+        """
+        return cls(
+            healthy=judge(row, said).healthy,
+            lag_ms=lag_ms(row.lag),
+            applied=row.applied,
+            rebootstrapping=report is not None and report.role == NodeRole.REBUILDING,
+            advertise=None if report is None else report.advertise,
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -150,8 +150,7 @@ class Method(StrEnum):
     BEARER = "bearer"
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """How a client tries to come in. `method` is None until one is chosen; `name` is the user that it claims
     to be, "" where the method names nobody; `refusal` is why it was not let in, "" unless it was refused.
     """

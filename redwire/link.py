@@ -15,6 +15,7 @@ from redwire.frame import Frame, Kind, encode_header
 from redwire.handshake import Role
 from redwire.message.client import Open, Opened, TopologyNotice, WrittenEntry, decode_written
 from redwire.message.failure import Failure
+from redwire.node_role import NodeRole
 from redwire.position import Term
 
 TICK_S = 1.0
@@ -138,7 +139,7 @@ class Link:
         frame = await self.ask(Kind.OPEN, encode(Open(self._client_name, subscribe=True)))
         opened = decode(payload(frame, Kind.OPENED), Opened)
         self.opened = opened
-        self.leads = opened.role == "primary"
+        self.leads = opened.role == NodeRole.PRIMARY
         self._owner.learned(opened.topology)
         self._owner.opened(self, int((time.monotonic() - began) * 1e6))
         self.settled.set()

@@ -163,7 +163,7 @@ def read_mode(text: str) -> ReadMode:
     return uri.parse(f"reds://-/?read={quote(text)}").read
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Attempt:
     """One request under way; what follows `end_s` is for the error that may end it."""
 

@@ -247,7 +247,7 @@ class Router:
         return self._met.by_distance(home, now_ms) + self._met.by_distance(away, now_ms)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Node:
     """What the client itself knows of one address."""
 

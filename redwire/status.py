@@ -27,6 +27,8 @@ STATUS_BYTES_MAX = 1 << 20
 """64 members and all their events take a quarter of it."""
 EVENTS_MAX = 100
 """Recent events that a document carries."""
+CERTIFICATE_SOON_DAYS = 30
+"""A certificate that ends within so many days wants a successor: whoever looks at it says so."""
 STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")
 """The parts of a commit's time in their order, as `Commits` and everybody who counts them call them."""
 
@@ -150,8 +152,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `region` is the one that the settings bind it to, "" for none; `declared` the one that its own
     configuration names ("" when it was not heard): they may differ, and the binding counts. `role` is
-    `primary`, `opening`, `replica`, `rebuilding` or `unknown`. `health` is `healthy`, `unhealthy` or
-    `unknown`, and `why` says why not. `sent`, `received`, `durable`, `applied` are LSNs. `watermark` is the
+    a word of `NodeRole`, or `unknown`. `health` is `healthy`, `unhealthy` or `unknown`, and `why` says why
+    not. `sent`, `received`, `durable`, `applied` are LSNs. `watermark` is the
     highest that the node knows committed, `base` the one that its log begins after. `uncounted` says why its
     copies do not count, "" when they do. `acked_at_ms` is its last word to the primary. `rtt_us` is the round
     trip between it and the primary, `rtts_us` are those that it measured itself, by node.

@@ -169,8 +169,11 @@ def _read(text: str) -> ReadMode:
         return InRegion(text.removeprefix(_IN_REGION))
     mode = _READ_MODES.get(text)
     if mode is None:
-        choices = ", ".join((*_READ_MODES, f"{_IN_REGION}<name>"))
-        raise UriInvalid(f"unknown read mode {text[:64]!r}", hint=f"one of {choices}")
+        choices = (*_READ_MODES, f"{_IN_REGION}<name>")
+        kind, colon, _ = text[:64].partition(":")
+        meant = nearest(f"{kind}:<name>", choices[-1:]) if colon else nearest(kind, _READ_MODES)
+        hint = f"one of {', '.join(choices)}" if meant is None else f"did you mean {meant!r}?"
+        raise UriInvalid(f"unknown read mode {text[:64]!r}", hint=hint)
     return mode
 
 

@@ -58,7 +58,14 @@ class Row:
         return configured is None or configured == self.incarnation
 
     def uncounted(self, configured: Incarnation | None) -> str:
-        """Why this row is worth nothing in commit arithmetic; "" when it counts."""
+        """Why this row is worth nothing in commit arithmetic; "" when it counts.
+
+        Reach is not asked for (R8), and yet `streaming` is: it is False too for a member that takes a
+        snapshot, which may end below what the member acked and then takes its place; such a copy counts for
+        nothing (R7). One that catches up from far behind is held back with it and hardly later for that: what
+        is not committed stands near the log's end, where it streams again. So this may delay a commit, and
+        never overstates one.
+        """
         if not self.admitted(configured):
             return "another incarnation than the one admitted"
         if not self.streaming:

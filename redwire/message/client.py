@@ -233,7 +233,7 @@ class Open(ClosedStruct, frozen=True):
 
 
 class Opened(ClosedStruct, frozen=True, kw_only=True):
-    """Opened (47): whom the session reached. `role` is for people; `topology` names the primary."""
+    """Opened (47): whom the session reached. `role` as in a `Report`; `topology` names the primary."""
 
     node: Name
     region: Name

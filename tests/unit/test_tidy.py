@@ -116,6 +116,37 @@ def misplaced(tree: ast.Module, name: str) -> Iterator[str]:
                 yield f"{name}:{node.lineno} calls {called}"
 
 
+def says(call: ast.expr, argument: str) -> bool:
+    """Whether `call` is one with `argument=False`."""
+    return isinstance(call, ast.Call) and any(
+        keyword.arg == argument and ast.unparse(keyword.value) == "False" for keyword in call.keywords
+    )
+
+
+def is_dataclass(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return ast.unparse(called) in ("dataclass", "dataclasses.dataclass")
+
+
+def slow_values(tree: ast.Module, name: str) -> Iterator[str]:
+    """Values that are dataclasses without need: a msgspec Struct costs a fraction at import (ADR 10).
+
+    Objects say that they are themselves and not their fields (`eq=False`). A value needs a dataclass if it
+    checks or completes itself, or hides a field from its `repr` or `__init__`.
+    """
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        decorator = next(filter(is_dataclass, node.decorator_list), None)
+        if decorator is None or says(decorator, "eq"):
+            continue
+        checks = any(method.name == "__post_init__" for method in methods(node))
+        defaults = [each.value for each in node.body if isinstance(each, ast.AnnAssign) and each.value]
+        hides = any(says(default, "repr") or says(default, "init") for default in defaults)
+        if not checks and not hides:
+            yield f"{name}:{node.lineno} {node.name} is a dataclass for nothing: a Struct, or eq=False"
+
+
 def test_files_functions_and_classes_stay_small() -> None:
     found = [
         f"{name_of(path)} has {lines} lines"
@@ -149,6 +180,10 @@ def test_a_module_opens_with_what_it_is_for() -> None:
 
 def test_catch_alls_loose_tasks_and_star_imports_have_no_place() -> None:
     assert [line for path in sources(*PACKAGES) for line in misplaced(parsed(path), name_of(path))] == []
+
+
+def test_a_value_is_a_struct_unless_it_needs_what_only_dataclasses_have() -> None:
+    assert [line for path in sources(*PACKAGES) for line in slow_values(parsed(path), name_of(path))] == []
 
 
 def test_tests_form_no_package() -> None:
@@ -221,5 +256,15 @@ def test_the_limits_bite() -> None:
     assert len(list(misplaced(ast.parse(caught), "cluster/main.py"))) == 2
     cleaned = "try:\n    pass\nexcept BaseException:\n    close()\n    raise"
     assert list(misplaced(ast.parse(cleaned), "x")) == []
+    for words, found in {
+        "@dataclass\nclass C:\n    a: int": 1,
+        "@dataclasses.dataclass(frozen=True)\nclass C:\n    a: int = field(default=1, repr=True)": 1,
+        "@dataclass(frozen=True)\nclass C:\n    a: int\n    def __post_init__(self): ...": 0,
+        "@dataclass(frozen=True)\nclass C:\n    a: str = field(repr=False)": 0,
+        "@dataclass(frozen=True)\nclass C:\n    a: str = field(init=False)": 0,
+        "@dataclass(slots=True, eq=False)\nclass C:\n    a: int": 0,
+        "class C(msgspec.Struct):\n    a: int": 0,
+    }.items():
+        assert len(list(slow_values(ast.parse(words), "x"))) == found
     assert REGISTRY.search("https://{}pi.org/project/x".format("py"))
     assert MACHINE_PATH.search("see {}/x".format("/root"))

@@ -93,7 +93,7 @@ def lagging_follower(nodes: Nodes, say: Callable[[str], None]) -> list[Figure]:
     return figures + anyio.run(_catch_up, nodes.uri, lagging, backlog)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Peak:
     """The most that was seen."""
 

@@ -23,15 +23,14 @@ from redwire.message.admin import (
     UserRow,
 )
 from tools.accounts import password_user
+from tools.cli.choice import Choice
 from tools.cli.connection import addr_of, node_option, uri_option, with_client
 from tools.cli.group import Group
 from tools.cli.output import json_option, show
 
 TOKEN_BYTES = 32
 
-_role = click.option(
-    "--role", type=click.Choice(("read", "write", "admin")), required=True, help="What it may do."
-)
+_role = click.option("--role", type=Choice(("read", "write", "admin")), required=True, help="What it may do.")
 
 _node = node_option("Ask this node.")
 

@@ -20,8 +20,10 @@ from redwire.errors import (
     Refused,
     RequestInvalid,
     UnknownOutcome,
+    UriInvalid,
 )
 from redwire.pending import Pending
+from redwire.reads import read_mode
 from redwire.receipt import Committed
 from redwire.record import Key, Op
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
@@ -31,8 +33,23 @@ from tools.errors import DocumentMissing, Interrupted
 _if_version = click.option(
     "--if-version", type=click.IntRange(min=0), help="Only over this version (0: none)."
 )
+
+
+def _read_value(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A read mode, checked before anything is dialled."""
+    try:
+        if value is not None:
+            read_mode(value)
+    except UriInvalid as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
 _read = click.option(
-    "--read", metavar="MODE", help="primary, nearest, any or region:<name>.  [default: the URI's, or primary]"
+    "--read",
+    metavar="MODE",
+    callback=_read_value,
+    help="primary, nearest, any or region:<name>.  [default: the URI's, or primary]",
 )
 _at_least = click.option("--at-least", metavar="TOKEN", help="As fresh as what this token saw.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.shell_completion import CompletionItem
 
 from redwire.spelling import nearest
 
@@ -26,12 +27,20 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write every verb with its summary, over as many lines as that takes."""
-        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl(
-                [
-                    (name, command.get_short_help_str(SUMMARY_CHARS_MAX))
-                    for name, command in found
-                    if command is not None and not command.hidden
-                ]
-            )
+            formatter.write_dl([*self.summaries(ctx).items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may stand here: verbs that begin with `incomplete`, each with its summary, or options."""
+        verbs = self.summaries(ctx).items()
+        found = [CompletionItem(name, help=text) for name, text in verbs if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def summaries(self, ctx: click.Context) -> dict[str, str]:
+        """What each verb does, by its name, in the order of the help."""
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        return {
+            name: command.get_short_help_str(SUMMARY_CHARS_MAX)
+            for name, command in found
+            if command is not None and not command.hidden
+        }

@@ -6,36 +6,82 @@ import sys
 from importlib import import_module
 
 import click
+import msgspec
 
 from redwire import __version__
 from redwire.errors import RedwireError
 from tools.cli.failure import failure
 from tools.cli.group import Group
 
+
+class Verb(msgspec.Struct, frozen=True):
+    """Where a verb's click command is, as `module:name`, and what it does: the summary in its own help."""
+
+    where: str
+    summary: str
+
+
 VERBS = {
-    "certs": "tools.cli.certs:command",
-    "user": "tools.cli.admin:user",
-    "status": "tools.cli.status:status",
-    "lag": "tools.cli.status:lag",
-    "events": "tools.cli.status:events",
-    "doctor": "tools.cli.doctor:command",
-    "topology": "tools.cli.topology:topology",
-    "policy": "tools.cli.policy:command",
-    "regions": "tools.cli.regions:command",
-    "members": "tools.cli.regions:members",
-    "monitor": "tools.cli.monitor:command",
-    "put": "tools.cli.data:put",
-    "get": "tools.cli.data:get",
-    "delete": "tools.cli.data:delete",
-    "scan": "tools.cli.data:scan",
-    "resolve": "tools.cli.data:resolve",
-    "load": "tools.cli.load:load",
-    "bench": "tools.cli.bench:command",
-    "demo": "tools.cli.demo:command",
-    "dev": "tools.cli.dev:command",
-    "completion": "tools.cli.completion:command",
+    "certs": Verb(
+        "tools.cli.certs:command",
+        "Make certificates: an authority for the cluster, one per node, one per user.",
+    ),
+    "user": Verb(
+        "tools.cli.admin:user",
+        "Make and remove users and bearer tokens; takes an administrator's certificate in the URI.",
+    ),
+    "status": Verb(
+        "tools.cli.status:status",
+        "Show how the cluster is: who leads, whether writes are accepted, every region and every node.",
+    ),
+    "lag": Verb(
+        "tools.cli.status:lag",
+        "Show how far every node is behind the primary, and when it will have caught up.",
+    ),
+    "events": Verb(
+        "tools.cli.status:events",
+        "Show what happened of late, on every node that can be heard; with --json one event a line.",
+    ),
+    "doctor": Verb(
+        "tools.cli.doctor:command",
+        "Look for what is wrong: files, ports, every pair of nodes, quorum, disks, clocks, certificates.",
+    ),
+    "topology": Verb(
+        "tools.cli.topology:topology",
+        "Show the cluster's shape as a node's handshake tells it: to strangers, and to this user.",
+    ),
+    "policy": Verb("tools.cli.policy:command", "Show, change and check the cluster's commit policy."),
+    "regions": Verb("tools.cli.regions:command", "Show and change which node counts for which region."),
+    "members": Verb("tools.cli.regions:members", "Show and change who is in the cluster."),
+    "monitor": Verb(
+        "tools.cli.monitor:command",
+        "See regions, quorum, lag and what is coming; bind regions and change the policy, plan first.",
+    ),
+    "put": Verb("tools.cli.data:put", "Write DOCUMENT, a JSON object or - for standard input, under ID."),
+    "get": Verb("tools.cli.data:get", "Print the document under ID as it is stored."),
+    "delete": Verb("tools.cli.data:delete", "Delete the document under ID; deleting nothing is no error."),
+    "scan": Verb(
+        "tools.cli.data:scan", "Print documents in order of their ids: id, version and document, a line each."
+    ),
+    "resolve": Verb(
+        "tools.cli.data:resolve",
+        "Say what became of a write that was not confirmed, or whose outcome was unknown.",
+    ),
+    "load": Verb("tools.cli.load:load", "Write each line of FILE, a JSON object, as a document."),
+    "bench": Verb(
+        "tools.cli.bench:command",
+        "Start a fresh cluster here, put loads on it, print what was measured, and remove everything.",
+    ),
+    "demo": Verb(
+        "tools.cli.demo:command", "Watch three regions accept writes by quorum, and lose one of them."
+    ),
+    "dev": Verb(
+        "tools.cli.dev:command",
+        "Regions on this machine: real nodes, certificates, and links between them that take their time.",
+    ),
+    "completion": Verb("tools.cli.completion:command", "Print a shell's completion script for redwire."),
 }
-"""Each verb's module and the click command in it. A verb pays for the imports of no other."""
+"""In the order of the help. A verb pays for the imports of no other, and who lists them for none."""
 
 PROGRAM = "redwire"
 COMPLETE_VARIABLE = "_REDWIRE_COMPLETE"
@@ -65,9 +111,13 @@ class Verbs(Group):
         """The verb called `cmd_name`; None if there is none."""
         if cmd_name not in VERBS:
             return None
-        module, _, name = VERBS[cmd_name].partition(":")
+        module, _, name = VERBS[cmd_name].where.partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def summaries(self, ctx: click.Context) -> dict[str, str]:
+        """As `Group.summaries`, and imports none of them."""
+        return {name: verb.summary for name, verb in VERBS.items()}
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)

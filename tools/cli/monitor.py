@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import click
 
+from tools.cli.choice import Choice
 from tools.cli.connection import uri_option
 from tools.cli.output import json_option, show
 from tools.monitor.app import HEIGHT_MIN, TABS, THEMES, WIDTH_MIN, Monitor
@@ -34,7 +35,7 @@ def _picture(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 
 
 @click.command("monitor")
-@click.option("--theme", type=click.Choice(tuple(THEMES)), default="dark", show_default=True)
+@click.option("--theme", type=Choice(tuple(THEMES)), default="dark", show_default=True)
 @click.option(
     "--screenshot",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -43,7 +44,7 @@ def _picture(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
     help="Write a picture (SVG), and end.",
 )
 @click.option("--size", callback=_size, default="160x50", show_default=True, help="Of the picture.")
-@click.option("--tab", type=click.Choice(TABS), default=TABS[0], show_default=True, help="Of the picture.")
+@click.option("--tab", type=Choice(TABS), default=TABS[0], show_default=True, help="Of the picture.")
 @click.option(
     "--history",
     "seconds",

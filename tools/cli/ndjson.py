@@ -30,7 +30,7 @@ class Place(msgspec.Struct, frozen=True):
     offset: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Piece:
     """The documents of consecutive lines. `lines` has the number of each, counted from 1."""
 

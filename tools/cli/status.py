@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from redwire.errors import RedwireError
+from redwire.node_role import NodeRole
 from redwire.status import EVENTS_MAX, Event, Status
 from tools import figures
 from tools.cli import words
@@ -77,7 +78,7 @@ def lag(node: str | None, uri: str, as_json: bool) -> None:
             "" if node.lag.state != "unknown" else words.since(node.lag.since_at_ms, found.vantage.at_ms),
         )
         for node in found.nodes
-        if node.role != "primary"
+        if node.role != NodeRole.PRIMARY
     ]
     heads = ("node", "region", "lag", "records", "bytes", "age", "there in", "last heard")
     parts: Parts = [Words("\n".join(lines)), Grid("", heads, rows)]
@@ -190,7 +191,7 @@ def _nodes(found: Status) -> list[tuple[str, ...]]:
             words.health(node),
             figures.count(node.durable),
             figures.count(node.applied),
-            "" if node.role == "primary" else words.lag(node.lag, found.vantage.at_ms),
+            "" if node.role == NodeRole.PRIMARY else words.lag(node.lag, found.vantage.at_ms),
             words.slot(node.slot),
             figures.micros(node.rtt_us),
             figures.size(node.disk.free_bytes),

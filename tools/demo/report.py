@@ -38,7 +38,7 @@ class Check(msgspec.Struct, frozen=True):
     detail: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Scene:
     """One part of the demo. `outcome` is its line in the summary; `facts` are for programs."""
 

@@ -18,6 +18,7 @@ from redwire.client import Client, connect
 from redwire.dial import dial
 from redwire.errors import Code, Conflict, RedwireError, Refused
 from redwire.handshake import Password
+from redwire.node_role import NodeRole
 from redwire.pending import Pending
 from redwire.receipt import Receipt
 from redwire.tls import client_context
@@ -57,9 +58,9 @@ async def start(stage: Stage) -> None:
         await anyio.to_thread.run_sync(cluster.wait_ready)
         joined = await _join(stage)
         rows = [
-            (n.id, n.region, "primary" if n == LEADER else "replica", f"127.0.0.1:{cluster.ports[n.id]}", pid)
+            (n.id, n.region, role, f"127.0.0.1:{cluster.ports[n.id]}", cluster.processes[n.id].pid)
             for n in NODES
-            for pid in [cluster.processes[n.id].pid]
+            for role in [NodeRole.PRIMARY if n == LEADER else NodeRole.REPLICA]
         ]
         report.table(("node", "region", "role", "address", "process"), rows)
         report.check("all replicas follow the primary", joined == len(NODES) - 1, f"{joined}")
@@ -230,11 +231,13 @@ async def conflict(stage: Stage) -> None:
 def _topology_rows(stage: Stage, told: str, shape: Topology) -> list[tuple[str, ...]]:
     primary = shape.primary
     rows: list[tuple[str, ...]] = [
-        (told, primary.addr, stage.node_at(primary.addr), primary.region, "primary", "")
+        (told, primary.addr, stage.node_at(primary.addr), primary.region, NodeRole.PRIMARY, "")
     ]
     for replica in shape.replicas:
         healthy = "yes" if replica.healthy else "no"
-        rows.append(("", replica.addr, stage.node_at(replica.addr), replica.region, "replica", healthy))
+        rows.append(
+            ("", replica.addr, stage.node_at(replica.addr), replica.region, NodeRole.REPLICA, healthy)
+        )
     return rows
 
 

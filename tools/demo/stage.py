@@ -19,7 +19,7 @@ USER = "demo"
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stage:
     """`stack` closes what a scene opens; `rows` are the data set; `token` sees the last write so far.
 

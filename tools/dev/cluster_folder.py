@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 import yaml
 
+from cluster.config import ReplicationRole
 from redwire.handshake import DNS_LABEL
 from tools.dev import control
 from tools.dev.certificates import HOST, remove_certificates, write_certificates
@@ -219,13 +220,14 @@ class ClusterFolder:
             {"id": each.id, "region": each.region, "addr": f"{HOST}:{self.ports[each.id]}", "kind": each.kind}
             for each in self.plan.nodes
         ]
+        leads = node == self.plan.leader
         routes = {other: self._link_ports.get(_route(node.id, other)) for other in self.ports}
         dial = {other: f"{HOST}:{port}" for other, port in routes.items() if port is not None}
         return {
             "node": {
                 "id": node.id,
                 "region": node.region,
-                "role": "primary" if node == self.plan.leader else "replica",
+                "role": (ReplicationRole.PRIMARY if leads else ReplicationRole.REPLICA).value,
                 "listen": f"{HOST}:{self.ports[node.id]}",
                 "data_dir": str(self.data_dir(node.id)),
                 **({"dial": dial} if dial else {}),

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from cluster.config import ReplicationRole
 from tools.dev.certificates import HOST
 from tools.dev.cluster_folder import LINKS, ClusterFolder
 from tools.dev.distances import Distance, Distances
@@ -174,7 +175,9 @@ class DevCluster(ClusterFolder):
     @property
     def leader(self) -> str:
         """The node whose file says that it is the primary: the plan's, unless an operator changed that."""
-        return next((node for node in self.ports if self._role(node) == "primary"), self.plan.leader.id)
+        return next(
+            (node for node in self.ports if self._role(node) == ReplicationRole.PRIMARY), self.plan.leader.id
+        )
 
     def admin_uri(self, within: str = "") -> str:
         """Where an administrator finds the cluster, in a region or beside all nodes. Raises `PlanInvalid`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.config import AnonymousAccess, NodeConfig, Off
-from cluster.credentials import DAY_MS, WARN_DAYS, day
+from cluster.credentials import DAY_MS, day
 from cluster.settings import Settings, compare
 from redwire.errors import RedwireError
-from redwire.status import Status
+from redwire.status import CERTIFICATE_SOON_DAYS, Status
 from tools.doctor.facts import Facts, FileFacts, Paper
 from tools.doctor.finding import Check, Finding, Level
 
@@ -38,7 +38,7 @@ def _paper(paper: Paper, now_ms: int) -> Finding:
     if paper.ends_at_ms <= now_ms:
         text = f"{paper.what} has expired on {day(paper.ends_at_ms)}"
         return Finding(Check.CERTIFICATES, Level.ERROR, paper.file, text, "nodes refuse it", paper.mend)
-    if days < WARN_DAYS:
+    if days < CERTIFICATE_SOON_DAYS:
         return Finding(Check.CERTIFICATES, Level.WARNING, paper.file, ends, "", paper.mend)
     return Finding(Check.CERTIFICATES, Level.OK, paper.file, ends)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from redwire.status import Event, Lag, NodeStatus, RegionStatus
+from redwire.node_role import NodeRole
+from redwire.status import UNKNOWN, Event, Lag, NodeStatus, RegionStatus
 from tools import figures
 from tools.monitor import chart, trouble
 from tools.monitor.foresight import Forecast, if_region_goes
@@ -146,7 +147,7 @@ def nodes(view: View, width: int) -> list[Line]:
 
 def _node(view: View, node: NodeStatus, width: int) -> list[Line]:
     chosen = node.id == view.selected
-    leads = node.role == "primary"
+    leads = node.role == NodeRole.PRIMARY
     lag: Line = (
         one("leads", Tone.DIM)
         if leads
@@ -169,7 +170,9 @@ def _node(view: View, node: NodeStatus, width: int) -> list[Line]:
 
 
 def _role_tone(role: str) -> Tone:
-    return Tone.PLAIN if role in ("primary", "replica") else Tone.DIM if role == "unknown" else Tone.WARN
+    if role in (NodeRole.PRIMARY, NodeRole.REPLICA):
+        return Tone.PLAIN
+    return Tone.DIM if role == UNKNOWN else Tone.WARN
 
 
 def _lag_course(view: View, node: str, width: int) -> str:

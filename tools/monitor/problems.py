@@ -7,6 +7,7 @@ from enum import Enum
 
 import msgspec
 
+from redwire.node_role import NodeRole
 from redwire.status import NodeStatus, RegionStatus, Status
 from tools import figures
 from tools.monitor.ink import Tone
@@ -117,7 +118,7 @@ def _health(node: NodeStatus) -> Iterator[Problem]:
     elif node.health != "healthy":
         since = node.lag.since_at_ms or node.acked_at_ms
         yield Problem(Kind.HEALTH, node.id, Tone.WARN, f"{node.id} is {node.health}{why}", since)
-    if node.role in ("rebuilding", "opening"):
+    if node.role in (NodeRole.REBUILDING, NodeRole.OPENING):
         yield Problem(Kind.ROLE, node.id, Tone.WARN, f"{node.id} is {node.role}")
 
 

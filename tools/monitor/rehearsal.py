@@ -15,6 +15,7 @@ from cluster.settings import Planned, Settings, plan
 from redwire import status
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import ChangeSettings, SettingsChanged, SettingsView
+from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId
 from redwire.status import (
     UNKNOWN,
@@ -127,7 +128,7 @@ def _node(name: str, second: int, now_ms: int, head: int) -> NodeStatus:
         addr=ADDR.format(name),
         region=HOMES[name],
         declared=HOMES[name],
-        role="primary" if name == "eu-1" else "replica",
+        role=NodeRole.PRIMARY if name == "eu-1" else NodeRole.REPLICA,
         health="healthy",
         connected=True,
         sent=head,
@@ -273,7 +274,7 @@ def answer(found: Planned, lsn: int = 0) -> SettingsChanged:
     )
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class RehearsedFeed:
     """Plays `document` from `first` on: `past` seconds of it at once, then one a second.
 

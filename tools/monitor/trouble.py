@@ -7,7 +7,8 @@ from enum import Enum
 
 import msgspec
 
-from redwire.status import NodeStatus, Status
+from redwire.node_role import NodeRole
+from redwire.status import CERTIFICATE_SOON_DAYS, NodeStatus, Status
 from tools import figures
 from tools.monitor.ink import Tone
 
@@ -25,7 +26,7 @@ class Kind(Enum):
 
 URGENT_MS = {Kind.EVICTION: _HOUR, Kind.DISK: _HOUR, Kind.CERTIFICATE: 7 * _DAY}
 """What comes sooner is BAD: nobody should go back to bed."""
-SOON_MS = {Kind.EVICTION: _DAY, Kind.DISK: 7 * _DAY, Kind.CERTIFICATE: 30 * _DAY}
+SOON_MS = {Kind.EVICTION: _DAY, Kind.DISK: 7 * _DAY, Kind.CERTIFICATE: CERTIFICATE_SOON_DAYS * _DAY}
 """What comes sooner is WARN: somebody should plan for it."""
 
 
@@ -81,4 +82,4 @@ def unknown(status: Status) -> list[str]:
 
 def _leads(node: NodeStatus) -> bool:
     """A primary keeps no slot for itself at anybody."""
-    return node.role in ("primary", "opening")
+    return node.role in (NodeRole.PRIMARY, NodeRole.OPENING)

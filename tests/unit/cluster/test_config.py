@@ -21,6 +21,7 @@ from cluster.config import (
 from cluster.metrics_config import MetricsTls
 from cluster.settings import Comparison, compare
 from redwire.errors import ConfigInvalid
+from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, NodeId
 from regions.commit_policy import CommitPolicy
 
@@ -209,6 +210,10 @@ def test_a_cluster_of_readers_is_refused() -> None:
     data = changed("cluster.members", [{"id": "eu-1", "region": "eu", "addr": "h:1", "kind": "reader"}])
     with pytest.raises(ConfigInvalid, match="no member is a voter"):
         parse_node_config(data, FILE)
+
+
+def test_what_a_node_can_be_told_to_do_is_among_what_nodes_do() -> None:
+    assert {role.value for role in ReplicationRole} < {role.value for role in NodeRole}
 
 
 def test_a_reader_cannot_be_told_to_lead() -> None:

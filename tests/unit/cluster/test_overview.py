@@ -18,6 +18,7 @@ from cluster.overview import (
     led,
     without_others,
 )
+from cluster.topology_advertiser import ReplicaView
 from redwire.position import Lsn, NodeId, Region, Term
 from redwire.status import Cluster, Commits, Lag, Settings, Slot
 from regions.binding import Member, MemberKind, Membership
@@ -144,8 +145,13 @@ def test_a_member_that_is_gone_keeps_what_it_proved_and_its_lag_is_unknown(prima
     assert found.lag == Lag(since_at_ms=1_000_900)
 
 
-def test_a_member_with_a_full_disk_is_not_healthy(primary, table, vital_report) -> None:
-    primary.bulletin.heard(vital_report("us-1", lsn=HEAD, disk="full"), at(950))
+def test_a_member_with_a_full_disk_is_not_healthy_in_status_nor_topology(
+    primary, table, vital_report
+) -> None:
+    report, row = vital_report("us-1", lsn=HEAD, disk="full"), table.status(1_000).member(US)
+    assert ReplicaView.of(row, primary.said("us-1"), report).healthy
+    primary.bulletin.heard(report, at(950))
+    assert not ReplicaView.of(row, primary.said("us-1"), report).healthy
     found = led(primary, reign(table)).node("us-1")
     assert (found.health, found.why) == ("unhealthy", "its disk is full")
 

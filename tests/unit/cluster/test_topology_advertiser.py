@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cluster.topology_advertiser import ReplicaView, TopologyAdvertiser, TopologyAuthGate
 from redwire.handshake import Principal, PrincipalKind, Role
+from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId, Region, Term
 from redwire.topology import Endpoint, ReplicaEntry
-from regions.binding import Member
+from regions.binding import Member, Membership
+from regions.coordinator import QuorumCoordinator
 
 MEMBERS = tuple(
     Member(NodeId(node), Region(node[:2]), addr=f"{node}.example.net:5050")
@@ -41,6 +44,14 @@ def test_a_change_of_health_begins_an_epoch_and_progress_does_not():
     assert told.current.replicas[0].last_applied_lsn == 9
     assert told.current.epoch == (3 << 24) + 1
     assert told.observe({NodeId("us-1"): ReplicaView(True, 7, Lsn(9), True)}, 3_000)
+
+
+def test_a_member_that_takes_a_snapshot_is_being_rebuilt_and_says_where_clients_reach_it(vital_report):
+    table = QuorumCoordinator(Membership(MEMBERS), NodeId("eu-1"))
+    row = table.status(0).member(NodeId("us-1"))
+    report = msgspec.structs.replace(vital_report("us-1", role=NodeRole.REBUILDING), advertise="us:1")
+    assert ReplicaView.of(row, None, report) == ReplicaView(False, None, Lsn(0), True, "us:1")
+    assert ReplicaView.of(row, None, None) == ReplicaView(False, None, Lsn(0), False, None)
 
 
 def test_changes_are_coalesced_to_ten_a_second():

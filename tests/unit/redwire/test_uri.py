@@ -90,7 +90,9 @@ REFUSED = [
     ("reds://h?timeout_ms=86400001", "timeout_ms is 1 to"),
     ("reds://h?timeout_ms=\u0661", "timeout_ms is 1 to"),
     ("reds://h?read=fast", "unknown read mode 'fast'; one of primary, nearest, any, region:<name>"),
-    ("reds://h?read=region:", "unknown read mode"),
+    ("reds://h?read=nearst", "unknown read mode 'nearst'; did you mean 'nearest'?"),
+    ("reds://h?read=regoin:eu", "unknown read mode 'regoin:eu'; did you mean 'region:<name>'?"),
+    ("reds://h?read=region:", "unknown read mode 'region:'; did you mean 'region:<name>'?"),
 ]
 
 

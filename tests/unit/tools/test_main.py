@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,11 @@ from redwire import errors
 from redwire.errors import Code
 from redwire.record import Key
 from tools.cli.failure import failure
+from tools.cli.group import Group
 from tools.cli.main import main, redwire
 from tools.errors import Interrupted, LineInvalid
+
+ROOT = Path(__file__).parents[3]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
@@ -102,6 +107,23 @@ def test_a_slip_of_a_verb_is_told_the_verb_that_was_meant(
     assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("user", "add", "x", "--role", "wirte"), "one of 'read', 'write', 'admin'; did you mean write?"),
+        (("user", "add", "x", "--role", "owner"), "'owner' is not one of 'read', 'write', 'admin'."),
+        (("completion", "zs"), "did you mean zsh?"),
+        (("get", "a", "b", "--read", "nearst"), "unknown read mode 'nearst'; did you mean 'nearest'?"),
+        (("scan", "a", "--read", "fast"), "one of primary, nearest, any, region:<name>"),
+    ],
+)
+def test_a_slip_of_a_value_is_told_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert run(monkeypatch, *words) == 2
+    assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
 def test_what_is_no_verb_at_all_is_told_as_such(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +206,24 @@ def test_no_summary_is_cut_off_and_the_exit_codes_are_in_the_help() -> None:
     shown = CliRunner().invoke(redwire, ["--help"], prog_name="redwire").output
     for line in ("0    done", "3    not confirmed or unknown", "130  interrupted"):
         assert line in shown
+
+
+def test_the_summary_of_each_verb_is_that_of_its_own_help() -> None:
+    ctx = click.Context(redwire)
+    own = Group.summaries(redwire, ctx)
+    assert redwire.summaries(ctx) == own and list(own) == redwire.list_commands(ctx)
+
+
+@pytest.mark.parametrize("asked", [{}, {"_REDWIRE_COMPLETE": "zsh_complete", "COMP_WORDS": "redwire "}])
+def test_who_lists_the_verbs_pays_for_none_of_them(asked: dict[str, str]) -> None:
+    script = (
+        "import atexit, sys; sys.argv = ['redwire', '--help']; from tools.cli.main import main;"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    )
+    command, environ = [sys.executable, "-c", script], {**os.environ, "COMP_CWORD": "1", **asked}
+    done = subprocess.run(command, env=environ, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "resolve" in done.stdout
+    assert not {"textual", "rich", "cryptography", "anyio", "redwire.client"} & {*done.stderr.split()}
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,11 @@ def test_open_and_opened_come_back_as_they_were() -> None:
     assert Opened.decode(OPENED.encode()) == OPENED
 
 
+def test_opened_by_a_node_whose_role_is_new_here_is_read() -> None:
+    newer = Opened.decode(msgspec.structs.replace(OPENED, role="witnessing").encode())
+    assert newer.role == "witnessing"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "what"),
     [

@@ -20,6 +20,7 @@ from redwire.message.peer import (
     SnapshotManifest,
     report_terms,
 )
+from redwire.node_role import NodeRole
 from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term, TermList
 
 CHAIN = bytes(range(16))
@@ -55,6 +56,15 @@ NEW = msgspec.structs.replace(
     advertise="",
     terms=(),
 )
+
+
+def test_a_role_is_its_word_on_the_wire_and_one_that_is_new_here_is_read_as_none_of_ours() -> None:
+    said = msgspec.structs.replace(REPORT, role=NodeRole.REPLICA)
+    assert said.encode() == REPORT.encode()
+    assert Report.decode(said.encode()).role == NodeRole.REPLICA
+    newer = Report.decode(msgspec.structs.replace(REPORT, role="witnessing").encode())
+    assert newer.role == "witnessing"
+    assert newer.role not in set(NodeRole)
 
 
 @pytest.mark.parametrize("report", [REPORT, NEW], ids=["grown", "new"])

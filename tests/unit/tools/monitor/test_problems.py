@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
-from cluster.credentials import DAY_MS, WARN_DAYS
+from cluster.credentials import DAY_MS
 from redwire.status import (
     Disk,
     Lag,
@@ -18,7 +19,7 @@ from redwire.status import (
 from tools.monitor.foresight import if_region_goes
 from tools.monitor.ink import Tone
 from tools.monitor.problems import find
-from tools.monitor.trouble import SOON_MS, Kind, ahead, unknown
+from tools.monitor.trouble import Kind, ahead, unknown
 
 WELL = NodeStatus(id="us-1", region="us", declared="us", role="replica", health="healthy")
 
@@ -117,8 +118,9 @@ def test_trouble_is_sorted_by_soonest_whatever_it_is() -> None:
     ]
 
 
-def test_a_certificate_is_warned_of_as_soon_as_its_node_warns_of_it() -> None:
-    assert SOON_MS[Kind.CERTIFICATE] == WARN_DAYS * DAY_MS
+@pytest.mark.parametrize(("left_ms", "tone"), [(30 * DAY_MS - 1, Tone.WARN), (30 * DAY_MS, Tone.PLAIN)])
+def test_a_certificate_is_warned_of_when_its_node_warns_of_it(left_ms: int, tone: Tone) -> None:
+    assert [each.tone for each in ahead(status(replace(WELL, certificate_ends_at_ms=left_ms)), 0)] == [tone]
 
 
 def test_what_has_come_is_now() -> None:

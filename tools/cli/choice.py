@@ -1,0 +1,18 @@
+"""A parameter that is one of a few words, and that knows a word by a slip of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from redwire.spelling import nearest
+
+
+class Choice(click.Choice[str]):
+    """A `click.Choice`, but for what it says of a word that is none of its own."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """What click says, and the word that was meant."""
+        said, meant = super().get_invalid_choice_message(value, ctx), nearest(str(value), self.choices)
+        return said if meant is None else f"{said.removesuffix('.')}; did you mean {meant}?"
