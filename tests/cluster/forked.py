@@ -5,6 +5,7 @@ Tests start nodes by the hundred, and most of the half second that each takes go
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -47,7 +48,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send a signal, if it is still there."""
         if self.pid is not None and self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL."""

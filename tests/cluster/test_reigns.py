@@ -189,6 +189,7 @@ def test_a_primary_whose_disk_was_replaced_must_not_lead_and_comes_back_by_a_sna
         assert "the data directory is empty, and " in shop.said(lost, mark)
         assert "this disk was replaced: start the node as replica" in shop.said(lost, mark)
         assert min(shop.status(node).own.received for node in (new, other)) > REPLAY_RECORDS_MAX
+        shop.set_role(lost, "replica")
         shop.start_node(lost)
         shop.crown(new)
         shop.wait_log(lost, "the snapshot is installed", since=mark)
