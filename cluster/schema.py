@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -36,7 +37,7 @@ def read(kind: type[S], data: object, file: str, path: str = "") -> S:
 
 
 def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     if not isinstance(data, dict):
         raise refuse(path, f"expected a mapping with {', '.join(fields)}, not {shown(data)}", "")
     for key in data:
@@ -50,6 +51,12 @@ def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:
         elif field.required:
             raise refuse(where, "is missing", "")
     return kind(**values)
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """By their names in the data. Kept, since to evaluate the annotations takes longer than all the rest."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def _unknown_key(

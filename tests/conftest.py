@@ -1,12 +1,20 @@
-"""What every test gets: the event loop's backend and the amount of work that a property test does."""
+"""What every test gets: the event loop's backend and the amount of work that a property test does.
+
+And what a run does but once: which tests it finds, in which order, and when it measures coverage.
+"""
 
 from __future__ import annotations
 
+import gc
 import tomllib
+from collections.abc import Generator
+from contextlib import nullcontext
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
@@ -27,13 +35,63 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of pure modules, which are where a module's name says: their coverage is measured.
-    Begin with what takes longest.
+class Measuring:
+    """Measures the coverage of the pure modules while they are imported, and while tests and fixtures run.
+
+    What finds and reports the tests runs in between, and would take twice its time if it were traced.
     """
+
+    def __init__(self, coverage: Coverage) -> None:
+        self.coverage = coverage
+        for path in sorted(path for pattern in PURE for path in ROOT.glob(pattern)):
+            import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        coverage.stop()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self) -> Generator[None, object, object]:
+        with nullcontext() if Coverage.current() else self.coverage.collect():
+            return (yield)
+
+    pytest_fixture_setup = pytest_pyfunc_call  # also within a test, if it asks for a fixture by name
+
+
+# Here, not in a hook: the conftest files below import what is measured.
+_coverage = Coverage.current()
+MEASURING = None if _coverage is None else Measuring(_coverage)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "find only the tests of pure modules and golden conversations, or only all the others"
+    parser.addoption("--only", choices=("pure", "shell"), help=words)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if MEASURING is not None:
+        config.pluginmanager.register(MEASURING)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of a pure module are the tests that are where its name says."""
+    only = config.getoption("--only")
+    if only is None or collection_path.suffix != ".py":
+        return None
+    folder, _, name = collection_path.relative_to(ROOT / "tests").as_posix().rpartition("/")
+    module = f"{folder.removeprefix('unit/')}/{name.removeprefix('test_')}"
+    pure = folder == "golden" or any(fnmatch(module, pattern) for pattern in PURE)
+    return True if pure is not (only == "pure") else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nothing of what is made here is garbage before the end: it is not looked through for any."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
-    for item in items:
-        folder, _, name = item.path.relative_to(ROOT / "tests").as_posix().rpartition("/")
-        module = f"{folder.removeprefix('unit/')}/{name.removeprefix('test_')}"
-        if folder == "golden" or any(fnmatch(module, pattern) for pattern in PURE):
-            item.add_marker(pytest.mark.pure)
