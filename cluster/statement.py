@@ -20,14 +20,15 @@ TEXT_BYTES_MAX = 1 << 20
 CATALOG = "show collections"
 """The view behind SHOW COLLECTIONS, by a name that no collection can have."""
 
+# Letters, and all that is not ASCII, by what they are not: a range up to the last character compiles slowly.
 _TOKEN = re.compile(
     r"""
       (?P<gap> [ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z) )
     | (?P<quoted> '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\] )
     | (?P<numbered> [$?][0-9]{1,6} )
     | (?P<mark> \? )
-    | (?P<named> [$@:\#][A-Za-z0-9_\x80-\U0010ffff]+ )
-    | (?P<word> [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]* )
+    | (?P<named> [$@:\#][^\x00-/:-@\[-^`{-\x7f]+ )
+    | (?P<word> [^\x00-@\[-^`{-\x7f][^\x00-\#%-/:-@\[-^`{-\x7f]* )
     | (?P<number> [0-9][0-9A-Za-z_.]* )
     | (?P<other> . )
     """,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import tomllib
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def modules() -> list[str]:
     return sorted(name for name in found if not name.endswith("/__init__.py"))
 
 
+@cache
 def is_pure(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in PURE)
 

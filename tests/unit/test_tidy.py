@@ -76,7 +76,8 @@ def attributes(node: ast.ClassDef) -> set[str]:
         if (
             isinstance(inner, ast.Attribute)
             and isinstance(inner.ctx, ast.Store)
-            and ast.unparse(inner.value) == "self"
+            and isinstance(inner.value, ast.Name)
+            and inner.value.id == "self"
         ):
             found.add(inner.attr)
     return found

@@ -254,9 +254,9 @@ def free_ports(count: int, taken: Collection[int] = ()) -> Sequence[int]:
     yet when a node starts, and nobody when it starts again. None of those that are `taken`.
     """
     found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if len(found) == count:
-            break
+    untried = list(PORTS)
+    while untried and len(found) < count:
+        port = untried.pop(random.randrange(len(untried)))
         if port not in taken and is_free(port):
             found.append(port)
     return found

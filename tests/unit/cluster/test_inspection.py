@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import socket
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ from redwire.record import Kind, encode_system
 from tools.authority import Authority
 
 META = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
+
+
+installed = cache(importlib.metadata.packages_distributions)
+
+
+@pytest.fixture(autouse=True)
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed stays so, and it takes longer to read than all else that is inspected."""
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", installed)
 
 
 @pytest.fixture(scope="module")
