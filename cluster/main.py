@@ -99,6 +99,7 @@ def _run(config: NodeConfig, signals: Signals, *, take_over: bool) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()  # modules stay for good: no need to look at them again
+    gc.enable()  # `cluster.start` waits for this
     raise_file_limit()
     fast = find_spec("uvloop") is not None  # the extra `fast`
     with closing(Notes(config.node.id, config.log)) as notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from cluster.signals import Signals
@@ -11,6 +12,7 @@ def main() -> int:
     """Run the command; the exit code of `cluster.main.main`."""
     signals = Signals()
     signals.hold()
+    gc.disable()  # nothing that is imported is garbage; `cluster.main` enables it again for what follows
     from cluster.main import main as command
 
     return command(signals=signals)

@@ -154,7 +154,7 @@ class ClusterFolder:
         """The command of every process: of each node by its id, of the links (if any) as `LINKS`."""
         python = [sys.executable, "-m"]
         commands = {
-            node: [*python, "cluster.main", "--config", str(self.config_path(node))] for node in self.ports
+            node: [*python, "cluster.start", "--config", str(self.config_path(node))] for node in self.ports
         }
         return commands | (
             {LINKS: [*python, "tools.dev.links", str(self.links_spec)]} if self.plan.rtt_ms else {}
