@@ -60,6 +60,14 @@ def process(path: Path) -> Iterator[SqlProcess]:
     one.close()
 
 
+@pytest.fixture(scope="module")
+def patient(path: Path) -> Iterator[SqlProcess]:
+    """What a statement asks for is what ends it here, not its time, also on a machine that is busy."""
+    one = SqlProcess(path, seconds_max=PATIENCE_S)
+    yield one
+    one.close()
+
+
 def ask(process: SqlProcess, sql: str, kind: int = Kind.QUERY) -> Any:
     return json.loads(process.run(SqlRequest(kind, sql.encode())))
 
@@ -84,9 +92,9 @@ def test_every_kind_is_answered_with_the_body_of_its_result(process: SqlProcess)
     ],
 )
 def test_what_is_wrong_with_a_request_comes_back_with_its_code(
-    process: SqlProcess, kind: int, body: bytes, code: Code
+    patient: SqlProcess, kind: int, body: bytes, code: Code
 ) -> None:
-    pid = process.pid
+    process, pid = patient, patient.pid
     with pytest.raises(QueryFailed) as caught:
         process.run(SqlRequest(kind, body))
     assert caught.value.code is code
@@ -101,14 +109,6 @@ MEMORY = {
     "a value that escaping makes six times as large": "WITH RECURSIVE t(x) AS (SELECT char(1,1,1,1,1,1,1,1) "
     "UNION ALL SELECT x||x FROM t LIMIT 21) SELECT max(x) AS x FROM t",
 }
-
-
-@pytest.fixture(scope="module")
-def patient(path: Path) -> Iterator[SqlProcess]:
-    """Memory is what ends a statement here, also on a machine that is busy."""
-    one = SqlProcess(path, seconds_max=PATIENCE_S)
-    yield one
-    one.close()
 
 
 @pytest.mark.parametrize("sql", MEMORY.values(), ids=MEMORY)
