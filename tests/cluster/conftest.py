@@ -81,7 +81,7 @@ class Fleet(LocalCluster):
         faults = {"LD_PRELOAD": str(self._faults), "FAULTS_FILE": str(self._rules(node))}
         with self.log_path(node).open("ab") as log:
             self.processes[node] = subprocess.Popen(
-                [sys.executable, "-m", "cluster.main", *words],
+                [sys.executable, "-m", "cluster.start", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
