@@ -122,9 +122,13 @@ class Fleet(LocalCluster):
 
     def set_role(self, node: str, role: str) -> None:
         """Change the node's file; it counts at the next start."""
-        document = yaml.safe_load(self.config_path(node).read_text())
-        document["node"]["role"] = role
-        self.config_path(node).write_text(yaml.safe_dump(document, sort_keys=False))
+        path = self.config_path(node)
+        document = yaml.safe_load(path.read_text())
+        if document["node"]["role"] != role:
+            document["node"]["role"] = role
+            fresh = path.with_suffix(".new")
+            fresh.write_text(yaml.safe_dump(document, sort_keys=False))
+            fresh.replace(path)  # a node that starts meanwhile reads a whole file
 
     @property
     def leader(self) -> str:
