@@ -29,7 +29,11 @@ QUEUE_BYTES_MAX = 32 << 20
 """Per direction of a connection: 500 MB/s over 60 ms, more than a proxy in Python carries."""
 DELAY_MS_MAX = 60_000
 WAKING_MS = 0.3
-"""What waking up after a long wait takes, here and at the other end: a chunk leaves that much early."""
+"""What waking up takes, before it was measured. A chunk waits for it twice, when it comes and when its time
+has come, and leaves that much early.
+"""
+WAKING_MS_MAX = 0.6
+"""On a busy machine it may take any time: links do not try to make up for that."""
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 DelayMs = Annotated[float, msgspec.Meta(ge=0, le=DELAY_MS_MAX)]
@@ -223,6 +227,7 @@ class _Gate:
     def __init__(self, one_way_ms: float, jitter_ms: float) -> None:
         self.one_way_ms = one_way_ms
         self.jitter_ms = jitter_ms
+        self._waking_s = WAKING_MS / 1000
         self._opened = anyio.Event()
         self._opened.set()
 
@@ -243,7 +248,13 @@ class _Gate:
             await self._opened.wait()
 
     def delay_s(self, chance: random.Random) -> float:
-        return max(0.0, self.one_way_ms + self.jitter_ms * chance.random() - WAKING_MS) / 1000
+        asked_s = (self.one_way_ms + self.jitter_ms * chance.random()) / 1000
+        return max(0.0, asked_s - 2 * self._waking_s)
+
+    def woke(self, late_s: float) -> None:
+        """A wait took so much longer than it should."""
+        late_s = min(max(late_s, 0.0), WAKING_MS_MAX / 1000)
+        self._waking_s += (late_s - self._waking_s) / 8
 
 
 class _End(StrEnum):
@@ -305,6 +316,7 @@ class _Pipe:
             due, item = self._queue[0]
             if due > anyio.current_time():
                 await anyio.sleep_until(due)
+                self._gate.woke(anyio.current_time() - due)
             await self._gate.passed()
             if isinstance(item, _End):
                 if item is _End.EOF:

@@ -22,7 +22,10 @@ CLIENT_NAME = "redwire dev ping"
 
 
 class Pinged(msgspec.Struct, frozen=True):
-    """Medians of `count` round trips to `node`: from the region `here` through links, and without."""
+    """Medians of `count` round trips to `node`: from the region `here` through links, and without.
+
+    The two take turns: a node that has not been spoken to for a while takes longer, by either way.
+    """
 
     here: str
     node: str
@@ -81,11 +84,10 @@ async def ping(cluster: DevCluster, pair: str, count: int) -> Pinged:
         if {distance.here, distance.there} == {here, there} and distance.cut_from:
             hint = f"heal it: {typed(cluster.folder, 'heal', pair)}"
             raise LinkInvalid(f"no ping comes back: {pair_name(here, there)} is {distance}", hint=hint)
-    through_ms = await _median_ms(cluster.uri(node, within=here), count)
-    direct_ms = await _median_ms(cluster.uri(node), count)
-    return Pinged(here, node, count, through_ms, direct_ms)
-
-
-async def _median_ms(uri: str, count: int) -> float:
-    async with Line.to(uri) as line:
-        return statistics.median([await line.ping_ms() for _ in range(count)])
+    through_ms: list[float] = []
+    direct_ms: list[float] = []
+    async with Line.to(cluster.uri(node, within=here)) as through, Line.to(cluster.uri(node)) as direct:
+        for _ in range(count):
+            through_ms.append(await through.ping_ms())
+            direct_ms.append(await direct.ping_ms())
+    return Pinged(here, node, count, statistics.median(through_ms), statistics.median(direct_ms))
