@@ -61,6 +61,12 @@ class Links:
         if member in self._links:
             self._links[member].link.follow()
 
+    def greet(self, member: NodeId | None) -> None:
+        """Say hello at once to `member`, None for all: they hear where we stand, and say where they do."""
+        for name, line in self._links.items():
+            if member in (name, None):
+                line.link.greet()
+
     def met(self, member: NodeId) -> None:
         """`member` has dialled us, so it can probably be dialled too: a node that starts is found at once."""
         if member in self._links:

@@ -50,8 +50,8 @@ TICK_S = 0.1
 class Node:
     """One node of a cluster, in its first role when made. `run` has turns until it is cancelled.
 
-    `follow(member)` asks a member for its log; it is set by whoever owns the links. `on_applied` is
-    called when the state has moved on; the answers that this brings leave in the turn that follows.
+    `on_applied` is called when the state has moved on; the answers that this brings leave in the turn that
+    follows.
     """
 
     def __init__(self, storage: Storage, role: Replica, clock: Callable[[], Now], note: Note) -> None:
@@ -65,7 +65,6 @@ class Node:
         self.clock = clock
         self.note = note
         self._milestones = Milestones()
-        self.follow: Callable[[NodeId], None] = lambda member: None
         self.on_applied: Callable[[], None] = lambda: None
         self.outbox.end_reign = self._end_reign
         storage.applies.on_applied = self._applied
@@ -124,7 +123,16 @@ class Node:
         if isinstance(role, Replica) and free and role.state is State.SEARCHING:
             leader = self.roster.leader(role.reign)
             if leader is not None:
-                self.follow(leader)
+                self.roster.lines.follow(leader)
+
+    def greeted(self, report: Report) -> None:
+        """A member that dialled us says where it stands. If it leads, and we look for who does, ask it at
+        once: what counts is what it says on the line that we dialled.
+        """
+        self.bulletin.heard(report, self.clock())
+        role = self.role
+        if isinstance(role, Replica) and role.state is State.SEARCHING and report.role == NodeRole.PRIMARY:
+            self.roster.lines.greet(NodeId(report.node))
 
     def stop_following(self) -> None:
         """End the session with the source, if there is one; the log stands still afterwards."""
@@ -143,6 +151,7 @@ class Node:
         self.happened(EventKind.REIGN_BEGUN, text)
         for effect in primary.begin(self.outbox.commit, self.clock()):
             self.outbox.carry_out(effect, primary)
+        self.roster.lines.greet(None)
         self.inbox.wake()
 
     def become_replica(self, replica: Replica) -> None:

@@ -64,7 +64,7 @@ class Link:
         self._end: ChannelEnd | None = None
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
         self._waits_since: float | None = None  # for the next words; None while we are busy with some
-        self._asked_us: dict[int, int] = {}  # when each hello left that is not answered yet
+        self._hellos = _Hellos()
         self._up = False  # the member has answered
         self._said: str | None = None  # why the line is down, once that was told
         self._snapshot: SnapshotReceiver | None = None
@@ -91,6 +91,10 @@ class Link:
         if self._end is not None and self._asked is None:
             self._asked = self._node.storage.log.end
             self._end.send(Kind.FOLLOW, encode(self._node.report()))
+
+    def greet(self) -> None:
+        """Say hello at once, not only when the second is over."""
+        self._hellos.due.ring()
 
     @property
     def session(self) -> int | None:
@@ -124,18 +128,18 @@ class Link:
         finally:
             self._end = self._snapshot = self._asked = self._waits_since = None
             self._up = False
-            self._asked_us.clear()
+            self._hellos = _Hellos()
             self._node.bulletin.silent(self._member)
             self._node.roster.detach(session)
             self._node.inbox.post(SourceLost(session))
             dialled.channel.close()
 
     async def _say_hello(self, end: ChannelEnd) -> None:
-        for number in count(1):
-            self._asked_us[number] = self._node.clock().us
-            hello = encode(self._node.introduction())
+        while True:
+            hello, number = encode(self._node.introduction()), self._hellos.next(self._node.clock().us)
             end.send(Kind.PEER_HELLO, hello, urgent=True, correlation=number)
-            await anyio.sleep(HELLO_S)
+            with anyio.move_on_after(HELLO_S):
+                await self._hellos.due.wait()
             since = self._waits_since
             if since is not None and anyio.current_time() - since > SILENCE_S:
                 end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
@@ -209,9 +213,9 @@ class Link:
         if not self._up:
             self._up, self._said = True, None
             self._node.note(f"connected to {self._member} at {self._address}")
-        asked_us = self._asked_us.pop(number, None)
-        if asked_us is not None:
-            self._node.bulletin.answered(self._member, self._node.clock().us - asked_us)
+        took_us = self._hellos.answered(number, self._node.clock().us)
+        if took_us is not None:
+            self._node.bulletin.answered(self._member, took_us)
         self._node.heard(report)
 
     def _failed(self, error: RedwireError, session: int) -> None:
@@ -225,6 +229,28 @@ class Link:
         if error.message != self._said:
             self._said = error.message
             self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
+
+
+class _Hellos:
+    """Those of one session: each has a number, by which its answer says how far the member is. `due` asks for
+    one at once.
+    """
+
+    def __init__(self) -> None:
+        self.due = Bell()
+        self._numbers = count(1)
+        self._asked_us: dict[int, int] = {}
+
+    def next(self, now_us: int) -> int:
+        """The number of one that leaves now."""
+        number = next(self._numbers)
+        self._asked_us[number] = now_us
+        return number
+
+    def answered(self, number: int, now_us: int) -> int | None:
+        """How long the answer to this one took, in microseconds; None for what answers none."""
+        asked_us = self._asked_us.pop(number, None)
+        return None if asked_us is None else now_us - asked_us
 
 
 def check_report(report: Report, member: str, node: Node) -> None:

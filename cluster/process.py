@@ -112,8 +112,7 @@ class Process:
         links = Links(node, config, self._credentials)
         rebuilder = Rebuilder(node, links)
         node.outbox.rebuild = rebuilder.begin
-        node.follow = links.follow
-        node.roster.met = links.met
+        node.roster.lines = links
         authority = Authority(
             lambda: storage.settings.cluster,
             config.auth.anonymous,

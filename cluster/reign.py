@@ -70,7 +70,7 @@ class Candidate:
             searching = isinstance(role, Replica) and role.state is State.SEARCHING
             if searching and anyio.current_time() - asked_s > ASK_AGAIN_S:
                 asked_s = anyio.current_time()
-                self._node.follow(member)
+                self._node.roster.lines.follow(member)
             await anyio.sleep(ASK_S)
             report, log = self._node.roster.reports.get(member), self._node.storage.log
             if report is None:

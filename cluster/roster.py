@@ -4,7 +4,7 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -28,6 +28,32 @@ class PeerEnd(Protocol):
         """Tell the member why, and end the session."""
 
 
+class Lines(Protocol):
+    """The lines from this node to the members."""
+
+    def follow(self, member: NodeId) -> None:
+        """Ask `member` for its log, if there is a line to it."""
+
+    def greet(self, member: NodeId | None) -> None:
+        """Say hello at once to `member`, None for all: they hear where we stand, and say where they do."""
+
+    def met(self, member: NodeId) -> None:
+        """`member` has dialled us, so it can probably be dialled too: a node that starts is found at once."""
+
+
+class NoLines:
+    """Before there are lines: nobody hears anything."""
+
+    def follow(self, member: NodeId) -> None:
+        """Nothing."""
+
+    def greet(self, member: NodeId | None) -> None:
+        """Nothing."""
+
+    def met(self, member: NodeId) -> None:
+        """Nothing."""
+
+
 @dataclass(slots=True, eq=False)
 class Roster:
     """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
@@ -35,7 +61,6 @@ class Roster:
     `lives` holds the incarnation that the member of an accepted session claimed. `aspires`: this node was
     told to lead and asks whether it may. `fetching` is the session over which a snapshot comes, None for
     none; `installing`: it is here, and takes the place of state and log, whatever becomes of that session.
-    `met` is called with a member that has dialled this node.
     """
 
     reports: dict[NodeId, Report] = field(default_factory=dict)
@@ -46,7 +71,7 @@ class Roster:
     aspires: bool = False
     fetching: int | None = None
     installing: bool = False
-    met: Callable[[NodeId], None] = lambda member: None
+    lines: Lines = field(default_factory=NoLines)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -61,7 +86,7 @@ class Roster:
         if dialled:
             self.dialled[end.node] = session
         else:
-            self.met(end.node)
+            self.lines.met(end.node)
         return session
 
     def detach(self, session: int) -> None:

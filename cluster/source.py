@@ -67,8 +67,7 @@ class Source:
             case Kind.ACK:
                 self._ack(Ack.decode(frame.payload))
             case Kind.PEER_HELLO:
-                report = self._hello(decode(frame.payload, Report), frame.correlation)
-                self._node.bulletin.heard(report, self._node.clock())
+                self._node.greeted(self._hello(decode(frame.payload, Report), frame.correlation))
             case Kind.FOLLOW:
                 self._hello(decode(frame.payload, Report), 0)
                 await self._follow()

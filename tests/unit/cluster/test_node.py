@@ -1,0 +1,84 @@
+"""Whom a node asks, and when, as others tell it where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from cluster.config import parse_node_config
+from cluster.effects import Now
+from cluster.node import Node
+from cluster.replica import Replica, State
+from cluster.storage import Storage
+from redwire.node_role import NodeRole
+from redwire.position import Lsn, NodeId
+
+LEADER = NodeId("us-1")
+NOW = Now(1_000_000, 1_000)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A replica with an empty data directory, which follows nobody."""
+    members = [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]
+    document: dict[str, Any] = {
+        "node": {"id": "eu-1", "region": "eu", "role": "replica", "listen": "127.0.0.1:5050"},
+        "tls": "off",
+        "cluster": {"name": "shop", "members": members},
+    }
+    document["node"]["data_dir"] = "data"
+    storage = Storage(
+        parse_node_config(document, f"{tmp_path}/node.yaml"), lambda *_: None, lambda error: None
+    )
+    log = storage.log
+    role = Replica(storage.me, storage.reign, log.end, log.durable, Lsn(0), Lsn(0))
+    yield Node(storage, role, lambda: NOW, lambda *_: None)
+    storage.close()
+
+
+class Recorded:
+    """Lines that remember what they were asked to do."""
+
+    def __init__(self) -> None:
+        self.followed: list[NodeId] = []
+        self.greeted: list[NodeId | None] = []
+
+    def follow(self, member: NodeId) -> None:
+        self.followed.append(member)
+
+    def greet(self, member: NodeId | None) -> None:
+        self.greeted.append(member)
+
+    def met(self, member: NodeId) -> None:
+        raise AssertionError(f"{member} has not dialled")
+
+
+def told(node: Node, role: str, term: int = 1) -> Any:
+    return replace(node.report(), node=LEADER, role=role, term=term, primary=LEADER)
+
+
+@pytest.mark.parametrize(
+    ("role", "asked"),
+    [
+        (NodeRole.PRIMARY, [LEADER]),
+        (NodeRole.REPLICA, []),
+        (NodeRole.OPENING, []),
+        ("of a newer version", []),
+    ],
+)
+def test_a_node_that_looks_for_the_primary_asks_at_once_who_says_that_it_leads(node, role, asked):
+    node.roster.lines = lines = Recorded()
+    node.greeted(told(node, role))
+    assert lines.greeted == asked
+
+
+def test_a_node_that_follows_asks_nobody(node):
+    node.roster.lines = lines = Recorded()
+    node.heard(told(node, NodeRole.PRIMARY))
+    node.role.state = State.FOLLOWING
+    node.greeted(told(node, NodeRole.PRIMARY, term=2))
+    assert (lines.followed, lines.greeted) == ([LEADER], [])
