@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAUSE_FIRST_S = 0.02
 PAUSE_MAX_S = 1.0
-_LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS))
+_LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS, Code.NOT_READY))
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -82,7 +82,9 @@ class Course:
 
     @property
     def lonely(self) -> bool:
-        """Whether the primary was last heard to say that too few of the others are in its reach."""
+        """Whether the primary was last heard to say that too few of the others are in its reach, or that its
+        reign has not committed anything yet, which may have the same reason.
+        """
         return self._refusal is not None and self._refusal.code in _LONELY
 
     def sent(self) -> None:

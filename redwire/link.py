@@ -55,6 +55,9 @@ class Owner(Protocol):
     def learned(self, blob: bytes) -> None:
         """A node sent a topology."""
 
+    def unready(self, link: Link) -> None:
+        """The node leads, and says that it cannot serve writes yet."""
+
     def denied(self, link: Link) -> None:
         """The node refused a request because it does not lead."""
 
@@ -66,7 +69,8 @@ class Link:
     """A connection that is being made, is open, or has ended for good.
 
     `opened` is None until the node said who it is. `leads` is whether it says that it is the primary, in
-    `term`. `settled` is set once the link is open or has ended.
+    `term`, and `unready` that it cannot serve writes yet. `settled` is set once the link is open or has
+    ended.
     """
 
     def __init__(self, addr: str, owner: Owner, client_name: str) -> None:
@@ -74,6 +78,7 @@ class Link:
         self.opened: Opened | None = None
         self.failure: RedwireError | None = None
         self.leads = False
+        self.unready = False
         self.settled = anyio.Event()
         self._owner = owner
         self._client_name = client_name
@@ -222,6 +227,7 @@ class Link:
         if frame.kind == Kind.WRITTEN:
             block, entries = decode_written(frame.payload)
             pop = self._calls.pop
+            self.unready = False
             for entry in entries:
                 call = pop(entry.correlation, None)
                 if call is not None:
@@ -236,6 +242,9 @@ class Link:
                 self._owner.learned(failure.topology)
             if failure.code is Code.NOT_PRIMARY:
                 self._owner.denied(self)
+            elif failure.code is Code.NOT_READY:
+                self.unready = True
+                self._owner.unready(self)
             if call is not None:
                 call.failed(failure.to_error())
             elif not frame.correlation:  # it speaks of the connection, and is its last word

@@ -173,6 +173,10 @@ class Pool:
             self._denied.clear()
             self._choose()
 
+    def unready(self, link: Link) -> None:
+        """The node leads, and says that it cannot serve writes yet: another one of its term may."""
+        self._choose()
+
     def denied(self, link: Link) -> None:
         """The node says that it does not lead."""
         link.leads = False
@@ -192,11 +196,14 @@ class Pool:
     # finding the primary
 
     def _choose(self) -> None:
-        """A node that says it leads, in no older term than the topology's; else whom the topology names."""
+        """A node that says it leads, in no older term than the topology's; else whom the topology names.
+
+        Two may say so in one term, while one of them is cut off: then it is whoever serves writes.
+        """
         shape = self.router.topology
         epoch_term = 0 if shape is None else shape.epoch >> EPOCH_TERM_SHIFT
         leaders = [link for link in self.usable_links() if link.leads and link.term >= epoch_term]
-        self.leading = max(leaders, key=lambda link: link.term, default=None)
+        self.leading = max(leaders, key=lambda link: (link.term, not link.unready), default=None)
         addr = self.router.primary()
         if self.leading is None and addr is not None and addr not in self._denied:
             named = self._links.get(addr)
@@ -271,6 +278,9 @@ class _Visit:
         pass
 
     def learned(self, blob: bytes) -> None:
+        pass
+
+    def unready(self, link: Link) -> None:
         pass
 
     def denied(self, link: Link) -> None:

@@ -89,7 +89,7 @@ class FakeNode:
 
     @property
     def leads(self) -> bool:
-        return self.cluster.leader is self
+        return self in (self.cluster.leader, self.cluster.rival)
 
     async def serve(self, sock: socket.socket) -> None:
         wire = channel = None
@@ -279,6 +279,7 @@ class FakeCluster:
         self.expired = False  # whether every key that is asked for is forgotten
         self.nodes: list[FakeNode] = []
         self.leader: FakeNode | None = None
+        self.rival: FakeNode | None = None  # says that it leads, too
         self.events: list[shown.Event] = []
         self.hide_replicas = False
         self.lost = False  # what the nodes say beside their topology

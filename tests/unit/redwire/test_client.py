@@ -439,6 +439,16 @@ async def test_a_new_primary_that_cannot_look_back_yet_is_asked_again(cluster, s
         assert (await db.put("products", "p1", {})).receipt.duplicate
 
 
+async def test_of_two_that_lead_in_one_term_writes_go_to_the_one_that_serves_them(cluster, scripts) -> None:
+    cluster.rival, cluster.leader, _ = cluster.nodes
+    cluster.rival.script.extend([scripts.refusing(Code.NOT_READY)] * 100)
+    async with redwire.connect(cluster.uri(cluster.rival)) as db:
+        await db.put("products", "p1", {}, timeout_s=5)
+        asked = len(cluster.rival.writes)
+        await db.put("products", "p2", {}, timeout_s=5)
+    assert asked >= 1 and len(cluster.rival.writes) == asked
+
+
 async def test_a_forgotten_client_goes_on_under_a_new_id(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         await db.put("products", "p1", {})
