@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from cluster.address import Address
 from cluster.changes import Changes
-from cluster.config import ClusterConfig, MemberConfig
+from cluster.config import ClusterConfig, MemberConfig, parse_node_config
 from cluster.effects import (
     Append,
     Applied,
@@ -31,6 +33,7 @@ from cluster.effects import (
 from cluster.policies import Effective
 from cluster.primary import Primary
 from cluster.settings import Settings
+from cluster.storage import Storage
 from redwire.batch import Batch, make_batch
 from redwire.message.log import ClusterRecord
 from redwire.message.peer import Ack, Report
@@ -342,3 +345,25 @@ def vital_report() -> Callable[..., Report]:
         )
 
     return made
+
+
+@pytest.fixture
+def open_storage(tmp_path: Path) -> Callable[[], Storage]:
+    """Opens the data directory of eu-1, the one member of its cluster; empty at first."""
+    members = [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]
+    document: dict[str, Any] = {
+        "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": "127.0.0.1:5050"},
+        "tls": "off",
+        "cluster": {"name": "shop", "members": members},
+    }
+    document["node"]["data_dir"] = "data"
+    config = parse_node_config(document, f"{tmp_path}/node.yaml")
+    return lambda: Storage(config, lambda *_: None, lambda error: None)
+
+
+@pytest.fixture
+def storage(open_storage: Callable[[], Storage]) -> Iterator[Storage]:
+    """That directory, open until the test ends."""
+    storage = open_storage()
+    yield storage
+    storage.close()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from cluster.config import parse_node_config
 from cluster.effects import Now
 from cluster.node import Node
 from cluster.replica import Replica, State
@@ -22,22 +19,11 @@ NOW = Now(1_000_000, 1_000)
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def node(storage: Storage) -> Node:
     """A replica with an empty data directory, which follows nobody."""
-    members = [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]
-    document: dict[str, Any] = {
-        "node": {"id": "eu-1", "region": "eu", "role": "replica", "listen": "127.0.0.1:5050"},
-        "tls": "off",
-        "cluster": {"name": "shop", "members": members},
-    }
-    document["node"]["data_dir"] = "data"
-    storage = Storage(
-        parse_node_config(document, f"{tmp_path}/node.yaml"), lambda *_: None, lambda error: None
-    )
     log = storage.log
     role = Replica(storage.me, storage.reign, log.end, log.durable, Lsn(0), Lsn(0))
-    yield Node(storage, role, lambda: NOW, lambda *_: None)
-    storage.close()
+    return Node(storage, role, lambda: NOW, lambda *_: None)
 
 
 class Recorded:

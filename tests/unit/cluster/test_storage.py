@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.config import parse_node_config
 from cluster.errors import DiskFull
 from cluster.storage import Storage
 from redwire import body
@@ -16,26 +15,6 @@ from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.record import Kind, Op, Record, encode_system
 
 BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
-
-
-def opened(folder: Path) -> Storage:
-    """An empty data directory below `folder`."""
-    members = [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]
-    document: dict[str, Any] = {
-        "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": "127.0.0.1:5050"},
-        "tls": "off",
-        "cluster": {"name": "shop", "members": members},
-    }
-    document["node"]["data_dir"] = "data"
-    config = parse_node_config(document, f"{folder}/node.yaml")
-    return Storage(config, lambda *_: None, lambda error: None)
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    storage = opened(tmp_path)
-    yield storage
-    storage.close()
 
 
 def request(policy: str) -> bytes:
@@ -54,8 +33,10 @@ def request(policy: str) -> bytes:
     return encode_system(Kind.CONFIG, body.encode(record))
 
 
-def test_a_directory_that_is_let_go_of_is_all_in_its_files(tmp_path: Path, written_log: Any) -> None:
-    storage = opened(tmp_path)
+def test_a_directory_that_is_let_go_of_is_all_in_its_files(
+    open_storage: Callable[[], Storage], written_log: Any
+) -> None:
+    storage = open_storage()
     storage.state.apply([written_log.batch(request("local"))])
     log_of_sqlite = Path(f"{storage.state.path}-wal")
     assert log_of_sqlite.exists()
