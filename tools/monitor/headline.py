@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tools import figures
-from tools.monitor.ink import SYMBOLS, Line, Span, Tone, cut_line, marked, spread
+from tools.monitor.ink import SYMBOLS, Line, Span, Tone, cut_line, fitting, marked, spread
 from tools.monitor.problems import Kind, Problem
 from tools.monitor.trouble import Trouble
 from tools.monitor.watch import View
@@ -13,33 +13,37 @@ PROBLEMS_SHOWN = 3
 
 
 def title(view: View, width: int) -> list[Line]:
-    """One line: cluster, who leads, who answers, as whom, and the time there."""
+    """One line: cluster, who leads, who answers, as whom, and the time there. Where there is no room for all
+    of it, the term goes first, then the watermark, then who answers.
+    """
     if view.waiting:
         return [(Span(" redwire monitor", Tone.STRONG),)]
     status = view.status
-    name = status.cluster.name or status.cluster.id or "a cluster without a name"
-    term = "" if status.term is None else f" term {status.term}"
-    left = [Span(f" {name} ", Tone.STRONG)]
-    if status.primary.state == "leading":
-        left.append(Span(f" primary {status.primary.node}{term}  LSN {figures.count(status.watermark)} "))
-    seen_from = f" seen from {status.vantage.node or view.addr}"
-    left.append(Span(seen_from, Tone.DIM))
-    if view.newer:
-        left.append(Span(f"  {SYMBOLS[Tone.WARN]} schema {status.schema} is newer than this", Tone.WARN))
     role = f"{view.role or 'role ?'}" + ("" if view.may_change else ", read-only")
     clock = f"{figures.clock(view.now_ms)} UTC" if view.now_ms else "time ?"
-    return [spread(tuple(left), (Span(f"{role}  ", Tone.DIM), Span(f"{clock} ")), width)]
+    right = (Span(f"{role}  ", Tone.DIM), Span(f"{clock} "))
+    left = [
+        (0, Span(f" {status.cluster.name or status.cluster.id or 'a cluster without a name'}", Tone.STRONG))
+    ]
+    if status.primary.state == "leading":
+        left.append((0, Span(f"  primary {status.primary.node}")))
+        left += [] if status.term is None else [(3, Span(f" term {status.term}"))]
+        left.append((2, Span(f"  LSN {figures.count(status.watermark)}")))
+    left.append((1, Span(f"  seen from {status.vantage.node or view.addr}", Tone.DIM)))
+    if view.newer:
+        left.append((0, Span(f"  {SYMBOLS[Tone.WARN]} schema {status.schema} is newer than this", Tone.WARN)))
+    return [spread(fitting(left, width - 1 - sum(span.cells for span in right)), right, width)]
 
 
 def headline(view: View, width: int) -> list[Line]:
     """Two lines and up to `PROBLEMS_SHOWN` on what is broken; how many more there are is said."""
     if view.waiting:
         return _waiting(view, width)
-    lines = [cut_line(_writes(view), width)]
+    lines = _writes(view, width)
+    room = PROBLEMS_SHOWN + 1 - len(lines) - bool(view.notice)
     if view.notice:
         lines.append(cut_line((marked(view.notice, Tone.WARN),), width))
     shown = [problem for problem in view.problems if problem.kind is not Kind.QUORUM]
-    room = PROBLEMS_SHOWN - bool(view.notice)
     if len(shown) > room:
         rest = shown[room - 1 :]
         shown = shown[: room - 1]
@@ -61,28 +65,34 @@ def _waiting(view: View, width: int) -> list[Line]:
     return [(marked(first, Tone.BAD),), cut_line((Span(f"  {view.notice}"),), width)]
 
 
-def _writes(view: View) -> Line:
+def _writes(view: View, width: int) -> list[Line]:
+    """Whether writes go on: one line, or two where there is no room for the reason beside since when."""
     quorum, policy = view.status.quorum, view.status.settings.policy or figures.UNKNOWN
     if view.silent_ms is not None:
-        return (marked("WRITES ?", Tone.DIM), Span(f"  last word {figures.duration(view.silent_ms)} ago"))
+        return [(marked("WRITES ?", Tone.DIM), Span(f"  last word {figures.duration(view.silent_ms)} ago"))]
     if quorum.met is None:
-        return (marked("WRITES ?", Tone.WARN), Span(f"  not known from here; policy {policy}"))
+        line = (marked("WRITES ?", Tone.WARN), Span(f"  not known from here; policy {policy}"))
+        return [cut_line(line, width)]
     if not quorum.met:
-        problem = next(problem for problem in view.problems if problem.kind is Kind.QUORUM)
-        why = quorum.why or "no reason given"
-        return (
-            marked("WRITES REFUSED", Tone.BAD),
-            Span(f"  {why}  "),
-            Span(since(view, problem), Tone.STRONG),
-            Span(f"  policy {policy}", Tone.DIM),
-        )
+        return _refused(view, policy, width)
     by = f", completed mostly by {quorum.completed_by}" if quorum.completed_by else ""
-    rate = view.status.commits.rate
-    return (
-        marked("WRITES GO ON", Tone.GOOD),
-        Span(f"  {policy} is met{by}"),
-        Span(f"  {figures.count(rate)} commits/s", Tone.DIM),
-    )
+    rate = figures.count(view.status.commits.rate)
+    ranked = [
+        (0, marked("WRITES GO ON", Tone.GOOD)),
+        (0, Span(f"  {policy} is met")),
+        (1, Span(by)),
+        (2, Span(f"  {rate} commits/s", Tone.DIM)),
+    ]
+    return [fitting(ranked, width)]
+
+
+def _refused(view: View, policy: str, width: int) -> list[Line]:
+    problem = next(problem for problem in view.problems if problem.kind is Kind.QUORUM)
+    said, when = marked("WRITES REFUSED", Tone.BAD), Span(since(view, problem), Tone.STRONG)
+    why, by = Span(f"  {view.status.quorum.why or 'no reason given'}"), Span(f"  policy {policy}", Tone.DIM)
+    if sum(span.cells for span in (said, why, when)) + 2 <= width:
+        return [fitting([(0, said), (0, why), (0, Span("  ")), (0, when), (1, by)], width)]
+    return [spread((said, by), (when,), width), cut_line((why,), width)]
 
 
 def _problem(view: View, problem: Problem, width: int) -> Line:

@@ -95,6 +95,20 @@ def cut_line(line: Line, width: int) -> Line:
     return tuple(found)
 
 
+def fitting(ranked: Sequence[tuple[int, Span]], width: int) -> Line:
+    """Those spans of `ranked`, each behind its rank, that have room in `width` columns.
+
+    The highest rank goes first, and of equal ones the first; 0 stays, and is cut.
+    """
+    kept = list(ranked)
+    while sum(span.cells for _, span in kept) > width:
+        spare = max(kept, key=lambda each: each[0])
+        if spare[0] == 0:
+            break
+        kept.remove(spare)
+    return cut_line(tuple(span for _, span in kept), width)
+
+
 def spread(left: Line, right: Line, width: int) -> Line:
     """`left` and `right` at the two ends of a line; the left one gives way."""
     room = max(0, width - sum(span.cells for span in right) - 1)

@@ -117,7 +117,7 @@ class Watch:
         if self._last is not None and news.addr != self._last.addr:
             lost = self._losses.get(self._last.addr)
             why = "has lost the primary" if lost is None else f"was lost ({lost.reason})"
-            self._notice = (f"{self._name(self._last)} {why}: now at {self._name(news)}", news.at_ms)
+            self._notice = (f"now at {self._name(news)}: {self._name(self._last)} {why}", news.at_ms)
         self._last = news
         self._losses.clear()
         self.history.add(news.status, news.at_ms)

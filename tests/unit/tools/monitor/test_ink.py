@@ -4,7 +4,7 @@ import pytest
 
 from tools import figures
 from tools.monitor.chart import bars, sparkline
-from tools.monitor.ink import Column, Span, Tone, cells, cut, marked, plain, spread, stacked, table
+from tools.monitor.ink import Column, Span, Tone, cells, cut, fitting, marked, plain, spread, stacked, table
 
 
 def test_control_characters_of_others_never_reach_the_terminal() -> None:
@@ -35,6 +35,12 @@ def test_every_tone_that_means_something_has_a_symbol_of_its_own() -> None:
 def test_the_right_end_stays_and_the_left_gives_way() -> None:
     assert plain(spread((Span("left"),), (Span("right"),), 12)) == "left   right"
     assert plain(spread((Span("much too long"),), (Span("right"),), 12)) == "much … right"
+
+
+@pytest.mark.parametrize(("width", "found"), [(9, "one two 3"), (8, "one 3"), (4, "one"), (2, "o…"), (0, "")])
+def test_of_spans_that_have_no_room_the_highest_rank_is_left_out_first(width: int, found: str) -> None:
+    ranked = [(0, Span("one")), (2, Span(" two")), (1, Span(" 3"))]
+    assert plain(fitting(ranked, width)) == found
 
 
 def test_a_table_leaves_out_the_columns_of_the_highest_rank_first() -> None:

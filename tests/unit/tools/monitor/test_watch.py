@@ -54,6 +54,18 @@ def test_what_the_document_does_not_date_began_when_it_was_first_seen() -> None:
     assert line.startswith("✗ WRITES REFUSED  no voter in us  since 03:00:07 (2.0 s)")
 
 
+def test_a_long_reason_has_a_line_of_its_own_and_since_when_is_never_cut() -> None:
+    watch = Watch()
+    why = "no voter in reach in 2 of eu, us, ap, south-america-east, south-africa-north"
+    watch.take(arrived(document(0), 0))
+    watch.take(arrived(replace(document(40), quorum=Quorum(met=False, why=why)), 40_000))
+    found = lines(headline(watch.view(40_000), 80))
+    assert found[0] == f"{'✗ WRITES REFUSED  policy regions(eu,us)':<57}since 03:00:40 (0.0 ms)"
+    assert found[1] == f"  {why}"
+    assert len(found) <= PROBLEMS_SHOWN + 2
+    assert why in lines(headline(watch.view(40_000), 160))[0]
+
+
 def test_what_was_so_in_the_first_document_may_have_begun_before() -> None:
     watch = Watch()
     watch.take(arrived(replace(document(0), quorum=Quorum(met=False)), 0))
@@ -80,7 +92,7 @@ def test_a_node_that_does_not_answer_is_told_and_then_the_move_to_another() -> N
     assert text[1].startswith("✗ eu-1 does not answer, what stands here is old")
     moved = replace(document(4), vantage=Vantage(node="us-1", source="us-1", at_ms=BEGAN_MS + 4_000))
     watch.take(arrived(moved, 4_000, "us-1:5050"))
-    assert "▲ eu-1 was lost (it is silent): now at us-1" in lines(headline(watch.view(4_000), 80))
+    assert "▲ now at us-1: eu-1 was lost (it is silent)" in lines(headline(watch.view(4_000), 80))
     assert watch.view(4_000 + NOTICE_MS).notice == "", "it is news for a while only"
 
 
@@ -137,6 +149,17 @@ def test_a_newer_schema_and_a_role_that_may_not_change_are_told() -> None:
     watch.take(arrived(replace(document(0), schema=99), 0, role="read"))
     text = plain(title(watch.view(0), 120)[0])
     assert "schema 99 is newer than this" in text and "read, read-only" in text
+
+
+@pytest.mark.parametrize("role", ["admin", "write"])
+def test_eighty_columns_have_room_for_who_leads_who_answers_as_whom_and_the_time(role: str) -> None:
+    watch = Watch()
+    watch.take(arrived(replace(document(0), watermark=1_234_567_890, term=1_234), 0, role=role))
+    narrow, wide = (plain(title(watch.view(0), width)[0]) for width in (80, 120))
+    for text in ("shop", "primary eu-1", "seen from eu-1", role, "03:00:00 UTC"):
+        assert text in narrow
+    assert "…" not in narrow and "term" not in narrow and len(narrow) == 80
+    assert "term 1234" in wide and "LSN 1,234,567,890" in wide
 
 
 def test_an_empty_document_is_drawn_as_unknown_and_never_as_zero() -> None:
