@@ -12,9 +12,10 @@ import click
 from tools.cli.choice import Choice
 from tools.cli.connection import uri_option
 from tools.cli.output import json_option, show
-from tools.monitor.app import HEIGHT_MIN, TABS, THEMES, WIDTH_MIN, Monitor
+from tools.monitor.app import HEIGHT_MIN, TABS, WIDTH_MIN, Monitor
 from tools.monitor.feed import ClusterFeed
 from tools.monitor.picture import take
+from tools.monitor.themes import THEMES
 
 NAME = "redwire-monitor"
 

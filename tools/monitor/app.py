@@ -22,12 +22,12 @@ from tools.monitor.drawn import Chooser, Drawn, content
 from tools.monitor.feed import Feed, clock_ms
 from tools.monitor.ink import Tone, marked
 from tools.monitor.pace import Pace
+from tools.monitor.themes import THEMES
 from tools.monitor.watch import STEPS_S, Arrived, Ended, News, View, Watch
 
 WIDTH_MIN, HEIGHT_MIN = 80, 24
 """A terminal as it opens everywhere; in less, figures would have to be cut."""
 TABS = ("overview", "nodes", "commits", "slots", "events", "trouble")
-THEMES = {"dark": "textual-dark", "light": "textual-light"}
 TICK_S = 1.0
 
 
@@ -87,7 +87,9 @@ class Monitor(App[RedwireError | None]):
         self._desk = Desk(self, feed)
         self._step_s = STEPS_S[0]
         self._selected = ""
-        self.theme = THEMES[theme]
+        for each in THEMES.values():
+            self.register_theme(each)
+        self.theme = THEMES[theme].name
         self.animation_level = "none"
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (panels.WIDE, "-wide")]
 
@@ -221,7 +223,7 @@ class Monitor(App[RedwireError | None]):
 
     def action_theme(self) -> None:
         """Light or dark."""
-        self.theme = THEMES["light" if self.theme == THEMES["dark"] else "dark"]
+        self.theme = THEMES["light" if self.current_theme.dark else "dark"].name
 
     def action_help(self) -> None:
         """Show the keys and what symbols mean."""

@@ -22,7 +22,7 @@ LOOKS = {
     Tone.DIM: ("none", "$foreground-muted"),
     Tone.HEAD: ("bold", "$text-primary"),
     Tone.STRONG: ("bold", "$foreground"),
-    Tone.CHART: ("none", "$primary"),
+    Tone.CHART: ("none", "$text-primary"),
     Tone.GOOD: ("none", "$text-success"),
     Tone.WARN: ("none", "$text-warning"),
     Tone.BAD: ("bold", "$text-error"),
