@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from textual.app import App
@@ -77,13 +78,22 @@ class Desk:
         words = "asking the primary for the plan" if dry_run else "changing the settings"
         self._app.notify(words, timeout=NOTED_S)
         try:
-            return await self._feed.change(request, based_on=based_on, dry_run=dry_run)
+            answer = await self._feed.change(request, based_on=based_on, dry_run=dry_run)
         except RedwireError as error:
-            self._app.clear_notifications()
+            await self._over()
             await self._app.push_screen_wait(Notice(_heading(error), _error_lines(error)))
             return None
-        finally:
-            self._app.clear_notifications()
+        await self._over()
+        return answer
+
+    async def _over(self) -> None:
+        """Take back what was said to be under way. The application says it in a turn of its own, which comes
+        first here: a quick answer would leave it standing over what follows.
+        """
+        said = asyncio.Event()
+        self._app.call_later(said.set)
+        await said.wait()
+        self._app.clear_notifications()
 
 
 def _heading(error: RedwireError) -> str:
