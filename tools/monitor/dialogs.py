@@ -80,7 +80,7 @@ class PlanDialog(ModalScreen[bool]):
         """Before, after, won, lost, and the question."""
         with Vertical(classes="dialog"):
             yield Label("The plan; nothing is changed yet", classes="heading")
-            with VerticalScroll(classes="body"):
+            with VerticalScroll(classes="body above-typed" if self._plan.typed else "body"):
                 yield Static(content(plan_lines(self._plan)), id="plan")
             if self._plan.typed:
                 yield Label(f"To do it, type {self._plan.typed}", classes="label apart", markup=False)

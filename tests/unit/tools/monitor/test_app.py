@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 
 import pytest
 from msgspec.structs import replace
+from textual.color import Color
+from textual.scrollbar import ScrollBar
 
 from redwire.errors import Code, ConnectFailed, Refused, UnknownOutcome
 from redwire.message.settings import BindRegion, SetPolicy
@@ -124,6 +127,43 @@ async def test_light_and_dark_change_colours_and_no_words(feed, until, shown, pr
         assert not pilot.app.current_theme.dark
 
 
+def faint(app) -> set[tuple[float, str, str]]:
+    """(contrast, colour, ground) of everything on the screen that stands out less than 4.5 to 1."""
+    width, height = app.size
+    found = set()
+    for x, y in product(range(width), range(height)):
+        style = app.screen.get_style_at(x, y)
+        if style.color is not None and style.bgcolor is not None:
+            colours = [Color.from_rich_color(each) for each in (style.color, style.bgcolor)]
+            lighter, darker = sorted((luminance(each) for each in colours), reverse=True)
+            contrast = (lighter + 0.05) / (darker + 0.05)
+            widget, _ = app.screen.get_widget_at(x, y)
+            if contrast < 4.5 and not isinstance(widget, ScrollBar):
+                found.add((round(contrast, 1), *(each.hex for each in colours)))
+    return found
+
+
+def luminance(colour: Color) -> float:
+    """As WCAG 2.1 has it."""
+    parts = [
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_every_text_stands_out_from_its_ground(feed, until, press, theme: str) -> None:
+    shows = {"1": "IF IT GOES", "2": "9d2c41aa", "3": "remote fsync", "4": "EVICTED IN", "5": "term 4 begins"}
+    dialogs = {"question_mark": "never a zero", "b": "Bind a node", "p": "Change the commit policy"}
+    async with Monitor(feed, theme=theme).run_test(size=(80, 24)) as pilot:
+        feed.play(document(60))
+        for key, text in (shows | dialogs).items():
+            await press(pilot, key)
+            await until(pilot, text)
+            assert faint(pilot.app) == set(), key
+            await press(pilot, *(["escape"] if key in dialogs else []))
+
+
 async def test_a_lost_node_is_told_at_once_and_so_is_the_move(feed, until) -> None:
     async with Monitor(feed).run_test(size=(80, 24)) as pilot:
         feed.play(document(60))
@@ -132,7 +172,7 @@ async def test_a_lost_node_is_told_at_once_and_so_is_the_move(feed, until) -> No
         await until(pilot, "? WRITES ?", "eu-1 does not answer", without=("● WRITES GO ON",))
         moved = replace(document(61), vantage=Vantage(node="us-1", source="us-1", at_ms=BEGAN_MS))
         feed.play(moved, "us-1.example.net:5050")
-        await until(pilot, "eu-1 was lost (it is silent): now at us-1", "seen from us-1", "● WRITES GO ON")
+        await until(pilot, "now at us-1: eu-1 was lost (it is silent)", "seen from us-1", "● WRITES GO ON")
 
 
 async def test_before_any_node_answered_it_says_why_not(feed, until, press) -> None:
@@ -228,6 +268,16 @@ async def test_a_plan_is_shown_and_nothing_happens_without_consent(feed, until, 
         await press(pilot, "escape")
         await until(pilot, "REGION", without=("nothing is changed yet",))
     assert [dry for _, _, dry in feed.asked] == [True]
+
+
+async def test_what_was_under_way_is_not_said_any_more_once_there_is_an_answer(feed, until, press) -> None:
+    feed.errors.extend([None, Refused(Code.SETTINGS_CHANGED, "ops2 changed the settings")])
+    async with Monitor(feed).run_test(size=(80, 24), notifications=True) as pilot:
+        await begin(press, feed, until, pilot, "p", "Change the commit policy")
+        await fill(press, pilot, timeout="5s")
+        await until(pilot, "nothing is changed yet", without=("asking the primary",))
+        await press(pilot, "y")
+        await until(pilot, "ops2 changed the settings", without=("changing the settings",))
 
 
 async def test_a_harmless_change_is_done_by_a_key_on_the_settings_that_were_seen(feed, until, press) -> None:
