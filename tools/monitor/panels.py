@@ -215,8 +215,10 @@ def _lag_detail(lag: Lag) -> str:
     if lag.state != "behind":
         return state
     sizes = f"{figures.count(lag.records)} records  {figures.size(lag.bytes)}  {figures.duration(lag.ms)}"
-    there = "never" if lag.catch_up_ms is None else f"in {figures.duration(lag.catch_up_ms)}"
-    return f"{state}  {sizes}  caught up {there}"
+    there = (
+        "comes no nearer" if lag.catch_up_ms is None else f"caught up in {figures.duration(lag.catch_up_ms)}"
+    )
+    return f"{state}  {sizes}  {there}"
 
 
 def _positions(node: NodeStatus) -> str:
