@@ -44,8 +44,8 @@ def _ports(facts: Facts) -> Iterator[Finding]:
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
         elif each.status is None:
             mend = each.hint or (
-                f"see on its host whether it runs, and start it: redwire-node --config node.yaml; "
-                f"from here: {knock(each.addr)}"
+                "on its host: systemctl status redwire-node, and start it: systemctl start redwire-node "
+                f"(without the unit: redwire-node --config node.yaml); from here: {knock(each.addr)}"
             )
             what = f"no answer at {each.addr} from here"
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
