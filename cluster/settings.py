@@ -219,7 +219,7 @@ def compare(ours: ClusterConfig, logged: Sequence[ClusterConfig]) -> Comparison:
     unheard: list[str] = []
     outdated: list[str] = []
     facts, mine = [dict(_facts(each)) for each in logged], dict(_facts(ours))
-    for name in (*mine, *(facts[-1].keys() - mine.keys() if facts else ())):
+    for name in dict.fromkeys((*mine, *(facts[-1] if facts else ()))):
         here = mine.get(name)
         if facts and here != facts[-1].get(name):
             text = f"{name} {_said(here)} here, {_said(facts[-1].get(name))} in the log"

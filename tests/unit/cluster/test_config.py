@@ -327,6 +327,12 @@ def test_a_member_that_joined_later_is_outdated_and_one_that_never_did_is_unhear
     assert len(compare(parse().cluster, [small]).unheard) == 1
 
 
+def test_what_only_the_log_says_is_told_in_its_order() -> None:
+    logged = parse("cluster.admins", ["zoe", "ann", "mia", "bob"]).cluster
+    found = compare(parse("cluster.admins", []).cluster, [logged]).unheard
+    assert [text.split()[1] for text in found] == ["zoe", "ann", "mia", "bob"]
+
+
 def test_before_there_is_a_record_nothing_differs() -> None:
     assert compare(parse().cluster, []) == Comparison((), ())
 
