@@ -19,7 +19,7 @@ import msgspec
 
 from cluster import credentials, meta
 from cluster.address import Address
-from cluster.config import ClusterConfig, NodeConfig
+from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
@@ -62,6 +62,7 @@ def inspect(
     warnings: list[str] = []
     shown: CredentialSet | None = None
     errors += _foreign_packages()
+    warnings += _nobody_administers(config)
     if config.tls is not None:
         try:
             shown = credentials.load(config.tls, config.cluster.name, config.node.id, now_ms)
@@ -99,6 +100,15 @@ def _foreign_packages() -> Iterator[RedwireError]:
                 f"the package {package} comes from {', '.join(others)}, not from {DISTRIBUTION}",
                 hint=f"install {DISTRIBUTION} in an environment of its own",
             )
+
+
+def _nobody_administers(config: NodeConfig) -> Iterator[str]:
+    """Administrators are named when the cluster is made, and users are made by them."""
+    if not config.cluster.admins and config.auth.anonymous is AnonymousAccess.OFF:
+        yield (
+            "cluster.admins names nobody: in a cluster that begins so nobody can make users or change "
+            "settings; name whose certificate may"
+        )
 
 
 def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster.config import Address, NodeConfig, parse_node_config
+from cluster.config import Address, AnonymousAccess, AuthConfig, NodeConfig, parse_node_config
 from cluster.credentials import DAY_MS, wall_ms
 from cluster.data_lock import DataLock
 from cluster.inspection import Inspection, inspect
@@ -66,7 +66,11 @@ def config(tmp_path: Path, authority: Authority, free: int) -> NodeConfig:
     document: dict[str, Any] = {
         "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": f"127.0.0.1:{free}"},
         "tls": {"ca": "ca.pem", "cert": "eu-1.pem", "key": "eu-1.key"},
-        "cluster": {"name": "shop", "members": [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]},
+        "cluster": {
+            "name": "shop",
+            "members": [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}],
+            "admins": ["ops"],
+        },
     }
     document["node"]["data_dir"] = "data"
     return parse_node_config(document, f"{tmp_path}/node.yaml")
@@ -121,6 +125,14 @@ def test_the_metrics_port_is_tried_like_the_nodes_own(config: NodeConfig, taken:
     nowhere = MetricsConfig(listen=Address("192.0.2.1", 9464))
     (error,), _ = words(inspect(msgspec.structs.replace(config, metrics=nowhere), wall_ms()))
     assert error.startswith("cannot listen on 192.0.2.1:9464: ") and error.endswith("see metrics.listen")
+
+
+def test_a_cluster_that_nobody_may_administer_is_warned_of_before_it_begins(config: NodeConfig) -> None:
+    alone = msgspec.structs.replace(config, cluster=msgspec.structs.replace(config.cluster, admins=()))
+    errors, (warning,) = words(inspect(alone, wall_ms()))
+    assert errors == [] and warning.startswith("cluster.admins names nobody")
+    opened = msgspec.structs.replace(alone, auth=AuthConfig(anonymous=AnonymousAccess.WRITE))
+    assert words(inspect(opened, wall_ms())) == ([], []), "who opens it to everybody needs no users"
 
 
 def test_a_certificate_near_its_end_is_warned_of(config: NodeConfig) -> None:
