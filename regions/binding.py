@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from redwire.errors import PolicyInvalid
 from redwire.position import Incarnation, NodeId, Region
+from redwire.spelling import nearest
 from regions.commit_policy import (
     LOCAL,
     MAJORITY,
@@ -149,7 +150,8 @@ def _check_regions(clause: Regions, names: Iterable[Region], membership: Members
     empty = [name for name in names if not membership.voters_in(name)]
     if len(clause.names) - len(empty) < clause.needed:
         known = sorted({member.region for member in membership.voters} - {UNBOUND})
+        meant = nearest(empty[0], known)
         raise PolicyInvalid(
             f"{clause} can never be met: no voter in {', '.join(empty)}",
-            hint=f"voters are in {', '.join(known) or 'no region'}",
+            hint=f"did you mean {meant}?" if meant else f"voters are in {', '.join(known) or 'no region'}",
         )

@@ -100,6 +100,7 @@ def test_what_the_voters_can_meet_is_accepted(text: str) -> None:
     [
         ("ack_n=3", "ack_n=3 can never be met: 2 voters stand beside the primary"),
         ("regions(ap)", r"regions\(ap\) can never be met: no voter in ap; voters are in eu, us"),
+        ("regions(eu,uss)", r"no voter in uss; did you mean us\?"),
         ("regions(eu,mars,venus)", "no voter in mars, venus"),
         ("regions(2 of ap,eu,mars)", "no voter in ap, mars"),
         ("majority & regions(ap)", r"regions\(ap\)"),
