@@ -81,6 +81,11 @@ class Course:
         return self._refusal or self._doubt
 
     @property
+    def refused(self) -> RedwireError | None:
+        """The last refusal, if the write is certainly not logged; else None."""
+        return None if self.doubtful else self._refusal
+
+    @property
     def lonely(self) -> bool:
         """Whether the primary was last heard to say that too few of the others are in its reach, or that its
         reign has not committed anything yet, which may have the same reason.

@@ -28,6 +28,8 @@ from redwire.session_keys import SessionKeys, WriteKey
 if TYPE_CHECKING:
     import random
 
+LAST_TRY_SHARE = 0.1
+"""Of a write's time: a try that begins when less is left would only make unknown what was refused."""
 _CONFLICTS = (Status.EXISTS, Status.VERSION_MISMATCH)
 
 
@@ -178,8 +180,11 @@ class Pending:
         return self.course
 
     def _go_on(self, step: Step) -> None:
+        refusal = self._story(in_flight=False).refused
         if isinstance(step, End):
             self._settle(step.error)
+        elif refusal is not None and self.deadline_s - time.monotonic() < LAST_TRY_SHARE * self.timeout_s:
+            self._settle(refusal)
         else:
             self._owner.pursue(self, step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import anyio
@@ -437,6 +438,17 @@ async def test_a_new_primary_that_cannot_look_back_yet_is_asked_again(cluster, s
     cluster.leader.script.extend([scripts.cut_after, scripts.unsettled])
     async with redwire.connect(cluster.uri()) as db:
         assert (await db.put("products", "p1", {})).receipt.duplicate
+
+
+async def test_a_late_refusal_is_the_outcome_and_no_last_try_makes_it_unknown(cluster, scripts) -> None:
+    def late(*asked) -> None:
+        asyncio.get_running_loop().call_later(2.75, scripts.refusing(Code.MISSING_REGIONS), *asked)
+
+    cluster.leader.script.extend([late, scripts.silence])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="MISSING_REGIONS"):
+            await db.put("products", "p1", {}, timeout_s=3)
+    assert len(cluster.leader.writes) == 1
 
 
 async def test_of_two_that_lead_in_one_term_writes_go_to_the_one_that_serves_them(cluster, scripts) -> None:
