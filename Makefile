@@ -59,7 +59,7 @@ unit-shell:
 	$(BIN)/pytest -q -n $(TEST_JOBS) --dist worksteal $(FAST_TESTS) --only shell -m "not slow" --hypothesis-profile=check
 
 test: $(INSTALLED)
-	$(BIN)/pytest -q -n $(TEST_JOBS) --dist worksteal tests
+	$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder tests
 
 demo: $(INSTALLED)
 	@$(BIN)/redwire demo
