@@ -1,9 +1,12 @@
 """Two ways to wait for something to happen, which cost next to nothing while nobody waits.
 
-For the event loop's thread only.
+For the event loop's thread only. A bell rings several times a commit: what waits for it is the loop's own
+future.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 import anyio
 
@@ -13,20 +16,20 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = False
-        self._waiting: anyio.Event | None = None
+        self._waiting: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
         """Wake whoever waits, or the next to wait."""
         self._rung = True
-        if self._waiting is not None:
-            self._waiting.set()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def wait(self) -> None:
         """Wait for a ring; all rings so far are one."""
         if not self._rung:
-            self._waiting = anyio.Event()
+            self._waiting = asyncio.get_running_loop().create_future()
             try:
-                await self._waiting.wait()
+                await self._waiting
             finally:
                 self._waiting = None
         self._rung = False

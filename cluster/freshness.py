@@ -35,6 +35,11 @@ class Freshness:
     _heap: list[tuple[int, int, int, Token, Done]] = field(default_factory=list)
     _numbers: count[int] = field(default_factory=count)
 
+    @property
+    def any(self) -> bool:
+        """Whether a read waits."""
+        return bool(self._heap)
+
     def wait(self, token: Token, wait_ms: int, now_ms: int, history: History, done: Done) -> None:
         """Call `done` as soon as `token` is covered, or when it cannot be."""
         if token.cluster != history.cluster:

@@ -73,7 +73,7 @@ class Node:
     async def run(self) -> None:
         """Have turns for ever."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.outbox.apply_feed.run)
+            tasks.start_soon(self.outbox.apply.run)
             tasks.start_soon(self.outbox.announce, lambda: self.role)
             tasks.start_soon(self._ticks)
             while True:
@@ -149,7 +149,7 @@ class Node:
         primary.waiter.times.on_sample = self.bulletin.counts.committed
         text = f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}"
         self.happened(EventKind.REIGN_BEGUN, text)
-        for effect in primary.begin(self.outbox.commit, self.clock()):
+        for effect in primary.begin(self.outbox.apply.commit, self.clock()):
             self.outbox.carry_out(effect, primary)
         self.roster.lines.greet(None)
         self.inbox.wake()
@@ -157,7 +157,6 @@ class Node:
     def become_replica(self, replica: Replica) -> None:
         """Follow from now on. What is committed and on its way to apply stays there."""
         self.role = replica
-        self.outbox.commit = Lsn(max(self.outbox.commit, replica.applied))
         self.announcer.follow()
         self.inbox.wake()
 
@@ -210,7 +209,6 @@ class Node:
         self.inbox.post(Durable(lsn))
 
     def _applied(self, event: Applied) -> None:
-        self.outbox.apply_feed.push()
         self.inbox.post(event)
         self.on_applied()
 

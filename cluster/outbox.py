@@ -8,6 +8,7 @@ import anyio
 
 from cluster import log_config
 from cluster.answers import by_caller, caller_of, parts, share
+from cluster.apply_feed import ApplyFeed
 from cluster.bell import Bell
 from cluster.effects import (
     Append,
@@ -42,14 +43,14 @@ from redwire.position import NO_REIGN, ClusterId, Lsn
 
 Role = Primary | Replica
 
-ANNOUNCE_S = 0.003
+ANNOUNCE_S = 0.01
 """Under load the next batch carries the watermark for free; a frame of its own for each commit would double
-the frames. Three milliseconds are little beside any distance between regions.
+the frames. Ten milliseconds are little beside any distance between regions.
 """
 
 
 class Outbox:
-    """Carries effects out, in the order given. `commit` is how far apply may go; it never falls.
+    """Carries effects out, in the order given. `apply` knows how far apply may go.
 
     `rebuild` and `end_reign` are the two effects that change the role; they are set by whoever owns it.
     """
@@ -62,10 +63,7 @@ class Outbox:
         clock: Callable[[], Now],
         note: log_config.Note,
     ) -> None:
-        self.commit: Lsn = storage.applied.lsn
-        self.apply_feed = Feed(
-            storage.log, storage.journal.read, storage.applies, storage.applied.lsn, lambda: self.commit
-        )
+        self.apply = ApplyFeed(storage.log, storage.journal.read, storage.applies, storage.applied.lsn)
         self.rebuild: Callable[[Rebuild], None] = lambda effect: None
         self.end_reign: Callable[[RedwireError], None] = lambda error: None
         self._storage = storage
@@ -81,11 +79,10 @@ class Outbox:
         """Do what one effect says; `role` is the core that said it."""
         match effect:
             case Append(batch):
-                self._storage.journal.append(batch, self.commit)
+                self._storage.journal.append(batch, self.apply.commit)
                 self._told = max(self._told, batch.watermark)
             case Commit(watermark):
-                self.commit = watermark
-                self.apply_feed.push()
+                self.apply.committed(watermark, answered=isinstance(role, Primary))
             case Release():
                 self._release(effect, role)
             case SendAck(session, ack):
@@ -125,7 +122,7 @@ class Outbox:
             feed.push()
         if self._beat:
             self.beat(role)
-        elif self._told < self.commit and self._roster.feeds:
+        elif self._told < self.apply.commit and self._roster.feeds:
             self._rose.ring()
 
     def beat(self, role: Role) -> None:
@@ -133,14 +130,14 @@ class Outbox:
         frame = self._heartbeat(role)
         for session in self._roster.feeds:
             self._send(session, Kind.HEARTBEAT, frame, urgent=True)
-        self._told, self._beat = self.commit, False
+        self._told, self._beat = self.apply.commit, False
 
     async def announce(self, role: Callable[[], Role]) -> None:
         """Tell followers a watermark that no batch has carried within `ANNOUNCE_S`."""
         while True:
             await self._rose.wait()
             await anyio.sleep(ANNOUNCE_S)
-            if self._told < self.commit:
+            if self._told < self.apply.commit:
                 self.beat(role())
 
     def drop(self, session: int, error: RedwireError) -> None:
@@ -165,7 +162,7 @@ class Outbox:
     def _unconfirmed(self, effect: Unconfirmed, role: Role) -> None:
         assert isinstance(role, Primary)
         proposal, flight = effect.proposal, effect.flight
-        shared = None if flight is None else share(flight, self.commit, [proposal], role.coordinator)
+        shared = None if flight is None else share(flight, self.apply.commit, [proposal], role.coordinator)
         first = Lsn(0) if flight is None else flight.first_of(proposal)
         caller_of(proposal).unconfirmed(proposal, shared, first, effect.message)
 

@@ -98,7 +98,7 @@ class Rebuilder:
             node.happened(EventKind.TAIL_SAVED, "log and state of before lie in diverged/ now")
         watermark = storage.meta.watermark
         node.roster.installing = False
-        node.outbox.apply_feed.after = storage.applied.lsn
+        node.outbox.apply.restart(storage.applied.lsn)
         node.become_replica(
             Replica(storage.me, storage.reign, log.end, log.durable, watermark, storage.applied.lsn)
         )
