@@ -44,6 +44,7 @@ class CommandForks:
     def __init__(self, program: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="redwire-")  # a socket's path has to be short
         self._path = Path(self._folder.name) / "socket"
+        self._program = program
         program.write_text(PROGRAM.format(python=sys.executable, path=str(self._path)))
         program.chmod(0o755)
 
@@ -53,6 +54,11 @@ class CommandForks:
             listener.listen(BACKLOG)
             command = [sys.executable, "-m", __name__, str(listener.fileno())]
             self._server = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+        try:  # once this is answered everything is imported, and no command takes longer than the next
+            subprocess.run([self._program, "--version"], stdout=subprocess.DEVNULL, check=True)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
