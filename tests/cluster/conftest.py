@@ -13,7 +13,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,8 +32,8 @@ from redwire.receipt import Receipt
 from redwire.scram import make_verifier
 from redwire.status import Status
 from redwire.sync import SyncClient
-from tests.cluster.forked import Forked
-from tools.dev.local_cluster import LocalCluster
+from tests.cluster.forked import prepare
+from tests.cluster.forked_cluster import ForkedCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 from tools.dev.process import STOP_S
 
@@ -47,7 +46,7 @@ PAUSE_S = 0.02
 LOG_LINES = 25
 
 
-class Fleet(LocalCluster):
+class Fleet(ForkedCluster):
     """A cluster under test. Regions are the part of a node's name before the dash; the first node leads."""
 
     running: ClassVar[list[Fleet]] = []
@@ -56,7 +55,7 @@ class Fleet(LocalCluster):
         self,
         folder: Path,
         *nodes: str,
-        faults: Path | None = None,
+        faults: bool = False,
         rtt_ms: Mapping[tuple[str, str], float] | None = None,
         sections: Mapping[str, Any] | None = None,
         **settings: Any,
@@ -72,21 +71,6 @@ class Fleet(LocalCluster):
         self._db: SyncClient | None = None
 
     # --- processes
-
-    def start_node(self, node: str, *arguments: str) -> None:
-        words = ("--config", str(self.config_path(node)), *arguments)
-        if self._faults is None:
-            self.processes[node] = Forked(words, self.log_path(node))
-            return
-        faults = {"LD_PRELOAD": str(self._faults), "FAULTS_FILE": str(self._rules(node))}
-        with self.log_path(node).open("ab") as log:
-            self.processes[node] = subprocess.Popen(
-                [sys.executable, "-m", "cluster.start", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | faults,
-            )
 
     def up(self, *nodes: str) -> None:
         """Start these nodes, by default all, and wait until their leader serves writes."""
@@ -187,6 +171,10 @@ class Fleet(LocalCluster):
         """How many calls have met a rule since `disk`."""
         path = self._hits(node)
         return path.read_text().count("\n") if path.exists() else 0
+
+    def rules(self, node: str) -> Path | None:
+        """The file of `disk`, for a fleet with faults."""
+        return self._rules(node) if self._faults else None
 
     def _rules(self, node: str) -> Path:
         return self.folder / f"{node}.faults"
@@ -463,13 +451,14 @@ StartFleet = Callable[..., Fleet]
 
 
 @contextlib.contextmanager
-def _fleets(folder: Path, library: Callable[[], Path]) -> Iterator[StartFleet]:
+def _fleets(folder: Path, breakable_disks: bool) -> Iterator[StartFleet]:
     """A function that makes clusters, and the end of all that it made."""
     made: list[Fleet] = []
 
     def start(*nodes: str, start: bool = True, faults: bool = False, **settings: Any) -> Fleet:
-        lib = library() if faults else None
-        fleet = Fleet(folder / f"cluster-{len(made)}", *nodes, faults=lib, **settings)
+        if faults and not breakable_disks:
+            pytest.skip("no C compiler: the disk cannot be made to fail")
+        fleet = Fleet(folder / f"cluster-{len(made)}", *nodes, faults=faults, **settings)
         made.append(fleet)
         Fleet.running.append(fleet)
         if start:
@@ -487,36 +476,30 @@ def _fleets(folder: Path, library: Callable[[], Path]) -> Iterator[StartFleet]:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, fault_library: Callable[[], Path]) -> Iterator[StartFleet]:
+def fleet(tmp_path: Path, breakable_disks: bool) -> Iterator[StartFleet]:
     """`fleet("eu-1", "us-1", policy=…)`: a cluster of this test's own."""
-    with _fleets(tmp_path, fault_library) as start:
+    with _fleets(tmp_path, breakable_disks) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def module_fleet(
-    tmp_path_factory: pytest.TempPathFactory, fault_library: Callable[[], Path]
-) -> Iterator[StartFleet]:
+def module_fleet(tmp_path_factory: pytest.TempPathFactory, breakable_disks: bool) -> Iterator[StartFleet]:
     """The same for a module's fixture that several tests share."""
-    with _fleets(tmp_path_factory.mktemp("shared"), fault_library) as start:
+    with _fleets(tmp_path_factory.mktemp("shared"), breakable_disks) as start:
         yield start
 
 
-@pytest.fixture(scope="session")
-def fault_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Compiles faults.c, once, when it is first asked for."""
+@pytest.fixture(scope="session", autouse=True)
+def breakable_disks(tmp_path_factory: pytest.TempPathFactory) -> bool:
+    """Compiles faults.c for all nodes that are forked; whether it could be."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return False
     built = tmp_path_factory.mktemp("faults") / "faults.so"
-
-    def build() -> Path:
-        if not built.exists():
-            compiler = shutil.which("cc") or shutil.which("gcc")
-            if compiler is None:
-                pytest.skip("no C compiler: the disk cannot be made to fail")
-            source = Path(__file__).with_name("faults.c")
-            subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", built, source, "-ldl"], check=True)
-        return built
-
-    return build
+    source = Path(__file__).with_name("faults.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", built, source, "-ldl"], check=True)
+    prepare(built)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-/* A disk that fails on demand, for nodes that are started with this library in LD_PRELOAD.
+/* A disk that fails on demand, for nodes that are forked from a process with this library in LD_PRELOAD.
  *
  * FAULTS_FILE names a file of rules, one a line, read again at each call:
  *

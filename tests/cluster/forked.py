@@ -1,6 +1,8 @@
 """Nodes that are forked from a process which has imported what a node needs, and then are like any other.
 
-Tests start nodes by the hundred, and most of the half second that each takes goes into imports.
+Tests start nodes by the hundred, and most of the half second that each takes goes into imports: this module
+has no others, for each node imports it again. The library of faults.c can only be loaded when a process
+begins: it is in the one that forks, and where there are no rules in FAULTS_FILE it lets every call pass.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 from cluster.main import main
@@ -19,12 +22,23 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["cluster.main", "uvloop"])
 
 
+def prepare(library: Path) -> None:
+    """Let the disks of all nodes fail on demand. To be called before the first one is forked, if at all."""
+    os.environ["LD_PRELOAD"] = str(library)
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["LD_PRELOAD"]
+
+
 class Forked:
     """A node's process, as `subprocess.Popen` has it. It speaks into `log`, which is there at once."""
 
-    def __init__(self, arguments: tuple[str, ...], log: Path) -> None:
+    def __init__(self, arguments: tuple[str, ...], log: Path, faults: Path | None = None) -> None:
+        """`faults` are the rules of its disk; `prepare` was called then."""
         log.touch()
-        self._process = _FORKS.Process(target=_be_node, args=(arguments, log, dict(os.environ)), daemon=True)
+        environment = dict(os.environ) if faults is None else os.environ | {"FAULTS_FILE": str(faults)}
+        self._process = _FORKS.Process(target=_be_node, args=(arguments, log, environment), daemon=True)
         self._process.start()
         self.pid = self._process.pid
         assert self.pid is not None

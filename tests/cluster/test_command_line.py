@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster.forked_command import CommandForks
 from tools.dev.cluster_folder import free_ports
 
 pytestmark = pytest.mark.timeout(120)
@@ -41,8 +43,26 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def ran(*arguments: str, uri: str) -> tuple[int, str, str]:
-    return ended(command(*arguments, uri=uri))
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Run `redwire` with these arguments; what `ended` tells."""
+    program = tmp_path_factory.mktemp("bin") / "redwire"
+
+    def run(*arguments: str, uri: str) -> tuple[int, str, str]:
+        environment = {**os.environ, "REDWIRE_URI": uri}
+        done = subprocess.run(
+            [program, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DONE_S,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    with CommandForks(program):
+        yield run
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +76,9 @@ def key_in(text: str) -> str:
     return found[1]
 
 
-def test_a_write_that_a_silent_region_leaves_open_is_resolved_by_the_key_that_it_named(shop: Any) -> None:
+def test_a_write_that_a_silent_region_leaves_open_is_resolved_by_the_key_that_it_named(
+    shop: Any, ran: Any
+) -> None:
     shop.pause("us-1")
     try:
         code, out, err = ran("put", "c", "open", "{}", uri=shop.uri())
@@ -69,7 +91,7 @@ def test_a_write_that_a_silent_region_leaves_open_is_resolved_by_the_key_that_it
     assert code == 4 and "certainly not written" in err
 
 
-def test_ctrl_c_ends_a_put_with_the_key_of_what_may_be_written(shop: Any) -> None:
+def test_ctrl_c_ends_a_put_with_the_key_of_what_may_be_written(shop: Any, ran: Any) -> None:
     shop.pause("us-1")
     try:
         end = shop.status("eu-1").own.received or 0
@@ -94,7 +116,7 @@ def test_ctrl_c_before_anybody_was_reached_says_that_nothing_was_written() -> No
     assert (code, err) == (130, "redwire: interrupted: nothing was written\n")
 
 
-def test_ctrl_c_ends_a_load_that_the_same_command_finishes(shop: Any, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_load_that_the_same_command_finishes(shop: Any, ran: Any, tmp_path: Path) -> None:
     file, bookmark = tmp_path / "rows.ndjson", tmp_path / "rows.ndjson.redwire-load"
     file.write_text("".join(f'{{"n": {n}, "x": "{"y" * 400}"}}\n' for n in range(60_000)))
     arguments = ("load", str(file), "--collection", "rows", "--id-field", "n", "--in-flight", "1")
@@ -119,7 +141,7 @@ def test_ctrl_c_ends_a_load_that_the_same_command_finishes(shop: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("scheme", ["red", "reds"])
-def test_tls_or_the_lack_of_it_is_told_at_once(shop: Any, fleet: Any, scheme: str) -> None:
+def test_tls_or_the_lack_of_it_is_told_at_once(shop: Any, ran: Any, fleet: Any, scheme: str) -> None:
     """`red://` to a node with certificates, `reds://` to one without."""
     if scheme == "red":
         uri, says = f"red://127.0.0.1:{shop.ports['eu-1']}", "speaks TLS only; write reds://"
@@ -149,7 +171,7 @@ def test_tls_or_the_lack_of_it_is_told_at_once(shop: Any, fleet: Any, scheme: st
     ],
 )
 def test_a_change_that_is_refused_is_told_from_wrong_usage(
-    shop: Any, arguments: tuple[str, ...], code: int, says: str
+    shop: Any, ran: Any, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     before = shop.db.admin.settings()
     ended_with, out, err = ran(*arguments, uri=shop.uri())
@@ -157,7 +179,7 @@ def test_a_change_that_is_refused_is_told_from_wrong_usage(
     assert shop.db.admin.settings() == before
 
 
-def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any) -> None:
+def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any, ran: Any) -> None:
     uri = shop.uri(timeout_ms="3000")
     shop.kill("us-1")
     try:
@@ -174,7 +196,7 @@ def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any) -
         shop.converge()
 
 
-def test_a_user_without_a_primary_is_certainly_not_made(fleet: Any) -> None:
+def test_a_user_without_a_primary_is_certainly_not_made(fleet: Any, ran: Any) -> None:
     shop = fleet("eu-1", "us-1", "ap-1")
     shop.kill("eu-1")
     code, _, err = ran("user", "remove", "bob", "--json", uri=shop.uri(timeout_ms="2000"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.dev.local_cluster import LocalCluster
+from tests.cluster.forked_cluster import ForkedCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -38,16 +38,16 @@ SAYS = {
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCluster]:
     nodes = tuple(NodePlan(f"{region}-1", region) for region in ("eu", "us", "ap"))
     plan = ClusterPlan(nodes, settings={"policy": "regions(eu,us)", "floor": "majority"})
-    with LocalCluster(plan, tmp_path_factory.mktemp("examples")) as running:
+    with ForkedCluster(plan, tmp_path_factory.mktemp("examples")) as running:
         running.wait_ready()
         yield running
 
 
 @pytest.mark.parametrize("name", sorted(SAYS))
-def test_an_example_does_what_it_says(cluster: LocalCluster, name: str) -> None:
+def test_an_example_does_what_it_says(cluster: ForkedCluster, name: str) -> None:
     environment = {**os.environ, "REDWIRE_URI": cluster.uri()}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name)], env=environment, capture_output=True, text=True, timeout=RUN_S

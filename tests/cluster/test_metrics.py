@@ -196,7 +196,10 @@ def _answers(watched: Watched, node: str) -> bool:
 
 def test_a_full_disk_is_seen_and_no_reason_to_start_a_node_anew(watched: Watched) -> None:
     shop = watched.shop
+    assert shop.terminate("us-1") == 0  # what it had allocated ahead goes with it
     shop.disk("us-1", "allocate /wal/ fail 28")
+    shop.start_node("us-1")
+    watched.until("eu-1", "redwire_member_healthy", 1, member="us-1")
     for number in range(40):
         shop.db.put("c", f"{number}", BIG, timeout_s=SOON_S)
         if watched.value("us-1", "redwire_disk_state", state="full"):

@@ -7,6 +7,7 @@ Each host is a folder, and its nodes are real processes. What stands for what, a
 * `scp` copies into another host's folder;
 * `systemctl` starts and stops the service's command, and waits as it would for a unit that notifies;
 * `runuser` runs the command as whoever runs the test;
+* `redwire` is a process that is forked, not one that imports everything anew;
 * a node in the foreground has a terminal of its own: the next command comes when it is followed;
 * what happens to hosts before a runbook begins, `DISASTERS`, is done by this test;
 * a host's `node.yaml` is written by it, as the text says that it differs from the one that is shown.
@@ -14,6 +15,7 @@ Each host is a folder, and its nodes are real processes. What stands for what, a
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -30,12 +32,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.cluster.forked_command import CommandForks
+from tools.cli.main import main
 from tools.dev.cluster_folder import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text()
 HOSTS = ("eu-1", "us-1", "ap-1", "sa-1", "us-2")
+REAL_BIN = Path(sys.executable).parent
 HERE = "your own machine"
 BLOCK_S = 120.0
 LINES_MIN = 90
@@ -177,11 +182,11 @@ class Site:
         exports = self._exports.get(place, "")
         script = "\n".join(["set -euo pipefail", exports, *lines])
         environment = {
-            "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{self.bin}:{REAL_BIN}:{os.environ['PATH']}",
             "HOME": str(self.folder(place)),
             "PLACE": str(self.folder(place)),
             "HOSTS": str(self.root / "hosts"),
-            "REAL_BIN": str(Path(sys.executable).parent),
+            "REAL_BIN": str(REAL_BIN),
         }
         began = time.monotonic()
         ran = subprocess.run(
@@ -263,7 +268,8 @@ DISASTERS: dict[str, Callable[[Site], None]] = {
 def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path)
     try:
-        yield made
+        with CommandForks(made.bin / "redwire"):
+            yield made
     finally:
         for node in HOSTS:
             made.kill(node)
@@ -286,6 +292,13 @@ def test_every_command_of_the_runbooks_does_what_it_says(site: Site) -> None:
             case language:
                 raise AssertionError(f"nobody runs {language}")
     assert heading == "Lose the primary" and len(site.told) > LINES_MIN
+
+
+def test_the_installed_command_is_there_and_begins_where_the_forked_one_does() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="redwire")
+    assert script.load() is main
+    ran = subprocess.run([REAL_BIN / "redwire", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"redwire, version {importlib.metadata.version('redwire-cluster')}\n"
 
 
 def test_what_is_not_run_stands_in_the_document_and_has_a_reason() -> None:

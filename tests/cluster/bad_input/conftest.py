@@ -31,7 +31,7 @@ from redwire.record import Key, Op, Record, encode_record, encode_write
 from redwire.status import Status
 from redwire.status import decode as decode_status
 from redwire.tls import ALPN
-from tools.dev.local_cluster import LocalCluster
+from tests.cluster.forked_cluster import ForkedCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 
 ANSWER_S = 10.0
@@ -135,7 +135,7 @@ def failure(frame: Frame) -> RedwireError:
 class Site:
     """A cluster under attack. Users `reader` and `writer` and administrator `ops` have certificates."""
 
-    cluster: LocalCluster
+    cluster: ForkedCluster
     node: str = "eu-1"
     written: dict[str, int] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -304,7 +304,7 @@ def start_site(folder: Path, *, settings: dict[str, object] | None = None) -> Si
         settings={"policy": "local", **(settings or {})},
         node_sections={"auth": {"anonymous": "read"}},
     )
-    cluster = LocalCluster(plan, folder)
+    cluster = ForkedCluster(plan, folder)
     for user in ("reader", "writer"):
         cluster.authority.issue_user(user).save(folder, user)
     cluster.start()
@@ -344,11 +344,11 @@ def site(shared_site: Site) -> Iterator[Site]:
 
 
 @pytest.fixture
-def site_of() -> Iterator[Callable[[LocalCluster], Site]]:
+def site_of() -> Iterator[Callable[[ForkedCluster], Site]]:
     """Makes sites of clusters that run already; they end with the test."""
     with contextlib.ExitStack() as stack:
 
-        def make(cluster: LocalCluster) -> Site:
+        def make(cluster: ForkedCluster) -> Site:
             site = Site(cluster)
             stack.callback(site.stop)
             return site

@@ -18,7 +18,7 @@ from redwire.message.client import Status, decode_written
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import DOC_BYTES_MAX, RECORD_HEADER, REQUEST_HEADER, Key, Op, Record
-from tools.dev.local_cluster import LocalCluster
+from tests.cluster.forked_cluster import ForkedCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 
 PUT, INSERT, DELETE = 1, 2, 3
@@ -421,7 +421,7 @@ def test_a_policy_below_the_floor_is_refused_before_logging(site_of: Any, tmp_pa
     plan = ClusterPlan(
         (NodePlan("eu-1", "eu"), NodePlan("us-1", "us")), settings={"policy": "majority", "floor": "majority"}
     )
-    site = site_of(LocalCluster(plan, tmp_path))
+    site = site_of(ForkedCluster(plan, tmp_path))
     site.cluster.start()
     site.cluster.wait_ready()
     site.check()

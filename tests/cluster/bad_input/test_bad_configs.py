@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from cluster.main import main
+from tests.cluster.forked import Forked
 from tools.authority import Authority, Issued
 from tools.dev.local_cluster import LocalCluster
 from tools.dev.plan import ClusterPlan, NodePlan
@@ -146,9 +147,10 @@ class Checks:
 
     def run(self, action: str, *arguments: str) -> tuple[int, str]:
         """Run the command in a process; exit code and words."""
-        command = [sys.executable, "-m", "cluster.main", action, "--config", str(self.path), *arguments]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-        return ran.returncode, ran.stdout + ran.stderr
+        said = self.cluster.folder / "said"
+        said.unlink(missing_ok=True)
+        code = Forked((action, "--config", str(self.path), *arguments), said).wait(PATIENCE_S)
+        return code, said.read_text()
 
 
 FILES: dict[str, tuple[bytes, str]] = {

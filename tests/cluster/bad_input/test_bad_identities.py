@@ -23,8 +23,8 @@ from redwire.errors import Code
 from redwire.frame import Kind, encode_frame
 from redwire.handshake import PREFACE
 from redwire.message.peer import Report
+from tests.cluster.forked_cluster import ForkedCluster
 from tools.authority import Authority, Issued
-from tools.dev.local_cluster import LocalCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1000)
@@ -190,7 +190,7 @@ class Dialler:
     def __init__(self, folder: Path) -> None:
         names = ("eu-1", "right", *WRONG_LISTENERS, *LIARS, "plain")
         plan = ClusterPlan(tuple(NodePlan(name, "eu") for name in names))
-        self.cluster = LocalCluster(plan, folder)
+        self.cluster = ForkedCluster(plan, folder)
         self.listeners = {
             name: socket.create_server(("127.0.0.1", self.cluster.ports[name])) for name in names[1:]
         }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from itertools import product
 
 import anyio
 import pytest
 from msgspec.structs import replace
+from rich.style import Style
 from textual.color import Color
+from textual.geometry import Region
 from textual.scrollbar import ScrollBar
+from textual.widget import Widget
 
 from redwire.errors import Code, ConnectFailed, Refused, UnknownOutcome
 from redwire.message.settings import BindRegion, SetPolicy
@@ -130,17 +132,30 @@ async def test_light_and_dark_change_colours_and_no_words(feed, until, shown, pr
 
 def faint(app) -> set[tuple[float, str, str]]:
     """(contrast, colour, ground) of everything on the screen that stands out less than 4.5 to 1."""
-    width, height = app.size
     found = set()
-    for x, y in product(range(width), range(height)):
-        style = app.screen.get_style_at(x, y)
+    for style in styles(app):
         if style.color is not None and style.bgcolor is not None:
             colours = [Color.from_rich_color(each) for each in (style.color, style.bgcolor)]
             lighter, darker = sorted((luminance(each) for each in colours), reverse=True)
             contrast = (lighter + 0.05) / (darker + 0.05)
-            widget, _ = app.screen.get_widget_at(x, y)
-            if contrast < 4.5 and not isinstance(widget, ScrollBar):
+            if contrast < 4.5:
                 found.add((round(contrast, 1), *(each.hex for each in colours)))
+    return found
+
+
+def styles(app) -> set[Style]:
+    """Those of all cells on the screen but scroll bars. (`get_style_at` would draw a line for each cell.)"""
+    width, height = app.size
+    found = set()
+    for y in range(height):
+        lines: dict[Widget, list[Style]] = {}
+        for x in range(width):
+            widget, region = app.screen.get_widget_at(x, y)
+            if widget not in lines:
+                (strip,) = widget.render_lines(Region(0, y - region.y, region.width, 1))
+                lines[widget] = [each.style or Style() for each in strip for _ in range(each.cell_length)]
+            if not isinstance(widget, ScrollBar):
+                found.add(lines[widget][x - region.x])
     return found
 
 
