@@ -124,6 +124,7 @@ class Process:
         context = credentials.server_context if credentials is not None else lambda: None
         server = Server(service, authority, library, partial(Drivers, service), context)
         node.on_applied = partial(_applied, service, server)
+        node.outbox.apply.awaited = lambda: service.reads.waiting
         reloader = Reloader(credentials, storage.lock, self._note)
         housekeeping = Housekeeping(node, service, config, library, credentials)
         housekeeping.on_settings = lambda: self._settings_changed(node, links)

@@ -25,7 +25,6 @@ class Reads:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._waiting = Freshness()
-        node.outbox.apply.awaited = lambda: self._waiting.any
 
     def read(self, asked: Fetch | Scan, answer: Answer) -> None:
         """Call `answer` with what was asked for, or why not, once the applied state covers the token.
@@ -53,8 +52,13 @@ class Reads:
 
         wait_ms = min(asked.wait_ms, WAIT_MS_MAX)
         self._waiting.wait(asked.token, wait_ms, node.clock().ms, self._history(), fresh)
-        if self._waiting.any:
+        if self.waiting:
             node.outbox.apply.push()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a read waits for this node to apply more."""
+        return self._waiting.any
 
     def applied(self) -> None:
         """The node has applied more."""
