@@ -9,7 +9,8 @@ An absent collection is an empty one: nothing is found in it, and deleting from 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import ClassVar
 
 from cluster.awaited import Awaited
 from cluster.driver_keys import DriverKeys
@@ -23,7 +24,6 @@ from redwire.handshake import Principal, Role
 from redwire.message.driver import decode_target, encode_error, encode_got
 from redwire.message.read import Fetch, Fetched, Scanned
 
-Handler = Callable[[bytes], Awaitable[Answer]]
 PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
 
 
@@ -35,25 +35,14 @@ class Drivers:
         self._principal = principal
         self._wire = wire
         self._under_way: Frame | None = None
-        queries = DriverQueries(service)
-        writes = DriverWrites(service, principal, DriverKeys.of(service.node))
-        self._handlers: dict[int, tuple[Role, Handler]] = {
-            Kind.PING: (Role.READ, self._ping),
-            Kind.GET: (Role.READ, self._get),
-            Kind.QUERY: (Role.READ, queries.query),
-            Kind.QUERY_BINARY: (Role.READ, queries.query_binary),
-            Kind.QUERY_WITH_PARAMS: (Role.READ, queries.query_with_params),
-            Kind.BULK_INSERT: (Role.WRITE, writes.bulk_insert),
-            Kind.BULK_INSERT_BINARY: (Role.WRITE, writes.bulk_insert_binary),
-            Kind.BULK_INSERT_PREVALIDATED: (Role.WRITE, writes.bulk_insert_binary),
-            Kind.DELETE: (Role.WRITE, writes.delete),
-        }
+        self.queries = DriverQueries(service)
+        self.writes = DriverWrites(service, principal, DriverKeys.of(service.node))
 
     async def handle(self, frame: Frame) -> None:
         """Answer one frame before the next is looked at. Cancelled, it is for `end` to answer."""
         self._under_way = frame
         try:
-            kind, payload = await self._handler(frame.kind)(frame.payload)
+            kind, payload = await self._handler(frame.kind)(self, frame.payload)
             if len(payload) > PAYLOAD_BYTES_MAX:
                 raise TooLarge("bytes of the answer", len(payload), PAYLOAD_BYTES_MAX)
         except RedwireError as error:
@@ -68,16 +57,16 @@ class Drivers:
         if frame is None:
             self._wire.send(Kind.ERROR, encode_error(why))
             return
-        if self._handlers[frame.kind][0] is Role.WRITE:
+        if self._HANDLERS[frame.kind][0] is Role.WRITE:
             text = f"{why.message} while this request was under way: it may or may not be written"
             why = NotConfirmed(text, hint="read it back later")
         self._wire.send(Kind.ERROR, encode_error(why), frame.correlation, frame.stream)
 
-    def _handler(self, kind: int) -> Handler:
+    def _handler(self, kind: int) -> Callable[[Drivers, bytes], Awaitable[Answer]]:
         """What answers `kind`. Raises `Refused` for one that is not served, or not to this principal."""
-        if kind not in self._handlers:
+        if kind not in self._HANDLERS:
             raise _not_served(kind)
-        role, handler = self._handlers[kind]
+        role, handler = self._HANDLERS[kind]
         if not self._principal.may(role):
             has = f"{self._principal.name} has role {self._principal.role}"
             raise Refused(Code.FORBIDDEN, f"{has}; {kind_name(kind)} takes {role}")
@@ -85,6 +74,9 @@ class Drivers:
 
     async def _ping(self, payload: bytes) -> Answer:
         return Kind.PONG, b""
+
+    async def _bulk_insert_binary(self, payload: bytes) -> Answer:
+        return await self.writes.bulk_insert_binary(payload)
 
     async def _get(self, payload: bytes) -> Answer:
         target = decode_target(payload)
@@ -97,6 +89,21 @@ class Drivers:
                 raise error
             case _:
                 raise Refused(Code.TIMEOUT, f"the read was not answered within {ANSWER_S:g} s")
+
+    _HANDLERS: ClassVar[Mapping[int, tuple[Role, Callable[[Drivers, bytes], Awaitable[Answer]]]]] = {
+        Kind.PING: (Role.READ, _ping),
+        Kind.GET: (Role.READ, _get),
+        Kind.QUERY: (Role.READ, lambda session, payload: session.queries.query(payload)),
+        Kind.QUERY_BINARY: (Role.READ, lambda session, payload: session.queries.query_binary(payload)),
+        Kind.QUERY_WITH_PARAMS: (
+            Role.READ,
+            lambda session, payload: session.queries.query_with_params(payload),
+        ),
+        Kind.BULK_INSERT: (Role.WRITE, lambda session, payload: session.writes.bulk_insert(payload)),
+        Kind.BULK_INSERT_BINARY: (Role.WRITE, _bulk_insert_binary),
+        Kind.BULK_INSERT_PREVALIDATED: (Role.WRITE, _bulk_insert_binary),
+        Kind.DELETE: (Role.WRITE, lambda session, payload: session.writes.delete(payload)),
+    }
 
 
 _SERVER_ONLY = frozenset(

@@ -8,8 +8,8 @@ correlation.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol
 
 from cluster.audit_events import Actor
 from cluster.auth import token_of
@@ -52,40 +52,28 @@ class Session:
         self._wire = wire
         self._answered = Bell()
         self.spoken = False
-        self.writes = SessionWrites(service, wire.send, self._fail, self._answered.ring)
-        self.reads = SessionReads(service, wire.send, self._fail, self._answered.ring)
+        send, fail, answered = wire.send, self._fail, self._answered.ring
         actor = Actor(wire.peer, principal.name, token_of(principal))
-        self.settings = SessionSettings(service, principal, actor, wire.send, self._fail)
-        self.accounts = SessionAccounts(service, actor, wire.send, self._fail, self._answered.ring)
-        keys = SessionResolve(service, wire.send, self._fail)
+        self.writes = SessionWrites(service, send, fail, answered)
+        self.reads = SessionReads(service, send, fail, answered)
+        self.settings = SessionSettings(service, principal, actor, send, fail)
+        self.accounts = SessionAccounts(service, actor, send, fail, answered)
+        self.keys = SessionResolve(service, send, fail)
         self._subscribed = False
         self._client_issued = b""
-        self._handlers: dict[int, tuple[Role, Callable[[Frame], None]]] = {
-            Kind.WRITE: (Role.WRITE, self.writes.write),
-            Kind.FETCH: (Role.READ, self.reads.fetch),
-            Kind.SCAN: (Role.READ, self.reads.scan),
-            Kind.OPEN: (Role.READ, self._open),
-            Kind.RESOLVE: (Role.WRITE, keys.resolve),
-            Kind.TOPOLOGY_REQUEST: (Role.READ, self._topology),
-            Kind.STATUS_REQUEST: (Role.READ, self._status),
-            Kind.ACCOUNT: (Role.ADMIN, self.accounts.change),
-            Kind.ACCOUNTS_REQUEST: (Role.ADMIN, self.accounts.show),
-            Kind.SETTINGS_REQUEST: (Role.READ, self.settings.show),
-            Kind.CHANGE_SETTINGS: (Role.ADMIN, self.settings.change),
-        }
 
     def handles(self, kind: int) -> bool:
         """Whether `kind` is one of ours."""
-        return kind in self._handlers
+        return kind in self._HANDLERS
 
     def handle(self, frame: Frame) -> None:
         """Take one frame; its answer follows by itself. Raises `ProtocolError` when the session must end."""
-        role, handler = self._handlers[frame.kind]
+        role, handler = self._HANDLERS[frame.kind]
         self.spoken = True
         try:
             if not self.principal.may(role):
                 raise self._forbidden(frame.kind, role)
-            handler(frame)
+            handler(self, frame)
         except ProtocolError as error:
             self._fail(frame.correlation, error)
             raise
@@ -145,3 +133,17 @@ class Session:
         self._service.node.bulletin.counts.answered(error.code)
         topology = self._service.announcer.blob(self.principal) if error.code is Code.NOT_PRIMARY else None
         self._wire.send(Kind.FAILURE, encode(Failure.from_error(error, topology)), correlation)
+
+    _HANDLERS: ClassVar[Mapping[int, tuple[Role, Callable[[Session, Frame], None]]]] = {
+        Kind.WRITE: (Role.WRITE, lambda session, frame: session.writes.write(frame)),
+        Kind.FETCH: (Role.READ, lambda session, frame: session.reads.fetch(frame)),
+        Kind.SCAN: (Role.READ, lambda session, frame: session.reads.scan(frame)),
+        Kind.OPEN: (Role.READ, _open),
+        Kind.RESOLVE: (Role.WRITE, lambda session, frame: session.keys.resolve(frame)),
+        Kind.TOPOLOGY_REQUEST: (Role.READ, _topology),
+        Kind.STATUS_REQUEST: (Role.READ, _status),
+        Kind.ACCOUNT: (Role.ADMIN, lambda session, frame: session.accounts.change(frame)),
+        Kind.ACCOUNTS_REQUEST: (Role.ADMIN, lambda session, frame: session.accounts.show(frame)),
+        Kind.SETTINGS_REQUEST: (Role.READ, lambda session, frame: session.settings.show(frame)),
+        Kind.CHANGE_SETTINGS: (Role.ADMIN, lambda session, frame: session.settings.change(frame)),
+    }

@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 import ssl
-from collections import deque
 from contextlib import suppress
 from itertools import chain
 
@@ -45,8 +44,8 @@ class Channel:
         self.name = name
         self._pipe = pipe
         self._buffered_bytes_max = buffered_bytes_max
-        self._urgent: deque[tuple[bytes, ...]] = deque()
-        self._bulk: deque[tuple[bytes, ...]] = deque()
+        self._urgent: list[tuple[bytes, ...]] = []  # an empty deque would hold half a kilobyte
+        self._bulk: list[tuple[bytes, ...]] = []
         self._sending = memoryview(b"")  # what is left of writes that no other may interrupt
         self._queued_bytes = 0
         self._due = False
@@ -139,10 +138,12 @@ class Channel:
             bulk.clear()
         else:
             chunks = [*chain.from_iterable(urgent)]
-            size = sum(map(len, chunks))
-            while bulk and size < SEND_BYTES_MAX:
-                chunks += bulk[0]
-                size += sum(map(len, bulk.popleft()))
+            size, taken = sum(map(len, chunks)), 0
+            while size < SEND_BYTES_MAX and taken < len(bulk):
+                chunks += bulk[taken]
+                size += sum(map(len, bulk[taken]))
+                taken += 1
+            del bulk[:taken]
         urgent.clear()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

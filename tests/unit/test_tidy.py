@@ -105,7 +105,25 @@ def catches_all(handler: ast.ExceptHandler) -> bool:
     return any(ast.unparse(kind) in ("Exception", "BaseException") for kind in kinds)
 
 
+def task_groups(tree: ast.Module) -> set[str]:
+    """Names of what `async with asyncio.TaskGroup()` gives, there and where it is handed over."""
+    entered = [item for node in ast.walk(tree) if isinstance(node, ast.AsyncWith) for item in node.items]
+    made = {
+        ast.unparse(item.optional_vars)
+        for item in entered
+        if item.optional_vars and ast.unparse(item.context_expr) == "asyncio.TaskGroup()"
+    }
+    handed = [node for node in ast.walk(tree) if isinstance(node, ast.arg) and node.annotation]
+    return made | {node.arg for node in handed if ast.unparse(node.annotation) == "asyncio.TaskGroup"}
+
+
+def in_task_group(called: ast.expr, groups: set[str]) -> bool:
+    """Whether the task belongs to a group, which waits for it."""
+    return isinstance(called, ast.Attribute) and ast.unparse(called.value) in groups
+
+
 def misplaced(tree: ast.Module, name: str) -> Iterator[str]:
+    groups = task_groups(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and catches_all(node) and name not in CATCH_ALL:
             yield f"{name}:{node.lineno} catches everything"
@@ -113,7 +131,7 @@ def misplaced(tree: ast.Module, name: str) -> Iterator[str]:
             yield f"{name}:{node.lineno} imports *"
         elif isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in LOOSE_TASKS:
+            if called in LOOSE_TASKS and not in_task_group(node.func, groups):
                 yield f"{name}:{node.lineno} calls {called}"
 
 
