@@ -8,16 +8,18 @@ what is there, are kept and written in one go before the next statement that rea
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from cluster.logical import FAILURES, Effect, aborted, decide, generated_id
+from cluster.tables import check_row, checksum
 from redwire.message.client import RESULT, Status
 from redwire.record import IF_VERSION, Op, records
 
-_PUT = "INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?)"
-_VERSION = "SELECT version FROM docs WHERE c = ? AND id = ?"
+_PUT = "INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?, ?)"
+_ROW = "SELECT version, sum, doc FROM docs WHERE c = ? AND id = ?"
 _DELETE = "DELETE FROM docs WHERE c = ? AND id = ?"
 _CREATE = "INSERT INTO collections VALUES (?, ?)"
-_INSERT = "INSERT INTO docs VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT = "INSERT INTO docs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 _APPLIED = int(Status.APPLIED)
 _PUT_OP, _INSERT_OP = int(Op.PUT), int(Op.INSERT)
@@ -26,16 +28,18 @@ _NO_COLLECTION = -1
 
 
 class Documents:
-    """The writing side of `docs` and `collections`. `connection` stays the caller's.
+    """The writing side of `docs` and `collections`. `connection`, to the state file at `path`, stays the
+    caller's.
 
     Between two `write`s `puts` may hold rows that are not in the table yet; `flush` before the transaction
     ends. A rolled back transaction leaves this object behind the times: make a new one.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
         self._execute = connection.execute
         self._executemany = connection.executemany
-        self._puts: list[tuple[int, str, int, bytes]] = []
+        self._puts: list[tuple[int, str, int, int, bytes]] = []
         rows = connection.execute("SELECT c, name FROM collections ORDER BY c").fetchall()
         self._numbers: dict[bytes, int] = {name.encode(): number for number, name in rows}
         self._any_case = {name.lower() for name in self._numbers}
@@ -43,7 +47,8 @@ class Documents:
     def write(self, request: memoryview, first: int, *, atomic: bool) -> bytes:
         """Execute a WRITE request whose first record has LSN `first`; a packed `RESULT` per record.
 
-        Raises `ValueError` for a record that no version before this one's could have logged.
+        Raises `ValueError` for a record that no version before this one's could have logged, `StateCorrupt`
+        for a damaged document that a record asks about.
         """
         if atomic:
             return self._atomic(request, first)
@@ -82,11 +87,13 @@ class Documents:
         number = self._numbers.get(collection, _NO_COLLECTION)
         if not flags and number != _NO_COLLECTION:
             if op == _PUT_OP:
-                self._puts.append((number, name, lsn, doc))
+                self._puts.append((number, name, lsn, checksum(number, name, lsn, doc), doc))
                 return RESULT.pack(_APPLIED, lsn)
             if op == _INSERT_OP:
                 self.flush()
-                if self._execute(_INSERT, (number, name, lsn, doc)).rowcount:
+                if self._execute(
+                    _INSERT, (number, name, lsn, checksum(number, name, lsn, doc), doc)
+                ).rowcount:
                     return RESULT.pack(_APPLIED, lsn)
         elif flags & ~IF_VERSION:
             raise ValueError(f"record flags {flags:#04x} at LSN {lsn}")
@@ -97,7 +104,7 @@ class Documents:
         if effect is Effect.WRITE:
             if number == _NO_COLLECTION:
                 number = self._create(collection)
-            self._puts.append((number, name, lsn, doc))
+            self._puts.append((number, name, lsn, checksum(number, name, lsn, doc), doc))
         elif effect is Effect.DELETE:
             self._execute(_DELETE, (number, name))
         return RESULT.pack(status, shown)
@@ -106,8 +113,11 @@ class Documents:
         if number == _NO_COLLECTION:
             return 0
         self.flush()
-        row = self._execute(_VERSION, (number, name)).fetchone()
-        return row[0] if row else 0
+        row = self._execute(_ROW, (number, name)).fetchone()
+        if row is None:
+            return 0
+        check_row(self._path, number, name, *row)
+        return int(row[0])
 
     def _create(self, collection: bytes) -> int:
         """A new collection; numbers are given in the order of the log, so they are the same on every node."""

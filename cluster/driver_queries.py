@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from cluster.awaited import Awaited
+from cluster.errors import NodeError
 from cluster.intake import not_ready
 from cluster.primary import Primary
 from cluster.service import Service
@@ -49,6 +50,8 @@ class DriverQueries:
         result = await answer.wait(ANSWER_S)
         if result is None:
             raise Refused(Code.TIMEOUT, f"the statement was not answered within {ANSWER_S:g} s")
+        if isinstance(result, NodeError):
+            raise node.damage.told(result)
         if isinstance(result, RedwireError):
             raise result
         return Kind.RESULT, result

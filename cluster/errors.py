@@ -7,6 +7,7 @@ RedwireError
 │   ├── ListenFailed          the listener's address cannot be had
 │   ├── ReloadFailed          a running node was not brought to use new credentials
 │   ├── FormatNewer           a file that only a newer version understands: never cut, never overwritten
+│   ├── FormatOlder           a file of an earlier version, which this one does not read
 │   ├── MetaCorrupt           meta.cbor is damaged
 │   ├── LogCorrupt            the log is damaged where it was known to be durable
 │   ├── LogPruned             the log no longer reaches back that far
@@ -79,6 +80,17 @@ class FormatNewer(NodeError):
         super().__init__(
             f"{path}: {what}",
             hint="a newer version wrote it: start that version again",
+            facts={"path": str(path)},
+        )
+
+
+class FormatOlder(NodeError):
+    """A file of an earlier version, which this one does not read. Nothing in it was touched."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path}: {what}",
+            hint="formats change before 1.0: start that version again, or give the node an empty directory",
             facts={"path": str(path)},
         )
 

@@ -47,10 +47,14 @@ class EventKind(StrEnum):
     DISK_WORKING = "disk_working"
     SETTINGS_CHANGED = "settings_changed"
     CERTIFICATE_ENDING = "certificate_ending"
+    STATE_DAMAGED = "state_damaged"
 
 
 _ERRORS = frozenset(
-    (EventKind.PRIMARY_LOST, EventKind.QUORUM_LOST, EventKind.SNAPSHOT_GIVEN_UP, EventKind.DISK_FULL)
+    (
+        *(EventKind.PRIMARY_LOST, EventKind.QUORUM_LOST, EventKind.SNAPSHOT_GIVEN_UP, EventKind.DISK_FULL),
+        EventKind.STATE_DAMAGED,
+    )
 )
 _WARNINGS = frozenset(
     (
@@ -65,6 +69,7 @@ OF_ONE_NODE = frozenset(
     (
         *(EventKind.REIGN_BEGUN, EventKind.SNAPSHOT_DONE, EventKind.SNAPSHOT_GIVEN_UP, EventKind.TAIL_SAVED),
         *(EventKind.DISK_FULL, EventKind.DISK_WORKING, EventKind.CERTIFICATE_ENDING),
+        EventKind.STATE_DAMAGED,
     )
 )
 """The kinds whose words name nobody but the node where it happened."""

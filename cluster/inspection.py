@@ -144,7 +144,7 @@ def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tu
     if not state.exists():
         return ()
     with translated(state), closing(open_reader(state, still=True)) as connection:
-        logged = [ClusterConfig.from_record(record) for _, record in Registry(connection).records]
+        logged = [ClusterConfig.from_record(record) for _, record in Registry(state, connection).records]
         return check_file(config, logged)
 
 

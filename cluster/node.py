@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from cluster.announcer import Announcer
 from cluster.answers import caller_of
 from cluster.bulletin import Bulletin
+from cluster.damage import Damage
 from cluster.effects import (
     Applied,
     ChangeProposed,
@@ -66,6 +67,7 @@ class Node:
         self.note = note
         self._milestones = Milestones()
         self.on_applied: Callable[[], None] = lambda: None
+        self.damage = Damage(storage.me, self.happened)
         self.outbox.end_reign = self._end_reign
         storage.applies.on_applied = self._applied
         storage.connect(self._durable)

@@ -6,16 +6,17 @@ snapshots and SQLite's checkpoints are never held up for long.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from cluster.tables import open_reader, read_position, translated
+from cluster.errors import StateCorrupt
+from cluster.tables import check_row, open_reader, read_position, translated
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
 from redwire.position import Position
@@ -147,9 +148,9 @@ class Reader(ReadThreads[Query, Answer]):
         )
 
 
-_FETCH = """SELECT version, doc FROM docs
+_FETCH = """SELECT c, id, version, sum, doc FROM docs
 WHERE c = (SELECT c FROM collections WHERE name = ?) AND id = ?"""
-_SCAN = """SELECT id, version, doc FROM docs
+_SCAN = """SELECT c, id, version, sum, doc FROM docs
 WHERE c = (SELECT c FROM collections WHERE name = ?) AND id > ? ORDER BY id"""
 
 
@@ -169,39 +170,47 @@ class _Documents:
         while waiting:
             yield from self._transaction(waiting)
 
-    def _transaction(self, waiting: deque[Query]) -> list[Answer]:
-        answers: list[Answer] = []
+    def _transaction(self, waiting: deque[Query]) -> list[Answer | RedwireError]:
+        answers: list[Answer | RedwireError] = []
         size = 0
         with translated(self._path):
             self._connection.execute("BEGIN")
             try:
-                at = read_position(self._connection)
+                at = read_position(self._path, self._connection)
                 while waiting and size < TOGETHER_BYTES_MAX:
-                    answer = _answer(self._connection, waiting.popleft(), at)
-                    size += _size(answer)
-                    answers.append(answer)
+                    try:
+                        answer = self._answer(waiting.popleft(), at)
+                    except StateCorrupt as damage:  # one document's: others can still be read
+                        answers.append(damage)
+                    else:
+                        size += _size(answer)
+                        answers.append(answer)
             finally:
                 if self._connection.in_transaction:  # some errors end it by themselves
                     self._connection.execute("ROLLBACK")
         return answers
 
-
-def _answer(connection: sqlite3.Connection, query: Query, at: Position) -> Answer:
-    if isinstance(query, Fetch):
-        row = connection.execute(_FETCH, (query.collection, query.id)).fetchone()
-        return Fetched(True, row[0], at.term, at.lsn, row[1]) if row else Fetched(False, 0, at.term, at.lsn)
-    rows: list[Document] = []
-    size = 0
-    more = False
-    cursor = connection.execute(_SCAN, (query.collection, query.after))
-    for ident, version, doc in cursor:
-        size += len(doc) if rows else 0  # the first document may be larger than a page
-        if len(rows) == query.limit or size > SCAN_BYTES_MAX:
-            more = True
-            break
-        rows.append(Document(ident, version, doc))
-    cursor.close()
-    return Scanned(at.term, at.lsn, more, tuple(rows))
+    def _answer(self, query: Query, at: Position) -> Answer:
+        """Raises `StateCorrupt` for a document that is not as it was written."""
+        if isinstance(query, Fetch):
+            row = self._connection.execute(_FETCH, (query.collection, query.id)).fetchone()
+            if row is None:
+                return Fetched(False, 0, at.term, at.lsn)
+            check_row(self._path, *row)
+            return Fetched(True, row[2], at.term, at.lsn, row[4])
+        rows: list[Document] = []
+        size = 0
+        more = False
+        with closing(self._connection.execute(_SCAN, (query.collection, query.after))) as cursor:
+            for row in cursor:
+                check_row(self._path, *row)
+                _, ident, version, _, doc = row
+                size += len(doc) if rows else 0  # the first document may be larger than a page
+                if len(rows) == query.limit or size > SCAN_BYTES_MAX:
+                    more = True
+                    break
+                rows.append(Document(ident, version, doc))
+        return Scanned(at.term, at.lsn, more, tuple(rows))
 
 
 def _size(answer: Answer) -> int:

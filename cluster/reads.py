@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.errors import NodeError
 from cluster.freshness import Freshness, History
 from cluster.intake import not_ready
 from cluster.node import Node
@@ -38,17 +39,21 @@ class Reads:
                 text, hint="1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
             )
         node = self._node
+
+        def told(result: Fetched | Scanned | RedwireError) -> None:
+            answer(node.damage.told(result) if isinstance(result, NodeError) else result)
+
         if isinstance(node.role, Primary) and not node.role.ready:
             raise not_ready()
         if asked.token is None:
-            node.storage.reads.documents.submit(asked, answer)
+            node.storage.reads.documents.submit(asked, told)
             return
 
         def fresh(error: RedwireError | None) -> None:
             if error is not None:
                 answer(error)
             else:
-                node.storage.reads.documents.submit(asked, answer)
+                node.storage.reads.documents.submit(asked, told)
 
         wait_ms = min(asked.wait_ms, WAIT_MS_MAX)
         self._waiting.wait(asked.token, wait_ms, node.clock().ms, self._history(), fresh)

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from cluster.accounts import Accounts
+from cluster.tables import opened, sealed
 from redwire.body import decode
 from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken, RemoveUser, check_account
 from redwire.message.client import Status
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId
 from redwire.record import Kind
+
+_ACCOUNTS = {"users": "SELECT body FROM users", "tokens": "SELECT body FROM tokens"}
 
 
 class Registry:
@@ -27,15 +31,21 @@ class Registry:
     A rolled back transaction leaves this object ahead of the tables: make a new one.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """`connection` is to the state file at `path`. Raises `StateCorrupt`."""
         self._connection = connection
         self.records: tuple[tuple[Lsn, ClusterRecord], ...] = ()
         self.admits: Mapping[NodeId, Incarnation] = MappingProxyType({})
         self.accounts = Accounts()
         for lsn, kind, body in connection.execute("SELECT lsn, kind, body FROM config ORDER BY lsn"):
-            self._remember(Kind(kind), body, lsn)
-        users = [check_account(body) for (body,) in connection.execute("SELECT body FROM users")]
-        tokens = [check_account(body) for (body,) in connection.execute("SELECT body FROM tokens")]
+            self._remember(Kind(kind), opened(path, body, f"the record at LSN {lsn}"), lsn)
+        users, tokens = (
+            [
+                check_account(opened(path, body, f"an entry of {table}"))
+                for (body,) in connection.execute(rows)
+            ]
+            for table, rows in _ACCOUNTS.items()
+        )
         self.accounts = Accounts(
             {user.name: user for user in users if isinstance(user, PutUser)},
             {token.id: token for token in tokens if isinstance(token, PutToken)},
@@ -51,7 +61,9 @@ class Registry:
                 decode(body, TermStart)
             case Kind.CONFIG | Kind.ADMIT:
                 self._remember(kind, body, lsn)
-                self._connection.execute("INSERT INTO config VALUES (?, ?, ?)", (lsn, int(kind), body))
+                self._connection.execute(
+                    "INSERT INTO config VALUES (?, ?, ?)", (lsn, int(kind), sealed(body))
+                )
             case Kind.ACCOUNT:
                 return self._account(check_account(body), body)
             case Kind.WRITE | Kind.CLOSE:
@@ -75,13 +87,13 @@ class Registry:
         execute = self._connection.execute
         match change:
             case PutUser(name=name):
-                execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (name, body))
+                execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (name, sealed(body)))
             case RemoveUser(name=name):
                 execute("DELETE FROM users WHERE name = ?", (name,))
                 for ident in before.tokens.keys() - after.tokens.keys():
                     execute("DELETE FROM tokens WHERE id = ?", (ident,))
             case PutToken(id=ident):
-                execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", (ident, body))
+                execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", (ident, sealed(body)))
             case RemoveToken(id=ident):
                 execute("DELETE FROM tokens WHERE id = ?", (ident,))
         return Status.DELETED if isinstance(change, RemoveUser | RemoveToken) else Status.APPLIED

@@ -26,9 +26,9 @@ from pathlib import Path
 
 import msgspec
 
-from cluster.errors import QueryFailed
+from cluster.errors import QueryFailed, StateCorrupt
 from cluster.statement import CATALOG, TEXT_BYTES_MAX, Statement, parse
-from cluster.tables import NAMES, open_reader, read_position, translated
+from cluster.tables import NAMES, check_row, open_reader, read_position, translated
 from redwire.errors import Code
 from redwire.message.driver import SqlValue
 from redwire.message.params import Json, Param, Timestamp, Uuid, Vector
@@ -124,6 +124,8 @@ class SqlWorker:
         # Their first use looks at the schema, which the guard will not allow.
         for table in sorted(_JSON_TABLES):
             self._connection.execute(f"SELECT 1 FROM {table}('[]')").fetchall()
+        self._damage: StateCorrupt | None = None
+        self._connection.create_function(self._guard.intact, 5, self._intact, deterministic=True)
         self._connection.set_authorizer(self._guard)
 
     def close(self) -> None:
@@ -137,13 +139,23 @@ class SqlWorker:
         with translated(self._path):
             self._make_views(statement.names)
             self._connection.execute("BEGIN")
+            self._damage = None
             try:
-                at = read_position(self._connection)
+                at = read_position(self._path, self._connection)
                 columns, rows = self._select(statement, values)
                 return SqlResult(statement.kind.value, columns, rows, at)
             finally:
                 if self._connection.in_transaction:  # some errors end it by themselves
                     self._connection.execute("ROLLBACK")
+
+    def _intact(self, c: int, ident: str, version: int, total: int, doc: bytes) -> bytes:
+        """The document, for the reading views. SQLite does not pass on what is wrong with it."""
+        try:
+            check_row(self._path, c, ident, version, total, doc)
+        except StateCorrupt as damage:
+            self._damage = damage
+            raise
+        return doc
 
     def _select(
         self, statement: Statement, values: Values
@@ -161,7 +173,7 @@ class SqlWorker:
             finally:
                 cursor.close()
         except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
-            raise _failed(error, guard.denied, meter.exceeded) from error
+            raise self._damage or _failed(error, guard.denied, meter.exceeded) from error
         finally:
             guard.trusting = True
             connection.set_progress_handler(None, 0)
@@ -190,7 +202,8 @@ class SqlWorker:
         """Name, columns and reading SELECT of each view among `names` that there can be."""
         find = "SELECT c, name FROM collections WHERE name = ? COLLATE NOCASE"
         rows = (self._connection.execute(find, (name,)).fetchone() for name in names)
-        source = "SELECT id, version, CAST(doc AS TEXT) AS doc FROM main.docs WHERE c ="
+        intact = f"CAST({self._guard.intact}(c, id, version, sum, doc) AS TEXT)"
+        source = f"SELECT id, version, {intact} AS doc FROM main.docs WHERE c ="
         found = [(row[1], "id, id AS rid, doc, version", f"{source} {row[0]}") for row in rows if row]
         if CATALOG in names:
             found.append(
@@ -204,6 +217,7 @@ class _Guard:
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
+        self.intact = f"{secret}_intact"
         self.views: set[str] = set()
         self.trusting = True
         self.denied = ""
@@ -217,7 +231,7 @@ class _Guard:
             allowed = self._may_read((first or "").lower(), second or "", database, source or "")
             what = f"there is no collection {first} here; SHOW COLLECTIONS names those that are"
         elif action == sqlite3.SQLITE_FUNCTION:
-            allowed = (second or "").lower() in _FUNCTIONS
+            allowed = (second or "").lower() in _FUNCTIONS or second == self.intact
             what = f"there is no function {second} here"
         else:
             allowed, what = False, "a statement may do nothing but read collections"

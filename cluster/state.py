@@ -26,7 +26,18 @@ from cluster.errors import ApplyStopped, OutOfOrder, StateCorrupt
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Known
 from cluster.registry import Registry
-from cluster.tables import WRITER_BUSY_MS, open_reader, open_writer, read_position, translated
+from cluster.tables import (
+    WRITER_BUSY_MS,
+    Meta,
+    check_row,
+    open_reader,
+    open_writer,
+    opened,
+    read_meta,
+    read_position,
+    sealed,
+    translated,
+)
 from redwire.batch import Batch, follows
 from redwire.body import decode
 from redwire.errors import BodyInvalid, RequestInvalid
@@ -46,7 +57,7 @@ KEY_ENTRIES_PER_OPEN = 4
 KEY_ROW_BYTES = 64 << 10
 
 _NOT_APPLICABLE = (RequestInvalid, BodyInvalid, ValueError, OverflowError, struct.error)
-_META = "UPDATE meta SET applied = ?, term = ?, chain = ?, time_ms = ?, forgotten_through = ?"
+_META = "UPDATE meta SET applied = ?, term = ?, chain = ?, time_ms = ?, forgotten_through = ?, sum = ?"
 _EXPIRED = Result(0, False, True, b"")
 
 
@@ -226,17 +237,17 @@ class State:
     def _load(self) -> None:
         """Read from the tables whatever is kept in memory beside them."""
         connection = self._connection
-        self.applied = read_position(connection)
-        time_ms, forgotten = connection.execute("SELECT time_ms, forgotten_through FROM meta").fetchone()
-        self.batch_time_ms = time_ms
+        self.applied = read_position(self.path, connection)
+        meta = read_meta(self.path, connection)
+        self.batch_time_ms = meta.time_ms
         rows = connection.execute("SELECT term, first FROM terms ORDER BY term").fetchall()
         self.terms = TermList(tuple((Term(term), Lsn(first)) for term, first in rows))
-        keys, stored = Keys(forgotten_through=forgotten), 0
-        for (entries,) in connection.execute("SELECT entries FROM keys ORDER BY last"):
-            stored += keys.replay(entries)
-        keys.advance(self.applied.lsn, time_ms)
+        keys, stored = Keys(forgotten_through=meta.forgotten_through), 0
+        for last, entries in connection.execute("SELECT last, entries FROM keys ORDER BY last"):
+            stored += keys.replay(opened(self.path, entries, f"the row of keys at LSN {last}"))
+        keys.advance(self.applied.lsn, meta.time_ms)
         self.keys, self._key_entries = keys, stored
-        self._documents, self._registry = Documents(connection), Registry(connection)
+        self._documents, self._registry = Documents(self.path, connection), Registry(self.path, connection)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -259,7 +270,7 @@ class State:
         except _NOT_APPLICABLE as error:
             raise ApplyStopped(batch.last, str(error)) from error
         if entries:
-            row = (batch.last, b"".join(entries))
+            row = (batch.last, sealed(b"".join(entries)))
             self._connection.execute("INSERT INTO keys VALUES (?, ?)", row)
             self._key_entries += len(entries)
         return AppliedBatch(batch.last, results)
@@ -301,8 +312,8 @@ class State:
         self.keys.advance(end.lsn, time_ms)
         if self._key_entries > KEY_ENTRIES_PER_OPEN * self.keys.open + KEY_ENTRIES_SLACK:
             self._rewrite_keys()
-        row = (end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
-        self._connection.execute(_META, row)
+        meta = Meta(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
+        self._connection.execute(_META, (*meta, meta.checksum()))
 
     def _rewrite_keys(self) -> None:
         execute = self._connection.execute
@@ -313,10 +324,10 @@ class State:
             parts.append(part)
             size += len(part)
             if size >= KEY_ROW_BYTES:
-                execute("INSERT INTO keys VALUES (?, ?)", (last, b"".join(parts)))
+                execute("INSERT INTO keys VALUES (?, ?)", (last, sealed(b"".join(parts))))
                 parts, size = [], 0
         if parts:
-            execute("INSERT INTO keys VALUES (?, ?)", (last, b"".join(parts)))
+            execute("INSERT INTO keys VALUES (?, ?)", (last, sealed(b"".join(parts))))
         self._key_entries = self.keys.open
 
     def _wal_bytes(self) -> int:
@@ -340,7 +351,7 @@ def fold(path: Path) -> None:
 
 
 def verify(path: Path) -> Position:
-    """Where the state in `path` stands, after every page of it was checked.
+    """Where the state in `path` stands, after every page and every document of it was checked.
 
     Nothing is changed, and no second file is made. Raises `FormatNewer`, `StateCorrupt` or `DiskFailed`.
     """
@@ -350,7 +361,10 @@ def verify(path: Path) -> Position:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise StateCorrupt(path, found)
-            return read_position(connection)
+            for row in connection.execute("SELECT * FROM docs"):
+                check_row(path, *row)
+            Registry(path, connection)
+            return read_position(path, connection)
         finally:
             connection.close()
 

@@ -12,6 +12,9 @@
 A state file is written by one connection and read by many. `synchronous=NORMAL` syncs at checkpoints only:
 after a power cut the state is some earlier one, never less than the last complete checkpoint, and the log
 has the rest (R10).
+
+SQLite's pages carry no checksums, and a bit that flips on the disk would be served as what was written. So a
+document carries one in its row, every other body carries one behind it (`sealed`), and whoever reads checks.
 """
 
 from __future__ import annotations
@@ -21,31 +24,53 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
+from zlib import crc32
 
-from cluster.errors import DiskFailed, DiskFull, FormatNewer, StateCorrupt
-from redwire.position import Lsn, Position, Term
+from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, StateCorrupt
+from redwire.position import CHAIN_BYTES, Lsn, Position, Term
 
 APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
-FORMAT = 1
+FORMAT = 2
+"""1 had no checksums."""
 WRITER_BUSY_MS = 5_000
 """Nobody else writes; only a reader that rebuilds the index of a fresh file can hold the writer up."""
 WRITER_CACHE_KIB = 8_192
 READER_CACHE_KIB = 2_048
 """Per connection; with the writer's this bounds what the state costs a node in memory."""
+_SEAL_BYTES = 4
 
+
+class Meta(NamedTuple):
+    """The row of `meta` but for its checksum."""
+
+    applied: int
+    term: int
+    chain: bytes
+    time_ms: int
+    forgotten_through: int
+
+    def checksum(self) -> int:
+        """The CRC-32 that the row carries."""
+        return crc32(repr(tuple(self)).encode())
+
+
+_META = "SELECT applied, term, chain, time_ms, forgotten_through, sum FROM meta"
+_EMPTY_SUM = Meta(0, 0, bytes(CHAIN_BYTES), 0, -1).checksum()
 _TABLES = f"""
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1), applied INTEGER NOT NULL, term INTEGER NOT NULL,
-    chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL
+    chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL, sum INTEGER NOT NULL
 );
-INSERT INTO meta VALUES (1, 0, 0, zeroblob(16), 0, -1);
+INSERT INTO meta VALUES (1, 0, 0, zeroblob({CHAIN_BYTES}), 0, -1, {_EMPTY_SUM});
 CREATE TABLE terms (term INTEGER PRIMARY KEY, first INTEGER NOT NULL);
 CREATE TABLE collections (c INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE UNIQUE INDEX collections_in_any_case ON collections (name COLLATE NOCASE);
 CREATE TABLE docs (
-    c INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, doc BLOB NOT NULL, PRIMARY KEY (c, id)
+    c INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, sum INTEGER NOT NULL, doc BLOB NOT NULL,
+    PRIMARY KEY (c, id)
 ) WITHOUT ROWID;
 CREATE TABLE keys (last INTEGER PRIMARY KEY, entries BLOB NOT NULL);
 CREATE TABLE config (lsn INTEGER PRIMARY KEY, kind INTEGER NOT NULL, body BLOB NOT NULL);
@@ -71,7 +96,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """The writing connection; a file that is missing or empty becomes the state of an empty log, mode 0600.
 
     The caller sees to it that there is one writer, and that no two threads use it at once. Raises
-    `FormatNewer`, `StateCorrupt`, `DiskFull` or `DiskFailed`.
+    `FormatNewer`, `FormatOlder`, `StateCorrupt`, `DiskFull` or `DiskFailed`.
     """
     with translated(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -110,10 +135,43 @@ def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False)
     return connection
 
 
-def read_position(connection: sqlite3.Connection) -> Position:
-    """Where in the log the state stands that `connection` sees now."""
-    applied, term, chain = connection.execute("SELECT applied, term, chain FROM meta").fetchone()
-    return Position(Term(term), Lsn(applied), bytes(chain))
+def read_meta(path: Path, connection: sqlite3.Connection) -> Meta:
+    """The row of `meta` in the state file at `path`, as `connection` sees it now. Raises `StateCorrupt`."""
+    *row, total = connection.execute(_META).fetchone() or (0, 0, b"", 0, 0, 0)
+    meta = Meta._make(row)
+    if meta.checksum() != total:
+        raise StateCorrupt(path, "where it stands does not match its checksum")
+    return meta
+
+
+def read_position(path: Path, connection: sqlite3.Connection) -> Position:
+    """Where in the log the state stands that `connection` sees now. Raises `StateCorrupt`."""
+    meta = read_meta(path, connection)
+    return Position(Term(meta.term), Lsn(meta.applied), meta.chain)
+
+
+def checksum(c: int, ident: str, version: int, doc: bytes) -> int:
+    """The CRC-32 that the row of a document carries: of its place and its bytes."""
+    return crc32(doc, crc32(f"{c} {version} {ident}".encode()))
+
+
+def check_row(path: Path, c: int, ident: str, version: int, total: int, doc: object) -> None:
+    """Raises `StateCorrupt` for a row of `docs` that is not as it was written. `path` is the state's file."""
+    if not isinstance(doc, bytes) or checksum(c, ident, version, doc) != total:
+        raise StateCorrupt(path, f"the document {ident!r} of collection {c} does not match its checksum")
+
+
+def sealed(body: bytes) -> bytes:
+    """`body` as a table keeps it, with its CRC-32 behind it."""
+    return body + crc32(body).to_bytes(_SEAL_BYTES, "little")
+
+
+def opened(path: Path, kept: object, what: str) -> bytes:
+    """The body in what a table keeps. Raises `StateCorrupt`, which names `what`, if it is not as written."""
+    body = kept[:-_SEAL_BYTES] if isinstance(kept, bytes) else b""
+    if sealed(body) != kept:
+        raise StateCorrupt(path, f"{what} does not match its checksum")
+    return body
 
 
 @contextmanager
@@ -128,7 +186,8 @@ def translated(path: Path) -> Iterator[None]:
             code == sqlite3.SQLITE_FULL or exact == sqlite3.SQLITE_IOERR_SHMSIZE
         ):  # no space for the log's index
             raise DiskFull(path, "for the state") from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        undecodable = not code and "decode" in str(error)  # text that is no UTF-8: only damage makes it so
+        if undecodable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StateCorrupt(path, str(error)) from error
         raise DiskFailed(path, str(error)) from error
     except OSError as error:
@@ -152,5 +211,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION_ID:
         raise StateCorrupt(path, f"it is no state file (application id {application:#010x})")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != FORMAT:
+    if version < FORMAT:
+        raise FormatOlder(path, f"a state file of format {version}, this version reads {FORMAT}")
+    if version > FORMAT:
         raise FormatNewer(path, f"a state file of format {version}, this version knows {FORMAT}")

@@ -60,6 +60,7 @@ class Code(StrEnum):
     KEY_CLOSED = "KEY_CLOSED"
     TOKEN_LOST = "TOKEN_LOST"
     STALE = "STALE"
+    DAMAGED = "DAMAGED"
     NOT_FOUND = "NOT_FOUND"
     QUERY = "QUERY"
     TIMEOUT = "TIMEOUT"

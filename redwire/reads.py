@@ -142,7 +142,7 @@ class Reads:
             if error.code is Code.STALE:
                 if not isinstance(attempt.mode, InRegion):
                     attempt.mode = Primary()
-            elif not error.retry:
+            elif not error.retry and (alone or error.code is not Code.DAMAGED):
                 raise
         return None
 

@@ -190,6 +190,28 @@ def test_a_node_that_finds_no_space_when_it_starts_ends_and_says_that_it_has_to_
     assert shop.documents("eu-1", "c").keys() == {"before"}
 
 
+def test_a_bit_that_flips_in_a_state_file_is_found_by_the_read_and_another_node_answers(shop: Any) -> None:
+    shop.db.insert_many("c", [("damaged", {"word": "xyzzy"}), ("sound", {"word": "plugh"})])
+    shop.converge()
+    shop.terminate("us-1")
+    (path,) = shop.data_dir("us-1").glob("state*.db")
+    assert path.read_bytes().count(b"xyzzy") == 1
+    path.write_bytes(path.read_bytes().replace(b"xyzzy", b"xyzzx"))
+    shop.start_node("us-1")
+    shop.converge()
+    assert shop.db.get("c", "sound", read="region:us").value == {"word": "plugh"}
+    with pytest.raises(Refused, match="us-1 cannot read its copy") as refused:
+        shop.db.get("c", "damaged", read="region:us")
+    assert refused.value.code is Code.DAMAGED
+    for _ in range(4):
+        assert shop.db.get("c", "damaged", read="any").value == {"word": "xyzzy"}
+    assert shop.said("us-1").count("the document 'damaged' of collection 1 does not match") == 1
+    assert "state_damaged" in {event.kind for event in shop.status("us-1").events}
+    assert shop.db.put("c", "damaged", {"word": "new"}).receipt
+    shop.converge()
+    assert shop.db.get("c", "damaged", read="region:us").value == {"word": "new"}
+
+
 def of_state(shop: Any, disk: str) -> Any:
     """What the only node says of itself once its disk is in that state; None before."""
     status = shop.status("eu-1")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster import reader as reader_module
+from cluster.errors import StateCorrupt
 from cluster.reader import Reader, ReadThreads
 from cluster.state import State
 from redwire.errors import Code, RedwireError, Refused
@@ -136,6 +137,22 @@ def test_a_file_that_cannot_be_read_is_an_answer_and_later_reads_try_again(
     assert asker.ask(reader, Fetch("orders", "a")) == Fetched(True, 1, 1, 1, b"{}")
     reader.stop()
     state.close()
+
+
+def test_a_damaged_document_is_an_error_and_others_are_read(
+    state: State, asker: Asker, written_log: Any
+) -> None:
+    state.apply([written_log.write(put("a", b'{"n":"xyzzy"}'), put("b"), put("c", b"{}"))])
+    state.checkpoint()
+    data = state.path.read_bytes()
+    state.path.write_bytes(data.replace(b"xyzzy", b"xyzzz"))
+    reader = Reader(state.path, asker.post, threads=1)
+    for damaged in (Fetch("orders", "a"), Scan("orders", "", 10)):
+        answer = asker.ask(reader, damaged)
+        assert isinstance(answer, StateCorrupt) and "'a'" in answer.message
+    assert asker.ask(reader, Fetch("orders", "b")).found
+    assert [row.id for row in asker.ask(reader, Scan("orders", "a", 10)).rows] == ["b", "c"]
+    reader.stop()
 
 
 class Halting:

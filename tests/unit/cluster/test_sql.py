@@ -275,11 +275,19 @@ def test_damage_is_not_mistaken_for_a_bad_statement(state: State, worker: SqlWor
     data = bytearray(copy.read_bytes())
     page = 4096
     docs = next(at for at in range(page, len(data), page) if b"xyzzy" in data[at : at + page])
+    whole = bytes(data[docs : docs + page])
     data[docs : docs + page] = b"\xff" * page
     copy.write_bytes(data)
     damaged = SqlWorker(copy)
     with pytest.raises(StateCorrupt):
         damaged.run(SqlQuery("SELECT * FROM secrets"))
+    damaged.close()
+    data[docs : docs + page] = whole.replace(b"xyzzy", b"xyzzz")
+    copy.write_bytes(data)
+    damaged = SqlWorker(copy)
+    with pytest.raises(StateCorrupt, match="does not match its checksum"):
+        damaged.run(SqlQuery("SELECT doc FROM secrets"))
+    assert rows(damaged, "SELECT count(*) FROM secrets")  # which looks at no document
     damaged.close()
     with pytest.raises(DiskFailed):
         SqlWorker(tmp_path / "missing.db")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -12,10 +13,18 @@ from hypothesis import strategies as st
 
 from cluster import state as state_module
 from cluster.effects import Result
-from cluster.errors import ApplyStopped, DiskFailed, DiskFull, FormatNewer, OutOfOrder, StateCorrupt
+from cluster.errors import (
+    ApplyStopped,
+    DiskFailed,
+    DiskFull,
+    FormatNewer,
+    FormatOlder,
+    OutOfOrder,
+    StateCorrupt,
+)
 from cluster.keys import CLIENT_AGE_MS, client_id
 from cluster.state import State, verify
-from cluster.tables import open_reader
+from cluster.tables import FORMAT, open_reader
 from redwire import body
 from redwire.batch import make_batch
 from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
@@ -363,13 +372,14 @@ def test_a_file_that_is_no_state_is_refused_and_left_alone(tmp_path: Path) -> No
         assert path.read_bytes() == before
 
 
-def test_a_state_of_a_newer_format_is_refused(state: State, path: Path) -> None:
+def test_a_state_of_another_format_is_refused(state: State, path: Path) -> None:
     state.close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    for version, refused in ((FORMAT + 1, FormatNewer), (FORMAT - 1, FormatOlder)):
+        connection.execute(f"PRAGMA user_version = {version}")
+        with pytest.raises(refused, match=f"of format {version}"):
+            State.open(path)
     connection.close()
-    with pytest.raises(FormatNewer):
-        State.open(path)
 
 
 def test_a_state_in_a_missing_folder_cannot_be_opened(tmp_path: Path) -> None:
@@ -466,6 +476,50 @@ def test_a_damaged_snapshot_does_not_verify(state: State, tmp_path: Path, writte
     target.write_bytes(b"")
     with pytest.raises(StateCorrupt):
         verify(target)
+
+
+def turned(path: Path, needle: bytes) -> None:
+    """Turn the lowest bit of the last byte of `needle`, wherever the file has it."""
+    data = path.read_bytes()
+    assert needle in data
+    path.write_bytes(data.replace(needle, needle[:-1] + bytes([needle[-1] ^ 1])))
+
+
+def test_a_bit_that_flips_in_a_document_is_never_taken_for_the_document(
+    state: State, path: Path, written_log: Any
+) -> None:
+    state.apply([written_log.write(put("a", b'{"n":"xyzzy"}'), put("b"))])
+    state.checkpoint()
+    state.close()
+    turned(path, b"xyzzy")
+    with pytest.raises(StateCorrupt, match="the document 'a' of collection 1 does not match its checksum"):
+        verify(path)
+    damaged, asking = State.open(path), copy.deepcopy(written_log)
+    with pytest.raises(StateCorrupt, match="'a'"):
+        damaged.apply([asking.write(put("a", version=1))])
+    with pytest.raises(StateCorrupt, match="'a'"):
+        damaged.snapshot_into(path.with_name("snapshot.db"))
+    damaged.apply([written_log.write(put("b", version=2), put("a"))])
+    damaged.close()
+    assert (documents(path)["orders", "a"], verify(path).lsn) == ((4, b"{}"), 4)
+
+
+def test_a_bit_that_flips_beside_the_documents_keeps_the_state_from_being_opened(
+    state: State, path: Path, written_log: Any
+) -> None:
+    member = encode_system(Kind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
+    user = PutUser(name="ada", role="read", verifier=VERIFIER, topology_read=False)
+    account = encode_system(Kind.ACCOUNT, body.encode(user))
+    state.apply([written_log.write(put("a"), key=Key(ANN, 1, 1)), written_log.batch(member, account)])
+    state.checkpoint()
+    state.close()
+    whole = path.read_bytes()
+    for needle in (ANN, b"c0ffee", b"ada", state.applied.chain):
+        turned(path, needle)
+        with pytest.raises(StateCorrupt, match="does not match its checksum"):
+            State.open(path)
+        path.write_bytes(whole)
+    State.open(path).close()
 
 
 @pytest.mark.slow

@@ -1,0 +1,30 @@
+"""What reads find wrong with this node's files: its operator hears of it, its callers are sent elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.errors import NodeError
+from cluster.events import EventKind
+from redwire.errors import Code, Refused
+from redwire.position import NodeId
+
+FINDINGS_MAX = 100
+"""Different ones that become events. Where so much is damaged, more of them say nothing new."""
+
+
+class Damage:
+    """The findings of one node, `me`; `happened` takes each as an event, once."""
+
+    def __init__(self, me: NodeId, happened: Callable[[EventKind, str], None]) -> None:
+        self._me = me
+        self._happened = happened
+        self._found: set[str] = set()
+
+    def told(self, error: NodeError) -> Refused:
+        """What a caller is told, who has no use for the names of our files."""
+        if error.message not in self._found and len(self._found) < FINDINGS_MAX:
+            self._found.add(error.message)
+            self._happened(EventKind.STATE_DAMAGED, str(error))
+        text = f"{self._me} cannot read its copy: it is damaged, as its log says"
+        return Refused(Code.DAMAGED, text, hint="ask another node, and replace this one's disk")
