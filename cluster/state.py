@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -243,8 +243,8 @@ class State:
         rows = connection.execute("SELECT term, first FROM terms ORDER BY term").fetchall()
         self.terms = TermList(tuple((Term(term), Lsn(first)) for term, first in rows))
         keys, stored = Keys(forgotten_through=meta.forgotten_through), 0
-        for last, entries in connection.execute("SELECT last, entries FROM keys ORDER BY last"):
-            stored += keys.replay(opened(self.path, entries, f"the row of keys at LSN {last}"))
+        for entries in _key_rows(self.path, connection):
+            stored += keys.replay(entries)
         keys.advance(self.applied.lsn, meta.time_ms)
         self.keys, self._key_entries = keys, stored
         self._documents, self._registry = Documents(self.path, connection), Registry(self.path, connection)
@@ -351,7 +351,7 @@ def fold(path: Path) -> None:
 
 
 def verify(path: Path) -> Position:
-    """Where the state in `path` stands, after every page and every document of it was checked.
+    """Where the state in `path` stands, after every page and every checksum of it was checked.
 
     Nothing is changed, and no second file is made. Raises `FormatNewer`, `StateCorrupt` or `DiskFailed`.
     """
@@ -363,10 +363,18 @@ def verify(path: Path) -> Position:
                 raise StateCorrupt(path, found)
             for row in connection.execute("SELECT * FROM docs"):
                 check_row(path, *row)
-            Registry(path, connection)
+            for _ in _key_rows(path, connection):
+                pass
+            Registry(path, connection)  # which checks what it reads
             return read_position(path, connection)
         finally:
             connection.close()
+
+
+def _key_rows(path: Path, connection: sqlite3.Connection) -> Iterator[bytes]:
+    """The stored key entries, in the order in which they were recorded. Raises `StateCorrupt`."""
+    for last, entries in connection.execute("SELECT last, entries FROM keys ORDER BY last"):
+        yield opened(path, entries, f"the row of keys at LSN {last}")
 
 
 def _copy(source: Path, target: Path) -> None:
