@@ -14,17 +14,34 @@ FINDINGS_MAX = 100
 
 
 class Damage:
-    """The findings of one node, `me`; `happened` takes each as an event, once."""
+    """The findings of one node, `me`; `happened` takes each as an event, once.
+
+    `whole` is set once the state as a whole is not to be trusted: what it should hold may be missing.
+    """
 
     def __init__(self, me: NodeId, happened: Callable[[EventKind, str], None]) -> None:
         self._me = me
         self._happened = happened
         self._found: set[str] = set()
+        self.whole: NodeError | None = None
 
     def told(self, error: NodeError) -> Refused:
         """What a caller is told, who has no use for the names of our files."""
         if error.message not in self._found and len(self._found) < FINDINGS_MAX:
             self._found.add(error.message)
             self._happened(EventKind.STATE_DAMAGED, str(error))
+        return self._refused()
+
+    def condemn(self, error: NodeError) -> None:
+        """Nothing is read from this state any more."""
+        self.whole = error
+        self.told(error)
+
+    def check(self) -> None:
+        """Raises `Refused` (DAMAGED) once the state is condemned."""
+        if self.whole is not None:
+            raise self._refused()
+
+    def _refused(self) -> Refused:
         text = f"{self._me} cannot read its copy: it is damaged, as its log says"
         return Refused(Code.DAMAGED, text, hint="ask another node, and replace this one's disk")

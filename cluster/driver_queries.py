@@ -44,6 +44,7 @@ class DriverQueries:
         node = self._service.node
         if isinstance(node.role, Primary) and not node.role.ready:  # as `Reads` has it for documents (R3)
             raise not_ready()
+        node.damage.check()
         answer = Awaited[bytes | RedwireError]()
         request = SqlRequest(kind, payload, time.monotonic() + ANSWER_S)
         node.storage.reads.sql.submit(request, answer.settle)

@@ -38,6 +38,10 @@ class Drivers:
         self.queries = DriverQueries(service)
         self.writes = DriverWrites(service, principal, DriverKeys.of(service.node))
 
+    def wants(self, kind: int) -> bool:
+        """Whether a payload of this kind will be looked at: others are refused unread."""
+        return kind in self._HANDLERS and self._principal.may(self._HANDLERS[kind][0])
+
     async def handle(self, frame: Frame) -> None:
         """Answer one frame before the next is looked at. Cancelled, it is for `end` to answer."""
         self._under_way = frame

@@ -25,6 +25,7 @@ from cluster.data_lock import Holder, looked_into
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
 from cluster.registry import Registry
 from cluster.settings import check_file
+from cluster.soundness import pieces
 from cluster.tables import open_reader, translated
 from cluster.volume import free_bytes
 from redwire.errors import RedwireError
@@ -144,6 +145,8 @@ def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tu
     if not state.exists():
         return ()
     with translated(state), closing(open_reader(state, still=True)) as connection:
+        for _ in pieces(state, connection):
+            pass
         logged = [ClusterConfig.from_record(record) for _, record in Registry(state, connection).records]
         return check_file(config, logged)
 

@@ -19,7 +19,7 @@ from cluster.config import NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
 from cluster.effects import Now
-from cluster.errors import first
+from cluster.errors import NodeError, first
 from cluster.events import EventKind
 from cluster.housekeeping import Housekeeping
 from cluster.links import Links
@@ -102,6 +102,7 @@ class Process:
         )
         node = Node(storage, role, now, self._note)
         node.roster.aspires = config.node.role is ReplicationRole.PRIMARY
+        storage.reads.on_damage = partial(self._damaged, node)
         service = Service(node, audit)
         library = SnapshotLibrary(
             storage.data_dir / "snapshots",
@@ -166,6 +167,12 @@ class Process:
         node.happened(EventKind.SETTINGS_CHANGED, text)
         for difference in compare(self._config.cluster, storage.past_settings()).unheard:
             self._note(f"not the file's: {difference}", Level.WARNING)
+
+    def _damaged(self, node: Node, error: NodeError) -> None:
+        """The state is not to be trusted: nobody reads it, and no primary decides by it."""
+        node.damage.condemn(error)
+        if node.leads or node.roster.aspires:
+            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         """The process ends: what it could not make durable it must not acknowledge."""

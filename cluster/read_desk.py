@@ -1,18 +1,22 @@
-"""What reads the state, documents and SQL, over one state file at a time."""
+"""What reads the state: documents, SQL, and the look for damage, over one state file at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster.disk import Post
+from cluster.errors import NodeError
 from cluster.reader import Reader
+from cluster.scrub import Scrub
 from cluster.sql_process import SqlReader
 
 
 class ReadDesk:
-    """`documents` and `sql` answer from the state file in use."""
+    """`documents` and `sql` answer from the state file in use; `on_damage` hears when it is not sound."""
 
     def __init__(self, path: Path, post: Post) -> None:
+        self.on_damage: Callable[[NodeError], None] = lambda error: None
         self._post = post
         self.use(path)
 
@@ -20,8 +24,10 @@ class ReadDesk:
         """Read from `path` from now on."""
         self.documents = Reader(path, self._post)
         self.sql = SqlReader(path, self._post)
+        self._scrub = Scrub(path, self._post, lambda error: self.on_damage(error))
 
     def stop(self) -> None:
         """Let go of the state file. Blocks until what is being read is read."""
         self.documents.stop()
         self.sql.stop()
+        self._scrub.stop()

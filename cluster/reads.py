@@ -31,7 +31,7 @@ class Reads:
         """Call `answer` with what was asked for, or why not, once the applied state covers the token.
 
         Raises `RequestInvalid` for a name that no collection has, and `Refused` while a new reign is not
-        ready.
+        ready, or for good where the state is damaged.
         """
         if not COLLECTION.match(asked.collection):
             text = f"collection name {asked.collection!r}"
@@ -45,6 +45,7 @@ class Reads:
 
         if isinstance(node.role, Primary) and not node.role.ready:
             raise not_ready()
+        node.damage.check()
         if asked.token is None:
             node.storage.reads.documents.submit(asked, told)
             return

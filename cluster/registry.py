@@ -38,7 +38,8 @@ class Registry:
         self.admits: Mapping[NodeId, Incarnation] = MappingProxyType({})
         self.accounts = Accounts()
         for lsn, kind, body in connection.execute("SELECT lsn, kind, body FROM config ORDER BY lsn"):
-            self._remember(Kind(kind), opened(path, body, f"the record at LSN {lsn}"), lsn)
+            body = opened(path, body, f"the record at LSN {lsn}", f"{lsn} {kind}")
+            self._remember(Kind(kind), body, lsn)
         users, tokens = (
             [
                 check_account(opened(path, body, f"an entry of {table}"))
@@ -61,9 +62,8 @@ class Registry:
                 decode(body, TermStart)
             case Kind.CONFIG | Kind.ADMIT:
                 self._remember(kind, body, lsn)
-                self._connection.execute(
-                    "INSERT INTO config VALUES (?, ?, ?)", (lsn, int(kind), sealed(body))
-                )
+                row = (lsn, int(kind), sealed(body, f"{lsn} {int(kind)}"))
+                self._connection.execute("INSERT INTO config VALUES (?, ?, ?)", row)
             case Kind.ACCOUNT:
                 return self._account(check_account(body), body)
             case Kind.WRITE | Kind.CLOSE:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from cluster import meta as meta_file
-from cluster.errors import StateCorrupt
+from cluster.errors import MetaCorrupt, StateCorrupt
 from cluster.meta import Meta
 from cluster.state import State
 from cluster.wal import Wal, generations
@@ -66,6 +66,19 @@ class Replacement(msgspec.Struct, frozen=True):
         wal.remove_generation(generation - 1)
         remove_strays(data_dir, meta)
         return meta, state
+
+
+def check_named(data_dir: Path, meta: Meta | None) -> None:
+    """Raises `MetaCorrupt` for a state or a log that `meta` does not account for: a start would remove them.
+
+    An interrupted replacement leaves what `meta` names where it is.
+    """
+    states = sorted(path.name for path in data_dir.glob("state*.db"))
+    there = states or [str(path.relative_to(data_dir)) for path in sorted(data_dir.glob("wal/*/*.log"))]
+    if meta is None and there:
+        raise MetaCorrupt(data_dir / "meta.cbor", f"it is not there, and {there[0]} is")
+    if meta is not None and states and meta.state_file not in states:
+        raise MetaCorrupt(data_dir / "meta.cbor", f"it names {meta.state_file}, and there is {states[0]}")
 
 
 def remove_strays(data_dir: Path, meta: Meta) -> None:

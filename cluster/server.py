@@ -12,9 +12,11 @@ import errno
 import secrets
 import socket
 import ssl
+import time
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.stapled import MultiListener
 
@@ -49,6 +51,8 @@ HANDSHAKE_S = 10.0
 GOODBYE_S = 1.0
 UNREAD_BYTES_MAX = 8 << 20
 """Answers that a client has not taken yet; beyond it nothing more is read from it."""
+TURN_S = 0.002
+"""What one client may have done at a time before others, and the node itself, are looked after."""
 ACCEPT_AGAIN_S = 0.1
 SERVER_NAME = "redwire/" + ".".join(__version__.split(".")[:2])
 
@@ -227,8 +231,10 @@ class Server:
         """Take frames until the client says goodbye, which returns, or goes, which raises."""
         wire, inbox = ChannelWire(channel), self._service.node.inbox
         while True:
+            turn_ends_s = time.monotonic() + TURN_S
             for frame in frames:
-                plain = _plain(channel, frame)
+                wanted = session.wants(frame.kind) or drivers.wants(frame.kind)
+                plain = _plain(channel, frame) if wanted else frame
                 if session.handles(frame.kind):
                     session.handle(plain)
                     if session.crowded:
@@ -238,6 +244,9 @@ class Server:
                     return
                 else:
                     await drivers.handle(plain)
+                if time.monotonic() > turn_ends_s:
+                    await anyio.lowlevel.checkpoint()
+                    turn_ends_s = time.monotonic() + TURN_S
                 if channel.buffered_bytes >= UNREAD_BYTES_MAX:
                     await channel.drain_below(UNREAD_BYTES_MAX)
             if inbox.crowded:

@@ -66,6 +66,10 @@ class Session:
         """Whether `kind` is one of ours."""
         return kind in self._HANDLERS
 
+    def wants(self, kind: int) -> bool:
+        """Whether a payload of this kind will be looked at: others are refused unread."""
+        return kind in self._HANDLERS and self.principal.may(self._HANDLERS[kind][0])
+
     def handle(self, frame: Frame) -> None:
         """Take one frame; its answer follows by itself. Raises `ProtocolError` when the session must end."""
         role, handler = self._HANDLERS[frame.kind]

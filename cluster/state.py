@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,20 +22,22 @@ import msgspec
 from cluster.accounts import Accounts
 from cluster.documents import Documents
 from cluster.effects import Result
-from cluster.errors import ApplyStopped, OutOfOrder, StateCorrupt
+from cluster.errors import ApplyStopped, OutOfOrder
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Known
 from cluster.registry import Registry
+from cluster.soundness import verify
 from cluster.tables import (
     WRITER_BUSY_MS,
     Meta,
-    check_row,
+    key_rows,
     open_reader,
     open_writer,
-    opened,
     read_meta,
     read_position,
+    read_terms,
     sealed,
+    term_row,
     translated,
 )
 from redwire.batch import Batch, follows
@@ -43,7 +45,7 @@ from redwire.body import decode
 from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.client import RESULT, Status
 from redwire.message.log import CloseKey, ClusterRecord
-from redwire.position import Incarnation, Lsn, NodeId, Position, Term, TermList
+from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
 from redwire.record import REQUEST_HEADER, Key, Kind, request_heads
 
 CHECKPOINT_WAL_BYTES = 16 << 20
@@ -240,10 +242,9 @@ class State:
         self.applied = read_position(self.path, connection)
         meta = read_meta(self.path, connection)
         self.batch_time_ms = meta.time_ms
-        rows = connection.execute("SELECT term, first FROM terms ORDER BY term").fetchall()
-        self.terms = TermList(tuple((Term(term), Lsn(first)) for term, first in rows))
+        self.terms = read_terms(self.path, connection)
         keys, stored = Keys(forgotten_through=meta.forgotten_through), 0
-        for entries in _key_rows(self.path, connection):
+        for entries in key_rows(self.path, connection):
             stored += keys.replay(entries)
         keys.advance(self.applied.lsn, meta.time_ms)
         self.keys, self._key_entries = keys, stored
@@ -259,7 +260,8 @@ class State:
         for batch in batches:
             extended = terms.extended(batch.reign.term, batch.first)
             if extended is not terms:
-                self._connection.execute("INSERT INTO terms VALUES (?, ?)", (batch.reign.term, batch.first))
+                row = term_row(batch.reign.term, batch.first)
+                self._connection.execute("INSERT INTO terms VALUES (?, ?, ?)", row)
                 terms = extended
         return terms
 
@@ -348,33 +350,6 @@ def fold(path: Path) -> None:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         finally:
             connection.close()
-
-
-def verify(path: Path) -> Position:
-    """Where the state in `path` stands, after every page and every checksum of it was checked.
-
-    Nothing is changed, and no second file is made. Raises `FormatNewer`, `StateCorrupt` or `DiskFailed`.
-    """
-    with translated(path):
-        connection = open_reader(path)
-        try:
-            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise StateCorrupt(path, found)
-            for row in connection.execute("SELECT * FROM docs"):
-                check_row(path, *row)
-            for _ in _key_rows(path, connection):
-                pass
-            Registry(path, connection)  # which checks what it reads
-            return read_position(path, connection)
-        finally:
-            connection.close()
-
-
-def _key_rows(path: Path, connection: sqlite3.Connection) -> Iterator[bytes]:
-    """The stored key entries, in the order in which they were recorded. Raises `StateCorrupt`."""
-    for last, entries in connection.execute("SELECT last, entries FROM keys ORDER BY last"):
-        yield opened(path, entries, f"the row of keys at LSN {last}")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from cluster.journal import Journal
 from cluster.log import Log
 from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
-from cluster.replacement import Replacement, remove_strays, stray_generations
+from cluster.replacement import Replacement, check_named, remove_strays, stray_generations
 from cluster.settings import Settings
 from cluster.state import State
 from cluster.wal import Wal
@@ -55,7 +55,9 @@ class Storage:
         self._settings = Settings(Lsn(0), config.cluster)
         try:
             self.lock = DataLock.take(self.data_dir)
-            self.meta = meta_file.load(self.data_dir) or self._new_directory()
+            found = meta_file.load(self.data_dir)
+            check_named(self.data_dir, found)
+            self.meta = found or self._new_directory()
             self.state, wal, self.log = self._open()
         except DiskFull as error:
             raise NoSpaceToStart(error) from error

@@ -29,7 +29,7 @@ from urllib.parse import quote
 from zlib import crc32
 
 from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, StateCorrupt
-from redwire.position import CHAIN_BYTES, Lsn, Position, Term
+from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermList
 
 APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
@@ -65,7 +65,7 @@ CREATE TABLE meta (
     chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL, sum INTEGER NOT NULL
 );
 INSERT INTO meta VALUES (1, 0, 0, zeroblob({CHAIN_BYTES}), 0, -1, {_EMPTY_SUM});
-CREATE TABLE terms (term INTEGER PRIMARY KEY, first INTEGER NOT NULL);
+CREATE TABLE terms (term INTEGER PRIMARY KEY, first INTEGER NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE collections (c INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE UNIQUE INDEX collections_in_any_case ON collections (name COLLATE NOCASE);
 CREATE TABLE docs (
@@ -150,6 +150,20 @@ def read_position(path: Path, connection: sqlite3.Connection) -> Position:
     return Position(Term(meta.term), Lsn(meta.applied), meta.chain)
 
 
+def term_row(term: int, first: int) -> tuple[int, int, int]:
+    """A row of `terms`."""
+    return term, first, crc32(f"{term} {first}".encode())
+
+
+def read_terms(path: Path, connection: sqlite3.Connection) -> TermList:
+    """Which term began where. Raises `StateCorrupt`."""
+    rows = connection.execute("SELECT term, first, sum FROM terms ORDER BY term").fetchall()
+    for row in rows:
+        if term_row(*row[:2]) != row:
+            raise StateCorrupt(path, f"the row of term {row[0]} does not match its checksum")
+    return TermList(tuple((Term(term), Lsn(first)) for term, first, _ in rows))
+
+
 def checksum(c: int, ident: str, version: int, doc: bytes) -> int:
     """The CRC-32 that the row of a document carries: of its place and its bytes."""
     return crc32(doc, crc32(f"{c} {version} {ident}".encode()))
@@ -161,17 +175,23 @@ def check_row(path: Path, c: int, ident: str, version: int, total: int, doc: obj
         raise StateCorrupt(path, f"the document {ident!r} of collection {c} does not match its checksum")
 
 
-def sealed(body: bytes) -> bytes:
-    """`body` as a table keeps it, with its CRC-32 behind it."""
-    return body + crc32(body).to_bytes(_SEAL_BYTES, "little")
+def sealed(body: bytes, place: str = "") -> bytes:
+    """`body` as a table keeps it, with the CRC-32 of it and its `place` behind it."""
+    return body + crc32(body, crc32(place.encode())).to_bytes(_SEAL_BYTES, "little")
 
 
-def opened(path: Path, kept: object, what: str) -> bytes:
+def opened(path: Path, kept: object, what: str, place: str = "") -> bytes:
     """The body in what a table keeps. Raises `StateCorrupt`, which names `what`, if it is not as written."""
     body = kept[:-_SEAL_BYTES] if isinstance(kept, bytes) else b""
-    if sealed(body) != kept:
+    if sealed(body, place) != kept:
         raise StateCorrupt(path, f"{what} does not match its checksum")
     return body
+
+
+def key_rows(path: Path, connection: sqlite3.Connection) -> Iterator[bytes]:
+    """The stored key entries, in the order in which they were recorded. Raises `StateCorrupt`."""
+    for last, entries in connection.execute("SELECT last, entries FROM keys ORDER BY last"):
+        yield opened(path, entries, f"the row of keys at LSN {last}")
 
 
 @contextmanager
@@ -190,6 +210,8 @@ def translated(path: Path) -> Iterator[None]:
         if undecodable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StateCorrupt(path, str(error)) from error
         raise DiskFailed(path, str(error)) from error
+    except UnicodeDecodeError as error:  # SQLite names in its error what it found
+        raise StateCorrupt(path, "its schema cannot be read") from error
     except OSError as error:
         raise DiskFailed(path, str(error)) from error
 

@@ -16,7 +16,7 @@ from redwire.client import Client
 from redwire.errors import ASK_HINT, RedwireError, RequestInvalid
 from redwire.pending import Pending
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
-from tools.cli.ndjson import SUFFIX, Bookmark, Piece, Place, bookmarked, pieces
+from tools.cli.ndjson import SUFFIX, Bookmark, Piece, Place, Prefix, bookmarked, pieces
 from tools.cli.output import json_option, show
 from tools.errors import Interrupted, LineInvalid
 
@@ -56,14 +56,15 @@ def load(
     path = file.with_name(file.name + SUFFIX)
     began_s = time.monotonic()
     with file.open("rb") as lines:
-        start = Place() if restart else bookmarked(path, lines, collection, id_field)
+        prefix = Prefix(lines)
+        start = Place() if restart else bookmarked(path, prefix, collection, id_field)
         made: list[Loader] = []
 
         def save(place: Place) -> None:
             if place == Place():
                 path.unlink(missing_ok=True)
             else:
-                Bookmark.make(lines, collection, id_field, place).save(path)
+                Bookmark.make(prefix, collection, id_field, place).save(path)
 
         async def call(client: Client) -> Loader:
             def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:

@@ -19,7 +19,7 @@ from tools.errors import LineInvalid
 PIECE_RECORDS = 500
 PIECE_BYTES = 256 << 10
 """Small enough that many are in flight at once, large enough that what surrounds a document weighs little."""
-HEAD_BYTES_MAX = 64 << 10
+READ_BYTES = 1 << 20
 SUFFIX = ".redwire-load"
 
 
@@ -88,20 +88,39 @@ def _line_invalid(name: str, line: int, error: Exception) -> LineInvalid:
     return LineInvalid(f"{name}: line {line}: {reason}", hint="each line is one whole JSON object")
 
 
+class Prefix:
+    """The beginning of `file`, hashed once as it grows; where the file is read is left as it is."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._offset = 0
+
+    def digest(self, offset: int) -> str:
+        """The hash of the first `offset` bytes. Ask for rising offsets."""
+        at = self._file.tell()
+        self._file.seek(self._offset)
+        while self._offset < offset and (data := self._file.read(min(offset - self._offset, READ_BYTES))):
+            self._hash.update(data)
+            self._offset += len(data)
+        self._file.seek(at)
+        return self._hash.hexdigest()
+
+
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a file is committed to a collection. `head` is a hash over its beginning, to know it again."""
+    """How far a file is committed to a collection. `before` is a hash over all that stands before."""
 
     collection: str
     id_field: str
     line: int
     offset: int
-    head: str
+    before: str
 
     @classmethod
-    def make(cls, file: IO[bytes], collection: str, id_field: str, place: Place) -> Self:
+    def make(cls, prefix: Prefix, collection: str, id_field: str, place: Place) -> Self:
         """A bookmark at `place`."""
-        head = _head(file, place.offset)
-        return cls(collection=collection, id_field=id_field, line=place.line, offset=place.offset, head=head)
+        before, (line, offset) = prefix.digest(place.offset), (place.line, place.offset)
+        return cls(collection=collection, id_field=id_field, line=line, offset=offset, before=before)
 
     @property
     def place(self) -> Place:
@@ -115,8 +134,8 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
         os.replace(draft, path)
 
 
-def bookmarked(path: Path, file: IO[bytes], collection: str, id_field: str) -> Place:
-    """Where the load of `file` stopped, as `path` has it; the beginning if there is no bookmark.
+def bookmarked(path: Path, prefix: Prefix, collection: str, id_field: str) -> Place:
+    """Where the load of the file of `prefix` stopped, as `path` has it; its beginning without a bookmark.
 
     Raises `RequestInvalid` for the bookmark of another load.
     """
@@ -129,15 +148,10 @@ def bookmarked(path: Path, file: IO[bytes], collection: str, id_field: str) -> P
         bookmark = msgspec.json.decode(data, type=Bookmark)
     except msgspec.MsgspecError as error:
         raise RequestInvalid(f"{path}: not a bookmark: {error}", hint=hint) from error
-    if bookmark != Bookmark.make(file, collection, id_field, bookmark.place):
-        text = f"{path}: an earlier load of another file, to another collection or by another field"
+    if bookmark != Bookmark.make(prefix, collection, id_field, bookmark.place):
+        text = (
+            f"{path}: an earlier load of another file, to another collection or by another field, "
+            f"or the lines up to {bookmark.line} have changed since"
+        )
         raise RequestInvalid(text, hint=hint)
     return bookmark.place
-
-
-def _head(file: IO[bytes], offset: int) -> str:
-    at = file.tell()
-    file.seek(0)
-    data = file.read(min(offset, HEAD_BYTES_MAX))
-    file.seek(at)
-    return hashlib.sha256(data).hexdigest()

@@ -100,9 +100,17 @@ class Wanted(msgspec.Struct, frozen=True):
             raise PlanInvalid(f"the cluster that is there {'; '.join(differing)}", hint=hint)
         return replace(
             before,
-            rtt_ms=plan_rtts(before.regions, self.rtts) if self.rtts else before.rtt_ms,
+            rtt_ms=_changed_rtts(before, self.rtts),
             jitter_ms=before.jitter_ms if self.jitter_ms is None else self.jitter_ms,
         )
+
+
+def _changed_rtts(before: ClusterPlan, named: Sequence[tuple[str, float]]) -> dict[tuple[str, str], float]:
+    """The round trips of `before` but for those that are named. Raises as `plan_rtts`."""
+    pairs = {frozenset(parse_pair(text, before.regions)) for text, _ in named}
+    asked = plan_rtts(before.regions, named)
+    kept = {pair: ms for pair, ms in before.rtt_ms.items() if frozenset(pair) not in pairs}
+    return {pair: ms for pair, ms in asked.items() if frozenset(pair) in pairs} | kept
 
 
 def plan_nodes(regions: Sequence[tuple[str, int]]) -> tuple[NodePlan, ...]:

@@ -23,6 +23,7 @@ from cluster.audit import Audit
 from cluster.bulletin import Bulletin
 from cluster.changes import Changes
 from cluster.config import AuditConfig, ClusterConfig, MemberConfig, Off
+from cluster.damage import Damage
 from cluster.driver_keys import DriverKeys
 from cluster.driver_writes import CROWDED_S
 from cluster.drivers import Drivers
@@ -97,6 +98,7 @@ class SmallNode:
     inbox: Inbox = field(default_factory=Inbox)
     announcer: Announcer = field(default_factory=lambda: Announcer(REGION))
     bulletin: Bulletin = field(default_factory=lambda: Bulletin(Events(ME)))
+    damage: Damage = field(default_factory=lambda: Damage(ME, lambda kind, text: None))
     disk_works: bool = True
     clock_us: int = 1_000_000
     log: list[Batch] = field(default_factory=list)

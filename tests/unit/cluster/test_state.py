@@ -23,7 +23,8 @@ from cluster.errors import (
     StateCorrupt,
 )
 from cluster.keys import CLIENT_AGE_MS, client_id
-from cluster.state import State, verify
+from cluster.soundness import verify
+from cluster.state import State
 from cluster.tables import FORMAT, open_reader
 from redwire import body
 from redwire.batch import make_batch

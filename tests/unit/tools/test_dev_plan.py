@@ -159,6 +159,11 @@ def test_a_second_start_takes_what_is_there_and_new_distances() -> None:
     assert Wanted("dev", (("eu", 2), ("us", 1)), settings={"policy": "regions(eu,us)"}).plan(FIRST) == FIRST
     again = Wanted("dev", rtts=(("us-eu", 10.0),), jitter_ms=0.0).plan(FIRST)
     assert (again.rtt_ms, again.jitter_ms) == ({("us", "eu"): 10.0}, 0.0)
+    wide = Wanted("dev", (("eu", 1), ("us", 1), ("ap", 1)), rtts=(("eu-us", 80.0), ("eu-ap", 120.0))).plan(
+        None
+    )
+    again = Wanted("dev", rtts=(("us-eu", 20.0),)).plan(wide)
+    assert again.rtt_ms == {("us", "eu"): 20.0, ("eu", "ap"): 120.0, ("us", "ap"): DEFAULT_RTT_MS}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from redwire import record
 from redwire.errors import RequestInvalid
-from tools.cli.ndjson import PIECE_RECORDS, Bookmark, Place, bookmarked, pieces
+from tools.cli.ndjson import PIECE_RECORDS, Bookmark, Place, Prefix, bookmarked, pieces
 from tools.errors import LineInvalid
 
 
@@ -61,9 +61,9 @@ def test_a_bad_line_is_named_after_what_stands_before_it_was_given_out(line, rea
 def test_a_bookmark_is_found_again_after_the_file_has_grown(tmp_path: Path) -> None:
     path = tmp_path / "f.redwire-load"
     text = io.BytesIO(b'{"id": 1}\n{"id": 2}\n')
-    assert bookmarked(path, text, "c", "id") == Place()
-    Bookmark.make(text, "c", "id", Place(1, 10)).save(path)
-    assert bookmarked(path, io.BytesIO(text.getvalue() + b'{"id": 3}\n'), "c", "id") == Place(1, 10)
+    assert bookmarked(path, Prefix(text), "c", "id") == Place()
+    Bookmark.make(Prefix(text), "c", "id", Place(1, 10)).save(path)
+    assert bookmarked(path, Prefix(io.BytesIO(text.getvalue() + b'{"id": 3}\n')), "c", "id") == Place(1, 10)
     assert [path] == list(tmp_path.iterdir())
 
 
@@ -73,9 +73,21 @@ def test_a_bookmark_is_found_again_after_the_file_has_grown(tmp_path: Path) -> N
 )
 def test_a_bookmark_of_another_load_is_refused(tmp_path: Path, text, collection, field) -> None:
     path = tmp_path / "f.redwire-load"
-    Bookmark.make(io.BytesIO(b'{"id": 1}\n'), "c", "id", Place(1, 10)).save(path)
+    Bookmark.make(Prefix(io.BytesIO(b'{"id": 1}\n')), "c", "id", Place(1, 10)).save(path)
     with pytest.raises(RequestInvalid, match="another file.*--restart"):
-        bookmarked(path, io.BytesIO(text), collection, field)
+        bookmarked(path, Prefix(io.BytesIO(text)), collection, field)
     path.write_bytes(b"no bookmark")
     with pytest.raises(RequestInvalid, match="not a bookmark"):
-        bookmarked(path, io.BytesIO(text), collection, field)
+        bookmarked(path, Prefix(io.BytesIO(text)), collection, field)
+
+
+def test_a_file_that_changed_before_its_bookmark_however_far_is_another_one(tmp_path: Path) -> None:
+    lines = [b'{"id": %d}\n' % number for number in range(20_000)]
+    text, path = b"".join(lines), tmp_path / "f.redwire-load"
+    prefix, place = Prefix(io.BytesIO(text)), Place(15_000, sum(map(len, lines[:15_000])))
+    for at in (Place(1, len(lines[0])), place):
+        Bookmark.make(prefix, "c", "id", at).save(path)
+    assert bookmarked(path, Prefix(io.BytesIO(text)), "c", "id") == place
+    for changed in (text.replace(b"14999", b"99999"), lines[0] + text):
+        with pytest.raises(RequestInvalid, match="have changed since"):
+            bookmarked(path, Prefix(io.BytesIO(changed)), "c", "id")

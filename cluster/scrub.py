@@ -1,0 +1,68 @@
+"""Looks for damage in the state file beside everything else: soon after each start, and once a day.
+
+A read meets the damage of the document that it finds. What it should have found, and does not since a page or
+an id is damaged, only a look at the whole file can tell.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+from cluster.disk import Post
+from cluster.errors import NodeError
+from cluster.soundness import pieces
+from cluster.tables import open_reader, translated
+
+FIRST_S = 5.0
+"""A node that starts has other things to do."""
+EVERY_S = 24 * 3600.0
+REST_S = 0.01
+"""Between two pieces: a twentieth of a core at most."""
+
+
+class Scrub:
+    """One thread over the state file at `path`; `found(error)` is posted at most once, and ends it."""
+
+    def __init__(
+        self, path: Path, post: Post, found: Callable[[NodeError], object], *, first_s: float = FIRST_S
+    ) -> None:
+        self._path = path
+        self._post = post
+        self._found = found
+        self._first_s = first_s
+        self._stopping = threading.Event()
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let go of the file, whatever was not looked at yet."""
+        self._stopping.set()
+        connection = self._connection
+        if connection is not None:
+            with suppress(sqlite3.ProgrammingError):  # it has just closed it
+                connection.interrupt()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause_s = self._first_s
+        while not self._stopping.wait(pause_s):
+            try:
+                self._look()
+            except NodeError as error:
+                if not self._stopping.is_set():
+                    self._post(self._found, error)
+                return
+            pause_s = EVERY_S
+
+    def _look(self) -> None:
+        """Once over everything, unless it is time to stop. Raises what is wrong."""
+        with translated(self._path), closing(open_reader(self._path)) as connection:
+            self._connection = connection
+            for _ in pieces(self._path, connection):
+                if self._stopping.wait(REST_S):
+                    return

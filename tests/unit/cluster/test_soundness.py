@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import queue
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import NodeError, StateCorrupt
+from cluster.keys import client_id
+from cluster.scrub import Scrub
+from cluster.soundness import verify
+from cluster.state import State
+from redwire import body
+from redwire.message.log import Admit, TermStart
+from redwire.position import Lsn
+from redwire.record import Key, Kind, Op, Record, encode_system
+
+TABLES = ("meta", "terms", "collections", "docs", "keys", "config", "users", "tokens")
+FLIPS = 400
+
+
+@pytest.fixture
+def sound(tmp_path: Path, written_log: Any) -> Path:
+    """A state file with something in most of its tables, and nothing in a log of its own."""
+    path = tmp_path / "state.db"
+    state = State.open(path)
+    start = encode_system(Kind.TERM_START, body.encode(TermStart("1")))
+    admit = encode_system(Kind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
+    state.apply([written_log.batch(start, admit)])
+    for part in range(20):
+        key = Key(client_id(Lsn(1), b"noise!!!"), part + 1, 1)
+        rows = [Record(Op.PUT, f"c{part % 3}", f"id-{part}-{row}", b'{"n": %d}' % row) for row in range(20)]
+        state.apply([written_log.write(*rows, key=key)])
+    state.checkpoint()
+    state.close()
+    return path
+
+
+def held(path: Path) -> object:
+    """Everything in the file, by name and by the order of its keys."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    try:
+        tables = [connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES]
+        tables[0] = [row[1:] for row in tables[0]]  # the number of the only row says nothing
+        by_name = [
+            (name, connection.execute("SELECT c FROM collections WHERE name = ?", (name,)).fetchall())
+            for _, name in tables[2]
+        ]
+        return tables, by_name
+    finally:
+        connection.close()
+
+
+def test_a_bit_that_flips_anywhere_is_found_or_changes_nothing(sound: Path) -> None:
+    whole, before = sound.read_bytes(), held(sound)
+    chance, found = random.Random(7), 0
+    for _ in range(FLIPS):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        sound.write_bytes(damaged)
+        try:
+            verify(sound)
+        except NodeError:
+            found += 1
+        else:
+            assert held(sound) == before
+    assert found > FLIPS // 5  # much of the small file is free space
+    sound.write_bytes(whole)
+    verify(sound)
+
+
+@pytest.fixture
+def scrub() -> Any:
+    """`scrub(path)`: a look at once; what it posts is in `scrub.posted`."""
+    posted: queue.Queue[NodeError] = queue.Queue()
+    made: list[Scrub] = []
+
+    def post(callback: Callable[..., object], *args: object) -> None:
+        callback(*args)
+
+    def begin(path: Path) -> Scrub:
+        made.append(Scrub(path, post, posted.put, first_s=0))
+        return made[-1]
+
+    begin.posted = posted  # type: ignore[attr-defined]
+    yield begin
+    for each in made:
+        each.stop()
+
+
+def test_an_id_that_changed_is_found_though_no_read_would_meet_it(sound: Path, scrub: Any) -> None:
+    data = sound.read_bytes()
+    assert data.count(b"id-7-13") == 1
+    sound.write_bytes(data.replace(b"id-7-13", b"id-7-12"))
+    scrub(sound)
+    assert isinstance(scrub.posted.get(timeout=10), StateCorrupt)
+
+
+def test_a_sound_file_is_left_without_a_word_and_a_look_can_be_broken_off(sound: Path, scrub: Any) -> None:
+    looking = scrub(sound)
+    looking.stop()
+    quiet = Scrub(sound, lambda *args: scrub.posted.put(args), lambda error: None)  # not begun yet
+    quiet.stop()
+    assert scrub.posted.empty()
