@@ -212,6 +212,28 @@ def test_a_bit_that_flips_in_a_state_file_is_found_by_the_read_and_another_node_
     assert shop.db.get("c", "damaged", read="region:us").value == {"word": "new"}
 
 
+def test_what_damage_hides_is_looked_for_a_replica_serves_no_reads_then_and_a_primary_ends(
+    fleet: Any,
+) -> None:
+    shop = fleet(*NODES)
+    shop.db.insert_many("c", [(f"id-{number:03}", {"n": number}) for number in range(300)])
+    shop.converge()
+    for node in ("us-1", "eu-1"):
+        shop.terminate(node)
+        (path,) = shop.data_dir(node).glob("state*.db")
+        path.write_bytes(path.read_bytes().replace(b"id-123", b"id-12s"))
+    marks = {node: shop.mark(node) for node in ("us-1", "eu-1")}
+    shop.start_node("us-1")
+    shop.start_node("eu-1")
+    assert shop.ends("eu-1") == 1
+    assert "state.db is damaged" in shop.said("eu-1", marks["eu-1"])
+    shop.wait_log("us-1", "is damaged", since=marks["us-1"])
+    with connect_sync(shop.uri("us-1", discovery="off", read="any")) as db:
+        for ident in ("id-123", "id-007"):
+            with pytest.raises(Refused, match="us-1 cannot read its copy"):
+                db.get("c", ident)
+
+
 def of_state(shop: Any, disk: str) -> Any:
     """What the only node says of itself once its disk is in that state; None before."""
     status = shop.status("eu-1")

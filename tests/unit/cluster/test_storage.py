@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import DiskFull
+from cluster.errors import DiskFull, MetaCorrupt
 from cluster.storage import Storage
 from redwire import body
 from redwire.message.log import ClusterRecord, MemberRecord
@@ -60,3 +60,36 @@ def test_an_apply_that_is_undone_puts_no_other_settings_into_force(
     storage.state._connection.execute("PRAGMA max_page_count = 1000000")
     storage.state.apply([batch, written_log.batch(request("majority"))])
     assert (storage.settings.lsn, str(storage.settings.cluster.default_policy)) == (3, "majority")
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"lock"}
+
+
+@pytest.mark.parametrize("left", ["state.db", "state-2.db", "wal/0000000001/1-1.log"])
+def test_files_without_the_meta_that_names_them_are_refused_and_left(
+    open_storage: Callable[[], Storage], left: str
+) -> None:
+    storage = open_storage()
+    folder = storage.data_dir
+    storage.close()
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        path.unlink()
+    (folder / left).parent.mkdir(parents=True, exist_ok=True)
+    (folder / left).write_bytes(b"documents")
+    with pytest.raises(MetaCorrupt, match=f"it is not there, and {left} is"):
+        open_storage()
+    assert names(folder) == {left}
+
+
+def test_an_older_meta_than_the_state_is_refused_and_nothing_is_removed(
+    open_storage: Callable[[], Storage],
+) -> None:
+    storage = open_storage()
+    folder = storage.data_dir
+    storage.close()
+    (folder / "state.db").rename(folder / "state-2.db")
+    before = names(folder)
+    with pytest.raises(MetaCorrupt, match=r"it names state\.db, and there is state-2\.db"):
+        open_storage()
+    assert names(folder) == before
