@@ -12,11 +12,12 @@ from cluster.registry import Registry
 from cluster.tables import check_row, key_rows, open_reader, read_position, read_terms, translated
 from redwire.position import Position
 
-ROWS = 200
-"""Documents of one piece: half a millisecond."""
+PIECE_BYTES = 256 << 10
+ROW_BYTES = 1 << 10
+"""What a document counts for beside its own bytes: a piece has 256 at most, and takes half a millisecond."""
 
 _BEFORE_ALL = -(1 << 63)
-_DOCS = "SELECT c, id, version, sum, doc FROM docs WHERE (c, id) > (?, ?) ORDER BY c, id LIMIT ?"
+_DOCS = "SELECT c, id, version, sum, doc FROM docs WHERE (c, id) > (?, ?) ORDER BY c, id"
 
 
 def verify(path: Path) -> Position:
@@ -46,9 +47,14 @@ def pieces(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
     Registry(path, connection)  # which checks what it reads
     for _ in key_rows(path, connection):
         pass
-    at = (_BEFORE_ALL, "")
-    while rows := connection.execute(_DOCS, (*at, ROWS)).fetchall():
-        for row in rows:
-            check_row(path, *row)
-        at = rows[-1][:2]
+    at, more = (_BEFORE_ALL, ""), True
+    while more:
+        more, size = False, 0
+        with closing(connection.execute(_DOCS, at)) as cursor:
+            for row in cursor:
+                check_row(path, *row)
+                at, size = row[:2], size + ROW_BYTES + len(row[4])
+                if size >= PIECE_BYTES:
+                    more = True
+                    break
         yield

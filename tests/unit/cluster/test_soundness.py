@@ -3,7 +3,9 @@ from __future__ import annotations
 import queue
 import random
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 from cluster.errors import NodeError, StateCorrupt
 from cluster.keys import client_id
 from cluster.scrub import Scrub
-from cluster.soundness import verify
+from cluster.soundness import pieces, verify
 from cluster.state import State
+from cluster.tables import open_reader
 from redwire import body
 from redwire.message.log import Admit, TermStart
 from redwire.position import Lsn
@@ -90,6 +93,21 @@ def scrub() -> Any:
     yield begin
     for each in made:
         each.stop()
+
+
+def test_of_large_documents_a_few_are_in_memory_at_a_time(tmp_path: Path, written_log: Any) -> None:
+    state = State.open(tmp_path / "state.db")
+    big = b'{"n": "%s"}' % (b"x" * (1 << 20))
+    for number in range(12):
+        state.apply([written_log.write(Record(Op.PUT, "c", f"{number}", big))])
+    state.close()
+    with closing(open_reader(state.path)) as connection:
+        list(pieces(state.path, connection))  # what is loaded for the first time does not count
+        tracemalloc.start()
+        seen = list(pieces(state.path, connection))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert len(seen) == 1 + 12 + 1 and peak < 4 << 20
 
 
 def test_an_id_that_changed_is_found_though_no_read_would_meet_it(sound: Path, scrub: Any) -> None:
