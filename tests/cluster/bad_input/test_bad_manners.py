@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+import time
 from typing import Any
 
-from redwire.frame import FRAME_BYTES_MAX, HEADER, Kind, encode_frame
+import pytest
+import zstandard
+
+from redwire.frame import COMPRESSED, FRAME_BYTES_MAX, HEADER, Kind, encode_frame
 from redwire.message.read import Fetch, Scan
 from redwire.record import DOC_BYTES_MAX
 
+BOMB = zstandard.ZstdCompressor(level=19).compress(bytes(FRAME_BYTES_MAX - 64))
+WAIT_S = 1.5
+"""A write beside eight floods: a fifth of a second, and many where each flood is served to its end first."""
 SLACK_BYTES = 32 << 20
 FEW_ANSWERS = 8
 """The largest answers that may be in the making before their size is known, and a copy of each."""
@@ -86,3 +94,32 @@ def test_whoever_asks_for_much_and_reads_nothing_is_read_no_further_and_makes_no
         answers = [wire.frame(60) for _ in range(40)]  # and when it reads at last, all of it is there
         assert {frame.correlation for frame in answers} == set(range(1, 41))
     assert peak < before + FEW_ANSWERS * DOC_BYTES_MAX + SLACK_BYTES
+
+
+BURST_BYTES = 64 << 10
+FLOODS = 8
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        HEADER.pack(HEADER.size, Kind.STATUS_REQUEST, 0, 0, 1),
+        HEADER.pack(HEADER.size, Kind.SETTINGS_REQUEST, 0, 0, 1),
+        HEADER.pack(HEADER.size + len(BOMB), 0x99, COMPRESSED, 0, 1) + BOMB,
+        HEADER.pack(HEADER.size + len(BOMB), Kind.WRITE, COMPRESSED, 0, 1) + BOMB,
+    ],
+    ids=["status", "settings", "a bomb of no kind", "a bomb that the role forbids"],
+)
+def test_whoever_sends_much_at_once_does_not_keep_others_waiting(site: Any, frame: bytes) -> None:
+    with contextlib.ExitStack() as stack:
+        ops = stack.enter_context(site.login("ops"))
+        floods = [stack.enter_context(site.login()) for _ in range(FLOODS)]
+        burst = frame * (BURST_BYTES // len(frame))
+        took_s = []
+        for turn in range(3):
+            for flood in floods:
+                flood.send(burst)
+            begun_s = time.monotonic()
+            assert site.put(ops, f"during-{turn}").kind == Kind.WRITTEN
+            took_s.append(time.monotonic() - begun_s)
+    assert max(took_s) < WAIT_S
