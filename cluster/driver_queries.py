@@ -51,7 +51,7 @@ class DriverQueries:
         result = await answer.wait(ANSWER_S)
         if result is None:
             raise Refused(Code.TIMEOUT, f"the statement was not answered within {ANSWER_S:g} s")
-        if isinstance(result, NodeError):
+        if isinstance(result, NodeError) and result.code is Code.DAMAGED:
             raise node.damage.told(result)
         if isinstance(result, RedwireError):
             raise result

@@ -190,6 +190,8 @@ class DiskFailed(NodeError):
 class StateCorrupt(NodeError):
     """A state file that is damaged, or that is no state file. Nothing in it was touched."""
 
+    code = Code.DAMAGED
+
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"path": str(path)})
 

@@ -179,7 +179,8 @@ class _Documents:
                 at = read_position(self._path, self._connection)
                 while waiting and size < TOGETHER_BYTES_MAX:
                     try:
-                        answer = self._answer(waiting.popleft(), at)
+                        with translated(self._path):
+                            answer = self._answer(waiting.popleft(), at)
                     except StateCorrupt as damage:  # one document's: others can still be read
                         answers.append(damage)
                     else:

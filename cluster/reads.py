@@ -9,7 +9,7 @@ from cluster.freshness import Freshness, History
 from cluster.intake import not_ready
 from cluster.node import Node
 from cluster.primary import Primary
-from redwire.errors import RedwireError, RequestInvalid
+from redwire.errors import Code, RedwireError, RequestInvalid
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId
 from redwire.record import COLLECTION
@@ -41,7 +41,9 @@ class Reads:
         node = self._node
 
         def told(result: Fetched | Scanned | RedwireError) -> None:
-            answer(node.damage.told(result) if isinstance(result, NodeError) else result)
+            if isinstance(result, NodeError) and result.code is Code.DAMAGED:
+                result = node.damage.told(result)
+            answer(result)
 
         if isinstance(node.role, Primary) and not node.role.ready:
             raise not_ready()

@@ -205,6 +205,7 @@ class _Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
 class _Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):
     """The file is at fault, not the request."""
 
+    code: str
     message: str
     hint: str
 
@@ -221,8 +222,10 @@ def _body(answer: _Answer) -> bytes:
             return body
         case _Failed(code, message, hint):
             raise QueryFailed(message, hint=hint, code=Code(code))
-        case _Broken(message, hint):
-            raise NodeError(message, hint=hint)
+        case _Broken(code, message, hint):
+            error = NodeError(message, hint=hint)
+            error.code = Code(code)
+            raise error
 
 
 def _write(pipe: IO[bytes], message: bytes) -> None:
@@ -259,7 +262,7 @@ def main() -> None:
                 ask = _decode_ask(message)
                 answer: _Answer = _Result(answered(worker, ask.kind, ask.payload))
             except NodeError as error:
-                answer = _Broken(error.message, error.hint)
+                answer = _Broken(error.code, error.message, error.hint)
             except RedwireError as error:
                 answer = _Failed(error.code, error.message, error.hint)
             encoded = _encode(answer)

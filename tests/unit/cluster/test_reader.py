@@ -150,6 +150,10 @@ def test_a_damaged_document_is_an_error_and_others_are_read(
     for damaged in (Fetch("orders", "a"), Scan("orders", "", 10)):
         answer = asker.ask(reader, damaged)
         assert isinstance(answer, StateCorrupt) and "'a'" in answer.message
+    worker = reader_module._Documents(state.path)
+    together = list(worker.answers([Fetch("orders", "b"), Fetch("orders", "a"), Fetch("orders", "c")]))
+    worker.close()
+    assert [type(answer) for answer in together] == [Fetched, StateCorrupt, Fetched]
     assert asker.ask(reader, Fetch("orders", "b")).found
     assert [row.id for row in asker.ask(reader, Scan("orders", "a", 10)).rows] == ["b", "c"]
     reader.stop()

@@ -23,7 +23,7 @@ from redwire.position import Lsn
 from redwire.record import Key, Kind, Op, Record, encode_system
 
 TABLES = ("meta", "terms", "collections", "docs", "keys", "config", "users", "tokens")
-FLIPS = 400
+FLIPS = 200
 
 
 @pytest.fixture

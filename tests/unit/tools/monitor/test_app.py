@@ -176,6 +176,7 @@ async def test_every_text_stands_out_from_its_ground(feed, until, press, theme: 
         for key, text in (shows | dialogs).items():
             await press(pilot, key)
             await until(pilot, text)
+            await pilot.pause()  # what has just been mounted is laid out
             assert faint(pilot.app) == set(), key
             await press(pilot, *(["escape"] if key in dialogs else []))
 
