@@ -30,6 +30,7 @@ from cluster.soundness import verify
 from cluster.tables import (
     WRITER_BUSY_MS,
     Meta,
+    closed_on_error,
     key_rows,
     open_reader,
     open_writer,
@@ -118,10 +119,11 @@ class State:
         `StateCorrupt`, `DiskFull` or `DiskFailed`.
         """
         connection = open_writer(path)
-        with translated(path):
-            Syscalls().sync_folder(path.parent)
-            state = cls(path, connection)
-        state.checkpoint()
+        with closed_on_error(connection):
+            with translated(path):
+                Syscalls().sync_folder(path.parent)
+                state = cls(path, connection)
+            state.checkpoint()
         return state
 
     def close(self) -> None:

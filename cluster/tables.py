@@ -103,7 +103,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=WRITER_BUSY_MS / 1000
         )
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
                 connection.executescript(f"BEGIN;{_TABLES}COMMIT;")
             _check(connection, path)
@@ -128,7 +128,7 @@ def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False)
             cached_statements=cached_statements,
             timeout=1,
         )
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             connection.execute("PRAGMA query_only = ON")
             connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             _check(connection, path)
@@ -217,7 +217,8 @@ def translated(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    """Whoever opens a connection owns it until this ends without an error."""
     opened = False
     try:
         yield
