@@ -14,7 +14,8 @@ after a power cut the state is some earlier one, never less than the last comple
 has the rest (R10).
 
 SQLite's pages carry no checksums, and a bit that flips on the disk would be served as what was written. So a
-document carries one in its row, every other body carries one behind it (`sealed`), and whoever reads checks.
+document carries one in its row, as `meta` and `terms` do, other bodies carry one behind them (`sealed`), and
+whoever reads checks. The names of `collections` have two indexes that must agree with them (`soundness`).
 """
 
 from __future__ import annotations
