@@ -39,7 +39,7 @@ class Caller(Protocol):
 
 def caller_of(proposal: Proposal) -> Caller:
     """Whom to answer: the core carries the caller without knowing what it is."""
-    return proposal.session  # type: ignore[return-value]
+    return proposal.caller  # type: ignore[return-value]
 
 
 def share(
@@ -70,6 +70,6 @@ def by_caller(release: Release) -> Iterator[tuple[Caller, Answers]]:
     """The answers of a release, grouped by who waits for them."""
     groups: dict[int, Answers] = {}
     for answer in release.answers:
-        groups.setdefault(id(answer[0].session), []).append(answer)
+        groups.setdefault(id(answer[0].caller), []).append(answer)
     for answers in groups.values():
         yield caller_of(answers[0][0]), answers

@@ -21,6 +21,8 @@ _DELETE = "DELETE FROM docs WHERE c = ? AND id = ?"
 _CREATE = "INSERT INTO collections VALUES (?, ?)"
 _INSERT = "INSERT INTO docs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
+_Row = tuple[int, str, int, int, bytes]
+
 _APPLIED = int(Status.APPLIED)
 _PUT_OP, _INSERT_OP = int(Op.PUT), int(Op.INSERT)
 _NO_COLLECTION = -1
@@ -39,7 +41,7 @@ class Documents:
         self._path = path
         self._execute = connection.execute
         self._executemany = connection.executemany
-        self._puts: list[tuple[int, str, int, int, bytes]] = []
+        self._puts: list[_Row] = []
         rows = connection.execute("SELECT c, name FROM collections ORDER BY c").fetchall()
         self._numbers: dict[bytes, int] = {name.encode(): number for number, name in rows}
         self._any_case = {name.lower() for name in self._numbers}
@@ -87,13 +89,11 @@ class Documents:
         number = self._numbers.get(collection, _NO_COLLECTION)
         if not flags and number != _NO_COLLECTION:
             if op == _PUT_OP:
-                self._puts.append((number, name, lsn, checksum(number, name, lsn, doc), doc))
+                self._puts.append(_row(number, name, lsn, doc))
                 return RESULT.pack(_APPLIED, lsn)
             if op == _INSERT_OP:
                 self.flush()
-                if self._execute(
-                    _INSERT, (number, name, lsn, checksum(number, name, lsn, doc), doc)
-                ).rowcount:
+                if self._execute(_INSERT, _row(number, name, lsn, doc)).rowcount:
                     return RESULT.pack(_APPLIED, lsn)
         elif flags & ~IF_VERSION:
             raise ValueError(f"record flags {flags:#04x} at LSN {lsn}")
@@ -104,7 +104,7 @@ class Documents:
         if effect is Effect.WRITE:
             if number == _NO_COLLECTION:
                 number = self._create(collection)
-            self._puts.append((number, name, lsn, checksum(number, name, lsn, doc), doc))
+            self._puts.append(_row(number, name, lsn, doc))
         elif effect is Effect.DELETE:
             self._execute(_DELETE, (number, name))
         return RESULT.pack(status, shown)
@@ -132,3 +132,8 @@ class Documents:
         for name in list(self._numbers)[known:]:
             del self._numbers[name]
             self._any_case.discard(name.lower())
+
+
+def _row(number: int, name: str, version: int, doc: bytes) -> _Row:
+    """The row of `docs` for one document, with its checksum."""
+    return number, name, version, checksum(number, name, version, doc), doc

@@ -28,8 +28,6 @@ from cluster.primary import Primary
 from cluster.service import Service
 from redwire.errors import (
     Code,
-    KeyClosed,
-    KeyExpired,
     NotConfirmed,
     NotPrimary,
     RedwireError,
@@ -148,7 +146,7 @@ class DriverWrites:
                 raise Refused(Code.NOT_READY, "another reign began meanwhile", hint="retry")
             known = state.lookup(claim.key)
             if known is not None:
-                return _checked(known)
+                return _executed(known)
             encoded = await _off_loop(size, _encoded, insert, claim.key)
             return await self._commit(encoded.request, len(encoded.ids), claim)
         finally:
@@ -188,7 +186,7 @@ class DriverWrites:
             case Result():
                 if claim is not None:
                     claim.logged = 0
-                return _checked(outcome)
+                return _executed(outcome)
             case _:
                 if claim is not None and not isinstance(outcome, NotConfirmed):
                     claim.logged = max(0, claim.logged - 1)
@@ -230,11 +228,9 @@ def _encoded(insert: BulkInsert, key: Key | None) -> Insert:
     return encode_insert(insert.collection, insert.documents(), key, atomic=insert.atomic)
 
 
-def _checked(result: Result) -> Result:
-    if result.expired:
-        raise KeyExpired
-    if not result.items:
-        raise KeyClosed
+def _executed(result: Result) -> Result:
+    if (refusal := result.refusal) is not None:
+        raise refusal
     return result
 
 

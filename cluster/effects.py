@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from cluster.log_config import Level
 from cluster.policies import Effective
 from cluster.settings import Planned
 from redwire.batch import Batch
-from redwire.errors import RedwireError
+from redwire.errors import KeyClosed, KeyExpired, RedwireError
 from redwire.message.peer import Ack, Following, Heartbeat
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
 from redwire.record import Key, Kind
@@ -46,12 +47,12 @@ class Now(NamedTuple):
 class Proposal:
     """One request on its way into the log, and the one who waits for it.
 
-    `session` and `correlation` say whom to answer. `request` is logged as it stands. `deadline_us`
-    (monotonic) is when the waiter is told "not confirmed" or "refused"; `arrived_us` is when it came, 0 if
-    nobody looked. `answered` is set by the core.
+    `caller` (see `answers.Caller`) and `correlation` say whom to answer: the core only carries them.
+    `request` is logged as it stands. `deadline_us` (monotonic) is when the waiter is told "not confirmed" or
+    "refused"; `arrived_us` is when it came, 0 if nobody looked. `answered` is set by the core.
     """
 
-    session: object
+    caller: object
     correlation: int
     kind: Kind
     request: bytes
@@ -64,15 +65,34 @@ class Proposal:
     arrived_us: int = 0
 
 
+class Fate(Enum):
+    """What became of one request in the log."""
+
+    EXECUTED = "executed"
+    DUPLICATE = "executed before, with the same key"
+    CLOSED = "never executed: its key was closed before it came"
+    EXPIRED = "not known: the memory of its key is gone"
+
+
 class Result(NamedTuple):
-    """What one request came to when it was applied. `items` holds a packed (u8 status, u64 version) per
-    record; none are those of a request whose key was closed before it came, and of the closing itself.
+    """What one request came to when it was applied. `items` holds a packed (u8 status, u64 version) for each
+    record that was executed, then or before.
     """
 
-    first_lsn: int
-    duplicate: bool
-    expired: bool
-    items: bytes
+    fate: Fate
+    first_lsn: int = 0
+    items: bytes = b""
+
+    @property
+    def refusal(self) -> RedwireError | None:
+        """What to tell whoever asked for it to be executed; None where it was."""
+        match self.fate:
+            case Fate.CLOSED:
+                return KeyClosed()
+            case Fate.EXPIRED:
+                return KeyExpired()
+            case Fate.EXECUTED | Fate.DUPLICATE:
+                return None
 
 
 @dataclass(slots=True, eq=False)
@@ -255,7 +275,7 @@ class Release(msgspec.Struct, frozen=True):
     answers: list[tuple[Proposal, Result]]
 
     def __str__(self) -> str:
-        who = " ".join(f"{p.session}#{p.correlation}@{r.first_lsn}" for p, r in self.answers)
+        who = " ".join(f"{p.caller}#{p.correlation}@{r.first_lsn}" for p, r in self.answers)
         acks = ",".join(node for node, _ in self.flight.acks)
         return f"release {who} copies={acks}"
 
@@ -267,7 +287,7 @@ class Known(msgspec.Struct, frozen=True):
     result: Result
 
     def __str__(self) -> str:
-        return f"known {self.proposal.session}#{self.proposal.correlation}@{self.result.first_lsn}"
+        return f"known {self.proposal.caller}#{self.proposal.correlation}@{self.result.first_lsn}"
 
 
 class Unconfirmed(msgspec.Struct, frozen=True):
@@ -278,7 +298,7 @@ class Unconfirmed(msgspec.Struct, frozen=True):
     message: str
 
     def __str__(self) -> str:
-        return f"not confirmed {self.proposal.session}#{self.proposal.correlation}: {self.message}"
+        return f"not confirmed {self.proposal.caller}#{self.proposal.correlation}: {self.message}"
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -288,7 +308,7 @@ class Reject(msgspec.Struct, frozen=True):
     error: RedwireError
 
     def __str__(self) -> str:
-        return f"reject {self.proposal.session}#{self.proposal.correlation}: {self.error}"
+        return f"reject {self.proposal.caller}#{self.proposal.correlation}: {self.error}"
 
 
 class Drop(msgspec.Struct, frozen=True):

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from cluster.effects import Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
+from cluster.effects import Fate, Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from cluster.policies import Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
-from redwire.errors import Code, KeyClosed, KeyExpired, RedwireError, Refused
+from redwire.errors import Code, RedwireError, Refused
 from redwire.record import Key
 from regions.commit_policy import CommitPolicy
 
@@ -29,7 +29,7 @@ NEW_REIGN = "the new reign has not committed its first record yet"
 Answer = Known | Reject | Unconfirmed
 
 KeyLookup = Callable[[Key], Result | None]
-"""The stored result of a key that was applied; None when it is not known. `Result.expired` for a forgotten
+"""The stored result of a key that was applied; None when it is not known, EXPIRED for a forgotten
 one.
 """
 
@@ -218,12 +218,11 @@ class Intake:
         a client's id names an LSN that apply may not have reached.
         """
         known = None if proposal.key is None else self.lookup(proposal.key)
-        if known is None or known.expired and not turn.settled:
+        if known is None or known.fate is Fate.EXPIRED and not turn.settled:
             return None
         proposal.answered = True
-        if known.expired:
-            return Reject(proposal, KeyExpired())
-        return Known(proposal, known) if known.items else Reject(proposal, KeyClosed())
+        refusal = known.refusal
+        return Known(proposal, known) if refusal is None else Reject(proposal, refusal)
 
     def _refuse(self, proposal: Proposal, error: RedwireError, turn: Turn) -> Answer:
         """Refuse for certain, or say "not confirmed" where an earlier attempt may yet be executed (R9)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from cluster.events import EventKind
-from cluster.replica import ReplicaStatus, State
+from cluster.replica import FollowerState, ReplicaStatus
 from redwire.position import Lsn, NodeId, Term
 from regions.status import MemberStatus
 
@@ -80,7 +80,7 @@ class Milestones:
 
 
 def _followed(status: ReplicaStatus, session: int | None) -> tuple[NodeId, Term, int] | None:
-    if status.state is not State.FOLLOWING or status.source is None:
+    if status.state is not FollowerState.FOLLOWING or status.source is None:
         return None
     if status.reign is None or session is None:
         return None

@@ -37,7 +37,7 @@ from cluster.milestones import Milestones, News
 from cluster.opening import superseded
 from cluster.outbox import Outbox
 from cluster.primary import Primary
-from cluster.replica import Replica, State
+from cluster.replica import Replica
 from cluster.roster import Roster
 from cluster.storage import Storage
 from redwire.errors import Code, RedwireError, Refused
@@ -122,7 +122,7 @@ class Node:
             if over is not None:
                 self.inbox.post(Deposed(over))
         free = not (self.roster.aspires or self.roster.rebuilding)
-        if isinstance(role, Replica) and free and role.state is State.SEARCHING:
+        if isinstance(role, Replica) and free and role.searching:
             leader = self.roster.leader(role.reign)
             if leader is not None:
                 self.roster.lines.follow(leader)
@@ -133,7 +133,7 @@ class Node:
         """
         self.bulletin.heard(report, self.clock())
         role = self.role
-        if isinstance(role, Replica) and role.state is State.SEARCHING and report.role == NodeRole.PRIMARY:
+        if isinstance(role, Replica) and role.searching and report.role == NodeRole.PRIMARY:
             self.roster.lines.greet(NodeId(report.node))
 
     def stop_following(self) -> None:

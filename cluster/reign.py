@@ -12,7 +12,7 @@ from cluster.config import NodeConfig
 from cluster.node import Node
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait
 from cluster.primary import Primary
-from cluster.replica import Replica, State
+from cluster.replica import Replica
 from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
 from redwire import __version__
@@ -67,7 +67,7 @@ class Candidate:
         asked_s = 0.0
         while True:
             role = self._node.role
-            searching = isinstance(role, Replica) and role.state is State.SEARCHING
+            searching = isinstance(role, Replica) and role.searching
             if searching and anyio.current_time() - asked_s > ASK_AGAIN_S:
                 asked_s = anyio.current_time()
                 self._node.roster.lines.follow(member)

@@ -49,7 +49,7 @@ from redwire.message.peer import Ack, Following
 from redwire.position import NO_REIGN, Lsn, NodeId, Position, Reign, Term
 
 
-class State(Enum):
+class FollowerState(Enum):
     """Where the follower stands with its source."""
 
     SEARCHING = "searching"
@@ -60,7 +60,7 @@ class State(Enum):
 class ReplicaStatus(msgspec.Struct, frozen=True):
     """The follower at a glance. `source_head` is what the source last said."""
 
-    state: State
+    state: FollowerState
     reign: Reign | None
     source: NodeId | None
     end: Lsn
@@ -82,7 +82,7 @@ class Replica:
     durable: Lsn
     watermark: Lsn
     applied: Lsn
-    state: State = State.SEARCHING
+    state: FollowerState = FollowerState.SEARCHING
     _source: _Source | None = None
     _settling: int = 0
     _committing: Lsn = Lsn(0)
@@ -110,7 +110,7 @@ class Replica:
             case SourceLost(session):
                 if self._source is not None and self._source.session == session:
                     self._source = None
-                    self.state = State.SEARCHING
+                    self.state = FollowerState.SEARCHING
                 return []
             case Tick():
                 return self._tick(now)
@@ -130,6 +130,11 @@ class Replica:
         )
 
     @property
+    def searching(self) -> bool:
+        """Whether it has no source."""
+        return self.state is FollowerState.SEARCHING
+
+    @property
     def session(self) -> int | None:
         """The session with the source that is followed."""
         return self._source.session if self._source is not None else None
@@ -142,7 +147,7 @@ class Replica:
     def _found(self, event: SourceFound, now: Now) -> list[Effect]:
         """Accept or refuse a source, and bring the log to the last common point."""
         reply, session = event.reply, event.session
-        if self.state is not State.SEARCHING or event.asked != self.end:
+        if self.state is not FollowerState.SEARCHING or event.asked != self.end:
             # an answer to what our log was: the common point may lie below what was appended since
             text = f"{event.node} answers for a log that ended at {event.asked}, it ends at {self.end}"
             return [Drop(session, Refused(Code.NOT_READY, text, hint="it is asked anew by itself"))]
@@ -167,7 +172,7 @@ class Replica:
         self._source = _Source(
             event.node, session, reply.leads, Lsn(reply.head), now.ms, Lsn(reply.watermark)
         )
-        self.state = State.SETTLING
+        self.state = FollowerState.SETTLING
         self._arrivals.forget()
         effects: list[Effect] = []
         if reply.leads and reply.reign != self.reign:
@@ -200,11 +205,11 @@ class Replica:
         """One of our orders to the disk is done. They outlive a session: the next one waits for them too."""
         assert self._settling > 0
         self._settling -= 1
-        return self._begin(now) if self.state is State.SETTLING and not self._settling else []
+        return self._begin(now) if self.state is FollowerState.SETTLING and not self._settling else []
 
     def _begin(self, now: Now) -> list[Effect]:
         assert self._source is not None
-        self.state = State.FOLLOWING
+        self.state = FollowerState.FOLLOWING
         self._source.heard_ms = now.ms  # a source is silent until the first ack, however long our disk took
         self._told = (Lsn(0), Lsn(0))
         return self._ack(first=True) + self._commit()
@@ -212,7 +217,7 @@ class Replica:
     def _received(self, event: BatchesReceived, now: Now) -> list[Effect]:
         """Append what continues the log; anything else ends the session."""
         source = self._source
-        if source is None or source.session != event.session or self.state is not State.FOLLOWING:
+        if source is None or source.session != event.session or self.state is not FollowerState.FOLLOWING:
             return []
         effects: list[Effect] = []
         source.heard_ms = now.ms
@@ -232,7 +237,7 @@ class Replica:
 
     def _heard(self, event: HeartbeatReceived, now: Now) -> list[Effect]:
         source, beat = self._source, event.heartbeat
-        if source is None or source.session != event.session or self.state is not State.FOLLOWING:
+        if source is None or source.session != event.session or self.state is not FollowerState.FOLLOWING:
             return []
         if source.leads and self.reign != Reign(Term(beat.term), NodeId(beat.primary)):
             text = f"a heartbeat of {beat.term}:{beat.primary} within the reign {self.reign}"
@@ -247,7 +252,7 @@ class Replica:
         here.
         """
         source = self._source
-        if source is None or self.state is not State.FOLLOWING:
+        if source is None or self.state is not FollowerState.FOLLOWING:
             return []
         self.watermark = max(self.watermark, min(source.watermark, self.end.lsn))
         target = min(self.watermark, self.durable)
@@ -258,7 +263,7 @@ class Replica:
 
     def _ack(self, *, first: bool = False, synced_us: int = 0) -> list[Effect]:
         source = self._source
-        if source is None or self.state is not State.FOLLOWING:
+        if source is None or self.state is not FollowerState.FOLLOWING:
             return []
         if not source.leads and not first and self._told == (self.durable, self.applied):
             return []
@@ -271,14 +276,17 @@ class Replica:
         assert self._source is not None
         session = self._source.session
         self._source = None
-        self.state = State.SEARCHING
+        self.state = FollowerState.SEARCHING
         return Drop(session, error)
 
     def _tick(self, now: Now) -> list[Effect]:
         source = self._source
-        if source is None or self.state is not State.FOLLOWING or now.ms - source.heard_ms < SILENCE_MS:
+        if source is None or self.state is not FollowerState.FOLLOWING:
             return []
-        return [self._drop(ProtocolError(f"{source.node} has been silent for {now.ms - source.heard_ms} ms"))]
+        silent_ms = now.ms - source.heard_ms
+        if silent_ms < SILENCE_MS:
+            return []
+        return [self._drop(ProtocolError(f"{source.node} has been silent for {silent_ms} ms"))]
 
 
 def _within(written: Reign, reign: Reign) -> bool:

@@ -9,11 +9,11 @@ the answer, or the CLOSE, and the request is never executed (R9).
 from __future__ import annotations
 
 from cluster.answers import Answers, Shared
-from cluster.effects import Proposal, Result
+from cluster.effects import Fate, Proposal, Result
 from cluster.service import Service
 from cluster.session_writes import Fail, Send, written_entry
 from redwire.body import encode
-from redwire.errors import Code, KeyExpired, NotConfirmed, RedwireError, Refused, RequestInvalid
+from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
 from redwire.message.client import Resolve, join_written
 from redwire.message.log import CloseKey
@@ -41,7 +41,7 @@ class SessionResolve:
         if asked.sequence > SEQUENCE_MAX:
             raise RequestInvalid(f"sequence {asked.sequence} is more than a key can have")
         known = role.lookup(Key(asked.client, asked.sequence, asked.sequence))
-        if known is not None and not known.expired:
+        if known is not None and known.fate is not Fate.EXPIRED:
             self._tell(frame.correlation, known)
             return
         if self._under_way >= UNDER_WAY_MAX:
@@ -79,11 +79,11 @@ class SessionResolve:
         self._fail(proposal.correlation, error)
 
     def _tell(self, correlation: int, result: Result) -> None:
-        if result.expired:
-            self._fail(correlation, KeyExpired())
-        elif not result.items:
+        if result.fate is Fate.CLOSED:
             text = "no request with this key was executed, and none will be"
             self._fail(correlation, Refused(Code.NOT_FOUND, text))
+        elif (refusal := result.refusal) is not None:
+            self._fail(correlation, refusal)
         else:
             block = self._service.bare_block(Lsn(result.first_lsn), self._service.policies.rule.text)
             self._send(Kind.WRITTEN, join_written(block, [written_entry(correlation, result, 0)]), 0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.answers import Answers, Shared
-from cluster.effects import Proposal, Result
+from cluster.effects import Fate, Proposal, Result
 from cluster.keys import within_window
 from cluster.service import Service
-from redwire.errors import Code, KeyClosed, KeyExpired, NotConfirmed, RedwireError, RequestInvalid
+from redwire.errors import Code, NotConfirmed, RedwireError, RequestInvalid
 from redwire.frame import Frame, Kind
 from redwire.message.client import RESULT, Outcome, decode_write, encode_entry, join_written
 from redwire.position import Lsn
@@ -69,10 +69,8 @@ class SessionWrites:
         self._done(len(answers))
         entries: list[bytes] = []
         for proposal, result in answers:
-            if result.expired:
-                self._fail(proposal.correlation, KeyExpired())
-            elif not result.items:
-                self._fail(proposal.correlation, KeyClosed())
+            if (refusal := result.refusal) is not None:
+                self._fail(proposal.correlation, refusal)
             else:
                 index = shared.policies[proposal.policy.text]
                 entries.append(written_entry(proposal.correlation, result, index))
@@ -112,6 +110,5 @@ class SessionWrites:
 def written_entry(correlation: int, result: Result, policy: int) -> bytes:
     """The entry of a Written frame that tells a committed result; `policy` is its index in the ack block."""
     items, count = result.items, len(result.items) // RESULT.size
-    return encode_entry(
-        correlation, Outcome.COMMITTED, policy, result.duplicate, result.first_lsn, items, count
-    )
+    duplicate = result.fate is Fate.DUPLICATE
+    return encode_entry(correlation, Outcome.COMMITTED, policy, duplicate, result.first_lsn, items, count)

@@ -21,7 +21,7 @@ import msgspec
 
 from cluster.accounts import Accounts
 from cluster.documents import Documents
-from cluster.effects import Result
+from cluster.effects import Fate, Result
 from cluster.errors import ApplyStopped, OutOfOrder
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Known
@@ -29,7 +29,7 @@ from cluster.registry import Registry
 from cluster.soundness import verify
 from cluster.tables import (
     WRITER_BUSY_MS,
-    Meta,
+    MetaRow,
     closed_on_error,
     key_rows,
     open_reader,
@@ -61,15 +61,14 @@ KEY_ROW_BYTES = 64 << 10
 
 _NOT_APPLICABLE = (RequestInvalid, BodyInvalid, ValueError, OverflowError, struct.error)
 _META = "UPDATE meta SET applied = ?, term = ?, chain = ?, time_ms = ?, forgotten_through = ?, sum = ?"
-_EXPIRED = Result(0, False, True, b"")
+_EXPIRED = Result(Fate.EXPIRED)
 
 
 class AppliedBatch(NamedTuple):
     """One batch after apply: its last LSN, and one result per request, in order, the node's own records
     included.
 
-    A duplicate carries the first LSN and items of the request that was executed; an expired one carries
-    nothing.
+    A duplicate carries the first LSN and items of the request that was executed.
     """
 
     last: Lsn
@@ -160,10 +159,10 @@ class State:
         return applied
 
     def lookup(self, key: Key) -> Result | None:
-        """What an executed request came to, an expired one, a closed key's (without items), or None (R9)."""
+        """What a request came to whose key is known, or was and is forgotten; else None (R9)."""
         verdict = self.keys.lookup(key)
         if isinstance(verdict, Known):
-            return Result(verdict.first, True, False, verdict.items)
+            return Result(Fate.DUPLICATE if verdict.items else Fate.CLOSED, verdict.first, verdict.items)
         return _EXPIRED if isinstance(verdict, Expired) else None
 
     def accounts(self) -> Accounts:
@@ -295,15 +294,15 @@ class State:
             elif head.kind is not Kind.WRITE:
                 status = self._registry.apply(head.kind, bytes(head.data[REQUEST_HEADER.size :]), lsn)
                 version = 0 if status is Status.NOT_FOUND else lsn
-                results.append(Result(lsn, False, False, RESULT.pack(status, version)))
+                results.append(Result(Fate.EXECUTED, lsn, RESULT.pack(status, version)))
             elif key is None:
-                results.append(Result(lsn, False, False, write(head.data, lsn, atomic=head.atomic)))
+                results.append(Result(Fate.EXECUTED, lsn, write(head.data, lsn, atomic=head.atomic)))
             else:
                 known = self.lookup(key)
                 if known is None:
                     items = write(head.data, lsn, atomic=head.atomic)
                     entries.append(keys.record(key, lsn, head.count, items, time_ms))
-                    known = Result(lsn, False, False, items)
+                    known = Result(Fate.EXECUTED, lsn, items)
                 results.append(known)
             lsn = Lsn(lsn + head.count)
         if lsn != batch.last + 1:
@@ -316,7 +315,7 @@ class State:
         self.keys.advance(end.lsn, time_ms)
         if self._key_entries > KEY_ENTRIES_PER_OPEN * self.keys.open + KEY_ENTRIES_SLACK:
             self._rewrite_keys()
-        meta = Meta(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
+        meta = MetaRow(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
         self._connection.execute(_META, (*meta, meta.checksum()))
 
     def _rewrite_keys(self) -> None:

@@ -44,7 +44,7 @@ READER_CACHE_KIB = 2_048
 _SEAL_BYTES = 4
 
 
-class Meta(NamedTuple):
+class MetaRow(NamedTuple):
     """The row of `meta` but for its checksum."""
 
     applied: int
@@ -55,11 +55,12 @@ class Meta(NamedTuple):
 
     def checksum(self) -> int:
         """The CRC-32 that the row carries."""
-        return crc32(repr(tuple(self)).encode())
+        numbers = (self.applied, self.term, self.time_ms, self.forgotten_through)
+        return crc32(self.chain, crc32(b"%d %d %d %d" % numbers))
 
 
 _META = "SELECT applied, term, chain, time_ms, forgotten_through, sum FROM meta"
-_EMPTY_SUM = Meta(0, 0, bytes(CHAIN_BYTES), 0, -1).checksum()
+_EMPTY_SUM = MetaRow(0, 0, bytes(CHAIN_BYTES), 0, -1).checksum()
 _TABLES = f"""
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1), applied INTEGER NOT NULL, term INTEGER NOT NULL,
@@ -136,10 +137,10 @@ def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False)
     return connection
 
 
-def read_meta(path: Path, connection: sqlite3.Connection) -> Meta:
+def read_meta(path: Path, connection: sqlite3.Connection) -> MetaRow:
     """The row of `meta` in the state file at `path`, as `connection` sees it now. Raises `StateCorrupt`."""
     *row, total = connection.execute(_META).fetchone() or (0, 0, b"", 0, 0, 0)
-    meta = Meta._make(row)
+    meta = MetaRow._make(row)
     if meta.checksum() != total:
         raise StateCorrupt(path, "where it stands does not match its checksum")
     return meta

@@ -54,7 +54,7 @@ from redwire.handshake import (
 from redwire.scram import Challenge, ClientScram, ServerScram, Verifier, fake_verifier
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """Where a connection is. A server passes PREFACE to OPEN, a client HELLO to OPEN; CLOSED is for good."""
 
     PREFACE = auto()
@@ -108,7 +108,7 @@ class ServerConnection(FrameEncoder):
         """`nonce` and `session_id` are fresh and unguessable; `certificate` is who TLS proved, if anybody."""
         super().__init__()
         assert session_id
-        self.state = State.PREFACE
+        self.state = ConnectionState.PREFACE
         self.principal: Principal | None = None
         self.session_id = session_id
         self._authority = authority
@@ -123,16 +123,16 @@ class ServerConnection(FrameEncoder):
     @property
     def closing(self) -> bool:
         """Whether the connection is to be closed once the queued data is sent."""
-        return self.state is State.CLOSED
+        return self.state is ConnectionState.CLOSED
 
     def receive_data(self, data: bytes) -> list[Frame]:
         """The frames for the session, not `expanded` yet; none before authentication, and none once closing.
         Never raises.
         """
         try:
-            if self.state is State.OPEN:
+            if self.state is ConnectionState.OPEN:
                 return self._decoder.receive_data(data)
-            if self.state is not State.CLOSED:
+            if self.state is not ConnectionState.CLOSED:
                 self._shake_hands(data)
         except FrameInvalid as error:
             self.send(Kind.ERROR, f"PROTOCOL: {error.message}".encode())
@@ -141,23 +141,23 @@ class ServerConnection(FrameEncoder):
 
     def receive_eof(self) -> None:
         """The client has sent its last byte. Raises `ProtocolError` if that was in the middle of a frame."""
-        if self.state is not State.CLOSED:
+        if self.state is not ConnectionState.CLOSED:
             _check_eof(self._decoder)
 
     def close(self) -> None:
         """Receive nothing more; what is queued is still to be sent."""
-        self.state = State.CLOSED
+        self.state = ConnectionState.CLOSED
 
     def refuse(self, reason: str, correlation: int = 0) -> None:
         """End a handshake with AuthFail; also for what only the shell sees, such as its deadline."""
-        assert self.state is not State.OPEN
+        assert self.state is not ConnectionState.OPEN
         self.attempt.refusal = reason
-        if self.state is not State.PREFACE:
+        if self.state is not ConnectionState.PREFACE:
             self.send(Kind.AUTH_FAIL, encode(AuthFail(reason)), correlation)
         self.close()
 
     def _shake_hands(self, data: bytes) -> None:
-        if self.state is State.PREFACE:
+        if self.state is ConnectionState.PREFACE:
             taken = len(PREFACE) - len(self._preface)
             self._preface, data = self._preface + data[:taken], data[taken:]
             magic, minor = self._preface[:1], self._preface[1:]
@@ -167,7 +167,7 @@ class ServerConnection(FrameEncoder):
                 return
             if not minor:
                 return
-            self.state = State.HELLO
+            self.state = ConnectionState.HELLO
         frames = self._decoder.receive_data(data)
         if not frames:
             return
@@ -196,7 +196,7 @@ class ServerConnection(FrameEncoder):
         )
         self.send(Kind.HELLO_ACK, encode(ack), frame.correlation)
         self.attempt.method = method
-        self.state = State.SCRAM_FIRST if method is Method.SCRAM else State.CREDENTIALS
+        self.state = ConnectionState.SCRAM_FIRST if method is Method.SCRAM else ConnectionState.CREDENTIALS
 
     def _on_credentials(self, frame: Frame) -> None:
         match self.attempt.method:
@@ -213,7 +213,7 @@ class ServerConnection(FrameEncoder):
         self.send(
             Kind.AUTH_REQUEST, self._scram.challenge(frame.payload, self._verifier_of), frame.correlation
         )
-        self.state = State.SCRAM_FINAL
+        self.state = ConnectionState.SCRAM_FINAL
 
     def _verifier_of(self, user: str) -> Verifier:
         self.attempt.name = user
@@ -245,13 +245,13 @@ class ServerConnection(FrameEncoder):
         self.principal = principal
         self._decoder.frame_bytes_max = FRAME_BYTES_MAX
         self._decoder.allow_compressed = True
-        self.state = State.OPEN
+        self.state = ConnectionState.OPEN
 
-    _STEPS: ClassVar[Mapping[tuple[State, int], Callable[[ServerConnection, Frame], None]]] = {
-        (State.HELLO, Kind.HELLO): _on_hello,
-        (State.CREDENTIALS, Kind.AUTH_RESPONSE): _on_credentials,
-        (State.SCRAM_FIRST, Kind.AUTH_RESPONSE): _on_scram_first,
-        (State.SCRAM_FINAL, Kind.AUTH_RESPONSE): _on_scram_final,
+    _STEPS: ClassVar[Mapping[tuple[ConnectionState, int], Callable[[ServerConnection, Frame], None]]] = {
+        (ConnectionState.HELLO, Kind.HELLO): _on_hello,
+        (ConnectionState.CREDENTIALS, Kind.AUTH_RESPONSE): _on_credentials,
+        (ConnectionState.SCRAM_FIRST, Kind.AUTH_RESPONSE): _on_scram_first,
+        (ConnectionState.SCRAM_FINAL, Kind.AUTH_RESPONSE): _on_scram_final,
     }
 
 
@@ -265,7 +265,7 @@ class ClientConnection(FrameEncoder):
     def __init__(self, credentials: Credentials, *, nonce: str, client_name: str) -> None:
         """`nonce` is fresh and unguessable. Raises `AuthenticationFailed` for an impossible user name."""
         super().__init__()
-        self.state = State.HELLO
+        self.state = ConnectionState.HELLO
         self.challenge: Challenge | None = None
         self.established: Established | None = None
         self._credentials = credentials
@@ -286,7 +286,7 @@ class ClientConnection(FrameEncoder):
         when it breaks the protocol; the connection is then of no use.
         """
         frames = self._decoder.receive_data(data)
-        if self.state is State.OPEN:
+        if self.state is ConnectionState.OPEN:
             return frames
         for index, frame in enumerate(frames):
             step = self._STEPS.get((self.state, frame.kind)) or self._REFUSALS.get(frame.kind)
@@ -303,7 +303,7 @@ class ClientConnection(FrameEncoder):
         Raises `AuthenticationFailed` or `ProtocolError` if that was within the handshake or in mid-frame.
         """
         _check_eof(self._decoder)
-        if self.state is State.HELLO:
+        if self.state is ConnectionState.HELLO:
             # A node that stops or is full looks the same, so another try is worth while.
             error = AuthenticationFailed(
                 "the server closed the connection before its first answer",
@@ -311,15 +311,15 @@ class ClientConnection(FrameEncoder):
             )
             error.retry = True
             raise error
-        if self.state is not State.OPEN:
+        if self.state is not ConnectionState.OPEN:
             raise ProtocolError(f"the server closed the connection in state {self.state.name}")
 
     def provide_salted_password(self, salted: bytes) -> None:
         """Go on with what `salted_password` gave for `challenge`, which is cleared."""
-        assert self._scram is not None and self.state is State.SALTING
+        assert self._scram is not None and self.state is ConnectionState.SALTING
         self.challenge = None
         self._say(Kind.AUTH_RESPONSE, self._scram.final(salted))
-        self.state = State.SCRAM_FINAL
+        self.state = ConnectionState.SCRAM_FINAL
 
     def _say(self, kind: Kind, payload: bytes) -> None:
         self._correlation += 1
@@ -338,12 +338,12 @@ class ClientConnection(FrameEncoder):
         elif isinstance(self._credentials, Bearer):
             payload = encode(BearerBody(self._credentials.token))
         self._say(Kind.AUTH_RESPONSE, payload)
-        self.state = State.SCRAM_FIRST if self._scram is not None else State.CREDENTIALS
+        self.state = ConnectionState.SCRAM_FIRST if self._scram is not None else ConnectionState.CREDENTIALS
 
     def _on_auth_request(self, frame: Frame) -> None:
         assert self._scram is not None
         self.challenge = self._scram.challenge(frame.payload)
-        self.state = State.SALTING
+        self.state = ConnectionState.SALTING
 
     def _on_auth_ok(self, frame: Frame) -> None:
         assert self._ack is not None
@@ -360,21 +360,21 @@ class ClientConnection(FrameEncoder):
             topology=decode_topology(ok.topology),
         )
         self._decoder.allow_compressed = True
-        self.state = State.OPEN
+        self.state = ConnectionState.OPEN
 
     def _on_auth_fail(self, frame: Frame) -> None:
-        self.state = State.CLOSED
+        self.state = ConnectionState.CLOSED
         raise refusal(frame.payload, self._credentials)
 
     def _on_error(self, frame: Frame) -> None:
-        self.state = State.CLOSED
+        self.state = ConnectionState.CLOSED
         raise ProtocolError(f"server answered: {frame.payload[:1024].decode('utf-8', 'replace')}")
 
-    _STEPS: ClassVar[Mapping[tuple[State, int], Callable[[ClientConnection, Frame], None]]] = {
-        (State.HELLO, Kind.HELLO_ACK): _on_hello_ack,
-        (State.SCRAM_FIRST, Kind.AUTH_REQUEST): _on_auth_request,
-        (State.CREDENTIALS, Kind.AUTH_OK): _on_auth_ok,
-        (State.SCRAM_FINAL, Kind.AUTH_OK): _on_auth_ok,
+    _STEPS: ClassVar[Mapping[tuple[ConnectionState, int], Callable[[ClientConnection, Frame], None]]] = {
+        (ConnectionState.HELLO, Kind.HELLO_ACK): _on_hello_ack,
+        (ConnectionState.SCRAM_FIRST, Kind.AUTH_REQUEST): _on_auth_request,
+        (ConnectionState.CREDENTIALS, Kind.AUTH_OK): _on_auth_ok,
+        (ConnectionState.SCRAM_FINAL, Kind.AUTH_OK): _on_auth_ok,
     }
     _REFUSALS: ClassVar[Mapping[int, Callable[[ClientConnection, Frame], None]]] = {
         Kind.AUTH_FAIL: _on_auth_fail,

@@ -24,6 +24,7 @@ from cluster.effects import (
     Durable,
     Effect,
     EndReign,
+    Fate,
     FollowerAcked,
     FollowerJoined,
     FollowerLeft,
@@ -210,7 +211,7 @@ class Play:
                     lsn = int(batch.first)
                     one = []
                     for head in request_heads(batch.body):
-                        one.append(Result(lsn, False, False, b"\0" * 9 * head.count))
+                        one.append(Result(Fate.EXECUTED, lsn, b"\0" * 9 * head.count))
                         lsn += head.count
                     results.append((batch.last, one))
                     node.applied = batch.last

@@ -19,6 +19,7 @@ from cluster.effects import (
     Commit,
     Durable,
     Effect,
+    Fate,
     Flight,
     FollowerAcked,
     FollowerJoined,
@@ -111,7 +112,7 @@ def applied_results(batch: Batch, proposals: Sequence[Proposal | None]) -> tuple
     results, first = [], int(batch.first)
     for proposal in proposals:
         count = 1 if proposal is None else proposal.count
-        results.append(Result(first, False, False, bytes(9 * count)))
+        results.append(Result(Fate.EXECUTED, first, bytes(9 * count)))
         first += count
     return batch.last, results
 

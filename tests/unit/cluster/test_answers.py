@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.answers import by_caller, caller_of, parts, share
-from cluster.effects import Release, Result
+from cluster.effects import Fate, Release, Result
 from redwire.message.client import POLICIES_MAX, AckBlock, CopyAck, decode_ack_block
 from redwire.position import Lsn, NodeId, Region
 from regions.binding import Member, Membership
@@ -22,7 +22,7 @@ def coordinator() -> QuorumCoordinator:
 
 
 def result(first: int) -> Result:
-    return Result(first, False, False, bytes(9))
+    return Result(Fate.EXECUTED, first, bytes(9))
 
 
 def released(fly, *proposals) -> Release:

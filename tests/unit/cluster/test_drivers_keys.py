@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from cluster.driver_keys import UNRESOLVED_MAX, DriverKeys
-from cluster.effects import Result
+from cluster.effects import Fate, Result
 from cluster.keys import issue_lsn, within_window
 from cluster.state import State
 from redwire.errors import Code, Refused
@@ -119,7 +119,7 @@ class Memory:
         self.known: set[Key] = set()
 
     def lookup(self, key: Key) -> Result | None:
-        return Result(1, True, False, b"") if key in self.known else None
+        return Result(Fate.CLOSED, 1) if key in self.known else None
 
 
 async def test_beyond_the_bound_a_new_key_is_refused_until_older_ones_are_applied(state: State) -> None:

@@ -11,6 +11,7 @@ from cluster.effects import (
     Cut,
     Drop,
     EndReign,
+    Fate,
     Known,
     Note,
     Now,
@@ -67,9 +68,9 @@ def test_answers_name_whom_they_go_to_and_their_first_lsn(fly, propose):
     one, other = propose(session="s"), propose(session="t", count=2)
     flight = fly(one, other)
     flight.acks[:] = [(NodeId("eu-1"), 5), (NodeId("us-1"), 6)]
-    results = [(one, Result(1, False, False, b"")), (other, Result(2, False, False, b""))]
+    results = [(one, Result(Fate.EXECUTED, 1, b"")), (other, Result(Fate.EXECUTED, 2, b""))]
     assert str(Release(flight, Lsn(3), results)) == "release s#1@1 t#2@2 copies=eu-1,us-1"
-    assert str(Known(one, Result(9, True, False, b""))) == "known s#1@9"
+    assert str(Known(one, Result(Fate.DUPLICATE, 9))) == "known s#1@9"
     assert str(Unconfirmed(other, None, "who knows")) == "not confirmed t#2: who knows"
     assert str(Reject(other, Refused(Code.BUSY, "full"))) == "reject t#2: BUSY: full"
 

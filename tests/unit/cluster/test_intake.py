@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.effects import Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
+from cluster.effects import Fate, Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from cluster.intake import FRAMING_BYTES_MAX, Draft, Intake, Room, Turn
 from cluster.policies import Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT, HEADER_BYTES_MAX
@@ -21,8 +21,8 @@ from regions.commit_policy import LOCAL
 from regions.errors import InsufficientReplicas
 
 AMPLE = Room(1 << 30, 1 << 30, 100)
-EXECUTED = Result(7, True, False, bytes(9))
-FORGOTTEN = Result(0, False, True, b"")
+EXECUTED = Result(Fate.DUPLICATE, 7, bytes(9))
+FORGOTTEN = Result(Fate.EXPIRED)
 VOTERS = Membership(tuple(Member(NodeId(name), Region(name[:2])) for name in ("eu-1", "us-1", "ap-1")))
 POLICIES = Policies(LOCAL, LOCAL, VOTERS, NodeId("eu-1"))
 
@@ -455,7 +455,7 @@ def test_the_keys_on_their_way_are_counted_once_a_turn(intake, take, world, prop
 
 def test_a_later_attempt_under_a_closed_key_is_refused_for_good(intake, take, world, propose):
     closed = key(5)
-    world.results[closed.client, closed.sequence] = Result(3, True, False, b"")
+    world.results[closed.client, closed.sequence] = Result(Fate.CLOSED, 3)
     proposal = propose(key=closed, attempt=2)
     batches, (answer,) = take(proposal)
     assert (batches, answer.proposal, answer.error.code) == ([], proposal, Code.KEY_CLOSED)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from cluster.events import EventKind
 from cluster.milestones import Milestones
-from cluster.replica import ReplicaStatus, State
+from cluster.replica import FollowerState, ReplicaStatus
 from redwire.position import Lsn, NodeId, Region, Reign, Term
 from regions.binding import MemberKind
 from regions.lag import CaughtUp, Health
@@ -33,10 +33,10 @@ GONE = MemberStatus(
 )
 THERE = replace(GONE, connected=True, streaming=True)
 OWN = replace(THERE, id=ME)
-ALONE = ReplicaStatus(State.SEARCHING, None, None, Lsn(7), Lsn(7), Lsn(5), Lsn(5), Lsn(0))
+ALONE = ReplicaStatus(FollowerState.SEARCHING, None, None, Lsn(7), Lsn(7), Lsn(5), Lsn(5), Lsn(0))
 FOLLOWS = replace(
     ALONE,
-    state=State.FOLLOWING,
+    state=FollowerState.FOLLOWING,
     reign=Reign(Term(3), NodeId("us-1")),
     source=NodeId("us-1"),
     source_head=Lsn(9),
@@ -123,7 +123,7 @@ def test_a_source_that_only_lends_its_log_is_not_followed(milestones):
     assert follow(milestones, FOLLOWS, leads=False) == []
 
 
-@pytest.mark.parametrize("lacking", [{"source": None}, {"reign": None}, {"state": State.SETTLING}])
+@pytest.mark.parametrize("lacking", [{"source": None}, {"reign": None}, {"state": FollowerState.SETTLING}])
 def test_who_has_not_begun_to_follow_says_nothing(milestones, lacking):
     assert follow(milestones, replace(FOLLOWS, **lacking)) == []
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from cluster.effects import Now
 from cluster.node import Node
-from cluster.replica import Replica, State
+from cluster.replica import FollowerState, Replica
 from cluster.storage import Storage
 from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId
@@ -65,6 +65,6 @@ def test_a_node_that_looks_for_the_primary_asks_at_once_who_says_that_it_leads(n
 def test_a_node_that_follows_asks_nobody(node):
     node.roster.lines = lines = Recorded()
     node.heard(told(node, NodeRole.PRIMARY))
-    node.role.state = State.FOLLOWING
+    node.role.state = FollowerState.FOLLOWING
     node.greeted(told(node, NodeRole.PRIMARY, term=2))
     assert (lines.followed, lines.greeted) == ([LEADER], [])

@@ -17,6 +17,7 @@ from cluster.effects import (
     Deposed,
     Drop,
     EndReign,
+    Fate,
     Note,
     Proposal,
     Reject,
@@ -635,7 +636,7 @@ def test_the_log_is_settled_when_it_is_applied_to_its_end(lead):
 
 def test_a_later_attempt_is_answered_from_what_is_known(lead):
     primary = lead().serve()
-    primary.known[b"c" * 16, 1] = known = Result(1, True, False, bytes(9))
+    primary.known[b"c" * 16, 1] = known = Result(Fate.DUPLICATE, 1, bytes(9))
     (effect,) = primary.take(primary.propose(key=key(1), attempt=2))
     assert effect.result is known
 

@@ -29,7 +29,7 @@ from cluster.effects import (
     TailCut,
     Tick,
 )
-from cluster.replica import SILENCE_MS, Replica, State
+from cluster.replica import SILENCE_MS, FollowerState, Replica
 from redwire.batch import Batch, make_batch
 from redwire.errors import Code, ProtocolError
 from redwire.message.peer import Ack, Following, Heartbeat
@@ -171,15 +171,15 @@ def ack(
 def test_an_empty_follower_follows_whom_it_hears_of_first(empty):
     assert empty.core.lost_primary and empty.core.session is None
     assert empty.found(session=3) == [SaveMeta(FIRST)]
-    assert empty.core.state is State.SETTLING
+    assert empty.core.state is FollowerState.SETTLING
     assert empty.step(MetaSaved()) == [ack(0, session=3)]
-    assert empty.core.state is State.FOLLOWING
+    assert empty.core.state is FollowerState.FOLLOWING
     assert empty.core.session == 3 and not empty.core.lost_primary
 
 
 def test_a_reign_that_is_on_disk_already_is_followed_at_once(grown):
     assert grown.found(grown.end) == [ack(5, applied=2)]
-    assert grown.core.state is State.FOLLOWING
+    assert grown.core.state is FollowerState.FOLLOWING
 
 
 def test_the_reign_is_on_disk_before_the_first_ack_in_it(grown):
@@ -221,7 +221,7 @@ def test_orders_that_are_done_when_nobody_is_followed_begin_nothing(grown):
     grown.found(grown.end, reign=SECOND)
     grown.step(SourceLost(1))
     assert grown.step(MetaSaved()) == []
-    assert grown.core.state is State.SEARCHING
+    assert grown.core.state is FollowerState.SEARCHING
     assert grown.found(grown.end, session=2, reign=SECOND) == [ack(5, applied=2, reign=SECOND, session=2)]
 
 
@@ -235,13 +235,13 @@ def test_only_one_source_is_followed_at_a_time(grown):
     grown.follow()
     (drop,) = grown.found(grown.end, session=2)
     assert (drop.session, drop.error.code, drop.error.retry) == (2, Code.NOT_READY, True)
-    assert grown.core.session == 1 and grown.core.state is State.FOLLOWING
+    assert grown.core.session == 1 and grown.core.state is FollowerState.FOLLOWING
 
 
 def test_an_answer_for_another_end_of_the_log_is_asked_for_anew(grown):
     (drop,) = grown.found(grown.at(4), asked=grown.at(4))
     assert (drop.session, drop.error.code) == (1, Code.NOT_READY)
-    assert grown.core.state is State.SEARCHING and grown.core.reign == FIRST
+    assert grown.core.state is FollowerState.SEARCHING and grown.core.reign == FIRST
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_an_older_term_and_a_second_primary_of_a_term_are_refused(mine, theirs, 
     drop, note = effects
     assert (drop.session, drop.error.code) == (1, code)
     assert isinstance(note, Note) and note.text.startswith("eu-1 is refused: ")
-    assert follower.core.state is State.SEARCHING and follower.core.reign == mine
+    assert follower.core.state is FollowerState.SEARCHING and follower.core.reign == mine
 
 
 def test_a_second_primary_of_a_term_is_followed_once_its_first_record_is_committed():
@@ -293,7 +293,7 @@ def test_a_log_that_only_seems_to_agree_is_replaced_by_a_snapshot(grown):
     elsewhere = Position(Term(1), Lsn(4), b"x" * 16)
     (rebuild,) = grown.found(elsewhere)
     assert isinstance(rebuild, Rebuild) and (rebuild.session, rebuild.diverged) == (1, True)
-    assert grown.core.state is State.SEARCHING and grown.core.end.lsn == 5
+    assert grown.core.state is FollowerState.SEARCHING and grown.core.end.lsn == 5
 
 
 @pytest.mark.parametrize(("lsn", "refused"), [(2, True), (3, False)])
@@ -315,7 +315,7 @@ def test_what_is_applied_and_not_in_the_sources_log_is_not_undone_in_place():
     follower = Follower(batches(5), FIRST, watermark=0, applied=4)
     (rebuild,) = follower.found(follower.at(2))
     assert rebuild.diverged and "LSN 3 to 4 were applied here" in rebuild.reason
-    assert follower.core.state is State.SEARCHING and follower.core.end.lsn == 5
+    assert follower.core.state is FollowerState.SEARCHING and follower.core.end.lsn == 5
 
 
 # Lending a log (R5)
@@ -402,7 +402,7 @@ def test_a_batch_that_does_not_continue_the_log_ends_the_session(batch, grown):
     grown.follow()
     (drop,) = grown.receive(batch)
     assert drop.session == 1 and isinstance(drop.error, ProtocolError)
-    assert grown.core.state is State.SEARCHING and grown.core.end.lsn == 5
+    assert grown.core.state is FollowerState.SEARCHING and grown.core.end.lsn == 5
 
 
 def test_a_batch_of_an_older_term_than_the_log_ends_the_session():
@@ -439,7 +439,7 @@ def test_a_heartbeat_of_another_reign_ends_the_session(reign, grown):
     grown.follow()
     (drop,) = grown.beat(reign=reign)
     assert isinstance(drop.error, ProtocolError)
-    assert grown.core.state is State.SEARCHING
+    assert grown.core.state is FollowerState.SEARCHING
 
 
 def test_a_heartbeat_says_the_head_and_is_answered_by_an_ack(grown):
@@ -453,7 +453,7 @@ def test_a_heartbeat_says_the_head_and_is_answered_by_an_ack(grown):
 def test_a_source_that_is_lost_is_looked_for_and_the_log_stays(grown):
     grown.follow()
     assert grown.step(SourceLost(1)) == grown.step(SourceLost(1)) == []
-    assert (grown.core.state, grown.core.session, grown.core.end.lsn) == (State.SEARCHING, None, 5)
+    assert (grown.core.state, grown.core.session, grown.core.end.lsn) == (FollowerState.SEARCHING, None, 5)
 
 
 def test_a_sync_and_an_apply_without_a_source_are_noted(grown):
@@ -532,7 +532,7 @@ def test_a_silent_source_is_tried_again(grown):
     assert grown.wait(SILENCE_MS - 1) == []
     (drop,) = grown.wait(1)
     assert drop.session == 1 and "eu-1 has been silent for 5000 ms" in str(drop.error)
-    assert grown.core.state is State.SEARCHING
+    assert grown.core.state is FollowerState.SEARCHING
     assert grown.core.session is None and grown.core.lost_primary
     assert grown.wait(SILENCE_MS) == []
 
@@ -551,19 +551,24 @@ def test_a_source_is_not_called_silent_while_our_own_disk_keeps_it_waiting(grown
     grown.found(grown.at(3), reign=SECOND)
     assert grown.wait(3 * SILENCE_MS) == []
     grown.settle()
-    assert grown.core.state is State.FOLLOWING
+    assert grown.core.state is FollowerState.FOLLOWING
     assert grown.wait(SILENCE_MS - 1) == []
     assert len(of(Drop, grown.wait(1))) == 1
 
 
 def test_the_status_of_a_follower_without_a_source_says_so(empty, grown):
     status = empty.core.status()
-    assert (status.state, status.reign, status.source, status.end) == (State.SEARCHING, None, None, 0)
+    assert (status.state, status.reign, status.source, status.end) == (FollowerState.SEARCHING, None, None, 0)
     assert (status.durable, status.watermark, status.applied) == (0, 0, 0)
     assert status.source_head == 0
     grown.follow(head=8)
     status = grown.core.status()
-    assert (status.state, status.reign, status.source, status.end) == (State.FOLLOWING, FIRST, SOURCE, 5)
+    assert (status.state, status.reign, status.source, status.end) == (
+        FollowerState.FOLLOWING,
+        FIRST,
+        SOURCE,
+        5,
+    )
     assert (status.durable, status.watermark, status.applied, status.source_head) == (5, 2, 2, 8)
 
 
@@ -608,7 +613,7 @@ def test_in_any_order_nothing_is_acked_too_early_and_nothing_committed_is_cut(st
                     disk = min(disk, to.lsn)
                     orders.append("cut")
                 case Append(batch):
-                    assert core.state is State.FOLLOWING or isinstance(effects[-1], Drop)
+                    assert core.state is FollowerState.FOLLOWING or isinstance(effects[-1], Drop)
                     assert batch == source[batch.last - 1]
 
     for step, number in steps:
@@ -618,7 +623,7 @@ def test_in_any_order_nothing_is_acked_too_early_and_nothing_committed_is_cut(st
                 reign = FIRST if wanted is first else SECOND
                 agreed = [mine for mine, theirs in zip(follower.log, wanted, strict=False) if mine == theirs]
                 common = agreed[-1].position if agreed else EMPTY
-                if core.state is State.SEARCHING:
+                if core.state is FollowerState.SEARCHING:
                     session, source = session + 1, wanted
                 take(follower.found(common, session=session, reign=reign, head=len(wanted)))
             case "lose":

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import state as state_module
-from cluster.effects import Result
+from cluster.effects import Fate, Result
 from cluster.errors import (
     ApplyStopped,
     DiskFailed,
@@ -193,13 +193,13 @@ def test_a_duplicate_has_no_effect_and_answers_the_first_result(
     once, again = request(put("a", b'{"n":1}'), key=key), request(put("a", b'{"n":2}'), key=key)
     items = RESULT.pack(APPLIED, 1)
     (batch,) = state.apply([written_log.batch(once, again)])
-    assert batch.results == [Result(1, False, False, items), Result(1, True, False, items)]
+    assert batch.results == [Result(Fate.EXECUTED, 1, items), Result(Fate.DUPLICATE, 1, items)]
     state.apply([written_log.write(put("b"))])
     state.close()
     reopened = State.open(path)
     (batch,) = reopened.apply([written_log.batch(again)])
-    assert batch.results == [Result(1, True, False, items)]
-    assert reopened.lookup(key) == Result(1, True, False, items)
+    assert batch.results == [Result(Fate.DUPLICATE, 1, items)]
+    assert reopened.lookup(key) == Result(Fate.DUPLICATE, 1, items)
     assert reopened.lookup(Key(ANN, 2, 1)) is None
     assert documents(path)["orders", "a"] == (1, b'{"n":1}')
     reopened.close()
@@ -211,12 +211,12 @@ def test_a_request_of_a_forgotten_client_is_expired_and_never_executed(
     state.apply([written_log.write(put("a"), key=Key(ANN, 1, 1))])
     late = written_log.batch(request(put("b"), key=Key(ANN, 2, 1)), after_ms=CLIENT_AGE_MS)
     (batch,) = state.apply([late])
-    assert batch.results == [Result(0, False, True, b"")]
-    assert state.lookup(Key(ANN, 1, 1)) == Result(0, False, True, b"")
+    assert batch.results == [Result(Fate.EXPIRED)]
+    assert state.lookup(Key(ANN, 1, 1)) == Result(Fate.EXPIRED)
     assert documents(path) == {("orders", "a"): (1, b"{}")}
     state.close()
     again = State.open(path)
-    assert again.lookup(Key(ANN, 1, 1)) == Result(0, False, True, b"")
+    assert again.lookup(Key(ANN, 1, 1)) == Result(Fate.EXPIRED)
     again.close()
 
 
@@ -314,7 +314,7 @@ def test_of_a_request_and_the_closing_of_its_key_the_first_in_the_log_counts(
     state.close()
     again = State.open(path)
     assert results(again, written_log.batch(late)) == [[]]
-    assert again.lookup(Key(ANN, 1, 1)) == Result(1, True, False, b"")
+    assert again.lookup(Key(ANN, 1, 1)) == Result(Fate.CLOSED, 1)
     again.close()
 
 

@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redwire.connection import ClientConnection, ServerConnection, State
+from redwire.connection import ClientConnection, ConnectionState, ServerConnection
 from redwire.errors import AuthenticationFailed, FrameInvalid, ProtocolError
 from redwire.frame import (
     FRAME_BYTES_MAX,
@@ -116,7 +116,7 @@ def talk(client: ClientConnection, server: ServerConnection, *, step: int = 1 <<
 def an_open_server() -> ServerConnection:
     server = a_server()
     talk(a_client(Anonymous()), server)
-    assert server.state is State.OPEN
+    assert server.state is ConnectionState.OPEN
     return server
 
 
@@ -146,7 +146,7 @@ def test_both_sides_come_to_an_agreement(
 ) -> None:
     client, server = a_client(credentials), a_server(certificate=certificate)
     talk(client, server, step=step)
-    assert (client.state, server.state) == (State.OPEN, State.OPEN)
+    assert (client.state, server.state) == (ConnectionState.OPEN, ConnectionState.OPEN)
     assert server.principal == principal
     assert not server.closing
     assert client.established is not None
