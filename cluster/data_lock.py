@@ -1,7 +1,8 @@
 """The lock on a data directory: one process holds it, says who it is, and what became of its last reload.
 
-The file `lock` has two lines: the holder's process id, and once it was told to reload, a JSON object. Whoever
-holds no lock may read it. What it says is worth something only while the lock is held.
+It is the directory itself that is locked: a file could be removed under whoever holds it, and the next one
+would lock another. The file `lock` only says who that is, in two lines: the holder's process id, and once it was
+told to reload, a JSON object. Anybody may read it; it is worth something only while the directory is locked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cluster.errors import DataDirInUse
 from cluster.files import FILE_MODE, SYSCALLS, translated
 
 _NAME = "lock"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BYTES_MAX = 16 << 10
 TRY_S = 0.5
 """A process that only looks into the directory lets go of it sooner."""
@@ -47,8 +49,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 class DataLock:
     """A data directory that is this process's until `close`."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, folder: int, words: int) -> None:
+        self._folder = folder
+        self._words = words
 
     @classmethod
     def take(cls, data_dir: Path) -> DataLock:
@@ -56,18 +59,16 @@ class DataLock:
 
         Raises `DataDirInUse`, which names the process that has it, or `DiskFailed`.
         """
-        path = data_dir / _NAME
-        with translated(path):
+        with translated(data_dir):
             SYSCALLS.make_folder(data_dir)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            folder = os.open(data_dir, _FOLDER)
             deadline = time.monotonic() + TRY_S
-            while not _locked(fd, fcntl.LOCK_EX):
+            while not _locked(folder, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
-                    pid = _read(fd).pid
-                    os.close(fd)
-                    raise DataDirInUse(data_dir, pid)
+                    os.close(folder)
+                    raise DataDirInUse(data_dir, _read(data_dir).pid)
                 time.sleep(_TRY_AGAIN_S)
-            lock = cls(fd)
+            lock = cls(folder, os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
             lock._write(b"%d\n" % os.getpid())
         return lock
 
@@ -77,11 +78,12 @@ class DataLock:
 
     def close(self) -> None:
         """Let go of the directory."""
-        os.close(self._fd)
+        os.close(self._words)
+        os.close(self._folder)
 
     def _write(self, data: bytes) -> None:
-        os.pwrite(self._fd, data, 0)  # in one piece: a reader sees the old lines or the new
-        os.ftruncate(self._fd, len(data))
+        os.pwrite(self._words, data, 0)  # in one piece: a reader sees the old lines or the new
+        os.ftruncate(self._words, len(data))
 
 
 @contextmanager
@@ -90,17 +92,16 @@ def looked_into(data_dir: Path) -> Iterator[Holder | None]:
 
     Changes and makes nothing. Raises `DiskFailed`.
     """
-    path = data_dir / _NAME
-    with translated(path):
+    with translated(data_dir):
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            folder = os.open(data_dir, _FOLDER)
         except (FileNotFoundError, NotADirectoryError):
-            fd = -1
+            folder = -1
     try:
-        yield _read(fd) if fd >= 0 and not _locked(fd, fcntl.LOCK_SH) else None
+        yield _read(data_dir) if folder >= 0 and not _locked(folder, fcntl.LOCK_SH) else None
     finally:
-        if fd >= 0:
-            os.close(fd)
+        if folder >= 0:
+            os.close(folder)
 
 
 def _locked(fd: int, mode: int) -> bool:
@@ -111,8 +112,12 @@ def _locked(fd: int, mode: int) -> bool:
     return True
 
 
-def _read(fd: int) -> Holder:
-    first, _, rest = os.pread(fd, _BYTES_MAX, 0).partition(b"\n")
+def _read(data_dir: Path) -> Holder:
+    try:
+        with (data_dir / _NAME).open("rb") as file:
+            first, _, rest = file.read(_BYTES_MAX).partition(b"\n")
+    except OSError:
+        return Holder(pid=0)
     pid = int(first) if first.strip().isdigit() else 0
     try:
         return Holder(pid=pid, reloaded=msgspec.json.decode(rest.partition(b"\n")[0], type=Reloaded))

@@ -60,6 +60,15 @@ def test_a_holder_that_wrote_no_pid_is_unknown(tmp_path: Path) -> None:
     lock.close()
 
 
+def test_without_the_file_that_names_its_holder_the_directory_is_locked_all_the_same(tmp_path: Path) -> None:
+    lock = DataLock.take(tmp_path)
+    (tmp_path / "lock").unlink()
+    with pytest.raises(DataDirInUse, match="process unknown"):
+        DataLock.take(tmp_path)
+    assert holder(tmp_path) == Holder(pid=0)
+    lock.close()
+
+
 def test_a_node_that_starts_waits_for_somebody_who_only_looks(tmp_path: Path) -> None:
     DataLock.take(tmp_path).close()
     inside, leave = threading.Event(), threading.Event()
