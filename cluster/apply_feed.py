@@ -20,14 +20,21 @@ that asks for what is new. Ten milliseconds are little beside any distance betwe
 class ApplyFeed:
     """Apply's way along the log. `commit` is how far it may go, which never falls.
 
-    `awaited` says whether a read waits for more; it is set by whoever serves reads.
+    `awaited` says whether a read waits for more; it is set by whoever serves reads. A state has a feed of its
+    own: between `stop` and `restart` another takes its place.
     """
 
     def __init__(self, log: Log, read: ReadLog, consumer: Consumer, applied: Lsn) -> None:
         self.commit = applied
         self.awaited: Callable[[], bool] = lambda: False
-        self._feed = Feed(log, read, consumer, applied, lambda: self.commit)
+        self._new_feed: Callable[[Lsn], Feed] = lambda after: Feed(
+            log, read, consumer, after, lambda: self.commit
+        )
+        self._feed = self._new_feed(applied)
         self._due = Bell()
+        self._scope: anyio.CancelScope | None = None
+        self._stopped = Bell()
+        self._restarted = Bell()
 
     def committed(self, watermark: Lsn, *, answered: bool) -> None:
         """Apply may go up to `watermark`. `answered`: writers wait to be told what came of it."""
@@ -41,16 +48,30 @@ class ApplyFeed:
         """Hand over now what may be applied: a read has begun to wait."""
         self._feed.push()
 
+    async def stop(self) -> None:
+        """Read the log no more, before the state and its log are replaced. For a feed that runs."""
+        assert self._scope is not None
+        self._scope.cancel()
+        await self._stopped.wait()
+
     def restart(self, applied: Lsn) -> None:
-        """The state stands at `applied` now, whatever was handed over before: a snapshot replaced it."""
+        """Go on with a state that stands at `applied`, whatever was handed to the one before."""
         self.commit = Lsn(max(self.commit, applied))
-        self._feed.after = applied
+        self._feed = self._new_feed(applied)
+        self._restarted.ring()
 
     async def run(self) -> None:
         """Hand over for ever what was not handed over at once."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._feed.run)
+            tasks.start_soon(self._hand_over_together)
             while True:
-                await self._due.wait()
-                self._feed.push()
-                await anyio.sleep(APPLY_EVERY_S)
+                with anyio.CancelScope() as self._scope:
+                    await self._feed.run()
+                self._stopped.ring()
+                await self._restarted.wait()
+
+    async def _hand_over_together(self) -> None:
+        while True:
+            await self._due.wait()
+            self._feed.push()
+            await anyio.sleep(APPLY_EVERY_S)

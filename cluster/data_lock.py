@@ -1,7 +1,7 @@
 """The lock on a data directory: one process holds it, says who it is, and what became of its last reload.
 
 It is the directory itself that is locked: a file could be removed under whoever holds it, and the next one
-would lock another. The file `lock` only says who that is, in two lines: the holder's process id, and once it was
+would lock another. The file `lock` only says who that is, in two lines: its process id, and once it was
 told to reload, a JSON object. Anybody may read it; it is worth something only while the directory is locked.
 """
 

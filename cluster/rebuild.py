@@ -89,6 +89,7 @@ class Rebuilder:
     async def _replace(self, file: Path, manifest: SnapshotManifest) -> None:
         node, storage = self._node, self._node.storage
         node.stop_following()
+        await node.outbox.apply.stop()
         await storage.replace(Replacement(file, manifest.position, self._diverged))
         log = storage.log
         self._applied_then = log.end.lsn
