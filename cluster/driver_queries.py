@@ -6,8 +6,6 @@ import time
 
 from cluster.awaited import Awaited
 from cluster.errors import NodeError
-from cluster.intake import not_ready
-from cluster.primary import Primary
 from cluster.service import Service
 from cluster.sql_process import SqlRequest
 from redwire.errors import Code, RedwireError, Refused
@@ -42,9 +40,7 @@ class DriverQueries:
 
     async def _answer(self, kind: Kind, payload: bytes) -> Answer:
         node = self._service.node
-        if isinstance(node.role, Primary) and not node.role.ready:  # as `Reads` has it for documents (R3)
-            raise not_ready()
-        node.damage.check()
+        self._service.reads.check()
         answer = Awaited[bytes | RedwireError]()
         request = SqlRequest(kind, payload, time.monotonic() + ANSWER_S)
         node.storage.reads.sql.submit(request, answer.settle)

@@ -229,16 +229,16 @@ class Server:
         frames: list[Frame],
     ) -> None:
         """Take frames until the client says goodbye, which returns, or goes, which raises."""
-        wire, inbox = ChannelWire(channel), self._service.node.inbox
+        wire = ChannelWire(channel)
         while True:
             turn_ends_s = time.monotonic() + TURN_S
             for frame in frames:
+                if session.crowded(frame.kind):
+                    await session.uncrowded(frame.kind)
                 wanted = session.wants(frame.kind) or drivers.wants(frame.kind)
                 plain = _plain(channel, frame) if wanted else frame
                 if session.handles(frame.kind):
                     session.handle(plain)
-                    if session.crowded:
-                        await session.uncrowded()
                 elif frame.kind == Kind.BYE:
                     wire.send(Kind.BYE, b"", frame.correlation, frame.stream)
                     return
@@ -249,8 +249,6 @@ class Server:
                     turn_ends_s = time.monotonic() + TURN_S
                 if channel.buffered_bytes >= UNREAD_BYTES_MAX:
                     await channel.drain_below(UNREAD_BYTES_MAX)
-            if inbox.crowded:
-                await inbox.uncrowded()
             frames = await _next(channel, connection)
 
 
