@@ -19,7 +19,7 @@ from cluster.driver_writes import Answer, DriverWrites
 from cluster.service import Service
 from cluster.session import Wire
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge
-from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, Frame, Kind, kind_name
+from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, SERVER_ONLY, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
 from redwire.message.driver import decode_target, encode_error, encode_got
 from redwire.message.read import Fetch, Fetched, Scanned
@@ -111,20 +111,11 @@ class Drivers:
     }
 
 
-_SERVER_ONLY = frozenset(
-    (
-        *(Kind.RESULT, Kind.ERROR, Kind.BULK_OK, Kind.BULK_STREAM_ACK, Kind.PREPARED_OK, Kind.HELLO_ACK),
-        *(Kind.AUTH_REQUEST, Kind.AUTH_OK, Kind.AUTH_FAIL, Kind.DELETE_OK, Kind.NOTICE),
-        *(Kind.ROW_DESCRIPTION, Kind.STREAM_END, Kind.OPEN_ACK, Kind.STREAM_ERROR, Kind.QUEUE_EVENT_PUSH),
-        *(Kind.QUEUE_WAIT_TIMEOUT, Kind.MOVED_REDIRECT, Kind.WRITTEN, Kind.FETCHED, Kind.SCANNED),
-        *(Kind.OPENED, Kind.TOPOLOGY, Kind.STATUS, Kind.FAILURE, Kind.ACCOUNT_DONE, Kind.ACCOUNTS),
-    )
-)
 _MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.CLUSTER_STATUS + 1)
 
 
 def _not_served(kind: int) -> Refused:
     if kind in _MEMBERS_ONLY:
         return Refused(Code.FORBIDDEN, f"{kind_name(kind)} is for members of the cluster")
-    what = "is server-only" if kind in _SERVER_ONLY else "is not served in a session"
+    what = "is server-only" if kind in SERVER_ONLY else "is not served in a session"
     return Refused(Code.UNSUPPORTED, f"{kind_name(kind)} {what}")
