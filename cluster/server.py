@@ -66,7 +66,8 @@ class Server:
 
     async def serve(self, listener: MultiListener[SocketStream]) -> None:
         """Accept connections for ever. Raises an `ExceptionGroup` of the `OSError` that does not pass by
-        itself."""
+        itself.
+        """
         async with asyncio.TaskGroup() as tasks:  # a connection's task in anyio's holds 2 KB more
             for each in listener.listeners:
                 tasks.create_task(self._accept(each.extra(SocketAttribute.raw_socket), tasks))
