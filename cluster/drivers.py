@@ -35,7 +35,7 @@ class Drivers:
         self._principal = principal
         self._wire = wire
         self._under_way: Frame | None = None
-        self.queries = DriverQueries(service)
+        self.queries = DriverQueries(service, principal)
         self.writes = DriverWrites(service, principal, DriverKeys.of(service.node))
 
     def wants(self, kind: int) -> bool:

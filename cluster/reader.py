@@ -17,6 +17,7 @@ import msgspec
 
 from cluster.errors import StateCorrupt
 from cluster.tables import check_row, open_reader, read_position, translated
+from cluster.turns import Turns
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
 from redwire.position import Position
@@ -60,13 +61,23 @@ class ReadThreads(Generic[Q, A]):
     """Threads that take queries from one queue, each `together_max` at most at once."""
 
     def __init__(
-        self, make: Callable[[], Worker[Q, A]], post: Post, *, name: str, threads: int, together_max: int
+        self,
+        make: Callable[[], Worker[Q, A]],
+        post: Post,
+        *,
+        name: str,
+        threads: int,
+        together_max: int,
+        waiting: Turns[tuple[Q, Callable[[A | RedwireError], object]]] | None = None,
     ) -> None:
+        """`waiting` says who is next; without it, who came first."""
         self._make = make
         self._post = post
         self._together_max = together_max
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Q, Callable[[A | RedwireError], object]]] = deque()
+        self._waiting = (
+            deque[tuple[Q, Callable[[A | RedwireError], object]]]() if waiting is None else waiting
+        )
         self._stopping = False
         self._taken = 0
         self._threads = [
