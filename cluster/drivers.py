@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar
 
+from cluster.auth import forbidden
 from cluster.awaited import Awaited
 from cluster.driver_keys import DriverKeys
 from cluster.driver_queries import ANSWER_S, DriverQueries
@@ -72,8 +73,7 @@ class Drivers:
             raise _not_served(kind)
         role, handler = self._HANDLERS[kind]
         if not self._principal.may(role):
-            has = f"{self._principal.name} has role {self._principal.role}"
-            raise Refused(Code.FORBIDDEN, f"{has}; {kind_name(kind)} takes {role}")
+            raise forbidden(self._principal, kind, role)
         return handler
 
     async def _ping(self, payload: bytes) -> Answer:
@@ -116,6 +116,7 @@ _MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.CLUSTER_STATUS + 1)
 
 def _not_served(kind: int) -> Refused:
     if kind in _MEMBERS_ONLY:
-        return Refused(Code.FORBIDDEN, f"{kind_name(kind)} is for members of the cluster")
+        text, hint = f"{kind_name(kind)} is for members of the cluster", "they come by a node's certificate"
+        return Refused(Code.FORBIDDEN, text, hint=hint)
     what = "is server-only" if kind in SERVER_ONLY else "is not served in a session"
     return Refused(Code.UNSUPPORTED, f"{kind_name(kind)} {what}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol
 
 from cluster.audit_events import Actor
-from cluster.auth import token_of
+from cluster.auth import forbidden, token_of
 from cluster.bell import Bell
 from cluster.keys import client_id
 from cluster.service import Service
@@ -23,7 +23,7 @@ from cluster.session_settings import SessionSettings
 from cluster.session_writes import SessionWrites
 from redwire.body import decode, encode
 from redwire.errors import Code, ProtocolError, RedwireError, Refused
-from redwire.frame import Frame, Kind, kind_name
+from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, Role
 from redwire.message.client import Open, Opened
 from redwire.message.failure import Failure
@@ -132,10 +132,10 @@ class Session:
 
     def _forbidden(self, kind: int, role: Role) -> Refused:
         """The principal's role does not allow this kind; who tries to administer is written down."""
-        text = f"{self.principal.name} has role {self.principal.role}; {kind_name(kind)} takes {role}"
+        error = forbidden(self.principal, kind, role)
         if role is Role.ADMIN:
-            self.accounts.refused(Kind(kind), text)
-        return Refused(Code.FORBIDDEN, text)
+            self.accounts.refused(Kind(kind), error.message)
+        return error
 
     def _fail(self, correlation: int, error: RedwireError) -> None:
         self._service.node.bulletin.counts.answered(error.code)
