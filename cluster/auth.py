@@ -16,7 +16,8 @@ from cluster.accounts import Accounts
 from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Event, Rejected
 from cluster.config import AnonymousAccess, ClusterConfig
-from redwire.errors import AuthenticationFailed
+from redwire.errors import AuthenticationFailed, Code, Refused
+from redwire.frame import kind_name
 from redwire.handshake import ANONYMOUS_NAME, Attempt, Identity, Method, Principal, PrincipalKind, Role
 from redwire.message.admin import PutToken, PutUser, ScramRecord
 from redwire.position import NodeId
@@ -153,6 +154,19 @@ class Authority:
 def token_of(principal: Principal) -> str:
     """The id of the bearer token that `principal` came by; "" for every other way."""
     return principal.grounds.token.id if isinstance(principal.grounds, ByToken) else ""
+
+
+def forbidden(principal: Principal, kind: int, role: Role) -> Refused:
+    """Why `principal` may not use `kind`, which takes `role`, and how that is changed."""
+    name, grounds = principal.name, principal.grounds
+    if principal.kind is PrincipalKind.ANONYMOUS:
+        hint = f"come in as a user with role {role}"
+    elif isinstance(grounds, ByToken):
+        hint = f"if the user may, another token may: redwire user token {name} --role {role}"
+    else:
+        hint = f"an administrator sets it, with a password: redwire user add {name} --role {role}"
+    text = f"{name} has role {principal.role}; {kind_name(kind)} takes {role}"
+    return Refused(Code.FORBIDDEN, text, hint=hint)
 
 
 def outcome(

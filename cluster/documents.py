@@ -49,8 +49,9 @@ class Documents:
     def write(self, request: memoryview, first: int, *, atomic: bool) -> bytes:
         """Execute a WRITE request whose first record has LSN `first`; a packed `RESULT` per record.
 
-        Raises `ValueError` for a record that no version before this one's could have logged, `StateCorrupt`
-        for a damaged document that a record asks about.
+        `check_write` has passed the request, here or where it was logged. Raises `ValueError` for a record
+        with an op or a flag that this version does not know, `StateCorrupt` for a damaged document that a
+        record asks about, and `sqlite3.Error`.
         """
         if atomic:
             return self._atomic(request, first)

@@ -6,12 +6,11 @@ import time
 
 from cluster.awaited import Awaited
 from cluster.errors import NodeError
-from cluster.intake import not_ready
-from cluster.primary import Primary
 from cluster.service import Service
-from cluster.sql_process import SqlRequest
+from cluster.sql_process import SQL_PROCESSES, SqlRequest
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Kind
+from redwire.handshake import Principal
 
 ANSWER_S = 25.0
 """Drivers give up after 30 s, and then take the late answer for the next one's."""
@@ -25,8 +24,9 @@ class DriverQueries:
     Each method answers one request's body, or raises `QueryFailed` or `Refused`.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, principal: Principal) -> None:
         self._service = service
+        self._asker = f"{principal.kind} {principal.name}"
 
     async def query(self, payload: bytes) -> Answer:
         """Query (01): a summary, and the rows as objects."""
@@ -42,15 +42,14 @@ class DriverQueries:
 
     async def _answer(self, kind: Kind, payload: bytes) -> Answer:
         node = self._service.node
-        if isinstance(node.role, Primary) and not node.role.ready:  # as `Reads` has it for documents (R3)
-            raise not_ready()
-        node.damage.check()
+        self._service.reads.check()
         answer = Awaited[bytes | RedwireError]()
-        request = SqlRequest(kind, payload, time.monotonic() + ANSWER_S)
+        request = SqlRequest(kind, payload, time.monotonic() + ANSWER_S, self._asker)
         node.storage.reads.sql.submit(request, answer.settle)
         result = await answer.wait(ANSWER_S)
         if result is None:
-            raise Refused(Code.TIMEOUT, f"the statement was not answered within {ANSWER_S:g} s")
+            text = f"the statement was not answered within {ANSWER_S:g} s: {SQL_PROCESSES} run at once"
+            raise Refused(Code.TIMEOUT, text, hint="others were before it: ask again, and for less at once")
         if isinstance(result, NodeError) and result.code is Code.DAMAGED:
             raise node.damage.told(result)
         if isinstance(result, RedwireError):

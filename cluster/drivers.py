@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar
 
+from cluster.auth import forbidden
 from cluster.awaited import Awaited
 from cluster.driver_keys import DriverKeys
 from cluster.driver_queries import ANSWER_S, DriverQueries
@@ -19,7 +20,7 @@ from cluster.driver_writes import Answer, DriverWrites
 from cluster.service import Service
 from cluster.session import Wire
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge
-from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, Frame, Kind, kind_name
+from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, SERVER_ONLY, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
 from redwire.message.driver import decode_target, encode_error, encode_got
 from redwire.message.read import Fetch, Fetched, Scanned
@@ -35,7 +36,7 @@ class Drivers:
         self._principal = principal
         self._wire = wire
         self._under_way: Frame | None = None
-        self.queries = DriverQueries(service)
+        self.queries = DriverQueries(service, principal)
         self.writes = DriverWrites(service, principal, DriverKeys.of(service.node))
 
     def wants(self, kind: int) -> bool:
@@ -72,8 +73,7 @@ class Drivers:
             raise _not_served(kind)
         role, handler = self._HANDLERS[kind]
         if not self._principal.may(role):
-            has = f"{self._principal.name} has role {self._principal.role}"
-            raise Refused(Code.FORBIDDEN, f"{has}; {kind_name(kind)} takes {role}")
+            raise forbidden(self._principal, kind, role)
         return handler
 
     async def _ping(self, payload: bytes) -> Answer:
@@ -85,7 +85,8 @@ class Drivers:
     async def _get(self, payload: bytes) -> Answer:
         target = decode_target(payload)
         answer = Awaited[Fetched | Scanned | RedwireError]()
-        self._service.reads.read(Fetch(target.collection, target.id), answer.settle)
+        asked, reads = Fetch(target.collection, target.id), self._service.reads
+        reads.when_fresh(asked, lambda _: reads.read(asked, answer.settle))  # without a token: at once
         match await answer.wait(ANSWER_S):
             case Fetched(found=found, document=document):
                 return Kind.RESULT, encode_got(document if found else None)
@@ -110,20 +111,12 @@ class Drivers:
     }
 
 
-_SERVER_ONLY = frozenset(
-    (
-        *(Kind.RESULT, Kind.ERROR, Kind.BULK_OK, Kind.BULK_STREAM_ACK, Kind.PREPARED_OK, Kind.HELLO_ACK),
-        *(Kind.AUTH_REQUEST, Kind.AUTH_OK, Kind.AUTH_FAIL, Kind.DELETE_OK, Kind.NOTICE),
-        *(Kind.ROW_DESCRIPTION, Kind.STREAM_END, Kind.OPEN_ACK, Kind.STREAM_ERROR, Kind.QUEUE_EVENT_PUSH),
-        *(Kind.QUEUE_WAIT_TIMEOUT, Kind.MOVED_REDIRECT, Kind.WRITTEN, Kind.FETCHED, Kind.SCANNED),
-        *(Kind.OPENED, Kind.TOPOLOGY, Kind.STATUS, Kind.FAILURE, Kind.ACCOUNT_DONE, Kind.ACCOUNTS),
-    )
-)
 _MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.CLUSTER_STATUS + 1)
 
 
 def _not_served(kind: int) -> Refused:
     if kind in _MEMBERS_ONLY:
-        return Refused(Code.FORBIDDEN, f"{kind_name(kind)} is for members of the cluster")
-    what = "is server-only" if kind in _SERVER_ONLY else "is not served in a session"
+        text, hint = f"{kind_name(kind)} is for members of the cluster", "they come by a node's certificate"
+        return Refused(Code.FORBIDDEN, text, hint=hint)
+    what = "is server-only" if kind in SERVER_ONLY else "is not served in a session"
     return Refused(Code.UNSUPPORTED, f"{kind_name(kind)} {what}")

@@ -1,6 +1,8 @@
 """The node: takes everything that waits, lets the core decide, carries out what it says; a turn at a time.
 
-Nothing here decides. The role (`Primary` or `Replica`) does, and it is replaced whole when it changes.
+The role (`Primary` or `Replica`) decides what becomes of the log and of requests, and is replaced whole when
+it changes. Decided here is only what concerns no role alone: whom a node that looks for a primary asks, that
+a newer reign ends ours, and who is turned away by a node that does not lead.
 Threads and sessions talk to the node only through its inbox, so a turn sees one consistent world and never
 waits.
 """

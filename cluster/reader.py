@@ -17,6 +17,7 @@ import msgspec
 
 from cluster.errors import StateCorrupt
 from cluster.tables import check_row, open_reader, read_position, translated
+from cluster.turns import Turns
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
 from redwire.position import Position
@@ -50,25 +51,35 @@ class Worker(Protocol[Q_contra, A_co]):
 
 
 class ReadStatus(msgspec.Struct, frozen=True):
-    """What waits, and what was answered since the start."""
+    """How many queries wait, and how many the threads have taken since the start."""
 
     waiting: int
-    answered: int
+    taken: int
 
 
 class ReadThreads(Generic[Q, A]):
     """Threads that take queries from one queue, each `together_max` at most at once."""
 
     def __init__(
-        self, make: Callable[[], Worker[Q, A]], post: Post, *, name: str, threads: int, together_max: int
+        self,
+        make: Callable[[], Worker[Q, A]],
+        post: Post,
+        *,
+        name: str,
+        threads: int,
+        together_max: int,
+        waiting: Turns[tuple[Q, Callable[[A | RedwireError], object]]] | None = None,
     ) -> None:
+        """`waiting` says who is next; without it, who came first."""
         self._make = make
         self._post = post
         self._together_max = together_max
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Q, Callable[[A | RedwireError], object]]] = deque()
+        self._waiting = (
+            deque[tuple[Q, Callable[[A | RedwireError], object]]]() if waiting is None else waiting
+        )
         self._stopping = False
-        self._answered = 0
+        self._taken = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
             for number in range(threads)
@@ -98,9 +109,9 @@ class ReadThreads(Generic[Q, A]):
             thread.join()
 
     def status(self) -> ReadStatus:
-        """What waits, and what was answered."""
+        """How many wait, and how many were taken."""
         with self._changed:
-            return ReadStatus(len(self._waiting), self._answered)
+            return ReadStatus(len(self._waiting), self._taken)
 
     def _run(self) -> None:
         worker: Worker[Q, A] | None = None
@@ -123,7 +134,7 @@ class ReadThreads(Generic[Q, A]):
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._together_max))]
-            self._answered += len(jobs)
+            self._taken += len(jobs)
             return jobs
 
 

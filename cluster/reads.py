@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.errors import NodeError
-from cluster.freshness import Freshness, History
+from cluster.freshness import Done, Freshness, History
 from cluster.intake import not_ready
 from cluster.node import Node
 from cluster.primary import Primary
@@ -27,17 +27,34 @@ class Reads:
         self._node = node
         self._waiting = Freshness()
 
-    def read(self, asked: Fetch | Scan, answer: Answer) -> None:
-        """Call `answer` with what was asked for, or why not, once the applied state covers the token.
+    def check(self) -> None:
+        """Raises `Refused` while a new reign is not ready (R3), or for good where the state is damaged."""
+        role = self._node.role
+        if isinstance(role, Primary) and not role.ready:
+            raise not_ready()
+        self._node.damage.check()
 
-        Raises `RequestInvalid` for a name that no collection has, and `Refused` while a new reign is not
-        ready, or for good where the state is damaged.
+    def when_fresh(self, asked: Fetch | Scan, go: Done) -> None:
+        """Call `go` once, with None as soon as the applied state covers the token, or with why it will not.
+
+        Raises `RequestInvalid` for a name that no collection has, and what `check` raises.
         """
         if not COLLECTION.match(asked.collection):
             text = f"collection name {asked.collection!r}"
             raise RequestInvalid(
                 text, hint="1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
             )
+        self.check()
+        if asked.token is None:
+            go(None)
+            return
+        node, wait_ms = self._node, min(asked.wait_ms, WAIT_MS_MAX)
+        self._waiting.wait(asked.token, wait_ms, node.clock().ms, self._history(), go)
+        if self.waiting:
+            node.outbox.apply.push()
+
+    def read(self, asked: Fetch | Scan, answer: Answer) -> None:
+        """Call `answer` with what the state holds of it now, or with why that cannot be told."""
         node = self._node
 
         def told(result: Fetched | Scanned | RedwireError) -> None:
@@ -45,23 +62,7 @@ class Reads:
                 result = node.damage.told(result)
             answer(result)
 
-        if isinstance(node.role, Primary) and not node.role.ready:
-            raise not_ready()
-        node.damage.check()
-        if asked.token is None:
-            node.storage.reads.documents.submit(asked, told)
-            return
-
-        def fresh(error: RedwireError | None) -> None:
-            if error is not None:
-                answer(error)
-            else:
-                node.storage.reads.documents.submit(asked, told)
-
-        wait_ms = min(asked.wait_ms, WAIT_MS_MAX)
-        self._waiting.wait(asked.token, wait_ms, node.clock().ms, self._history(), fresh)
-        if self.waiting:
-            node.outbox.apply.push()
+        node.storage.reads.documents.submit(asked, told)
 
     @property
     def waiting(self) -> bool:

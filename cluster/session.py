@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol
 
 from cluster.audit_events import Actor
-from cluster.auth import token_of
+from cluster.auth import forbidden, token_of
 from cluster.bell import Bell
 from cluster.keys import client_id
 from cluster.service import Service
@@ -23,7 +23,7 @@ from cluster.session_settings import SessionSettings
 from cluster.session_writes import SessionWrites
 from redwire.body import decode, encode
 from redwire.errors import Code, ProtocolError, RedwireError, Refused
-from redwire.frame import Frame, Kind, kind_name
+from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, Role
 from redwire.message.client import Open, Opened
 from redwire.message.failure import Failure
@@ -52,12 +52,12 @@ class Session:
         self._wire = wire
         self._answered = Bell()
         self.spoken = False
-        send, fail, answered = wire.send, self._fail, self._answered.ring
+        send, fail = wire.send, self._fail
         actor = Actor(wire.peer, principal.name, token_of(principal))
-        self.writes = SessionWrites(service, send, fail, answered)
-        self.reads = SessionReads(service, send, fail, answered)
+        self.writes = SessionWrites(service, send, fail)
+        self.reads = SessionReads(service, send, fail, self._answered.ring)
         self.settings = SessionSettings(service, principal, actor, send, fail)
-        self.accounts = SessionAccounts(service, actor, send, fail, answered)
+        self.accounts = SessionAccounts(service, actor, send, fail)
         self.keys = SessionResolve(service, send, fail)
         self._subscribed = False
         self._client_issued = b""
@@ -84,15 +84,19 @@ class Session:
         except RedwireError as error:
             self._fail(frame.correlation, error)
 
-    @property
-    def crowded(self) -> bool:
-        """Whether so much of this session is under way that it should not be read."""
-        return self.writes.crowded or self.reads.crowded or self.accounts.crowded
+    def crowded(self, kind: int) -> bool:
+        """Whether a frame of `kind` should wait: reads of this session, or writes of all, leave no room."""
+        if kind in _READING:
+            return self.reads.crowded
+        return kind in _PROPOSING and self._service.node.inbox.crowded
 
-    async def uncrowded(self) -> None:
-        """Wait until it is not `crowded`."""
-        while self.crowded:
-            await self._answered.wait()
+    async def uncrowded(self, kind: int) -> None:
+        """Wait until `kind` is not `crowded`."""
+        while self.crowded(kind):
+            if kind in _READING:
+                await self._answered.wait()
+            else:
+                await self._service.node.inbox.uncrowded()
 
     def end(self, why: RedwireError) -> None:
         """Say why the session ends; `close` it then."""
@@ -128,10 +132,10 @@ class Session:
 
     def _forbidden(self, kind: int, role: Role) -> Refused:
         """The principal's role does not allow this kind; who tries to administer is written down."""
-        text = f"{self.principal.name} has role {self.principal.role}; {kind_name(kind)} takes {role}"
+        error = forbidden(self.principal, kind, role)
         if role is Role.ADMIN:
-            self.accounts.refused(Kind(kind), text)
-        return Refused(Code.FORBIDDEN, text)
+            self.accounts.refused(Kind(kind), error.message)
+        return error
 
     def _fail(self, correlation: int, error: RedwireError) -> None:
         self._service.node.bulletin.counts.answered(error.code)
@@ -151,3 +155,8 @@ class Session:
         Kind.SETTINGS_REQUEST: (Role.READ, lambda session, frame: session.settings.show(frame)),
         Kind.CHANGE_SETTINGS: (Role.ADMIN, lambda session, frame: session.settings.change(frame)),
     }
+
+
+_READING = frozenset((Kind.FETCH, Kind.SCAN))
+_PROPOSING = frozenset((Kind.WRITE, Kind.RESOLVE, Kind.ACCOUNT))
+"""What goes through the bounded part of the node's queue."""

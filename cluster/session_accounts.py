@@ -4,15 +4,13 @@ there is of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cluster.answers import Answers, Shared
 from cluster.audit_events import Act, Actor, Outcome
 from cluster.effects import Proposal, Result
 from cluster.service import Service
 from cluster.session_writes import Fail, Send
 from redwire.body import encode
-from redwire.errors import NotConfirmed, RedwireError
+from redwire.errors import Code, NotConfirmed, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.message.admin import (
     AccountChange,
@@ -35,21 +33,13 @@ UNDER_WAY_MAX = 64
 class SessionAccounts:
     """Who waits for this session's account changes (see `answers.Caller`): each gets an answer and a line."""
 
-    def __init__(
-        self, service: Service, actor: Actor, send: Send, fail: Fail, answered: Callable[[], None]
-    ) -> None:
-        """`actor` is whose session it is; `answered` is called whenever something was."""
+    def __init__(self, service: Service, actor: Actor, send: Send, fail: Fail) -> None:
+        """`actor` is whose session it is."""
         self.actor = actor
         self._service = service
         self._send = send
         self._fail = fail
-        self._answered = answered
         self._under_way = 0
-
-    @property
-    def crowded(self) -> bool:
-        """Whether so many changes are under way that no more should be taken."""
-        return self._under_way >= UNDER_WAY_MAX
 
     def change(self, frame: Frame) -> None:
         """Take an Account (4E). Raises what refuses it."""
@@ -58,6 +48,9 @@ class SessionAccounts:
         try:
             act = self._act(check_account(frame.payload))
             service.require_primary()
+            if self._under_way >= UNDER_WAY_MAX:
+                text = f"{UNDER_WAY_MAX} changes of this session are under way"
+                raise Refused(Code.BUSY, text, hint="retry")
         except RedwireError as error:
             self._record(act.came_to(Outcome.REFUSED, why=error.message))
             raise
@@ -87,7 +80,7 @@ class SessionAccounts:
         """Committed and applied, whether or not there was something to change."""
         service = self._service
         for proposal, result in answers:
-            self._done()
+            self._under_way -= 1
             change, missing = _change(proposal), ""
             if result.items[0] == Status.NOT_FOUND:
                 missing = service.node.storage.state.accounts().missing(change, service.admins)
@@ -102,20 +95,16 @@ class SessionAccounts:
 
     def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
         """Nobody knows yet."""
-        self._done()
+        self._under_way -= 1
         self._fail(proposal.correlation, NotConfirmed(message))
         act = self._act(_change(proposal))
         self._record(act.came_to(Outcome.NOT_CONFIRMED, lsn=first or None, why=message))
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not written."""
-        self._done()
+        self._under_way -= 1
         self._fail(proposal.correlation, error)
         self._record(self._act(_change(proposal)).came_to(Outcome.REFUSED, why=error.message))
-
-    def _done(self) -> None:
-        self._under_way -= 1
-        self._answered()
 
     def _act(self, change: AccountChange) -> Act:
         act, target, detail = _words(change)

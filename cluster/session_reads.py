@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import partial
+
+import msgspec
 
 from cluster.service import Service
 from cluster.session_writes import Fail, Send
-from redwire.errors import RedwireError
+from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 
@@ -16,10 +20,17 @@ READ_AHEAD_BYTES = 8 << 20
 """What the answers to those reads may come to, judged by the last ones."""
 ANSWER_BYTES_GUESS = 2 << 20
 """Before the first answer; documents may be four times as large, and most are a thousand times smaller."""
+WAITING_MAX = 256
+"""Reads of one session that wait for their token, of 64 KiB at most. Nobody knows when that ends, so beyond
+it a read is refused: held back, it would hold back what the client asks behind it.
+"""
 
 
 class SessionReads:
-    """What this session wants to know. Several are under way at once; each gets one answer."""
+    """What this session wants to know; each question gets one answer.
+
+    A read first waits for its token, which costs next to nothing, then for room among those under way.
+    """
 
     def __init__(self, service: Service, send: Send, fail: Fail, answered: Callable[[], None]) -> None:
         """`answered` is called whenever something was."""
@@ -27,32 +38,62 @@ class SessionReads:
         self._send = send
         self._fail = fail
         self._answered = answered
+        self._waiting = 0
+        self._fresh: deque[_Read] = deque()
         self._under_way = 0
         self._answer_bytes = ANSWER_BYTES_GUESS
 
     @property
     def crowded(self) -> bool:
-        """Whether so much is under way that no more should be taken."""
+        """Whether so much is under way that no more should be taken; it ends by itself."""
         return self._under_way >= READS_MAX or self._under_way * self._answer_bytes >= READ_AHEAD_BYTES
 
     def fetch(self, frame: Frame) -> None:
         """Take a Fetch (42). Raises what refuses it."""
-        self._begin(Fetch.decode(frame.payload), Kind.FETCHED, frame.correlation)
+        self._take(_Read(Fetch.decode(frame.payload), Kind.FETCHED, frame.correlation))
 
     def scan(self, frame: Frame) -> None:
         """Take a Scan (44). Raises what refuses it."""
-        self._begin(Scan.decode(frame.payload), Kind.SCANNED, frame.correlation)
+        self._take(_Read(Scan.decode(frame.payload), Kind.SCANNED, frame.correlation))
 
-    def _begin(self, asked: Fetch | Scan, kind: Kind, correlation: int) -> None:
-        def done(answer: Fetched | Scanned | RedwireError) -> None:
-            self._under_way -= 1
-            self._answered()
-            if isinstance(answer, RedwireError):
-                self._fail(correlation, answer)
+    def _take(self, read: _Read) -> None:
+        if read.asked.token is not None and self._waiting >= WAITING_MAX:
+            text = f"{WAITING_MAX} reads of this session wait for what this node has not applied yet"
+            raise Refused(Code.STALE, text, hint="ask the primary")
+
+        def fresh(error: RedwireError | None) -> None:
+            self._waiting -= 1
+            if error is not None:
+                self._fail(read.correlation, error)
                 return
+            self._fresh.append(read)
+            self._begin()
+
+        self._service.reads.when_fresh(read.asked, fresh)
+        self._waiting += 1  # one that is fresh at once has made it one too few for a moment
+
+    def _begin(self) -> None:
+        """Begin what is fresh and has room."""
+        while self._fresh and not self.crowded:
+            self._under_way += 1
+            read = self._fresh.popleft()
+            self._service.reads.read(read.asked, partial(self._done, read))
+
+    def _done(self, read: _Read, answer: Fetched | Scanned | RedwireError) -> None:
+        self._under_way -= 1
+        if isinstance(answer, RedwireError):
+            self._fail(read.correlation, answer)
+        else:
             body = answer.encode()
             self._answer_bytes = max(len(body), self._answer_bytes // 2)
-            self._send(kind, body, correlation)
+            self._send(read.kind, body, read.correlation)
+        self._begin()
+        self._answered()
 
-        self._service.reads.read(asked, done)
-        self._under_way += 1  # an answer that is there at once has made it -1 for a moment
+
+class _Read(msgspec.Struct, frozen=True):
+    """One question, and which kind answers it."""
+
+    asked: Fetch | Scan
+    kind: Kind
+    correlation: int

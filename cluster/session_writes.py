@@ -8,7 +8,7 @@ from cluster.answers import Answers, Shared
 from cluster.effects import Fate, Proposal, Result
 from cluster.keys import within_window
 from cluster.service import Service
-from redwire.errors import Code, NotConfirmed, RedwireError, RequestInvalid
+from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
 from redwire.message.client import RESULT, Outcome, decode_write, encode_entry, join_written
 from redwire.position import Lsn
@@ -24,22 +24,19 @@ Fail = Callable[[int, RedwireError], None]
 class SessionWrites:
     """Who waits for this session's proposals. Several are under way at once; each gets one answer."""
 
-    def __init__(self, service: Service, send: Send, fail: Fail, answered: Callable[[], None]) -> None:
-        """`answered` is called whenever something was."""
+    def __init__(self, service: Service, send: Send, fail: Fail) -> None:
         self._service = service
         self._send = send
         self._fail = fail
         self._under_way = 0
-        self._answered = answered
-
-    @property
-    def crowded(self) -> bool:
-        """Whether as many writes wait for an answer as one client's keys have room for (R9)."""
-        return self._under_way >= OPEN_MAX
 
     def write(self, frame: Frame) -> None:
-        """Take a Write (40). Raises what refuses it before it is proposed."""
+        """Take a Write (40). Raises what refuses it before it is proposed: also when as many wait for an
+        answer as one client's keys have room for (R9), which the slowest of them may take long to change.
+        """
         self._service.require_primary()
+        if self._under_way >= OPEN_MAX:
+            raise Refused(Code.BUSY, f"{OPEN_MAX} writes of this session are under way", hint="retry")
         envelope = decode_write(frame.payload)
         head = check_write(envelope.request)
         if head.key is not None and not within_window(head.key):
@@ -104,7 +101,6 @@ class SessionWrites:
 
     def _done(self, count: int) -> None:
         self._under_way -= count
-        self._answered()
 
 
 def written_entry(correlation: int, result: Result, policy: int) -> bytes:

@@ -28,6 +28,7 @@ from cluster.errors import NodeError, QueryFailed
 from cluster.reader import Post, ReadThreads
 from cluster.sql import SECONDS_MAX, SqlWorker
 from cluster.sql_kinds import decode_query, encode_result
+from cluster.turns import Turns
 from redwire.errors import Code, RedwireError, TooLarge
 from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES
 
@@ -48,15 +49,21 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class SqlRequest(msgspec.Struct, frozen=True):
-    """The body of a driver's request of `kind`. After `answer_by_s` on the monotonic clock nobody waits."""
+    """The body of a driver's request of `kind`, and whose it is.
+
+    After `answer_by_s` on the monotonic clock nobody waits for the answer.
+    """
 
     kind: int
     payload: bytes
     answer_by_s: float = float("inf")
+    asker: str = ""
 
 
 class SqlReader(ReadThreads[SqlRequest, bytes]):
     """Answers drivers' SQL from the state file at `path`, each request with the body of its Result.
+
+    Askers who wait have their turns round robin: much that one asks for keeps no other waiting.
 
     Errors: `QueryFailed`, and `NodeError` where the file is at fault.
     """
@@ -65,7 +72,14 @@ class SqlReader(ReadThreads[SqlRequest, bytes]):
         self._path = path
         self._processes: list[SqlProcess] = []
         self._refusing = threading.Event()
-        super().__init__(self._begin, post, name="sql", threads=processes, together_max=1)
+        super().__init__(
+            self._begin,
+            post,
+            name="sql",
+            threads=processes,
+            together_max=1,
+            waiting=Turns(lambda job: job[0].asker),
+        )
 
     def stop(self) -> None:
         """End statements that run, refuse those that wait, and wait until the threads are gone."""

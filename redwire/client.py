@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from redwire import uri
 from redwire.admin import Admin
-from redwire.document import Document, Json, Row, cut, encode_record, encode_rows
+from redwire.document import Document, Json, Row, cut, encode_record, encode_rows, require_text
 from redwire.errors import (
     ChannelClosed,
     DeadlineExceeded,
@@ -280,9 +280,11 @@ class Client:
         """The document, or None. `read` is "primary", "nearest", "any" or "region:<name>"; None is the URI's.
 
         With `at_least`, a receipt's or a document's token, the answer is as fresh as what the token saw.
-        Raises `TokenLost` when that history was replaced, `DeadlineExceeded`, and `Refused`.
+        Raises `TokenLost` when that history was replaced, `RequestInvalid`, `DeadlineExceeded`, `Refused`.
         """
         session = self._opened()
+        require_text("collection", collection)
+        require_text("id", id)
         asked = Fetch(collection, id, _token(at_least))
         fetched = await session.reads.fetch(asked, self._mode(read), session.limit_s(timeout_s))
         if not fetched.found:
@@ -304,6 +306,8 @@ class Client:
         Comes page by page, each within `timeout_s` and at least as fresh as the one before. Raises as `get`.
         """
         session = self._opened()
+        require_text("collection", collection)
+        require_text("after", after)
         mode, token, left = self._mode(read), _token(at_least), limit
         while left is None or left > 0:
             size = SCAN_LIMIT_MAX if left is None else min(left, SCAN_LIMIT_MAX)
@@ -357,9 +361,7 @@ class Client:
         return replace(pool.router.status(), trouble=trouble)
 
     def _mode(self, read: ReadMode | str | None) -> ReadMode:
-        if read is None:
-            return self.config.read
-        return read_mode(read) if isinstance(read, str) else read
+        return self.config.read if read is None else read_mode(read)
 
     def _opened(self) -> Session:
         if self._session is None:
@@ -392,4 +394,7 @@ def credentials(config: ConnectionConfig) -> Credentials:
 
 
 def _token(at_least: Token | str | None) -> Token | None:
-    return Token.parse(at_least) if isinstance(at_least, str) else at_least
+    if at_least is None or isinstance(at_least, Token):
+        return at_least
+    require_text("at_least", at_least)
+    return Token.parse(at_least)

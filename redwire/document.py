@@ -60,6 +60,8 @@ def encode_record(
     Every rule is checked as by `record.encode_record`; what msgspec has just written is not parsed again.
     Raises `RequestInvalid`.
     """
+    require_text("collection", collection)
+    require_text("id", ident)
     if document is None or isinstance(document, bytes):
         return encode_checked(Record(op, collection, ident, document or b"", version))
     name = _collection_bytes(collection)
@@ -72,6 +74,13 @@ def encode_record(
         raise RequestInvalid(f"an id has 1 to {ID_BYTES_MAX} bytes of UTF-8 and no NUL; got {ident[:64]!r}")
     flags = 0 if version is None else IF_VERSION
     return RECORD_HEADER.pack(op, flags, len(name), len(key), len(data), version or 0) + name + key + data
+
+
+def require_text(what: str, value: object) -> None:
+    """Raises `RequestInvalid` for the argument `what` of a call when its value is no text."""
+    if not isinstance(value, str):
+        text = f"{what} is {value!r:.80}, of type {type(value).__name__}"
+        raise RequestInvalid(text, hint="pass a str")
 
 
 def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[bytes], list[str]]:

@@ -120,6 +120,17 @@ class Kind(IntEnum):
     CLUSTER_STATUS = 0x6A
 
 
+SERVER_ONLY = frozenset(
+    (
+        *(Kind.RESULT, Kind.ERROR, Kind.BULK_OK, Kind.BULK_STREAM_ACK, Kind.PREPARED_OK, Kind.HELLO_ACK),
+        *(Kind.AUTH_REQUEST, Kind.AUTH_OK, Kind.AUTH_FAIL, Kind.PONG, Kind.DELETE_OK, Kind.NOTICE),
+        *(Kind.ROW_DESCRIPTION, Kind.STREAM_END, Kind.OPEN_ACK, Kind.STREAM_ERROR, Kind.QUEUE_EVENT_PUSH),
+        *(Kind.QUEUE_WAIT_TIMEOUT, Kind.MOVED_REDIRECT, Kind.WRITTEN, Kind.FETCHED, Kind.SCANNED),
+        *(Kind.OPENED, Kind.TOPOLOGY, Kind.STATUS, Kind.FAILURE, Kind.ACCOUNT_DONE, Kind.ACCOUNTS),
+        *(Kind.SETTINGS, Kind.SETTINGS_CHANGED),
+    )
+)
+"""What a client is told and never says."""
 NEVER_COMPRESSED = range(Kind.HELLO, Kind.PONG + 1)
 
 

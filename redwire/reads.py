@@ -6,12 +6,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import anyio
 
 from redwire import uri
-from redwire.errors import ChannelClosed, Code, DeadlineExceeded, NotConfirmed, RedwireError, Refused
+from redwire.document import require_text
+from redwire.errors import (
+    ChannelClosed,
+    Code,
+    DeadlineExceeded,
+    NotConfirmed,
+    RedwireError,
+    Refused,
+    RequestInvalid,
+)
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
@@ -158,9 +166,15 @@ class Reads:
                 self._pool.link(addr)
 
 
-def read_mode(text: str) -> ReadMode:
-    """The mode that `text` names, in the words of the URI's `read` parameter. Raises `UriInvalid`."""
-    return uri.parse(f"reds://-/?read={quote(text)}").read
+def read_mode(read: ReadMode | str) -> ReadMode:
+    """What a call's `read` asks for: a mode, or one in the words of the URI. Raises `RequestInvalid`."""
+    if isinstance(read, ReadMode):
+        return read
+    require_text("read", read)
+    mode = uri.read_mode(read)
+    if mode is None:
+        raise RequestInvalid(f"read: unknown read mode {read[:64]!r}", hint=uri.read_mode_hint(read))
+    return mode
 
 
 @dataclass(slots=True, eq=False)

@@ -164,16 +164,25 @@ def _timeout_ms(text: str) -> int:
     return int(text)
 
 
-def _read(text: str) -> ReadMode:
+def read_mode(text: str) -> ReadMode | None:
+    """The mode that `text` names, None for no mode; `read_mode_hint` says then what would be one."""
     if text.startswith(_IN_REGION) and len(text) > len(_IN_REGION):
         return InRegion(text.removeprefix(_IN_REGION))
-    mode = _READ_MODES.get(text)
+    return _READ_MODES.get(text)
+
+
+def read_mode_hint(text: str) -> str:
+    """The mode that was meant by `text`, which names none, or all that there are."""
+    choices = (*_READ_MODES, f"{_IN_REGION}<name>")
+    kind, colon, _ = text[:64].partition(":")
+    meant = nearest(f"{kind}:<name>", choices[-1:]) if colon else nearest(kind, _READ_MODES)
+    return f"one of {', '.join(choices)}" if meant is None else f"did you mean {meant!r}?"
+
+
+def _read(text: str) -> ReadMode:
+    mode = read_mode(text)
     if mode is None:
-        choices = (*_READ_MODES, f"{_IN_REGION}<name>")
-        kind, colon, _ = text[:64].partition(":")
-        meant = nearest(f"{kind}:<name>", choices[-1:]) if colon else nearest(kind, _READ_MODES)
-        hint = f"one of {', '.join(choices)}" if meant is None else f"did you mean {meant!r}?"
-        raise UriInvalid(f"unknown read mode {text[:64]!r}", hint=hint)
+        raise UriInvalid(f"unknown read mode {text[:64]!r}", hint=read_mode_hint(text))
     return mode
 
 

@@ -22,7 +22,7 @@ from cluster.config import TlsConfig, parse_node_config
 from cluster.config import _File as File
 from cluster.events import EventKind, level
 from redwire.errors import RETRYABLE, Code
-from redwire.frame import Kind
+from redwire.frame import SERVER_ONLY, Kind
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
 from redwire.status import SCHEMA, Status
 from redwire.uri import PARAMETERS
@@ -186,6 +186,15 @@ def test_the_protocol_names_every_kind_of_ours() -> None:
     ours = {(kind.value, kind.name.replace("_", "").lower()) for kind in Kind if kind >= Kind.WRITE}
     assert ours - named == set()
     assert {kind for kind, _ in named if kind >= Kind.WRITE} == {kind for kind, _ in ours}
+
+
+def test_what_the_protocol_says_a_server_sends_to_clients_no_client_sends() -> None:
+    ours = re.findall(r"^\| (4.|5.) \| \w+ \| (\w+) \|", PROTOCOL, re.MULTILINE)
+    told = {int(kind, 16) for kind, sender in ours if sender == "server"}
+    assert told == {kind for kind in SERVER_ONLY if kind >= Kind.WRITE}
+    section = PROTOCOL[PROTOCOL.index("## 3. ") : PROTOCOL.index("## 4. ")]
+    answers = {int(kind, 16) for kind in re.findall(r"\w+ \(([0-9A-F]{2})\)", section)}
+    assert len(answers) > 3 and answers <= SERVER_ONLY
 
 
 def test_the_protocol_names_every_code_and_says_which_may_pass() -> None:

@@ -20,7 +20,6 @@ from redwire.errors import (
     Refused,
     RequestInvalid,
     UnknownOutcome,
-    UriInvalid,
 )
 from redwire.pending import Pending
 from redwire.reads import read_mode
@@ -40,8 +39,8 @@ def _read_value(ctx: click.Context, param: click.Parameter, value: str | None) -
     try:
         if value is not None:
             read_mode(value)
-    except UriInvalid as error:
-        raise click.BadParameter(str(error)) from error
+    except RequestInvalid as error:
+        raise click.BadParameter(str(error).removeprefix("read: ")) from error
     return value
 
 

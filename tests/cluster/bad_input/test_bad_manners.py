@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import zstandard
 
+from cluster.session_reads import WAITING_MAX
+from redwire.errors import Code
 from redwire.frame import COMPRESSED, FRAME_BYTES_MAX, HEADER, Kind, encode_frame
 from redwire.message.read import Fetch, Scan
+from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import DOC_BYTES_MAX
 
 BOMB = zstandard.ZstdCompressor(level=19).compress(bytes(FRAME_BYTES_MAX - 64))
@@ -94,6 +97,18 @@ def test_whoever_asks_for_much_and_reads_nothing_is_read_no_further_and_makes_no
         answers = [wire.frame(60) for _ in range(40)]  # and when it reads at last, all of it is there
         assert {frame.correlation for frame in answers} == set(range(1, 41))
     assert peak < before + FEW_ANSWERS * DOC_BYTES_MAX + SLACK_BYTES
+
+
+def test_reads_that_wait_for_what_is_never_written_leave_the_session_alive(site: Any) -> None:
+    seen = Token(ClusterId(site.status().cluster.id), Term(1), Lsn(1 << 40))
+    with site.login("reader") as wire:
+        fetch = Fetch("good", "x", seen, 60_000).encode()
+        wire.send(*(encode_frame(Kind.FETCH, fetch, n) for n in range(1, WAITING_MAX + 1)))
+        assert site.lives(wire)
+        error = wire.error(Kind.FETCH, fetch)
+        assert error.code is Code.STALE
+        assert wire.ask(Kind.FETCH, Fetch("good", "x").encode()).kind == Kind.FETCHED
+        assert wire.ask(Kind.BYE).kind == Kind.BYE
 
 
 BURST_BYTES = 64 << 10

@@ -12,8 +12,10 @@ from cluster.accounts import Accounts
 from cluster.address import Address
 from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Rejected
-from cluster.auth import Authority, outcome, token_of
+from cluster.auth import Authority, forbidden, outcome, token_of
 from cluster.config import AnonymousAccess, ClusterConfig, MemberConfig
+from redwire.errors import Code
+from redwire.frame import Kind
 from redwire.handshake import Attempt, Identity, Method, Principal, PrincipalKind, Role
 from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
 from redwire.position import NodeId, Region
@@ -123,6 +125,19 @@ def test_what_a_principal_rests_on_is_not_shown_and_makes_it_no_other(site: Site
     assert "verifier" not in repr(site.by_password()) and "sha256" not in repr(site.by_token())
     assert site.by_password() == site.by_certificate()
     assert (token_of(site.by_token()), token_of(site.by_password())) == ("t1", "")
+
+
+def test_who_may_not_is_told_which_role_it_has_which_it_takes_and_how_that_is_changed(site: Site) -> None:
+    stranger = site.authority.anonymous()
+    assert stranger is not None
+    for who, role, has, hint in [
+        (stranger, Role.WRITE, f"{stranger.name} has role read", "come in as a user with role write"),
+        (site.by_password(), Role.ADMIN, "ann has role write", "redwire user add ann --role admin"),
+        (site.by_token(), Role.WRITE, "ann has role read", "redwire user token ann --role write"),
+    ]:
+        error = forbidden(who, Kind.WRITE, role)
+        assert error.code is Code.FORBIDDEN and error.message.endswith(f"{has}; WRITE (0x40) takes {role}")
+        assert error.hint.endswith(hint)
 
 
 def test_the_line_about_a_handshake_says_who_came_or_why_not(site: Site) -> None:

@@ -114,7 +114,7 @@ def test_many_reads_at_once_are_all_answered(
     assert {place: answer.document for place, answer in seen.items()} == {
         place: b'{"n":%d}' % place for place in range(500)
     }
-    assert (reader.status().waiting, reader.status().answered) == (0, 500)
+    assert (reader.status().waiting, reader.status().taken) == (0, 500)
 
 
 def test_a_read_between_two_applies_holds_no_view_that_would_stop_a_checkpoint(

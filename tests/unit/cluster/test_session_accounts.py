@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 
 from cluster.audit_events import Act, Actor, Outcome
+from cluster.effects import Now
 from cluster.service import Service
-from cluster.session_accounts import SessionAccounts
+from cluster.session_accounts import UNDER_WAY_MAX, SessionAccounts
 from redwire.body import encode
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Frame, Kind
@@ -29,6 +30,24 @@ class Follower:
         raise Refused(Code.NOT_PRIMARY, "this node does not lead")
 
 
+class Leader:
+    """A service that leads and whose log stands still."""
+
+    def __init__(self) -> None:
+        self.acts: list[Act] = []
+        self.proposed: list[object] = []
+        self.audit = SimpleNamespace(record=self.acts.append)
+        self.policies = SimpleNamespace(rule=None)
+        inbox = SimpleNamespace(propose=self.proposed.append)
+        self.node = SimpleNamespace(inbox=inbox, clock=lambda: Now(0, 0))
+
+    def require_primary(self) -> None:
+        """It does."""
+
+    def limit_us(self, remaining_ms: int | None) -> int:
+        return 1
+
+
 def _unexpected(*arguments: object) -> None:
     raise AssertionError(arguments)
 
@@ -44,9 +63,20 @@ def test_a_change_that_is_not_even_proposed_has_its_line(
     payload: bytes, act: str, target: str, why: str
 ) -> None:
     service = Follower()
-    accounts = SessionAccounts(cast(Service, service), OPS, _unexpected, _unexpected, lambda: None)
+    accounts = SessionAccounts(cast(Service, service), OPS, _unexpected, _unexpected)
     with pytest.raises(RedwireError) as caught:
         accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, payload))
     (line,) = service.acts
     assert (line.by, line.act, line.target, line.outcome) == (OPS, act, target, Outcome.REFUSED)
-    assert line.why == caught.value.message and line.why.startswith(why) and not accounts.crowded
+    assert line.why == caught.value.message and line.why.startswith(why)
+
+
+def test_one_change_too_many_at_once_is_refused_and_has_its_line() -> None:
+    service, frame = Leader(), Frame(Kind.ACCOUNT, 0, 0, 7, encode(RemoveUser("app")))
+    accounts = SessionAccounts(cast(Service, service), OPS, _unexpected, _unexpected)
+    for _ in range(UNDER_WAY_MAX):
+        accounts.change(frame)
+    with pytest.raises(Refused) as caught:
+        accounts.change(frame)
+    assert caught.value.code is Code.BUSY and len(service.proposed) == UNDER_WAY_MAX
+    assert [line.outcome for line in service.acts] == [Outcome.REFUSED]

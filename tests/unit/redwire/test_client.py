@@ -577,8 +577,37 @@ async def test_reads_go_where_the_mode_says(cluster) -> None:
         for _ in range(4):
             await db.get("products", "p1", read="any")
         assert cluster.nodes[0].fetches == before
-        with pytest.raises(errors.UriInvalid, match="unknown read mode"):
-            await db.get("products", "p1", read="closest")
+
+
+async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_nobody_is_asked(
+    cluster,
+) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        fetches = [each.fetches for each in cluster.nodes]
+        wrong = [
+            (
+                db.get("products", "p1", read="nearst"),
+                "read: unknown read mode 'nearst'; did you mean 'nearest'",
+            ),
+            (
+                db.get("products", "p1", read="foo"),
+                "read: .* 'foo'; one of primary, nearest, any, region:<name>",
+            ),
+            (db.get("products", "p1", read=7), "read is 7, of type int; pass a str"),
+            (db.get("products", 7), "id is 7, of type int; pass a str"),
+            (db.get(None, "p1"), "collection is None, of type NoneType"),
+            (db.get("products", "p1", at_least=7), "at_least is 7"),
+            (db.put("products", b"p1", {}), "id is b'p1', of type bytes"),
+            (db.put(["products"], "p1", b"{}"), "collection is "),
+            (db.delete("products", 7), "id is 7"),
+            (db.insert_many("products", [{}, (7, {})]), "record 1: id is 7"),
+            (anext(db.scan("products", after=7)), "after is 7"),
+            (anext(db.scan(7)), "collection is 7"),
+        ]
+        for call, text in wrong:
+            with pytest.raises(errors.RequestInvalid, match=text):
+                await call
+        assert [each.fetches for each in cluster.nodes] == fetches
 
 
 async def test_a_region_that_does_not_exist_is_refused_at_once(cluster) -> None:

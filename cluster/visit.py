@@ -1,0 +1,111 @@
+"""One accepted connection from TLS to its last byte: who has come, and what goes to and fro.
+
+A visit is there before anybody knows whose it is; once `principal` is known it becomes a member's session or
+a client's, which read its frames and answer through it.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import anyio
+
+from cluster.audit_events import Event
+from cluster.auth import Authority, outcome
+from cluster.door import Stay
+from redwire import __version__
+from redwire.connection import ServerConnection
+from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError
+from redwire.frame import Frame, Kind, encode_header, expanded
+from redwire.handshake import Principal
+from redwire.stream import Channel
+from redwire.tls import certificate_identities
+
+GOODBYE_S = 1.0
+SERVER_NAME = "redwire/" + ".".join(__version__.split(".")[:2])
+
+
+class Visit:
+    """Owns `channel` until `close`. Cancelling `stay` ends whatever is done for it.
+
+    `certificate` is whom TLS has proved, if anybody that this cluster knows. It is the `Wire` of a session.
+    """
+
+    def __init__(self, channel: Channel, authority: Authority, stay: Stay) -> None:
+        self.channel = channel
+        self.stay = stay
+        self._identity = certificate_identities(channel.ssl_object)
+        self.certificate = authority.identify(self._identity, channel.ssl_object)
+        self._connection = ServerConnection(
+            authority,
+            nonce=secrets.token_urlsafe(18),
+            session_id=f"rwsess-{secrets.token_hex(8)}",
+            server=SERVER_NAME,
+            certificate=self.certificate,
+        )
+        self._hushed = False
+
+    @property
+    def principal(self) -> Principal | None:
+        """Who has come; None until that is proved."""
+        return self._connection.principal
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        return self.channel.name
+
+    async def shake_hands(self) -> Event | None:
+        """Return once it is known who has come, or that nobody will: then there is no `principal`.
+
+        The answer is the line for the audit log; None where the other side went away and was not refused.
+        """
+        connection = self._connection
+        while connection.principal is None and not connection.closing:
+            data = await self.channel.receive()
+            if not data:
+                break
+            connection.receive_data(data)  # which has no frames for us before the next read
+            self.channel.write(*connection.data_to_send())
+        return outcome(self.peer, connection.attempt, connection.principal, self._identity)
+
+    async def frames(self) -> list[Frame]:
+        """What comes next, not `plain` yet.
+
+        Raises `ChannelClosed` at the end, and `ProtocolError` after broken framing, of which the other side
+        was told.
+        """
+        data = await self.channel.receive()
+        if not data:
+            raise ChannelClosed("the client has gone")
+        frames = self._connection.receive_data(data)
+        if self._connection.closing:
+            self.channel.write(*self._connection.data_to_send())
+            raise ProtocolError("broken framing")
+        return frames
+
+    def plain(self, frame: Frame) -> Frame:
+        """The frame, expanded now that it is its turn. Raises `FrameInvalid` when the other side was told."""
+        try:
+            return expanded(frame) if frame.flags else frame
+        except FrameInvalid as error:
+            self.send(Kind.ERROR, f"PROTOCOL: {error.message}".encode())
+            raise
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        """Send one frame. Never waits."""
+        if not self._hushed:
+            self.channel.write(encode_header(kind, len(payload), correlation, stream), payload)
+
+    def hush(self) -> None:
+        """The last word was said: what others still have to say is dropped."""
+        self._hushed = True
+
+    async def let_out(self) -> None:
+        """Give what is buffered a moment to leave. Raises `ChannelClosed`."""
+        with anyio.move_on_after(GOODBYE_S):
+            await self.channel.drain_below(1)
+
+    def close(self) -> None:
+        """End the connection now."""
+        self.channel.close()

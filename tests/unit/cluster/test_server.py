@@ -1,0 +1,168 @@
+"""A client's frames, one after the other: what waits for room, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from cluster.drivers import Drivers
+from cluster.inbox import WAITING_BYTES_MAX, Inbox
+from cluster.server import UNREAD_BYTES_MAX, attend
+from cluster.service import Service
+from cluster.session import Session
+from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, WAITING_MAX
+from cluster.visit import Visit
+from redwire.errors import ChannelClosed
+from redwire.frame import Frame, Kind
+from redwire.handshake import Principal, PrincipalKind, Role
+from redwire.message.client import encode_write_frame_body
+from redwire.message.read import Fetch, Fetched
+from redwire.position import ClusterId, Lsn, Term, Token
+from redwire.record import Op, Record, encode_record, encode_write
+
+ROOM = READ_AHEAD_BYTES // ANSWER_BYTES_GUESS
+"""Reads under way before the size of an answer is known."""
+SEEN = Token(ClusterId("c" * 32), Term(1), Lsn(9))
+PING, BYE = Frame(Kind.PING, 0, 0, 77, b""), Frame(Kind.BYE, 0, 0, 78, b"")
+REQUEST = encode_write([encode_record(Record(Op.PUT, "c", "x", b"{}"))])
+
+
+class Client:
+    """In the place of a `Visit`: frames as the test sends them, then its end; and what came back."""
+
+    peer = "127.0.0.1:9"
+
+    def __init__(self) -> None:
+        self._coming: list[list[Frame]] = []
+        self.heard: list[tuple[int, int]] = []
+        self.channel = SimpleNamespace(buffered_bytes=0, drain_below=self._drain_below)
+        self.drained: list[int] = []
+
+    def sends(self, *frames: Frame) -> None:
+        self._coming.append([*frames])
+
+    async def frames(self) -> list[Frame]:
+        if not self._coming:
+            raise ChannelClosed("the client has gone")
+        return self._coming.pop(0)
+
+    def plain(self, frame: Frame) -> Frame:
+        return frame
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        self.heard.append((kind, correlation))
+
+    async def _drain_below(self, limit_bytes: int) -> None:
+        self.drained.append(limit_bytes)
+        self.channel.buffered_bytes = 0
+
+
+class House:
+    """In the place of a `Node` and its `Reads`, which read and log nothing until told."""
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+        self.reading: list[Callable[[Any], None]] = []
+        counts = SimpleNamespace(answered=lambda code: None)
+        self.bulletin = SimpleNamespace(counts=counts)
+        self.clock = lambda: SimpleNamespace(us=0, ms=0)
+        self.service = SimpleNamespace(
+            node=self,
+            reads=self,
+            require_primary=lambda: None,
+            limit_us=lambda remaining_ms: 1,
+            policies=SimpleNamespace(effective=lambda text: text),
+        )
+
+    def when_fresh(self, asked: Fetch, go: Callable[[None], None]) -> None:
+        if asked.token is None:
+            go(None)
+
+    def read(self, asked: Fetch, answer: Callable[[Any], None]) -> None:
+        self.reading.append(answer)
+
+    async def attend(self, client: Client, role: Role = Role.WRITE) -> None:
+        principal = Principal(PrincipalKind.USER, "app", role, False)
+        service, visit = cast(Service, self.service), cast(Visit, client)
+        await attend(visit, Session(service, principal, visit), Drivers(service, principal, visit))
+
+
+def fetch(correlation: int, token: Token | None = None) -> Frame:
+    return Frame(Kind.FETCH, 0, 0, correlation, Fetch("c", "x", token, 60_000).encode())
+
+
+def write(correlation: int) -> Frame:
+    return Frame(Kind.WRITE, 0, 0, correlation, encode_write_frame_body(5_000, 1, "", REQUEST))
+
+
+async def settled() -> None:
+    """Everybody has come as far as they can."""
+    for _ in range(10):
+        await checkpoint()
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+async def test_a_ping_behind_reads_that_wait_for_their_token_is_answered(house: House) -> None:
+    client = Client()
+    client.sends(*(fetch(n, SEEN) for n in range(WAITING_MAX)), PING)
+    client.sends(BYE)
+    await house.attend(client)
+    assert client.heard == [(Kind.PONG, 77), (Kind.BYE, 78)]
+
+
+async def test_a_ping_behind_as_many_reads_as_have_room_is_answered_before_they_are(house: House) -> None:
+    client = Client()
+    client.sends(*map(fetch, range(ROOM)), PING, BYE)
+    await house.attend(client)
+    assert client.heard == [(Kind.PONG, 77), (Kind.BYE, 78)] and len(house.reading) == ROOM
+
+
+async def test_one_read_more_waits_until_another_is_answered(house: House) -> None:
+    client = Client()
+    client.sends(*map(fetch, range(ROOM + 1)), PING, BYE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.attend, client)
+        await settled()
+        assert client.heard == [] and len(house.reading) == ROOM
+        house.reading[0](Fetched(False, 0, 1, 1))
+    assert client.heard == [(Kind.FETCHED, 0), (Kind.PONG, 77), (Kind.BYE, 78)]
+
+
+async def test_a_write_waits_while_the_nodes_queue_is_full_and_other_requests_do_not(house: House) -> None:
+    client = Client()
+    house.inbox.settle(WAITING_BYTES_MAX)
+    client.sends(PING, fetch(1), write(2))
+    client.sends(BYE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.attend, client)
+        await settled()
+        assert client.heard == [(Kind.PONG, 77)] and len(house.reading) == 1
+        assert house.inbox.take() == ([], [])
+        house.inbox.settle(0)
+    assert [proposal.correlation for proposal in house.inbox.take()[1]] == [2]
+    assert client.heard[-1] == (Kind.BYE, 78)
+
+
+async def test_whoever_does_not_take_its_answers_is_read_no_further_until_it_does(house: House) -> None:
+    client = Client()
+    client.channel.buffered_bytes = UNREAD_BYTES_MAX
+    client.sends(PING, BYE)
+    await house.attend(client)
+    assert client.drained == [UNREAD_BYTES_MAX]
+
+
+async def test_whoever_goes_without_a_goodbye_ends_it_all_the_same(house: House) -> None:
+    client = Client()
+    client.sends(PING)
+    with pytest.raises(ChannelClosed):
+        await house.attend(client)
+    assert client.heard == [(Kind.PONG, 77)]

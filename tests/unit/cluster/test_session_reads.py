@@ -1,0 +1,130 @@
+"""The reads of one session: what waits for its token, what is under way, and what is held back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cluster.service import Service
+from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, READS_MAX, WAITING_MAX, SessionReads
+from redwire.errors import Code, RedwireError, Refused, TokenLost
+from redwire.frame import Frame, Kind
+from redwire.message.read import Fetch, Fetched, Scan
+from redwire.position import ClusterId, Lsn, Term, Token
+
+TOKEN = Token(ClusterId("c" * 32), Term(1), Lsn(9))
+GUESSED = READ_AHEAD_BYTES // ANSWER_BYTES_GUESS
+"""How many may be under way before the size of an answer is known."""
+
+
+class Desk:
+    """A session's reads over a node that applies and reads when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[RedwireError | None], None]] = []
+        self.reading: list[Callable[[Any], None]] = []
+        self.sent: list[tuple[int, int]] = []
+        self.failed: list[tuple[int, RedwireError]] = []
+        service = SimpleNamespace(reads=self)
+        self.rings = 0
+        self.reads = SessionReads(
+            cast(Service, service),
+            lambda kind, _, correlation: self.sent.append((kind, correlation)),
+            lambda correlation, error: self.failed.append((correlation, error)),
+            self._ring,
+        )
+
+    def _ring(self) -> None:
+        self.rings += 1
+
+    def when_fresh(self, asked: Fetch | Scan, go: Callable[[RedwireError | None], None]) -> None:
+        if asked.token is None:
+            go(None)
+        else:
+            self.waiting.append(go)
+
+    def read(self, asked: Fetch | Scan, answer: Callable[[Any], None]) -> None:
+        self.reading.append(answer)
+
+    def fetch(self, correlation: int, token: Token | None = None) -> None:
+        body = Fetch("c", "x", token, 1_000).encode()
+        self.reads.fetch(Frame(Kind.FETCH, 0, 0, correlation, body))
+
+    def applied(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for go in waiting:
+            go(None)
+
+    def answer(self, document: bytes = b"{}") -> None:
+        self.reading.pop(0)(Fetched(True, 1, 1, 1, document))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_reads_that_wait_for_their_token_hold_nothing_back(desk: Desk) -> None:
+    for n in range(WAITING_MAX):
+        desk.fetch(n, TOKEN)
+    assert not desk.reads.crowded
+    desk.fetch(1_000)
+    assert len(desk.reading) == 1
+
+
+def test_one_more_that_would_wait_for_its_token_is_refused_and_one_without_is_read(desk: Desk) -> None:
+    for n in range(WAITING_MAX):
+        desk.fetch(n, TOKEN)
+    with pytest.raises(Refused) as caught:
+        desk.fetch(1_000, TOKEN)
+    assert caught.value.code is Code.STALE and str(WAITING_MAX) in caught.value.message
+    desk.fetch(1_001)
+    assert len(desk.reading) == 1
+    desk.applied()
+    desk.fetch(1_002, TOKEN)
+    assert len(desk.waiting) == 1
+
+
+def test_what_becomes_fresh_at_once_is_read_no_faster_than_there_is_room(desk: Desk) -> None:
+    for n in range(20):
+        desk.fetch(n, TOKEN)
+    desk.applied()
+    assert len(desk.reading) == GUESSED and desk.reads.crowded
+    most = 0
+    while desk.reading:
+        most = max(most, len(desk.reading))
+        desk.answer(bytes(ANSWER_BYTES_GUESS))
+    assert most == GUESSED and desk.sent == [(Kind.FETCHED, n) for n in range(20)]
+    assert not desk.reads.crowded
+
+
+def test_small_answers_make_room_for_more_up_to_the_bound(desk: Desk) -> None:
+    for n in range(20):
+        desk.fetch(n)
+        desk.answer()
+    for n in range(READS_MAX - 1):
+        desk.fetch(n)
+    assert not desk.reads.crowded
+    desk.fetch(READS_MAX)
+    assert desk.reads.crowded and len(desk.reading) == READS_MAX
+
+
+def test_a_token_that_is_lost_is_told_and_leaves_its_place(desk: Desk) -> None:
+    for n in range(WAITING_MAX):
+        desk.fetch(n, TOKEN)
+    lost = TokenLost("another history")
+    desk.waiting.pop(0)(lost)
+    assert desk.failed == [(0, lost)]
+    desk.fetch(1_000, TOKEN)
+
+
+def test_whoever_waits_for_room_hears_of_each_answer_once_there_is_some(desk: Desk) -> None:
+    for n in range(GUESSED):
+        desk.fetch(n)
+    assert desk.reads.crowded and desk.rings == 0
+    desk.reading.pop(0)(Refused(Code.BUSY, "too many"))
+    assert desk.rings == 1 and not desk.reads.crowded
+    assert [correlation for correlation, _ in desk.failed] == [0]
