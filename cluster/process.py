@@ -12,6 +12,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
+from cluster import threads
 from cluster.audit import Audit
 from cluster.auth import Authority
 from cluster.bell import Bell
@@ -77,7 +78,17 @@ class Process:
 
     async def run(self) -> int:
         """Serve until a signal or a failure."""
-        storage = Storage(self._config, asyncio.get_running_loop().call_soon_threadsafe, self._fail)
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        with threads.watched(lambda error: post(self._fail, error)):
+            await self._run(Storage(self._config, post, self._fail))
+        if self._failure is not None:
+            foreseen = isinstance(self._failure, RedwireError)
+            self._note(f"stopped: {self._failure if foreseen else repr(self._failure)}", Level.ERROR)
+            return 1
+        self._note("stopped")
+        return 0
+
+    async def _run(self, storage: Storage) -> None:
         audit = Audit(self._config.audit, storage.me, now, self._note)
         try:
             await self._check_settings(storage)
@@ -89,11 +100,6 @@ class Process:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(storage.close)
                 await anyio.to_thread.run_sync(audit.close)
-        if self._failure is not None:
-            self._note(f"stopped: {self._failure}", Level.ERROR)
-            return 1
-        self._note("stopped")
-        return 0
 
     async def _serve(self, storage: Storage, audit: Audit) -> None:
         config, log = self._config, storage.log

@@ -1,0 +1,51 @@
+"""Errors that nobody foresaw in a thread."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from cluster.threads import watched
+
+
+def end(error: BaseException | None = None) -> None:
+    def run() -> None:
+        if error is not None:
+            raise error
+
+    thread = threading.Thread(target=run, name="apply")
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[threading.ExceptHookArgs]:
+    """What is shown as a bug would be."""
+    shown: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    return shown
+
+
+def test_an_error_that_ends_a_thread_is_shown_and_told(shown: list[threading.ExceptHookArgs]) -> None:
+    told: list[BaseException] = []
+    error = KeyError("nobody foresaw it")
+    with watched(told.append):
+        end(error)
+        end()
+    assert told == [error]
+    assert [(bug.exc_value, bug.thread and bug.thread.name) for bug in shown] == [(error, "apply")]
+
+
+def test_what_ends_a_thread_on_purpose_is_no_error(shown: list[threading.ExceptHookArgs]) -> None:
+    told: list[BaseException] = []
+    with watched(told.append):
+        end(SystemExit(1))
+    assert told == []
+
+
+def test_afterwards_all_is_as_before() -> None:
+    before = threading.excepthook
+    with watched(lambda error: None):
+        assert threading.excepthook is not before
+    assert threading.excepthook is before
