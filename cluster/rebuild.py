@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from cluster.bell import Bell
 from cluster.effects import Rebuild
+from cluster.errors import FormatNewer, FormatOlder, StateCorrupt
 from cluster.events import EventKind
 from cluster.links import Links
 from cluster.node import Node
@@ -26,6 +27,7 @@ from redwire.errors import Code, Refused
 from redwire.message.peer import SnapshotManifest
 
 IN_A_ROW_MAX = 2
+_TOO_LATE = "came too late to go on from: raise retention.bytes_max or age_max_s on the primary"
 
 
 class Rebuilder:
@@ -39,8 +41,9 @@ class Rebuilder:
         self._in_a_row = 0
         self._applied_then = 0
         self._given_up = False
+        self._trouble = _TOO_LATE
         self._arrived = Bell()
-        self._arrival: tuple[Path, SnapshotManifest] | None = None
+        self._arrival: Replacement | None = None
         self._installed = anyio.Event()
 
     async def run(self) -> None:
@@ -48,7 +51,7 @@ class Rebuilder:
         while True:
             await self._arrived.wait()
             if self._arrival is not None:
-                await self._replace(*self._arrival)
+                await self._replace(self._arrival)
                 self._arrival = None
                 self._installed.set()
 
@@ -63,8 +66,7 @@ class Rebuilder:
         if self._in_a_row >= IN_A_ROW_MAX:
             if not self._given_up:
                 self._given_up = True
-                hint = "raise retention.bytes_max or age_max_s on the primary, then restart this node"
-                text = f"{self._in_a_row} snapshots in a row came too late to go on from: {hint}"
+                text = f"{self._in_a_row} snapshots in a row {self._trouble}, then restart this node"
                 node.happened(EventKind.SNAPSHOT_GIVEN_UP, text)
             return
         self._diverged = effect.diverged
@@ -73,29 +75,43 @@ class Rebuilder:
         link.rebuild(SnapshotReceiver(self._folder, self._install))
 
     async def _install(self, file: Path, manifest: SnapshotManifest) -> None:
-        """Have `run` install it. Raises `Refused` for one that lacks what is known committed (R5)."""
-        roster, known = self._node.roster, self._node.role.watermark
+        """Have `run` install it. Raises `Refused` for one that is of no use."""
+        roster = self._node.roster
+        by = Replacement(file, manifest.position, self._diverged)
         self._in_a_row += 1
-        if manifest.lsn < known:
+        refusal = await self._refusal(by)
+        if refusal is not None:
             self._applied_then = self._node.storage.applied.lsn
             await anyio.to_thread.run_sync(file.unlink)
-            text = f"the snapshot ends at LSN {manifest.lsn}, below {known}, which is known committed"
-            raise Refused(Code.PRIMARY_LACKS_COMMITTED, text)
+            raise refusal
         self._installed = anyio.Event()
-        self._arrival, roster.installing, roster.fetching = (file, manifest), True, None
+        self._arrival, roster.installing, roster.fetching = by, True, None
         self._arrived.ring()
         await self._installed.wait()
 
-    async def _replace(self, file: Path, manifest: SnapshotManifest) -> None:
+    async def _refusal(self, by: Replacement) -> Refused | None:
+        """Why a snapshot is not installed: it lacks what is known committed (R5), or is no state."""
+        self._trouble, known = _TOO_LATE, self._node.role.watermark
+        if by.at.lsn < known:
+            text = f"the snapshot ends at LSN {by.at.lsn}, below {known}, which is known committed"
+            return Refused(Code.PRIMARY_LACKS_COMMITTED, text)
+        try:
+            await anyio.to_thread.run_sync(by.check)
+        except (StateCorrupt, FormatNewer, FormatOlder) as error:
+            self._trouble = f"cannot be used ({error}): look at the node that they came from"
+            return Refused(Code.DAMAGED, f"the snapshot cannot be used: {error}")
+        return None
+
+    async def _replace(self, by: Replacement) -> None:
         node, storage = self._node, self._node.storage
         node.stop_following()
         await node.outbox.apply.stop()
-        await storage.replace(Replacement(file, manifest.position, self._diverged))
+        await storage.replace(by)
         log = storage.log
         self._applied_then = log.end.lsn
         text = f"the snapshot is installed: state and log go on from LSN {log.end.lsn}"
         node.happened(EventKind.SNAPSHOT_DONE, text)
-        if self._diverged:
+        if by.diverged:
             node.happened(EventKind.TAIL_SAVED, "log and state of before lie in diverged/ now")
         watermark = storage.meta.watermark
         node.roster.installing = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from cluster import meta as meta_file
 from cluster.errors import MetaCorrupt, StateCorrupt
 from cluster.meta import Meta
 from cluster.state import State
+from cluster.tables import open_reader, read_position, translated
 from cluster.wal import Wal, generations
 from redwire.position import ClusterId, Position
 
@@ -30,20 +32,22 @@ class Replacement(msgspec.Struct, frozen=True):
     at: Position
     diverged: bool
 
-    def install(self, data_dir: Path, meta: Meta, wal: Wal, old: State) -> tuple[Meta, State]:
-        """Make it the state in force; what `meta.cbor` says now, and the new state.
+    def check(self) -> None:
+        """Raises `StateCorrupt`, `FormatNewer` or `FormatOlder` for what is no state that ends at `at`."""
+        with translated(self.file), closing(open_reader(self.file, still=True)) as connection:
+            stands = read_position(self.file, connection)
+        if stands != self.at:
+            raise StateCorrupt(self.file, f"the snapshot stands at {stands}, {self.at} was announced")
 
-        Runs on the disk thread, while nothing is appended or applied. `old` is closed. Raises `StateCorrupt`
-        for a file that does not stand at `at`, and then nothing has changed but that the file is gone.
+    def install(self, data_dir: Path, meta: Meta, wal: Wal, old: State) -> tuple[Meta, State]:
+        """Make it the state in force, once it was checked; what `meta.cbor` says now, and the new state.
+
+        Runs on the disk thread, while nothing is appended or applied. `old` is closed.
         """
         generation = meta.generation + 1
         path = data_dir / f"state-{generation}.db"
         os.replace(self.file, path)
         state = State.open(path)
-        if state.applied != self.at:
-            state.close()
-            path.unlink()
-            raise StateCorrupt(path, f"the snapshot stands at {state.applied}, {self.at} was announced")
         kept = data_dir / "diverged"
         if self.diverged:
             wal.keep_tail(wal.base, kept, "a snapshot replaces this history")

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import DiskFull, MetaCorrupt
+from cluster.errors import DiskFull, MetaCorrupt, StateCorrupt
+from cluster.replacement import Replacement
 from cluster.storage import Storage
 from redwire import body
 from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.position import EMPTY
 from redwire.record import Kind, Op, Record, encode_system
 
 BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
@@ -93,3 +95,27 @@ def test_an_older_meta_than_the_state_is_refused_and_nothing_is_removed(
     with pytest.raises(MetaCorrupt, match=r"it names state\.db, and there is state-2\.db"):
         open_storage()
     assert names(folder) == before
+
+
+@pytest.fixture
+def snapshot(storage: Storage, written_log: Any) -> Path:
+    """A snapshot that ends at LSN 1."""
+    storage.state.apply([written_log.write(BIG)])
+    path = storage.data_dir / "incoming.part"
+    storage.state.snapshot_into(path)
+    return path
+
+
+def test_a_snapshot_is_a_state_that_ends_where_it_was_said_to(storage: Storage, snapshot: Path) -> None:
+    Replacement(snapshot, storage.applied, diverged=False).check()
+    with pytest.raises(StateCorrupt, match="was announced"):
+        Replacement(snapshot, EMPTY, diverged=False).check()
+    assert names(storage.data_dir) >= {"incoming.part"} and "incoming.part-wal" not in names(storage.data_dir)
+
+
+def test_bytes_that_are_no_state_are_no_snapshot(storage: Storage, snapshot: Path) -> None:
+    whole = snapshot.read_bytes()
+    for spoilt in (b"", b"documents" * 1_000, whole[:8192], b"\0" * 100 + whole[100:]):
+        snapshot.write_bytes(spoilt)
+        with pytest.raises(StateCorrupt):
+            Replacement(snapshot, storage.applied, diverged=False).check()
