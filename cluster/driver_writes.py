@@ -23,7 +23,6 @@ from cluster.driver_rows import (
     results_of,
 )
 from cluster.effects import Proposal, Result
-from cluster.intake import not_ready
 from cluster.primary import Primary
 from cluster.service import Service
 from redwire.errors import (
@@ -137,8 +136,7 @@ class DriverWrites:
     async def _commit_once(self, insert: BulkInsert, text: str, size: int) -> Result:
         """What `insert` came to under the idempotency key `text`, now or at an earlier attempt."""
         service, role = self._service, self._require_primary()
-        if not role.ready:
-            raise not_ready()
+        role.check_ready()
         state, term = service.node.storage.state, role.reign.term
         claim = await self._keys.claim(self._principal, text, state, service.applied, term)
         try:

@@ -138,6 +138,11 @@ class Primary:
         """Whether the term-start record is applied: reads and keys are complete from here on (R3)."""
         return self.applied >= self._book.term_start > 0
 
+    def check_ready(self) -> None:
+        """Raises `Refused` (NOT_READY) while it is not `ready`."""
+        if not self.ready:
+            raise not_ready()
+
     @property
     def watermark(self) -> Lsn:
         """How far the commit rule is met."""

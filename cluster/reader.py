@@ -43,8 +43,11 @@ Post = Callable[..., object]
 class Worker(Protocol[Q_contra, A_co]):
     """What one read thread works with. It is made, used and closed by that thread."""
 
-    def answers(self, queries: Sequence[Q_contra]) -> Iterator[A_co | RedwireError]:
-        """One answer for each query, in order. A query's own error is its answer; raising ends the worker."""
+    def answers(self, queries: Sequence[Q_contra]) -> Iterator[Sequence[A_co | RedwireError]]:
+        """One answer for each query, in order, as many at a time as there are at once.
+
+        A query's own error is its answer; raising ends the worker.
+        """
 
     def close(self) -> None:
         """Release everything."""
@@ -119,9 +122,10 @@ class ReadThreads(Generic[Q, A]):
             answered = 0
             try:
                 worker = worker or self._make()
-                for answer in worker.answers([query for query, _ in jobs]):
-                    self._post(jobs[answered][1], answer)
-                    answered += 1
+                for answers in worker.answers([query for query, _ in jobs]):
+                    told = jobs[answered : answered + len(answers)]
+                    self._post(_tell, [done for _, done in told], answers)
+                    answered += len(answers)
             except RedwireError as error:
                 for _, done in jobs[answered:]:
                     self._post(done, error)
@@ -136,6 +140,14 @@ class ReadThreads(Generic[Q, A]):
             jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._together_max))]
             self._taken += len(jobs)
             return jobs
+
+
+def _tell(
+    waiting: Sequence[Callable[[A | RedwireError], object]], answers: Sequence[A | RedwireError]
+) -> None:
+    """In the thread that owns them: crossing over costs more than most answers."""
+    for done, answer in zip(waiting, answers, strict=True):
+        done(answer)
 
 
 def _closed(worker: Worker[Q, A] | None) -> None:
@@ -175,11 +187,11 @@ class _Documents:
     def close(self) -> None:
         self._connection.close()
 
-    def answers(self, queries: Sequence[Query]) -> Iterator[Answer | RedwireError]:
-        """Answers of as few read transactions as their bound allows."""
+    def answers(self, queries: Sequence[Query]) -> Iterator[list[Answer | RedwireError]]:
+        """Answers of as few read transactions as their bound allows, those of each at once."""
         waiting = deque(queries)
         while waiting:
-            yield from self._transaction(waiting)
+            yield self._transaction(waiting)
 
     def _transaction(self, waiting: deque[Query]) -> list[Answer | RedwireError]:
         answers: list[Answer | RedwireError] = []

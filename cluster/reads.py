@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from cluster.errors import NodeError
 from cluster.freshness import Done, Freshness, History
-from cluster.intake import not_ready
 from cluster.node import Node
 from cluster.primary import Primary
 from redwire.errors import Code, RedwireError, RequestInvalid
@@ -30,8 +29,8 @@ class Reads:
     def check(self) -> None:
         """Raises `Refused` while a new reign is not ready (R3), or for good where the state is damaged."""
         role = self._node.role
-        if isinstance(role, Primary) and not role.ready:
-            raise not_ready()
+        if isinstance(role, Primary):
+            role.check_ready()
         self._node.damage.check()
 
     def when_fresh(self, asked: Fetch | Scan, go: Done) -> None:

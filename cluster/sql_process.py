@@ -130,13 +130,14 @@ class SqlProcess:
         if process is not None:
             process.kill()
 
-    def answers(self, queries: Sequence[SqlRequest]) -> Iterator[bytes | RedwireError]:
+    def answers(self, queries: Sequence[SqlRequest]) -> Iterator[list[bytes | RedwireError]]:
         """One answer for each request, in order. Raises nothing: it lives as long as its thread."""
         for request in queries:
             try:
-                yield self.run(request)
+                answer: bytes | RedwireError = self.run(request)
             except RedwireError as error:
-                yield error
+                answer = error
+            yield [answer]
 
     def run(self, request: SqlRequest) -> bytes:
         """The body of the answer. Raises `QueryFailed`, or `NodeError` where the file is at fault."""

@@ -256,12 +256,12 @@ class SqlHere:
         self._worker = SqlWorker(path)
         self.close = self._worker.close
 
-    def answers(self, queries: Sequence[SqlRequest]) -> Iterator[bytes | RedwireError]:
+    def answers(self, queries: Sequence[SqlRequest]) -> Iterator[list[bytes | RedwireError]]:
         for query in queries:
             try:
-                yield answered(self._worker, query.kind, query.payload)
+                yield [answered(self._worker, query.kind, query.payload)]
             except RedwireError as error:
-                yield error
+                yield [error]
 
 
 @asynccontextmanager

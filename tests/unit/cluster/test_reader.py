@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,7 +153,7 @@ def test_a_damaged_document_is_an_error_and_others_are_read(
         answer = asker.ask(reader, damaged)
         assert isinstance(answer, StateCorrupt) and "'a'" in answer.message
     worker = reader_module._Documents(state.path)
-    together = list(worker.answers([Fetch("orders", "b"), Fetch("orders", "a"), Fetch("orders", "c")]))
+    (together,) = worker.answers([Fetch("orders", "b"), Fetch("orders", "a"), Fetch("orders", "c")])
     worker.close()
     assert [type(answer) for answer in together] == [Fetched, StateCorrupt, Fetched]
     assert asker.ask(reader, Fetch("orders", "b")).found
@@ -171,7 +173,7 @@ class Halting:
         for query in queries:
             if query % 2 == 0:
                 raise RedwireError(f"{query} is even")
-            yield query
+            yield [query]
 
     def close(self) -> None:
         pass
@@ -187,6 +189,26 @@ def test_when_a_worker_ends_the_unanswered_get_its_error_and_the_next_get_a_new_
     assert asker.ask(threads, 5) == 5
     assert Halting.made == 2
     threads.stop()
+
+
+def test_answers_that_are_there_at_once_cross_over_at_once(state: State, written_log: Any) -> None:
+    state.apply([written_log.write(*(put(str(place)) for place in range(10)))])
+    held, crossings, got = threading.Event(), [], queue.Queue[Any]()
+
+    def post(callback: Any, *args: Any) -> None:
+        held.wait(10)
+        crossings.append(callback)
+        callback(*args)
+
+    reader = Reader(state.path, post, threads=1)
+    reader.submit(Fetch("orders", "0"), got.put)
+    while reader.status().waiting:
+        time.sleep(0.001)  # the thread takes it by itself, and then waits to hand over its answer
+    for place in range(10):
+        reader.submit(Fetch("orders", str(place)), got.put)
+    held.set()
+    reader.stop()
+    assert (got.qsize(), len(crossings)) == (11, 2)
 
 
 def test_too_many_waiting_reads_and_reads_after_the_stop_are_told_to_come_back(asker: Asker) -> None:

@@ -70,10 +70,10 @@ def patient(path: Path) -> Iterator[SqlProcess]:
 
 def test_one_askers_many_statements_leave_another_its_turn(path: Path) -> None:
     done: queue.Queue[str] = queue.Queue()
-    reader = SqlReader(path, lambda callback, *_: callback(), processes=1)
+    reader = SqlReader(path, lambda callback, *args: callback(*args), processes=1)
     for name in ("a1", "a2", "a3", "a4", "b1"):
         request = SqlRequest(Kind.QUERY, b"SELECT 1", asker=name[0])
-        reader.submit(request, lambda name=name: done.put(name))  # type: ignore[misc]
+        reader.submit(request, lambda _, name=name: done.put(name))  # type: ignore[misc]
     order = [done.get(timeout=PATIENCE_S) for _ in range(5)]
     reader.stop()
     assert order in (["a1", "b1", "a2", "a3", "a4"], ["a1", "a2", "b1", "a3", "a4"])

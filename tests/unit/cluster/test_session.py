@@ -1,0 +1,168 @@
+"""One client's session: who may ask what, what every error becomes, and what it hears unasked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cluster.audit_events import Act, Outcome
+from cluster.service import Service
+from cluster.session import Session
+from redwire.body import decode, encode
+from redwire.errors import Code, ProtocolError, Refused
+from redwire.frame import Frame, Kind
+from redwire.handshake import Principal, PrincipalKind, Role
+from redwire.message.client import Open, Opened
+from redwire.message.failure import Failure
+from redwire.position import Lsn
+
+BLOB = b"who leads"
+
+
+class Site:
+    """A node that has joined or not, does not lead, and writes down what its sessions are told."""
+
+    peer = "127.0.0.1:9"
+
+    def __init__(self, role: Role = Role.ADMIN) -> None:
+        self.sent: list[Frame] = []
+        self.codes: list[Code] = []
+        self.acts: list[Act] = []
+        self.listeners: list[Any] = []
+        self.joined = True
+        announcer = SimpleNamespace(
+            blob=lambda principal: BLOB,
+            body=lambda principal: b"\0" + BLOB,
+            listen=self.listeners.append,
+            unlisten=self.listeners.remove,
+        )
+        counts = SimpleNamespace(answered=self.codes.append)
+        service = SimpleNamespace(
+            node=SimpleNamespace(bulletin=SimpleNamespace(counts=counts)),
+            announcer=announcer,
+            audit=SimpleNamespace(record=self.acts.append),
+            require_primary=self._require_primary,
+            opened=self._opened,
+            applied=Lsn(7),
+        )
+        self.service = service
+        service.joined = True
+        principal = Principal(PrincipalKind.USER, "app", role, False)
+        self.session = Session(cast(Service, service), principal, self)
+
+    def _require_primary(self) -> None:
+        raise Refused(Code.NOT_PRIMARY, "this node does not lead")
+
+    def _opened(self, client_id: bytes, principal: Principal) -> Opened:
+        return Opened(
+            node="eu-1",
+            region="eu",
+            role="replica",
+            cluster="c" * 32,
+            name="shop",
+            term=1,
+            client_id=client_id,
+            policy="majority",
+            floor="majority",
+            policy_timeout_ms=1,
+            topology=BLOB,
+        )
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        self.sent.append(Frame(kind, 0, stream, correlation, payload))
+
+    def ask(self, kind: int, payload: bytes = b"", correlation: int = 5) -> Frame:
+        """The one answer."""
+        self.sent.clear()
+        self.session.handle(Frame(kind, 0, 0, correlation, payload))
+        (answer,) = self.sent
+        assert answer.correlation == correlation
+        return answer
+
+    def failure(self, kind: int, payload: bytes = b"") -> Failure:
+        answer = self.ask(kind, payload)
+        assert answer.kind == Kind.FAILURE
+        return decode(answer.payload, Failure)
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def opened(frame: Frame) -> Opened:
+    assert frame.kind == Kind.OPENED
+    return decode(frame.payload, Opened)
+
+
+@pytest.mark.parametrize("kind", [Kind.WRITE, Kind.RESOLVE, Kind.ACCOUNT, Kind.CHANGE_SETTINGS])
+def test_what_takes_more_than_its_role_is_refused_unread_and_said_how_to_change(kind: Kind) -> None:
+    site = Site(Role.READ)
+    assert site.session.handles(kind) and not site.session.wants(kind)
+    failure = site.failure(kind, b"\xff")
+    assert failure.code == Code.FORBIDDEN and "app has role read" in failure.message
+    assert "redwire user add app --role" in failure.hint and site.codes == [Code.FORBIDDEN]
+
+
+def test_only_who_tries_to_administer_is_written_down() -> None:
+    site = Site(Role.WRITE)
+    for kind in (Kind.ACCOUNT, Kind.ACCOUNTS_REQUEST, Kind.CHANGE_SETTINGS):
+        site.failure(kind)
+    assert [(act.act, act.outcome) for act in site.acts] == [
+        ("account", Outcome.REFUSED),
+        ("accounts_request", Outcome.REFUSED),
+        ("change_settings", Outcome.REFUSED),
+    ]
+    reader = Site(Role.READ)
+    reader.failure(Kind.WRITE)
+    assert reader.acts == []
+
+
+def test_whoever_asks_a_node_that_does_not_lead_is_told_who_does(site: Site) -> None:
+    failure = site.failure(Kind.WRITE)
+    assert (failure.code, failure.topology) == (Code.NOT_PRIMARY, BLOB)
+
+
+def test_a_body_that_cannot_be_is_told_and_ends_the_session(site: Site) -> None:
+    with pytest.raises(ProtocolError):
+        site.session.handle(Frame(Kind.OPEN, 0, 0, 5, b"\xff"))
+    (answer,) = site.sent
+    assert (answer.kind, answer.correlation) == (Kind.FAILURE, 5)
+
+
+def test_a_session_has_one_client_id_however_often_it_opens(site: Site) -> None:
+    body = encode(Open("test", False))
+    first, again = (opened(site.ask(Kind.OPEN, body)) for _ in range(2))
+    assert first.client_id == again.client_id and len(first.client_id) == 16
+    assert opened(Site().ask(Kind.OPEN, body)).client_id != first.client_id
+
+
+def test_a_node_that_has_not_joined_its_cluster_opens_nothing(site: Site) -> None:
+    site.service.joined = False
+    failure = site.failure(Kind.OPEN, encode(Open("test", True)))
+    assert failure.code == Code.NOT_READY and failure.retry and site.listeners == []
+
+
+def test_whoever_subscribed_hears_of_each_topology_once_until_it_goes(site: Site) -> None:
+    for subscribe in (False, True, True):
+        site.ask(Kind.OPEN, encode(Open("test", subscribe)))
+    (listener,) = site.listeners
+    site.sent.clear()
+    listener()
+    (pushed,) = site.sent
+    assert (pushed.kind, pushed.correlation, pushed.payload) == (Kind.TOPOLOGY, 0, b"\0" + BLOB)
+    site.session.close()
+    assert site.listeners == []
+
+
+def test_the_last_word_answers_no_request_and_only_who_has_spoken_would_understand_it(site: Site) -> None:
+    assert not site.session.spoken
+    site.ask(Kind.TOPOLOGY_REQUEST)
+    assert site.session.spoken
+    site.sent.clear()
+    site.session.end(Refused(Code.UNAUTHENTICATED, "the user app was removed"))
+    (last,) = site.sent
+    assert (last.kind, last.correlation) == (Kind.FAILURE, 0)
+    site.session.close()
