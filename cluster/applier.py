@@ -20,7 +20,7 @@ from cluster.errors import DiskFull, NodeError
 from cluster.state import AppliedBatch, State, fold
 from redwire.batch import Batch
 from redwire.errors import RedwireError
-from redwire.position import Lsn, Position
+from redwire.position import Position
 
 TRANSACTION_BYTES_MAX = 4 << 20
 """What one transaction covers: enough to make its fixed cost small, and some 30 ms at most."""
@@ -46,8 +46,8 @@ class ApplierStatus(msgspec.Struct, frozen=True):
 class Applier:
     """Applies batches in the order given. `state` is this object's until `stop` has returned.
 
-    `applied` and `checkpointed` are posted after each transaction and each complete checkpoint. A full disk
-    is waited out. Any other error is posted to `fail`, once, and nothing is applied any more.
+    `applied` is posted after each transaction. A full disk is waited out. Any other error is posted to
+    `fail`, once, and nothing is applied any more.
     """
 
     def __init__(
@@ -56,13 +56,11 @@ class Applier:
         post: Post,
         applied: Applied,
         fail: Callable[[BaseException], None],
-        checkpointed: Callable[[Lsn], None] = lambda lsn: None,
     ) -> None:
         self._state = state
         self._post = post
         self._applied = applied
         self._fail = fail
-        self._checkpointed = checkpointed
         self._changed = threading.Condition()
         self._waiting: deque[Batch] = deque()
         self._waiting_bytes = 0
@@ -166,9 +164,7 @@ class Applier:
         elif not self._folding.is_alive():
             self._folding = None
             with suppress(DiskFull):  # `apply` will meet it too, and waits it out there
-                checkpointed = self._state.checkpoint()
-                if checkpointed is not None:
-                    self._post(self._checkpointed, checkpointed)
+                self._state.checkpoint()
 
     def _fold(self) -> None:
         with suppress(NodeError):  # the state's own checkpoint, which follows, meets the same error

@@ -144,13 +144,13 @@ class Disk:
         waiting = self._load.waiting_bytes  # before the log's room: what moves between the two counts twice
         return max(0, self.wal.room_bytes - waiting)
 
-    def stop(self, done: Callable[[None], object] | None = None) -> None:
-        """Finish what was asked for, close the log with a last mark, then `done`; ask for nothing afterwards.
+    def stop(self) -> None:
+        """Finish what was asked for, and close the log with a last mark; ask for nothing afterwards.
 
         If the disk is full and work waits for it, `fail` gets `DiskFull` instead: that work is lost.
         """
         self._stopping.set()
-        self._queue.put(_Job(self._close, done))
+        self._queue.put(_Job(self._close, None))
         self._queue.put(None)
 
     def join(self, timeout_s: float) -> bool:

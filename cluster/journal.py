@@ -38,6 +38,7 @@ class Journal:
     ) -> None:
         self.wal = wal
         self.outline = outline
+        self.close_s = CLOSE_S
         self.on_durable: Callable[[Lsn], None] = lambda lsn: None
         self.disk = Disk(wal, data_dir, meta, post, fail, self._durable)
         self._progress = Progress()
@@ -81,10 +82,14 @@ class Journal:
                 return known
         return await anyio.to_thread.run_sync(self.wal.position_at, lsn)
 
-    def stop(self) -> None:
-        """Finish what was asked for. Blocks for the last sync."""
+    def stop(self) -> bool:
+        """Finish what was asked for; whether it is finished. Blocks for the last sync, `close_s` at most: a
+        disk that hangs then may yet write.
+        """
+        if not self.disk.started:
+            return True
         self.disk.stop()
-        self.disk.join(CLOSE_S)
+        return self.disk.join(self.close_s)
 
     def _durable(self, lsn: Lsn) -> None:
         self.outline.synced(lsn)

@@ -73,13 +73,16 @@ class Storage:
         self.applies.use(self.state)
 
     def close(self) -> None:
-        """Finish what was asked for, and let go of the directory. Blocks for the last sync."""
+        """Finish what was asked for, and let go of the directory. Blocks for the last sync.
+
+        While a disk that hangs may yet write, the directory stays locked: until this process has ended.
+        """
         self.applies.stop()
         self.reads.stop()
-        if self.journal.disk.started:
-            self.journal.stop()
+        finished = self.journal.stop()
         self.state.close()
-        self.lock.close()
+        if finished:
+            self.lock.close()
 
     @property
     def data_dir(self) -> Path:

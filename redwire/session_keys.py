@@ -31,11 +31,6 @@ class SessionKeys:
         """Whether `take` would find no place now."""
         return self._next - self.oldest >= OPEN_MAX and self.oldest not in self._kept
 
-    @property
-    def open_count(self) -> int:
-        """Sequences that are open now."""
-        return self._next - self.oldest - len(self._closed)
-
     def take(self) -> int:
         """The next sequence, open from now on; 0 while the window is full of calls that wait."""
         sequence = self._next

@@ -12,7 +12,7 @@ from cluster import state as state_module
 from cluster.applier import TRANSACTION_BYTES_MAX, Applier
 from cluster.errors import OutOfOrder
 from cluster.state import State
-from redwire.position import EMPTY, Lsn
+from redwire.position import EMPTY
 from redwire.record import Op, Record
 
 
@@ -27,7 +27,6 @@ class Loop:
         self._posted: queue.Queue[tuple[Any, tuple[Any, ...]]] = queue.Queue()
         self.applied: list[tuple[list[int], int]] = []
         self.errors: list[BaseException] = []
-        self.checkpointed: list[int] = []
 
     def post(self, callback: Any, *args: Any) -> None:
         self._posted.put((callback, args))
@@ -74,7 +73,7 @@ def loop() -> Loop:
 
 
 def applier(state: Any, loop: Loop) -> Applier:
-    return Applier(state, loop.post, loop.on_applied, loop.errors.append, loop.checkpointed.append)
+    return Applier(state, loop.post, loop.on_applied, loop.errors.append)
 
 
 def test_batches_are_applied_in_order_and_told_with_the_position(
@@ -181,11 +180,10 @@ def test_a_long_log_of_sqlite_is_checkpointed_between_applies(
 ) -> None:
     running = applier(state, loop)
     doc = b'{"n":"%s"}' % (b"x" * (2 << 20))
-    while not loop.checkpointed:
+    while not state.checkpointed:
         assert written_log.end.lsn < 4 * state_module.CHECKPOINT_WAL_BYTES // len(doc)
         running.apply([written_log.write(put(str(written_log.end.lsn % 4), doc))])
         loop.run_one()
     running.stop()
-    assert loop.checkpointed[0] == Lsn(state.checkpointed)
     assert state.status().wal_bytes < state_module.CHECKPOINT_WAL_BYTES
     assert loop.errors == []

@@ -197,8 +197,7 @@ def test_an_idle_watermark_goes_to_the_log_or_without_one_to_meta(
     loop.run_until(lambda: len(loop.done) == 1)
     meta = load(tmp_path)
     assert meta is not None and meta.watermark == 3
-    disk.stop(loop.done.append)
-    loop.run_until(lambda: len(loop.done) == 2)
+    disk.stop()
     assert disk.join(20)
     wal = reopened(tmp_path)
     assert wal.watermark == 9
@@ -224,7 +223,7 @@ def test_a_failed_sync_ends_all_acks_and_is_told_once(loop: Loop, disk_with: Cal
     for batch in batches[2:]:
         disk.append(batch, Lsn(0))
     disk.save_meta(META, loop.done.append)
-    disk.stop(loop.done.append)
+    disk.stop()
     assert disk.join(20)
     assert loop.queue.empty()
     assert [type(error) for error in loop.failed] == [DiskFailed]
@@ -284,7 +283,7 @@ def test_a_full_disk_has_no_room_and_goes_on_by_itself_when_there_is_space(
 def test_a_disk_that_stays_full_does_not_keep_the_process(loop: Loop, disk_with: Callable[..., Disk]) -> None:
     disk = disk_with(replace(SYSCALLS, allocate=Budget(0)))
     disk.append(run_of(EMPTY, 1)[0], Lsn(0))
-    disk.stop(loop.done.append)
+    disk.stop()
     loop.run_until(lambda: bool(loop.failed))
     assert isinstance(loop.failed[0], DiskFull)
     assert loop.done == []
@@ -316,10 +315,9 @@ def test_a_stop_finishes_what_was_asked_for_and_marks_the_end(
     disk = disk_with()
     for batch in run_of(EMPTY, 30):
         disk.append(batch, Lsn(4))
-    disk.stop(loop.done.append)
-    loop.run_until(lambda: bool(loop.done))
-    assert loop.durable[-1] == 30
+    disk.stop()
     assert disk.join(20)
+    loop.run_until(lambda: loop.durable[-1:] == [30])
     assert (disk.state, disk.room(), loop.failed) == (DiskState.STOPPED, 0, [])
     wal = reopened(tmp_path)
     assert (wal.end.lsn, wal.watermark) == (30, 4)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.errors import DiskFull, MetaCorrupt, StateCorrupt
+from cluster.errors import DataDirInUse, DiskFull, MetaCorrupt, StateCorrupt
 from cluster.replacement import Replacement
 from cluster.storage import Storage
 from redwire import body
@@ -95,6 +96,23 @@ def test_an_older_meta_than_the_state_is_refused_and_nothing_is_removed(
     with pytest.raises(MetaCorrupt, match=r"it names state\.db, and there is state-2\.db"):
         open_storage()
     assert names(folder) == before
+
+
+def test_while_a_disk_that_hangs_may_yet_write_the_directory_stays_locked(
+    open_storage: Callable[[], Storage],
+) -> None:
+    storage = open_storage()
+    storage.connect(lambda lsn: None)
+    hangs = threading.Event()
+    storage.journal.disk.call(lambda: hangs.wait(60), lambda nothing: None)
+    storage.journal.close_s = 0.01
+    storage.close()
+    with pytest.raises(DataDirInUse):
+        open_storage()
+    hangs.set()
+    assert storage.journal.disk.join(20)
+    storage.lock.close()
+    open_storage().close()
 
 
 @pytest.fixture
