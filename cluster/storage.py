@@ -20,7 +20,7 @@ from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus, Post
-from cluster.errors import DataDirForeign, DiskFull, NoSpaceToStart
+from cluster.errors import DataDirForeign, DiskFull, NoSpaceToStart, StateCorrupt
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.meta import Meta
@@ -232,6 +232,11 @@ class Storage:
             applied=state.applied.lsn,
             watermark=meta.watermark,
         )
+        if state.applied.lsn < found.base.lsn:
+            state.close()
+            wal.close()
+            text = f"it stands at LSN {state.applied.lsn}, and the log goes on only from {found.base.lsn + 1}"
+            raise StateCorrupt(state.path, text)
         for generation in stray_generations(folder, meta):
             wal.remove_generation(generation)
         if found.cut_bytes:

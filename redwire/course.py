@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from redwire.errors import ASK_HINT, Code, DeadlineExceeded, NotConfirmed, RedwireError, UnknownOutcome
+from redwire.errors import (
+    ASK_HINT,
+    ChannelClosed,
+    Code,
+    DeadlineExceeded,
+    NotConfirmed,
+    RedwireError,
+    UnknownOutcome,
+)
 
 if TYPE_CHECKING:
     import random
@@ -129,18 +137,28 @@ class Course:
     def timed_out(self, phase: str, timeout_s: float, why: str) -> RedwireError:
         """The deadline came in `phase`: what can be said. `why` is the last thing that went wrong, or ""."""
         tail = f": {why}" if why else ""
+        unsent = f"not sent within {timeout_s:g} s, in phase {phase}{tail}"
+        return self._left(phase, f"within {timeout_s:g} s", tail, DeadlineExceeded(unsent, phase=phase))
+
+    def abandoned(self) -> RedwireError:
+        """The client is being closed: what can be said."""
+        how = "before the client was closed"
+        return self._left("answer", how, "", ChannelClosed(f"not sent {how}"))
+
+    def _left(self, phase: str, how: str, tail: str, unsent: RedwireError) -> RedwireError:
+        """The outcome of a write that nobody pursues any more; `unsent` if it cannot have been executed."""
         if isinstance(self._doubt, NotConfirmed):
             return self._doubt
         if self.doubtful:
             lost = "" if self._doubt is None else f", and an earlier attempt was lost ({self._doubt.message})"
             return UnknownOutcome(
-                f"no answer within {timeout_s:g} s{lost}{tail}: written or not is not known",
+                f"no answer {how}{lost}{tail}: written or not is not known",
                 phase=phase,
                 hint=ASK_HINT,
             )
         if self._refusal is not None:
             return self._refusal
-        return DeadlineExceeded(f"not sent within {timeout_s:g} s, in phase {phase}{tail}", phase=phase)
+        return unsent
 
     def _unconfirmed(self, error: NotConfirmed) -> Step:
         first = self._doubt is None

@@ -150,6 +150,10 @@ class Pending:
         course = self._story(in_flight=True)
         self._settle(course.timed_out("answer" if course.doubtful else phase, self.timeout_s, why))
 
+    def abandon(self) -> None:
+        """The client is being closed."""
+        self._settle(self._story(in_flight=True).abandoned())
+
     def end(self, error: RedwireError) -> None:
         """The outcome is `error`."""
         if self._outcome is None:

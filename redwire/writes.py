@@ -151,7 +151,7 @@ class Writes:
     def close(self) -> None:
         """The client is being closed: whoever waits is told so."""
         for pending in [*self._unfinished]:
-            pending.expire(self._pool.phase, "the client was closed")
+            pending.abandon()
 
     async def _place(self) -> None:
         """Wait until the window has a place."""

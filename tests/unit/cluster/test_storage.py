@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from cluster import meta as meta_file
 from cluster.errors import DataDirInUse, DiskFull, MetaCorrupt, StateCorrupt
 from cluster.replacement import Replacement
 from cluster.storage import Storage
@@ -96,6 +98,21 @@ def test_an_older_meta_than_the_state_is_refused_and_nothing_is_removed(
     with pytest.raises(MetaCorrupt, match=r"it names state\.db, and there is state-2\.db"):
         open_storage()
     assert names(folder) == before
+
+
+def test_a_state_that_the_log_does_not_go_on_from_is_refused(
+    open_storage: Callable[[], Storage], written_log: Any
+) -> None:
+    storage = open_storage()
+    folder, path = storage.data_dir, storage.state.path
+    storage.state.apply([written_log.write(BIG) for _ in range(3)])
+    storage.journal.wal.restart(storage.applied, storage.state.terms, 2)
+    meta_file.save(folder, replace(storage.meta, generation=2, base=storage.applied))
+    storage.close()
+    path.unlink()
+    with pytest.raises(StateCorrupt, match="it stands at LSN 0, and the log goes on only from 4") as caught:
+        open_storage()
+    assert "takes a snapshot" in caught.value.hint
 
 
 def test_while_a_disk_that_hangs_may_yet_write_the_directory_stays_locked(

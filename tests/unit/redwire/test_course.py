@@ -116,6 +116,25 @@ def test_the_deadline_says_what_is_known_and_no_more(events, in_flight, error) -
         assert outcome.phase == "select" and "0.5 s" in str(outcome) and "cannot connect" in str(outcome)
 
 
+@pytest.mark.parametrize(
+    ("events", "in_flight", "error"),
+    [
+        ([], True, UnknownOutcome),
+        ([], False, ChannelClosed),
+        ([BUSY], False, Refused),
+        (["lost"], False, UnknownOutcome),
+        (["lost", UNSETTLED], False, NotConfirmed),
+    ],
+)
+def test_the_end_of_a_client_is_no_deadline(events, in_flight, error) -> None:
+    course, _ = walk(events)
+    course.in_flight = in_flight
+    outcome = course.abandoned()
+    assert type(outcome) is error
+    if error in (UnknownOutcome, ChannelClosed):
+        assert "before the client was closed" in str(outcome) and "within" not in str(outcome)
+
+
 @given(st.lists(st.sampled_from(["lost", BUSY, FORBIDDEN, INVALID, UNSETTLED, LOGGED, EXPIRED]), max_size=12))
 def test_what_may_be_in_the_log_is_never_called_refused(events) -> None:
     course = Course(random.Random(1), in_flight=True)
