@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -39,7 +38,7 @@ class SessionReads:
         self._fail = fail
         self._answered = answered
         self._waiting = 0
-        self._fresh: deque[_Read] = deque()
+        self._fresh: list[_Read] = []  # an empty deque would hold half a kilobyte in each idle session
         self._under_way = 0
         self._answer_bytes = ANSWER_BYTES_GUESS
 
@@ -76,7 +75,7 @@ class SessionReads:
         """Begin what is fresh and has room."""
         while self._fresh and not self.crowded:
             self._under_way += 1
-            read = self._fresh.popleft()
+            read = self._fresh.pop(0)
             self._service.reads.read(read.asked, partial(self._done, read))
 
     def _done(self, read: _Read, answer: Fetched | Scanned | RedwireError) -> None:
