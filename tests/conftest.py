@@ -22,11 +22,17 @@ LONGEST = (
     "test_operations.py",
     "test_catchup.py",
     "test_app.py",
+    "test_dev.py",
+    "test_demo.py",
     "test_disks.py",
+    "test_command_line.py",
     "test_status.py",
+    "test_reigns.py",
     "test_metrics.py",
 )
-"""Each takes a minute or so: begun last they would be all that still runs at the end."""
+"""Each takes a minute or so: begun last they would be all that still runs at the end. Those that wait most
+are spread among the others.
+"""
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
 # No deadline: a shared machine is slow at times, and the timeout of the whole test stands guard already.
@@ -100,5 +106,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Begin with what takes longest. Then tests that keep a core busy are spread evenly among those that wait
+    for processes, so that side by side they use what cores there are.
+    """
+    files = dict.fromkeys(item.path for item in items)
+    waiting = [path for path in files if path.is_relative_to(ROOT / "tests" / "cluster")]
+    busy = [path for path in files if path not in waiting]
+    place = {path: number / len(group) for group in (waiting, busy) for number, path in enumerate(group)}
+    longest = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (longest.get(item.path.name, len(longest)), place[item.path], str(item.path)))
