@@ -7,13 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cluster.feed import Feed
 from redwire.errors import RedwireError
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Reign
+
+GONE_MS = 2_500
+"""Two hellos that did not come (`peers.HELLO_S`)."""
 
 
 class PeerEnd(Protocol):
@@ -54,11 +57,21 @@ class NoLines:
         """Nothing."""
 
 
+class Life(NamedTuple):
+    """A process that is a member, by its word: its data directory, the process itself, and when it last said
+    so (monotonic).
+    """
+
+    incarnation: Incarnation
+    process: str
+    heard_ms: int
+
+
 @dataclass(slots=True, eq=False)
 class Roster:
     """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
 
-    `lives` holds the incarnation that the member of an accepted session claimed. `aspires`: this node was
+    `lives` holds who the member of an accepted session last said it was. `aspires`: this node was
     told to lead and asks whether it may. `fetching` is the session over which a snapshot comes, None for
     none; `installing`: it is here, and takes the place of state and log, whatever becomes of that session.
     """
@@ -67,7 +80,7 @@ class Roster:
     ends: dict[int, PeerEnd] = field(default_factory=dict)
     feeds: dict[int, Feed] = field(default_factory=dict)
     dialled: dict[NodeId, int] = field(default_factory=dict)
-    lives: dict[int, Incarnation] = field(default_factory=dict)
+    lives: dict[int, Life] = field(default_factory=dict)
     aspires: bool = False
     fetching: int | None = None
     installing: bool = False
@@ -100,12 +113,17 @@ class Roster:
             del self.dialled[end.node]
             self.reports.pop(end.node, None)
 
-    def twin(self, session: int, incarnation: Incarnation) -> Incarnation | None:
-        """Another life of the member of `session` that is connected at the same time."""
+    def claim(self, session: int, life: Life) -> Life | None:
+        """The member of `session` says who it is; refused if this returns another process with its id.
+
+        A process that has said nothing for `GONE_MS` has ended, or will be refused itself when it goes on.
+        """
         node = self.ends[session].node
         for other, known in self.lives.items():
-            if other != session and self.ends[other].node == node and known != incarnation:
+            here = other != session and self.ends[other].node == node
+            if here and known.process != life.process and life.heard_ms - known.heard_ms < GONE_MS:
                 return known
+        self.lives[session] = life
         return None
 
     def leader(self, reign: Reign | None) -> NodeId | None:

@@ -18,6 +18,7 @@ from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.peers import check_report
 from cluster.primary import Primary
+from cluster.roster import Life
 from redwire.body import decode, encode
 from redwire.errors import Code, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, kind_name
@@ -29,6 +30,7 @@ DEPOSING = frozenset((Code.STALE_TERM, Code.TERM_TAKEN, Code.PRIMARY_LACKS_COMMI
 """What a follower's refusal must say to end a reign (R3, R5)."""
 _REFUSALS = DEPOSING | {Code.OTHER_CLUSTER, Code.OTHER_NODE}
 """Who says one of these means us. Anything else, such as our silence, only ends a session."""
+_TWINS = "two processes have this id: stop one of them; one that has ended is forgotten within 3 s"
 _OF_SOURCES = frozenset(
     (
         *(Kind.PEER_WELCOME, Kind.FOLLOWING, Kind.BATCH, Kind.HEARTBEAT, Kind.TOPOLOGY),
@@ -105,12 +107,12 @@ class Source:
         if self._node.storage.settings.cluster.member(self.end.node) is None:
             # it was one when its connection began; the settings may have changed during its handshake
             raise Refused(Code.OTHER_CLUSTER, f"{self.end.node} is no member of this cluster any more")
-        incarnation = Incarnation(report.incarnation)
-        twin = self._node.roster.twin(self.session, incarnation)
+        life = Life(Incarnation(report.incarnation), report.process, self._node.clock().ms)
+        twin = self._node.roster.claim(self.session, life)
         if twin is not None:
-            text = f"another {self.end.node} is connected, with data directory {twin}"
-            raise Refused(Code.OTHER_NODE, text, hint="two processes have this id: stop one of them")
-        self._node.roster.lives[self.session] = incarnation
+            same = "the same or a copy" if twin.incarnation == life.incarnation else twin.incarnation
+            text = f"another {self.end.node} is connected, with data directory {same}"
+            raise Refused(Code.OTHER_NODE, text, hint=_TWINS)
         self._report = report
         welcome = encode(self._node.introduction())
         self.end.send(Kind.PEER_WELCOME, welcome, urgent=True, correlation=number)

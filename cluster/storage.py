@@ -44,7 +44,8 @@ class Storage:
     """One open data directory. `connect` starts the threads that write; `close` ends all of them.
 
     `state` is the state in use, for what it answers to any thread; `log` the log's outline. `watermark` is
-    the highest one that the disk knew at the start (R5), `notes` what an operator should hear of the opening.
+    the highest one that the disk knew at the start (R5), `notes` what an operator should hear of the opening,
+    and `process` tells this opening from every other.
     """
 
     def __init__(self, config: NodeConfig, post: Post, fail: Callable[[BaseException], None]) -> None:
@@ -52,6 +53,7 @@ class Storage:
         self.config = config
         self.fail = fail
         self.notes: list[str] = []
+        self.process = secrets.token_hex(16)
         self._settings = Settings(Lsn(0), config.cluster)
         try:
             self.lock = DataLock.take(self.data_dir)
@@ -150,6 +152,7 @@ class Storage:
             node=node.id,
             region=node.region,
             incarnation=meta.incarnation,
+            process=self.process,
             role=role,
             term=meta.term,
             primary=meta.primary,

@@ -300,6 +300,7 @@ class Play:
             node=node.name,
             region="r",
             incarnation=life(node.name),
+            process="0" * 32,
             role="replica",
             term=reign.term if reign else 0,
             primary=reign.primary if reign else "",

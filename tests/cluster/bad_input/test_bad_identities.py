@@ -68,6 +68,7 @@ def report(**changed: object) -> Report:
         node="us-1",
         region="us",
         incarnation="ab" * 16,
+        process="0c" * 16,
         role="replica",
         term=0,
         primary="",
@@ -144,23 +145,26 @@ def test_a_member_that_says_it_is_somebody_else_is_sent_away(
         assert site.failure(last).code is code
 
 
-def test_of_two_nodes_with_one_id_the_second_is_refused_and_the_first_stays(site: Any) -> None:
-    def hello(wire: Any, incarnation: str) -> Any:
-        wire.send_frame(Kind.PEER_HELLO, encode(report(incarnation=incarnation)), 0)
+@pytest.mark.parametrize(("directory", "said"), [("cd" * 16, "cd" * 16), ("ab" * 16, "the same or a copy")])
+def test_of_two_processes_with_one_id_the_second_is_refused_and_the_first_stays(
+    site: Any, directory: str, said: str
+) -> None:
+    def hello(wire: Any, **who: str) -> Any:
+        wire.send_frame(Kind.PEER_HELLO, encode(report(**who)), 0)
         return wire.frame()
 
     with site.login("us-1") as first:
-        assert hello(first, "ab" * 16).kind == Kind.PEER_WELCOME
+        assert hello(first, incarnation=directory).kind == Kind.PEER_WELCOME
         for kind in (Kind.PEER_HELLO, Kind.FOLLOW):
             with site.login("us-1") as second:
-                second.send_frame(kind, encode(report(incarnation="cd" * 16)), 0)
+                second.send_frame(kind, encode(report(process="0d" * 16)), 0)
                 (last,) = second.last_words()
                 refusal = site.failure(last)
-                assert refusal.code is Code.OTHER_NODE
+                assert refusal.code is Code.OTHER_NODE and f"data directory {said}" in str(refusal)
                 assert "two processes have this id: stop one of them" in str(refusal)
-        with site.login("us-1") as again:  # the same life over a second line, as after a broken one
-            assert hello(again, "ab" * 16).kind == Kind.PEER_WELCOME
-        assert hello(first, "ab" * 16).kind == Kind.PEER_WELCOME
+        with site.login("us-1") as again:  # the same process over a second line, as after a broken one
+            assert hello(again, incarnation=directory).kind == Kind.PEER_WELCOME
+        assert hello(first, incarnation=directory).kind == Kind.PEER_WELCOME
 
 
 # --- whoever a node dials

@@ -26,6 +26,7 @@ REPORT = encode(
         node="us-1",
         region="us",
         incarnation="ab" * 16,
+        process="0c" * 16,
         role="replica",
         term=0,
         primary="",

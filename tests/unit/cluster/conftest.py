@@ -317,6 +317,7 @@ def vital_report() -> Callable[..., Report]:
             node=node,
             region=node[:2],
             incarnation=Lead.life(node),
+            process="0c" * 16,
             role=role,
             term=1,
             primary="eu-1",

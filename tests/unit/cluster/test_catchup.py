@@ -27,6 +27,7 @@ def report(lsn: int, *terms: tuple[int, int], cluster: str = CLUSTER) -> Report:
         node="us-1",
         region="us",
         incarnation="a" * 32,
+        process="0c" * 16,
         role="replica",
         term=terms[-1][0] if terms else 0,
         primary="eu-1" if terms else "",

@@ -34,6 +34,7 @@ def report(
         node=node,
         region="r",
         incarnation=LIFE,
+        process="0c" * 16,
         role=role,
         term=term,
         primary=primary,

@@ -30,6 +30,7 @@ REPORT = Report(
     node="us-1",
     region="us",
     incarnation="0b" * 16,
+    process="0c" * 16,
     role="replica",
     term=3,
     primary="eu-1",

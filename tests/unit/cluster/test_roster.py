@@ -1,0 +1,61 @@
+"""Who is who among the sessions of a node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.roster import GONE_MS, Life, Roster
+from redwire.position import Incarnation, NodeId
+
+HERE, ELSEWHERE = Incarnation("0a" * 16), Incarnation("0b" * 16)
+
+
+class End:
+    """One end of a session."""
+
+    def __init__(self, node: str) -> None:
+        self.node = NodeId(node)
+
+    def send(self, kind: int, payload: bytes, *, urgent: bool = False, correlation: int = 0) -> None:
+        raise AssertionError("nothing is sent")
+
+    def drop(self, error: Any) -> None:
+        raise AssertionError("nothing is dropped")
+
+
+@pytest.fixture
+def roster() -> Roster:
+    return Roster()
+
+
+def test_one_process_may_say_who_it_is_over_several_lines(roster: Roster) -> None:
+    first, second = (roster.attach(End("us-1"), dialled=False) for _ in range(2))
+    for session, ms in ((first, 0), (second, 10), (first, 20)):
+        assert roster.claim(session, Life(HERE, "p", ms)) is None
+
+
+@pytest.mark.parametrize("directory", [HERE, ELSEWHERE])
+def test_of_two_processes_with_one_id_the_one_that_is_heard_stays(
+    roster: Roster, directory: Incarnation
+) -> None:
+    first, second = (roster.attach(End("us-1"), dialled=False) for _ in range(2))
+    mine, other = Life(HERE, "p", 0), Life(directory, "q", GONE_MS - 1)
+    assert roster.claim(first, mine) is None
+    assert roster.claim(second, other) == mine
+    assert roster.claim(second, other._replace(heard_ms=GONE_MS)) is None
+    assert roster.claim(first, mine._replace(heard_ms=GONE_MS + 1)) == other._replace(heard_ms=GONE_MS)
+
+
+def test_a_process_whose_session_has_ended_stands_in_nobodys_way(roster: Roster) -> None:
+    first, second = (roster.attach(End("us-1"), dialled=False) for _ in range(2))
+    roster.claim(first, Life(HERE, "p", 0))
+    roster.detach(first)
+    assert roster.claim(second, Life(HERE, "q", 1)) is None
+
+
+def test_two_members_are_two_processes(roster: Roster) -> None:
+    first, second = (roster.attach(End(node), dialled=False) for node in ("us-1", "ap-1"))
+    assert roster.claim(first, Life(HERE, "p", 0)) is None
+    assert roster.claim(second, Life(ELSEWHERE, "q", 0)) is None
