@@ -16,6 +16,9 @@ What holds at all times:
 
 from __future__ import annotations
 
+from collections.abc import Set
+from shlex import quote
+
 import msgspec
 
 from redwire.position import Incarnation, Lsn, NodeId, Region
@@ -241,12 +244,18 @@ class QuorumCoordinator(Standing):
     def refusal(self, policy: CommitPolicy | None, now_ms: int) -> QuorumError | None:
         """Why a write under `policy` (None: the commit rule) is to be refused; None if it is not (R8).
 
-        Asks who is in reach: neither what they hold nor for how long they have been gone. The answer holds
-        for a whole turn, so ask once a turn and policy. Raises `PolicyInvalid` for what no voter can provide.
+        Asks who is in reach: neither what they hold nor for how long they have been gone. The answer
+        holds for a whole turn, so ask once a turn and policy. Its hint names the commit rule where that
+        can be met: what is less would be refused. Raises `PolicyInvalid` for what no voter can provide.
         """
         reached = self._table.in_reach(self.lag.replica_timeout_ms, now_ms)
-        wanted = self.quorum.resolve(self.rule if policy is None else policy)
-        return shortfall(wanted, self.membership, self._table.me, reached)
+        error = self._shortfall(self.rule if policy is None else policy, reached)
+        if error is not None and self._shortfall(self.rule, reached) is None:
+            error.hint += f", or ask for fewer copies, as by --policy {quote(str(self.rule))}"
+        return error
+
+    def _shortfall(self, policy: CommitPolicy, reached: Set[NodeId]) -> QuorumError | None:
+        return shortfall(self.quorum.resolve(policy), self.membership, self._table.me, reached)
 
     def status(self, now_ms: int | None = None) -> CoordinatorStatus:
         """The table as it stands at `now_ms`, by default at the latest time that an event or tick told."""

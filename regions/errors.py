@@ -33,7 +33,7 @@ class InsufficientReplicas(QuorumError):
     def __init__(self, required: int, connected: int) -> None:
         super().__init__(
             f"{required} other voters must hold the write and {connected} are in reach",
-            hint="bring voters back, or ask for fewer copies, as by --policy majority",
+            hint="bring voters back",
             facts={"required": required, "connected": connected},
         )
         self.required = required
@@ -55,7 +55,7 @@ class MissingRegions(QuorumError):
         need = "" if self.lacking == len(self.missing) else f"{self.lacking} of "
         super().__init__(
             f"no voter in reach in {need}{names}",
-            hint="bring a voter of the region back, or ask for others, as by --policy majority",
+            hint="bring a voter of the region back",
             facts={"missing": names, "lacking": self.lacking},
         )
 

@@ -678,6 +678,16 @@ def test_a_write_is_refused_while_too_few_are_in_reach() -> None:
     assert refusal(made, 0, "local") is None
 
 
+def test_a_refusal_advises_what_is_not_below_the_floor_and_can_be_met() -> None:
+    made = coordinator()
+    error = made.refusal(CommitPolicy.parse("regions(ap)"), 0)
+    assert error is not None and error.hint == "bring a voter of the region back"
+    joins(made, "us-1")
+    for policy in ("ack_n=2", "regions(ap)"):
+        error = made.refusal(CommitPolicy.parse(policy), 0)
+        assert error is not None and error.hint.endswith(f"fewer copies, as by --policy {made.rule}")
+
+
 def test_reach_ends_with_the_session_or_with_silence() -> None:
     made = coordinator()
     joins(made, "us-1", now_ms=1_000)
