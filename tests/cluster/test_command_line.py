@@ -186,7 +186,8 @@ def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any, r
 
         def put() -> bool:
             code, _, err = ran("put", "c", "x", "{}", uri=uri)
-            return code == 4 and "as by --policy majority" in err
+            assert "--policy" not in err, "the floor allows nothing less"
+            return code == 4 and "bring a voter of the region back" in err
 
         shop.until(put, "a write is refused")
         code, _, err = ran("policy", "set", "majority", uri=uri)
