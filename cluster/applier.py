@@ -18,6 +18,7 @@ import msgspec
 
 from cluster.errors import DiskFull, NodeError
 from cluster.state import AppliedBatch, State, fold
+from cluster.threads import Post
 from redwire.batch import Batch
 from redwire.errors import RedwireError
 from redwire.position import Position
@@ -29,10 +30,6 @@ RETRY_S = 1.0
 
 Applied = Callable[[list[AppliedBatch], Position], None]
 """`(batches, where the state stands now)`"""
-
-
-Post = Callable[..., object]
-"""`post(callback, *args)` has the callback run in the thread that owns it: `loop.call_soon_threadsafe`."""
 
 
 class ApplierStatus(msgspec.Struct, frozen=True):

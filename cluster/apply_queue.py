@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from cluster.applier import Applier
 from cluster.bell import Progress
-from cluster.disk import Post
 from cluster.effects import Applied
 from cluster.state import AppliedBatch, State
+from cluster.threads import Post
 from redwire.batch import Batch
 from redwire.position import Position
 

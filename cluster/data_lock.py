@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,9 +48,13 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataLock:
-    """A data directory that is this process's until `close`."""
+    """A data directory that is this process's until `close`.
+
+    `process` tells this holder from every other, also on another host with a copy of the directory.
+    """
 
     def __init__(self, folder: int, words: int) -> None:
+        self.process = secrets.token_hex(16)
         self._folder = folder
         self._words = words
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from cluster.histogram import Buckets, Histogram
 from cluster.meta import Meta
 from cluster.meta import save as save_meta_file
 from cluster.segment import MARK_BYTES
+from cluster.threads import Post
 from cluster.wal import Wal, WalStatus
 from redwire.batch import Batch
 from redwire.position import Lsn, Position
@@ -34,12 +35,6 @@ from redwire.position import Lsn, Position
 T = TypeVar("T")
 _TIMINGS = 1_024
 """Group durations kept for the percentiles."""
-
-
-class Post(Protocol):
-    """How results reach the event loop: `loop.call_soon_threadsafe`, or a queue's `put` in tests."""
-
-    def __call__(self, callback: Callable[..., object], /, *args: object) -> object: ...
 
 
 class DiskState(Enum):

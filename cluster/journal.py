@@ -11,10 +11,11 @@ from pathlib import Path
 import anyio.to_thread
 
 from cluster.bell import Progress
-from cluster.disk import Disk, Post
+from cluster.disk import Disk
 from cluster.log import Log
 from cluster.meta import Meta
 from cluster.segment import MARK_BYTES
+from cluster.threads import Post
 from cluster.wal import Wal
 from redwire.batch import Batch
 from redwire.position import Lsn, Position

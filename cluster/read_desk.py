@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.disk import Post
 from cluster.errors import NodeError
 from cluster.reader import Reader
 from cluster.scrub import Scrub
 from cluster.sql_process import SqlReader
+from cluster.threads import Post
 
 
 class ReadDesk:

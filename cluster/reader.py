@@ -17,6 +17,7 @@ import msgspec
 
 from cluster.errors import StateCorrupt
 from cluster.tables import check_row, open_reader, read_position, translated
+from cluster.threads import Post
 from cluster.turns import Turns
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
@@ -34,10 +35,6 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 Q_contra = TypeVar("Q_contra", contravariant=True)
 A_co = TypeVar("A_co", covariant=True)
-
-
-Post = Callable[..., object]
-"""`post(callback, *args)` has the callback run in the thread that owns it: `loop.call_soon_threadsafe`."""
 
 
 class Worker(Protocol[Q_contra, A_co]):

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from cluster.disk import Post
 from cluster.errors import NodeError
 from cluster.soundness import pieces
 from cluster.tables import open_reader, translated
+from cluster.threads import Post
 
 FIRST_S = 5.0
 """A node that starts has other things to do."""

@@ -25,9 +25,10 @@ from typing import IO
 import msgspec
 
 from cluster.errors import NodeError, QueryFailed
-from cluster.reader import Post, ReadThreads
+from cluster.reader import ReadThreads
 from cluster.sql import SECONDS_MAX, SqlWorker
 from cluster.sql_kinds import decode_query, encode_result
+from cluster.threads import Post
 from cluster.turns import Turns
 from redwire.errors import Code, RedwireError, TooLarge
 from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES

@@ -19,7 +19,7 @@ from cluster import meta as meta_file
 from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
-from cluster.disk import DiskState, DiskStatus, Post
+from cluster.disk import DiskState, DiskStatus
 from cluster.errors import DataDirForeign, DiskFull, NoSpaceToStart, StateCorrupt
 from cluster.journal import Journal
 from cluster.log import Log
@@ -28,6 +28,7 @@ from cluster.read_desk import ReadDesk
 from cluster.replacement import Replacement, check_named, remove_strays, stray_generations
 from cluster.settings import Settings
 from cluster.state import State
+from cluster.threads import Post
 from cluster.wal import Wal
 from redwire.batch import Batch
 from redwire.body import decode
@@ -44,8 +45,7 @@ class Storage:
     """One open data directory. `connect` starts the threads that write; `close` ends all of them.
 
     `state` is the state in use, for what it answers to any thread; `log` the log's outline. `watermark` is
-    the highest one that the disk knew at the start (R5), `notes` what an operator should hear of the opening,
-    and `process` tells this opening from every other.
+    the highest one that the disk knew at the start (R5), `notes` what an operator should hear of the opening.
     """
 
     def __init__(self, config: NodeConfig, post: Post, fail: Callable[[BaseException], None]) -> None:
@@ -53,7 +53,6 @@ class Storage:
         self.config = config
         self.fail = fail
         self.notes: list[str] = []
-        self.process = secrets.token_hex(16)
         self._settings = Settings(Lsn(0), config.cluster)
         try:
             self.lock = DataLock.take(self.data_dir)
@@ -152,7 +151,7 @@ class Storage:
             node=node.id,
             region=node.region,
             incarnation=meta.incarnation,
-            process=self.process,
+            process=self.lock.process,
             role=role,
             term=meta.term,
             primary=meta.primary,

@@ -1,4 +1,4 @@
-"""What becomes of an error that nobody foresaw in a thread: whoever runs the process hears of it.
+"""How a node's threads speak to its event loop, and what becomes of an error that nobody foresaw in one.
 
 By itself a thread that ends with an exception is shown and forgotten, and what it should have done is waited
 for until somebody looks.
@@ -9,6 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+
+class Post(Protocol):
+    """How results reach the event loop: `loop.call_soon_threadsafe`, or a queue's `put` in tests."""
+
+    def __call__(self, callback: Callable[..., object], /, *args: object) -> object:
+        """Have `callback(*args)` called in the loop's thread."""
 
 
 @contextmanager
