@@ -242,11 +242,16 @@ class QuorumCoordinator(Standing):
         """Why a write under `policy` (None: the commit rule) is to be refused; None if it is not (R8).
 
         Asks who is in reach: neither what they hold nor for how long they have been gone. The answer holds
-        for a whole turn, so ask once a turn and policy. Raises `PolicyInvalid` for what no voter can provide.
+        for a whole turn, so ask once a turn and policy. Where the commit rule, below which nothing is
+        accepted, can be met, the hint names it. Raises `PolicyInvalid` for what no voter can provide.
         """
         reached = self._table.in_reach(self.lag.replica_timeout_ms, now_ms)
-        wanted = self.quorum.resolve(self.rule if policy is None else policy)
-        return shortfall(wanted, self.membership, self._table.me, reached)
+        rule = self.quorum.resolve(self.rule)
+        wanted = rule if policy is None else self.quorum.resolve(policy)
+        error = shortfall(wanted, self.membership, self._table.me, reached)
+        if error is not None and shortfall(rule, self.membership, self._table.me, reached) is None:
+            error.or_ask_for(str(rule))
+        return error
 
     def status(self, now_ms: int | None = None) -> CoordinatorStatus:
         """The table as it stands at `now_ms`, by default at the latest time that an event or tick told."""

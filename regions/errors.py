@@ -23,6 +23,11 @@ from redwire.position import Lsn, NodeId, Region
 class QuorumError(RedwireError):
     """The copies that a policy asks for cannot be had now, or were not proven in time."""
 
+    def or_ask_for(self, policy: str) -> None:
+        """Add to the hint a `policy` that would be accepted, and can be met, now."""
+        quoted = policy if policy.isidentifier() else f"'{policy}'"
+        self.hint = f"{self.hint}, or ask for less, as by --policy {quoted}"
+
 
 class InsufficientReplicas(QuorumError):
     """`required` voters beside the primary are needed and only `connected` are in reach."""
@@ -33,7 +38,7 @@ class InsufficientReplicas(QuorumError):
     def __init__(self, required: int, connected: int) -> None:
         super().__init__(
             f"{required} other voters must hold the write and {connected} are in reach",
-            hint="bring voters back, or ask for fewer copies, as by --policy majority",
+            hint="bring voters back",
             facts={"required": required, "connected": connected},
         )
         self.required = required
@@ -55,7 +60,7 @@ class MissingRegions(QuorumError):
         need = "" if self.lacking == len(self.missing) else f"{self.lacking} of "
         super().__init__(
             f"no voter in reach in {need}{names}",
-            hint="bring a voter of the region back, or ask for others, as by --policy majority",
+            hint="bring a voter of the region back",
             facts={"missing": names, "lacking": self.lacking},
         )
 

@@ -668,6 +668,28 @@ def refusal(made: QuorumCoordinator, now_ms: int, rule: str | None = None) -> ob
     return None if error is None else error.code
 
 
+@pytest.mark.parametrize(
+    ("floor", "policy", "reached", "hint"),
+    [
+        (
+            *("majority", "regions(us)", "ap-1"),
+            "bring a voter of the region back, or ask for less, as by --policy majority",
+        ),
+        ("ack_n=1", "ack_n=2", "us-1", "bring voters back, or ask for less, as by --policy 'ack_n=1'"),
+        ("regions(us)", None, "ap-1", "bring a voter of the region back"),
+        ("regions(us)", "majority & regions(us)", "ap-1", "bring a voter of the region back"),
+        ("ack_n=2", "regions(ap) & ack_n=2", "us-1", "bring a voter of the region back"),
+    ],
+)
+def test_a_refusal_advises_the_floor_where_that_can_be_met_and_nothing_below_it(
+    floor: str, policy: str | None, reached: str, hint: str
+) -> None:
+    made = coordinator(rule=floor)
+    joins(made, reached)
+    error = made.refusal(None if policy is None else CommitPolicy.parse(policy), 0)
+    assert error is not None and error.hint == hint
+
+
 def test_a_write_is_refused_while_too_few_are_in_reach() -> None:
     made = coordinator()
     assert refusal(made, 0) == Code.INSUFFICIENT_REPLICAS
