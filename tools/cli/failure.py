@@ -23,7 +23,7 @@ from redwire.errors import (
     UriInvalid,
 )
 from redwire.record import Key
-from tools.errors import Interrupted, PromiseEmpty
+from tools.errors import Interrupted, PromiseEmpty, RoleAbove
 
 URI_VARIABLE = "REDWIRE_URI"
 """Where a command looks for the URI that it was not given."""
@@ -105,7 +105,7 @@ def exit_code(error: RedwireError) -> int:
             return EXIT_UNKNOWN
         case UriInvalid() | TokenInvalid():
             return EXIT_USAGE
-        case Refused() | Conflict() | RequestInvalid() | PolicyInvalid() | PromiseEmpty():
+        case Refused() | Conflict() | RequestInvalid() | PolicyInvalid() | PromiseEmpty() | RoleAbove():
             return EXIT_REFUSED
         case _:
             return EXIT_FAILED
