@@ -27,7 +27,7 @@ from redwire.errors import NotConfirmed, RedwireError, Refused, UnknownOutcome
 from redwire.sync import SyncClient
 from tools.cli.main import main
 from tools.dev.dev_cluster import DevCluster
-from tools.dev.ping import Line
+from tools.dev.ping import Line, measure, way
 from tools.dev.process import Process
 
 DEADLINE_S = 30.0
@@ -366,6 +366,14 @@ def test_ping_says_what_the_links_add(shop: Dev) -> None:
     assert (found["from"], found["node"], found["count"]) == ("eu", "us-1", 5)
     assert found["through_ms"] >= 19
     assert found["added_ms"] == pytest.approx(found["through_ms"] - found["direct_ms"], abs=0.002)
+
+
+def test_ping_tells_how_far_it_has_come(shop: Dev) -> None:
+    cluster, told = DevCluster.open(shop.folder), list[int]()
+    found = way(cluster, "eu-us")
+    assert (found.here, found.node, found.rtt_ms) == ("eu", "us-1", 20)
+    anyio.run(measure, cluster, found, 3, told.append)
+    assert told == [1, 2, 3]
 
 
 def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_is_purged(dev: Dev) -> None:

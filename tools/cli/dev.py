@@ -14,12 +14,12 @@ import anyio
 import click
 
 from redwire.handshake import DNS_LABEL
-from tools.cli.dev_view import Progress, follow, last_lines, status_document, status_parts
+from tools.cli.dev_view import Pings, Progress, follow, last_lines, status_document, status_parts
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
 from tools.dev.dev_cluster import DevCluster
-from tools.dev.ping import ping as measure
+from tools.dev.ping import measure, way
 from tools.dev.place import folder_of, typed
 from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
 from tools.errors import ClusterMissing, PlanInvalid, ToolError
@@ -235,8 +235,13 @@ def heal(cluster: DevCluster, pair: str | None, as_json: bool) -> None:
 @click.option("--count", type=click.IntRange(min=1), default=PINGS, show_default=True, help="How many pings.")
 @on_cluster
 def ping(cluster: DevCluster, pair: str, count: int, as_json: bool) -> None:
-    """Measure what the links between two regions add to a round trip."""
-    found = anyio.run(partial(measure, cluster, pair, count))
+    """Measure what the links between two regions add to a round trip.
+
+    Pings go from the first region to a node of the second, through the links and without them, in turns.
+    """
+    found_way = way(cluster, pair)
+    with Pings(found_way, count, quiet=as_json) as pings:
+        found = anyio.run(partial(measure, cluster, found_way, count, pings.at))
     show(
         {
             "from": found.here,
