@@ -291,7 +291,8 @@ def test_logs_show_what_a_node_said_and_follow_what_it_says(shop: Dev) -> None:
             if line == "a line of its own\n":
                 break
         following.send_signal(signal.SIGINT)
-        assert following.wait(DEADLINE_S) == 0
+        assert following.wait(DEADLINE_S) == 130
+        assert following.stderr is not None and following.stderr.read() == ""
 
 
 RELAY = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,7 @@ import click
 
 from redwire.handshake import DNS_LABEL
 from tools.cli.dev_view import Pings, Progress, follow, last_lines, status_document, status_parts
+from tools.cli.failure import EXIT_INTERRUPTED
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
@@ -180,15 +180,17 @@ def down(cluster: DevCluster, purge: bool, as_json: bool) -> None:
 )
 @on_cluster
 def logs(cluster: DevCluster, node: str, following: bool, lines: int, as_json: bool) -> None:
-    """Show the last lines that NODE said."""
+    """Show the last lines that NODE said. With -f until Ctrl-C, which ends it with 130 as everything else."""
     path = cluster.log_path(cluster.node(node))
     if following and as_json:
         raise click.UsageError("--follow has no end, and --json prints one document")
     said = last_lines(path, lines)
     show({"node": node, "log": str(path), "lines": said.lines}, "\n".join(said.lines), as_json=as_json)
     if following:
-        with suppress(KeyboardInterrupt):
+        try:
             follow(path, said.end)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @command.command()
