@@ -22,6 +22,8 @@ RedwireError
 
 from __future__ import annotations
 
+import signal
+
 from redwire.errors import RedwireError
 from redwire.record import Key
 
@@ -91,6 +93,10 @@ class BenchImpossible(ToolError):
 
 
 class Interrupted(ToolError):
-    """Ctrl-C. `key` is that of a write whose outcome is not known."""
+    """Ctrl-C, or another signal `number`. `key` is that of a write whose outcome is not known."""
 
     key: Key | None = None
+
+    def __init__(self, message: str, *, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number

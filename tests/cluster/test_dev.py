@@ -417,6 +417,24 @@ def test_what_a_killed_up_had_started_is_ended_by_the_next_one(dev: Dev) -> None
     assert len(dev.processes()) == 3
 
 
+@pytest.mark.parametrize("remove", [True, False])
+def test_what_was_guarded_ends_with_the_process_that_guarded_it(tmp_path: Path, remove: bool) -> None:
+    folder = tmp_path / "guarded"
+    script = (
+        "import pathlib, signal; from tools.dev.guard import guarded; from tools.dev.plan import *;"
+        "from tools.dev.local_cluster import LocalCluster; folder = pathlib.Path(%r);"
+        "cluster = LocalCluster(ClusterPlan((NodePlan('eu-1', 'eu'),)), folder)\n"
+        "with guarded(folder, remove=%r): cluster.start(); print('runs', flush=True); signal.pause()"
+    )
+    command = [sys.executable, "-c", script % (str(folder), remove)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "runs\n"
+        assert len(command_lines(folder)) == 3  # itself, its guard, the node
+        process.kill()
+    until(lambda: not command_lines(folder), "the node ends, and the guard")
+    assert folder.exists() is not remove
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_leaves_nothing_behind(dev: Dev, number: signal.Signals) -> None:
     process = dev.spawn("up", *SMALL)
@@ -424,6 +442,6 @@ def test_an_interrupted_up_leaves_nothing_behind(dev: Dev, number: signal.Signal
     process.send_signal(number)
     out, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, out) == (128 + number, ""), err
-    assert err == "redwire: interrupted; nothing that was started runs any more\n"
+    assert json.loads(err)["message"] == "interrupted; nothing that was started runs any more"
     assert command_lines(dev.folder) == []
     assert not dev.folder.exists()

@@ -22,7 +22,7 @@ from tools.dev.dev_cluster import DevCluster
 from tools.dev.ping import measure, way
 from tools.dev.place import folder_of, typed
 from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
-from tools.errors import ClusterMissing, PlanInvalid, ToolError
+from tools.errors import ClusterMissing, Interrupted, PlanInvalid, ToolError
 from tools.grid import Words
 from tools.rtt import parse_ms
 
@@ -139,8 +139,8 @@ def up(
         with Progress(quiet=as_json) as progress:
             cluster = bring_up(folder or folder_of(name), wanted, progress.step)
     except KeyboardInterrupt as interrupt:
-        click.echo("redwire: interrupted; nothing that was started runs any more", err=True)
-        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        raise Interrupted("interrupted; nothing that was started runs any more", number=number) from None
     status = cluster.status()
     uris = {"admin": cluster.admin_uri(), "app": cluster.app_uri()}
     uses = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 
 import click
 import msgspec
@@ -34,8 +35,9 @@ EXIT_UNKNOWN = 3
 """Written or not: that is not known."""
 EXIT_REFUSED = 4
 """Certainly nothing was changed; or a policy that should not be."""
-EXIT_INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+EXIT_SIGNALLED = 128
+"""And the number of the signal, as shells have it."""
+EXIT_INTERRUPTED = EXIT_SIGNALLED + signal.SIGINT
 
 _VAGUE = frozenset((Code.INVALID, Code.TIMEOUT))
 """Codes of which the class of the error says more."""
@@ -100,7 +102,7 @@ def exit_code(error: RedwireError) -> int:
     """What the exit code says of an outcome."""
     match error:
         case Interrupted():
-            return EXIT_INTERRUPTED
+            return EXIT_SIGNALLED + error.number
         case NotConfirmed() | UnknownOutcome():
             return EXIT_UNKNOWN
         case UriInvalid() | TokenInvalid():

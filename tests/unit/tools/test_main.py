@@ -168,6 +168,7 @@ def unsure() -> errors.NotConfirmed:
         (LineInvalid("x"), "LINE_INVALID", 1),
         (OSError(2, "No such file", "f"), "SYSTEM", 1),
         (Interrupted("x"), "INTERRUPTED", 130),
+        (Interrupted("x", number=15), "INTERRUPTED", 143),
         (click.Abort(), "INTERRUPTED", 130),
         (click.UsageError("x"), "USAGE", 2),
     ],
