@@ -5,6 +5,7 @@ RedwireError
     ├── AuthorityInvalid      the files of a certificate authority are missing, damaged or another cluster's
     ├── NameInvalid           a name that cannot stand in a certificate
     ├── FileStands            a file that is never replaced stands where a new one should be written
+    ├── RoleAbove             a token that should do more than the user for whom it acts
     ├── LinkInvalid           a delay link that cannot be what was asked for
     ├── DurationInvalid       a length of time that cannot be read, or cannot be what it is meant for
     ├── RttInvalid            a round trip that cannot be, or between regions that are not there
@@ -20,6 +21,8 @@ RedwireError
 """
 
 from __future__ import annotations
+
+import signal
 
 from redwire.errors import RedwireError
 from redwire.record import Key
@@ -39,6 +42,10 @@ class NameInvalid(ToolError):
 
 class FileStands(ToolError):
     """A file that is never replaced stands in the way; nothing was written."""
+
+
+class RoleAbove(ToolError):
+    """A token was to have a role above that of its user; no token was made."""
 
 
 class LinkInvalid(ToolError):
@@ -86,6 +93,10 @@ class BenchImpossible(ToolError):
 
 
 class Interrupted(ToolError):
-    """Ctrl-C. `key` is that of a write whose outcome is not known."""
+    """Ctrl-C, or another signal `number`. `key` is that of a write whose outcome is not known."""
 
     key: Key | None = None
+
+    def __init__(self, message: str, *, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number

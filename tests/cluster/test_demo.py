@@ -57,12 +57,14 @@ def test_the_demo_shows_a_lost_region_and_leaves_nothing_behind(tmp_path: Path) 
 def test_a_signal_ends_the_demo_and_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
     process = demo(tmp_path)
     deadline = time.monotonic() + 60
-    while len(left_behind(tmp_path)) < 6:
-        assert time.monotonic() < deadline, "five nodes and their links never ran"
+    while len(left_behind(tmp_path)) < 7:
+        assert time.monotonic() < deadline, "five nodes, their links and their guard never ran"
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (128 + number, "")
+    out, err = process.communicate(timeout=30)
+    said = "redwire: interrupted; no node of the demo runs any more, their files are removed\n"
+    assert (process.returncode, err) == (128 + number, said)
+    assert f"{number.name}: ending all nodes" in out
     assert left_behind(tmp_path) == []
     assert list(tmp_path.iterdir()) == []

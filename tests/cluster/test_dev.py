@@ -27,7 +27,7 @@ from redwire.errors import NotConfirmed, RedwireError, Refused, UnknownOutcome
 from redwire.sync import SyncClient
 from tools.cli.main import main
 from tools.dev.dev_cluster import DevCluster
-from tools.dev.ping import Line
+from tools.dev.ping import Line, measure, way
 from tools.dev.process import Process
 
 DEADLINE_S = 30.0
@@ -291,7 +291,8 @@ def test_logs_show_what_a_node_said_and_follow_what_it_says(shop: Dev) -> None:
             if line == "a line of its own\n":
                 break
         following.send_signal(signal.SIGINT)
-        assert following.wait(DEADLINE_S) == 0
+        assert following.wait(DEADLINE_S) == 130
+        assert following.stderr is not None and following.stderr.read() == ""
 
 
 RELAY = """
@@ -368,6 +369,14 @@ def test_ping_says_what_the_links_add(shop: Dev) -> None:
     assert found["added_ms"] == pytest.approx(found["through_ms"] - found["direct_ms"], abs=0.002)
 
 
+def test_ping_tells_how_far_it_has_come(shop: Dev) -> None:
+    cluster, told = DevCluster.open(shop.folder), list[int]()
+    found = way(cluster, "eu-us")
+    assert (found.here, found.node, found.rtt_ms) == ("eu", "us-1", 20)
+    anyio.run(measure, cluster, found, 3, told.append)
+    assert told == [1, 2, 3]
+
+
 def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_is_purged(dev: Dev) -> None:
     first = dev.up(*SMALL)
     with connect_sync(first["uri"]["app"]) as db:
@@ -408,6 +417,24 @@ def test_what_a_killed_up_had_started_is_ended_by_the_next_one(dev: Dev) -> None
     assert len(dev.processes()) == 3
 
 
+@pytest.mark.parametrize("remove", [True, False])
+def test_what_was_guarded_ends_with_the_process_that_guarded_it(tmp_path: Path, remove: bool) -> None:
+    folder = tmp_path / "guarded"
+    script = (
+        "import pathlib, signal; from tools.dev.guard import guarded; from tools.dev.plan import *;"
+        "from tools.dev.local_cluster import LocalCluster; folder = pathlib.Path(%r);"
+        "cluster = LocalCluster(ClusterPlan((NodePlan('eu-1', 'eu'),)), folder)\n"
+        "with guarded(folder, remove=%r): cluster.start(); print('runs', flush=True); signal.pause()"
+    )
+    command = [sys.executable, "-c", script % (str(folder), remove)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "runs\n"
+        assert len(command_lines(folder)) == 3  # itself, its guard, the node
+        process.kill()
+    until(lambda: not command_lines(folder), "the node ends, and the guard")
+    assert folder.exists() is not remove
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_leaves_nothing_behind(dev: Dev, number: signal.Signals) -> None:
     process = dev.spawn("up", *SMALL)
@@ -415,6 +442,6 @@ def test_an_interrupted_up_leaves_nothing_behind(dev: Dev, number: signal.Signal
     process.send_signal(number)
     out, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, out) == (128 + number, ""), err
-    assert err == "redwire: interrupted; nothing that was started runs any more\n"
+    assert json.loads(err)["message"] == "interrupted; nothing that was started runs any more"
     assert command_lines(dev.folder) == []
     assert not dev.folder.exists()

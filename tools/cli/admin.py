@@ -27,10 +27,14 @@ from tools.cli.choice import Choice
 from tools.cli.connection import addr_of, node_option, uri_option, with_client
 from tools.cli.group import Group
 from tools.cli.output import json_option, show
+from tools.errors import RoleAbove
 
 TOKEN_BYTES = 32
 
-_role = click.option("--role", type=Choice(("read", "write", "admin")), required=True, help="What it may do.")
+ROLES: tuple[UserRole, ...] = ("read", "write", "admin")
+"""Each may do what those before it may."""
+
+_role = click.option("--role", type=Choice(ROLES), required=True, help="What it may do.")
 
 _node = node_option("Ask this node.")
 
@@ -98,13 +102,21 @@ def remove(name: str, uri: str, as_json: bool) -> None:
 @uri_option
 @json_option
 def token(name: str, role: UserRole, ident: str | None, uri: str, as_json: bool) -> None:
-    """Make a bearer token that acts for the user NAME; it is shown this once and stored nowhere."""
+    """Make a bearer token that acts for the user NAME; it is shown this once and stored nowhere.
+
+    It never may do more than NAME: a role above that user's own is refused.
+    """
     secret = secrets.token_urlsafe(TOKEN_BYTES)
     digest = hashlib.sha256(secret.encode()).digest()
     ident = ident or f"{name[:48]}-{digest.hex()[:12]}"
     _require_name(name)
     _require_name(ident)
-    done = _change(uri, PutToken(id=ident, user=name, role=role, sha256=digest))
+
+    async def call(client: Client) -> AccountDone:
+        await _require_role(client, name, role)
+        return await client.change_account(PutToken(id=ident, user=name, role=role, sha256=digest))
+
+    done = with_client(uri, call)
     show(
         {"id": ident, "user": name, "role": role, "token": secret, **_position(done)},
         f"token {ident} may {role} as {name} (LSN {done.lsn}); keep it, it is not shown again:\n{secret}",
@@ -172,6 +184,18 @@ def _password(from_stdin: bool) -> str:
 def _require_name(name: str) -> None:
     if not USER_NAME.match(name):
         raise click.UsageError(f"{name[:80]!r} is no name; 1 to 64 of A-Z a-z 0-9 . _ -")
+
+
+async def _require_role(client: Client, name: str, role: UserRole) -> None:
+    """Raises `RoleAbove` when the user `name` may do less than `role`; who is not there, the primary says."""
+    _, rows = await _all_users(client, node=None)
+    own = next((row.role for row in rows if row.name == name), role)
+    if ROLES.index(role) > ROLES.index(own):
+        raise RoleAbove(
+            f"the user {name} may only {own}, and no token of it may {role}",
+            hint=f"ask for --role {own}, or raise the user first, with a password anew: "
+            f"redwire user add {name} --role {role}",
+        )
 
 
 def _change(uri: str, change: AccountChange) -> AccountDone:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import TypeVar
@@ -14,15 +13,16 @@ import anyio
 import click
 
 from redwire.handshake import DNS_LABEL
-from tools.cli.dev_view import Progress, follow, last_lines, status_document, status_parts
+from tools.cli.dev_view import Pings, Progress, follow, last_lines, status_document, status_parts
+from tools.cli.failure import EXIT_INTERRUPTED
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
 from tools.dev.dev_cluster import DevCluster
-from tools.dev.ping import ping as measure
+from tools.dev.ping import measure, way
 from tools.dev.place import folder_of, typed
 from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
-from tools.errors import ClusterMissing, PlanInvalid, ToolError
+from tools.errors import ClusterMissing, Interrupted, PlanInvalid, ToolError
 from tools.grid import Words
 from tools.rtt import parse_ms
 
@@ -139,8 +139,8 @@ def up(
         with Progress(quiet=as_json) as progress:
             cluster = bring_up(folder or folder_of(name), wanted, progress.step)
     except KeyboardInterrupt as interrupt:
-        click.echo("redwire: interrupted; nothing that was started runs any more", err=True)
-        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        raise Interrupted("interrupted; nothing that was started runs any more", number=number) from None
     status = cluster.status()
     uris = {"admin": cluster.admin_uri(), "app": cluster.app_uri()}
     uses = (
@@ -180,15 +180,17 @@ def down(cluster: DevCluster, purge: bool, as_json: bool) -> None:
 )
 @on_cluster
 def logs(cluster: DevCluster, node: str, following: bool, lines: int, as_json: bool) -> None:
-    """Show the last lines that NODE said."""
+    """Show the last lines that NODE said. With -f until Ctrl-C, which ends it with 130 as everything else."""
     path = cluster.log_path(cluster.node(node))
     if following and as_json:
         raise click.UsageError("--follow has no end, and --json prints one document")
     said = last_lines(path, lines)
     show({"node": node, "log": str(path), "lines": said.lines}, "\n".join(said.lines), as_json=as_json)
     if following:
-        with suppress(KeyboardInterrupt):
+        try:
             follow(path, said.end)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @command.command()
@@ -235,8 +237,13 @@ def heal(cluster: DevCluster, pair: str | None, as_json: bool) -> None:
 @click.option("--count", type=click.IntRange(min=1), default=PINGS, show_default=True, help="How many pings.")
 @on_cluster
 def ping(cluster: DevCluster, pair: str, count: int, as_json: bool) -> None:
-    """Measure what the links between two regions add to a round trip."""
-    found = anyio.run(partial(measure, cluster, pair, count))
+    """Measure what the links between two regions add to a round trip.
+
+    Pings go from the first region to a node of the second, through the links and without them, in turns.
+    """
+    found_way = way(cluster, pair)
+    with Pings(found_way, count, quiet=as_json) as pings:
+        found = anyio.run(partial(measure, cluster, found_way, count, pings.at))
     show(
         {
             "from": found.here,

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 
 from tools.dev.dev_cluster import DevStatus
+from tools.dev.ping import Way
 from tools.grid import Grid, Part, Words
 
 FOLLOW_S = 0.2
@@ -41,6 +42,36 @@ class Progress:
         """Something is done."""
         seconds = time.monotonic() - self._began_s
         self._console.print(f"{seconds:5.1f} s  {done}", markup=False, soft_wrap=True)
+
+
+class Pings:
+    """What is measured and for how long about, on standard error; on a terminal also how far it has come."""
+
+    def __init__(self, way: Way, count: int, *, quiet: bool) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._status = self._console.status("")
+        self._way = way
+        self._count = count
+
+    def __enter__(self) -> Self:
+        seconds = max(1, round(self._count * self._way.rtt_ms / 1000))
+        text = (
+            f"pinging {self._way.node} from {self._way.here}, {self._count} times through the links "
+            f"and {self._count} times without them; about {seconds} s"
+        )
+        self._console.print(text, markup=False, soft_wrap=True)
+        self.at(0)
+        self._status.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.__exit__(kind, error, trace)
+
+    def at(self, done: int) -> None:
+        """So many of them are done."""
+        self._status.update(f"{done} of {self._count}")
 
 
 def status_document(status: DevStatus) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 
 import click
 import msgspec
@@ -23,7 +24,7 @@ from redwire.errors import (
     UriInvalid,
 )
 from redwire.record import Key
-from tools.errors import Interrupted, PromiseEmpty
+from tools.errors import Interrupted, PromiseEmpty, RoleAbove
 
 URI_VARIABLE = "REDWIRE_URI"
 """Where a command looks for the URI that it was not given."""
@@ -34,8 +35,9 @@ EXIT_UNKNOWN = 3
 """Written or not: that is not known."""
 EXIT_REFUSED = 4
 """Certainly nothing was changed; or a policy that should not be."""
-EXIT_INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+EXIT_SIGNALLED = 128
+"""And the number of the signal, as shells have it."""
+EXIT_INTERRUPTED = EXIT_SIGNALLED + signal.SIGINT
 
 _VAGUE = frozenset((Code.INVALID, Code.TIMEOUT))
 """Codes of which the class of the error says more."""
@@ -100,12 +102,12 @@ def exit_code(error: RedwireError) -> int:
     """What the exit code says of an outcome."""
     match error:
         case Interrupted():
-            return EXIT_INTERRUPTED
+            return EXIT_SIGNALLED + error.number
         case NotConfirmed() | UnknownOutcome():
             return EXIT_UNKNOWN
         case UriInvalid() | TokenInvalid():
             return EXIT_USAGE
-        case Refused() | Conflict() | RequestInvalid() | PolicyInvalid() | PromiseEmpty():
+        case Refused() | Conflict() | RequestInvalid() | PolicyInvalid() | PromiseEmpty() | RoleAbove():
             return EXIT_REFUSED
         case _:
             return EXIT_FAILED

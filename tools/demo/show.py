@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -17,16 +16,19 @@ from tools.demo.plan import PLAN
 from tools.demo.report import Report
 from tools.demo.scenes import conflict, load, log_in, reads, receipts, start
 from tools.demo.stage import Stage
+from tools.dev.guard import guarded
 from tools.dev.local_cluster import LocalCluster
 from tools.dev.process import find
+from tools.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(report: Report, *, full: bool, keep: bool) -> int:
-    """Run the demo on `report`; the exit code: 0 every check holds, 1 one does not, 128 + a signal's number.
+    """Run the demo on `report`; the exit code: 0 every check holds, 1 one does not.
 
-    Whatever happens, no process is left, and no folder unless `keep`.
+    Whatever happens, no process is left, and no folder unless `keep`. Raises `Interrupted` when a signal
+    ended it.
     """
     return anyio.run(_run, report, full, keep)
 
@@ -36,7 +38,7 @@ async def _run(report: Report, full: bool, keep: bool) -> int:
     if keep:
         report.note(f"certificates, node.yaml files, logs and data are kept in {folder}")
     received = 0
-    try:
+    with guarded(folder, remove=not keep):
         async with anyio.create_task_group() as group:
 
             async def listen() -> None:
@@ -44,17 +46,16 @@ async def _run(report: Report, full: bool, keep: bool) -> int:
                 with anyio.open_signal_receiver(*SIGNALS) as signals:
                     async for number in signals:
                         received = number
+                        report.note(f"{number.name}: ending all nodes")
                         group.cancel_scope.cancel()
                         return
 
             group.start_soon(listen)
             await _play(report, LocalCluster(PLAN, folder), full)
             group.cancel_scope.cancel()
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
     if received:
-        return 128 + received
+        left = f"{folder} is kept" if keep else "their files are removed"
+        raise Interrupted(f"interrupted; no node of the demo runs any more, {left}", number=received)
     report.summary()
     if keep:
         report.note(f"certificates, node.yaml files, logs and data are in {folder}")

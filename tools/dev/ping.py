@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -39,6 +39,14 @@ class Pinged(msgspec.Struct, frozen=True):
         return self.through_ms - self.direct_ms
 
 
+class Way(msgspec.Struct, frozen=True):
+    """From the region `here` to `node`, through links that add `rtt_ms` to each round trip."""
+
+    here: str
+    node: str
+    rtt_ms: float
+
+
 class Line:
     """An open connection to the first node of a URI, on which pings go out one after the other."""
 
@@ -65,11 +73,10 @@ class Line:
         return (time.perf_counter() - began_s) * 1000
 
 
-async def ping(cluster: DevCluster, pair: str, count: int) -> Pinged:
-    """Ping the first node that runs in the second region from the first one.
+def way(cluster: DevCluster, pair: str) -> Way:
+    """From the first region of the pair to the first node that runs in the second one.
 
-    Raises `PlanInvalid`, `ClusterMissing` when none runs there, `LinkInvalid` when the link is cut, and
-    `ConnectFailed` or `ChannelClosed` when the node does not answer.
+    Raises `PlanInvalid`, `ClusterMissing` when none runs there, and `LinkInvalid` when the link is cut.
     """
     here, there = parse_pair(pair, cluster.plan.regions)
     status = cluster.status()
@@ -80,14 +87,27 @@ async def ping(cluster: DevCluster, pair: str, count: int) -> Pinged:
         raise ClusterMissing(
             f"no node runs in {there}", hint=f"start one: {typed(cluster.folder, 'start', down)}"
         )
+    rtt_ms = 0.0
     for distance in status.distances:
-        if {distance.here, distance.there} == {here, there} and distance.cut_from:
-            hint = f"heal it: {typed(cluster.folder, 'heal', pair)}"
-            raise LinkInvalid(f"no ping comes back: {pair_name(here, there)} is {distance}", hint=hint)
+        if {distance.here, distance.there} == {here, there}:
+            rtt_ms = distance.rtt_ms
+            if distance.cut_from:
+                hint = f"heal it: {typed(cluster.folder, 'heal', pair)}"
+                raise LinkInvalid(f"no ping comes back: {pair_name(here, there)} is {distance}", hint=hint)
+    return Way(here, node, rtt_ms)
+
+
+async def measure(cluster: DevCluster, way: Way, count: int, tell: Callable[[int], None]) -> Pinged:
+    """Ping `count` times by either way; `tell` hears after how many.
+
+    Raises `ConnectFailed` or `ChannelClosed` when the node does not answer.
+    """
+    here, node = way.here, way.node
     through_ms: list[float] = []
     direct_ms: list[float] = []
     async with Line.to(cluster.uri(node, within=here)) as through, Line.to(cluster.uri(node)) as direct:
-        for _ in range(count):
+        for done in range(1, count + 1):
             through_ms.append(await through.ping_ms())
             direct_ms.append(await direct.ping_ms())
+            tell(done)
     return Pinged(here, node, count, statistics.median(through_ms), statistics.median(direct_ms))

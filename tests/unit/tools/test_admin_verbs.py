@@ -60,6 +60,16 @@ async def test_a_token_is_shown_once_and_only_its_hash_is_sent(cluster, command_
     ]
 
 
+async def test_a_token_above_its_user_is_refused_and_not_made(cluster, command_line) -> None:
+    cluster.registry = cluster.registry.after(BOB)
+    ran = await command_line("user", "token", "bob", "--role", "admin", "--uri", cluster.uri())
+    assert (ran.code, ran.out, cluster.accounts) == (EXIT_REFUSED, "", [])
+    assert "the user bob may only write" in ran.err and "redwire user add bob --role admin" in ran.err
+    for role in ("read", "write"):
+        ran = await command_line("user", "token", "bob", "--role", role, "--uri", cluster.uri())
+        assert ran.code == 0 and f"may {role} as bob" in ran.out
+
+
 async def test_a_user_is_removed(cluster, command_line) -> None:
     cluster.registry = cluster.registry.after(BOB)
     ran = await command_line("user", "remove", "bob", "--uri", cluster.uri())

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tools.cli.dev_view import last_lines, status_document, status_parts
+from tools.cli.dev_view import Pings, last_lines, status_document, status_parts
 from tools.dev.bring_up import bring_up
 from tools.dev.cluster_folder import ClusterFolder
 from tools.dev.dev_cluster import DevCluster, DevStatus, NodeState, NodeStatus
 from tools.dev.distances import Distance
+from tools.dev.ping import Way
 from tools.dev.plan import Wanted
 from tools.errors import PlanInvalid
 from tools.grid import plain
@@ -236,3 +237,25 @@ def test_what_runs_is_asked_of_the_system(stopped: ClusterFolder) -> None:
     dev.up_marker.touch()
     assert dev.processes() == {}
     assert [node.state for node in dev.status().nodes] == [NodeState.DOWN, NodeState.DOWN]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_pings_say_what_is_measured_before_the_first_one_unless_for_a_program(
+    capsys: pytest.CaptureFixture[str], quiet: bool
+) -> None:
+    with Pings(Way("eu", "us-1", 80), 200, quiet=quiet) as pings:
+        said = capsys.readouterr().err
+        pings.at(1)
+    expected = "pinging us-1 from eu, 200 times through the links and 200 times without them; about 16 s\n"
+    assert said == ("" if quiet else expected)
+    assert capsys.readouterr().err == ""
+
+
+def test_pings_on_a_terminal_say_how_far_they_have_come(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with Pings(Way("eu", "us-1", 80), 200, quiet=False) as pings:
+        pings.at(42)
+    assert "42 of 200" in capsys.readouterr().err

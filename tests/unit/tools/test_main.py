@@ -19,7 +19,7 @@ from redwire.record import Key
 from tools.cli.failure import failure
 from tools.cli.group import Group
 from tools.cli.main import main, redwire
-from tools.errors import Interrupted, LineInvalid
+from tools.errors import Interrupted, LineInvalid, RoleAbove
 
 ROOT = Path(__file__).parents[3]
 
@@ -164,9 +164,11 @@ def unsure() -> errors.NotConfirmed:
         (errors.TooLarge("x", 2, 1), "TOO_LARGE", 4),
         (errors.UriInvalid("x"), "URI_INVALID", 2),
         (errors.TokenInvalid("x"), "TOKEN_INVALID", 2),
+        (RoleAbove("x"), "ROLE_ABOVE", 4),
         (LineInvalid("x"), "LINE_INVALID", 1),
         (OSError(2, "No such file", "f"), "SYSTEM", 1),
         (Interrupted("x"), "INTERRUPTED", 130),
+        (Interrupted("x", number=15), "INTERRUPTED", 143),
         (click.Abort(), "INTERRUPTED", 130),
         (click.UsageError("x"), "USAGE", 2),
     ],
