@@ -30,26 +30,30 @@ class ApplyQueue:
         """Apply to `state` from now on."""
         assert self._applier is None
         self._applier = Applier(state, self._post, self._applied, self._fail)
+        self._moved.made()
 
     def stop(self) -> None:
-        """Finish what was given, and let go of the state. Blocks."""
-        if self._applier is not None:
-            self._applier.stop()
-            self._applier = None
+        """Finish what was given, and let go of the state. Takes no more, and blocks: for another thread."""
+        applier, self._applier = self._applier, None
+        if applier is not None:
+            applier.stop()
 
     def take(self, batches: list[Batch]) -> None:
         """Apply these."""
-        if self._applier is not None:
-            self._applier.apply(batches)
+        applier = self._applier
+        if applier is not None:
+            applier.apply(batches)
 
     def full(self) -> bool:
         """Whether enough waits."""
-        return self._applier is None or self._applier.status().waiting_bytes >= APPLY_BYTES_MAX
+        applier = self._applier
+        return applier is None or applier.status().waiting_bytes >= APPLY_BYTES_MAX
 
     @property
     def blocked(self) -> bool:
         """Whether the state finds no space on its disk: apply stands still, and tries again by itself."""
-        return self._applier is not None and self._applier.blocked
+        applier = self._applier
+        return applier is not None and applier.blocked
 
     async def ready(self) -> None:
         """Wait until more can be taken."""
