@@ -18,7 +18,7 @@ from cluster import meta as meta_file
 from cluster.errors import MetaCorrupt, StateCorrupt
 from cluster.meta import Meta
 from cluster.state import State
-from cluster.tables import open_reader, read_position, translated
+from cluster.tables import open_reader, translated
 from cluster.wal import Wal, generations
 from redwire.position import ClusterId, Position
 
@@ -33,9 +33,12 @@ class Replacement(msgspec.Struct, frozen=True):
     diverged: bool
 
     def check(self) -> None:
-        """Raises `StateCorrupt`, `FormatNewer` or `FormatOlder` for what is no state that ends at `at`."""
+        """Raises `StateCorrupt`, `FormatNewer` or `FormatOlder` for what is no state that ends at `at`.
+
+        All that `install` will read of it is read here, where nothing has given way to it yet.
+        """
         with translated(self.file), closing(open_reader(self.file, still=True)) as connection:
-            stands = read_position(self.file, connection)
+            stands = State(self.file, connection).applied
         if stands != self.at:
             raise StateCorrupt(self.file, f"the snapshot stands at {stands}, {self.at} was announced")
 

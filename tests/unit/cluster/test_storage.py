@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +156,21 @@ def test_bytes_that_are_no_state_are_no_snapshot(storage: Storage, snapshot: Pat
         snapshot.write_bytes(spoilt)
         with pytest.raises(StateCorrupt):
             Replacement(snapshot, storage.applied, diverged=False).check()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "INSERT INTO keys VALUES (1, x'0102030405060708')",
+        "INSERT INTO terms VALUES (9, 9, 9)",
+        "INSERT INTO config VALUES (1, 1, x'0102030405060708')",
+        "DELETE FROM meta",
+    ],
+)
+def test_a_snapshot_of_which_any_row_that_an_opening_reads_is_damaged_is_refused(
+    storage: Storage, snapshot: Path, spoil: str
+) -> None:
+    with closing(sqlite3.connect(snapshot)) as connection, connection:
+        connection.execute(spoil)
+    with pytest.raises(StateCorrupt):
+        Replacement(snapshot, storage.applied, diverged=False).check()
