@@ -158,9 +158,9 @@ def encode_header(kind: int, payload_len: int, correlation: int, stream: int = 0
     return HEADER.pack(length, kind, 0, stream, correlation)
 
 
-def encode_frame(kind: int, payload: bytes = b"", correlation: int = 0, stream: int = 0) -> bytes:
+def encode_frame(kind: int, payload: bytes = b"", correlation: int = 0) -> bytes:
     """One whole frame, never compressed."""
-    return encode_header(kind, len(payload), correlation, stream) + payload
+    return encode_header(kind, len(payload), correlation) + payload
 
 
 class FrameEncoder:

@@ -58,7 +58,7 @@ from cluster.state import State
 from redwire.batch import Batch
 from redwire.connection import ServerConnection
 from redwire.errors import Code, RedwireError, Refused
-from redwire.frame import FrameDecoder, Kind, encode_frame
+from redwire.frame import FrameDecoder, Kind, encode_frame, encode_header
 from redwire.handshake import PREFACE, Principal, PrincipalKind, Role
 from redwire.message.params import Json, Param, ParamQuery, Timestamp
 from redwire.position import EMPTY, Lsn, NodeId, Position, Region, Reign, Term
@@ -210,13 +210,14 @@ class Driver:
         self._drivers = Drivers(service, principal, self)
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
-        self._out.append(encode_frame(kind, payload, correlation, stream))
+        self._out.append(encode_header(kind, len(payload), correlation, stream) + payload)
 
     async def ask(
         self, kind: int, payload: bytes = b"", correlation: int = 7, stream: int = 0
     ) -> tuple[int, bytes]:
         """Kind and payload of the one answer."""
-        for frame in self._connection.receive_data(encode_frame(kind, payload, correlation, stream)):
+        data = encode_header(kind, len(payload), correlation, stream) + payload
+        for frame in self._connection.receive_data(data):
             assert not self.session.handles(frame.kind)
             await self._drivers.handle(frame)
         (answer,) = FrameDecoder().receive_data(b"".join(self._out))

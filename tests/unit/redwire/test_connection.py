@@ -407,7 +407,8 @@ def test_after_authentication_every_frame_is_passed_up_as_it_came() -> None:
         Frame(0x99, 0, 3, 7, b"?"),
     ]
     data = b"".join(
-        encode_frame(frame.kind, frame.payload, frame.correlation, frame.stream) for frame in frames
+        encode_header(frame.kind, len(frame.payload), frame.correlation, frame.stream) + frame.payload
+        for frame in frames
     )
     assert server.receive_data(data) == frames
     payload = zstandard.ZstdCompressor().compress(b"SELECT 1")

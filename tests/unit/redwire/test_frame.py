@@ -44,11 +44,14 @@ def without_size(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(("frame", "data"), CASES)
 def test_a_frame_is_its_bytes_both_ways(frame: Frame, data: bytes) -> None:
-    assert encode_frame(frame.kind, frame.payload, frame.correlation, frame.stream) == data
-    assert (
-        encode_header(frame.kind, len(frame.payload), frame.correlation, frame.stream) == data[:HEADER_BYTES]
-    )
+    header = encode_header(frame.kind, len(frame.payload), frame.correlation, frame.stream)
+    assert header + frame.payload == data
     assert FrameDecoder().receive_data(data) == [frame]
+
+
+def test_a_whole_frame_is_its_header_and_its_payload() -> None:
+    frame, data = CASES[1]
+    assert encode_frame(frame.kind, frame.payload, frame.correlation) == data
 
 
 def test_all_frames_of_one_read_come_out_at_once() -> None:
