@@ -20,7 +20,7 @@ from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus
-from cluster.errors import DataDirForeign, DiskFull, NoSpaceToStart, StateCorrupt
+from cluster.errors import DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.meta import Meta
@@ -76,14 +76,17 @@ class Storage:
     def close(self) -> None:
         """Finish what was asked for, and let go of the directory. Blocks for the last sync.
 
-        While a disk that hangs may yet write, the directory stays locked: until this process has ended.
+        Raises `DiskFailed` for a disk that hangs: as it may yet write, the directory stays locked until this
+        process has ended.
         """
         self.applies.stop()
         self.reads.stop()
         finished = self.journal.stop()
         self.state.close()
-        if finished:
-            self.lock.close()
+        if not finished:
+            late = f"the last sync has not ended within {self.journal.close_s:g} s"
+            raise DiskFailed(self.data_dir, f"{late}; the directory stays locked until this process is gone")
+        self.lock.close()
 
     @property
     def data_dir(self) -> Path:

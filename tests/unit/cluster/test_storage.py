@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from cluster import meta as meta_file
-from cluster.errors import DataDirInUse, DiskFull, MetaCorrupt, StateCorrupt
+from cluster.errors import DataDirInUse, DiskFailed, DiskFull, MetaCorrupt, StateCorrupt
 from cluster.replacement import Replacement
 from cluster.storage import Storage
 from redwire import body
@@ -125,7 +125,8 @@ def test_while_a_disk_that_hangs_may_yet_write_the_directory_stays_locked(
     hangs = threading.Event()
     storage.journal.disk.call(lambda: hangs.wait(60), lambda nothing: None)
     storage.journal.close_s = 0.01
-    storage.close()
+    with pytest.raises(DiskFailed, match=r"not ended within 0\.01 s; the directory stays locked"):
+        storage.close()
     with pytest.raises(DataDirInUse):
         open_storage()
     hangs.set()
