@@ -240,8 +240,8 @@ class Storage:
         if state.applied.lsn < found.base.lsn:
             state.close()
             wal.close()
-            text = f"it stands at LSN {state.applied.lsn}, and the log goes on only from {found.base.lsn + 1}"
-            raise StateCorrupt(state.path, text)
+            there = f"stands at LSN {state.applied.lsn}" if state.applied.lsn else "was removed, or is empty"
+            raise StateCorrupt(state.path, f"it {there}, and the log goes on only from {found.base.lsn + 1}")
         for generation in stray_generations(folder, meta):
             wal.remove_generation(generation)
         if found.cut_bytes:
