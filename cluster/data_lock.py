@@ -46,6 +46,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     reloaded: Reloaded | None = None
 
+    def __str__(self) -> str:
+        return f"process {self.pid or 'unknown'}"
+
 
 class DataLock:
     """A data directory that is this process's until `close`.

@@ -81,7 +81,7 @@ def inspect(
         errors.append(error)
     remarks: list[str] = []
     if holder is not None:
-        remarks.append(f"process {holder.pid} runs in {config.node.data_dir}: it was not looked into")
+        remarks.append(f"{holder} runs in {config.node.data_dir}: it was not looked into")
     for key, address in (("node.listen", config.node.listen), ("metrics.listen", config.metrics.listen)):
         try:
             taken = list(_listening(address, key, holder)) if address is not None else []
@@ -183,7 +183,7 @@ def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[str
         if holder is None:
             yield f"another process listens on {listen}, and no node runs in this data directory"
         else:
-            yield f"{listen} is taken, by process {holder.pid} if that is this node"
+            yield f"{listen} is taken, by {holder} if that is this node"
 
 
 def _try(family: int, address: Any) -> None:

@@ -98,7 +98,10 @@ class Process:
             self._failure = self._failure or first(group)
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(storage.close)
+                try:
+                    await anyio.to_thread.run_sync(storage.close)
+                except NodeError as error:
+                    self._failure = self._failure or error
                 await anyio.to_thread.run_sync(audit.close)
 
     async def _serve(self, storage: Storage, audit: Audit) -> None:

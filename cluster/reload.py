@@ -88,9 +88,12 @@ def ask(data_dir: Path, sha256: str) -> Reloaded:
 
 def _holder(data_dir: Path) -> Holder:
     with looked_into(data_dir) as holder:
-        if holder is None or holder.pid == 0:
+        if holder is None:
             text = f"no node runs in {data_dir}"
             raise ReloadFailed(text, hint="the files are read when one starts")
+        if holder.pid == 0:
+            text = f"a node runs in {data_dir}, and {data_dir}/lock does not say which process it is"
+            raise ReloadFailed(text, hint="send SIGHUP to it yourself, or restart it")
         return holder
 
 

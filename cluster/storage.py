@@ -20,7 +20,7 @@ from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus
-from cluster.errors import DataDirForeign, DiskFull, NoSpaceToStart, StateCorrupt
+from cluster.errors import DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.meta import Meta
@@ -76,14 +76,17 @@ class Storage:
     def close(self) -> None:
         """Finish what was asked for, and let go of the directory. Blocks for the last sync.
 
-        While a disk that hangs may yet write, the directory stays locked: until this process has ended.
+        Raises `DiskFailed` for a disk that hangs: as it may yet write, the directory stays locked until this
+        process has ended.
         """
         self.applies.stop()
         self.reads.stop()
         finished = self.journal.stop()
         self.state.close()
-        if finished:
-            self.lock.close()
+        if not finished:
+            late = f"the last sync has not ended within {self.journal.close_s:g} s"
+            raise DiskFailed(self.data_dir, f"{late}; the directory stays locked until this process is gone")
+        self.lock.close()
 
     @property
     def data_dir(self) -> Path:
@@ -237,8 +240,8 @@ class Storage:
         if state.applied.lsn < found.base.lsn:
             state.close()
             wal.close()
-            text = f"it stands at LSN {state.applied.lsn}, and the log goes on only from {found.base.lsn + 1}"
-            raise StateCorrupt(state.path, text)
+            there = f"stands at LSN {state.applied.lsn}" if state.applied.lsn else "was removed, or is empty"
+            raise StateCorrupt(state.path, f"it {there}, and the log goes on only from {found.base.lsn + 1}")
         for generation in stray_generations(folder, meta):
             wal.remove_generation(generation)
         if found.cut_bytes:

@@ -203,6 +203,16 @@ def test_a_directory_in_which_a_process_works_is_left_alone(
     ]
 
 
+def test_a_directory_whose_holder_nothing_names_is_left_alone_too(config: NodeConfig, tmp_path: Path) -> None:
+    lock = DataLock.take(tmp_path / "data")
+    (tmp_path / "data" / "lock").unlink()
+    errors, warnings = words(inspect(config, wall_ms()))
+    assert list((tmp_path / "data").iterdir()) == []
+    lock.close()
+    assert errors == []
+    assert warnings == [f"process unknown runs in {tmp_path}/data: it was not looked into"]
+
+
 def with_state(config: NodeConfig, *logged: NodeConfig, folded: bool = True) -> Path:
     """A data directory whose state holds these settings; `folded`: SQLite has nothing beside the file."""
     folder = Path(config.node.data_dir)

@@ -166,3 +166,9 @@ def test_a_process_that_has_gone_is_told_of(tmp_path: Path, lock: DataLock) -> N
     (tmp_path / "data" / "lock").write_bytes(b"%d\n" % gone)
     with pytest.raises(ReloadFailed, match=f"process {gone} cannot be told: No such process"):
         ask(tmp_path / "data", SHA256)
+
+
+def test_a_process_that_nothing_names_is_not_told_and_not_called_gone(tmp_path: Path, lock: DataLock) -> None:
+    (tmp_path / "data" / "lock").unlink()
+    with pytest.raises(ReloadFailed, match="a node runs in .*lock does not say which process it is"):
+        ask(tmp_path / "data", SHA256)

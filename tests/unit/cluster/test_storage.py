@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from cluster import meta as meta_file
-from cluster.errors import DataDirInUse, DiskFull, MetaCorrupt, StateCorrupt
+from cluster.errors import DataDirInUse, DiskFailed, DiskFull, MetaCorrupt, StateCorrupt
 from cluster.replacement import Replacement
 from cluster.storage import Storage
 from redwire import body
@@ -102,17 +102,23 @@ def test_an_older_meta_than_the_state_is_refused_and_nothing_is_removed(
     assert names(folder) == before
 
 
+@pytest.mark.parametrize("what", ["was removed, or is empty", "stands at LSN 1"])
 def test_a_state_that_the_log_does_not_go_on_from_is_refused(
-    open_storage: Callable[[], Storage], written_log: Any
+    open_storage: Callable[[], Storage], written_log: Any, what: str
 ) -> None:
     storage = open_storage()
     folder, path = storage.data_dir, storage.state.path
-    storage.state.apply([written_log.write(BIG) for _ in range(3)])
+    storage.state.apply([written_log.write(BIG)])
+    storage.state.snapshot_into(folder / "older")
+    storage.state.apply([written_log.write(BIG) for _ in range(2)])
     storage.journal.wal.restart(storage.applied, storage.state.terms, 2)
     meta_file.save(folder, replace(storage.meta, generation=2, base=storage.applied))
     storage.close()
-    path.unlink()
-    with pytest.raises(StateCorrupt, match="it stands at LSN 0, and the log goes on only from 4") as caught:
+    if what == "stands at LSN 1":
+        (folder / "older").replace(path)
+    else:
+        path.unlink()
+    with pytest.raises(StateCorrupt, match=f"it {what}, and the log goes on only from 4") as caught:
         open_storage()
     assert "takes a snapshot" in caught.value.hint
 
@@ -125,7 +131,8 @@ def test_while_a_disk_that_hangs_may_yet_write_the_directory_stays_locked(
     hangs = threading.Event()
     storage.journal.disk.call(lambda: hangs.wait(60), lambda nothing: None)
     storage.journal.close_s = 0.01
-    storage.close()
+    with pytest.raises(DiskFailed, match=r"not ended within 0\.01 s; the directory stays locked"):
+        storage.close()
     with pytest.raises(DataDirInUse):
         open_storage()
     hangs.set()
