@@ -685,7 +685,7 @@ def test_a_refusal_advises_what_is_not_below_the_floor_and_can_be_met() -> None:
     joins(made, "us-1")
     for policy in ("ack_n=2", "regions(ap)"):
         error = made.refusal(CommitPolicy.parse(policy), 0)
-        assert error is not None and error.hint.endswith(f"fewer copies, as by --policy {made.rule}")
+        assert error is not None and error.hint.endswith(f"fewer copies, as by --policy '{made.rule}'")
 
 
 def test_reach_ends_with_the_session_or_with_silence() -> None:
