@@ -117,6 +117,9 @@ def _locked(fd: int, mode: int) -> bool:
         fcntl.flock(fd, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # as on NFS
+        why = f"{error.strerror}: its file system locks no directories; use a local one"
+        raise OSError(error.errno, why) from error
     return True
 
 

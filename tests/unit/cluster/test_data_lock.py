@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.data_lock import TRY_S, DataLock, Holder, Reloaded, looked_into
-from cluster.errors import DataDirInUse
+from cluster.errors import DataDirInUse, DiskFailed
 
 REFUSED = Reloaded(number=1, done=False, message="no: Zürich\n", sha256="ab" * 32)
 DONE = Reloaded(number=2, done=True, message="yes", sha256="cd" * 32)
@@ -41,7 +42,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     lock = DataLock.take(tmp_path)
     code = (
         "import sys, pathlib\nfrom cluster.data_lock import DataLock\n"
-        "from cluster.errors import DataDirInUse\n"
+        "from cluster.errors import DataDirInUse, DiskFailed\n"
         "try: DataLock.take(pathlib.Path(sys.argv[1]))\nexcept DataDirInUse as error: print(error.pid)"
     )
     root = Path(__file__).parents[3]
@@ -67,6 +68,17 @@ def test_without_the_file_that_names_its_holder_the_directory_is_locked_all_the_
         DataLock.take(tmp_path)
     assert holder(tmp_path) == Holder(pid=0)
     lock.close()
+
+
+def test_a_file_system_that_locks_no_directories_is_named_as_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, mode: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(DiskFailed, match="Bad file descriptor: its file system locks no directories"):
+        DataLock.take(tmp_path)
 
 
 def test_a_node_that_starts_waits_for_somebody_who_only_looks(tmp_path: Path) -> None:
