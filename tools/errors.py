@@ -11,6 +11,7 @@ RedwireError
     ├── RttInvalid            a round trip that cannot be, or between regions that are not there
     ├── PromiseEmpty          a commit policy under which one disk may take a confirmed write with it
     ├── DocumentMissing       a document that is not there, or not any more
+    ├── LoadRuns              a file that another load is at work on
     ├── LineInvalid           a line of a file that cannot be loaded; what stands before it may be
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
     ├── PlanInvalid           a cluster that cannot be, or a region or pair of regions that is not in it
@@ -66,6 +67,10 @@ class PromiseEmpty(ToolError):
 
 class DocumentMissing(ToolError):
     """There is no document under an id."""
+
+
+class LoadRuns(ToolError):
+    """Another load is at work on the same file, and on its bookmark; nothing was written."""
 
 
 class LineInvalid(ToolError):

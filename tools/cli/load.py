@@ -1,11 +1,11 @@
-"""`redwire load`: a file of JSON lines into a collection, many requests in flight, resumable."""
+"""`redwire load`: a file or a stream of JSON lines into a collection, many requests in flight, resumable."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from redwire.client import Client
 from redwire.errors import ASK_HINT, RedwireError, RequestInvalid
 from redwire.pending import Pending
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
-from tools.cli.ndjson import SUFFIX, Bookmark, Piece, Place, Prefix, bookmarked, pieces
+from tools.cli.ndjson import Piece, Place
 from tools.cli.output import json_option, show
+from tools.cli.source import Source, opened
 from tools.errors import Interrupted, LineInvalid
 
 SAVE_S = 1.0
@@ -25,7 +26,7 @@ SAVE_S = 1.0
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option("--collection", required=True, help="Where the documents go.")
 @click.option("--id-field", required=True, help="The field of a document that is its id: a text or a number.")
 @click.option(
@@ -47,24 +48,18 @@ def load(
     uri: str,
     as_json: bool,
 ) -> None:
-    """Write each line of FILE, a JSON object, as a document.
+    """Write each line of FILE, a JSON object, as a document; - is standard input.
 
     How far the file is committed is kept beside it, in FILE.redwire-load, until all of it is: the same
     command goes on from there, also after Ctrl-C. A line that is no such document stops the load; what
-    stands before it is committed.
+    stands before it is committed. Of what can be read only once, as a pipe, nothing is kept.
     """
-    path = file.with_name(file.name + SUFFIX)
     began_s = time.monotonic()
-    with file.open("rb") as lines:
-        prefix = Prefix(lines)
-        start = Place() if restart else bookmarked(path, prefix, collection, id_field)
+    with opened(file, collection, id_field) as source:
+        if source.once and not as_json:
+            click.echo(f"redwire: {source.once}: no bookmark is kept", err=True)
+        start = Place() if restart else source.start()
         made: list[Loader] = []
-
-        def save(place: Place) -> None:
-            if place == Place():
-                path.unlink(missing_ok=True)
-            else:
-                Bookmark.make(prefix, collection, id_field, place).save(path)
 
         async def call(client: Client) -> Loader:
             def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:
@@ -72,28 +67,30 @@ def load(
                     piece.records, piece.ids, policy=policy, timeout_s=timeout_s, callback=callback
                 )
 
-            with _progress(file, start, as_json=as_json) as report:
-                made.append(Loader(submit, str(file), start, in_flight, save, report))
-                await made[0].run(pieces(lines, str(file), collection, id_field, start))
+            with _progress(source, start, as_json=as_json) as report:
+                made.append(Loader(submit, source.name, start, in_flight, source.save, report))
+                await made[0].run(source.pieces(start))
             return made[0]
 
         try:
             loader = with_client(uri, call, long=True)
         except (RedwireError, KeyboardInterrupt) as error:
-            raise _stopped(error, made[0] if made else None) from error
-    path.unlink(missing_ok=True)
+            raise _stopped(error, made[0] if made else None, again=not source.once) from error
+        source.done()
     _show_loaded(file, collection, start, loader, time.monotonic() - began_s, as_json=as_json)
 
 
-def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None) -> RedwireError:
-    """The error that ends the load, with how far it came and how to go on."""
+def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None, *, again: bool) -> RedwireError:
+    """The error that ends the load, with how far it came and how to go on: by a bookmark if `again`."""
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted("interrupted")
     if loader is None:
         return error
     line = loader.place.line
     if line:
-        how = f"lines 1 to {line} are committed, and the same command goes on from line {line + 1}"
+        on = "the same command goes on" if again else "without a bookmark give it the rest,"
+        how = f"lines 1 to {line} are committed, and {on} from line {line + 1}"
+        how += "" if again else f" (tail -n +{line + 1})"
     elif loader.began:
         how = "the same command begins again at the first line"
     else:
@@ -155,11 +152,11 @@ class Loader:
         """Whether any piece was to be written."""
         return bool(self.documents or self._under_way)
 
-    async def run(self, source: Iterator[Piece]) -> None:
+    async def run(self, source: AsyncIterator[Piece]) -> None:
         """Write all pieces. Raises the first error, once every piece in flight has its outcome."""
         try:
             try:
-                for piece in source:
+                async for piece in source:
                     self._under_way.append((piece, self._submit(piece, self._finished)))
                     await self._until(self._in_flight - 1)
                     if self._failure is not None:
@@ -205,7 +202,7 @@ class Loader:
 
 
 @contextmanager
-def _progress(file: Path, start: Place, *, as_json: bool) -> Iterator[Callable[[Place], None]]:
+def _progress(source: Source, start: Place, *, as_json: bool) -> Iterator[Callable[[Place], None]]:
     """A bar on standard error, where that is a terminal."""
     if as_json or not sys.stderr.isatty():
         yield lambda _: None
@@ -215,5 +212,5 @@ def _progress(file: Path, start: Place, *, as_json: bool) -> Iterator[Callable[[
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress("{task.description}", *columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(file.name, total=file.stat().st_size, completed=start.offset)
+        task = bar.add_task(Path(source.name).name, total=source.size, completed=start.offset)
         yield lambda place: bar.update(task, completed=place.offset)

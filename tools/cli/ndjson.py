@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 import msgspec
 
@@ -46,19 +47,25 @@ class Piece:
         return len(self.records) >= PIECE_RECORDS or self.size >= PIECE_BYTES
 
 
-def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Place) -> Iterator[Piece]:
-    """The rest of `file` from `start` on; empty lines are skipped.
+class Lines(Protocol):
+    """Something that is read line by line."""
+
+    def readline(self, size: int, /) -> bytes:
+        """The next line, or `size` bytes of it; b"" at the end."""
+
+
+def pieces(file: Lines, name: str, collection: str, id_field: str, start: Place) -> Iterator[Piece]:
+    """The rest of `file`, which stands at `start`; a byte order mark and empty lines are skipped.
 
     Raises `LineInvalid` for the first line that is no document with an id, after the piece that ends
-    before it was given out; a file that holds a JSON array is told by name.
+    before it was given out; a file that holds a JSON array, or UTF-16, is told by name.
     """
     shape: Any = msgspec.defstruct("Line", [("id", str | int)], rename={"id": id_field})
     decode = msgspec.json.Decoder(shape).decode
-    file.seek(start.offset)
     place, piece, first = start, Piece(start), start == Place()
     while line := file.readline(DOC_BYTES_MAX + 2):
+        document = (line.removeprefix(BOM_UTF8) if place == Place() else line).strip()
         place = Place(place.line + 1, place.offset + len(line))
-        document = line.strip()
         if document:
             try:
                 ident = str(decode(document).id)
@@ -66,9 +73,8 @@ def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Pl
             except (msgspec.MsgspecError, UnicodeDecodeError, RequestInvalid) as error:
                 if piece.records:
                     yield piece
-                elif document.startswith(b"[") and first:
-                    text = f"{name} is one JSON array, and not a JSON object on each line"
-                    raise LineInvalid(text, hint=f"write it as lines: jq -c '.[]' {name}") from error
+                elif first:
+                    _check_whole(name, document)
                 raise _line_invalid(name, place.line, error) from error
             first = False
             piece.records.append(record)
@@ -83,9 +89,28 @@ def pieces(file: IO[bytes], name: str, collection: str, id_field: str, start: Pl
         yield piece
 
 
+def _check_whole(name: str, document: bytes) -> None:
+    """Raises `LineInvalid` where it is not the first line that is wrong, but what the whole file is."""
+    if document.startswith(b"["):
+        text = f"{name} is one JSON array, and not a JSON object on each line"
+        raise LineInvalid(text, hint=f"write it as lines: jq -c '.[]' {name}")
+    if document.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise LineInvalid(f"{name} is UTF-16", hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {name}")
+
+
 def _line_invalid(name: str, line: int, error: Exception) -> LineInvalid:
-    reason = error.message.removeprefix("record 0: ") if isinstance(error, RequestInvalid) else str(error)
-    return LineInvalid(f"{name}: line {line}: {reason}", hint="each line is one whole JSON object")
+    """What is wrong with a line, and what to do against just that."""
+    reason, hint = str(error), "each line is one whole JSON object"
+    match error:
+        case RequestInvalid():
+            reason, hint = error.message.removeprefix("record 0: "), error.hint
+        case msgspec.ValidationError() if "missing required field" in reason:
+            hint = "--id-field names the field of each document that is its id"
+        case msgspec.ValidationError() if " - at `$." in reason:
+            hint = "an id is a text or a whole number"
+        case _:
+            pass
+    return LineInvalid(f"{name}: line {line}: {reason}", hint=hint)
 
 
 class Prefix:

@@ -14,7 +14,9 @@ from tools.errors import LineInvalid
 
 
 def read(text: bytes, start: Place = Place(), field: str = "id") -> list:  # noqa: B008
-    return list(pieces(io.BytesIO(text), "f.ndjson", "c", field, start))
+    file = io.BytesIO(text)
+    file.seek(start.offset)
+    return list(pieces(file, "f.ndjson", "c", field, start))
 
 
 def test_an_empty_file_has_no_piece() -> None:
@@ -56,6 +58,37 @@ def test_a_bad_line_is_named_after_what_stands_before_it_was_given_out(line, rea
     assert next(source).ids == ["1", "2"]
     with pytest.raises(LineInvalid, match=rf"f\.ndjson: line 3: .*({reason})"):
         next(source)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (b'{"id": ', "each line is one whole JSON object"),
+        (b"[1]", "each line is one whole JSON object"),
+        (b'{"x": 1}', "--id-field names the field of each document that is its id"),
+        (b'{"id": true}', "an id is a text or a whole number"),
+        (b'{"id": ""}', ""),
+        (b'{"id": "a", "x": "%s"}' % (b"x" * (8 << 20)), "each line is one whole JSON object"),
+    ],
+)
+def test_a_bad_line_is_hinted_at_what_is_wrong_with_it(line: bytes, hint: str) -> None:
+    with pytest.raises(LineInvalid) as caught:
+        read(b'{"id": 1}\n' + line + b"\n")
+    assert caught.value.hint == hint
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    (piece,) = read(b'\xef\xbb\xbf{"id": 1}\n{"id": 2}\n')
+    assert piece.ids == ["1", "2"] and piece.end == Place(2, 23)
+    decoded = record.decode_write(memoryview(record.encode_write(piece.records))).records
+    assert decoded[0].doc == b'{"id": 1}'
+    with pytest.raises(LineInvalid, match="line 2"):
+        read(b'{"id": 1}\n\xef\xbb\xbf{"id": 2}\n')
+
+
+def test_utf_16_is_told_as_what_it_is() -> None:
+    with pytest.raises(LineInvalid, match="f.ndjson is UTF-16; write it as UTF-8: iconv"):
+        read('{"id": 1}\n'.encode("utf-16"))
 
 
 def test_a_bookmark_is_found_again_after_the_file_has_grown(tmp_path: Path) -> None:
