@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -53,6 +55,16 @@ _read = click.option(
 _at_least = click.option("--at-least", metavar="TOKEN", help="As fresh as what this token saw.")
 
 
+@contextmanager
+def _one_record() -> Iterator[None]:
+    """Where a write has one record, what is wrong with it needs no number."""
+    try:
+        yield
+    except RequestInvalid as error:
+        error.message = error.message.removeprefix("record 0: ")
+        raise
+
+
 @click.command()
 @click.argument("collection")
 @click.argument("id")
@@ -62,6 +74,7 @@ _at_least = click.option("--at-least", metavar="TOKEN", help="As fresh as what t
 @timeout_option
 @uri_option
 @json_option
+@_one_record()
 def put(
     collection: str,
     id: str,
@@ -126,6 +139,7 @@ def get(
 @timeout_option
 @uri_option
 @json_option
+@_one_record()
 def delete(
     collection: str,
     id: str,

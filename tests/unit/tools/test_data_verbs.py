@@ -7,6 +7,7 @@ import json
 import pytest
 
 from redwire.errors import Code
+from tools.cli.failure import EXIT_REFUSED
 
 
 async def test_a_document_goes_in_comes_out_and_is_deleted(cluster, command_line) -> None:
@@ -149,3 +150,9 @@ async def test_where_nobody_answers_no_hint_says_that_somebody_does(cluster, com
         cluster.stop(node)
     ran = await command_line("get", "c", "p1", "--timeout", "0.5", "--uri", cluster.uri())
     assert ran.code == 1 and "no primary" not in ran.err
+
+
+@pytest.mark.parametrize("words", [("put", "c", "x", "{oops"), ("put", "c", "", "{}"), ("delete", "c", "")])
+async def test_what_is_wrong_with_the_only_record_has_no_number(cluster, command_line, words) -> None:
+    ran = await command_line(*words, "--uri", cluster.uri())
+    assert ran.code == EXIT_REFUSED and "record 0" not in ran.err and ran.err.startswith("redwire: ")
