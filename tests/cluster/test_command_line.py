@@ -179,6 +179,16 @@ def test_a_change_that_is_refused_is_told_from_wrong_usage(
     assert shop.db.admin.settings() == before
 
 
+def test_a_scan_of_which_only_the_head_is_read_ends_without_a_word(shop: Any) -> None:
+    for name in ("first", "second", "third"):
+        shop.db.put("long", name, {"text": "x" * (1 << 20)})
+    with command("scan", "long", uri=shop.uri()) as process:
+        assert process.stdout is not None and process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr is not None and process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any, ran: Any) -> None:
     uri = shop.uri(timeout_ms="3000")
     shop.kill("us-1")

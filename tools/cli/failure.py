@@ -38,6 +38,8 @@ EXIT_REFUSED = 4
 EXIT_SIGNALLED = 128
 """And the number of the signal, as shells have it."""
 EXIT_INTERRUPTED = EXIT_SIGNALLED + signal.SIGINT
+EXIT_PIPE_CLOSED = EXIT_SIGNALLED + signal.SIGPIPE
+"""As of a tool that dies of it; nothing is said."""
 
 _VAGUE = frozenset((Code.INVALID, Code.TIMEOUT))
 """Codes of which the class of the error says more."""

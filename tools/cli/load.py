@@ -48,11 +48,11 @@ def load(
     uri: str,
     as_json: bool,
 ) -> None:
-    """Write each line of FILE, a JSON object, as a document; - is standard input.
+    """Write each line of FILE, a JSON object, as a document.
 
     How far the file is committed is kept beside it, in FILE.redwire-load, until all of it is: the same
     command goes on from there, also after Ctrl-C. A line that is no such document stops the load; what
-    stands before it is committed. Of what can be read only once, as a pipe, nothing is kept.
+    stands before it is committed. FILE may be a pipe, or - for standard input: nothing is kept of these.
     """
     began_s = time.monotonic()
     with opened(file, collection, id_field) as source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from importlib import import_module
 
@@ -10,7 +11,7 @@ import msgspec
 
 from redwire import __version__
 from redwire.errors import RedwireError
-from tools.cli.failure import failure
+from tools.cli.failure import EXIT_PIPE_CLOSED, failure
 from tools.cli.group import Group
 
 
@@ -86,6 +87,7 @@ VERBS = {
 PROGRAM = "redwire"
 COMPLETE_VARIABLE = "_REDWIRE_COMPLETE"
 """Set by the shell's completion script when it asks what may follow."""
+STDOUT = 1
 EXIT_CODES = """\b
 Exit codes:
   0    done
@@ -94,6 +96,7 @@ Exit codes:
   3    not confirmed or unknown: it may or may not be written
   4    refused: certainly nothing was changed; or a policy that should not be set
   130  interrupted
+  141  nobody reads the output any more, as in redwire scan c | head
 
 With --json an error is one JSON object on standard error, with code, message, hint, exit_code, and the key of
 a write where there is one.
@@ -143,7 +146,21 @@ def main() -> None:
         else:
             click.echo(str(failed), err=True)
         code = failed.exit_code
+    except SystemExit as end:
+        if not _ended_by_pipe(end):
+            raise
+        code = EXIT_PIPE_CLOSED
     sys.exit(code or 0)
+
+
+def _ended_by_pipe(end: SystemExit) -> bool:
+    """Whether the output has nobody any more who reads it. Click and rich end quietly then, by 1: rich says
+    of what, and has put another file in the place of the output; click does neither.
+    """
+    output = select.poll()
+    output.register(STDOUT, 0)
+    gone = any(event & select.POLLERR for _, event in output.poll(0))
+    return gone or isinstance(end.__context__, BrokenPipeError)
 
 
 if __name__ == "__main__":

@@ -193,6 +193,19 @@ def test_a_foreign_sentence_and_a_hint_make_one_line() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--help",), ("completion", "bash"), ("policy", "check", "majority", "--nodes", "eu:1,us:1,ap:1")],
+)
+def test_an_output_that_nobody_reads_any_more_is_no_error_to_speak_of(words: tuple[str, ...]) -> None:
+    source, sink = os.pipe()
+    os.close(source)
+    command = [sys.executable, "-m", "tools.cli.main", *words]
+    done = subprocess.run(command, stdout=sink, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(sink)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def groups(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     for name in group.list_commands(click.Context(group)):
