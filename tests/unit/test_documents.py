@@ -27,7 +27,14 @@ from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
 from redwire.status import SCHEMA, Status
 from redwire.uri import PARAMETERS
 from regions.commit_policy import CommitPolicy
-from tools.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNKNOWN, EXIT_USAGE
+from tools.cli.failure import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PIPE_CLOSED,
+    EXIT_REFUSED,
+    EXIT_UNKNOWN,
+    EXIT_USAGE,
+)
 from tools.cli.main import redwire
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +128,15 @@ def test_the_readme_has_every_parameter_of_a_uri() -> None:
 
 def test_the_readme_has_every_exit_code() -> None:
     codes = [int(code) for code in first_column("| exit code |")]
-    assert codes == [0, EXIT_FAILED, EXIT_USAGE, EXIT_UNKNOWN, EXIT_REFUSED, EXIT_INTERRUPTED]
+    assert codes == [
+        0,
+        EXIT_FAILED,
+        EXIT_USAGE,
+        EXIT_UNKNOWN,
+        EXIT_REFUSED,
+        EXIT_INTERRUPTED,
+        EXIT_PIPE_CLOSED,
+    ]
 
 
 @pytest.mark.parametrize(
