@@ -123,9 +123,10 @@ def judge(facts: Facts) -> Iterator[Finding]:
     if view is None:
         return
     growing = frozenset(node.id for node in view.nodes if _stuck(node))
-    found = [
-        _problem(each, facts, view) for each in problems.find(view) if each.kind is not problems.Kind.LAG
-    ]
+    known = [each for each in problems.find(view) if each.kind is not problems.Kind.LAG]
+    unled = _unled(known, facts)
+    found = [_problem(each, facts, view) for each in known if each not in unled]
+    found += _waiting([each.subject for each in unled if facts.node(each.subject) is not None])
     ahead = trouble.ahead(view, view.vantage.at_ms, growing)
     found += [_trouble(each, view) for each in ahead if each.tone in _LEVELS and not _told(each)]
     found += _disks(view)
@@ -133,6 +134,25 @@ def judge(facts: Facts) -> Iterator[Finding]:
     yield from found
     yield from (fine for fine in _fine(view) if fine.check not in checks)
     yield from _single_points(view)
+
+
+def _unled(known: list[problems.Problem], facts: Facts) -> list[problems.Problem]:
+    """Those that only say that nobody leads: of nodes whose health a primary would know. Who answers is well
+    but for that, and who was asked and is silent stands among the ports.
+    """
+    if all(each.kind is not problems.Kind.PRIMARY for each in known):
+        return []
+    asked = {each.member for each in facts.asked}
+    health = (each for each in known if each.kind is problems.Kind.HEALTH and each.tone is Tone.WARN)
+    return [each for each in health if each.subject in asked or facts.node(each.subject) is not None]
+
+
+def _waiting(names: list[str]) -> Iterator[Finding]:
+    if names:
+        what = (
+            f"{', '.join(names)} run and wait for a primary; how far behind they are is not known until then"
+        )
+        yield Finding(Check.NODES, Level.WARNING, "cluster", what, "", "nothing on them: see leader")
 
 
 def _stuck(node: NodeStatus) -> bool:

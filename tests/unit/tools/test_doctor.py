@@ -253,6 +253,24 @@ def test_a_quorum_that_is_not_met_and_a_lost_primary_are_errors() -> None:
     assert "Lose the primary" in found.mend
 
 
+def test_nodes_that_only_wait_for_a_primary_are_not_to_be_checked() -> None:
+    waiting = {"health": "unknown", "why": "no primary is in sight"}
+    status = replace(
+        cluster(
+            eu_1=node("eu-1", health="unknown", why="not heard", rtts_us={}),
+            us_1=node("us-1", **waiting),
+            ap_1=node("ap-1", **waiting),
+        ),
+        primary=Primary(node="eu-1", state="lost", since_at_ms=NOW_MS),
+        quorum=Quorum(why="no primary is in sight"),
+    )
+    found = {each.check: each for each in bad(facts(status, "eu-1"))}
+    assert set(found) == {Check.PORTS, Check.LEADER, Check.NODES}
+    assert found[Check.NODES].what.startswith("us-1, ap-1 run and wait for a primary")
+    assert "journalctl" not in found[Check.NODES].mend
+    assert found[Check.PORTS].where == found[Check.LEADER].where == "eu-1"
+
+
 def test_what_is_not_known_is_not_called_well() -> None:
     def stranger(name: str) -> NodeStatus:
         return NodeStatus(id=name, addr=f"{name}.example.net:5050", region=name[:2], why="not heard")
