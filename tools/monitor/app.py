@@ -16,7 +16,7 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from redwire.errors import RedwireError
 from tools.monitor import headline, panels
 from tools.monitor.commits import commits
-from tools.monitor.desk import Desk, read_only
+from tools.monitor.desk import Desk, not_admin
 from tools.monitor.dialogs import Notice, help_lines
 from tools.monitor.drawn import Chooser, Drawn, content
 from tools.monitor.feed import Feed, clock_ms
@@ -235,6 +235,6 @@ class Monitor(App[RedwireError | None]):
         if view.waiting:
             self.push_screen(Notice("Not yet", [(marked("No document has come yet.", Tone.WARN),)]))
         elif not view.may_change:
-            self.push_screen(Notice("Read-only", read_only(view)))
+            self.push_screen(Notice("Not admin", not_admin(view)))
         else:
             self.run_worker(self._desk.serve(kind, view), name="desk")

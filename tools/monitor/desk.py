@@ -17,7 +17,7 @@ from tools.monitor.steering import Form, Request
 from tools.monitor.watch import View
 
 
-def read_only(view: View) -> list[Line]:
+def not_admin(view: View) -> list[Line]:
     """Why nothing can be changed from here."""
     who = f"the role {view.role}" if view.role else "a role that is not known"
     return [

@@ -19,7 +19,7 @@ def title(view: View, width: int) -> list[Line]:
     if view.waiting:
         return [(Span(" redwire monitor", Tone.STRONG),)]
     status = view.status
-    role = f"{view.role or 'role ?'}" + ("" if view.may_change else ", read-only")
+    role = f"{view.role or 'role ?'}" + ("" if view.may_change else ", not admin")
     clock = f"{figures.clock(view.now_ms)} UTC" if view.now_ms else "time ?"
     right = (Span(f"{role}  ", Tone.DIM), Span(f"{clock} "))
     left = [

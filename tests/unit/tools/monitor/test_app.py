@@ -254,10 +254,10 @@ async def test_who_may_not_change_anything_is_told_so(feed, until, press, role: 
     feed.role = role
     async with Monitor(feed).run_test(size=(80, 24)) as pilot:
         feed.play(document(60))
-        await until(pilot, "read-only")
+        await until(pilot, "not admin")
         for key in "bup":
             await press(pilot, key)
-            await until(pilot, "Read-only", "with the role admin")
+            await until(pilot, "Not admin", "with the role admin")
             await press(pilot, "escape")
             await until(pilot, "REGION", without=("with the role admin",))
     assert feed.asked == []

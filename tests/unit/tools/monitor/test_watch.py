@@ -148,7 +148,7 @@ def test_a_newer_schema_and_a_role_that_may_not_change_are_told() -> None:
     watch = Watch()
     watch.take(arrived(replace(document(0), schema=99), 0, role="read"))
     text = plain(title(watch.view(0), 120)[0])
-    assert "schema 99 is newer than this" in text and "read, read-only" in text
+    assert "schema 99 is newer than this" in text and "read, not admin" in text
 
 
 @pytest.mark.parametrize("role", ["admin", "write"])
