@@ -12,7 +12,14 @@ SUMMARY_CHARS_MAX = 400
 
 
 class Group(click.Group):
-    """A `click.Group`, but for its help and for verbs that it does not have."""
+    """A `click.Group`, but for its help, for verbs that it does not have, and for `--json` before a verb."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As `click.Group`; `--json` in front of a verb is the verb's."""
+        if args[:1] == ["--json"] and len(args) > 1:
+            end = args.index("--") if "--" in args else len(args)
+            args = [*args[1:end], "--json", *args[end:]]
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

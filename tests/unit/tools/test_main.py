@@ -83,6 +83,20 @@ def test_with_json_wrong_usage_is_an_object_too(
     assert not said.out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--json", "policy", "check", "majority", "--nodes", "eu:1,us:1,ap:1"),
+        ("policy", "--json", "check", "--nodes", "eu:1,us:1,ap:1", "--", "majority"),
+    ],
+)
+def test_json_before_a_verb_is_the_verbs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(monkeypatch, *words) == 0
+    assert json.loads(capsys.readouterr().out)["policy"]["text"] == "majority"
+
+
 def test_what_follows_a_double_dash_is_no_option(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
