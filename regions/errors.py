@@ -23,6 +23,11 @@ from redwire.position import Lsn, NodeId, Region
 class QuorumError(RedwireError):
     """The copies that a policy asks for cannot be had now, or were not proven in time."""
 
+    def or_ask_for(self, policy: str) -> None:
+        """Add to the hint a `policy` that would be accepted, and can be met, now."""
+        quoted = policy if policy.isidentifier() else f"'{policy}'"
+        self.hint += f", or ask for fewer copies, as by --policy {quoted}"
+
 
 class InsufficientReplicas(QuorumError):
     """`required` voters beside the primary are needed and only `connected` are in reach."""

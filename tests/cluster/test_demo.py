@@ -68,3 +68,14 @@ def test_a_signal_ends_the_demo_and_all_that_it_started(tmp_path: Path, number: 
     assert f"{number.name}: ending all nodes" in out
     assert left_behind(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_demo_that_nobody_reads_any_more_ends_without_a_word(tmp_path: Path) -> None:
+    with demo(tmp_path) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+    assert left_behind(tmp_path) == [] and list(tmp_path.iterdir()) == []

@@ -292,7 +292,7 @@ def test_logs_show_what_a_node_said_and_follow_what_it_says(shop: Dev) -> None:
                 break
         following.send_signal(signal.SIGINT)
         assert following.wait(DEADLINE_S) == 130
-        assert following.stderr is not None and following.stderr.read() == ""
+        assert following.stderr is not None and following.stderr.read() == "\nredwire: interrupted\n"
 
 
 RELAY = """

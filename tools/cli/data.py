@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +87,9 @@ def put(
     as_json: bool,
 ) -> None:
     """Write DOCUMENT, a JSON object or - for standard input, under ID."""
-    data = sys.stdin.buffer.read() if document == "-" else document.encode("utf-8", "surrogateescape")
+    data = document.encode("utf-8", "surrogateescape")
+    if document == "-":
+        data = sys.stdin.buffer.read().removeprefix(BOM_UTF8)
     record = encode_record(Op.PUT, collection, id, data.strip(), if_version)
     written = _write(uri, record, id, policy, timeout_s)
     receipt = written.receipt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from pathlib import Path
@@ -14,7 +13,6 @@ import click
 
 from redwire.handshake import DNS_LABEL
 from tools.cli.dev_view import Pings, Progress, follow, last_lines, status_document, status_parts
-from tools.cli.failure import EXIT_INTERRUPTED
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
@@ -187,10 +185,7 @@ def logs(cluster: DevCluster, node: str, following: bool, lines: int, as_json: b
     said = last_lines(path, lines)
     show({"node": node, "log": str(path), "lines": said.lines}, "\n".join(said.lines), as_json=as_json)
     if following:
-        try:
-            follow(path, said.end)
-        except KeyboardInterrupt:
-            sys.exit(EXIT_INTERRUPTED)
+        follow(path, said.end)
 
 
 @command.command()

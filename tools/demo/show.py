@@ -38,21 +38,27 @@ async def _run(report: Report, full: bool, keep: bool) -> int:
     if keep:
         report.note(f"certificates, node.yaml files, logs and data are kept in {folder}")
     received = 0
+    unread: list[BaseException] = []
     with guarded(folder, remove=not keep):
-        async with anyio.create_task_group() as group:
+        try:
+            async with anyio.create_task_group() as group:
 
-            async def listen() -> None:
-                nonlocal received
-                with anyio.open_signal_receiver(*SIGNALS) as signals:
-                    async for number in signals:
-                        received = number
-                        report.note(f"{number.name}: ending all nodes")
-                        group.cancel_scope.cancel()
-                        return
+                async def listen() -> None:
+                    nonlocal received
+                    with anyio.open_signal_receiver(*SIGNALS) as signals:
+                        async for number in signals:
+                            received = number
+                            report.note(f"{number.name}: ending all nodes")
+                            group.cancel_scope.cancel()
+                            return
 
-            group.start_soon(listen)
-            await _play(report, LocalCluster(PLAN, folder), full)
-            group.cancel_scope.cancel()
+                group.start_soon(listen)
+                await _play(report, LocalCluster(PLAN, folder), full)
+                group.cancel_scope.cancel()
+        except* SystemExit as ends:  # of rich, when nobody reads the report any more
+            unread = _leaves(ends)
+    if unread:
+        raise unread[0]
     if received:
         left = f"{folder} is kept" if keep else "their files are removed"
         raise Interrupted(f"interrupted; no node of the demo runs any more, {left}", number=received)

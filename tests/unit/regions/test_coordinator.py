@@ -678,14 +678,27 @@ def test_a_write_is_refused_while_too_few_are_in_reach() -> None:
     assert refusal(made, 0, "local") is None
 
 
-def test_a_refusal_advises_what_is_not_below_the_floor_and_can_be_met() -> None:
-    made = coordinator()
-    error = made.refusal(CommitPolicy.parse("regions(ap)"), 0)
-    assert error is not None and error.hint == "bring a voter of the region back"
-    joins(made, "us-1")
-    for policy in ("ack_n=2", "regions(ap)"):
-        error = made.refusal(CommitPolicy.parse(policy), 0)
-        assert error is not None and error.hint.endswith(f"fewer copies, as by --policy '{made.rule}'")
+@pytest.mark.parametrize(
+    ("floor", "policy", "reached", "less"),
+    [
+        ("majority", "regions(us)", "ap-1", "majority"),
+        ("majority", "ack_n=2", "us-1", "majority"),
+        ("ack_n=1", "ack_n=2", "us-1", "'ack_n=1'"),
+        ("regions(us)", "regions(ap,us)", "us-1", "'regions(us)'"),
+        ("regions(us)", None, "ap-1", None),
+        ("regions(us)", "majority & regions(us)", "ap-1", None),
+        ("ack_n=2", "regions(ap) & ack_n=2", "us-1", None),
+    ],
+)
+def test_a_refusal_advises_the_floor_where_that_can_be_met_and_nothing_below_it(
+    floor: str, policy: str | None, reached: str, less: str | None
+) -> None:
+    made = coordinator(rule=floor)
+    joins(made, reached)
+    error = made.refusal(None if policy is None else CommitPolicy.parse(policy), 0)
+    assert error is not None
+    first, *rest = error.hint.split(", or ask for fewer copies, as by --policy ")
+    assert first.startswith("bring ") and rest == ([] if less is None else [less])
 
 
 def test_reach_ends_with_the_session_or_with_silence() -> None:

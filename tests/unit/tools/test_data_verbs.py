@@ -156,3 +156,9 @@ async def test_where_nobody_answers_no_hint_says_that_somebody_does(cluster, com
 async def test_what_is_wrong_with_the_only_record_has_no_number(cluster, command_line, words) -> None:
     ran = await command_line(*words, "--uri", cluster.uri())
     assert ran.code == EXIT_REFUSED and "record 0" not in ran.err and ran.err.startswith("redwire: ")
+
+
+async def test_a_byte_order_mark_is_no_part_of_a_document(cluster, command_line) -> None:
+    ran = await command_line("put", "c", "x", "-", "--uri", cluster.uri(), stdin=b'\xef\xbb\xbf{"n": 1}\n')
+    assert ran.code == 0
+    assert (await command_line("get", "c", "x", "--uri", cluster.uri())).out == '{"n": 1}\n'
