@@ -234,7 +234,8 @@ class Writes:
         pending.written(*answer)
         return None
 
-    async def _renew(self, pending: Pending) -> Step:
+    async def _renew(self, pending: Pending) -> Step | None:
+        """Give `pending` a key of a new client id; a write that has its outcome by then takes none."""
         async with self._renewing:
             if self.keys is pending.keys:
                 try:
@@ -242,7 +243,10 @@ class Writes:
                 except RedwireError:
                     await anyio.sleep(RENEW_PAUSE_S)
                     return Rekey()
-        while not (sequence := self.keys.take()):
+        while not pending.done:
+            sequence = self.keys.take()
+            if sequence:
+                pending.rekey(sequence)
+                return Again(0.0)
             await self._place()
-        pending.rekey(sequence)
-        return Again(0.0)
+        return None

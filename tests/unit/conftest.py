@@ -71,7 +71,9 @@ class Wire:
 
 @dataclass(eq=False)
 class FakeNode:
-    """`script` has what is done with the next Writes instead; `writes` has all that came."""
+    """`script` has what is done with the next Writes instead, `open_script` with the next Opens; `writes` has
+    all Writes that came.
+    """
 
     cluster: FakeCluster
     name: str
@@ -79,6 +81,7 @@ class FakeNode:
     addr: str = ""
     applied_back: int = 0
     script: deque[Script] = field(default_factory=deque)
+    open_script: deque[Callable[[FakeNode, Wire, Frame], None]] = field(default_factory=deque)
     account_script: deque[Callable[[FakeNode, Wire, Frame], None]] = field(default_factory=deque)
     reads: deque[RedwireError] = field(default_factory=deque)
     writes: list[WriteEnvelope] = field(default_factory=list)
@@ -133,6 +136,9 @@ class FakeNode:
             raise NotPrimary(f"{self.name} does not lead", self.cluster.topology_blob())
 
     def open(self, wire: Wire, frame: Frame) -> None:
+        if self.open_script:
+            self.open_script.popleft()(self, wire, frame)
+            return
         wire.subscribed = body.decode(frame.payload, Open).subscribe
         opened = Opened(
             node=self.name,

@@ -471,6 +471,25 @@ async def test_a_forgotten_client_goes_on_under_a_new_id(cluster) -> None:
     assert clients[0] == clients[1] != clients[2] == clients[3]
 
 
+async def test_a_call_that_is_cancelled_while_its_new_id_is_fetched_takes_no_place_under_it(cluster) -> None:
+    held = []
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.forgotten.add(keys_of(cluster.leader)[0][0])
+        cluster.leader.open_script.append(lambda node, *parts: held.append(parts))
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(db.put, "products", "p2", {})
+            while not held:
+                await anyio.sleep(0.01)
+            calls.cancel_scope.cancel()
+        cluster.leader.open(*held[0])
+        await db.put("products", "p3", {})
+        pending = [db.submit_put("products", f"q{number}", {}) for number in range(4_096)]
+        for each in pending:
+            await each
+    assert ("products", "p2") not in cluster.documents
+
+
 async def test_a_cancelled_call_ends_the_wait_and_disturbs_nobody(cluster, scripts) -> None:
     cluster.leader.script.append(scripts.silence)
     async with redwire.connect(cluster.uri()) as db:
