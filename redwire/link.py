@@ -126,7 +126,8 @@ class Link:
     async def ask(self, kind: Kind, body: bytes) -> Answer:
         """Send one request and wait for its answer. Has no deadline: cancel it, and a late answer is dropped.
 
-        Raises what the server answered, or `ChannelClosed`.
+        Raises what the server answered, and `ChannelClosed` when the connection ended before it did, whatever
+        for. Where the link had ended before, nothing was sent, and `failure` is raised.
         """
         if self.failure is not None:
             raise self.failure
@@ -295,7 +296,10 @@ class _Reply:
     def failed(self, error: RedwireError) -> None:
         self._set(error)
 
-    lost = failed
+    def lost(self, error: RedwireError) -> None:
+        closed = ChannelClosed(error.message, hint=error.hint)
+        closed.__cause__ = error
+        self._set(closed)
 
     def _set(self, answer: Answer | RedwireError) -> None:
         self.answer = answer

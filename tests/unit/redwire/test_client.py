@@ -11,6 +11,7 @@ import pytest
 import redwire
 from redwire import errors
 from redwire.errors import Code
+from redwire.frame import Kind
 from redwire.message.client import Status
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import decode_write
@@ -269,6 +270,18 @@ async def test_a_change_that_no_primary_was_asked_for_is_certainly_not_made(clus
             await db.change_account(RemoveUser("bob"), timeout_s=0.3)
     assert not never.value.sent and "nobody could be asked" in never.value.message
     assert cluster.accounts == [RemoveUser("ann")]
+
+
+async def test_a_session_that_ends_before_a_change_is_answered_leaves_it_unknown(cluster) -> None:
+    from redwire.message.settings import SetPolicy
+
+    def end(node, wire, frame) -> None:
+        wire.fail(0, errors.AuthenticationFailed("the rights of the user bob were changed"))
+
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.CHANGE_SETTINGS: end}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome, match="rights of the user bob"):
+            await db.admin.change_settings(SetPolicy(policy="majority"))
 
 
 async def test_a_node_of_another_cluster_is_refused(cluster) -> None:
