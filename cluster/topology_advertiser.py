@@ -20,14 +20,13 @@ from redwire.handshake import Principal
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId, Term
-from redwire.topology import Endpoint, ReplicaEntry, Topology
+from redwire.topology import Endpoint, ReplicaEntry, Topology, epoch_of
 from regions.binding import Member
 from regions.lag import lag_ms
 from regions.status import MemberStatus
 
 TOPOLOGY_READ_CAPABILITY = "cluster:topology:read"
 CHANGE_INTERVAL_MS = 100
-_COUNTER_BITS = 24
 
 
 class TopologyAuthGate:
@@ -103,7 +102,7 @@ class TopologyAdvertiser:
             return False
         self._changed_ms = now_ms
         self._counter += 1
-        self.current = replace(fresh, epoch=self.term << _COUNTER_BITS | self._counter)
+        self.current = replace(fresh, epoch=epoch_of(self.term, self._counter))
         return True
 
     def _build(self, replicas: Mapping[NodeId, ReplicaView]) -> Topology:
@@ -126,7 +125,7 @@ class TopologyAdvertiser:
                 )
             )
         primary = Endpoint(self._addr(mine), mine.region)
-        return Topology(self.term << _COUNTER_BITS, primary, tuple(entries))
+        return Topology(epoch_of(self.term), primary, tuple(entries))
 
     def _addr(self, member: Member) -> str:
         return self.advertised.get(member.id) or member.addr

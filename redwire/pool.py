@@ -14,7 +14,7 @@ from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Ref
 from redwire.handshake import Credentials
 from redwire.link import Link
 from redwire.position import ClusterId
-from redwire.routing import EPOCH_TERM_SHIFT, Router
+from redwire.routing import Router
 
 STAGGER_S = 1.0
 """How long one address may keep a search waiting before the next one is tried beside it."""
@@ -201,8 +201,8 @@ class Pool:
         Two may say so in one term, while one of them is cut off: then it is whoever serves writes.
         """
         shape = self.router.topology
-        epoch_term = 0 if shape is None else shape.epoch >> EPOCH_TERM_SHIFT
-        leaders = [link for link in self.usable_links() if link.leads and link.term >= epoch_term]
+        term = 0 if shape is None else shape.term
+        leaders = [link for link in self.usable_links() if link.leads and link.term >= term]
         self.leading = max(leaders, key=lambda link: (link.term, not link.unready), default=None)
         addr = self.router.primary()
         if self.leading is None and addr is not None and addr not in self._denied:

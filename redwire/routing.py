@@ -29,8 +29,6 @@ SAMPLE_AGE_MAX_MS = 60_000
 NEAR_FACTOR = 1.5
 NEAR_SLACK_US = 1_000
 """Nodes within half more, and a millisecond, of the nearest are as near: jitter must not make a favourite."""
-EPOCH_TERM_SHIFT = 24
-"""The term stands above these bits of a topology's epoch (R12)."""
 BACKOFF_FIRST_MS = 100
 BACKOFF_MAX_MS = 10_000
 
@@ -143,7 +141,7 @@ class Router:
         advertised = self._topology.primary.addr if self._topology else ""
         if self._topology is None or not advertised or not self._may_dial(advertised):
             return self._leader[1] if self._leader else None
-        if self._leader is not None and self._leader[0] > self._topology.epoch >> EPOCH_TERM_SHIFT:
+        if self._leader is not None and self._leader[0] > self._topology.term:
             return self._leader[1]
         return advertised
 

@@ -20,13 +20,22 @@ from msgspec.structs import replace
 
 from redwire.errors import BodyInvalid, TopologyInvalid
 from redwire.message.cursor import Cursor, str32
+from redwire.position import Term
 
+_COUNTER_BITS = 24
+"""Of an epoch, below the term (R12): room for nineteen days of ten changes a second in one reign."""
 LAG_UNKNOWN = 0xFFFF_FFFF
 _TAG = 1
 _HEAD = struct.Struct("<BI")
 _EPOCH = struct.Struct("<Q")
 _STATE = struct.Struct("<BIQ")
 _REPLICA_BYTES_MIN = 4 + 4 + _STATE.size
+
+
+def epoch_of(term: Term, counter: int = 0) -> int:
+    """The epoch of topology number `counter` of `term`: one of a later term is always higher."""
+    assert counter >> _COUNTER_BITS == 0
+    return term << _COUNTER_BITS | counter
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -48,11 +57,19 @@ class ReplicaEntry(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """Who is primary and who follows, in one version: a higher epoch replaces a lower one (R12)."""
+    """Who is primary and who follows, in one version: a higher epoch replaces a lower one (R12).
+
+    `epoch` is made by `epoch_of`.
+    """
 
     epoch: int
     primary: Endpoint
     replicas: tuple[ReplicaEntry, ...] = ()
+
+    @property
+    def term(self) -> Term:
+        """The term in which it was numbered."""
+        return Term(self.epoch >> _COUNTER_BITS)
 
     def primary_only(self) -> Topology:
         """What a caller may see who does not hold `cluster:topology:read`: the real epoch, no replicas."""

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import pytest
 
+from redwire.position import Term
 from redwire.routing import (
     BACKOFF_MAX_MS,
-    EPOCH_TERM_SHIFT,
     SAMPLE_AGE_MAX_MS,
     AnyNode,
     InRegion,
@@ -20,7 +20,7 @@ from redwire.routing import (
     ReadMode,
     Router,
 )
-from redwire.topology import Endpoint, ReplicaEntry, Topology
+from redwire.topology import Endpoint, ReplicaEntry, Topology, epoch_of
 
 
 def replica(addr: str, region: str = "eu", *, healthy: bool = True, rebuilding: bool = False) -> ReplicaEntry:
@@ -132,12 +132,12 @@ def test_a_node_that_says_it_leads_is_the_primary_while_no_topology_names_one() 
 
 def test_a_leader_of_a_newer_term_beats_an_older_topology() -> None:
     chosen = router("a:1")
-    chosen.update(topology(3 << EPOCH_TERM_SHIFT, replica("r:1")))
+    chosen.update(topology(epoch_of(Term(3)), replica("r:1")))
     chosen.met("r:1", "eu", 3, leads=True)
     assert chosen.primary() == "p:1"
     chosen.met("r:1", "eu", 4, leads=True)
     assert chosen.primary() == "r:1"
-    chosen.update(topology(4 << EPOCH_TERM_SHIFT, replica("p:1"), primary="r:1"))
+    chosen.update(topology(epoch_of(Term(4)), replica("p:1"), primary="r:1"))
     assert chosen.primary() == "r:1"
 
 

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire import topology
+from redwire.body import TERM_MAX
 from redwire.errors import TopologyInvalid
-from redwire.topology import Endpoint, ReplicaEntry, Topology
+from redwire.position import Term
+from redwire.topology import Endpoint, ReplicaEntry, Topology, epoch_of
 
 GOLDEN = Topology(
     0xDEADBEEFCAFEBABE,
@@ -127,6 +129,15 @@ def test_a_lag_too_long_for_its_field_stays_known() -> None:
 def test_a_topology_prints_on_one_line() -> None:
     assert str(UNKNOWN_LAG) == "epoch 1: a:1 (x), 1/1 healthy"
     assert str(EMPTY) == "epoch 0: no primary (local), 0/0 healthy"
+
+
+@given(st.integers(0, TERM_MAX), st.integers(0, (1 << 24) - 1), st.integers(0, (1 << 24) - 1))
+def test_an_epoch_has_its_term_and_a_later_term_s_is_higher_whatever_the_counters(
+    term: int, counter: int, other: int
+) -> None:
+    epoch = epoch_of(Term(term), counter)
+    assert Topology(epoch, Endpoint("", "")).term == term
+    assert epoch < epoch_of(Term(term + 1), other) < 1 << 53
 
 
 NAMES = st.text(max_size=12)
