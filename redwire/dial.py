@@ -51,15 +51,14 @@ async def dial(
     *,
     server_hostname: str | None = None,
     client_name: str,
-    timeout_s: float = HANDSHAKE_S,
 ) -> Dialled:
-    """Connect and authenticate within `timeout_s`.
+    """Connect and authenticate within `HANDSHAKE_S`.
 
     Raises `ConnectFailed` when nobody answers there or in time, or as if TLS were meant where it is not, or
     the reverse; `AuthenticationFailed` when the server refuses us.
     """
     try:
-        with anyio.fail_after(timeout_s):
+        with anyio.fail_after(HANDSHAKE_S):
             channel = await connect(host, port, context, server_hostname=server_hostname)
             try:
                 return await _authenticate(channel, credentials, client_name)
@@ -68,7 +67,7 @@ async def dial(
                 raise
     except TimeoutError as error:
         raise ConnectFailed(
-            f"{host}:{port} did not finish the handshake within {timeout_s:g} s", retry=True
+            f"{host}:{port} did not finish the handshake within {HANDSHAKE_S:g} s", retry=True
         ) from error
 
 

@@ -46,14 +46,14 @@ def resident(nodes: Nodes, when: str) -> list[Figure]:
     return figures
 
 
-def idle_clients(nodes: Nodes, count: int = IDLE_CLIENTS) -> list[Figure]:
-    """What so many clients that do nothing cost the primary."""
+def idle_clients(nodes: Nodes) -> list[Figure]:
+    """What `IDLE_CLIENTS` that do nothing cost the primary."""
     before = _quiet_mb(nodes)
-    party = Party(nodes.uri, Manner.IDLE, count, COLLECTION)
+    party = Party(nodes.uri, Manner.IDLE, IDLE_CLIENTS, COLLECTION)
     with Worker("tools.bench.guests", party) as guests:
         guests.line()
         cost = _quiet_mb(nodes) - before
-    return [Figure(f"primary, {count:,} idle clients added", cost, "MB", f"{before:.0f} MB before")]
+    return [Figure(f"primary, {IDLE_CLIENTS:,} idle clients added", cost, "MB", f"{before:.0f} MB before")]
 
 
 def unread_answers(nodes: Nodes) -> list[Figure]:

@@ -74,14 +74,14 @@ class LocalCluster(ClusterFolder):
         self._marks[node] = log.stat().st_size if log.exists() else 0
         self.processes[node] = self._spawn([*self.commands[node], *arguments], log)
 
-    def wait_ready(self, node: str | None = None, *, timeout_s: float = READY_S) -> None:
+    def wait_ready(self, node: str | None = None) -> None:
         """Return when `node`, by default the first of the plan, serves writes. Raises `NodeNotReady`."""
         name = node or self.plan.leader.id
-        self.wait_log(name, "serves writes", since=self._marks.get(name, 0), timeout_s=timeout_s)
+        self.wait_log(name, "serves writes", since=self._marks.get(name, 0))
 
-    def wait_listening(self, node: str, *, timeout_s: float = READY_S) -> None:
+    def wait_listening(self, node: str) -> None:
         """Return when `node` can be dialled. Raises `NodeNotReady`."""
-        self.wait_log(node, "listens on", since=self._marks[node], timeout_s=timeout_s)
+        self.wait_log(node, "listens on", since=self._marks[node])
 
     def wait_log(self, node: str, text: str, *, since: int = 0, timeout_s: float = READY_S) -> str:
         """The first line of the node's log from byte `since` on that holds `text`. Raises `NodeNotReady`."""

@@ -130,10 +130,9 @@ def plan_nodes(regions: Sequence[tuple[str, int]]) -> tuple[NodePlan, ...]:
     return nodes
 
 
-def plan_rtts(
-    regions: Iterable[str], named: Iterable[tuple[str, float]], default_ms: float = DEFAULT_RTT_MS
-) -> dict[tuple[str, str], float]:
-    """The round trip of every pair of `regions`: as `named` (`("eu-us", 80.0)`), or the default.
+def plan_rtts(regions: Iterable[str], named: Iterable[tuple[str, float]]) -> dict[tuple[str, str], float]:
+    """The round trip of every pair of `regions`: as `named` (`("eu-us", 80.0)`), or
+    `DEFAULT_RTT_MS`.
 
     Raises as `parse_pair`, and `PlanInvalid` for a pair that is named twice.
     """
@@ -146,7 +145,7 @@ def plan_rtts(
         rtt_ms[pair] = ms
     for pair in combinations(regions, 2):
         if pair[::-1] not in rtt_ms:
-            rtt_ms.setdefault(pair, default_ms)
+            rtt_ms.setdefault(pair, DEFAULT_RTT_MS)
     return rtt_ms
 
 
