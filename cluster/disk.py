@@ -16,6 +16,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -92,7 +93,7 @@ class Disk:
         self._on_durable = on_durable
         self._retry_s = retry_s
         self._load = _Load()
-        self._queue: SimpleQueue[_Append | _Job | None] = SimpleQueue()
+        self._asked = _Asked()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
 
@@ -106,20 +107,20 @@ class Disk:
         `watermark` is the highest one known. Never refused: ask `room` before the batch is made (R2).
         """
         self._load.queued_bytes += len(batch.data) + MARK_BYTES
-        self._queue.put(_Append(batch, watermark))
+        self._asked.put(_Append(batch, watermark))
 
     def note_watermark(self, watermark: Lsn) -> None:
         """Put `watermark` on disk although no batch carries it: into the log, or else into meta.cbor."""
-        self._queue.put(_Job(lambda: self.wal.note_watermark(watermark) or self._save(self.meta), None))
+        self._asked.put(_Job(lambda: self.wal.note_watermark(watermark) or self._save(self.meta), None))
 
     def save_meta(self, meta: Meta, done: Callable[[Meta], object] | None = None) -> None:
         """Replace meta.cbor; `done` gets what was saved, whose watermark is at least the log's."""
-        self._queue.put(_Job(lambda: self._save(meta), done))
+        self._asked.put(_Job(lambda: self._save(meta), done))
 
     def cut(self, to: Position, done: Callable[[Path], object], reason: str = "") -> None:
         """Move the log behind `to` into `diverged/`; `done` gets the path of the copy. See `Wal.cut`."""
         diverged = self._data_dir / "diverged"
-        self._queue.put(_Job(lambda: self.wal.cut(to, diverged, reason), done))
+        self._asked.put(_Job(lambda: self.wal.cut(to, diverged, reason), done))
 
     def call(self, work: Callable[[], T], done: Callable[[T], object] | None = None) -> None:
         """Run `work` in its turn on the disk thread; `done` gets its result.
@@ -127,7 +128,15 @@ class Disk:
         `work` returns its outcome as a value. An exception from it is the end, as a failed write is; only
         after `DiskFull` is it run again, so up to there it must have changed nothing.
         """
-        self._queue.put(_Job(work, done))
+        self._asked.put(_Job(work, done))
+
+    def relieve(self, work: Callable[[], T], done: Callable[[T], object] | None = None) -> None:
+        """As `call`, but also while other work waits for space: for what frees some, or measures it.
+
+        It may overtake what was asked for before, never a part of it, and must not need space itself.
+        """
+        self._asked.relief.put(_Job(work, done))
+        self._asked.put(_Job(partial(self._asked.relieve, self._post), None))
 
     def room(self) -> int:
         """Bytes of batches that may still be appended and will surely fit; count `MARK_BYTES` for each batch.
@@ -145,18 +154,16 @@ class Disk:
         If the disk is full and work waits for it, `fail` gets `DiskFull` instead: that work is lost.
         """
         self._stopping.set()
-        self._queue.put(_Job(self._close, None))
-        self._queue.put(None)
+        self._asked.put(_Job(self._close, None))
+        self._asked.put(None)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait until the thread has ended; False if it has not in time. It blocks: not for the event loop."""
-        self._thread.join(timeout_s)
+        """Wait until the thread has ended, if it ever began; False if it has not in time. It blocks: not for
+        the event loop.
+        """
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
-
-    @property
-    def started(self) -> bool:
-        """Whether there is a thread to stop."""
-        return self._thread.ident is not None
 
     @property
     def waiting_bytes(self) -> int:
@@ -195,11 +202,11 @@ class Disk:
     def _turn(self) -> bool:
         """Do everything that waits now, or prepare a segment while nothing does; False at the end."""
         try:
-            work = deque([self._queue.get(timeout=None if self.wal.prepare() else self._retry_s)])
+            work = deque([self._asked.get(timeout=None if self.wal.prepare() else self._retry_s)])
         except Empty:
             return True
-        while not self._queue.empty():
-            work.append(self._queue.get_nowait())
+        while not self._asked.empty():
+            work.append(self._asked.get_nowait())
         group: list[_Append] = []
         for item in work:
             if isinstance(item, _Append):
@@ -243,6 +250,7 @@ class Disk:
                 self.state = DiskState.FULL
                 if self._stopping.wait(self._retry_s):
                     raise
+                self._asked.relieve(self._post)
             else:
                 if self.state is DiskState.FULL:
                     self.state = DiskState.WORKING
@@ -267,6 +275,22 @@ class _Append(msgspec.Struct, frozen=True):
 class _Job(msgspec.Struct, frozen=True):
     work: Callable[[], Any]
     done: Callable[[Any], object] | None
+
+
+class _Asked(SimpleQueue["_Append | _Job | None"]):
+    """What the thread is to do, in order; None ends it. `relief` is what need not wait for its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relief: SimpleQueue[_Job] = SimpleQueue()
+
+    def relieve(self, post: Post) -> None:
+        """Do what frees space, as far as nobody who waited for that has done it."""
+        while not self.relief.empty():
+            job = self.relief.get_nowait()
+            result = job.work()
+            if job.done is not None:
+                post(job.done, result)
 
 
 class _Load:

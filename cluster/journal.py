@@ -60,7 +60,7 @@ class Journal:
 
     def prune(self, through: Lsn) -> None:
         """Let go of whole segments up to `through`."""
-        self.disk.call(lambda: self.wal.prune(through), self._pruned)
+        self.disk.relieve(lambda: self.wal.prune(through), self._pruned)
 
     async def synced(self) -> None:
         """Wait until everything that was appended is durable."""
@@ -87,8 +87,6 @@ class Journal:
         """Finish what was asked for; whether it is finished. Blocks for the last sync, `close_s` at most: a
         disk that hangs then may yet write.
         """
-        if not self.disk.started:
-            return True
         self.disk.stop()
         return self.disk.join(self.close_s)
 

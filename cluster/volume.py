@@ -39,7 +39,7 @@ class Volume:
         """Ask, unless the last answer is still owed. Never waits."""
         if not self._under_way:
             self._under_way = True
-            self._disk.call(self._ask, self._answered)
+            self._disk.relieve(self._ask, self._answered)
 
     def _ask(self) -> int | OSError:
         """On the disk thread. An error is an answer: it says nothing about what was written."""

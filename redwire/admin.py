@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from redwire.body import decode, encode
-from redwire.errors import Conflict, DeadlineExceeded, UnknownOutcome
+from redwire.errors import AuthenticationFailed, Conflict, ConnectFailed, DeadlineExceeded, UnknownOutcome
 from redwire.frame import Kind
 from redwire.link import payload
 from redwire.message.admin import AccountChange, AccountDone, TokensAsked, TokensPage, UsersAsked, UsersPage
@@ -76,6 +76,11 @@ class Admin:
             if not error.sent:
                 raise
             raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
+        except (AuthenticationFailed, ConnectFailed) as error:
+            if not sent:
+                raise
+            text = f"the session ended before there was an answer, and no other began: {error.message}"
+            raise UnknownOutcome(text, phase="answer", hint="look whether it was done") from error
         done = decode(payload(answer, Kind.ACCOUNT_DONE), AccountDone)
         if done.missing:
             again = "; an earlier attempt of this call may have removed it" if sent > 1 else ""

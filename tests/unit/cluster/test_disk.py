@@ -289,6 +289,29 @@ def test_a_disk_that_stays_full_does_not_keep_the_process(loop: Loop, disk_with:
     assert loop.done == []
 
 
+def test_what_frees_space_is_done_while_other_work_waits_for_some(
+    loop: Loop, disk_with: Callable[..., Disk]
+) -> None:
+    disk = disk_with(replace(SYSCALLS, allocate=Budget(0)))
+    disk.append(run_of(EMPTY, 1)[0], Lsn(0))
+    disk.relieve(lambda: "freed", loop.done.append)
+    loop.run_until(lambda: bool(loop.done))
+    assert (loop.done, loop.durable, disk.state) == (["freed"], [], DiskState.FULL)
+    disk.relieve(lambda: "more", loop.done.append)
+    loop.run_until(lambda: len(loop.done) == 2)
+
+
+def test_what_frees_space_is_done_once_and_at_once_where_there_is_some(
+    loop: Loop, disk_with: Callable[..., Disk]
+) -> None:
+    disk = disk_with()
+    for number in range(3):
+        disk.relieve(lambda number=number: number, loop.done.append)
+    disk.call(lambda: "last", loop.done.append)
+    loop.run_until(lambda: "last" in loop.done)
+    assert loop.done == [0, 1, 2, "last"]
+
+
 def test_room_counts_what_is_queued(loop: Loop, disk_with: Callable[..., Disk]) -> None:
     gate = Gate()
     disk = disk_with(replace(SYSCALLS, fdatasync=gate))

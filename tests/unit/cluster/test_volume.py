@@ -21,7 +21,7 @@ class Bed:
         self.said: list[tuple[str, Level]] = []
         self.volume = Volume(self, Path("/data"), self.note, self.measure)  # type: ignore[arg-type]
 
-    def call(self, work: Callable[[], object], done: Callable[[object], object]) -> None:
+    def relieve(self, work: Callable[[], object], done: Callable[[object], object]) -> None:
         self.asked.append((work, done))
 
     def note(self, text: str, level: Level = Level.INFO) -> None:

@@ -284,6 +284,19 @@ async def test_a_session_that_ends_before_a_change_is_answered_leaves_it_unknown
             await db.admin.change_settings(SetPolicy(policy="majority"))
 
 
+async def test_a_change_of_accounts_after_which_nobody_is_let_in_again_is_unknown(cluster) -> None:
+    from redwire.message.admin import RemoveUser
+
+    def end(node, wire, frame) -> None:
+        cluster.methods = lambda certificate: ["bearer"]
+        wire.fail(0, errors.AuthenticationFailed("the user bob was removed"))
+
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.ACCOUNT: end}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome, match="no other began"):
+            await db.change_account(RemoveUser("bob"))
+
+
 async def test_a_node_of_another_cluster_is_refused(cluster) -> None:
     async with redwire.connect(cluster.uri(cluster.nodes[0])) as db:
         await db.put("products", "p1", {})
