@@ -21,12 +21,14 @@ from cluster.door import raise_file_limit
 from cluster.errors import ReloadFailed
 from cluster.log_config import Level
 from cluster.notes import Notes
+from cluster.opening import TakeOver
 from cluster.process import run
 from cluster.reload import ask
 from cluster.signals import Signals
 from cluster.yaml_file import load_yaml
 from redwire import __version__
-from redwire.errors import RedwireError
+from redwire.errors import ConfigInvalid, RedwireError
+from redwire.position import NodeId
 from redwire.spelling import nearest
 
 ACTIONS = ("run", "check", "reload")
@@ -42,7 +44,10 @@ default, takes a twentieth of the CPU under load and finds next to nothing.
 
 def main(arguments: list[str] | None = None, signals: Signals | None = None) -> int:
     """Run the command; the exit code: 0 done, 1 error, 2 usage. `signals` are held, if they are given."""
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.lost and not asked.take_over:
+        parser.error("--lost says what --take-over gives up")
     if signals is not None and asked.action != "run":
         signals.let_go()
     config: NodeConfig | None = None
@@ -54,7 +59,8 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
             case "reload":
                 return _reload(config, as_json=asked.json)
             case _:
-                return _run(config, signals or Signals(), take_over=asked.take_over)
+                order = TakeOver(_lost(config, asked.lost)) if asked.take_over else None
+                return _run(config, signals or Signals(), order)
     except RedwireError as error:
         if asked.json:
             print(json.dumps(_answer(config, [error], [])))
@@ -80,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         help="lead although this data directory last followed another node",
     )
     parser.add_argument(
+        "--lost",
+        metavar="NODE,…",
+        default="",
+        help="with --take-over: give up what only these hold, which are gone for good",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="what check and reload answer, as one JSON object"
     )
     parser.add_argument("--version", action="version", version=f"redwire-node {__version__}")
@@ -94,7 +106,18 @@ def _action(word: str) -> str:
     return word
 
 
-def _run(config: NodeConfig, signals: Signals, *, take_over: bool) -> int:
+def _lost(config: NodeConfig, names: str) -> frozenset[NodeId]:
+    """The members that are named. Raises `ConfigInvalid`."""
+    members = [member.id for member in config.cluster.members]
+    lost = frozenset(NodeId(name.strip()) for name in names.split(",") if name.strip())
+    for name in sorted(lost - {*members}):
+        meant = nearest(name, members)
+        hint = f"did you mean {meant}?" if meant else f"there are {', '.join(members)}"
+        raise ConfigInvalid("--lost", "", f"{name} is no member of {config.cluster.name}", hint=hint)
+    return lost
+
+
+def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> int:
     signals.hold()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)

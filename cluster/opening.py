@@ -8,16 +8,20 @@ that starts as primary asks every member in reach first:
 * all logs are empty                          → make a new cluster, once a majority of the members said so
 * somebody's log is longer                    → follow that member to the end, then ask again; unless that log
                                                 lacks what is known committed here: then it lost
-* it followed another primary last            → refuse, unless the operator said `--take-over`
+* it followed another primary last            → refuse, unless the operator said `--take-over`; then wait for
+                                                one of every set of voters that is enough for a commit
 * otherwise                                   → open, with a term above every term that anyone has seen
 
 It waits for everybody, but no longer than its patience; who is silent then is not in reach. A primary
 that was out of reach learns later that it is `superseded`.
+
+Whoever led last has all that it acknowledged. Another one has what a voter in reach has: were none heard of a
+set that is enough for a commit, that set may hold what was acknowledged and nobody else has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -26,6 +30,11 @@ from redwire.errors import Code, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId, Reign, Term
+
+_MAY_HOLD = (
+    "not heard yet: {}. They may hold writes that were acknowledged and that nobody else has: start one of "
+    "them, or if they are gone for good, say so with --lost {}"
+)
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -78,14 +87,21 @@ def superseded(reign: Reign, report: Report, *, ready: bool) -> Refused | None:
     return Refused(Code.TERM_TAKEN, text)
 
 
+class TakeOver(msgspec.Struct, frozen=True):
+    """An operator has this node lead although another one led last. What only the `lost` hold is given up."""
+
+    lost: frozenset[NodeId] = frozenset()
+
+
 class Opening(msgspec.Struct, frozen=True):
     """The question. `members` are all configured members, this node included; `patience_ms` bounds the
-    asking.
+    asking; `enough` says whether copies on these nodes alone can have committed a record.
     """
 
     members: frozenset[NodeId]
     patience_ms: int
-    take_over: bool
+    take_over: TakeOver | None
+    enough: Callable[[frozenset[NodeId]], bool]
 
     def decide(self, mine: Report, others: Mapping[NodeId, Report], elapsed_ms: int) -> Decision:
         """The decision, from this node's own report and those of the members in reach."""
@@ -97,7 +113,7 @@ class Opening(msgspec.Struct, frozen=True):
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
             return self._empty(mine, others, waited)
-        if mine.primary and mine.primary != mine.node and not self.take_over:
+        if mine.primary and mine.primary != mine.node and self.take_over is None:
             text = f"this data directory last followed {mine.primary} (term {mine.term})"
             return Refuse(
                 Refused(
@@ -113,6 +129,10 @@ class Opening(msgspec.Struct, frozen=True):
         rival = _rival(mine, others, ", and its log is as long")
         if rival is not None:
             return rival
+        if self.take_over is not None and mine.primary != mine.node:
+            unheard = self.members - others.keys() - {mine.node} - self.take_over.lost
+            if self.enough(unheard):
+                return Wait(_MAY_HOLD.format(" and ".join(sorted(unheard)), ",".join(sorted(unheard))))
         term = max(mine.term, *(report.term for report in others.values()), 0) + 1
         if term > TERM_MAX:
             text = f"term {term - 1} is the last one that there can be"

@@ -27,6 +27,7 @@ from cluster.links import Links
 from cluster.listening import listen
 from cluster.log_config import Level, Log
 from cluster.node import Node
+from cluster.opening import TakeOver
 from cluster.overseers import Overseers
 from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
@@ -47,7 +48,11 @@ def now() -> Now:
 
 
 async def run(
-    config: NodeConfig, credentials: NodeCredentials | None, note: Log, signals: Signals, take_over: bool
+    config: NodeConfig,
+    credentials: NodeCredentials | None,
+    note: Log,
+    signals: Signals,
+    take_over: TakeOver | None,
 ) -> int:
     """Run a node until a signal or a failure ends it; the exit code."""
     return await Process(config, credentials, note, signals, take_over=take_over).run()
@@ -66,7 +71,7 @@ class Process:
         note: Log,
         signals: Signals,
         *,
-        take_over: bool,
+        take_over: TakeOver | None,
     ) -> None:
         self._config = config
         self._credentials = credentials

@@ -10,7 +10,7 @@ import anyio
 from cluster.changes import Changes
 from cluster.config import NodeConfig
 from cluster.node import Node
-from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait
+from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait
 from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.settings import Settings
@@ -18,6 +18,7 @@ from cluster.topology_advertiser import TopologyAdvertiser
 from redwire import __version__
 from redwire.message.log import ClusterRecord
 from redwire.position import ClusterId, Incarnation, NodeId, Reign, Term
+from regions.quorum import satisfied_by
 
 ASK_S = 0.05
 ASK_AGAIN_S = 2.0
@@ -26,7 +27,7 @@ ASK_AGAIN_S = 2.0
 class Candidate:
     """A node that was told to lead."""
 
-    def __init__(self, node: Node, config: NodeConfig, *, take_over: bool) -> None:
+    def __init__(self, node: Node, config: NodeConfig, *, take_over: TakeOver | None) -> None:
         self._node = node
         self._config = config
         self._take_over = take_over
@@ -60,7 +61,12 @@ class Candidate:
         """The question, put to the members that this node knows of by now."""
         cluster = self._node.storage.settings.cluster
         members = frozenset(member.id for member in cluster.members)
-        return Opening(members, cluster.replica_timeout_ms, self._take_over)
+
+        def enough(copies: frozenset[NodeId]) -> bool:
+            voters = (voter.id for voter in cluster.membership.voters if voter.id in copies)
+            return any(satisfied_by(cluster.commit_rule, led, copies, cluster.membership) for led in voters)
+
+        return Opening(members, cluster.replica_timeout_ms, self._take_over, enough)
 
     async def _catch_up(self, member: NodeId) -> None:
         """Follow `member` until our log is as long as it last said its own is, or it is gone."""

@@ -210,6 +210,9 @@ def test_a_follower_that_knows_a_committed_record_ends_the_reign_of_a_primary_wi
     shop.set_role(lacks, "primary")
     mark = shop.mark(lacks)
     shop.start_node(lacks, "--take-over")
+    shop.wait_log(lacks, "They may hold writes that were acknowledged", since=mark)
+    assert shop.terminate(lacks) == 0
+    shop.start_node(lacks, "--take-over", "--lost", f"{knows},{leads}")
     shop.wait_log(lacks, "begins at LSN", since=mark)
     shop.start_node(knows)
     ended = shop.wait_log(lacks, "the reign ends", since=mark)
@@ -237,7 +240,7 @@ def test_a_token_of_a_lost_history_is_never_answered_and_that_history_ends_the_r
     shop.kill("eu-1")
     shop.set_role("eu-1", "replica")
     shop.set_role("us-1", "primary")
-    shop.lead("us-1", "--take-over")
+    shop.lead("us-1", "--take-over", "--lost", "eu-1")
     shop.db.put("c", "instead", {"n": 3}, timeout_s=30)
     with pytest.raises(TokenLost):
         shop.db.get("c", "kept", at_least=seen, timeout_s=30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Wait, superseded
+from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait, superseded
 from redwire.body import TERM_MAX
 from redwire.errors import Code
 from redwire.message.peer import Report
@@ -48,8 +48,9 @@ def report(
     )
 
 
-def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=False):
-    opening = Opening(MEMBERS, PATIENCE_MS, take_over)
+def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None):
+    """Two of the three are enough for a commit."""
+    opening = Opening(MEMBERS, PATIENCE_MS, take_over, lambda copies: len(copies) >= 2)
     return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
 
 
@@ -105,7 +106,19 @@ def test_a_directory_that_followed_another_leads_only_by_order():
     decision = decide(mine, *others)
     assert isinstance(decision, Refuse)
     assert "--take-over" in decision.error.hint
-    assert decide(mine, *others, take_over=True) == Open(4)
+    assert decide(mine, *others, take_over=TakeOver()) == Open(4)
+
+
+def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged():
+    mine = report("a", lsn=10, term=3, primary="b", role="opening")
+    other = report("c", lsn=10, term=3, primary="b")
+    decision = decide(mine, take_over=TakeOver())
+    assert isinstance(decision, Wait)
+    assert decision.reason.startswith("not heard yet: b and c.") and decision.reason.endswith("--lost b,c")
+    assert decide(mine, other, take_over=TakeOver()) == Open(4)
+    assert decide(mine, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4)
+    led = report("a", lsn=10, term=3, primary="a", role="opening")
+    assert decide(led, take_over=TakeOver()) == decide(led) == Open(4), "it has all that it acknowledged"
 
 
 @pytest.mark.parametrize(
