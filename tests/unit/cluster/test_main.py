@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cluster.main import main
@@ -22,3 +24,27 @@ def test_a_slip_of_an_action_is_told_the_one_that_was_meant(
         main([action, "--config", "no-such-file"])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+NODE = """
+node: {id: eu-1, region: eu, role: primary, listen: "127.0.0.1:5050", data_dir: data}
+tls: {ca: ca.pem, cert: eu-1.pem, key: eu-1.key}
+cluster:
+  name: shop
+  members:
+    - {id: eu-1, region: eu, addr: "127.0.0.1:5050"}
+    - {id: us-1, region: us, addr: "127.0.0.1:5051"}
+"""
+
+
+def test_what_is_given_up_are_members_and_goes_with_a_take_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(NODE)
+    assert main(["--config", str(file), "--take-over", "--lost", "us-1,eu-2"]) == 1
+    assert "--lost: eu-2 is no member of shop; did you mean eu-1?" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(file), "--lost", "us-1"])
+    assert ended.value.code == 2
+    assert "--lost says what --take-over gives up" in capsys.readouterr().err
