@@ -15,6 +15,7 @@ import click
 from redwire.client import Client
 from redwire.errors import ASK_HINT, RedwireError, RequestInvalid
 from redwire.pending import Pending
+from redwire.record import COLLECTION
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.ndjson import Piece, Place
 from tools.cli.output import json_option, show
@@ -25,9 +26,17 @@ SAVE_S = 1.0
 """How often the bookmark is renewed: so much is sent again after a crash, to no effect."""
 
 
+def _collection_value(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Callback of `--collection`: what is no name is wrong for every line, so none is blamed for it."""
+    if not COLLECTION.match(value):
+        rule = "1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
+        raise click.BadParameter(f"{value[:80]!r} is no name of a collection: {rule}")
+    return value
+
+
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
-@click.option("--collection", required=True, help="Where the documents go.")
+@click.option("--collection", required=True, callback=_collection_value, help="Where the documents go.")
 @click.option("--id-field", required=True, help="The field of a document that is its id: a text or a number.")
 @click.option(
     "--in-flight", type=click.IntRange(1, 1024), default=16, show_default=True, help="Requests at once."
@@ -75,23 +84,26 @@ def load(
         try:
             loader = with_client(uri, call, long=True)
         except (RedwireError, KeyboardInterrupt) as error:
-            raise _stopped(error, made[0] if made else None, again=not source.once) from error
+            go_on = (
+                "" if source.once else "the same command without --restart" if restart else "the same command"
+            )
+            raise _stopped(error, made[0] if made else None, go_on) from error
         source.done()
     _show_loaded(file, collection, start, loader, time.monotonic() - began_s, as_json=as_json)
 
 
-def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None, *, again: bool) -> RedwireError:
-    """The error that ends the load, with how far it came and how to go on: by a bookmark if `again`."""
+def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None, go_on: str) -> RedwireError:
+    """The error that ends the load, with how far it came, and what goes on there; "" without a bookmark."""
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted("interrupted")
-    if loader is None:
+    elif loader is None:
         return error
-    line = loader.place.line
+    line = 0 if loader is None else loader.place.line
     if line:
-        on = "the same command goes on" if again else "without a bookmark give it the rest,"
+        on = f"{go_on} goes on" if go_on else "without a bookmark give it the rest,"
         how = f"lines 1 to {line} are committed, and {on} from line {line + 1}"
-        how += "" if again else f" (tail -n +{line + 1})"
-    elif loader.began:
+        how += "" if go_on else f" (tail -n +{line + 1})"
+    elif loader is not None and loader.began:
         how = "the same command begins again at the first line"
     else:
         how = "nothing was written"

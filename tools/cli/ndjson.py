@@ -8,6 +8,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any, Protocol, Self
 
 import msgspec
@@ -75,7 +76,7 @@ def pieces(file: Lines, name: str, collection: str, id_field: str, start: Place)
                     yield piece
                 elif first:
                     _check_whole(name, document)
-                raise _line_invalid(name, place.line, error) from error
+                raise _line_invalid(f"{name}: line {place.line}", document, error) from error
             first = False
             piece.records.append(record)
             piece.ids.append(ident)
@@ -93,15 +94,21 @@ def _check_whole(name: str, document: bytes) -> None:
     """Raises `LineInvalid` where it is not the first line that is wrong, but what the whole file is."""
     if document.startswith(b"["):
         text = f"{name} is one JSON array, and not a JSON object on each line"
-        raise LineInvalid(text, hint=f"write it as lines: jq -c '.[]' {name}")
+        raise LineInvalid(text, hint=f"write it as lines: jq -c '.[]' {quote(name)}")
     if document.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise LineInvalid(f"{name} is UTF-16", hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {name}")
+        raise LineInvalid(
+            f"{name} is UTF-16", hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {quote(name)}"
+        )
 
 
-def _line_invalid(name: str, line: int, error: Exception) -> LineInvalid:
+def _line_invalid(where: str, document: bytes, error: Exception) -> LineInvalid:
     """What is wrong with a line, and what to do against just that."""
     reason, hint = str(error), "each line is one whole JSON object"
     match error:
+        case _ if len(document) > DOC_BYTES_MAX:
+            reason, hint = f"more than {DOC_BYTES_MAX} bytes", "split the document"
+        case _ if not _is_utf8(document):
+            reason, hint = "not UTF-8", "write the file as UTF-8, and not compressed"
         case RequestInvalid():
             reason, hint = error.message.removeprefix("record 0: "), error.hint
         case msgspec.ValidationError() if "missing required field" in reason:
@@ -110,7 +117,15 @@ def _line_invalid(name: str, line: int, error: Exception) -> LineInvalid:
             hint = "an id is a text or a whole number"
         case _:
             pass
-    return LineInvalid(f"{name}: line {line}: {reason}", hint=hint)
+    return LineInvalid(f"{where}: {reason}", hint=hint)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Prefix:

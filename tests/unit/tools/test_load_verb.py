@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from redwire.errors import Code
+from redwire.errors import Code, ConnectFailed
 from redwire.record import decode_write
+from tools.cli.load import _stopped
 
 
 @pytest.fixture
@@ -124,3 +125,26 @@ async def test_a_json_array_is_told_as_what_it_is(cluster, command_line, file, t
     )
     assert ran.code == 1 and "products.ndjson is one JSON array" in ran.err and "jq -c" in ran.err
     assert not cluster.documents
+
+
+async def test_a_name_that_is_no_collection_is_wrong_usage_and_no_fault_of_a_line(
+    cluster, command_line, file
+) -> None:
+    ran = await command_line(
+        "load", str(file), "--collection", "my rows", "--id-field", "sku", "--uri", cluster.uri()
+    )
+    assert ran.code == 2 and "'my rows' is no name of a collection" in ran.err and "line 1" not in ran.err
+
+
+async def test_how_to_go_on_after_a_restart_does_not_begin_again(
+    cluster, scripts, command_line, file
+) -> None:
+    cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
+    ran = await command_line(*arguments(file, cluster), "--in-flight", "1", "--restart")
+    assert "the same command without --restart goes on from line 501" in json.loads(ran.err)["hint"]
+
+
+def test_an_interrupted_load_that_had_reached_nobody_says_that_nothing_was_written() -> None:
+    assert _stopped(KeyboardInterrupt(), None, "the same command").hint == "nothing was written"
+    unreachable = ConnectFailed("nobody answers", retry=True, hint="see to it")
+    assert _stopped(unreachable, None, "the same command").hint == "see to it"

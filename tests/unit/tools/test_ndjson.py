@@ -68,7 +68,7 @@ def test_a_bad_line_is_named_after_what_stands_before_it_was_given_out(line, rea
         (b'{"x": 1}', "--id-field names the field of each document that is its id"),
         (b'{"id": true}', "an id is a text or a whole number"),
         (b'{"id": ""}', ""),
-        (b'{"id": "a", "x": "%s"}' % (b"x" * (8 << 20)), "each line is one whole JSON object"),
+        (b'{"id": "a", "x": "%s"}' % (b"x" * (8 << 20)), "split the document"),
     ],
 )
 def test_a_bad_line_is_hinted_at_what_is_wrong_with_it(line: bytes, hint: str) -> None:
@@ -124,3 +124,17 @@ def test_a_file_that_changed_before_its_bookmark_however_far_is_another_one(tmp_
     for changed in (text.replace(b"14999", b"99999"), lines[0] + text):
         with pytest.raises(RequestInvalid, match="have changed since"):
             bookmarked(path, Prefix(io.BytesIO(changed)), "c", "id")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "hint"),
+    [
+        (b'{"id": "\xff"}', "not UTF-8", "as UTF-8, and not compressed"),
+        (b"\x1f\x8b\x08\x00", "not UTF-8", "as UTF-8, and not compressed"),
+        (b'{"id": "%s"}' % (b"x" * (8 << 20)), "more than 8388608 bytes", "split the document"),
+    ],
+)
+def test_what_keeps_a_line_from_being_read_at_all_is_told_as_that(line, reason, hint) -> None:
+    with pytest.raises(LineInvalid, match=reason) as caught:
+        read(line)
+    assert hint in caught.value.hint
