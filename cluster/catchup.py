@@ -43,8 +43,10 @@ def plan(follower: Report, cluster: str, terms: TermList, end: Position, base: P
     return Common(common)
 
 
-REPLAY_RECORDS_MAX = 50_000
-"""An empty follower replays at most this much history; a snapshot holds each document once."""
+REPLAY_RECORDS_MAX = 10_000
+"""An empty follower replays at most this much history, which takes it about a second; a snapshot holds each
+document once.
+"""
 
 STREAMING_RECORDS = 20_000
 """A follower this close to the head counts as streaming: about two seconds of a busy primary."""

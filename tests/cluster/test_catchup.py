@@ -16,8 +16,8 @@ from redwire.message.admin import RemoveUser
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-ROW_BYTES = 400
-FIRST = 10_000
+ROW_BYTES = 1_000
+FIRST = 5_000
 """Rows before any follower goes away."""
 LONG_BYTES = 8_000
 """Of the rows that are written while one is away: they are to fill the log, not the test's time."""
