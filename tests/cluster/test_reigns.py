@@ -92,7 +92,7 @@ def test_an_isolated_primary_commits_nothing_more_and_follows_the_new_one_when_i
         with pytest.raises(NotConfirmed):  # it has not heard of that key, and does not say that nobody has
             alone.resolve(elsewhere, timeout_s=2)
         with pytest.raises((Refused, NotConfirmed)):
-            alone.put("alone", "too-late", {}, timeout_s=2)
+            alone.put("alone", "too-late", {}, timeout_s=5)
         mark = shop.mark(old)
         shop.heal(old)
         shop.wait_log(old, f"the reign ends: STALE_TERM: {new} leads term {term + 1}", since=mark)
