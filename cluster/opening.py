@@ -15,8 +15,9 @@ that starts as primary asks every member in reach first:
 It waits for everybody, but no longer than its patience; who is silent then is not in reach. A primary
 that was out of reach learns later that it is `superseded`.
 
-Whoever led last has all that it acknowledged. Another one has what a voter in reach has: were none heard of a
-set that is enough for a commit, that set may hold what was acknowledged and nobody else has.
+Whoever led last has all that it acknowledged. Another one has what the voters in reach have: were none heard
+of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter with
+another data directory than the one that the log has admitted says nothing of what it held before (R11).
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from redwire.body import TERM_MAX
 from redwire.errors import Code, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
-from redwire.position import Lsn, NodeId, Reign, Term
+from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
 
 _MAY_HOLD = (
-    "not heard yet: {}. They may hold writes that were acknowledged and that nobody else has: start one of "
-    "them, or if they are gone for good, say so with --lost {}"
+    "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk that "
+    "it had, or if they are gone for good, say so with --lost {}"
 )
 
 
@@ -94,11 +95,14 @@ class TakeOver(msgspec.Struct, frozen=True):
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """The question. `members` are all configured members, this node included; `patience_ms` bounds the
-    asking; `enough` says whether copies on these nodes alone can have committed a record.
+    """The question. `members` are all configured members, this node included; `voters`, those whose copies can
+    count, and the incarnation that was `admitted` of each; `patience_ms` bounds the asking; `enough` says
+    whether copies on these nodes alone can have committed a record.
     """
 
     members: frozenset[NodeId]
+    voters: frozenset[NodeId]
+    admitted: Mapping[NodeId, Incarnation]
     patience_ms: int
     take_over: TakeOver | None
     enough: Callable[[frozenset[NodeId]], bool]
@@ -130,9 +134,10 @@ class Opening(msgspec.Struct, frozen=True):
         if rival is not None:
             return rival
         if self.take_over is not None and mine.primary != mine.node:
-            unheard = self.members - others.keys() - {mine.node} - self.take_over.lost
-            if self.enough(unheard):
-                return Wait(_MAY_HOLD.format(" and ".join(sorted(unheard)), ",".join(sorted(unheard))))
+            unknown = self._unknown(mine, others, self.take_over.lost)
+            if self.enough(frozenset(unknown)):
+                why = [f"{node} ({why})" for node, why in unknown.items()]
+                return Wait(_MAY_HOLD.format(" and ".join(why), ",".join(unknown)))
         term = max(mine.term, *(report.term for report in others.values()), 0) + 1
         if term > TERM_MAX:
             text = f"term {term - 1} is the last one that there can be"
@@ -140,6 +145,20 @@ class Opening(msgspec.Struct, frozen=True):
                 Refused(Code.STALE_TERM, text, hint="a member reports terms that never were: find it")
             )
         return Open(Term(term))
+
+    def _unknown(
+        self, mine: Report, others: Mapping[NodeId, Report], lost: frozenset[NodeId]
+    ) -> Mapping[NodeId, str]:
+        """The voters of whom nobody says what they held, `lost` aside, each with the reason."""
+        reports = {**others, mine.node: mine}
+        unknown: dict[NodeId, str] = {}
+        for node in sorted(self.voters - lost):
+            report = reports.get(node)
+            if report is None:
+                unknown[node] = "not heard yet"
+            elif self.admitted.get(node) not in (None, report.incarnation):
+                unknown[node] = "its disk was replaced"
+        return unknown
 
     def _empty(self, mine: Report, others: Mapping[NodeId, Report], waited: bool) -> Decision:
         grown = next((report for report in others.values() if report.last_lsn or report.cluster), None)

@@ -167,7 +167,7 @@ class Process:
 
     async def _check_settings(self, storage: Storage) -> None:
         """Hold this node's file against the log. Raises as `check_file`."""
-        logged = [settings.cluster for settings in await storage.logged_settings()]
+        logged = [settings.cluster for settings in (await storage.logged()).settings]
         for warning in check_file(self._config, [*storage.past_settings(), *logged]):
             self._note(warning, Level.WARNING)
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from cluster.changes import Changes
-from cluster.config import NodeConfig
+from cluster.config import ClusterConfig, NodeConfig
+from cluster.logged import Logged
 from cluster.node import Node
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait
 from cluster.primary import Primary
@@ -17,7 +18,7 @@ from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
 from redwire import __version__
 from redwire.message.log import ClusterRecord
-from redwire.position import ClusterId, Incarnation, NodeId, Reign, Term
+from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Reign, Term
 from regions.quorum import satisfied_by
 
 ASK_S = 0.05
@@ -31,6 +32,8 @@ class Candidate:
         self._node = node
         self._config = config
         self._take_over = take_over
+        self._read: tuple[Lsn, Lsn] | None = None  # what `_logged` is of: from, to
+        self._logged = Logged([], {})
 
     async def run(self) -> None:
         """Return when the reign has begun. Raises the error when this node must not lead."""
@@ -38,7 +41,8 @@ class Candidate:
         said = ""
         while True:
             elapsed_ms = self._node.clock().ms - started_ms
-            match self._opening().decide(self._node.report(), self._node.roster.reports, elapsed_ms):
+            opening = await self._opening()
+            match opening.decide(self._node.report(), self._node.roster.reports, elapsed_ms):
                 case Wait(reason):
                     if reason != said:
                         said = reason
@@ -57,16 +61,27 @@ class Candidate:
                     await self._open(term, None)
                     return
 
-    def _opening(self) -> Opening:
+    async def _opening(self) -> Opening:
         """The question, put to the members that this node knows of by now."""
-        cluster = self._node.storage.settings.cluster
-        members = frozenset(member.id for member in cluster.members)
+        storage = self._node.storage
+        span = (storage.applied.lsn, storage.log.end.lsn)
+        if span != self._read:
+            self._read, self._logged = span, await storage.logged()
+        applied, logged = storage.settings, self._logged
+        ever = [each.cluster for each in (applied, *logged.settings)]
+        record = next((each.record for each in (applied, *logged.settings) if each.record), None)
 
         def enough(copies: frozenset[NodeId]) -> bool:
-            voters = (voter.id for voter in cluster.membership.voters if voter.id in copies)
-            return any(satisfied_by(cluster.commit_rule, led, copies, cluster.membership) for led in voters)
+            return any(_enough(cluster, copies) for cluster in ever)
 
-        return Opening(members, cluster.replica_timeout_ms, self._take_over, enough)
+        return Opening(
+            members=frozenset(member.id for member in applied.cluster.members),
+            voters=frozenset(voter.id for cluster in ever for voter in cluster.membership.voters),
+            admitted={**storage.admitted(record), **logged.admits},
+            patience_ms=applied.cluster.replica_timeout_ms,
+            take_over=self._take_over,
+            enough=enough,
+        )
 
     async def _catch_up(self, member: NodeId) -> None:
         """Follow `member` until our log is as long as it last said its own is, or it is gone."""
@@ -89,7 +104,7 @@ class Candidate:
         node = self._node
         node.stop_following()
         await node.storage.journal.synced()
-        logged = await node.storage.logged_settings()
+        logged = (await node.storage.logged()).settings
         self._changes(logged, record)  # refuses, where it must, before there is a new term
         await node.storage.begin_reign(term, ClusterId(record.cluster if record else ""))
         changes, log = self._changes(logged, record), node.storage.log
@@ -122,3 +137,9 @@ class Candidate:
         admitted = {node: Incarnation(incarnation) for node, incarnation in incarnations.items()}
         self._node.note(f"new cluster {cluster[:8]} with {', '.join(sorted(admitted))}")
         return self._config.cluster.to_record(cluster, secrets.token_bytes(32), admitted)
+
+
+def _enough(cluster: ClusterConfig, copies: frozenset[NodeId]) -> bool:
+    """Whether these alone can have committed a record under these settings, one of them having led."""
+    voters = [voter.id for voter in cluster.membership.voters if voter.id in copies]
+    return any(satisfied_by(cluster.commit_rule, led, copies, cluster.membership) for led in voters)

@@ -8,7 +8,7 @@ threads read.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -23,6 +23,7 @@ from cluster.disk import DiskState, DiskStatus
 from cluster.errors import DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
 from cluster.journal import Journal
 from cluster.log import Log
+from cluster.logged import Logged
 from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
 from cluster.replacement import Replacement, check_named, remove_strays, stray_generations
@@ -30,13 +31,10 @@ from cluster.settings import Settings
 from cluster.state import State
 from cluster.threads import Post
 from cluster.wal import Wal
-from redwire.batch import Batch
-from redwire.body import decode
 from redwire.message.log import ClusterRecord
 from redwire.message.peer import Report, report_terms
 from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
-from redwire.record import REQUEST_HEADER, Kind, request_heads
 
 READ_BYTES = 1 << 20
 
@@ -124,13 +122,13 @@ class Storage:
         """All that was ever in force here, the present one last; empty before the first record."""
         return [ClusterConfig.from_record(record) for _, record in self.state.cluster_records()]
 
-    async def logged_settings(self) -> list[Settings]:
-        """Settings in the log above what is applied now, oldest first. Nothing is appended meanwhile."""
-        found: list[Settings] = []
+    async def logged(self) -> Logged:
+        """What the log above what is applied now decides. Nothing is appended meanwhile."""
+        found = Logged([], {})
         at, end = self.applied.lsn, self.log.end.lsn
         while at < end:
             for batch in await self.journal.read(at, READ_BYTES, end):
-                found += _settings_in(batch)
+                found.take(batch)
                 at = batch.last
         return found
 
@@ -249,11 +247,3 @@ class Storage:
             self.notes.append(cut)
         time_ms = max(found.time_ms, state.batch_time_ms)
         return state, wal, Log(found.base, found.end, found.end.lsn, found.terms, time_ms)
-
-
-def _settings_in(batch: Batch) -> Iterator[Settings]:
-    lsn = batch.first
-    for head in request_heads(batch.body):
-        if head.kind is Kind.CONFIG:
-            yield Settings.of(decode(head.data[REQUEST_HEADER.size :], ClusterRecord), lsn)
-        lsn = Lsn(lsn + head.count)

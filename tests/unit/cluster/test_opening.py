@@ -48,9 +48,16 @@ def report(
     )
 
 
-def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None):
+def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None):
     """Two of the three are enough for a commit."""
-    opening = Opening(MEMBERS, PATIENCE_MS, take_over, lambda copies: len(copies) >= 2)
+    opening = Opening(
+        members=MEMBERS,
+        voters=MEMBERS,
+        admitted=admitted or {},
+        patience_ms=PATIENCE_MS,
+        take_over=take_over,
+        enough=lambda copies: len(copies) >= 2,
+    )
     return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
 
 
@@ -114,11 +121,28 @@ def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged()
     other = report("c", lsn=10, term=3, primary="b")
     decision = decide(mine, take_over=TakeOver())
     assert isinstance(decision, Wait)
-    assert decision.reason.startswith("not heard yet: b and c.") and decision.reason.endswith("--lost b,c")
+    assert "nobody else has: b (not heard yet) and c (not heard yet). Start one" in decision.reason
+    assert decision.reason.endswith("--lost b,c")
     assert decide(mine, other, take_over=TakeOver()) == Open(4)
     assert decide(mine, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4)
     led = report("a", lsn=10, term=3, primary="a", role="opening")
     assert decide(led, take_over=TakeOver()) == decide(led) == Open(4), "it has all that it acknowledged"
+
+
+@pytest.mark.parametrize("late", [{}, {"lsn": 9, "term": 3, "primary": "b"}])
+def test_who_comes_with_another_disk_says_nothing_of_what_it_held(late):
+    mine = report("a", lsn=10, term=3, primary="b", role="opening")
+    admitted = {NodeId("c"): "d" * 32}
+    decision = decide(mine, report("c", **late), take_over=TakeOver(), admitted=admitted)
+    assert isinstance(decision, Wait)
+    assert "b (not heard yet) and c (its disk was replaced)" in decision.reason
+    assert decide(mine, report("c", **late), take_over=TakeOver(), admitted={NodeId("c"): LIFE}) == Open(4)
+    lost = TakeOver(frozenset({NodeId("c")}))
+    assert decide(mine, report("c", **late), take_over=lost, admitted=admitted) == Open(4)
+    replaced = {NodeId("a"): "d" * 32, NodeId("c"): "d" * 32}
+    decision = decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=replaced)
+    assert isinstance(decision, Wait), "our own disk says no more than another's"
+    assert "a (its disk was replaced) and c" in decision.reason
 
 
 @pytest.mark.parametrize(
