@@ -1,4 +1,4 @@
-"""What the log decides above what is applied: settings that are not in force here yet, and lives of members."""
+"""What the log says above what is applied: settings that are not in force here yet, and lives of members."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ It waits for everybody, but no longer than its patience; who is silent then is n
 that was out of reach learns later that it is `superseded`.
 
 Whoever led last has all that it acknowledged. Another one has what the voters in reach have: were none heard
-of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter with
-another data directory than the one that the log has admitted says nothing of what it held before (R11).
+of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter
+with another data directory than the one that the log has admitted says nothing of what it held before (R11).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from redwire.node_role import NodeRole
 from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
 
 _MAY_HOLD = (
-    "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk that "
-    "it had, or if they are gone for good, say so with --lost {}"
+    "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk "
+    "that it had, or if they are gone for good, say so with --lost {}"
 )
 
 
@@ -95,9 +95,9 @@ class TakeOver(msgspec.Struct, frozen=True):
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """The question. `members` are all configured members, this node included; `voters`, those whose copies can
-    count, and the incarnation that was `admitted` of each; `patience_ms` bounds the asking; `enough` says
-    whether copies on these nodes alone can have committed a record.
+    """The question. `members` are all configured members, this node included; `voters` are those whose copies
+    can count, and `admitted` is which incarnation of each does; `patience_ms` bounds the asking; `enough`
+    says whether copies on these nodes alone can have committed a record.
     """
 
     members: frozenset[NodeId]
@@ -150,10 +150,9 @@ class Opening(msgspec.Struct, frozen=True):
         self, mine: Report, others: Mapping[NodeId, Report], lost: frozenset[NodeId]
     ) -> Mapping[NodeId, str]:
         """The voters of whom nobody says what they held, `lost` aside, each with the reason."""
-        reports = {**others, mine.node: mine}
         unknown: dict[NodeId, str] = {}
         for node in sorted(self.voters - lost):
-            report = reports.get(node)
+            report = mine if node == mine.node else others.get(node)
             if report is None:
                 unknown[node] = "not heard yet"
             elif self.admitted.get(node) not in (None, report.incarnation):

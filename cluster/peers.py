@@ -42,6 +42,8 @@ BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 3.0
 SILENCE_S = 5.0
 """Five hellos without an answer: the line is dead, whatever TCP thinks."""
+TAKEN_MS = 10_000
+"""Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
 
 
 class Link:
@@ -79,7 +81,7 @@ class Link:
             try:
                 await self._talk()
             except* RedwireError as group:
-                self._note_once(first(group))
+                self._down(first(group))
             if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
                 backoff = BACKOFF_MIN_S
             with anyio.move_on_after(backoff * rng.uniform(0.5, 1.0)):
@@ -210,6 +212,7 @@ class Link:
     def _welcome(self, report: Report, number: int) -> None:
         """The answer to hello `number`; to a Follow where that is 0."""
         check_report(report, self._member, self._node)
+        self._node.roster.taken.pop(self._member, None)
         if not self._up:
             self._up, self._said = True, None
             self._node.note(f"connected to {self._member} at {self._address}")
@@ -224,8 +227,15 @@ class Link:
         else:
             raise error
 
-    def _note_once(self, error: RedwireError) -> None:
-        """Say why the line is down, but not at every try."""
+    def _down(self, error: RedwireError) -> None:
+        """Say why the line is down, but not at every try. Where another process has this node's id, this one
+        ends: its log, which stands still, must not speak for the member one day.
+        """
+        node, member = self._node, self._member
+        if error.code != Code.ID_TAKEN:
+            node.roster.taken.pop(member, None)
+        elif node.roster.taken_ms(member, node.role.reign, node.clock().ms) > TAKEN_MS and not node.leads:
+            node.storage.fail(error)
         if error.message != self._said:
             self._said = error.message
             self._node.note(f"no line to {self._member}: {error}", Level.WARNING)

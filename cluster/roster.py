@@ -71,8 +71,9 @@ class Life(NamedTuple):
 class Roster:
     """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
 
-    `lives` holds who the member of an accepted session last said it was. `aspires`: this node was
-    told to lead and asks whether it may. `fetching` is the session over which a snapshot comes, None for
+    `lives` holds who the member of an accepted session last said it was; `taken` since when (monotonic ms) a
+    member has said at every try that another process has our id. `aspires`: this node was told to lead and
+    asks whether it may. `fetching` is the session over which a snapshot comes, None for
     none; `installing`: it is here, and takes the place of state and log, whatever becomes of that session.
     """
 
@@ -81,6 +82,7 @@ class Roster:
     feeds: dict[int, Feed] = field(default_factory=dict)
     dialled: dict[NodeId, int] = field(default_factory=dict)
     lives: dict[int, Life] = field(default_factory=dict)
+    taken: dict[NodeId, int] = field(default_factory=dict)
     aspires: bool = False
     fetching: int | None = None
     installing: bool = False
@@ -125,6 +127,14 @@ class Roster:
                 return known
         self.lives[session] = life
         return None
+
+    def taken_ms(self, member: NodeId, reign: Reign | None, now_ms: int) -> int:
+        """`member` says that another process has our id: for how long it and all others who answer, or the
+        primary of our `reign`, have said so.
+        """
+        since = self.taken.setdefault(member, now_ms)
+        leads = reign is not None and reign.primary == member
+        return now_ms - since if leads or not self.reports else 0
 
     def leader(self, reign: Reign | None) -> NodeId | None:
         """The member in reach that leads the newest reign, if that is not older than `reign`."""

@@ -112,7 +112,7 @@ class Source:
         if twin is not None:
             same = "the same or a copy" if twin.incarnation == life.incarnation else twin.incarnation
             text = f"another {self.end.node} is connected, with data directory {same}"
-            raise Refused(Code.OTHER_NODE, text, hint=_TWINS)
+            raise Refused(Code.ID_TAKEN, text, hint=_TWINS)
         self._report = report
         welcome = encode(self._node.introduction())
         self.end.send(Kind.PEER_WELCOME, welcome, urgent=True, correlation=number)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from redwire.errors import Code, Refused
+from tests.cluster.forked import Forked
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +60,25 @@ def test_a_primary_killed_again_and_again_under_load_loses_nothing_that_was_ackn
         writer.wait_acked(30)
     assert not writer.refused
     assert shop.status("eu-1").term == term + LIVES
+    shop.check_nothing_lost(writer)
+
+
+def test_a_second_process_on_a_copy_of_the_directory_is_refused_and_ends(shop: Any, tmp_path: Path) -> None:
+    path = tmp_path / "copy.yaml"
+    node = yaml.safe_load(shop.config_path("us-1").read_text())
+    node["node"] |= {"data_dir": str(tmp_path / "copy"), "listen": f"127.0.0.2:{shop.ports['us-1']}"}
+    path.write_text(yaml.safe_dump(node))
+    with shop.writer(pause_s=0.01) as writer:
+        shop.pause("us-1")  # so that the copy is whole
+        shutil.copytree(shop.data_dir("us-1"), tmp_path / "copy")
+        shop.resume("us-1")
+        writer.wait_acked()
+        twin = Forked(("--config", str(path)), tmp_path / "log")
+        assert twin.wait(30) == 1
+        writer.wait_acked()
+    said = (tmp_path / "log").read_text()
+    assert "stopped: ID_TAKEN: another us-1 is connected, with data directory the same or a copy" in said
+    assert shop.processes["us-1"].poll() is None
     shop.check_nothing_lost(writer)
 
 

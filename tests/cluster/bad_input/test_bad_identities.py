@@ -160,7 +160,7 @@ def test_of_two_processes_with_one_id_the_second_is_refused_and_the_first_stays(
                 second.send_frame(kind, encode(report(process="0d" * 16)), 0)
                 (last,) = second.last_words()
                 refusal = site.failure(last)
-                assert refusal.code is Code.OTHER_NODE and f"data directory {said}" in str(refusal)
+                assert refusal.code is Code.ID_TAKEN and f"data directory {said}" in str(refusal)
                 assert "two processes have this id: stop one of them" in str(refusal)
         with site.login("us-1") as again:  # the same process over a second line, as after a broken one
             assert hello(again, incarnation=directory).kind == Kind.PEER_WELCOME

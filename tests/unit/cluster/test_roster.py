@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.roster import GONE_MS, Life, Roster
-from redwire.position import Incarnation, NodeId
+from redwire.message.peer import Report
+from redwire.position import Incarnation, NodeId, Reign, Term
 
 HERE, ELSEWHERE = Incarnation("0a" * 16), Incarnation("0b" * 16)
 
@@ -59,3 +60,34 @@ def test_two_members_are_two_processes(roster: Roster) -> None:
     first, second = (roster.attach(End(node), dialled=False) for node in ("us-1", "ap-1"))
     assert roster.claim(first, Life(HERE, "p", 0)) is None
     assert roster.claim(second, Life(ELSEWHERE, "q", 0)) is None
+
+
+REPORT = Report(
+    cluster="",
+    name="shop",
+    node="us-1",
+    region="us",
+    incarnation=HERE,
+    process="p",
+    role="replica",
+    term=0,
+    primary="",
+    last_term=0,
+    last_lsn=0,
+    last_chain=bytes(16),
+    watermark=0,
+    applied=0,
+    base=0,
+    terms=(),
+)
+
+
+def test_another_process_has_our_id_when_the_primary_says_so_or_all_who_answer(roster: Roster) -> None:
+    eu, us, reign = NodeId("eu-1"), NodeId("us-1"), Reign(Term(1), NodeId("eu-1"))
+    assert [roster.taken_ms(eu, None, now) for now in (5, 12)] == [0, 7]
+    roster.reports[us] = REPORT
+    assert roster.taken_ms(eu, None, 30) == 0, "somebody takes us for the member"
+    assert roster.taken_ms(eu, reign, 30) == 25, "the primary does not"
+    assert [roster.taken_ms(us, reign, now) for now in (30, 90)] == [0, 0]
+    del roster.taken[eu]
+    assert roster.taken_ms(eu, reign, 100) == 0, "it was silent, or took us for the member, in between"
