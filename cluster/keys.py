@@ -135,12 +135,10 @@ class Keys(msgspec.Struct):
     def replay(self, entries: bytes) -> int:
         """Remember the requests of stored `entries` again, in the order in which they were recorded; their
         number."""
-        offset = replayed = 0
-        while offset < len(entries):
-            client, sequence, oldest, time_ms, _, count, listed = _ENTRY.unpack_from(entries, offset)
-            end = offset + _ENTRY.size + (count * RESULT.size if listed else 0)
-            self._remember(client, sequence, oldest, time_ms, entries[offset + _HEAD.size : end])
-            offset = end
+        replayed = 0
+        for entry in _split(entries):
+            client, sequence, oldest, time_ms = _HEAD.unpack_from(entry)
+            self._remember(client, sequence, oldest, time_ms, entry[_HEAD.size :])
             replayed += 1
         return replayed
 
@@ -181,6 +179,20 @@ class Keys(msgspec.Struct):
         ident = next(iter(self._clients))
         self.forgotten_through = max(self.forgotten_through, issue_lsn(ident))
         self.open -= len(self._clients.pop(ident).results)
+
+
+def clients(entries: bytes) -> set[bytes]:
+    """The ids in stored `entries`."""
+    return {entry[:CLIENT_BYTES] for entry in _split(entries)}
+
+
+def _split(entries: bytes) -> Iterator[bytes]:
+    offset = 0
+    while offset < len(entries):
+        count, listed = _TAIL.unpack_from(entries, offset + _HEAD.size)[1:]
+        end = offset + _ENTRY.size + (count * RESULT.size if listed else 0)
+        yield entries[offset:end]
+        offset = end
 
 
 def client_id(issued: Lsn, noise: bytes) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.driver_keys import UNRESOLVED_MAX, DriverKeys
 from cluster.effects import Fate, Result
+from cluster.errors import DiskFailed
 from cluster.keys import issue_lsn, within_window
 from cluster.state import State
 from redwire.errors import Code, Refused
@@ -135,3 +136,17 @@ async def test_beyond_the_bound_a_new_key_is_refused_until_older_ones_are_applie
     memory.known.add(claims[3].key)
     claim = await keys.claim(APP, "one more", memory, Lsn(0), TERM)
     assert claim.users == 1
+
+
+async def test_the_key_memory_is_read_once_a_reign(state: State, written_log: Any, tmp_path: Path) -> None:
+    executed = await key_of(DriverKeys(), state, "k")
+    state.apply([written_log.write(ROW, key=executed)])
+    keys, memory = DriverKeys(), Memory(state.path)
+    memory.known.add(executed)
+    await keys.claim(APP, "one", memory, Lsn(1), TERM)
+    memory.path = tmp_path / "none.db"
+    assert (await keys.claim(APP, "k", memory, Lsn(1), TERM)).key == executed
+    with pytest.raises(DiskFailed):
+        await keys.claim(APP, "two", memory, Lsn(1), Term(2))
+    memory.path = state.path
+    assert (await keys.claim(APP, "k", memory, Lsn(1), Term(2))).key == executed
