@@ -210,6 +210,11 @@ class CommitWaiter:
         self.settle(now_ms)
         return wait
 
+    def give_up(self, wait: AckWait) -> None:
+        """Nobody waits for this one any more: it is counted as nothing."""
+        if wait in self._waits:
+            self._waits.remove(wait)
+
     def settle(self, now_ms: int) -> list[AckWait]:
         """Look at the ack table and the clock again; the waits that are settled by it."""
         return self._settle(lambda wait: now_ms >= wait.deadline_ms) if self._waits else []

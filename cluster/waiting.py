@@ -50,8 +50,13 @@ class Waiting:
         return outcome
 
     async def await_acks(self, target: Lsn, required: int, timeout_ms: int) -> AwaitOutcome:
-        """Return when `required` copies of `target` beside our own are proven, or the time is up."""
+        """Return when `required` copies of `target` beside our own are proven, or the time is up. Cancelling
+        ends the wait only.
+        """
         wait = self.waiter.await_acks(target, required, self._clock_ms(), timeout_ms)
-        while wait.outcome is None:
-            await self._changed.wait()
+        try:
+            while wait.outcome is None:
+                await self._changed.wait()
+        finally:
+            self.waiter.give_up(wait)
         return wait.outcome

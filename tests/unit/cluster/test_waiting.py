@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import cluster
@@ -75,6 +76,18 @@ async def test_acks_are_awaited_until_they_are_counted_or_the_time_is_up(table):
 
         tasks.start_soon(pass_time)
         assert await waiting.await_acks(Lsn(5), 2, 500) == TimedOut(1, 2)
+
+
+async def test_a_wait_that_was_cancelled_does_not_time_out_later(table):
+    now = [100]
+    waiting = Waiting(table, lambda: now[0])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiting.await_acks, Lsn(5), 1, 500)
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    now[0] += 1_000
+    waiting.changed()
+    assert waiting.waiter.status().timed_out == 0
 
 
 @pytest.mark.parametrize("name", cluster.__all__)
