@@ -237,8 +237,9 @@ class Disk:
         try:
             self.wal.append([batch for batch in batches if batch.last > before], watermark)
         finally:
-            if self.wal.end.lsn > before:
-                self._load.note(len(batches), (time.perf_counter_ns() - begun) // 1_000)
+            written = sum(before < batch.last <= self.wal.end.lsn for batch in batches)
+            if written:
+                self._load.note(written, (time.perf_counter_ns() - begun) // 1_000)
                 self._post(self._on_durable, self.wal.end.lsn)
 
     def _with_space(self, work: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from cluster import meta as meta_file
-from cluster.errors import MetaCorrupt, StateCorrupt
+from cluster.errors import DiskFull, MetaCorrupt, StateCorrupt
 from cluster.meta import Meta
 from cluster.state import State
 from cluster.tables import open_reader, translated
@@ -45,34 +45,42 @@ class Replacement(msgspec.Struct, frozen=True):
     def install(self, data_dir: Path, meta: Meta, wal: Wal, old: State) -> tuple[Meta, State]:
         """Make it the state in force, once it was checked; what `meta.cbor` says now, and the new state.
 
-        Runs on the disk thread, while nothing is appended or applied. `old` is closed.
+        Runs on the disk thread, while nothing is appended or applied. `old` is closed. Raises `DiskFull`:
+        then `old` is in force, and it can be tried again.
         """
         generation = meta.generation + 1
-        path = data_dir / f"state-{generation}.db"
-        os.replace(self.file, path)
-        state = State.open(path)
-        kept = data_dir / "diverged"
-        if self.diverged:
+        path, kept = data_dir / f"state-{generation}.db", data_dir / "diverged"
+        if self.diverged and wal.end != self.at:  # else an earlier attempt came further
             wal.keep_tail(wal.base, kept, "a snapshot replaces this history")
+        if self.file.exists():
+            os.replace(self.file, path)
+        state = State.open(path)
+        try:
+            wal.restart(self.at, state.terms, generation)
+            meta = self._meta(meta, generation, state)
+            meta_file.save(data_dir, meta)
+        except DiskFull:
+            state.close()
+            raise
         old.close()
-        wal.restart(self.at, state.terms, generation)
-        records = state.cluster_records()
-        watermark = self.at.lsn if self.diverged else max(self.at.lsn, meta.watermark)
-        meta = msgspec.structs.replace(
-            meta,
-            cluster=ClusterId(records[-1][1].cluster) if records else meta.cluster,
-            generation=generation,
-            base=self.at,
-            terms=state.terms,
-            state_file=path.name,
-            watermark=watermark,
-        )
-        meta_file.save(data_dir, meta)
         if self.diverged:
             os.replace(old.path, kept / f"{generation - 1}-{old.path.name}")
         wal.remove_generation(generation - 1)
         remove_strays(data_dir, meta)
         return meta, state
+
+    def _meta(self, meta: Meta, generation: int, state: State) -> Meta:
+        """What names the new state and log, `meta` being in force before."""
+        records = state.cluster_records()
+        return msgspec.structs.replace(
+            meta,
+            cluster=ClusterId(records[-1][1].cluster) if records else meta.cluster,
+            generation=generation,
+            base=self.at,
+            terms=state.terms,
+            state_file=state.path.name,
+            watermark=self.at.lsn if self.diverged else max(self.at.lsn, meta.watermark),
+        )
 
 
 def check_named(data_dir: Path, meta: Meta | None) -> None:

@@ -1,0 +1,99 @@
+"""A snapshot takes the place of state and log, also when the disk is full on the way."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cluster import meta as meta_file
+from cluster.errors import DiskFull
+from cluster.files import Syscalls
+from cluster.meta import Meta
+from cluster.replacement import Replacement
+from cluster.state import State
+from cluster.wal import Wal
+from redwire.position import EMPTY, Incarnation, Lsn, NodeId, TermList
+from redwire.record import Op, Record
+
+INCARNATION = Incarnation("0a" * 16)
+ROW = Record(Op.PUT, "orders", "a", b"{}")
+
+
+class Tight(Syscalls, frozen=True):
+    """A disk that has no space at what is named in `full`, the first time."""
+
+    full: list[str] = msgspec.field(default_factory=list)
+
+    def write_all(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        self._give_way("copy")
+        return super().write_all(fd, buffers, offset)
+
+    def replace_whole(self, path: Path, data: bytes) -> None:
+        self._give_way("manifest")
+        super().replace_whole(path, data)
+
+    def make_folder(self, folder: Path) -> None:
+        self._give_way(folder.name)
+        super().make_folder(folder)
+
+    def _give_way(self, what: str) -> None:
+        if what in self.full:
+            self.full.remove(what)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def lost_history(folder: Path, written_log: Any, calls: Syscalls) -> Wal:
+    """A log of two batches that a snapshot is to replace."""
+    wal, _ = Wal.open(
+        folder / "wal",
+        incarnation=INCARNATION,
+        generation=1,
+        base=EMPTY,
+        base_terms=TermList(),
+        applied=Lsn(0),
+        watermark=Lsn(0),
+        calls=calls,
+    )
+    wal.append([written_log.write(ROW), written_log.write(ROW)], Lsn(0))
+    return wal
+
+
+def snapshot(folder: Path, written_log: Any) -> Replacement:
+    """One of another history, with three documents."""
+    source = State.open(folder / "source.db")
+    source.apply([written_log.write(*(msgspec.structs.replace(ROW, id=name) for name in "abc"))])
+    path = folder / "incoming.part"
+    source.snapshot_into(path)
+    source.close()
+    return Replacement(path, source.applied, diverged=True)
+
+
+@pytest.mark.parametrize("full", ["diverged", "copy", "manifest", "0000000002"])
+def test_an_installation_that_met_a_full_disk_is_tried_again(
+    tmp_path: Path, written_log: Any, full: str
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    meta = Meta(node=NodeId("eu-1"), incarnation=INCARNATION)
+    meta_file.save(data, meta)
+    by = snapshot(tmp_path, type(written_log)())
+    old, disk = State.open(data / meta.state_file), Tight()
+    wal = lost_history(data, written_log, disk)
+    disk.full.append(full)
+    with pytest.raises(DiskFull):
+        by.install(data, meta, wal, old)
+    assert meta_file.load(data) == meta and old.applied == EMPTY and wal.end.lsn == 2
+    with closing(by.install(data, meta, wal, old)[1]) as state:
+        assert state.applied == by.at == wal.end == wal.base
+    wal.close()
+    found = meta_file.load(data)
+    assert found is not None and (found.generation, found.base, found.state_file) == (2, by.at, "state-2.db")
+    assert sorted(path.name for path in data.glob("state*.db")) == ["state-2.db"]
+    kept = sorted((data / "diverged").glob("*.log"))
+    assert {path.read_bytes() for path in kept} == {b"".join(batch.data for batch in written_log.batches)}
