@@ -42,6 +42,8 @@ BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 3.0
 SILENCE_S = 5.0
 """Five hellos without an answer: the line is dead, whatever TCP thinks."""
+TAKEN_AGAIN_S = 0.5
+"""Who is taken for another process has most often only started anew: it is forgotten soon that it ended."""
 TAKEN_MS = 10_000
 """Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
 
@@ -81,7 +83,10 @@ class Link:
             try:
                 await self._talk()
             except* RedwireError as group:
-                self._down(first(group))
+                error = first(group)
+                self._down(error)
+                if error.code == Code.ID_TAKEN:
+                    backoff = TAKEN_AGAIN_S
             if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
                 backoff = BACKOFF_MIN_S
             with anyio.move_on_after(backoff * rng.uniform(0.5, 1.0)):
