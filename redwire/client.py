@@ -23,7 +23,8 @@ from msgspec.structs import replace
 
 from redwire import uri
 from redwire.admin import Admin
-from redwire.document import Document, Json, Row, cut, encode_record, encode_rows, require_text
+from redwire.arguments import policy_text, require_key, require_number, require_text, token
+from redwire.document import Document, Json, Row, cut, encode_record, encode_rows
 from redwire.errors import (
     ChannelClosed,
     DeadlineExceeded,
@@ -222,9 +223,9 @@ class Client:
         in flight together have no order among them.
         """
         session = self._opened()
-        limit_s = session.limit_s(timeout_s)
+        text, limit_s = policy_text(policy), session.limit_s(timeout_s)
         return session.writes.submit(
-            records, ids, policy=policy or "", atomic=atomic, timeout_s=limit_s, callback=callback
+            records, ids, policy=text, atomic=atomic, timeout_s=limit_s, callback=callback
         )
 
     def submit_put(
@@ -250,6 +251,7 @@ class Client:
         KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it is still open at the deadline, and
         `UnknownOutcome` when no primary could be asked.
         """
+        require_key(key)
         body = Resolve(key.client, key.sequence).encode()
         session = self._opened()
         try:
@@ -285,7 +287,7 @@ class Client:
         session = self._opened()
         require_text("collection", collection)
         require_text("id", id)
-        asked = Fetch(collection, id, _token(at_least))
+        asked = Fetch(collection, id, token(at_least))
         fetched = await session.reads.fetch(asked, self._mode(read), session.limit_s(timeout_s))
         if not fetched.found:
             return None
@@ -308,14 +310,16 @@ class Client:
         session = self._opened()
         require_text("collection", collection)
         require_text("after", after)
-        mode, token, left = self._mode(read), _token(at_least), limit
+        if limit is not None:
+            require_number("limit", limit)
+        mode, seen, left = self._mode(read), token(at_least), limit
         while left is None or left > 0:
             size = SCAN_LIMIT_MAX if left is None else min(left, SCAN_LIMIT_MAX)
-            asked = Scan(collection, after, size, token)
+            asked = Scan(collection, after, size, seen)
             page = await session.reads.scan(asked, mode, session.limit_s(timeout_s))
-            token = session.token(page.term, page.applied)
+            seen = session.token(page.term, page.applied)
             for row in page.rows:
-                yield Document(row.id, row.version, row.document, token)
+                yield Document(row.id, row.version, row.document, seen)
             if not page.more or not page.rows:
                 return
             after = page.rows[-1].id
@@ -391,10 +395,3 @@ def credentials(config: ConnectionConfig) -> Credentials:
     if config.user is not None:
         return Password(config.user, config.password or "")
     return Anonymous() if config.cert is None else Certificate()
-
-
-def _token(at_least: Token | str | None) -> Token | None:
-    if at_least is None or isinstance(at_least, Token):
-        return at_least
-    require_text("at_least", at_least)
-    return Token.parse(at_least)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from redwire.arguments import require_number, require_text
 from redwire.errors import RequestInvalid, TooLarge
 from redwire.position import Token
 from redwire.record import (
@@ -62,7 +63,9 @@ def encode_record(
     """
     require_text("collection", collection)
     require_text("id", ident)
-    if document is None or isinstance(document, bytes):
+    if version is not None:
+        require_number("if_version", version)
+    if document is None and op is Op.DELETE or isinstance(document, bytes):
         return encode_checked(Record(op, collection, ident, document or b"", version))
     name = _collection_bytes(collection)
     data = _document_bytes(document)
@@ -76,19 +79,12 @@ def encode_record(
     return RECORD_HEADER.pack(op, flags, len(name), len(key), len(data), version or 0) + name + key + data
 
 
-def require_text(what: str, value: object) -> None:
-    """Raises `RequestInvalid` for the argument `what` of a call when its value is no text."""
-    if not isinstance(value, str):
-        text = f"{what} is {value!r:.80}, of type {type(value).__name__}"
-        raise RequestInvalid(text, hint="pass a str")
-
-
 def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[bytes], list[str]]:
     """The records of rows, and their ids ("" where the cluster is to make one). Raises `RequestInvalid`."""
     encoded, ids = [], []
     for number, row in enumerate(rows):
-        ident, document = row if isinstance(row, tuple) else ("", row)
         try:
+            ident, document = _row(row)
             encoded.append(encode_record(op, collection, ident, document))
         except TooLarge as error:
             size = int(str(error.facts["size"]))
@@ -97,6 +93,14 @@ def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[byte
             raise RequestInvalid(error.message.removeprefix("record 0: "), number, hint=error.hint) from error
         ids.append(ident)
     return encoded, ids
+
+
+def _row(row: Row) -> tuple[str, Json]:
+    if not isinstance(row, tuple):
+        return "", row
+    if len(row) != 2:
+        raise RequestInvalid(f"a row is a document, or an id and a document, not a tuple of {len(row)}")
+    return row
 
 
 def cut(encoded: Sequence[bytes]) -> Iterator[tuple[int, int]]:
@@ -111,7 +115,7 @@ def cut(encoded: Sequence[bytes]) -> Iterator[tuple[int, int]]:
         yield start, len(encoded)
 
 
-def _document_bytes(document: Mapping[str, Any]) -> bytes:
+def _document_bytes(document: object) -> bytes:
     if not isinstance(document, Mapping):
         raise RequestInvalid(f"a document is a mapping or the bytes of one, not {type(document).__name__}")
     try:

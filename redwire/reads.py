@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from redwire import uri
-from redwire.document import require_text
+from redwire.arguments import require_text
 from redwire.errors import (
     ChannelClosed,
     Code,

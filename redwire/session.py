@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from redwire.errors import ChannelClosed, Code, ConnectFailed, DeadlineExceeded, Refused, UnknownOutcome
+from redwire.arguments import policy_text, require_address, seconds
+from redwire.errors import (
+    ChannelClosed,
+    Code,
+    ConnectFailed,
+    DeadlineExceeded,
+    Refused,
+    UnknownOutcome,
+)
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
 from redwire.pool import Pool
@@ -78,8 +86,8 @@ class Session:
         atomic: bool = False,
     ) -> Committed:
         """Write encoded records as one request. Raises as `Client.put`."""
-        limit_s = self.limit_s(timeout_s)
-        return await self.writes.write(records, ids, policy=policy or "", atomic=atomic, timeout_s=limit_s)
+        text, limit_s = policy_text(policy), self.limit_s(timeout_s)
+        return await self.writes.write(records, ids, policy=text, atomic=atomic, timeout_s=limit_s)
 
     async def ask(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
         """Ask the primary something that may be asked twice."""
@@ -126,6 +134,7 @@ class Session:
         with anyio.move_on_after(limit_s):
             if addr is None:
                 return await self._ask_any(kind, answer, body, min(PATIENCE_S, limit_s / 3))
+            require_address("addr", addr)
             link = self.pool.link(addr)
             await link.settled.wait()
             return payload(await link.ask(kind, body), answer)
@@ -158,8 +167,8 @@ class Session:
         return self.writes.trouble or self.reads.trouble or unmet
 
     def limit_s(self, timeout_s: float | None) -> float:
-        """The deadline of a call that asked for `timeout_s`."""
-        return self._timeout_s if timeout_s is None else timeout_s
+        """The deadline of a call that asked for `timeout_s`. Raises `RequestInvalid` for what is none."""
+        return self._timeout_s if timeout_s is None else seconds("timeout_s", timeout_s)
 
     def token(self, term: int, applied: int) -> Token:
         """What a node had seen that answered with this position."""

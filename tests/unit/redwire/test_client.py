@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 import anyio
 import pytest
@@ -648,11 +649,34 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.insert_many("products", [{}, (7, {})]), "record 1: id is 7"),
             (anext(db.scan("products", after=7)), "after is 7"),
             (anext(db.scan(7)), "collection is 7"),
+            (anext(db.scan("products", limit="7")), "limit is '7', of type str; pass an int"),
+            (db.put("products", "p1", {}, policy=7), "policy is 7, of type int"),
+            (db.put("products", "p1", {}, policy=False), "policy is False"),
+            (db.put("products", "p1", {}, policy="x" * 256), "256, at most 255"),
+            (db.put("products", "p1", {}, policy="\ud800"), "cannot carry"),
+            (db.put("products", "p1", {}, timeout_s="7"), "timeout_s is '7', of type str; pass seconds"),
+            (db.put("products", "p1", {}, timeout_s=math.nan), "timeout_s is nan; pass seconds above 0"),
+            (db.put("products", "p1", {}, timeout_s=0), "timeout_s is 0"),
+            (db.put("products", "p1", {}, timeout_s=math.inf), "timeout_s is inf"),
+            (db.put("products", "p1", {}, timeout_s=True), "timeout_s is True"),
+            (db.put("products", "p1", None), "not NoneType"),
+            (db.put("products", "p1", {}, if_version="7"), "if_version is '7', of type str; pass an int"),
+            (db.delete("products", "p1", if_version=-1), "if_version is -1; it is never below 0"),
+            (db.delete("products", "p1", if_version=1 << 64), "if_version is 18446744073709551616"),
+            (db.insert_many("products", [("p1", {}, 7)]), "record 0: a row is .* not a tuple of 3"),
+            (db.resolve("key"), "key is 'key', of type str; pass the key of the error"),
+            (db.status(7), "addr is 7"),
+            (db.status("host"), "addr is 'host'; pass host:port"),
+            (db.status("host:65536"), "addr is 'host:65536'"),
+            (db.topology(timeout_s=-1), "timeout_s is -1"),
         ]
         for call, text in wrong:
             with pytest.raises(errors.RequestInvalid, match=text):
                 await call
         assert [each.fetches for each in cluster.nodes] == fetches
+        assert (await db.put("products", "p1", {})).receipt.lsn == 1
+    (first,) = cluster.leader.writes
+    assert decode_write(first.request).key.sequence == 1, "what is refused takes no key"
 
 
 async def test_a_region_that_does_not_exist_is_refused_at_once(cluster) -> None:

@@ -1,0 +1,77 @@
+"""What an application passes to a call, checked before anything is done about it: `RequestInvalid` names the
+argument.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from redwire.errors import RequestInvalid
+from redwire.message.cursor import str8
+from redwire.position import Token
+from redwire.record import Key
+
+VERSION_MAX = (1 << 64) - 1
+"""The highest LSN that a record can carry."""
+PORT_MAX = 65_535
+
+
+def require_text(what: str, value: object) -> None:
+    """`value` must be a text."""
+    if not isinstance(value, str):
+        raise _of_type(what, value, "pass a str")
+
+
+def require_number(what: str, value: object) -> None:
+    """`value` must be an int that can be a count or an LSN."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _of_type(what, value, "pass an int")
+    if not 0 <= value <= VERSION_MAX:
+        raise RequestInvalid(f"{what} is {value}", hint="it is never below 0, and has 64 bits")
+
+
+def require_address(what: str, value: object) -> None:
+    """`value` must be host:port."""
+    require_text(what, value)
+    if (
+        not re.fullmatch(r"[^\s:][^\s]*:[0-9]{1,5}", str(value))
+        or int(str(value).rpartition(":")[2]) > PORT_MAX
+    ):
+        raise RequestInvalid(f"{what} is {value!r:.80}", hint="pass host:port")
+
+
+def require_key(value: object) -> None:
+    """`value` must be the key of a write."""
+    if not isinstance(value, Key):
+        raise _of_type("key", value, "pass the key of the error")
+
+
+def policy_text(policy: str | None) -> str:
+    """A commit policy as it is sent, "" for the cluster's default."""
+    if policy is None:
+        return ""
+    require_text("policy", policy)
+    str8(policy)
+    return policy
+
+
+def seconds(what: str, value: object) -> float:
+    """A time in which something is to be done."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _of_type(what, value, "pass seconds")
+    if not 0 < value < math.inf:
+        raise RequestInvalid(f"{what} is {value:g}", hint="pass seconds above 0")
+    return value
+
+
+def token(at_least: Token | str | None) -> Token | None:
+    """What must have been seen."""
+    if at_least is None or isinstance(at_least, Token):
+        return at_least
+    require_text("at_least", at_least)
+    return Token.parse(at_least)
+
+
+def _of_type(what: str, value: object, hint: str) -> RequestInvalid:
+    return RequestInvalid(f"{what} is {value!r:.80}, of type {type(value).__name__}", hint=hint)
