@@ -12,6 +12,8 @@ from redwire.position import Lsn
 
 TAIL_BYTES_MAX = 16 << 20
 """A second of a very busy primary; a follower further behind reads the log's files."""
+BATCH_BYTES = 400
+"""What a batch takes beside its data, by tracemalloc: more than the data where single writes make them."""
 
 
 class Tail:
@@ -29,9 +31,9 @@ class Tail:
         assert not self._lasts or batch.first == self._lasts[-1] + 1
         self._batches.append(batch)
         self._lasts.append(batch.last)
-        self._bytes += len(batch.data)
+        self._bytes += _size(batch)
         while self._bytes > self._bytes_max and self._lasts[self._start] <= durable:
-            self._bytes -= len(self._at(self._start).data)
+            self._bytes -= _size(self._at(self._start))
             self._batches[self._start] = None
             self._start += 1
         if self._start > 1024 and self._start * 2 > len(self._batches):
@@ -72,3 +74,7 @@ class Tail:
     def _forget(self, count: int) -> None:
         del self._batches[:count], self._lasts[:count]
         self._start = 0
+
+
+def _size(batch: Batch) -> int:
+    return len(batch.data) + BATCH_BYTES

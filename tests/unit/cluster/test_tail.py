@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.tail import Tail
-from redwire.batch import make_batch
+from redwire.batch import make_batch, parse_batch
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
 from redwire.record import Kind, encode_system
 
@@ -49,13 +51,13 @@ def test_an_lsn_inside_a_batch_is_not_here():
 
 
 def test_what_is_durable_is_let_go_when_it_does_not_fit():
-    tail = filled([1] * 10, durable=10, bytes_max=300)
+    tail = filled([1] * 10, durable=10, bytes_max=1_100)
     assert tail.after(Lsn(0), 1 << 20, Lsn(10)) is None
     assert lasts(tail.after(Lsn(8), 1 << 20, Lsn(10))) == [9, 10]
 
 
 def test_what_is_not_durable_stays():
-    assert lasts(filled([1] * 10, durable=0, bytes_max=300).after(Lsn(0), 1 << 20, Lsn(10))) == list(
+    assert lasts(filled([1] * 10, durable=0, bytes_max=1_100).after(Lsn(0), 1 << 20, Lsn(10))) == list(
         range(1, 11)
     )
 
@@ -87,3 +89,16 @@ def test_a_tail_is_a_window_of_the_log(counts, data):
     found = tail.after(Lsn(after), 1 << 20, made[-1].last)
     expected = [batch.last for batch in made if batch.first > after]
     assert lasts(found) == expected or found is None and after < durable
+
+
+def test_small_batches_take_no_more_memory_than_large_ones():
+    tail = Tail(1 << 20)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for batch in batches([1] * 10_000):
+            tail.append(parse_batch(batch.data), batch.last)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (1 << 20) * 0.7 < after - before < (1 << 20) * 1.3
