@@ -246,6 +246,10 @@ class Link:
             self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
 
 
+_UNANSWERED_MAX = 16
+"""Hellos that an answer is still looked up for: more than can be under way before the line is called dead."""
+
+
 class _Hellos:
     """Those of one session: each has a number, by which its answer says how far the member is. `due` asks for
     one at once.
@@ -260,6 +264,7 @@ class _Hellos:
         """The number of one that leaves now."""
         number = next(self._numbers)
         self._asked_us[number] = now_us
+        self._asked_us.pop(number - _UNANSWERED_MAX, None)
         return number
 
     def answered(self, number: int, now_us: int) -> int | None:
