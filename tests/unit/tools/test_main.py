@@ -220,6 +220,31 @@ def test_an_output_that_nobody_reads_any_more_is_no_error_to_speak_of(words: tup
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--uri", "reds://x", "status"),
+            "'--uri' here; options follow the verb, as in: redwire status --uri",
+        ),
+        (
+            ("dev", "--name", "x", "up"),
+            "'--name' here; options follow the verb, as in: redwire dev up --name",
+        ),
+        (("--moon",), "'--moon' here; options follow the verb, as in: redwire VERB --moon"),
+        (("--hlep",), "'--hlep'. Did you mean '--help'?"),
+    ],
+)
+def test_an_option_before_the_verb_is_told_where_it_belongs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err.endswith(f"No such option {said}\n")
+
+
 INTERRUPTED_IMPORT = """
 import signal, sys
 from importlib.abc import MetaPathFinder
