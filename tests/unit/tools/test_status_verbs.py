@@ -33,6 +33,8 @@ async def test_status_says_who_leads_whether_the_quorum_is_met_and_how_each_node
     assert "cluster shop" in text and "eu-1 leads since" in text and "quorum   met" in text
     (row,) = [line for line in text.splitlines() if line.startswith("us-1")]
     assert "us-1  us" in row and "replica" in row and "caught up" in row
+    (leader,) = [line for line in text.splitlines() if line.startswith("eu-1  eu")]
+    assert "primary" in leader and leader.split().count("?") == 1  # the free space of its disk
 
 
 async def test_status_says_that_there_is_no_primary_and_since_when_and_calls_no_lag_known(
