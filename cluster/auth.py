@@ -159,7 +159,10 @@ def token_of(principal: Principal) -> str:
 def forbidden(principal: Principal, kind: int, role: Role) -> Refused:
     """Why `principal` may not use `kind`, which takes `role`, and how that is changed."""
     name, grounds = principal.name, principal.grounds
-    if principal.kind is PrincipalKind.ANONYMOUS:
+    if role is Role.ADMIN:
+        hint = "come in by an administrator's certificate: cert= and key= in the URI; redwire dev uri --admin"
+        hint += " prints such a URI of a cluster on this machine"
+    elif principal.kind is PrincipalKind.ANONYMOUS:
         hint = f"come in as a user with role {role}"
     elif isinstance(grounds, ByToken):
         hint = f"if the user may, another token may: redwire user token {name} --role {role}"

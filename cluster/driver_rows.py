@@ -16,7 +16,7 @@ import msgspec
 from cluster.logical import generated_id
 from redwire.errors import RequestInvalid
 from redwire.message.client import RESULT, Status
-from redwire.record import COLLECTION, Key, Op, Record, encode_record, encode_write
+from redwire.record import COLLECTION, Key, Op, Record, encode_record, encode_write, not_json
 
 CONFLICTS_LISTED_MAX = 20
 """Rows that one Error names; the others are counted."""
@@ -129,7 +129,7 @@ def _own_id(document: bytes, row: int) -> str:
             if token != "null":
                 return _id_text(token, field, row)
     except _NOT_JSON as error:
-        raise RequestInvalid(f"the document is not JSON: {error}", row) from error
+        raise not_json(error, row) from error
     return ""
 
 

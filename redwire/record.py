@@ -299,6 +299,15 @@ def _check_document(doc: memoryview, op: int, index: int) -> None:
     try:
         _skip_json(doc)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestInvalid(f"the document is not JSON: {error}", index) from error
+        raise not_json(error, index) from error
     if text.lstrip(" \t\r\n")[:1] != "{":
         raise RequestInvalid("the document is not a JSON object", index)
+
+
+def not_json(error: Exception, index: int) -> RequestInvalid:
+    """The refusal of record `index`, whose document msgspec could not read. Its `error` may begin by saying
+    the same.
+    """
+    return RequestInvalid(
+        f"the document is not JSON: {str(error).removeprefix('JSON is malformed: ')}", index
+    )

@@ -250,7 +250,7 @@ class QuorumCoordinator(Standing):
         reached = self._table.in_reach(self.lag.replica_timeout_ms, now_ms)
         error = self._shortfall(self.rule if policy is None else policy, reached)
         if error is not None and self._shortfall(self.rule, reached) is None:
-            error.or_ask_for(str(self.quorum.resolve(self.rule)))
+            error.or_ask_for(self.quorum.resolve(self.rule).quoted)
         return error
 
     def _shortfall(self, policy: CommitPolicy, reached: Set[NodeId]) -> QuorumError | None:

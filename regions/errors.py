@@ -24,9 +24,8 @@ class QuorumError(RedwireError):
     """The copies that a policy asks for cannot be had now, or were not proven in time."""
 
     def or_ask_for(self, policy: str) -> None:
-        """Add to the hint a `policy` that would be accepted, and can be met, now."""
-        quoted = policy if policy.isidentifier() else f"'{policy}'"
-        self.hint += f", or ask for fewer copies, as by --policy {quoted}"
+        """Add to the hint a `policy`, quoted for a shell, that would be accepted, and can be met, now."""
+        self.hint += f", or ask for fewer copies, as by --policy {policy}"
 
 
 class InsufficientReplicas(QuorumError):

@@ -13,7 +13,7 @@ from redwire.status import NodeStatus
 from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.prover import QUESTIONS, Verdict, Writable, prove
-from tools.grid import Grid
+from tools.grid import Grid, Part, Words
 
 _RANKS = (Writable.NO, Writable.UNLESS_PRIMARY_LOST, Writable.WITH_SUCCESSOR, Writable.YES)
 
@@ -108,16 +108,14 @@ def _differences(before: Verdict, after: Verdict) -> Iterator[Difference]:
                 yield Difference(str(each.lost), question, then, now, rank_now > rank_then)
 
 
-def grid(found: Outlook) -> Grid:
-    """What is won and lost, as a table, losses with the same answers in one line; one line says so when
-    nothing is.
-    """
+def part(found: Outlook) -> Part:
+    """What is won and lost, losses with the same answers in one line of a table; or words that nothing is."""
     lines = [
         ("won" if each.won else "LOST", each.question, each.before, each.after, ", ".join(each.losses))
         for each in found.groups
     ]
     if not lines:
-        lines = [("-", "every question", "the same", "the same", "anything")]
+        return Words("nothing is won or lost, whatever node or region is lost")
     columns = ("won or lost", "question", "before", "after", "when this is lost")
     return Grid("What is won and lost", columns, lines)
 

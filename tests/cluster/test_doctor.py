@@ -92,7 +92,7 @@ def test_a_killed_node_and_the_region_that_is_out_with_it_are_found_from_any_hos
         assert (code, found) == (1, {("ports", "ap-1"), ("nodes", "ap")})
         (port,) = [each for each in findings if (each["check"], each["level"]) == ("ports", "error")]
         assert f"127.0.0.1:{shop.ports['ap-1']}" in port["what"] and "refused" in port["why"]
-        assert "systemctl start redwire-node " in port["mend"]
+        assert port["mend"].startswith(f"redwire dev start ap-1 --dir {shop.folder} ")  # it is of that kind
         code, findings = doctor("--config", str(shop.config_path("ap-1")))
         assert (code, errors(findings)) == (0, set()), "its files are in order: it could start"
     finally:

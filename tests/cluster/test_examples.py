@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import redwire
 from tests.cluster.forked_cluster import ForkedCluster
+from tools.accounts import password_user
 from tools.dev.plan import ClusterPlan, NodePlan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUN_S = 60
+USER, PASSWORD = "app", "correct horse, battery & staple"
 
 SAYS = {
     "quickstart.py": [
@@ -24,6 +27,11 @@ SAYS = {
         "deleted: True",
     ],
     "bulk.py": ["20000 rows in 2 commits, each APPLIED", "2000 of them are above 35 degrees"],
+    "driver.py": [
+        "insert: {'affected': 1, 'id': ",
+        "get: {'ok': True, 'found': True, 'entity': {",
+        "select: [{'id': '",
+    ],
     "outcomes.py": [
         "order 1: committed by regions(eu,us), at LSN ",
         "order 2: refused, certainly not written (COMMIT_POLICY_BELOW_FLOOR)",
@@ -43,12 +51,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCluster]
     plan = ClusterPlan(nodes, settings={"policy": "regions(eu,us)", "floor": "majority"})
     with ForkedCluster(plan, tmp_path_factory.mktemp("examples")) as running:
         running.wait_ready()
+        with redwire.connect_sync(running.uri()) as client:
+            client.change_account(password_user(USER, PASSWORD, "write"))
         yield running
 
 
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_an_example_does_what_it_says(cluster: ForkedCluster, name: str) -> None:
-    environment = {**os.environ, "REDWIRE_URI": cluster.uri()}
+    environment = {**os.environ, "REDWIRE_URI": cluster.uri(user=USER, password=PASSWORD)}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name)], env=environment, capture_output=True, text=True, timeout=RUN_S
     )

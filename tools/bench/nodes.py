@@ -6,6 +6,7 @@ import platform
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from tools.bench.figures import Conditions, Load, Row
 from tools.bench.generator import Task
 from tools.bench.subject import row, stages
 from tools.bench.window import Generators, Watch, coming_span
+from tools.dev.guard import guarded
 from tools.dev.local_cluster import LocalCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 from tools.errors import BenchImpossible
@@ -27,7 +29,9 @@ CONNECTIONS_PER_PROCESS = 64
 
 
 class Nodes:
-    """One cluster of `count` nodes in `folder`. A context manager: every process ends with it."""
+    """One cluster of `count` nodes in `folder`. A context manager: every process and the folder end with it,
+    and with this process, even when that is killed.
+    """
 
     name = "redwire"
 
@@ -39,21 +43,22 @@ class Nodes:
         self._policy = policy
         self._filesystem = filesystem
         self._conditions: Conditions | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Start, and return once the primary serves writes. Raises `NodeNotReady`."""
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(guarded(self.cluster.folder, remove=True))
+            stack.callback(self.cluster.stop)
             self.cluster.start()
             self.cluster.wait_ready()
-        except BaseException:
-            self.cluster.stop()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cluster.stop()
+        self._stack.close()
 
     @property
     def uri(self) -> str:

@@ -26,6 +26,7 @@ from tools.bench.proc import descendants, real_disk
 from tools.bench.subject import row
 from tools.bench.window import CORES, Watch
 from tools.dev.cluster_folder import free_ports
+from tools.dev.guard import guarded
 from tools.errors import BenchImpossible
 
 USER = "postgres"
@@ -54,7 +55,9 @@ hostssl replication all 127.0.0.1/32 scram-sha-256
 
 
 class Postgres:
-    """The three servers, in a folder of their own. A context manager: servers and folder end with it."""
+    """The three servers, in a folder of their own. A context manager: servers and folder end with it, and
+    with this process, even when that is killed.
+    """
 
     name = SYSTEM
 
@@ -75,8 +78,9 @@ class Postgres:
 
     def __enter__(self) -> Self:
         """Start, and return once both standbys are synchronous. Raises `BenchImpossible`."""
-        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         try:
+            # when this process is killed: a server whose folder is gone ends within a minute, by itself
+            self._stack.enter_context(guarded(self._folder, remove=True))
             filesystem = real_disk(self._folder)
             self._make_primary()
             self._start("primary")

@@ -15,7 +15,7 @@ from redwire.message.settings import SettingsChange, SettingsChanged, SettingsVi
 from tools.cli.connection import uri_option, with_client
 from tools.cli.output import json_option, show_parts
 from tools.grid import Parts, Words
-from tools.outlook import document, grid, outlook
+from tools.outlook import document, outlook, part
 
 
 class How(msgspec.Struct, frozen=True):
@@ -125,5 +125,5 @@ def _print(changed: SettingsChanged, how: How) -> None:
         lines = [changed.text]
     if found.warning:
         lines.append(f"warning: {found.warning}")
-    parts: Parts = [Words("\n".join(lines)), grid(found)]
+    parts: Parts = [Words("\n".join(lines)), part(found)]
     show_parts(document(changed, found, dry_run=how.dry_run), parts, as_json=how.as_json)

@@ -75,7 +75,9 @@ class Failure(msgspec.Struct, frozen=True):
         return json.dumps(document)
 
 
-def failure(error: RedwireError | OSError | click.ClickException | click.Abort) -> Failure:
+def failure(
+    error: RedwireError | OSError | click.ClickException | click.Abort | KeyboardInterrupt,
+) -> Failure:
     """The failure behind what a command raised."""
     match error:
         case RedwireError():
@@ -90,7 +92,7 @@ def failure(error: RedwireError | OSError | click.ClickException | click.Abort) 
             return Failure("USAGE", error.format_message(), EXIT_USAGE, hint)
         case click.ClickException():
             return Failure("FAILED", error.format_message(), error.exit_code)
-        case click.Abort():
+        case click.Abort() | KeyboardInterrupt():
             return Failure("INTERRUPTED", "interrupted", EXIT_INTERRUPTED)
 
 

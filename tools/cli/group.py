@@ -12,14 +12,23 @@ SUMMARY_CHARS_MAX = 400
 
 
 class Group(click.Group):
-    """A `click.Group`, but for its help, for verbs that it does not have, and for `--json` before a verb."""
+    """A `click.Group`, but for its help, for verbs that it does not have, and for options before a verb."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As `click.Group`; `--json` in front of a verb is the verb's."""
+        """As `click.Group`; `--json` in front of a verb is the verb's. Raises `click.UsageError`, which says
+        where any other option belongs.
+        """
         if args[:1] == ["--json"] and len(args) > 1:
             end = args.index("--") if "--" in args else len(args)
             args = [*args[1:end], "--json", *args[end:]]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, [*args])
+        except click.NoSuchOption as error:
+            if error.possibilities:
+                raise
+            verb = next((word for word in args if word in self.list_commands(ctx)), "VERB")
+            where = f"options follow the verb, as in: {ctx.command_path} {verb} {error.option_name}"
+            raise click.UsageError(f"No such option {error.option_name!r} here; {where}", ctx) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import signal
 import sys
 from importlib import import_module
 
@@ -134,10 +135,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # held back by tools.cli.start
         code = redwire.main(
             arguments, prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False
         )
-    except (RedwireError, OSError, click.ClickException, click.Abort) as error:
+    except (RedwireError, OSError, click.ClickException, click.Abort, KeyboardInterrupt) as error:
         failed = failure(error)
         if "--json" in options:
             click.echo(failed.to_json(), err=True)

@@ -10,7 +10,7 @@ import msgspec
 
 from redwire.errors import RedwireError
 from redwire.node_role import NodeRole
-from redwire.status import EVENTS_MAX, Event, Status
+from redwire.status import EVENTS_MAX, Event, NodeStatus, Status
 from tools import figures
 from tools.cli import words
 from tools.cli.connection import addr_of, is_addr, node_option, onlooker, uri_option
@@ -191,10 +191,15 @@ def _nodes(found: Status) -> list[tuple[str, ...]]:
             words.health(node),
             figures.count(node.durable),
             figures.count(node.applied),
-            "" if node.role == NodeRole.PRIMARY else words.lag(node.lag, found.vantage.at_ms),
-            words.slot(node.slot),
-            figures.micros(node.rtt_us),
+            *_behind(node, found.vantage.at_ms),
             figures.size(node.disk.free_bytes),
         )
         for node in found.nodes
     ]
+
+
+def _behind(node: NodeStatus, now_ms: int) -> tuple[str, str, str]:
+    """Its lag, its slot and its round trip: of a follower; a primary has none of them."""
+    if node.role == NodeRole.PRIMARY:
+        return "", "", ""
+    return words.lag(node.lag, now_ms), words.slot(node.slot), figures.micros(node.rtt_us)

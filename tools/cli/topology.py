@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import anyio
@@ -20,10 +21,14 @@ from redwire.message.client import TopologyNotice
 from redwire.routing import Router
 from redwire.topology import ReplicaEntry, Topology
 from tools.cli.connection import CLIENT_NAME, uri_option
-from tools.cli.output import json_option, show
+from tools.cli.output import json_option, show_parts
+from tools.grid import Grid, Legend, Parts, Words
 
 DIAL_S = 2.5
 """How long one node may take: the next one may be well."""
+COLUMNS = ("told in", "address", "region", "role", "health", "lag", "applied")
+LEFT = 5
+"""So many of them are words."""
 
 
 class Told(NamedTuple):
@@ -41,11 +46,13 @@ def topology(uri: str, as_json: bool) -> None:
     """Show the cluster's shape as a node's handshake tells it: to strangers, and to this user."""
     addr, established, lost = anyio.run(_ask, uri)
     hello, full = _decoded(established.hello_topology), _decoded(established.topology)
-    lines = [f"{addr} says in HelloAck: {hello or 'nothing'}"]
-    lines.append(f"and in AuthOk, to {established.username}: {full or 'nothing more'}")
+    epochs = dict.fromkeys(str(told.epoch) for told in (hello, full) if told is not None)
+    said = [f"asked {addr}, as {established.username} with role {established.role}"]
+    if epochs:
+        said.append(f"epoch {', then '.join(epochs)}")
     if lost:
-        lines.append("NO PRIMARY: the node has lost it, and tells what it heard last")
-    lines += [_replica_line(replica, stale=bool(lost)) for replica in (full.replicas if full else ())]
+        said.append("NO PRIMARY: the node has lost it, and tells what it heard last")
+    rows = [*_rows("HelloAck", hello, stale=bool(lost)), *_rows("AuthOk", full, stale=bool(lost))]
     document = {
         "asked": addr,
         "server": established.server,
@@ -55,16 +62,27 @@ def topology(uri: str, as_json: bool) -> None:
         "hello": None if hello is None else msgspec.to_builtins(hello),
         "full": None if full is None else msgspec.to_builtins(full),
     }
-    show(document, "\n".join(lines), as_json=as_json)
+    legend = "HelloAck tells it to everybody, AuthOk to this user; ? is unknown"
+    parts: Parts = [Words("\n".join(said)), Grid("", COLUMNS, rows, left=LEFT), Legend(legend)]
+    show_parts(document, parts, as_json=as_json)
 
 
-def _replica_line(replica: ReplicaEntry, *, stale: bool) -> str:
+def _rows(told_in: str, told: Topology | None, *, stale: bool) -> list[Sequence[str]]:
+    """A line for each node, the primary first."""
+    if told is None:
+        return [(told_in, "nothing", *[""] * (len(COLUMNS) - 2))]
+    first = (told_in, told.primary.addr or "none", told.primary.region, "primary", "", "", "")
+    return [first, *(_replica_row(replica, stale=stale) for replica in told.replicas)]
+
+
+def _replica_row(replica: ReplicaEntry, *, stale: bool) -> Sequence[str]:
     health = "healthy" if replica.healthy else "not healthy"
-    lag = "lag unknown" if replica.lag_ms is None else f"{replica.lag_ms} ms behind"
+    lag = "?" if replica.lag_ms is None else f"{replica.lag_ms} ms"
     if stale:  # it was so when there was a primary to judge it
-        health, lag = f"was {health}", "lag unknown"
-    rebuilt = ", being rebuilt" if replica.rebootstrapping else ""
-    return f"  {replica.addr} ({replica.region}) {health}, {lag}, applied {replica.last_applied_lsn}{rebuilt}"
+        health, lag = f"was {health}", "?"
+    if replica.rebootstrapping:
+        health += ", being rebuilt"
+    return "", replica.addr, replica.region, "replica", health, lag, str(replica.last_applied_lsn)
 
 
 async def _ask(uri: str) -> Told:

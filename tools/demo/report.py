@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -74,17 +74,17 @@ class Report:
         """Everything that happens inside belongs to a new scene."""
         scene = Scene(title)
         self.scenes.append(scene)
-        self._console.print(f"\n[bold]{len(self.scenes)}. {escape(title)}[/bold]")
+        self._print(f"\n[bold]{len(self.scenes)}. {escape(title)}[/bold]")
         began_s = time.monotonic()
         try:
             yield scene
         finally:
             scene.seconds = time.monotonic() - began_s
-            self._console.print(f"   [dim]{scene.seconds:.1f} s[/dim]")
+            self._print(f"   [dim]{scene.seconds:.1f} s[/dim]")
 
     def note(self, text: str) -> None:
         """A line for people."""
-        self._console.print(Padding(escape(text), (0, 0, 0, INDENT)))
+        self._print(Padding(escape(text), (0, 0, 0, INDENT)))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for people; columns of numbers are set to the right."""
@@ -94,7 +94,7 @@ class Report:
             table.add_column(column, justify="right" if right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
-        self._console.print(table)
+        self._print(table)
 
     def check(self, name: str, ok: bool, detail: str = "") -> None:
         """A fact that must hold, in the present scene; printed either way."""
@@ -102,7 +102,7 @@ class Report:
         mark = "[green]ok[/green]" if ok else "[bold red]FAIL[/bold red]"
         line = Table.grid(padding=(0, 1))
         line.add_row(mark, escape(f"{name}: {detail}" if detail else name))
-        self._console.print(Padding(line, (0, 0, 0, INDENT)))
+        self._print(Padding(line, (0, 0, 0, INDENT)))
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Bar]:
@@ -122,7 +122,7 @@ class Report:
 
     def summary(self) -> None:
         """The last table: one line for each scene, and the verdict."""
-        self._console.print("\n[bold]Summary[/bold]")
+        self._print("\n[bold]Summary[/bold]")
         rows = []
         for number, scene in enumerate(self.scenes, 1):
             outcome = scene.outcome or "did not end"
@@ -133,7 +133,7 @@ class Report:
         held = sum(len(scene.checks) for scene in self.scenes) - len(self.failed)
         verdict = "[bold red]failed[/bold red]" if self.failed else "[bold green]passed[/bold green]"
         seconds = time.monotonic() - self._began_s
-        self._console.print(f"   {verdict}: {held} checks hold, {len(self.failed)} do not; {seconds:.1f} s\n")
+        self._print(f"   {verdict}: {held} checks hold, {len(self.failed)} do not; {seconds:.1f} s\n")
 
     def document(self) -> dict[str, object]:
         """Everything for programs."""
@@ -153,6 +153,16 @@ class Report:
                 for scene in self.scenes
             ],
         }
+
+    def _print(self, shown: RenderableType) -> None:
+        """Print it; off a terminal without the blanks that fill a line to the width of the screen."""
+        if self._live:
+            self._console.print(shown)
+            return
+        with self._console.capture() as drawn:
+            self._console.print(shown)
+        lines = drawn.get().split("\n")
+        self._console.out("\n".join(line.rstrip() for line in lines), end="")
 
 
 class Bar:

@@ -10,11 +10,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tools.dev.dev_cluster import DevCluster
+
+REMOVE_S = 90.0
+"""PostgreSQL, beside which the bench measures, ends within a minute of its folder, and writes until then."""
+AGAIN_S = 0.5
 
 
 @contextmanager
@@ -35,8 +40,10 @@ def main(arguments: Sequence[str]) -> None:
     sys.stdin.buffer.read()
     if DevCluster.is_one(folder):
         DevCluster.open(folder).end_all()
-    if "--remove" in options:
+    deadline = time.monotonic() + REMOVE_S
+    while "--remove" in options and folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(AGAIN_S * folder.exists())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from cluster.config import NodeConfig
@@ -9,6 +11,7 @@ from cluster.inspection import Inspection
 from cluster.settings import Settings
 from redwire.errors import RedwireError
 from redwire.status import NodeStatus, Status
+from tools.dev.place import typed
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -64,7 +67,8 @@ class FileFacts(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """Everything. `now_ms` is the clock here, since 1970; `asked` is empty where no URI was given or none of
     its files could be used, then `trust` says why. `hosts` are those of the URI. `settings` are those in
-    force, or why nobody told them; None where no file is to be held against them.
+    force, or why nobody told them; None where no file is to be held against them. `dev` is the folder of the
+    cluster of `redwire dev` that the URI names, None for every other one.
     """
 
     now_ms: int
@@ -75,6 +79,7 @@ class Facts(msgspec.Struct, frozen=True):
     trust: RedwireError | None = None
     file: FileFacts | None = None
     settings: Settings | RedwireError | None = None
+    dev: Path | None = None
 
     @property
     def views(self) -> list[Status]:
@@ -95,6 +100,13 @@ class Facts(msgspec.Struct, frozen=True):
         rows = (view.node(name) for view in self.views)
         heard = (row for row in rows if row is not None and row.rtts_us)
         return next(own, None) or next(heard, None)
+
+    def revival(self, name: str) -> str:
+        """What brings a node of `redwire dev` back; "" where no such cluster is looked at."""
+        if self.dev is None or not name:
+            return ""
+        start, resume, logs = (typed(self.dev, verb, name) for verb in ("start", "resume", "logs"))
+        return f"{start} (if it is paused: {resume}); what it said: {logs}"
 
 
 def _rank(view: Status) -> tuple[bool, bool]:

@@ -173,6 +173,8 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
         ]
         if answer:
             mend = f"they run ({', '.join(answer)} answer from here): mend what lies between, see pairs"
+    if each.kind is problems.Kind.HEALTH:
+        mend = facts.revival(each.subject) or mend
     leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""
     where = each.subject or leader or "cluster"
     return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, each.subject))

@@ -20,6 +20,7 @@ from redwire.stream import connect
 from redwire.tls import certificate_validity_ms, client_context
 from redwire.uri import ConnectionConfig, parse
 from tools.cli.connection import onlooker
+from tools.dev.cluster_folder import ClusterFolder
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
 
 DOOR_S = 3.0
@@ -41,7 +42,22 @@ async def survey(uri: str | None, file: str | None) -> Facts:
         return Facts(facts.now_ms, facts.version, config.seeds, (), facts.papers, error, about_file)
     asked = await _ask_all(uri, config.seeds)
     settings = None if about_file is None else await _settings(uri, asked)
-    return Facts(facts.now_ms, facts.version, config.seeds, tuple(asked), papers, None, about_file, settings)
+    return Facts(
+        now_ms=facts.now_ms,
+        version=facts.version,
+        hosts=config.seeds,
+        asked=tuple(asked),
+        papers=papers,
+        file=about_file,
+        settings=settings,
+        dev=_dev_folder(config),
+    )
+
+
+def _dev_folder(config: ConnectionConfig) -> Path | None:
+    """The folder of the cluster of `redwire dev` to which the authority of the URI belongs."""
+    folder = None if config.ca is None else Path(config.ca).parent
+    return folder if folder is not None and ClusterFolder.is_one(folder) else None
 
 
 async def _ask_all(uri: str, seeds: Iterable[str]) -> list[Asked]:

@@ -33,6 +33,8 @@ def _ports(facts: Facts) -> Iterator[Finding]:
     view = facts.view
     for each in facts.asked:
         if each.status is None and not each.member and view is not None and not view.vantage.hides_others:
+            if facts.dev is not None:
+                continue  # the end of a link, which is nobody's address
             what = f"it names {each.addr}, which is no member's address, and nobody answers there"
             yield Finding(Check.PORTS, Level.WARNING, "the URI", what, each.error, f"write {_seeds(view)}")
         elif each.refused:
@@ -43,8 +45,10 @@ def _ports(facts: Facts) -> Iterator[Finding]:
             what = f"the node at {each.addr} is there and does not let this URI's user in"
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
         elif each.status is None:
-            mend = each.hint or (
-                "on its host: systemctl status redwire-node, and start it: systemctl start redwire-node "
+            mend = (
+                each.hint
+                or facts.revival(each.member)
+                or "on its host: systemctl status redwire-node, and start it: systemctl start redwire-node "
                 f"(without the unit: redwire-node --config node.yaml); from here: {knock(each.addr)}"
             )
             what = f"no answer at {each.addr} from here"
@@ -78,13 +82,14 @@ def _pairs(facts: Facts) -> Iterator[Finding]:
     if len(names) < 2 or view.vantage.hides_others:
         return
     rows = {name: row for name in names if (row := facts.node(name)) is not None}
-    heard = {name: frozenset(row.rtts_us) for name, row in rows.items()}
+    out = {each.member for each in facts.asked if each.status is None}
+    gone = out - {name for other, row in rows.items() if other not in out for name in row.rtts_us}
+    heard = {name: frozenset(row.rtts_us) for name, row in rows.items() if name not in gone}
     found = [
         _broken(here, there, view, both=here not in heard[there])
         for here, there in permutations(heard, 2)
         if there not in heard[here] and (here in heard[there] or names.index(here) < names.index(there))
     ]
-    out = {each.member for each in facts.asked if each.status is None}
     silent = ", ".join(name for name in names if name not in heard and name not in out)
     if silent:
         what = f"whom {silent} can reach is not known"

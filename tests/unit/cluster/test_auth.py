@@ -130,9 +130,13 @@ def test_what_a_principal_rests_on_is_not_shown_and_makes_it_no_other(site: Site
 def test_who_may_not_is_told_which_role_it_has_which_it_takes_and_how_that_is_changed(site: Site) -> None:
     stranger = site.authority.anonymous()
     assert stranger is not None
+    site.apply(replaced(role="read"))
+    reader = site.by_password()
+    site.apply(ANN)
     for who, role, has, hint in [
         (stranger, Role.WRITE, f"{stranger.name} has role read", "come in as a user with role write"),
-        (site.by_password(), Role.ADMIN, "ann has role write", "redwire user add ann --role admin"),
+        (site.by_password(), Role.ADMIN, "ann has role write", "such a URI of a cluster on this machine"),
+        (reader, Role.WRITE, "ann has role read", "redwire user add ann --role write"),
         (site.by_token(), Role.WRITE, "ann has role read", "redwire user token ann --role write"),
     ]:
         error = forbidden(who, Kind.WRITE, role)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 from hypothesis import given
@@ -192,6 +193,20 @@ def test_a_policy_can_be_a_key_beside_its_equal() -> None:
     assert (
         len({CommitPolicy.parse("regions(eu,us)"), CommitPolicy.parse("regions(2 of us,eu)"), MAJORITY}) == 2
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("majority", "majority"),
+        ("ack_n=2", "'ack_n=2'"),
+        ("regions(eu,us) & ack_n=2", "'ack_n=2 & regions(eu,us)'"),
+    ],
+)
+def test_a_quoted_policy_is_one_word_of_a_shell(text: str, quoted: str) -> None:
+    policy = CommitPolicy.parse(text)
+    assert policy.quoted == quoted
+    assert shlex.split(quoted) == [str(policy)]
 
 
 names = st.from_regex(re.compile(r"[a-z0-9](?:[a-z0-9-]{0,8}[a-z0-9])?"), fullmatch=True)

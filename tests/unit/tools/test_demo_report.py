@@ -43,6 +43,16 @@ def test_without_a_failed_check_the_demo_passes(report: Report, capsys: pytest.C
     assert told["checks"] == [{"name": "the sun rises", "ok": True, "detail": ""}]
 
 
+def test_no_line_off_a_terminal_ends_in_blanks(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    with report.scene("one"):
+        report.note("a word " * 40)
+        report.check("a fact", True, "a word " * 40)
+        report.table(("node", "ms"), [("eu-1", "1.5"), ("us-1", "")])
+    report.summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 15 and [line for line in lines if line != line.rstrip()] == []
+
+
 def test_a_scene_that_breaks_off_has_no_outcome(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError), report.scene("one"):
         raise ValueError

@@ -29,6 +29,7 @@ from redwire.status import (
     Vantage,
 )
 from redwire.status import Settings as InForce
+from tools.dev.place import clusters
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
 from tools.doctor.finding import Check, Finding, Level, document, text
 from tools.doctor.health import OF_PROBLEMS, OF_TROUBLES
@@ -138,11 +139,26 @@ def test_a_node_that_does_not_answer_is_an_error_with_where_it_was_asked() -> No
     ports = next(finding for finding in found if finding.check is Check.PORTS)
     assert (ports.level, ports.where, ports.why) == (Level.ERROR, "us-1", "refused")
     assert ports.what == "no answer at us-1.example.net:5050 from here"
-    assert "nc -vz us-1.example.net 5050" in ports.mend
+    assert "systemctl start redwire-node" in ports.mend and "nc -vz us-1.example.net 5050" in ports.mend
     assert [finding.what for finding in found if finding.check is Check.NODES] == [
         "region us is out: not connected"
     ]
     assert Check.PAIRS not in {finding.check for finding in found}
+
+
+def test_a_node_of_redwire_dev_is_brought_back_by_its_own_verbs() -> None:
+    gone = node("us-1", region="ap", declared="ap", health="unhealthy", why="not connected", rtts_us={})
+    regions = (RegionStatus(name="eu", nodes=("eu-1",)), RegionStatus(name="ap", nodes=("us-1", "ap-1")))
+    found = bad(facts(replace(cluster(us_1=gone), regions=regions), "us-1", dev=clusters() / "shop"))
+    mends = {finding.check: finding.mend for finding in found}
+    assert mends[Check.PORTS] == mends[Check.NODES]
+    start, resume = "redwire dev start us-1 --name shop", "redwire dev resume us-1 --name shop"
+    assert mends[Check.PORTS].startswith(f"{start} (if it is paused: {resume})")
+
+
+def test_the_end_of_a_link_of_redwire_dev_is_nobodys_address() -> None:
+    links = Asked("", "127.0.0.1:12345", error="refused")
+    assert bad(facts(asked=(*asked(cluster()), links), dev=clusters() / "shop")) == []
 
 
 def test_a_region_that_the_primary_does_not_reach_and_that_answers_here_is_not_given_up() -> None:
@@ -178,6 +194,15 @@ def test_a_pair_that_is_cut_is_found_though_both_answer_from_here() -> None:
     assert (found.check, found.level, found.where) == (Check.PAIRS, Level.ERROR, "us-1 to ap-1")
     assert found.what == "us-1 and ap-1 do not reach each other"
     assert "on us-1: nc -vz ap-1.example.net 5050" in found.mend
+
+
+def test_who_is_not_reached_by_anybody_is_no_broken_pair_however_fresh_its_last_word_is() -> None:
+    others = {
+        name: node(name, rtts_us={other: 80_000}) for name, other in (("eu-1", "ap-1"), ("ap-1", "eu-1"))
+    }
+    found = judge(facts(cluster(eu_1=others["eu-1"], ap_1=others["ap-1"]), "us-1"))
+    (pairs,) = (finding for finding in found if finding.check is Check.PAIRS)
+    assert pairs.level is Level.OK and "eu-1, ap-1 reach each other" in pairs.what
 
 
 def test_a_pair_that_is_cut_one_way_names_who_does_not_reach_whom() -> None:

@@ -220,6 +220,63 @@ def test_an_output_that_nobody_reads_any_more_is_no_error_to_speak_of(words: tup
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--uri", "reds://x", "status"),
+            "'--uri' here; options follow the verb, as in: redwire status --uri",
+        ),
+        (
+            ("dev", "--name", "x", "up"),
+            "'--name' here; options follow the verb, as in: redwire dev up --name",
+        ),
+        (("--moon",), "'--moon' here; options follow the verb, as in: redwire VERB --moon"),
+        (("--hlep",), "'--hlep'. Did you mean '--help'?"),
+    ],
+)
+def test_an_option_before_the_verb_is_told_where_it_belongs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err.endswith(f"No such option {said}\n")
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+
+AT = sys.argv.pop(1)
+
+class Interrupt(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == AT:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from tools.cli.start import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "tools.cli.failure", "tools.cli.policy", "regions.prover"])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [((), "redwire: interrupted"), (("--json",), '"code": "INTERRUPTED", "message": "interrupted"')],
+)
+def test_ctrl_c_while_something_is_imported_is_one_line_too(
+    module: str, more: tuple[str, ...], said: str
+) -> None:
+    words = ("policy", "check", "majority", "--nodes", "eu:1", *more)
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert said in done.stderr and len(done.stderr.splitlines()) <= 2 and "Traceback" not in done.stderr
+
+
 def groups(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     for name in group.list_commands(click.Context(group)):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from redwire.message.settings import MemberView, SettingsChanged, SettingsView
 from redwire.status import NodeStatus
 from regions.binding import MemberKind
-from tools.outlook import Group, grid, membership, outlook
+from tools.grid import Grid
+from tools.outlook import Group, membership, outlook, part
 
 NODES = ("eu-1", "eu-2", "us-1", "us-2", "ap-1")
 
@@ -34,7 +35,15 @@ def test_a_pair_of_which_one_node_is_enough_says_nothing_new() -> None:
     first, *others = seen.groups
     assert first == Group(False, "still writable", "yes", "no", ("ap-1", "region ap"))
     assert all(group.won for group in others) and any("eu-1 + us-1" in group.losses for group in others)
-    assert grid(seen).lines[0] == ("LOST", "still writable", "yes", "no", "ap-1, region ap")
+    shown = part(seen)
+    assert isinstance(shown, Grid)
+    assert shown.lines[0] == ("LOST", "still writable", "yes", "no", "ap-1, region ap")
+
+
+def test_where_nothing_is_won_or_lost_that_is_said_in_words() -> None:
+    assert part(found("majority", "majority")).text() == (
+        "nothing is won or lost, whatever node or region is lost"
+    )
 
 
 def test_what_is_lost_comes_before_what_is_won() -> None:

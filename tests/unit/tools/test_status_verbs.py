@@ -33,6 +33,8 @@ async def test_status_says_who_leads_whether_the_quorum_is_met_and_how_each_node
     assert "cluster shop" in text and "eu-1 leads since" in text and "quorum   met" in text
     (row,) = [line for line in text.splitlines() if line.startswith("us-1")]
     assert "us-1  us" in row and "replica" in row and "caught up" in row
+    (leader,) = [line for line in text.splitlines() if line.startswith("eu-1  eu")]
+    assert "primary" in leader and leader.split().count("?") == 1  # the free space of its disk
 
 
 async def test_status_says_that_there_is_no_primary_and_since_when_and_calls_no_lag_known(
@@ -164,7 +166,14 @@ async def test_topology_tells_what_strangers_and_what_this_user_see(cluster, com
     assert shown["full"]["primary"] == {"addr": cluster.leader.addr, "region": "eu"}
     assert [replica["region"] for replica in shown["full"]["replicas"]] == ["us", "ap"]
     text = (await command_line("topology", "--uri", uri)).out
-    assert "HelloAck" in text and f"{cluster.nodes[2].addr} (ap) healthy" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert f"asked {cluster.nodes[1].addr}, as app with role write" in text
+    assert ["epoch", str(shown["full"]["epoch"])] in rows
+    assert ["HelloAck", cluster.leader.addr, "eu", "primary"] in rows
+    assert ["AuthOk", cluster.leader.addr, "eu", "primary"] in rows
+    assert [row[:4] for row in rows if "replica" in row][-2:] == [
+        [node.addr, node.name[:2], "replica", "healthy"] for node in cluster.nodes[1:]
+    ]
 
 
 async def test_topology_says_that_its_node_has_lost_the_primary_and_that_no_lag_is_known(
@@ -174,7 +183,9 @@ async def test_topology_says_that_its_node_has_lost_the_primary_and_that_no_lag_
     uri = cluster.uri(cluster.nodes[1], user="app:secret@")
     assert json.loads((await command_line("topology", "--json", "--uri", uri)).out)["primary_lost"] is True
     text = (await command_line("topology", "--uri", uri)).out
-    assert "NO PRIMARY" in text and "was healthy, lag unknown" in text and "0 ms behind" not in text
+    assert "NO PRIMARY" in text
+    replicas = [line.split() for line in text.splitlines() if " replica " in line]
+    assert [row[3:6] for row in replicas] == [["was", "healthy", "?"]] * len(replicas) != []
 
 
 def test_an_event_is_shown_once_however_often_it_is_told_and_not_kept_for_ever() -> None:
