@@ -60,6 +60,8 @@ class Driver:
         bare = f"n={user},r={secrets.token_urlsafe(18)}"
         first = self.ask(AUTH_RESPONSE, f"n,,{bare}".encode(), AUTH_REQUEST).decode()
         given = dict(part.split("=", 1) for part in first.split(","))
+        if not given["r"].startswith(bare.partition("r=")[2]):
+            sys.exit("the node answers another login than this one")
         salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b64decode(given["s"]), int(given["i"]))
         final = f"c=biws,r={given['r']}"
         signed = f"{bare},{first},{final}".encode()
