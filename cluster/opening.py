@@ -17,7 +17,8 @@ that was out of reach learns later that it is `superseded`.
 
 Whoever led last has all that it acknowledged. Another one has what the voters in reach have: were none heard
 of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter
-with another data directory than the one that the log has admitted says nothing of what it held before (R11).
+with another data directory than the one that the log has admitted says nothing of what it held before (R11);
+nor does one of whom this log admits none: a record that only others hold may have admitted one since.
 """
 
 from __future__ import annotations
@@ -155,7 +156,9 @@ class Opening(msgspec.Struct, frozen=True):
             report = mine if node == mine.node else others.get(node)
             if report is None:
                 unknown[node] = "not heard yet"
-            elif self.admitted.get(node) not in (None, report.incarnation):
+            elif node not in self.admitted:
+                unknown[node] = "this log never admitted its disk"
+            elif self.admitted[node] != report.incarnation:
                 unknown[node] = "its disk was replaced"
         return unknown
 

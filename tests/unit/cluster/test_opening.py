@@ -14,6 +14,7 @@ from redwire.position import NodeId, Reign, Term
 LIFE = "a" * 32
 CLUSTER = "c" * 32
 MEMBERS = frozenset(NodeId(name) for name in ("a", "b", "c"))
+ADMITTED = dict.fromkeys(MEMBERS, LIFE)
 PATIENCE_MS = 5_000
 
 
@@ -53,7 +54,7 @@ def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None)
     opening = Opening(
         members=MEMBERS,
         voters=MEMBERS,
-        admitted=admitted or {},
+        admitted=ADMITTED if admitted is None else admitted,
         patience_ms=PATIENCE_MS,
         take_over=take_over,
         enough=lambda copies: len(copies) >= 2,
@@ -132,17 +133,28 @@ def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged()
 @pytest.mark.parametrize("late", [{}, {"lsn": 9, "term": 3, "primary": "b"}])
 def test_who_comes_with_another_disk_says_nothing_of_what_it_held(late):
     mine = report("a", lsn=10, term=3, primary="b", role="opening")
-    admitted = {NodeId("c"): "d" * 32}
+    admitted = ADMITTED | {NodeId("c"): "d" * 32}
     decision = decide(mine, report("c", **late), take_over=TakeOver(), admitted=admitted)
     assert isinstance(decision, Wait)
     assert "b (not heard yet) and c (its disk was replaced)" in decision.reason
-    assert decide(mine, report("c", **late), take_over=TakeOver(), admitted={NodeId("c"): LIFE}) == Open(4)
+    assert decide(mine, report("c", **late), take_over=TakeOver()) == Open(4)
     lost = TakeOver(frozenset({NodeId("c")}))
     assert decide(mine, report("c", **late), take_over=lost, admitted=admitted) == Open(4)
-    replaced = {NodeId("a"): "d" * 32, NodeId("c"): "d" * 32}
+    replaced = admitted | {NodeId("a"): "d" * 32}
     decision = decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=replaced)
     assert isinstance(decision, Wait), "our own disk says no more than another's"
     assert "a (its disk was replaced) and c" in decision.reason
+
+
+def test_whom_this_log_never_admitted_may_have_been_admitted_by_records_that_others_held():
+    mine = report("a", lsn=10, term=3, primary="b", role="opening")
+    admitted = {node: life for node, life in ADMITTED.items() if node != "c"}
+    decision = decide(mine, report("c"), take_over=TakeOver(), admitted=admitted)
+    assert isinstance(decision, Wait)
+    assert "b (not heard yet) and c (this log never admitted its disk)" in decision.reason
+    assert decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=admitted) == Open(4)
+    lost = TakeOver(frozenset({NodeId("c")}))
+    assert decide(mine, report("c"), take_over=lost, admitted=admitted) == Open(4)
 
 
 @pytest.mark.parametrize(
