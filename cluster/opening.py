@@ -23,15 +23,16 @@ nor does one of whom this log admits none: a record that only others hold may ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from redwire.body import TERM_MAX
-from redwire.errors import Code, Refused
+from redwire.errors import Code, ConfigInvalid, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
+from redwire.spelling import nearest
 
 _MAY_HOLD = (
     "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk "
@@ -93,6 +94,14 @@ class TakeOver(msgspec.Struct, frozen=True):
     """An operator has this node lead although another one led last. What only the `lost` hold is given up."""
 
     lost: frozenset[NodeId] = frozenset()
+
+    def check(self, members: Iterable[NodeId]) -> None:
+        """Raises `ConfigInvalid` for a name that none of `members` bears, who are all that there ever were."""
+        known = sorted(set(members))
+        for name in sorted(self.lost.difference(known)):
+            meant = nearest(name, known)
+            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+            raise ConfigInvalid("--lost", "", f"{name} is no member of the cluster", hint=hint)
 
 
 class Opening(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait, superseded
 from redwire.body import TERM_MAX
-from redwire.errors import Code
+from redwire.errors import Code, ConfigInvalid
 from redwire.message.peer import Report
 from redwire.position import NodeId, Reign, Term
 
@@ -155,6 +155,14 @@ def test_whom_this_log_never_admitted_may_have_been_admitted_by_records_that_oth
     assert decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=admitted) == Open(4)
     lost = TakeOver(frozenset({NodeId("c")}))
     assert decide(mine, report("c"), take_over=lost, admitted=admitted) == Open(4)
+
+
+def test_what_is_given_up_are_members():
+    TakeOver(frozenset({NodeId("b"), NodeId("c")})).check(["c", "b", "a", "b"])
+    with pytest.raises(ConfigInvalid, match="--lost: eu-2 is no member of the cluster; did you mean eu-1?"):
+        TakeOver(frozenset({NodeId("eu-2")})).check(["us-1", "eu-1"])
+    with pytest.raises(ConfigInvalid, match="x is no member of the cluster; there are eu-1, us-1"):
+        TakeOver(frozenset({NodeId("x")})).check(["us-1", "eu-1"])
 
 
 @pytest.mark.parametrize(
