@@ -49,7 +49,7 @@ def report(
     )
 
 
-def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None):
+def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=()):
     """Two of the three are enough for a commit."""
     opening = Opening(
         members=MEMBERS,
@@ -58,6 +58,7 @@ def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None)
         patience_ms=PATIENCE_MS,
         take_over=take_over,
         enough=lambda copies: len(copies) >= 2,
+        taken=frozenset(taken),
     )
     return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
 
@@ -190,6 +191,14 @@ def test_the_new_term_is_above_every_term_that_anyone_has_seen():
 def test_silent_members_are_waited_for_and_then_left_out():
     assert isinstance(decide(GROWN, elapsed_ms=PATIENCE_MS - 1), Wait)
     assert decide(GROWN) == Open(4)
+
+
+@pytest.mark.parametrize("mine", [EMPTY, GROWN])
+def test_while_all_who_answer_say_that_another_process_has_its_id_a_node_begins_no_reign(mine):
+    decision = decide(mine, elapsed_ms=9 * PATIENCE_MS, taken=("c", "b"))
+    assert decision == Wait("another process is a, say b, c: stop one")
+    welcome = report("c", lsn=mine.last_lsn, term=mine.term)
+    assert isinstance(decide(mine, welcome, taken=("b",)), Open | Bootstrap)
 
 
 @pytest.mark.parametrize("mine", [EMPTY, GROWN])
