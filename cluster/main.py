@@ -27,7 +27,7 @@ from cluster.reload import ask
 from cluster.signals import Signals
 from cluster.yaml_file import load_yaml
 from redwire import __version__
-from redwire.errors import ConfigInvalid, RedwireError
+from redwire.errors import RedwireError
 from redwire.position import NodeId
 from redwire.spelling import nearest
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
             case "reload":
                 return _reload(config, as_json=asked.json)
             case _:
-                order = TakeOver(_lost(config, asked.lost)) if asked.take_over else None
+                order = TakeOver(_lost(asked.lost)) if asked.take_over else None
                 return _run(config, signals or Signals(), order)
     except RedwireError as error:
         if asked.json:
@@ -106,15 +106,9 @@ def _action(word: str) -> str:
     return word
 
 
-def _lost(config: NodeConfig, names: str) -> frozenset[NodeId]:
-    """The members that are named. Raises `ConfigInvalid`."""
-    members = [member.id for member in config.cluster.members]
-    lost = frozenset(NodeId(name.strip()) for name in names.split(",") if name.strip())
-    for name in sorted(lost - {*members}):
-        meant = nearest(name, members)
-        hint = f"did you mean {meant}?" if meant else f"there are {', '.join(members)}"
-        raise ConfigInvalid("--lost", "", f"{name} is no member of {config.cluster.name}", hint=hint)
-    return lost
+def _lost(names: str) -> frozenset[NodeId]:
+    """Those that are named, whoever they are: the log knows, which is not open yet."""
+    return frozenset(NodeId(name.strip()) for name in names.split(",") if name.strip())
 
 
 def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> int:

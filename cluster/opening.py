@@ -13,24 +13,27 @@ that starts as primary asks every member in reach first:
 * otherwise                                   → open, with a term above every term that anyone has seen
 
 It waits for everybody, but no longer than its patience; who is silent then is not in reach. A primary
-that was out of reach learns later that it is `superseded`.
+that was out of reach learns later that it is `superseded`. While all who answer say that another process has
+this node's id there is no reign: it may be a second one of that node's.
 
 Whoever led last has all that it acknowledged. Another one has what the voters in reach have: were none heard
 of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter
-with another data directory than the one that the log has admitted says nothing of what it held before (R11).
+with another data directory than the one that the log has admitted says nothing of what it held before (R11);
+nor does one of whom this log admits none: a record that only others hold may have admitted one since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from redwire.body import TERM_MAX
-from redwire.errors import Code, Refused
+from redwire.errors import Code, ConfigInvalid, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
+from redwire.spelling import nearest
 
 _MAY_HOLD = (
     "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk "
@@ -93,11 +96,20 @@ class TakeOver(msgspec.Struct, frozen=True):
 
     lost: frozenset[NodeId] = frozenset()
 
+    def check(self, members: Iterable[NodeId]) -> None:
+        """Raises `ConfigInvalid` for a name that none of `members` bears, all that there ever were."""
+        known = sorted(set(members))
+        for name in sorted(self.lost.difference(known)):
+            meant = nearest(name, known)
+            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+            raise ConfigInvalid("--lost", "", f"{name} is no member of the cluster", hint=hint)
+
 
 class Opening(msgspec.Struct, frozen=True):
     """The question. `members` are all configured members, this node included; `voters` are those whose copies
     can count, and `admitted` is which incarnation of each does; `patience_ms` bounds the asking; `enough`
-    says whether copies on these nodes alone can have committed a record.
+    says whether copies on these nodes alone can have committed a record. `taken` are those who say that
+    another process has this node's id.
     """
 
     members: frozenset[NodeId]
@@ -106,6 +118,7 @@ class Opening(msgspec.Struct, frozen=True):
     patience_ms: int
     take_over: TakeOver | None
     enough: Callable[[frozenset[NodeId]], bool]
+    taken: frozenset[NodeId]
 
     def decide(self, mine: Report, others: Mapping[NodeId, Report], elapsed_ms: int) -> Decision:
         """The decision, from this node's own report and those of the members in reach."""
@@ -113,6 +126,8 @@ class Opening(msgspec.Struct, frozen=True):
         if leader is not None and leader.term >= mine.term:
             text = f"{leader.node} leads term {leader.term} already"
             return Refuse(Refused(Code.TERM_TAKEN, text, hint="start this node with role: replica"))
+        if self.taken and not others:
+            return Wait(f"another process is {mine.node}, say {', '.join(sorted(self.taken))}: stop one")
         everybody = self.members <= others.keys() | {mine.node}
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
@@ -155,7 +170,9 @@ class Opening(msgspec.Struct, frozen=True):
             report = mine if node == mine.node else others.get(node)
             if report is None:
                 unknown[node] = "not heard yet"
-            elif self.admitted.get(node) not in (None, report.incarnation):
+            elif node not in self.admitted:
+                unknown[node] = "this log never admitted its disk"
+            elif self.admitted[node] != report.incarnation:
                 unknown[node] = "its disk was replaced"
         return unknown
 

@@ -166,10 +166,16 @@ class Process:
         self._note(f"listens on {self._config.node.listen}; {where}")
 
     async def _check_settings(self, storage: Storage) -> None:
-        """Hold this node's file against the log. Raises as `check_file`."""
+        """Hold this node's file against the log, and who is given up. Raises as `check_file`, and for names
+        that no member ever had: the file need not have them all.
+        """
         logged = [settings.cluster for settings in (await storage.logged()).settings]
-        for warning in check_file(self._config, [*storage.past_settings(), *logged]):
+        ever = [*storage.past_settings(), *logged]
+        for warning in check_file(self._config, ever):
             self._note(warning, Level.WARNING)
+        if self._take_over is not None:
+            clusters = ever or [self._config.cluster]
+            self._take_over.check(member.id for cluster in clusters for member in cluster.members)
 
     def _settings_changed(self, node: Node, links: Links) -> None:
         """Other settings are in force from here on."""

@@ -81,6 +81,7 @@ class Candidate:
             patience_ms=applied.cluster.replica_timeout_ms,
             take_over=self._take_over,
             enough=enough,
+            taken=frozenset(self._node.roster.taken),
         )
 
     async def _catch_up(self, member: NodeId) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from cluster.accounts import Accounts
 from cluster.documents import Documents
 from cluster.effects import Fate, Result
-from cluster.errors import ApplyStopped, OutOfOrder
+from cluster.errors import ApplyStopped, OutOfOrder, StateCorrupt
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Known
 from cluster.registry import Registry
@@ -31,6 +31,7 @@ from cluster.tables import (
     WRITER_BUSY_MS,
     MetaRow,
     closed_on_error,
+    folded_lsn,
     key_rows,
     open_reader,
     open_writer,
@@ -117,11 +118,15 @@ class State:
         What the file says is made durable first, so `checkpointed` equals `applied`. Raises `FormatNewer`,
         `StateCorrupt`, `DiskFull` or `DiskFailed`.
         """
+        folded = folded_lsn(path)
         connection = open_writer(path)
         with closed_on_error(connection):
             with translated(path):
                 Syscalls().sync_folder(path.parent)
                 state = cls(path, connection)
+            if state.applied.lsn < folded:
+                text = f"the file stands at LSN {folded}, and with its -wal at {state.applied.lsn}"
+                raise StateCorrupt(path, f"{text}: that was damaged")
             state.checkpoint()
         return state
 

@@ -11,7 +11,8 @@
 
 A state file is written by one connection and read by many. `synchronous=NORMAL` syncs at checkpoints only:
 after a power cut the state is some earlier one, never less than the last complete checkpoint, and the log
-has the rest (R10).
+has the rest (R10). What a checkpoint has folded into the file was synced in SQLite's log before: where that
+log ends below what the file itself says, it was damaged, and the two together are no state (`folded_lsn`).
 
 SQLite's pages carry no checksums, and a bit that flips on the disk would be served as what was written. So a
 document carries one in its row, as `meta` and `terms` do, other bodies carry one behind them (`sealed`), and
@@ -23,7 +24,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -135,6 +136,18 @@ def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False)
             connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             _check(connection, path)
     return connection
+
+
+def folded_lsn(path: Path) -> Lsn:
+    """Where the file at `path` stands by itself, without SQLite's log beside it. Nobody has it open.
+
+    0 where that cannot be told: of a file that is new, or in which the process ended amid a checkpoint.
+    """
+    with suppress(sqlite3.Error, StateCorrupt):
+        name = f"file:{quote(str(path))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(name, uri=True)) as connection:
+            return read_position(path, connection).lsn
+    return Lsn(0)
 
 
 def read_meta(path: Path, connection: sqlite3.Connection) -> MetaRow:

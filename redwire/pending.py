@@ -109,9 +109,7 @@ class Pending:
 
     def written(self, block: bytes, entry: WrittenEntry) -> None:
         """The server's answer. Raises `BodyInvalid` for an answer that does not fit the request."""
-        if self._outcome is not None:  # late: nobody waits, but now it is known
-            if entry.outcome is Outcome.COMMITTED:
-                self.keys.close(self.sequence)
+        if self._outcome is not None:  # late: the key stays open for whoever was told to ask for it
             return
         try:
             if entry.outcome is Outcome.COMMITTED:
@@ -137,8 +135,6 @@ class Pending:
         """The server, or the way to it, refused."""
         if self._outcome is None:
             self._go_on(self._story(in_flight=True).failed(error))
-        elif not isinstance(error, NotConfirmed):
-            self.keys.close(self.sequence)
 
     def lost(self, error: RedwireError) -> None:
         """The connection ended before the answer."""

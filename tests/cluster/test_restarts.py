@@ -63,22 +63,26 @@ def test_a_primary_killed_again_and_again_under_load_loses_nothing_that_was_ackn
     shop.check_nothing_lost(writer)
 
 
-def test_a_second_process_on_a_copy_of_the_directory_is_refused_and_ends(shop: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["us-1", "eu-1"], ids=["of a follower", "of the primary"])
+def test_a_second_process_on_a_copy_of_the_directory_is_refused_and_ends(
+    shop: Any, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / "copy.yaml"
-    node = yaml.safe_load(shop.config_path("us-1").read_text())
-    node["node"] |= {"data_dir": str(tmp_path / "copy"), "listen": f"127.0.0.2:{shop.ports['us-1']}"}
+    node = yaml.safe_load(shop.config_path(name).read_text())
+    node["node"] |= {"data_dir": str(tmp_path / "copy"), "listen": f"127.0.0.2:{shop.ports[name]}"}
     path.write_text(yaml.safe_dump(node))
     with shop.writer(pause_s=0.01) as writer:
-        shop.pause("us-1")  # so that the copy is whole
-        shutil.copytree(shop.data_dir("us-1"), tmp_path / "copy")
-        shop.resume("us-1")
+        shop.pause(name)  # so that the copy is whole
+        shutil.copytree(shop.data_dir(name), tmp_path / "copy")
+        shop.resume(name)
         writer.wait_acked()
         twin = Forked(("--config", str(path)), tmp_path / "log")
         assert twin.wait(30) == 1
         writer.wait_acked()
     said = (tmp_path / "log").read_text()
-    assert "stopped: ID_TAKEN: another us-1 is connected, with data directory the same or a copy" in said
-    assert shop.processes["us-1"].poll() is None
+    assert f"stopped: ID_TAKEN: another {name} is connected, with data directory the same or a copy" in said
+    assert "begins at LSN" not in said
+    assert shop.processes[name].poll() is None
     shop.check_nothing_lost(writer)
 
 

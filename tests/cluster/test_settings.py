@@ -178,6 +178,13 @@ def test_a_node_joins_as_a_reader_is_promoted_and_leaves(fleet: Any) -> None:
     admin.change_settings(PromoteMember("sa-1"))
     admin.change_settings(SetPolicy(policy="regions(eu,sa)"))
     assert {"eu", "sa"} <= {ack.region for ack in four.db.put("c", "x", {}).receipt.acks}
+    assert four.terminate("us-1") == 0
+    four.set_role("us-1", "primary")
+    mark = four.mark("us-1")
+    four.start_node("us-1", "--take-over", "--lost", "sa-1")  # whom its file does not name
+    four.wait_log("us-1", "stopped: TERM_TAKEN", since=mark)
+    four.set_role("us-1", "replica")
+    four.start_node("us-1")
     with pytest.raises(RequestInvalid, match="can never be met"):
         admin.change_settings(RemoveMember("sa-1"))
     with pytest.raises(RequestInvalid, match="eu-1 leads"):

@@ -7,13 +7,14 @@ import pytest
 
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait, superseded
 from redwire.body import TERM_MAX
-from redwire.errors import Code
+from redwire.errors import Code, ConfigInvalid
 from redwire.message.peer import Report
 from redwire.position import NodeId, Reign, Term
 
 LIFE = "a" * 32
 CLUSTER = "c" * 32
 MEMBERS = frozenset(NodeId(name) for name in ("a", "b", "c"))
+ADMITTED = dict.fromkeys(MEMBERS, LIFE)
 PATIENCE_MS = 5_000
 
 
@@ -48,15 +49,16 @@ def report(
     )
 
 
-def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None):
+def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=()):
     """Two of the three are enough for a commit."""
     opening = Opening(
         members=MEMBERS,
         voters=MEMBERS,
-        admitted=admitted or {},
+        admitted=ADMITTED if admitted is None else admitted,
         patience_ms=PATIENCE_MS,
         take_over=take_over,
         enough=lambda copies: len(copies) >= 2,
+        taken=frozenset(taken),
     )
     return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
 
@@ -132,17 +134,36 @@ def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged()
 @pytest.mark.parametrize("late", [{}, {"lsn": 9, "term": 3, "primary": "b"}])
 def test_who_comes_with_another_disk_says_nothing_of_what_it_held(late):
     mine = report("a", lsn=10, term=3, primary="b", role="opening")
-    admitted = {NodeId("c"): "d" * 32}
+    admitted = ADMITTED | {NodeId("c"): "d" * 32}
     decision = decide(mine, report("c", **late), take_over=TakeOver(), admitted=admitted)
     assert isinstance(decision, Wait)
     assert "b (not heard yet) and c (its disk was replaced)" in decision.reason
-    assert decide(mine, report("c", **late), take_over=TakeOver(), admitted={NodeId("c"): LIFE}) == Open(4)
+    assert decide(mine, report("c", **late), take_over=TakeOver()) == Open(4)
     lost = TakeOver(frozenset({NodeId("c")}))
     assert decide(mine, report("c", **late), take_over=lost, admitted=admitted) == Open(4)
-    replaced = {NodeId("a"): "d" * 32, NodeId("c"): "d" * 32}
+    replaced = admitted | {NodeId("a"): "d" * 32}
     decision = decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=replaced)
     assert isinstance(decision, Wait), "our own disk says no more than another's"
     assert "a (its disk was replaced) and c" in decision.reason
+
+
+def test_whom_this_log_never_admitted_may_have_been_admitted_by_records_that_others_held():
+    mine = report("a", lsn=10, term=3, primary="b", role="opening")
+    admitted = {node: life for node, life in ADMITTED.items() if node != "c"}
+    decision = decide(mine, report("c"), take_over=TakeOver(), admitted=admitted)
+    assert isinstance(decision, Wait)
+    assert "b (not heard yet) and c (this log never admitted its disk)" in decision.reason
+    assert decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=admitted) == Open(4)
+    lost = TakeOver(frozenset({NodeId("c")}))
+    assert decide(mine, report("c"), take_over=lost, admitted=admitted) == Open(4)
+
+
+def test_what_is_given_up_are_members():
+    TakeOver(frozenset({NodeId("b"), NodeId("c")})).check(["c", "b", "a", "b"])
+    with pytest.raises(ConfigInvalid, match="--lost: eu-2 is no member of the cluster; did you mean eu-1?"):
+        TakeOver(frozenset({NodeId("eu-2")})).check(["us-1", "eu-1"])
+    with pytest.raises(ConfigInvalid, match="x is no member of the cluster; there are eu-1, us-1"):
+        TakeOver(frozenset({NodeId("x")})).check(["us-1", "eu-1"])
 
 
 @pytest.mark.parametrize(
@@ -170,6 +191,14 @@ def test_the_new_term_is_above_every_term_that_anyone_has_seen():
 def test_silent_members_are_waited_for_and_then_left_out():
     assert isinstance(decide(GROWN, elapsed_ms=PATIENCE_MS - 1), Wait)
     assert decide(GROWN) == Open(4)
+
+
+@pytest.mark.parametrize("mine", [EMPTY, GROWN])
+def test_while_all_who_answer_say_that_another_process_has_its_id_a_node_begins_no_reign(mine):
+    decision = decide(mine, elapsed_ms=9 * PATIENCE_MS, taken=("c", "b"))
+    assert decision == Wait("another process is a, say b, c: stop one")
+    welcome = report("c", lsn=mine.last_lsn, term=mine.term)
+    assert isinstance(decide(mine, welcome, taken=("b",)), Open | Bootstrap)
 
 
 @pytest.mark.parametrize("mine", [EMPTY, GROWN])

@@ -505,6 +505,27 @@ def test_a_bit_that_flips_in_a_document_is_never_taken_for_the_document(
     assert (documents(path)["orders", "a"], verify(path).lsn) == ((4, b"{}"), 4)
 
 
+def test_sqlites_log_that_ends_below_what_was_folded_into_the_file_is_damage(
+    state: State, tmp_path: Path, written_log: Any
+) -> None:
+    """A node that was killed between the two halves of a checkpoint leaves both, here as a copy."""
+    state.apply([written_log.write(*(put(f"{n}", b'{"n":%500d}' % n) for n in range(100)))])
+    state.checkpoint()
+    state.apply([written_log.write(put("7"))])
+    state.apply([written_log.write(put("93"))])
+    state_module.fold(state.path)
+    copy, log = tmp_path / "copy.db", state.path.with_name("state.db-wal").read_bytes()
+    copy.write_bytes(state.path.read_bytes())
+    beside = copy.with_name("copy.db-wal")
+    for kept in (log, log[:32], b""):
+        beside.write_bytes(kept)
+        State.open(copy).close()
+        assert documents(copy) == documents(state.path)
+    beside.write_bytes(log[: 32 + (len(log) - 32) // 2].ljust(len(log), b"\0"))  # its header, half its frames
+    with pytest.raises(StateCorrupt, match="stands at LSN 102, and with its -wal at 101: that was damaged"):
+        State.open(copy)
+
+
 def test_a_bit_that_flips_beside_the_documents_keeps_the_state_from_being_opened(
     state: State, path: Path, written_log: Any
 ) -> None:

@@ -439,6 +439,22 @@ async def test_silence_until_the_deadline_is_an_unknown_outcome_that_can_be_reso
     assert executed.value.phase == "answer"
 
 
+async def test_a_key_can_be_asked_for_although_its_answer_came_late(cluster, scripts) -> None:
+    asked = []
+    cluster.leader.script.append(lambda *write: asked.append(write))
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome) as unknown:
+            await db.put("products", "p1", {}, timeout_s=0.2)
+        ((_, wire, frame, envelope),) = asked
+        cluster.leader.commit(wire, frame, envelope)
+        for _ in range(2):  # the first one is answered behind it
+            await db.put("products", "p2", {})
+        assert decode_write(cluster.leader.writes[-1].request).key.oldest == unknown.value.key.sequence
+        assert (await db.resolve(unknown.value.key)).id == "p1"
+        await db.put("products", "p3", {})
+    assert decode_write(cluster.leader.writes[-1].request).key.oldest > unknown.value.key.sequence
+
+
 async def test_a_later_refusal_does_not_override_a_lost_attempt_that_was_executed(cluster, scripts) -> None:
     cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
     async with redwire.connect(cluster.uri()) as db:
