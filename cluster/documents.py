@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.logical import FAILURES, Effect, aborted, decide, generated_id
 from cluster.tables import check_row, checksum
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.record import IF_VERSION, Op, records
 
 _PUT = "INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?, ?)"
@@ -23,7 +23,7 @@ _INSERT = "INSERT INTO docs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 _Row = tuple[int, str, int, int, bytes]
 
-_APPLIED = int(Status.APPLIED)
+_APPLIED = int(RecordStatus.APPLIED)
 _PUT_OP, _INSERT_OP = int(Op.PUT), int(Op.INSERT)
 _NO_COLLECTION = -1
 """No document has it, so whatever is looked up in it is absent."""

@@ -15,13 +15,13 @@ import msgspec
 
 from cluster.logical import generated_id
 from redwire.errors import RequestInvalid
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.record import COLLECTION, Key, Op, Record, encode_record, encode_write, not_json
 
 CONFLICTS_LISTED_MAX = 20
 """Rows that one Error names; the others are counted."""
 
-Results = Sequence[tuple[Status, int]]
+Results = Sequence[tuple[RecordStatus, int]]
 """Status and version of each record of a request."""
 
 
@@ -72,7 +72,9 @@ def conflict_of_one(collection: str, ident: str, version: int) -> str:
 
 def conflict_of_many(collection: str, ids: Sequence[str], results: Results) -> str:
     """Which rows of an insert row by row changed nothing. At least one did."""
-    rows = [(row, version) for row, (status, version) in enumerate(results) if status is not Status.APPLIED]
+    rows = [
+        (row, version) for row, (status, version) in enumerate(results) if status is not RecordStatus.APPLIED
+    ]
     named = [
         f"row {row}: {_conflict(collection, ids[row], version)}"
         for row, version in rows[:CONFLICTS_LISTED_MAX]
@@ -90,13 +92,13 @@ def conflict_of_batch(results: Results) -> RequestInvalid | None:
     It follows from the results alone, so that a replay is told the same.
     """
     for row, (status, version) in enumerate(results):
-        if status not in (Status.APPLIED, Status.ABORTED):
+        if status not in (RecordStatus.APPLIED, RecordStatus.ABORTED):
             what = f"a document with this id already exists, at version {version}" if version else _TAKEN
             return RequestInvalid(f"{what}; no row was written", row)
     return None
 
 
-_STATUSES = tuple(Status)
+_STATUSES = tuple(RecordStatus)
 _TAKEN = "the collection's name differs from an existing one's only in case"
 
 

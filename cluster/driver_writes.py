@@ -35,7 +35,7 @@ from redwire.errors import (
 )
 from redwire.frame import Kind
 from redwire.handshake import Principal
-from redwire.message.client import Status
+from redwire.message.client import RecordStatus
 from redwire.message.driver import (
     BatchError,
     BulkInsert,
@@ -84,7 +84,7 @@ class DriverWrites:
             return Kind.BULK_OK, encode_inserted([], single=False)
         encoded = await _off_loop(len(payload), _encoded, insert, None)
         results = await self._commit_rows(encoded)
-        if all(status is Status.APPLIED for status, _ in results):
+        if all(status is RecordStatus.APPLIED for status, _ in results):
             return Kind.BULK_OK, encode_inserted(final_ids(encoded.ids, results), single=insert.single)
         if insert.single:
             text = conflict_of_one(insert.collection, encoded.ids[0], results[0][1])
@@ -101,7 +101,7 @@ class DriverWrites:
             return Kind.BULK_OK, encode_count(0)
         encoded = await _off_loop(len(payload), encode_insert, rows.collection, rows.documents)
         results = await self._commit_rows(encoded)
-        if all(status is Status.APPLIED for status, _ in results):
+        if all(status is RecordStatus.APPLIED for status, _ in results):
             return Kind.BULK_OK, encode_count(len(results))
         return Kind.ERROR, conflict_of_many(rows.collection, encoded.ids, results).encode()
 
@@ -112,7 +112,7 @@ class DriverWrites:
         record = encode_record(Record(Op.DELETE, target.collection, target.id))
         result = await self._commit(encode_write([record]), 1)
         ((status, _),) = results_of(result.items)
-        return Kind.DELETE_OK, encode_deleted(int(status is Status.DELETED))
+        return Kind.DELETE_OK, encode_deleted(int(status is RecordStatus.DELETED))
 
     async def _insert_atomic(self, insert: BulkInsert, size: int) -> Answer:
         """All rows or none; under an idempotency key once, whatever the rows of a later attempt are."""

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.position import Lsn
 from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
 
@@ -116,7 +116,7 @@ class Keys(msgspec.Struct):
 
     def record(self, key: Key, first: Lsn, count: int, items: bytes, time_ms: int) -> bytes:
         """Remember an executed request that `lookup` called absent; the entry that the state must store."""
-        plain = items[:: RESULT.size].count(Status.APPLIED) == count
+        plain = items[:: RESULT.size].count(RecordStatus.APPLIED) == count
         entry = _ENTRY.pack(key.client, key.sequence, key.oldest, time_ms, first, count, not plain)
         if not plain:
             entry += items
@@ -220,4 +220,6 @@ def _known(tail: bytes) -> Known:
     first, count, listed = _TAIL.unpack_from(tail)
     if listed:
         return Known(Lsn(first), tail[_TAIL.size :])
-    return Known(Lsn(first), b"".join(RESULT.pack(Status.APPLIED, first + place) for place in range(count)))
+    return Known(
+        Lsn(first), b"".join(RESULT.pack(RecordStatus.APPLIED, first + place) for place in range(count))
+    )

@@ -28,7 +28,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.record import Op
 
 
@@ -43,25 +43,25 @@ class Effect(Enum):
 class Decision(NamedTuple):
     """A record's result, `status` and `version` as the client sees them, and its effect."""
 
-    status: Status
+    status: RecordStatus
     version: int
     effect: Effect
 
 
-FAILURES = frozenset((Status.EXISTS, Status.VERSION_MISMATCH))
+FAILURES = frozenset((RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH))
 """Statuses that fail an atomic request."""
 
 _OUTCOMES = {
-    (Op.PUT, False): (Status.APPLIED, Effect.WRITE),
-    (Op.PUT, True): (Status.APPLIED, Effect.WRITE),
-    (Op.INSERT, False): (Status.APPLIED, Effect.WRITE),
-    (Op.INSERT, True): (Status.EXISTS, Effect.NONE),
-    (Op.DELETE, False): (Status.NOT_FOUND, Effect.NONE),
-    (Op.DELETE, True): (Status.DELETED, Effect.DELETE),
+    (Op.PUT, False): (RecordStatus.APPLIED, Effect.WRITE),
+    (Op.PUT, True): (RecordStatus.APPLIED, Effect.WRITE),
+    (Op.INSERT, False): (RecordStatus.APPLIED, Effect.WRITE),
+    (Op.INSERT, True): (RecordStatus.EXISTS, Effect.NONE),
+    (Op.DELETE, False): (RecordStatus.NOT_FOUND, Effect.NONE),
+    (Op.DELETE, True): (RecordStatus.DELETED, Effect.DELETE),
 }
 """(operation, whether the document is there) to what comes of it."""
 
-_ABORTED = RESULT.pack(Status.ABORTED, 0)
+_ABORTED = RESULT.pack(RecordStatus.ABORTED, 0)
 
 
 def decide(op: Op, wanted: int | None, current: int, lsn: int, *, name_taken: bool = False) -> Decision:
@@ -71,11 +71,11 @@ def decide(op: Op, wanted: int | None, current: int, lsn: int, *, name_taken: bo
     another one's name differs from its only in case (then `current` is 0).
     """
     if wanted is not None and wanted != current:
-        return Decision(Status.VERSION_MISMATCH, current, Effect.NONE)
+        return Decision(RecordStatus.VERSION_MISMATCH, current, Effect.NONE)
     status, effect = _OUTCOMES[op, current > 0]
     if effect is Effect.WRITE:
         if name_taken:
-            return Decision(Status.EXISTS, 0, Effect.NONE)
+            return Decision(RecordStatus.EXISTS, 0, Effect.NONE)
         return Decision(status, lsn, effect)
     return Decision(status, current, effect)
 

@@ -16,7 +16,7 @@ from cluster.accounts import Accounts
 from cluster.tables import opened, sealed
 from redwire.body import decode
 from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken, RemoveUser, check_account
-from redwire.message.client import Status
+from redwire.message.client import RecordStatus
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId
 from redwire.record import Kind
@@ -52,7 +52,7 @@ class Registry:
             {token.id: token for token in tokens if isinstance(token, PutToken)},
         )
 
-    def apply(self, kind: Kind, body: bytes, lsn: int) -> Status:
+    def apply(self, kind: Kind, body: bytes, lsn: int) -> RecordStatus:
         """Apply the record of `kind` at `lsn`; NOT_FOUND for an account change that had nothing to change.
 
         Raises `BodyInvalid` for a body that this version does not know.
@@ -68,7 +68,7 @@ class Registry:
                 return self._account(check_account(body), body)
             case Kind.WRITE | Kind.CLOSE:
                 raise AssertionError("documents and keys are not kept here")
-        return Status.APPLIED
+        return RecordStatus.APPLIED
 
     def _remember(self, kind: Kind, body: bytes, lsn: int) -> None:
         if kind is Kind.CONFIG:
@@ -79,10 +79,10 @@ class Registry:
                 {**self.admits, NodeId(admit.node): Incarnation(admit.incarnation)}
             )
 
-    def _account(self, change: AccountChange, body: bytes) -> Status:
+    def _account(self, change: AccountChange, body: bytes) -> RecordStatus:
         before, after = self.accounts, self.accounts.after(change)
         if after is before:
-            return Status.NOT_FOUND
+            return RecordStatus.NOT_FOUND
         self.accounts = after
         execute = self._connection.execute
         match change:
@@ -96,4 +96,4 @@ class Registry:
                 execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", (ident, sealed(body)))
             case RemoveToken(id=ident):
                 execute("DELETE FROM tokens WHERE id = ?", (ident,))
-        return Status.DELETED if isinstance(change, RemoveUser | RemoveToken) else Status.APPLIED
+        return RecordStatus.DELETED if isinstance(change, RemoveUser | RemoveToken) else RecordStatus.APPLIED

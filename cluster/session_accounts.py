@@ -22,7 +22,7 @@ from redwire.message.admin import (
     check_account,
     decode_asked,
 )
-from redwire.message.client import Status
+from redwire.message.client import RecordStatus
 from redwire.position import Lsn
 from redwire.record import REQUEST_HEADER, encode_system
 from redwire.record import Kind as RequestKind
@@ -82,7 +82,7 @@ class SessionAccounts:
         for proposal, result in answers:
             self._under_way -= 1
             change, missing = _change(proposal), ""
-            if result.items[0] == Status.NOT_FOUND:
+            if result.items[0] == RecordStatus.NOT_FOUND:
                 missing = service.node.storage.state.accounts().missing(change, service.admins)
             done = AccountDone(result.first_lsn, service.term_at(Lsn(result.first_lsn)), missing)
             self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)

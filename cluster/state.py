@@ -45,7 +45,7 @@ from cluster.tables import (
 from redwire.batch import Batch, follows
 from redwire.body import decode
 from redwire.errors import BodyInvalid, RequestInvalid
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.message.log import CloseKey, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
 from redwire.record import REQUEST_HEADER, Key, Kind, request_heads
@@ -298,7 +298,7 @@ class State:
                 results.append(self.lookup(closed) or _EXPIRED)
             elif head.kind is not Kind.WRITE:
                 status = self._registry.apply(head.kind, bytes(head.data[REQUEST_HEADER.size :]), lsn)
-                version = 0 if status is Status.NOT_FOUND else lsn
+                version = 0 if status is RecordStatus.NOT_FOUND else lsn
                 results.append(Result(Fate.EXECUTED, lsn, RESULT.pack(status, version)))
             elif key is None:
                 results.append(Result(Fate.EXECUTED, lsn, write(head.data, lsn, atomic=head.atomic)))

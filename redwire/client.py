@@ -37,7 +37,7 @@ from redwire.errors import (
 from redwire.frame import Frame, Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
 from redwire.message.admin import AccountChange, AccountDone
-from redwire.message.client import Outcome, Resolve, Status, TopologyNotice
+from redwire.message.client import Outcome, RecordStatus, Resolve, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending
 from redwire.pool import Dialler, Pool
@@ -48,7 +48,7 @@ from redwire.record import Key, Op
 from redwire.routing import ReadMode, Router, RouterStatus
 from redwire.session import Session
 from redwire.session_keys import WriteKey
-from redwire.status import Status as ClusterStatus
+from redwire.status import Status
 from redwire.status import decode as decode_status
 from redwire.tls import client_context
 from redwire.topology import Topology
@@ -63,7 +63,7 @@ class Deleted(msgspec.Struct, frozen=True):
     @property
     def deleted(self) -> bool:
         """Whether a document was there."""
-        return self.committed.status is Status.DELETED
+        return self.committed.status is RecordStatus.DELETED
 
     @property
     def version(self) -> int:
@@ -325,7 +325,7 @@ class Client:
             after = page.rows[-1].id
             left = None if left is None else left - len(page.rows)
 
-    async def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> ClusterStatus:
+    async def status(self, addr: str | None = None, *, timeout_s: float | None = None) -> Status:
         """How the cluster is, as the node at `addr` knows it; without it the primary, or any node that
         answers where the primary does not within a moment. `vantage` says whose view it is.
         """

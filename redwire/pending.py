@@ -19,7 +19,7 @@ from redwire.errors import (
     UnknownOutcome,
 )
 from redwire.frame import Frame
-from redwire.message.client import RESULT, Outcome, Status, WrittenEntry
+from redwire.message.client import RESULT, Outcome, RecordStatus, WrittenEntry
 from redwire.position import ClusterId
 from redwire.receipt import Committed, open_receipt
 from redwire.record import ATOMIC, REQUEST_HEADER, Kind, records
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LAST_TRY_SHARE = 0.1
 """Of a write's time: a try that begins when less is left would only make unknown what was refused."""
-_CONFLICTS = (Status.EXISTS, Status.VERSION_MISMATCH)
+_CONFLICTS = (RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH)
 
 
 class Owner(Protocol):
@@ -211,7 +211,7 @@ def _raise_conflict(committed: Committed, request: bytes) -> None:
     """Raises `Conflict` for the first record whose condition did not hold."""
     for row, record in zip(committed.records, records(memoryview(request)), strict=True):
         if row.status in _CONFLICTS:
-            what = "exists already" if row.status is Status.EXISTS else "has another version"
+            what = "exists already" if row.status is RecordStatus.EXISTS else "has another version"
             conflict = Conflict(
                 f"{record[2].decode()}/{row.id} {what}; it stands at {row.version or 'no document'}",
                 status=row.status.name,

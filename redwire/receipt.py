@@ -13,7 +13,7 @@ from functools import lru_cache
 import msgspec
 
 from redwire.errors import BodyInvalid
-from redwire.message.client import CopyAck, Outcome, Status, WrittenEntry, decode_ack_block
+from redwire.message.client import CopyAck, Outcome, RecordStatus, WrittenEntry, decode_ack_block
 from redwire.position import ClusterId, Lsn, Term, Token
 
 _open_block = lru_cache(maxsize=64)(decode_ack_block)
@@ -92,7 +92,7 @@ class RecordResult(msgspec.Struct, frozen=True):
     """What became of one record: `version` as docs/PROTOCOL.md explains it for `status`."""
 
     id: str
-    status: Status
+    status: RecordStatus
     version: int
 
 
@@ -125,7 +125,7 @@ class Committed:
         return self.ids[0] or str(self.entry.first_lsn)
 
     @property
-    def status(self) -> Status:
+    def status(self) -> RecordStatus:
         """What became of the record."""
         return self.entry.results[0][0]
 

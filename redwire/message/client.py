@@ -77,7 +77,7 @@ class Outcome(IntEnum):
     NOT_CONFIRMED = 1
 
 
-class Status(IntEnum):
+class RecordStatus(IntEnum):
     """What became of one record; the version beside it is explained in docs/PROTOCOL.md."""
 
     APPLIED = 0
@@ -129,7 +129,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
     count: int
 
     @property
-    def results(self) -> list[tuple[Status, int]]:
+    def results(self) -> list[tuple[RecordStatus, int]]:
         """Status and version of each record, in the request's order."""
         return [(_STATUSES[status], version) for status, version in RESULT.iter_unpack(self.items)]
 
@@ -139,7 +139,7 @@ _LENGTH = struct.Struct("<I")
 _ENTRY = struct.Struct("<QBBBBQH")
 _ENTRY_BYTES = _ENTRY.size
 _OUTCOMES = tuple(Outcome)
-_STATUSES = tuple(Status)
+_STATUSES = tuple(RecordStatus)
 _DUPLICATE = 0x01
 
 

@@ -29,8 +29,8 @@ from redwire.message.client import (
     Open,
     Opened,
     Outcome,
+    RecordStatus,
     Resolve,
-    Status,
     TopologyNotice,
     WriteEnvelope,
     decode_write,
@@ -404,14 +404,14 @@ class FakeCluster:
         place = change.collection, change.id or str(self.lsn)
         version = self.documents.get(place, (0, b""))[0]
         if change.version not in (None, version):
-            return RESULT.pack(Status.VERSION_MISMATCH, version)
+            return RESULT.pack(RecordStatus.VERSION_MISMATCH, version)
         if change.op is Op.DELETE:
             self.documents.pop(place, None)
-            return RESULT.pack(Status.DELETED if version else Status.NOT_FOUND, version)
+            return RESULT.pack(RecordStatus.DELETED if version else RecordStatus.NOT_FOUND, version)
         if change.op is Op.INSERT and version:
-            return RESULT.pack(Status.EXISTS, version)
+            return RESULT.pack(RecordStatus.EXISTS, version)
         self.documents[place] = self.lsn, change.doc
-        return RESULT.pack(Status.APPLIED, self.lsn)
+        return RESULT.pack(RecordStatus.APPLIED, self.lsn)
 
     # redwire.connection.Authority
 

@@ -14,7 +14,7 @@ import pytest
 
 from redwire.errors import Code
 from redwire.frame import Kind
-from redwire.message.client import Status, decode_written
+from redwire.message.client import RecordStatus, decode_written
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import DOC_BYTES_MAX, RECORD_HEADER, REQUEST_HEADER, Key, Op, Record
@@ -116,7 +116,7 @@ def test_a_name_that_differs_only_in_case_from_anothers_creates_nothing(site: An
         for op in (Op.PUT, Op.INSERT):
             answer = wire.ask(Kind.WRITE, site.write_body(Record(op, "orders", "x", b"{}")))
             ((entry,),) = [decode_written(answer.payload)[1]]
-            assert entry.results == [(Status.EXISTS, 0)]
+            assert entry.results == [(RecordStatus.EXISTS, 0)]
         for rows in ({"payload": {}}, {"payloads": [{}, {}]}, {"batch": True, "payloads": [{"fields": {}}]}):
             assert "only in case" in str(wire.error(Kind.BULK_INSERT, text({"collection": "ORDERS", **rows})))
         assert wire.ask(Kind.DELETE, text({"collection": "orders", "id": "x"})).payload == b'{"affected":0}'

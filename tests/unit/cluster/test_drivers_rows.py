@@ -14,10 +14,10 @@ from cluster.driver_rows import (
     results_of,
 )
 from redwire.errors import Code, RequestInvalid, TooLarge
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.record import Key, Op, Record, Request, decode_write
 
-APPLIED, EXISTS, ABORTED = Status.APPLIED, Status.EXISTS, Status.ABORTED
+APPLIED, EXISTS, ABORTED = RecordStatus.APPLIED, RecordStatus.EXISTS, RecordStatus.ABORTED
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from cluster.keys import (
     issue_lsn,
     within_window,
 )
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.position import Lsn
 from redwire.record import Key
 
 NOISE = b"noise!!!"
 ANN, BOB, EVE = (client_id(Lsn(issued), NOISE) for issued in (1, 2, 3))
-PLAIN = RESULT.pack(Status.APPLIED, 10)
+PLAIN = RESULT.pack(RecordStatus.APPLIED, 10)
 
 
 def keys(**limits: int) -> Keys:
@@ -45,10 +45,10 @@ def test_a_client_id_begins_with_the_lsn_at_its_issue() -> None:
 @pytest.mark.parametrize(
     ("count", "items"),
     [
-        (1, RESULT.pack(Status.APPLIED, 10)),
-        (3, b"".join(RESULT.pack(Status.APPLIED, lsn) for lsn in (10, 11, 12))),
-        (1, RESULT.pack(Status.EXISTS, 4)),
-        (2, RESULT.pack(Status.APPLIED, 10) + RESULT.pack(Status.DELETED, 7)),
+        (1, RESULT.pack(RecordStatus.APPLIED, 10)),
+        (3, b"".join(RESULT.pack(RecordStatus.APPLIED, lsn) for lsn in (10, 11, 12))),
+        (1, RESULT.pack(RecordStatus.EXISTS, 4)),
+        (2, RESULT.pack(RecordStatus.APPLIED, 10) + RESULT.pack(RecordStatus.DELETED, 7)),
     ],
 )
 def test_an_executed_request_is_known_with_its_first_lsn_and_items(count: int, items: bytes) -> None:
@@ -72,7 +72,7 @@ def test_a_closed_key_is_known_to_have_come_to_nothing_and_closes_no_other() -> 
 
 
 def test_a_result_in_which_all_was_applied_is_stored_without_items() -> None:
-    many = b"".join(RESULT.pack(Status.APPLIED, lsn) for lsn in range(10, 5010))
+    many = b"".join(RESULT.pack(RecordStatus.APPLIED, lsn) for lsn in range(10, 5010))
     assert len(keys().record(Key(ANN, 1, 1), Lsn(10), 5000, many, 1_000)) < 64
 
 
@@ -174,7 +174,7 @@ STEPS = st.lists(
         st.integers(1, 12),
         st.integers(0, 5),
         st.integers(1, 40),
-        st.sampled_from([Status.APPLIED, Status.EXISTS]),
+        st.sampled_from([RecordStatus.APPLIED, RecordStatus.EXISTS]),
     ),
     max_size=60,
 )
@@ -182,7 +182,7 @@ STEPS = st.lists(
 
 @given(steps=STEPS, stop=st.integers(0, 60), tail_ms=st.integers(0, 80))
 def test_replay_builds_the_memory_again_and_so_does_what_is_left_after_a_rewrite(
-    steps: list[tuple[bytes, int, int, int, Status]], stop: int, tail_ms: int
+    steps: list[tuple[bytes, int, int, int, RecordStatus]], stop: int, tail_ms: int
 ) -> None:
     limits = {"clients_max": 3, "age_ms": 50}
     memory, stored, lsn, time_ms = Keys(**limits), [], 10, 0

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from cluster.logical import FAILURES, Decision, Effect, aborted, decide, generated_id
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.record import Op
 
 NONE, WRITE, DELETE = Effect.NONE, Effect.WRITE, Effect.DELETE
-APPLIED, DELETED, NOT_FOUND = Status.APPLIED, Status.DELETED, Status.NOT_FOUND
-EXISTS, MISMATCH = Status.EXISTS, Status.VERSION_MISMATCH
+APPLIED, DELETED, NOT_FOUND = RecordStatus.APPLIED, RecordStatus.DELETED, RecordStatus.NOT_FOUND
+EXISTS, MISMATCH = RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH
 LSN = 9
 
 
@@ -35,7 +35,7 @@ LSN = 9
     ],
 )
 def test_a_record_means_what_the_table_says(
-    op: Op, wanted: int | None, current: int, decision: tuple[Status, int, Effect]
+    op: Op, wanted: int | None, current: int, decision: tuple[RecordStatus, int, Effect]
 ) -> None:
     assert decide(op, wanted, current, LSN) == Decision(*decision)
 
@@ -52,20 +52,20 @@ def test_a_record_means_what_the_table_says(
     ],
 )
 def test_a_collection_whose_name_differs_only_in_case_is_never_begun(
-    op: Op, wanted: int | None, decision: tuple[Status, int, Effect]
+    op: Op, wanted: int | None, decision: tuple[RecordStatus, int, Effect]
 ) -> None:
     assert decide(op, wanted, 0, LSN, name_taken=True) == Decision(*decision)
 
 
 def test_a_delete_of_nothing_does_not_fail_an_atomic_request() -> None:
-    assert set(Status) - FAILURES == {APPLIED, DELETED, NOT_FOUND, Status.ABORTED}
+    assert set(RecordStatus) - FAILURES == {APPLIED, DELETED, NOT_FOUND, RecordStatus.ABORTED}
 
 
 @pytest.mark.parametrize("failed", range(3))
 def test_beside_the_record_that_failed_all_others_are_aborted(failed: int) -> None:
     items = list(RESULT.iter_unpack(aborted(failed, RESULT.pack(EXISTS, 7), 3)))
     assert items[failed] == (EXISTS, 7)
-    assert {item for place, item in enumerate(items) if place != failed} == {(Status.ABORTED, 0)}
+    assert {item for place, item in enumerate(items) if place != failed} == {(RecordStatus.ABORTED, 0)}
     assert len(items) == 3
 
 

@@ -29,13 +29,13 @@ from cluster.tables import FORMAT, open_reader
 from redwire import body
 from redwire.batch import make_batch
 from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
-from redwire.message.client import RESULT, Status
+from redwire.message.client import RESULT, RecordStatus
 from redwire.message.log import Admit, CloseKey, ClusterRecord, MemberRecord, TermStart
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
 from redwire.record import Key, Kind, Op, Record, encode_record, encode_system, encode_write
 
-APPLIED, DELETED, NOT_FOUND = Status.APPLIED, Status.DELETED, Status.NOT_FOUND
-EXISTS, MISMATCH, ABORTED = Status.EXISTS, Status.VERSION_MISMATCH, Status.ABORTED
+APPLIED, DELETED, NOT_FOUND = RecordStatus.APPLIED, RecordStatus.DELETED, RecordStatus.NOT_FOUND
+EXISTS, MISMATCH, ABORTED = RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH, RecordStatus.ABORTED
 ANN = client_id(Lsn(0), b"noise!!!")
 
 
@@ -347,10 +347,14 @@ def test_removing_a_user_removes_its_tokens_and_a_token_of_nobody_is_none(
         RemoveToken("t9"),
     ]
     (applied,) = state.apply([written_log.batch(*map(account, changes))])
-    came_to = [Status(result.items[0]) for result in applied.results]
+    came_to = [RecordStatus(result.items[0]) for result in applied.results]
     nothing = {changes.index(change) for change in (changes[6], RemoveUser("nobody"), RemoveToken("t9"))}
-    assert {at for at, status in enumerate(came_to) if status is Status.NOT_FOUND} == nothing
-    assert (came_to[0], came_to[7], came_to[9]) == (Status.APPLIED, Status.DELETED, Status.DELETED)
+    assert {at for at, status in enumerate(came_to) if status is RecordStatus.NOT_FOUND} == nothing
+    assert (came_to[0], came_to[7], came_to[9]) == (
+        RecordStatus.APPLIED,
+        RecordStatus.DELETED,
+        RecordStatus.DELETED,
+    )
     state.close()
     again = State.open(path)
     for seen in (state, again):

@@ -13,7 +13,7 @@ import redwire
 from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
-from redwire.message.client import Status
+from redwire.message.client import RecordStatus
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import decode_write
 
@@ -82,9 +82,9 @@ async def test_inserted_rows_have_a_result_each_and_a_conflict_leaves_the_others
         with pytest.raises(errors.RequestInvalid, match="record 1: .*mapping"):
             await db.insert_many("products", [{}, 7])
     assert [(row.id, row.status) for row in inserted.records] == [
-        ("a", Status.APPLIED),
-        ("a", Status.EXISTS),
-        ("3", Status.APPLIED),
+        ("a", RecordStatus.APPLIED),
+        ("a", RecordStatus.EXISTS),
+        ("3", RecordStatus.APPLIED),
     ]
     assert inserted.receipt.lsn == 3
 

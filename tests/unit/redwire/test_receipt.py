@@ -12,7 +12,7 @@ from redwire.message.client import (
     AckBlock,
     CopyAck,
     Outcome,
-    Status,
+    RecordStatus,
     WrittenEntry,
     encode_ack_block,
 )
@@ -108,7 +108,7 @@ def test_a_receipt_is_the_same_for_programs() -> None:
 
 def test_a_put_returns_id_version_and_receipt() -> None:
     put = Committed(("a",), entry(results=((0, 42),)), BLOCK, CLUSTER)
-    assert (put.id, put.status, put.version) == ("a", Status.APPLIED, 42)
+    assert (put.id, put.status, put.version) == ("a", RecordStatus.APPLIED, 42)
     assert put.receipt == open_receipt(BLOCK, put.entry, CLUSTER)
 
 
@@ -116,9 +116,9 @@ def test_an_id_that_the_cluster_makes_is_the_records_lsn() -> None:
     many = Committed(("", "b", ""), entry(results=((0, 42), (3, 7), (0, 44))), BLOCK, CLUSTER)
     assert many.id == "42"
     assert many.records == [
-        RecordResult("42", Status.APPLIED, 42),
-        RecordResult("b", Status.EXISTS, 7),
-        RecordResult("44", Status.APPLIED, 44),
+        RecordResult("42", RecordStatus.APPLIED, 42),
+        RecordResult("b", RecordStatus.EXISTS, 7),
+        RecordResult("44", RecordStatus.APPLIED, 44),
     ]
 
 

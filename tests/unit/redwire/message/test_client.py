@@ -15,8 +15,8 @@ from redwire.message.client import (
     Open,
     Opened,
     Outcome,
+    RecordStatus,
     Resolve,
-    Status,
     TopologyNotice,
     WrittenEntry,
     decode_ack_block,
@@ -155,7 +155,7 @@ def test_many_entries_share_one_block_and_keep_their_order() -> None:
     entries = [entry for entry, _ in ENTRIES]
     data = join_written(BLOCK, [entry_bytes(entry) for entry in entries])
     assert decode_written(memoryview(data)) == (BLOCK, entries)
-    assert entries[0].results == [(Status.APPLIED, 42), (Status.EXISTS, 7)]
+    assert entries[0].results == [(RecordStatus.APPLIED, 42), (RecordStatus.EXISTS, 7)]
     for end in range(len(data)):
         with pytest.raises(BodyInvalid, match="Written"):
             decode_written(data[:end])
