@@ -49,8 +49,7 @@ from redwire.message.driver import (
 )
 from redwire.message.params import decode_binary_rows
 from redwire.position import Lsn
-from redwire.record import Key, Op, Record, encode_record, encode_write
-from redwire.record import Kind as RequestKind
+from redwire.record import Key, Op, Record, RequestKind, encode_record, encode_write
 
 REMAINING_MS = 25_000
 """What a driver's request has of its 30 s; the service keeps a share of it for the way back (R8)."""

@@ -28,7 +28,7 @@ from redwire.batch import Batch
 from redwire.errors import KeyClosed, KeyExpired, RedwireError
 from redwire.message.peer import Ack, Following, Heartbeat
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
-from redwire.record import Key, Kind
+from redwire.record import Key, RequestKind
 
 
 class Now(NamedTuple):
@@ -54,7 +54,7 @@ class Proposal:
 
     caller: object
     correlation: int
-    kind: Kind
+    kind: RequestKind
     request: bytes
     count: int
     policy: Effective

@@ -9,7 +9,7 @@ from redwire.batch import Batch
 from redwire.body import decode
 from redwire.message.log import Admit, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId
-from redwire.record import REQUEST_HEADER, Kind, request_heads
+from redwire.record import REQUEST_HEADER, RequestKind, request_heads
 
 
 class Logged(NamedTuple):
@@ -23,9 +23,9 @@ class Logged(NamedTuple):
         lsn = batch.first
         for head in request_heads(batch.body):
             body = head.data[REQUEST_HEADER.size :]
-            if head.kind is Kind.CONFIG:
+            if head.kind is RequestKind.CONFIG:
                 self.settings.append(Settings.of(decode(body, ClusterRecord), lsn))
-            elif head.kind is Kind.ADMIT:
+            elif head.kind is RequestKind.ADMIT:
                 admit = decode(body, Admit)
                 self.admits[NodeId(admit.node)] = Incarnation(admit.incarnation)
             lsn = Lsn(lsn + head.count)

@@ -52,7 +52,7 @@ from redwire.batch import make_batch
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
-from redwire.record import Kind, encode_system
+from redwire.record import RequestKind, encode_system
 from regions.binding import MemberKind
 from regions.coordinator import QuorumCoordinator
 from regions.errors import AckInvalid
@@ -127,9 +127,9 @@ class Primary:
         self.coordinator.own_applied(self.applied, now.ms)
         self.changes.begin()
         book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms
-        requests = [encode_system(Kind.TERM_START, body.encode(TermStart(self.version)))]
+        requests = [encode_system(RequestKind.TERM_START, body.encode(TermStart(self.version)))]
         if self.record is not None:
-            requests.append(encode_system(Kind.CONFIG, body.encode(self.record)))
+            requests.append(encode_system(RequestKind.CONFIG, body.encode(self.record)))
             self.changes.log(Settings.of(self.record, Lsn(book.term_start + 1)))
         return self._log(requests, [None] * len(requests), len(requests), now)
 
@@ -320,7 +320,7 @@ class Primary:
         if incarnation is None:
             return []
         self.coordinator.admit(node, incarnation, Lsn(self.end.lsn + 1))
-        request = encode_system(Kind.ADMIT, body.encode(Admit(node, incarnation)))
+        request = encode_system(RequestKind.ADMIT, body.encode(Admit(node, incarnation)))
         return [*self._log([request], [None], 1, now), Note(f"{node} is admitted as {incarnation[:8]}")]
 
     def _tick(self, now: Now) -> list[Effect]:

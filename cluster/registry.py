@@ -19,7 +19,7 @@ from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken,
 from redwire.message.client import RecordStatus
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId
-from redwire.record import Kind
+from redwire.record import RequestKind
 
 _ACCOUNTS = {"users": "SELECT body FROM users", "tokens": "SELECT body FROM tokens"}
 
@@ -39,7 +39,7 @@ class Registry:
         self.accounts = Accounts()
         for lsn, kind, body in connection.execute("SELECT lsn, kind, body FROM config ORDER BY lsn"):
             body = opened(path, body, f"the record at LSN {lsn}", f"{lsn} {kind}")
-            self._remember(Kind(kind), body, lsn)
+            self._remember(RequestKind(kind), body, lsn)
         users, tokens = (
             [
                 check_account(opened(path, body, f"an entry of {table}"))
@@ -52,26 +52,26 @@ class Registry:
             {token.id: token for token in tokens if isinstance(token, PutToken)},
         )
 
-    def apply(self, kind: Kind, body: bytes, lsn: int) -> RecordStatus:
+    def apply(self, kind: RequestKind, body: bytes, lsn: int) -> RecordStatus:
         """Apply the record of `kind` at `lsn`; NOT_FOUND for an account change that had nothing to change.
 
         Raises `BodyInvalid` for a body that this version does not know.
         """
         match kind:
-            case Kind.TERM_START:
+            case RequestKind.TERM_START:
                 decode(body, TermStart)
-            case Kind.CONFIG | Kind.ADMIT:
+            case RequestKind.CONFIG | RequestKind.ADMIT:
                 self._remember(kind, body, lsn)
                 row = (lsn, int(kind), sealed(body, f"{lsn} {int(kind)}"))
                 self._connection.execute("INSERT INTO config VALUES (?, ?, ?)", row)
-            case Kind.ACCOUNT:
+            case RequestKind.ACCOUNT:
                 return self._account(check_account(body), body)
-            case Kind.WRITE | Kind.CLOSE:
+            case RequestKind.WRITE | RequestKind.CLOSE:
                 raise AssertionError("documents and keys are not kept here")
         return RecordStatus.APPLIED
 
-    def _remember(self, kind: Kind, body: bytes, lsn: int) -> None:
-        if kind is Kind.CONFIG:
+    def _remember(self, kind: RequestKind, body: bytes, lsn: int) -> None:
+        if kind is RequestKind.CONFIG:
             self.records = (*self.records, (Lsn(lsn), decode(body, ClusterRecord)))
         else:
             admit = decode(body, Admit)

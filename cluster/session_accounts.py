@@ -24,8 +24,7 @@ from redwire.message.admin import (
 )
 from redwire.message.client import RecordStatus
 from redwire.position import Lsn
-from redwire.record import REQUEST_HEADER, encode_system
-from redwire.record import Kind as RequestKind
+from redwire.record import REQUEST_HEADER, RequestKind, encode_system
 
 UNDER_WAY_MAX = 64
 

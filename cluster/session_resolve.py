@@ -18,8 +18,7 @@ from redwire.frame import Frame, Kind
 from redwire.message.client import Resolve, join_written
 from redwire.message.log import CloseKey
 from redwire.position import Lsn
-from redwire.record import Key, encode_system
-from redwire.record import Kind as RequestKind
+from redwire.record import Key, RequestKind, encode_system
 
 UNDER_WAY_MAX = 256
 SEQUENCE_MAX = (1 << 63) - 1

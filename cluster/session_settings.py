@@ -20,8 +20,7 @@ from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
 from redwire.message.settings import ChangeSettings, SettingsChanged
 from redwire.position import Lsn
-from redwire.record import Kind as RequestKind
-from redwire.record import encode_system
+from redwire.record import RequestKind, encode_system
 
 LSN_MAX = Lsn((1 << 63) - 1)
 

@@ -12,8 +12,7 @@ from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInv
 from redwire.frame import Frame, Kind
 from redwire.message.client import RESULT, Outcome, decode_write, encode_entry, join_written
 from redwire.position import Lsn
-from redwire.record import OPEN_MAX, check_write
-from redwire.record import Kind as RequestKind
+from redwire.record import OPEN_MAX, RequestKind, check_write
 
 Send = Callable[[int, bytes, int], None]
 """`send(kind, payload, correlation)`: one frame to the client. Never waits."""

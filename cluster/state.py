@@ -48,7 +48,7 @@ from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.client import RESULT, RecordStatus
 from redwire.message.log import CloseKey, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
-from redwire.record import REQUEST_HEADER, Key, Kind, request_heads
+from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 
 CHECKPOINT_WAL_BYTES = 16 << 20
 """SQLite's own log before it is folded into the file. Less of it means the same pages written more often."""
@@ -291,12 +291,12 @@ class State:
         keys.advance(Lsn(lsn - 1), time_ms)
         for head in request_heads(batch.body):
             key = head.key
-            if head.kind is Kind.CLOSE:
+            if head.kind is RequestKind.CLOSE:
                 asked = decode(bytes(head.data[REQUEST_HEADER.size :]), CloseKey)
                 closed = Key(asked.client, asked.sequence, asked.sequence)
                 entries += keys.close(closed, lsn, time_ms)
                 results.append(self.lookup(closed) or _EXPIRED)
-            elif head.kind is not Kind.WRITE:
+            elif head.kind is not RequestKind.WRITE:
                 status = self._registry.apply(head.kind, bytes(head.data[REQUEST_HEADER.size :]), lsn)
                 version = 0 if status is RecordStatus.NOT_FOUND else lsn
                 results.append(Result(Fate.EXECUTED, lsn, RESULT.pack(status, version)))

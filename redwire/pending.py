@@ -22,7 +22,7 @@ from redwire.frame import Frame
 from redwire.message.client import RESULT, Outcome, RecordStatus, WrittenEntry
 from redwire.position import ClusterId
 from redwire.receipt import Committed, open_receipt
-from redwire.record import ATOMIC, REQUEST_HEADER, Kind, records
+from redwire.record import ATOMIC, REQUEST_HEADER, RequestKind, records
 from redwire.session_keys import SessionKeys, WriteKey
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Pending:
 
 def request_head(length: int, flags: int, count: int, keys: SessionKeys, sequence: int) -> bytes:
     """The header of a WRITE request of `length` bytes with `count` records, under `sequence`."""
-    return REQUEST_HEADER.pack(length, Kind.WRITE, flags, count, keys.client, sequence, keys.oldest)
+    return REQUEST_HEADER.pack(length, RequestKind.WRITE, flags, count, keys.client, sequence, keys.oldest)
 
 
 def _raise_conflict(committed: Committed, request: bytes) -> None:

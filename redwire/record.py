@@ -46,7 +46,7 @@ REQUEST_HEADER = struct.Struct("<IBBH16sQQ")
 RECORD_HEADER = struct.Struct("<BBBxHIQ")
 
 
-class Kind(IntEnum):
+class RequestKind(IntEnum):
     """What a request asks for."""
 
     WRITE = 1
@@ -117,7 +117,7 @@ class Request(msgspec.Struct, frozen=True):
 class RequestHead(msgspec.Struct, frozen=True):
     """What is known of a request in a batch without opening its records. `data` is the whole request."""
 
-    kind: Kind
+    kind: RequestKind
     atomic: bool
     count: int
     key: Key | None
@@ -149,13 +149,15 @@ def encode_write(records: list[bytes], key: Key | None = None, *, atomic: bool =
     if length > REQUEST_BYTES_MAX:
         raise TooLarge("request bytes", length, REQUEST_BYTES_MAX)
     client, sequence, oldest = (key.client, key.sequence, key.oldest) if key else (NO_CLIENT, 0, 0)
-    header = REQUEST_HEADER.pack(length, Kind.WRITE, ATOMIC * atomic, len(records), client, sequence, oldest)
+    header = REQUEST_HEADER.pack(
+        length, RequestKind.WRITE, ATOMIC * atomic, len(records), client, sequence, oldest
+    )
     return header + b"".join(records)
 
 
-def encode_system(kind: Kind, body: bytes) -> bytes:
+def encode_system(kind: RequestKind, body: bytes) -> bytes:
     """A request of any kind but WRITE, around its CBOR body."""
-    assert kind is not Kind.WRITE
+    assert kind is not RequestKind.WRITE
     return REQUEST_HEADER.pack(REQUEST_HEADER.size + len(body), kind, 0, 1, NO_CLIENT, 0, 0) + body
 
 
@@ -172,7 +174,7 @@ def check_write(data: memoryview) -> RequestHead:
             f"the request has {len(data)} bytes, its header alone takes {REQUEST_HEADER.size}"
         )
     length, kind, flags, count, client, sequence, oldest = REQUEST_HEADER.unpack_from(data)
-    if length != len(data) or kind != Kind.WRITE or flags & ~ATOMIC:
+    if length != len(data) or kind != RequestKind.WRITE or flags & ~ATOMIC:
         raise RequestInvalid(
             f"the request says length {length}, kind {kind}, flags {flags}; it has {len(data)} bytes"
         )
@@ -188,7 +190,7 @@ def check_write(data: memoryview) -> RequestHead:
     if offset != length:
         raise RequestInvalid(f"{length - offset} bytes follow the last record")
     key = None if client == NO_CLIENT else Key(client, sequence, oldest)
-    return RequestHead(Kind.WRITE, bool(flags), count, key, data)
+    return RequestHead(RequestKind.WRITE, bool(flags), count, key, data)
 
 
 def request_heads(body: memoryview) -> Iterator[RequestHead]:
@@ -245,7 +247,7 @@ def decode_write(data: memoryview) -> Request:
 
 
 _KEY_TEXT = re.compile(rf"([0-9a-f]{{{2 * len(NO_CLIENT)}}})-([1-9][0-9]{{0,18}})\Z")
-_KINDS = {int(kind): kind for kind in Kind}
+_KINDS = {int(kind): kind for kind in RequestKind}
 _skip_json = msgspec.json.Decoder(msgspec.Raw).decode
 _COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())
 

@@ -48,7 +48,7 @@ from cluster.settings import Settings
 from redwire.batch import Batch
 from redwire.message.peer import Ack, Following, Heartbeat, Report, report_terms
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term, TermList
-from redwire.record import Kind, Op, Record, encode_record, encode_write, request_heads
+from redwire.record import Op, Record, RequestKind, encode_record, encode_write, request_heads
 from regions.binding import Member, Membership
 from regions.commit_policy import CommitPolicy
 from regions.coordinator import QuorumCoordinator
@@ -176,7 +176,7 @@ class Play:
         )
         deadline = self.now.us + timeout_ms * 1000
         proposal = Proposal(
-            "client", number, Kind.WRITE, data, count, Effective(asked, str(asked), is_rule), deadline
+            "client", number, RequestKind.WRITE, data, count, Effective(asked, str(asked), is_rule), deadline
         )
         self.lines.append(
             f"client proposes #{number} ({count}) to {name}{f' under {policy}' if policy else ''}"

@@ -40,7 +40,7 @@ from redwire.message.log import ClusterRecord
 from redwire.message.peer import Ack, Report
 from redwire.message.vitals import EventNote, Vitals
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term
-from redwire.record import REQUEST_HEADER, Key, Kind, Record, encode_record, encode_write
+from redwire.record import REQUEST_HEADER, Key, Record, RequestKind, encode_record, encode_write
 from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.coordinator import QuorumCoordinator
@@ -97,7 +97,9 @@ class Proposals:
         effective = Effective(parsed, str(parsed), str(parsed) == self.rule)
         number = len(self.made) + 1
         request, deadline_us = bytes(size), deadline_ms * 1000
-        proposal = Proposal(session, number, Kind.WRITE, request, count, effective, deadline_us, key, attempt)
+        proposal = Proposal(
+            session, number, RequestKind.WRITE, request, count, effective, deadline_us, key, attempt
+        )
         self.made.append(proposal)
         return proposal
 

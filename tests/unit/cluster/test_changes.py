@@ -17,7 +17,7 @@ from redwire.errors import Code, RedwireError, Refused
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import BindRegion, ChangeSettings, SetPolicy, SettingsChange
 from redwire.position import Incarnation, Lsn, NodeId, Position, Term
-from redwire.record import Kind, encode_system
+from redwire.record import RequestKind, encode_system
 from regions.errors import InsufficientReplicas, MissingRegions
 
 E = TypeVar("E", bound=Effect)
@@ -54,9 +54,9 @@ def plan(led: Any, change: SettingsChange, **more: Any) -> Planned:
 
 
 def propose(led: Any, planned: Planned) -> tuple[Proposal, list[Effect]]:
-    request = encode_system(Kind.CONFIG, body.encode(planned.record))
+    request = encode_system(RequestKind.CONFIG, body.encode(planned.record))
     rule = led.core.changes.policies.rule
-    proposal = Proposal("operator", 99, Kind.CONFIG, request, 1, rule, 10_000_000)
+    proposal = Proposal("operator", 99, RequestKind.CONFIG, request, 1, rule, 10_000_000)
     return proposal, led.step(ChangeProposed(proposal, planned))
 
 

@@ -23,7 +23,7 @@ from cluster.state import State
 from cluster.tables import open_reader
 from redwire.batch import make_batch
 from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Reign, Term
-from redwire.record import Kind, encode_system
+from redwire.record import RequestKind, encode_system
 from tools.authority import Authority
 
 META = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
@@ -222,7 +222,7 @@ def with_state(config: NodeConfig, *logged: NodeConfig, folded: bool = True) -> 
     end = EMPTY
     for number, each in enumerate(logged, 1):
         record = each.cluster.to_record(ClusterId("cd" * 16), b"s" * 32, {})
-        request = encode_system(Kind.CONFIG, record.encode())
+        request = encode_system(RequestKind.CONFIG, record.encode())
         batch = make_batch(Reign(Term(1), NodeId("eu-1")), end, [request], 1, number, Lsn(0))
         state.apply([batch])
         end = batch.position

@@ -7,7 +7,7 @@ from redwire import body
 from redwire.batch import Batch, make_batch
 from redwire.message.log import Admit, ClusterRecord, MemberRecord
 from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term
-from redwire.record import Kind, Op, Record, encode_record, encode_system, encode_write
+from redwire.record import Op, Record, RequestKind, encode_record, encode_system, encode_write
 
 
 def settings(policy: str) -> bytes:
@@ -22,11 +22,11 @@ def settings(policy: str) -> bytes:
         replica_timeout_ms=1_000,
         secret=bytes(32),
     )
-    return encode_system(Kind.CONFIG, body.encode(record))
+    return encode_system(RequestKind.CONFIG, body.encode(record))
 
 
 def admit(node: str, incarnation: str) -> bytes:
-    return encode_system(Kind.ADMIT, body.encode(Admit(node, incarnation)))
+    return encode_system(RequestKind.ADMIT, body.encode(Admit(node, incarnation)))
 
 
 def batch(after: Position, count: int, *requests: bytes) -> Batch:

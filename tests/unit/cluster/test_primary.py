@@ -31,7 +31,7 @@ from redwire.batch import BATCH_BYTES_SOFT, follows
 from redwire.errors import Code, Refused
 from redwire.message.log import Admit, ClusterRecord, MemberRecord, TermStart
 from redwire.position import Lsn, NodeId, Position, Reign, Term
-from redwire.record import REQUEST_HEADER, Key, Kind, request_heads
+from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 from regions.errors import Timeout
 from regions.quorum import QuorumConfig
 
@@ -43,7 +43,7 @@ DEPOSED = Deposed(Refused(Code.STALE_TERM, "term 9 has begun"))
 
 def own_records(batch) -> list[object]:
     """The node's own records in a batch, decoded."""
-    kinds = {Kind.TERM_START: TermStart, Kind.CONFIG: ClusterRecord, Kind.ADMIT: Admit}
+    kinds = {RequestKind.TERM_START: TermStart, RequestKind.CONFIG: ClusterRecord, RequestKind.ADMIT: Admit}
     return [
         body.decode(head.data[REQUEST_HEADER.size :], kinds[head.kind]) for head in request_heads(batch.body)
     ]

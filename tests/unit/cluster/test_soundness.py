@@ -20,7 +20,7 @@ from cluster.tables import open_reader
 from redwire import body
 from redwire.message.log import Admit, TermStart
 from redwire.position import Lsn
-from redwire.record import Key, Kind, Op, Record, encode_system
+from redwire.record import Key, Op, Record, RequestKind, encode_system
 
 TABLES = ("meta", "terms", "collections", "docs", "keys", "config", "users", "tokens")
 FLIPS = 200
@@ -31,8 +31,8 @@ def sound(tmp_path: Path, written_log: Any) -> Path:
     """A state file with something in most of its tables, and nothing in a log of its own."""
     path = tmp_path / "state.db"
     state = State.open(path)
-    start = encode_system(Kind.TERM_START, body.encode(TermStart("1")))
-    admit = encode_system(Kind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
+    start = encode_system(RequestKind.TERM_START, body.encode(TermStart("1")))
+    admit = encode_system(RequestKind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
     state.apply([written_log.batch(start, admit)])
     for part in range(20):
         key = Key(client_id(Lsn(1), b"noise!!!"), part + 1, 1)

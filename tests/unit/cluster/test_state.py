@@ -32,7 +32,7 @@ from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, Sc
 from redwire.message.client import RESULT, RecordStatus
 from redwire.message.log import Admit, CloseKey, ClusterRecord, MemberRecord, TermStart
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
-from redwire.record import Key, Kind, Op, Record, encode_record, encode_system, encode_write
+from redwire.record import Key, Op, Record, RequestKind, encode_record, encode_system, encode_write
 
 APPLIED, DELETED, NOT_FOUND = RecordStatus.APPLIED, RecordStatus.DELETED, RecordStatus.NOT_FOUND
 EXISTS, MISMATCH, ABORTED = RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH, RecordStatus.ABORTED
@@ -233,15 +233,15 @@ def test_what_a_node_does_not_know_stops_apply_and_leaves_the_state(
     first = written_log.batch(good)
     state.apply([first])
     write = request(put("b"))
-    admit = encode_system(Kind.ADMIT, body.encode(Admit(NodeId("us-1"), "0" * 32)))
+    admit = encode_system(RequestKind.ADMIT, body.encode(Admit(NodeId("us-1"), "0" * 32)))
     unknown = [
         broken(write, 4, 99),  # kind
         broken(write, 5, 0x02),  # request flag
         broken(write, 40, 9),  # operation
         broken(write, 41, 0x04),  # record flag
         admit + b"\x00",
-        encode_system(Kind.CONFIG, b"\xa0"),
-        encode_system(Kind.ACCOUNT, body.encode(TermStart("1"))),
+        encode_system(RequestKind.CONFIG, b"\xa0"),
+        encode_system(RequestKind.ACCOUNT, body.encode(TermStart("1"))),
         write[:-1],
     ]
     keyed = request(put("c"), key=Key(ANN, 2, 1))
@@ -283,12 +283,12 @@ def test_the_logs_own_records_take_one_lsn_each_and_the_last_one_holds(
     state: State, path: Path, written_log: Any
 ) -> None:
     batch = written_log.batch(
-        encode_system(Kind.TERM_START, body.encode(TermStart("0.1"))),
-        encode_system(Kind.CONFIG, body.encode(cluster_record("shop"))),
-        encode_system(Kind.ADMIT, body.encode(Admit(NodeId("us-1"), "a" * 32))),
-        encode_system(Kind.CONFIG, body.encode(cluster_record("mall"))),
-        encode_system(Kind.ADMIT, body.encode(Admit(NodeId("us-1"), "b" * 32))),
-        encode_system(Kind.ADMIT, body.encode(Admit(NodeId("eu-1"), "c" * 32))),
+        encode_system(RequestKind.TERM_START, body.encode(TermStart("0.1"))),
+        encode_system(RequestKind.CONFIG, body.encode(cluster_record("shop"))),
+        encode_system(RequestKind.ADMIT, body.encode(Admit(NodeId("us-1"), "a" * 32))),
+        encode_system(RequestKind.CONFIG, body.encode(cluster_record("mall"))),
+        encode_system(RequestKind.ADMIT, body.encode(Admit(NodeId("us-1"), "b" * 32))),
+        encode_system(RequestKind.ADMIT, body.encode(Admit(NodeId("eu-1"), "c" * 32))),
     )
     assert results(state, batch) == [[(APPLIED, lsn)] for lsn in range(1, 7)]
     state.close()
@@ -304,7 +304,7 @@ def test_of_a_request_and_the_closing_of_its_key_the_first_in_the_log_counts(
     state: State, path: Path, written_log: Any
 ) -> None:
     def close(sequence: int) -> bytes:
-        return encode_system(Kind.CLOSE, body.encode(CloseKey(ANN, sequence)))
+        return encode_system(RequestKind.CLOSE, body.encode(CloseKey(ANN, sequence)))
 
     late = request(put("late"), key=Key(ANN, 1, 1))
     early = request(put("early"), key=Key(ANN, 2, 1))
@@ -325,7 +325,7 @@ def test_removing_a_user_removes_its_tokens_and_a_token_of_nobody_is_none(
     state: State, path: Path, written_log: Any
 ) -> None:
     def account(change: Any) -> bytes:
-        return encode_system(Kind.ACCOUNT, body.encode(change))
+        return encode_system(RequestKind.ACCOUNT, body.encode(change))
 
     def user(name: str, role: Any = "read") -> PutUser:
         return PutUser(name=name, role=role, verifier=VERIFIER, topology_read=False)
@@ -533,9 +533,9 @@ def test_sqlites_log_that_ends_below_what_was_folded_into_the_file_is_damage(
 def test_a_bit_that_flips_beside_the_documents_keeps_the_state_from_being_opened(
     state: State, path: Path, written_log: Any
 ) -> None:
-    member = encode_system(Kind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
+    member = encode_system(RequestKind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
     user = PutUser(name="ada", role="read", verifier=VERIFIER, topology_read=False)
-    account = encode_system(Kind.ACCOUNT, body.encode(user))
+    account = encode_system(RequestKind.ACCOUNT, body.encode(user))
     state.apply([written_log.write(put("a"), key=Key(ANN, 1, 1)), written_log.batch(member, account)])
     state.checkpoint()
     state.close()

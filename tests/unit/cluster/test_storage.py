@@ -19,7 +19,7 @@ from cluster.storage import Storage
 from redwire import body
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.position import EMPTY
-from redwire.record import Kind, Op, Record, encode_system
+from redwire.record import Op, Record, RequestKind, encode_system
 
 BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
 
@@ -37,7 +37,7 @@ def request(policy: str) -> bytes:
         replica_timeout_ms=1_000,
         secret=bytes(32),
     )
-    return encode_system(Kind.CONFIG, body.encode(record))
+    return encode_system(RequestKind.CONFIG, body.encode(record))
 
 
 def test_a_directory_that_is_let_go_of_is_all_in_its_files(

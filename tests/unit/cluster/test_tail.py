@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from cluster.tail import Tail
 from redwire.batch import make_batch, parse_batch
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
-from redwire.record import Kind, encode_system
+from redwire.record import RequestKind, encode_system
 
 
 def batches(counts, size=10):
     made, end = [], EMPTY
     for count in counts:
-        request = encode_system(Kind.TERM_START, b"x" * size)
+        request = encode_system(RequestKind.TERM_START, b"x" * size)
         made.append(make_batch(Reign(Term(1), NodeId("a")), end, [request], count, len(made) + 1, Lsn(0)))
         end = made[-1].position
     return made

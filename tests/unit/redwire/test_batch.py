@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from redwire.batch import BATCH_BYTES_MAX, batch_size, follows, make_batch, parse_batch
 from redwire.errors import BatchInvalid
 from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term
-from redwire.record import Kind, encode_system
+from redwire.record import RequestKind, encode_system
 
 REIGN = Reign(Term(3), NodeId("eu-1"))
-BODY = encode_system(Kind.TERM_START, b"start")
+BODY = encode_system(RequestKind.TERM_START, b"start")
 
 
 def batch(after: Position = EMPTY, count: int = 1, reign: Reign = REIGN):

@@ -14,10 +14,10 @@ from redwire.record import (
     RECORD_HEADER,
     REQUEST_HEADER,
     Key,
-    Kind,
     Op,
     Record,
     Request,
+    RequestKind,
     check_write,
     decode_write,
     encode_record,
@@ -175,12 +175,17 @@ def test_bytes_behind_the_last_record_are_refused():
 
 
 def test_the_requests_of_a_batch_body_come_in_order():
-    body = encode_system(Kind.TERM_START, b"x") + encode_write(
+    body = encode_system(RequestKind.TERM_START, b"x") + encode_write(
         [encode_record(PUT)] * 3, Key(CLIENT, 3, 1), atomic=True
     )
     first, second = request_heads(memoryview(body))
-    assert (first.kind, first.count, first.key) == (Kind.TERM_START, 1, None)
-    assert (second.kind, second.count, second.key, second.atomic) == (Kind.WRITE, 3, Key(CLIENT, 3, 1), True)
+    assert (first.kind, first.count, first.key) == (RequestKind.TERM_START, 1, None)
+    assert (second.kind, second.count, second.key, second.atomic) == (
+        RequestKind.WRITE,
+        3,
+        Key(CLIENT, 3, 1),
+        True,
+    )
 
 
 @pytest.mark.parametrize(
