@@ -47,8 +47,8 @@ Grounds = ByCertificate | ByPassword | ByToken
 """What the principal of a user rests on; members, strangers and administrators by configuration have none."""
 
 
-class Authority:
-    """Implements `redwire.connection.Authority` over the cluster's configuration and its logged accounts."""
+class Authenticator:
+    """Implements `redwire.connection.Authenticator` over the cluster's configuration and logged accounts."""
 
     def __init__(
         self,

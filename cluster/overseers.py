@@ -14,7 +14,7 @@ from typing import Any, Self
 import anyio
 
 from cluster.address import Address
-from cluster.auth import Authority
+from cluster.auth import Authenticator
 from cluster.config import NodeConfig
 from cluster.credentials import NodeCredentials
 from cluster.listening import listen
@@ -32,7 +32,7 @@ class Overseers:
         self,
         config: NodeConfig,
         service: Service,
-        authority: Authority,
+        authenticator: Authenticator,
         credentials: NodeCredentials | None,
         log: Log,
         environment: Mapping[str, str],
@@ -41,7 +41,7 @@ class Overseers:
         storage = service.node.storage
         self._config = config.metrics
         self._service = service
-        self._authority = authority
+        self._authenticator = authenticator
         self._credentials = credentials
         self._log = log
         self._manager = ServiceManager(environment, log)
@@ -89,5 +89,5 @@ class Overseers:
             views = NodeViews(self._service, self._pulse, self._log, None)
             return partial(Probes(views, lambda: None).serve, listener)
         assert self._credentials is not None, "the configuration was checked"
-        views = NodeViews(self._service, self._pulse, self._log, self._authority)
+        views = NodeViews(self._service, self._pulse, self._log, self._authenticator)
         return partial(Probes(views, self._credentials.server_context).serve, listener)

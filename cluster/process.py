@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from cluster import threads
 from cluster.audit import Audit
-from cluster.auth import Authority
+from cluster.auth import Authenticator
 from cluster.bell import Bell
 from cluster.config import NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
@@ -128,7 +128,7 @@ class Process:
         rebuilder = Rebuilder(node, links)
         node.outbox.rebuild = rebuilder.begin
         node.roster.lines = links
-        authority = Authority(
+        authenticator = Authenticator(
             lambda: storage.settings.cluster,
             config.auth.anonymous,
             lambda: storage.state.accounts(),
@@ -137,13 +137,13 @@ class Process:
         )
         credentials = self._credentials
         context = credentials.server_context if credentials is not None else lambda: None
-        server = Server(service, authority, library, partial(Drivers, service), context)
+        server = Server(service, authenticator, library, partial(Drivers, service), context)
         node.on_applied = partial(_applied, service, server)
         node.outbox.apply.awaited = lambda: service.reads.waiting
         reloader = Reloader(credentials, storage.lock, self._note)
         housekeeping = Housekeeping(node, service, config, library, credentials)
         housekeeping.on_settings = lambda: self._settings_changed(node, links)
-        overseers = Overseers(config, service, authority, credentials, self._note, os.environ)
+        overseers = Overseers(config, service, authenticator, credentials, self._note, os.environ)
         listener = await listen(config.node.listen, "node.listen")
         async with listener, overseers, anyio.create_task_group() as tasks:
             tasks.start_soon(self._stops)

@@ -20,7 +20,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.stapled import MultiListener
 
 from cluster.audit_events import Ended
-from cluster.auth import Authority, certificate_refused
+from cluster.auth import Authenticator, certificate_refused
 from cluster.door import Door, connections_max
 from cluster.drivers import Drivers
 from cluster.guests import Guests
@@ -50,19 +50,19 @@ class Server:
     def __init__(
         self,
         service: Service,
-        authority: Authority,
+        authenticator: Authenticator,
         snapshots: SnapshotServer,
         drivers: Callable[[Principal, Wire], Drivers],
         context: Callable[[], ssl.SSLContext | None],
     ) -> None:
         """`context` gives the one for the next connection, None where there is no TLS."""
         self._service = service
-        self._authority = authority
+        self._authenticator = authenticator
         self._snapshots = snapshots
         self._drivers = drivers
         self._context = context
         self._door = Door(connections_max())
-        self.guests = Guests(authority.judge)
+        self.guests = Guests(authenticator.judge)
 
     async def serve(self, listener: MultiListener[SocketStream]) -> None:
         """Accept connections for ever. Raises an `ExceptionGroup` of the `OSError` that does not pass by
@@ -92,7 +92,7 @@ class Server:
         visit: Visit | None = None
         try:
             with stay:
-                visit = Visit(await self._accepted(sock), self._authority, stay)
+                visit = Visit(await self._accepted(sock), self._authenticator, stay)
                 if visit.certificate is not None and visit.certificate.role is Role.REPLICATOR:
                     self._door.recognise(stay)
                 event = await visit.shake_hands()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from cluster.auth import Authority
+from cluster.auth import Authenticator
 from cluster.health import Demand, Liveness, Readiness, readiness
 from cluster.intake import NEW_REIGN
 from cluster.log_config import Log
@@ -17,13 +17,13 @@ from redwire.tls import certificate_identities
 
 
 class NodeViews:
-    """Implements `cluster.probes.Views`. `authority` is None where everybody may see the metrics."""
+    """Implements `cluster.probes.Views`. `authenticator` is None where everybody may see the metrics."""
 
-    def __init__(self, service: Service, pulse: Pulse, log: Log, authority: Authority | None) -> None:
+    def __init__(self, service: Service, pulse: Pulse, log: Log, authenticator: Authenticator | None) -> None:
         self._service = service
         self._pulse = pulse
         self._log = log
-        self._authority = authority
+        self._authenticator = authenticator
 
     def metrics(self) -> Page:
         """All metrics."""
@@ -54,7 +54,7 @@ class NodeViews:
 
     def admits(self, tls: ssl.SSLObject | None) -> bool:
         """Whether the other side shows a certificate that may see the cluster's shape."""
-        if self._authority is None:
+        if self._authenticator is None:
             return True
-        principal = self._authority.identify(certificate_identities(tls), tls)
+        principal = self._authenticator.identify(certificate_identities(tls), tls)
         return principal is not None and principal.topology_read

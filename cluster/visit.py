@@ -11,7 +11,7 @@ import secrets
 import anyio
 
 from cluster.audit_events import Event
-from cluster.auth import Authority, outcome
+from cluster.auth import Authenticator, outcome
 from cluster.door import Stay
 from redwire import __version__
 from redwire.connection import ServerConnection
@@ -31,13 +31,13 @@ class Visit:
     `certificate` is whom TLS has proved, if anybody that this cluster knows. It is the `Wire` of a session.
     """
 
-    def __init__(self, channel: Channel, authority: Authority, stay: Stay) -> None:
+    def __init__(self, channel: Channel, authenticator: Authenticator, stay: Stay) -> None:
         self.channel = channel
         self.stay = stay
         self._identity = certificate_identities(channel.ssl_object)
-        self.certificate = authority.identify(self._identity, channel.ssl_object)
+        self.certificate = authenticator.identify(self._identity, channel.ssl_object)
         self._connection = ServerConnection(
-            authority,
+            authenticator,
             nonce=secrets.token_urlsafe(18),
             session_id=f"rwsess-{secrets.token_hex(8)}",
             server=SERVER_NAME,

@@ -67,7 +67,7 @@ class ConnectionState(Enum):
     CLOSED = auto()
 
 
-class Authority(Protocol):
+class Authenticator(Protocol):
     """What the server's side asks about whoever connects. All answers come from memory, at once."""
 
     def methods(self, certificate: Principal | None) -> Sequence[str]:
@@ -98,7 +98,7 @@ class ServerConnection(FrameEncoder):
 
     def __init__(
         self,
-        authority: Authority,
+        authenticator: Authenticator,
         *,
         nonce: str,
         session_id: str,
@@ -111,7 +111,7 @@ class ServerConnection(FrameEncoder):
         self.state = ConnectionState.PREFACE
         self.principal: Principal | None = None
         self.session_id = session_id
-        self._authority = authority
+        self._authenticator = authenticator
         self._server = server
         self._certificate = certificate
         self._decoder = FrameDecoder(FRAME_BYTES_UNAUTHENTICATED, allow_compressed=False, expand=False)
@@ -186,11 +186,11 @@ class ServerConnection(FrameEncoder):
         hello = decode(frame.payload, Hello)
         if choose_version(hello.versions) is None:
             raise AuthenticationFailed(f"no common version: {hello.versions}, we speak {VERSION}")
-        available = self._authority.methods(self._certificate)
+        available = self._authenticator.methods(self._certificate)
         method = choose_method(hello.auth_methods, available)
         if method is None:
             raise AuthenticationFailed(f"no common authentication method: we accept {', '.join(available)}")
-        topology = encode_topology(self._authority.topology(self._certificate))
+        topology = encode_topology(self._authenticator.topology(self._certificate))
         ack = HelloAck(
             auth=method, features=FEATURE_PARAMS, server=self._server, topology=topology, version=VERSION
         )
@@ -203,9 +203,9 @@ class ServerConnection(FrameEncoder):
             case Method.CERTIFICATE:
                 self._welcome(self._certificate, frame)
             case Method.ANONYMOUS:
-                self._welcome(self._authority.anonymous(), frame)
+                self._welcome(self._authenticator.anonymous(), frame)
             case Method.BEARER:
-                self._welcome(self._authority.bearer(decode(frame.payload, BearerBody).token), frame)
+                self._welcome(self._authenticator.bearer(decode(frame.payload, BearerBody).token), frame)
             case Method.SCRAM | None:
                 raise AssertionError("SCRAM has states of its own")
 
@@ -218,8 +218,8 @@ class ServerConnection(FrameEncoder):
     def _verifier_of(self, user: str) -> Verifier:
         self.attempt.name = user
         # made in either case, so that it takes the same time
-        fake = fake_verifier(self._authority.fake_secret(), user)
-        known = self._authority.verifier(user)
+        fake = fake_verifier(self._authenticator.fake_secret(), user)
+        known = self._authenticator.verifier(user)
         if known is None:
             return fake
         verifier, self._scram_principal = known
@@ -235,7 +235,7 @@ class ServerConnection(FrameEncoder):
             features=FEATURE_PARAMS,
             role=principal.role,
             session_id=self.session_id,
-            topology=encode_topology(self._authority.topology(principal))
+            topology=encode_topology(self._authenticator.topology(principal))
             if principal.topology_read
             else None,
             v=v,

@@ -413,7 +413,7 @@ class FakeCluster:
         self.documents[place] = self.lsn, change.doc
         return RESULT.pack(RecordStatus.APPLIED, self.lsn)
 
-    # redwire.connection.Authority
+    # redwire.connection.Authenticator
 
     def methods(self, certificate: Principal | None) -> Sequence[str]:
         return [Method.SCRAM, Method.ANONYMOUS]

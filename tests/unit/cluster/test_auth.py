@@ -12,7 +12,7 @@ from cluster.accounts import Accounts
 from cluster.address import Address
 from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Rejected
-from cluster.auth import Authority, forbidden, outcome, token_of
+from cluster.auth import Authenticator, forbidden, outcome, token_of
 from cluster.config import AnonymousAccess, ClusterConfig, MemberConfig
 from redwire.errors import Code
 from redwire.frame import Kind
@@ -27,14 +27,14 @@ READER = PutToken(id="t2", user="ann", role="admin", sha256=hashlib.sha256(b"oth
 
 
 class Site:
-    """An authority whose accounts are changed by hand."""
+    """An authenticator whose accounts are changed by hand."""
 
     def __init__(self) -> None:
         self.accounts = Accounts()
         member = MemberConfig(id=NodeId("eu-1"), region=Region("eu"), addr=Address("127.0.0.1", 5050))
         cluster = ClusterConfig(name="shop", members=(member,), admins=("ops",))
         announcer = Announcer(Region("eu"))
-        self.authority = Authority(
+        self.authenticator = Authenticator(
             lambda: cluster, AnonymousAccess.READ, lambda: self.accounts, lambda: b"s" * 32, announcer
         )
         for change in (ANN, TOKEN, READER):
@@ -44,22 +44,22 @@ class Site:
         self.accounts = self.accounts.after(change)
 
     def by_certificate(self, name: str = "ann") -> Principal:
-        principal = self.authority.identify(Identity("shop", PrincipalKind.USER, name), None)
+        principal = self.authenticator.identify(Identity("shop", PrincipalKind.USER, name), None)
         assert principal is not None
         return principal
 
     def by_password(self) -> Principal:
-        known = self.authority.verifier("ann")
+        known = self.authenticator.verifier("ann")
         assert known is not None
         return known[1]
 
     def by_token(self, secret: str = "secret") -> Principal:
-        principal = self.authority.bearer(secret)
+        principal = self.authenticator.bearer(secret)
         assert principal is not None
         return principal
 
     def why(self, principal: Principal) -> tuple[str, bool] | None:
-        verdict = self.authority.judge(principal)
+        verdict = self.authenticator.judge(principal)
         return None if verdict is None else (verdict.message, verdict.retry)
 
 
@@ -114,7 +114,7 @@ def test_a_token_is_never_above_its_user_also_when_the_user_falls(site: Site) ->
 
 def test_who_rests_on_no_account_is_not_judged(site: Site) -> None:
     node = Principal(PrincipalKind.NODE, "eu-1", Role.REPLICATOR, True)
-    stranger, admin = site.authority.anonymous(), site.by_certificate("ops")
+    stranger, admin = site.authenticator.anonymous(), site.by_certificate("ops")
     site.apply(RemoveUser("ann"))
     site.apply(RemoveUser("ops"))
     assert stranger is not None
@@ -128,7 +128,7 @@ def test_what_a_principal_rests_on_is_not_shown_and_makes_it_no_other(site: Site
 
 
 def test_who_may_not_is_told_which_role_it_has_which_it_takes_and_how_that_is_changed(site: Site) -> None:
-    stranger = site.authority.anonymous()
+    stranger = site.authenticator.anonymous()
     assert stranger is not None
     site.apply(replaced(role="read"))
     reader = site.by_password()

@@ -169,7 +169,7 @@ class SmallNode:
 
 @dataclass
 class Gate:
-    """An authority that lets everybody in as `principal`."""
+    """An authenticator that lets everybody in as `principal`."""
 
     principal: Principal
 

@@ -10,7 +10,7 @@ import zstandard
 from cluster.accounts import Accounts
 from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Rejected
-from cluster.auth import Authority
+from cluster.auth import Authenticator
 from cluster.config import AnonymousAccess, ClusterConfig
 from cluster.door import Stay
 from cluster.visit import Visit
@@ -56,8 +56,8 @@ def come(*coming: bytes, anonymous: AnonymousAccess = AnonymousAccess.READ) -> t
     """A visit that says this, at a node that lets strangers in as told."""
     line, announcer = Line(*coming), Announcer(Region("eu"))
     cluster = cast(ClusterConfig, None)  # nobody has a certificate here
-    authority = Authority(lambda: cluster, anonymous, Accounts, lambda: bytes(32), announcer)
-    return Visit(cast(Channel, line), authority, cast(Stay, None)), line
+    authenticator = Authenticator(lambda: cluster, anonymous, Accounts, lambda: bytes(32), announcer)
+    return Visit(cast(Channel, line), authenticator, cast(Stay, None)), line
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])

@@ -54,7 +54,7 @@ HELLO = b'{"versions":[1],"auth_methods":["anonymous"],"features":0}'
 
 
 @dataclass
-class FakeAuthority:
+class FakeAuthenticator:
     available: list[str] = field(default_factory=lambda: ["scram-sha-256", "bearer", "anonymous"])
     nobody: Principal | None = NOBODY
 
@@ -78,10 +78,10 @@ class FakeAuthority:
 
 
 def a_server(
-    authority: FakeAuthority | None = None, certificate: Principal | None = None
+    authenticator: FakeAuthenticator | None = None, certificate: Principal | None = None
 ) -> ServerConnection:
     return ServerConnection(
-        authority or FakeAuthority(),
+        authenticator or FakeAuthenticator(),
         nonce="xyz",
         session_id="s-1",
         server="redwire/test",
@@ -214,7 +214,7 @@ def test_how_a_client_tries_is_known_whether_it_is_let_in_or_not(
 
 def test_an_anonymous_client_is_refused_where_there_is_none() -> None:
     with pytest.raises(AuthenticationFailed, match="the anonymous credentials are not valid"):
-        talk(a_client(Anonymous()), a_server(FakeAuthority(nobody=None)))
+        talk(a_client(Anonymous()), a_server(FakeAuthenticator(nobody=None)))
 
 
 def test_an_unknown_user_is_challenged_like_a_known_one() -> None:
@@ -236,7 +236,7 @@ def test_the_recorded_driver_is_let_in_and_every_answer_echoes_its_id() -> None:
     messages = json.loads(GOLDEN.read_text())["exchanges"][0]["messages"]
     salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
 
-    class Recorded(FakeAuthority):
+    class Recorded(FakeAuthenticator):
         def verifier(self, user: str) -> tuple[Verifier, Principal] | None:
             return make_verifier("pencil", salt, 4096), ANN
 
@@ -640,7 +640,7 @@ FRAMES = st.builds(
 
 @given(st.lists(FRAMES | st.binary(max_size=60), max_size=6))
 def test_no_bytes_make_a_server_raise_or_authenticate(pieces: list[bytes]) -> None:
-    server = a_server(FakeAuthority(available=["scram-sha-256", "bearer"]))
+    server = a_server(FakeAuthenticator(available=["scram-sha-256", "bearer"]))
     server.receive_data(b"\xfe\x01")
     for piece in pieces:
         assert server.receive_data(piece) == []
