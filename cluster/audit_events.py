@@ -61,7 +61,7 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
     why: str
 
 
-class Outcome(Enum):
+class ActOutcome(Enum):
     """What an administrator's act came to. `NOTHING`: there was nothing to change; `NOT_CONFIRMED`: it is
     logged, and may or may not survive.
     """
@@ -82,14 +82,14 @@ class Act(Event, frozen=True, kw_only=True, tag="act"):
     by: Actor
     act: str
     target: str
-    outcome: Outcome = Outcome.REFUSED
+    outcome: ActOutcome = ActOutcome.REFUSED
     detail: dict[str, str | int | bool] = {}
     lsn: int | None = None
     term: int | None = None
     why: str = ""
 
     def came_to(
-        self, outcome: Outcome, *, lsn: int | None = None, term: int | None = None, why: str = ""
+        self, outcome: ActOutcome, *, lsn: int | None = None, term: int | None = None, why: str = ""
     ) -> Act:
         """The same act with its outcome."""
         return msgspec.structs.replace(self, outcome=outcome, lsn=lsn, term=term, why=why)
@@ -127,7 +127,7 @@ class Tally:
             return self._room("accepted", event.kind)
         if isinstance(event, Rejected):
             return self._room("refused")
-        if isinstance(event, Act) and event.outcome is Outcome.REFUSED:
+        if isinstance(event, Act) and event.outcome is ActOutcome.REFUSED:
             return self._room("acts_refused")
         return True
 

@@ -5,7 +5,7 @@ there is of them.
 from __future__ import annotations
 
 from cluster.answers import Answers, Shared
-from cluster.audit_events import Act, Actor, Outcome
+from cluster.audit_events import Act, Actor, ActOutcome
 from cluster.effects import Proposal, Result
 from cluster.service import Service
 from cluster.session_writes import Fail, Send
@@ -51,7 +51,7 @@ class SessionAccounts:
                 text = f"{UNDER_WAY_MAX} changes of this session are under way"
                 raise Refused(Code.BUSY, text, hint="retry")
         except RedwireError as error:
-            self._record(act.came_to(Outcome.REFUSED, why=error.message))
+            self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
             raise
         request = encode_system(RequestKind.ACCOUNT, frame.payload)
         rule, arrived_us = service.policies.rule, service.node.clock().us
@@ -71,7 +71,7 @@ class SessionAccounts:
     def refused(self, kind: Kind, why: str) -> None:
         """The session may not administer, and tried to by `kind`."""
         act = Act(by=self.actor, act=kind.name.lower(), target="")
-        self._record(act.came_to(Outcome.REFUSED, why=why))
+        self._record(act.came_to(ActOutcome.REFUSED, why=why))
 
     # --- as the caller of proposals
 
@@ -85,7 +85,7 @@ class SessionAccounts:
                 missing = service.node.storage.state.accounts().missing(change, service.admins)
             done = AccountDone(result.first_lsn, service.term_at(Lsn(result.first_lsn)), missing)
             self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)
-            outcome = Outcome.NOTHING if missing else Outcome.DONE
+            outcome = ActOutcome.NOTHING if missing else ActOutcome.DONE
             self._record(self._act(change).came_to(outcome, lsn=done.lsn, term=done.term, why=missing))
 
     def known(self, proposal: Proposal, result: Result) -> None:
@@ -97,13 +97,13 @@ class SessionAccounts:
         self._under_way -= 1
         self._fail(proposal.correlation, NotConfirmed(message))
         act = self._act(_change(proposal))
-        self._record(act.came_to(Outcome.NOT_CONFIRMED, lsn=first or None, why=message))
+        self._record(act.came_to(ActOutcome.NOT_CONFIRMED, lsn=first or None, why=message))
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not written."""
         self._under_way -= 1
         self._fail(proposal.correlation, error)
-        self._record(self._act(_change(proposal)).came_to(Outcome.REFUSED, why=error.message))
+        self._record(self._act(_change(proposal)).came_to(ActOutcome.REFUSED, why=error.message))
 
     def _act(self, change: AccountChange) -> Act:
         act, target, detail = _words(change)

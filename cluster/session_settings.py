@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from cluster.answers import Answers, Shared
-from cluster.audit_events import Act, Actor, Outcome
+from cluster.audit_events import Act, Actor, ActOutcome
 from cluster.effects import ChangeProposed, Proposal, Result
 from cluster.intake import FRAMING_BYTES_MAX, disk_full
 from cluster.primary import Primary
@@ -52,14 +52,14 @@ class SessionSettings:
         try:
             asked = decode(frame.payload, ChangeSettings)
         except RedwireError as error:
-            self._record(self._act("", ()).came_to(Outcome.REFUSED, why=error.message))
+            self._record(self._act("", ()).came_to(ActOutcome.REFUSED, why=error.message))
             raise
         try:
             self._change(asked, frame.correlation)
         except RedwireError as error:
             if not asked.dry_run:
                 act = self._act(_words(asked), asked.lost)
-                self._record(act.came_to(Outcome.REFUSED, why=error.message))
+                self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
             raise
 
     def _change(self, asked: ChangeSettings, correlation: int) -> None:
@@ -73,7 +73,7 @@ class SessionSettings:
         if asked.dry_run or not planned.changes:
             self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), correlation)
             if not asked.dry_run:
-                self._record(self._act(planned.text, planned.lost).came_to(Outcome.NOTHING))
+                self._record(self._act(planned.text, planned.lost).came_to(ActOutcome.NOTHING))
             return
         request = encode_system(RequestKind.CONFIG, encode(planned.record))
         if service.node.storage.room_bytes() < len(request) + FRAMING_BYTES_MAX:
@@ -92,7 +92,7 @@ class SessionSettings:
             lsn, planned = Lsn(result.first_lsn), self._take()
             term = self._service.term_at(lsn)
             self._send(Kind.SETTINGS_CHANGED, _body(planned, lsn, term), proposal.correlation)
-            self._record(self._act(planned.text, planned.lost).came_to(Outcome.DONE, lsn=lsn, term=term))
+            self._record(self._act(planned.text, planned.lost).came_to(ActOutcome.DONE, lsn=lsn, term=term))
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Never called: a change carries no key."""
@@ -103,14 +103,14 @@ class SessionSettings:
         planned = self._take()
         self._fail(proposal.correlation, NotConfirmed(message, hint="look at the settings"))
         act = self._act(planned.text, planned.lost)
-        self._record(act.came_to(Outcome.NOT_CONFIRMED, lsn=first or None, why=message))
+        self._record(act.came_to(ActOutcome.NOT_CONFIRMED, lsn=first or None, why=message))
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not changed."""
         planned = self._take()
         self._fail(proposal.correlation, error)
         act = self._act(planned.text, planned.lost)
-        self._record(act.came_to(Outcome.REFUSED, why=error.message))
+        self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
 
     def _take(self) -> Planned:
         planned, self._planned = self._planned, None

@@ -12,10 +12,10 @@ from cluster.audit_events import (
     Accepted,
     Act,
     Actor,
+    ActOutcome,
     Ended,
     Event,
     Lost,
-    Outcome,
     Rejected,
     Tally,
     Unlisted,
@@ -35,7 +35,7 @@ def rejected(**fields: str) -> Rejected:
     return Rejected(**plain | fields)
 
 
-def act(outcome: Outcome = Outcome.DONE) -> Act:
+def act(outcome: ActOutcome = ActOutcome.DONE) -> Act:
     put = Act(by=OPS, act="put_user", target="ann", detail={"role": "read"})
     return put.came_to(outcome, lsn=7, term=1)
 
@@ -107,7 +107,7 @@ def test_beyond_a_number_a_second_events_are_counted_and_not_listed() -> None:
     for event, sort in (
         (rejected(), "refused"),
         (accepted(), "accepted"),
-        (act(Outcome.REFUSED), "acts_refused"),
+        (act(ActOutcome.REFUSED), "acts_refused"),
     ):
         listed = [tally.lists(event) for _ in range(LINES_A_SECOND + 5)]
         assert listed == [True] * LINES_A_SECOND + [False] * 5, sort

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.audit_events import Act, Outcome
+from cluster.audit_events import Act, ActOutcome
 from cluster.service import Service
 from cluster.session import Session
 from redwire.body import decode, encode
@@ -116,9 +116,9 @@ def test_only_who_tries_to_administer_is_written_down() -> None:
     for kind in (Kind.ACCOUNT, Kind.ACCOUNTS_REQUEST, Kind.CHANGE_SETTINGS):
         site.failure(kind)
     assert [(act.act, act.outcome) for act in site.acts] == [
-        ("account", Outcome.REFUSED),
-        ("accounts_request", Outcome.REFUSED),
-        ("change_settings", Outcome.REFUSED),
+        ("account", ActOutcome.REFUSED),
+        ("accounts_request", ActOutcome.REFUSED),
+        ("change_settings", ActOutcome.REFUSED),
     ]
     reader = Site(Role.READ)
     reader.failure(Kind.WRITE)

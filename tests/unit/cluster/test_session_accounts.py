@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.audit_events import Act, Actor, Outcome
+from cluster.audit_events import Act, Actor, ActOutcome
 from cluster.effects import Now
 from cluster.service import Service
 from cluster.session_accounts import UNDER_WAY_MAX, SessionAccounts
@@ -67,7 +67,7 @@ def test_a_change_that_is_not_even_proposed_has_its_line(
     with pytest.raises(RedwireError) as caught:
         accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, payload))
     (line,) = service.acts
-    assert (line.by, line.act, line.target, line.outcome) == (OPS, act, target, Outcome.REFUSED)
+    assert (line.by, line.act, line.target, line.outcome) == (OPS, act, target, ActOutcome.REFUSED)
     assert line.why == caught.value.message and line.why.startswith(why)
 
 
@@ -79,4 +79,4 @@ def test_one_change_too_many_at_once_is_refused_and_has_its_line() -> None:
     with pytest.raises(Refused) as caught:
         accounts.change(frame)
     assert caught.value.code is Code.BUSY and len(service.proposed) == UNDER_WAY_MAX
-    assert [line.outcome for line in service.acts] == [Outcome.REFUSED]
+    assert [line.outcome for line in service.acts] == [ActOutcome.REFUSED]

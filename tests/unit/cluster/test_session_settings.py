@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.audit_events import Act, Actor, Outcome
+from cluster.audit_events import Act, Actor, ActOutcome
 from cluster.effects import Now
 from cluster.service import Service
 from cluster.session_settings import SessionSettings
@@ -69,7 +69,7 @@ def test_a_change_that_is_so_already_has_its_line(desk: Desk) -> None:
     desk.change(encode(ChangeSettings(change=SO_ALREADY)))
     (act,) = desk.acts
     assert desk.sent == [Kind.SETTINGS_CHANGED]
-    assert (act.by, act.act, act.target, act.outcome) == (OPS, "change_settings", "shop", Outcome.NOTHING)
+    assert (act.by, act.act, act.target, act.outcome) == (OPS, "change_settings", "shop", ActOutcome.NOTHING)
     assert "it is so already" in str(act.detail["text"]) and act.lsn is None
 
 
@@ -81,4 +81,4 @@ def test_a_dry_run_has_none(desk: Desk) -> None:
 def test_what_cannot_be_read_has_its_line(desk: Desk) -> None:
     with pytest.raises(RedwireError):
         desk.change(b"\xff")
-    assert [(act.act, act.outcome) for act in desk.acts] == [("change_settings", Outcome.REFUSED)]
+    assert [(act.act, act.outcome) for act in desk.acts] == [("change_settings", ActOutcome.REFUSED)]
