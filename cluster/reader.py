@@ -20,7 +20,7 @@ from cluster.tables import check_row, open_reader, read_position, translated
 from cluster.threads import Post
 from cluster.turns import Turns
 from redwire.errors import Code, RedwireError, Refused
-from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
+from redwire.message.read import SCAN_BYTES_MAX, Fetch, Fetched, Scan, Scanned, ScannedRow
 from redwire.position import Position
 
 READ_THREADS = 2
@@ -219,7 +219,7 @@ class _Documents:
                 return Fetched(False, 0, at.term, at.lsn)
             check_row(self._path, *row)
             return Fetched(True, row[2], at.term, at.lsn, row[4])
-        rows: list[Document] = []
+        rows: list[ScannedRow] = []
         size = 0
         more = False
         with closing(self._connection.execute(_SCAN, (query.collection, query.after))) as cursor:
@@ -230,7 +230,7 @@ class _Documents:
                 if len(rows) == query.limit or size > SCAN_BYTES_MAX:
                     more = True
                     break
-                rows.append(Document(ident, version, doc))
+                rows.append(ScannedRow(ident, version, doc))
         return Scanned(at.term, at.lsn, more, tuple(rows))
 
 

@@ -97,7 +97,7 @@ class Scan(msgspec.Struct, frozen=True):
         return cls(collection, after, limit, token, wait_ms)
 
 
-class Document(msgspec.Struct, frozen=True):
+class ScannedRow(msgspec.Struct, frozen=True):
     """A stored document as a read returns it; `document` is a JSON object in UTF-8, as it was written."""
 
     id: str
@@ -116,7 +116,7 @@ class Scanned(msgspec.Struct, frozen=True):
     term: int
     applied: int
     more: bool
-    rows: tuple[Document, ...]
+    rows: tuple[ScannedRow, ...]
 
     def encode(self) -> bytes:
         """This answer's bytes."""
@@ -139,7 +139,7 @@ class Scanned(msgspec.Struct, frozen=True):
         if count > SCAN_LIMIT_MAX or count * _ROW_BYTES_MIN > cursor.left:
             raise cursor.invalid("row count", f"is {count} with {cursor.left} bytes left")
         rows = tuple(
-            Document(cursor.str16("id"), cursor.unpack(_VERSION, "version")[0], cursor.bytes32("document"))
+            ScannedRow(cursor.str16("id"), cursor.unpack(_VERSION, "version")[0], cursor.bytes32("document"))
             for _ in range(count)
         )
         cursor.end()

@@ -39,7 +39,7 @@ from redwire.message.client import (
     join_written,
 )
 from redwire.message.failure import Failure
-from redwire.message.read import Document, Fetch, Fetched, Scan, Scanned
+from redwire.message.read import Fetch, Fetched, Scan, Scanned, ScannedRow
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import Op
 from redwire.scram import Verifier, make_verifier
@@ -213,7 +213,8 @@ class FakeNode:
             if name == asked.collection and ident > asked.after
         )
         rows = tuple(
-            Document(ident, *self.cluster.documents[asked.collection, ident]) for ident in ids[: asked.limit]
+            ScannedRow(ident, *self.cluster.documents[asked.collection, ident])
+            for ident in ids[: asked.limit]
         )
         page = Scanned(self.cluster.term, self.applied, len(ids) > asked.limit, rows)
         wire.send(Kind.SCANNED, page.encode(), frame.correlation)

@@ -14,7 +14,7 @@ from cluster.errors import StateCorrupt
 from cluster.reader import Reader, ReadThreads
 from cluster.state import State
 from redwire.errors import Code, RedwireError, Refused
-from redwire.message.read import SCAN_BYTES_MAX, Document, Fetch, Fetched, Scan, Scanned
+from redwire.message.read import SCAN_BYTES_MAX, Fetch, Fetched, Scan, Scanned, ScannedRow
 from redwire.record import Op, Record
 
 
@@ -99,7 +99,7 @@ def test_a_page_holds_at_most_a_mebibyte_beyond_its_first_document(
     large = b'{"n":"%s"}' % (b"x" * (3 * SCAN_BYTES_MAX))
     state.apply([written_log.write(put("a", large), put("b", half), put("c", half), put("d"))])
     first = asker.ask(reader, Scan("orders"))
-    assert first == Scanned(1, 4, True, (Document("a", 1, large), Document("b", 2, half)))
+    assert first == Scanned(1, 4, True, (ScannedRow("a", 1, large), ScannedRow("b", 2, half)))
     second = asker.ask(reader, Scan("orders", "b"))
     assert [row.id for row in second.rows] == ["c", "d"]
     assert second.more is False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redwire.errors import BodyInvalid, RequestInvalid
-from redwire.message.read import Document, Fetch, Fetched, Scan, Scanned
+from redwire.message.read import Fetch, Fetched, Scan, Scanned, ScannedRow
 from redwire.position import ClusterId, Lsn, Term, Token
 
 TOKEN = Token(ClusterId("0a" * 16), Term(3), Lsn(42))
@@ -20,7 +20,7 @@ TABLE: list[tuple[Fetch | Fetched | Scan | Scanned, str]] = [
     (Scan("c", "k", 1, TOKEN, 1), f"01 01000000 {TOKEN_HEX} 0163 0100 6b 0100"),
     (Scanned(3, 42, False, ()), "0300000000000000 2a00000000000000 00 0000"),
     (
-        Scanned(3, 42, True, (Document("a", 1, b"{}"), Document("b", 2, b'{"x":1}'))),
+        Scanned(3, 42, True, (ScannedRow("a", 1, b"{}"), ScannedRow("b", 2, b'{"x":1}'))),
         "0300000000000000 2a00000000000000 01 0200"
         "0100 61 0100000000000000 02000000 7b7d 0100 62 0200000000000000 07000000 7b2278223a317d",
     ),
