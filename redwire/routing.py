@@ -58,7 +58,7 @@ class AnyNode(msgspec.Struct, frozen=True):
 ReadMode = Primary | Nearest | InRegion | AnyNode
 
 
-class NodeStatus(msgspec.Struct, frozen=True):
+class AddressStatus(msgspec.Struct, frozen=True):
     """One address as the router sees it. `rtt_us` None: never measured."""
 
     addr: str
@@ -76,7 +76,7 @@ class RouterStatus(msgspec.Struct, frozen=True):
 
     epoch: int
     primary: str | None
-    nodes: tuple[NodeStatus, ...]
+    nodes: tuple[AddressStatus, ...]
     trouble: str = ""
 
 
@@ -190,7 +190,7 @@ class Router:
     def status(self) -> RouterStatus:
         """What the router knows now."""
         nodes = tuple(
-            NodeStatus(
+            AddressStatus(
                 addr,
                 self._region_of(addr),
                 None if node.rtt_us is None else round(node.rtt_us),

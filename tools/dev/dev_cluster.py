@@ -40,7 +40,7 @@ class NodeState(StrEnum):
     DOWN = "down"
 
 
-class NodeStatus(msgspec.Struct, frozen=True):
+class DevNode(msgspec.Struct, frozen=True):
     """A node at a glance. `role` is what its file says, `pid` None while it is down."""
 
     id: str
@@ -56,7 +56,7 @@ class DevStatus(msgspec.Struct, frozen=True):
 
     name: str
     folder: Path
-    nodes: tuple[NodeStatus, ...]
+    nodes: tuple[DevNode, ...]
     links_pid: int | None
     distances: tuple[Distance, ...]
 
@@ -212,12 +212,12 @@ class DevCluster(ClusterFolder):
             hint = f"remove it and start it again, which writes it anew: {again}"
             raise ClusterMissing(f"{path} is damaged: it does not say the node's role", hint=hint) from error
 
-    def _node_status(self, node: str, region: str, process: Process | None) -> NodeStatus:
+    def _node_status(self, node: str, region: str, process: Process | None) -> DevNode:
         state = NodeState.DOWN
         if process is not None:
             state = NodeState.PAUSED if process.is_paused else NodeState.RUNNING
         pid = None if process is None else process.pid
-        return NodeStatus(node, region, self._role(node), f"{HOST}:{self.ports[node]}", pid, state)
+        return DevNode(node, region, self._role(node), f"{HOST}:{self.ports[node]}", pid, state)
 
     def _running(self, node: str) -> Process:
         process = self.processes().get(self.node(node))

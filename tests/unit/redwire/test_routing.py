@@ -12,10 +12,10 @@ from redwire.position import Term
 from redwire.routing import (
     BACKOFF_MAX_MS,
     SAMPLE_AGE_MAX_MS,
+    AddressStatus,
     AnyNode,
     InRegion,
     Nearest,
-    NodeStatus,
     Primary,
     ReadMode,
     Router,
@@ -333,7 +333,7 @@ def test_the_status_shows_every_node_once() -> None:
     status = chosen.status()
     assert (status.epoch, status.primary) == (7, "p:1")
     assert status.nodes == (
-        NodeStatus("s:1", None, None, 0, 0, True),
-        NodeStatus("r:1", "us", 640, 0, 0, True),
-        NodeStatus("p:1", "eu", None, 0, 0, False),
+        AddressStatus("s:1", None, None, 0, 0, True),
+        AddressStatus("r:1", "us", 640, 0, 0, True),
+        AddressStatus("p:1", "eu", None, 0, 0, False),
     )

@@ -12,7 +12,7 @@ import pytest
 from tools.cli.dev_view import Pings, last_lines, status_document, status_parts
 from tools.dev.bring_up import bring_up
 from tools.dev.cluster_folder import ClusterFolder
-from tools.dev.dev_cluster import DevCluster, DevStatus, NodeState, NodeStatus
+from tools.dev.dev_cluster import DevCluster, DevNode, DevStatus, NodeState
 from tools.dev.distances import Distance
 from tools.dev.ping import Way
 from tools.dev.plan import Wanted
@@ -173,9 +173,9 @@ STATUS = DevStatus(
     "dev",
     Path("/x"),
     (
-        NodeStatus("eu-1", "eu", "primary", "127.0.0.1:10001", 41, NodeState.RUNNING),
-        NodeStatus("us-1", "us", "replica", "127.0.0.1:10002", None, NodeState.DOWN),
-        NodeStatus("ap-1", "ap", "replica", "127.0.0.1:10003", 43, NodeState.PAUSED),
+        DevNode("eu-1", "eu", "primary", "127.0.0.1:10001", 41, NodeState.RUNNING),
+        DevNode("us-1", "us", "replica", "127.0.0.1:10002", None, NodeState.DOWN),
+        DevNode("ap-1", "ap", "replica", "127.0.0.1:10003", 43, NodeState.PAUSED),
     ),
     40,
     (
