@@ -42,7 +42,7 @@ all."""
 _ENTRY = struct.Struct(_HEAD.format + _TAIL.format[1:])
 
 
-class Known(msgspec.Struct, frozen=True):
+class Remembered(msgspec.Struct, frozen=True):
     """The request was executed: its first LSN, and a packed `RESULT` per record.
 
     No items: it was not, and never will be, since its key was closed at `first`.
@@ -60,7 +60,7 @@ class Expired(msgspec.Struct, frozen=True):
     """Whether the request was executed is not known any more: it never will be from now on."""
 
 
-Verdict = Known | Absent | Expired
+Verdict = Remembered | Absent | Expired
 _ABSENT, _EXPIRED = Absent(), Expired()
 
 
@@ -100,7 +100,7 @@ class Keys(msgspec.Struct):
             return _ABSENT if known_id and within_window(key) else _EXPIRED
         tail = client.results.get(key.sequence)
         if tail is not None:
-            return _known(tail)
+            return _remembered(tail)
         return _ABSENT if key.sequence >= client.oldest and within_window(key) else _EXPIRED
 
     def advance(self, through: Lsn, time_ms: int) -> None:
@@ -216,10 +216,10 @@ def within_window(key: Key) -> bool:
     return 0 <= key.sequence - key.oldest < OPEN_MAX
 
 
-def _known(tail: bytes) -> Known:
+def _remembered(tail: bytes) -> Remembered:
     first, count, listed = _TAIL.unpack_from(tail)
     if listed:
-        return Known(Lsn(first), tail[_TAIL.size :])
-    return Known(
+        return Remembered(Lsn(first), tail[_TAIL.size :])
+    return Remembered(
         Lsn(first), b"".join(RESULT.pack(RecordStatus.APPLIED, first + place) for place in range(count))
     )

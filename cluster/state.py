@@ -24,7 +24,7 @@ from cluster.documents import Documents
 from cluster.effects import Fate, Result
 from cluster.errors import ApplyStopped, OutOfOrder, StateCorrupt
 from cluster.files import FILE_MODE, Syscalls
-from cluster.keys import Expired, Keys, Known
+from cluster.keys import Expired, Keys, Remembered
 from cluster.registry import Registry
 from cluster.soundness import verify
 from cluster.tables import (
@@ -166,7 +166,7 @@ class State:
     def lookup(self, key: Key) -> Result | None:
         """What a request came to whose key is known, or was and is forgotten; else None (R9)."""
         verdict = self.keys.lookup(key)
-        if isinstance(verdict, Known):
+        if isinstance(verdict, Remembered):
             return Result(Fate.DUPLICATE if verdict.items else Fate.CLOSED, verdict.first, verdict.items)
         return _EXPIRED if isinstance(verdict, Expired) else None
 

@@ -10,7 +10,7 @@ from cluster.keys import (
     Absent,
     Expired,
     Keys,
-    Known,
+    Remembered,
     client_id,
     issue_lsn,
     within_window,
@@ -54,21 +54,21 @@ def test_a_client_id_begins_with_the_lsn_at_its_issue() -> None:
 def test_an_executed_request_is_known_with_its_first_lsn_and_items(count: int, items: bytes) -> None:
     memory = keys()
     memory.record(Key(ANN, 1, 1), Lsn(10), count, items, 1_000)
-    assert memory.lookup(Key(ANN, 1, 1)) == Known(Lsn(10), items)
+    assert memory.lookup(Key(ANN, 1, 1)) == Remembered(Lsn(10), items)
 
 
 def test_a_closed_key_is_known_to_have_come_to_nothing_and_closes_no_other() -> None:
     memory = keys()
     record(memory, ANN, 3)
     (entry,) = memory.close(Key(ANN, 2, 2), Lsn(12), 2_000)
-    assert memory.lookup(Key(ANN, 2, 1)) == Known(Lsn(12), b"")
+    assert memory.lookup(Key(ANN, 2, 1)) == Remembered(Lsn(12), b"")
     assert memory.lookup(Key(ANN, 1, 1)) == Absent()
     assert memory.close(Key(ANN, 2, 2), Lsn(13), 3_000) == []
     assert memory.close(Key(ANN, 3, 3), Lsn(14), 3_000) == [], "what was executed stays so"
-    assert isinstance(memory.lookup(Key(ANN, 3, 1)), Known)
+    assert isinstance(memory.lookup(Key(ANN, 3, 1)), Remembered)
     again = keys()
     again.replay(entry)
-    assert again.lookup(Key(ANN, 2, 2)) == Known(Lsn(12), b"")
+    assert again.lookup(Key(ANN, 2, 2)) == Remembered(Lsn(12), b"")
 
 
 def test_a_result_in_which_all_was_applied_is_stored_without_items() -> None:
@@ -80,7 +80,7 @@ def test_sequences_are_a_set_so_their_order_is_free() -> None:
     memory = keys()
     for sequence in (5, 2, 9):
         record(memory, ANN, sequence)
-    assert isinstance(memory.lookup(Key(ANN, 2, 1)), Known)
+    assert isinstance(memory.lookup(Key(ANN, 2, 1)), Remembered)
     assert memory.lookup(Key(ANN, 3, 1)) == Absent()
     assert (len(memory), memory.open) == (1, 3)
 
@@ -101,7 +101,7 @@ def test_the_low_water_mark_never_goes_back() -> None:
     record(memory, ANN, 6, oldest=5)
     record(memory, ANN, 7, oldest=1)
     assert memory.lookup(Key(ANN, 4, 1)) == Expired()
-    assert isinstance(memory.lookup(Key(ANN, 6, 1)), Known)
+    assert isinstance(memory.lookup(Key(ANN, 6, 1)), Remembered)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_a_client_is_forgotten_a_day_after_its_last_write() -> None:
     record(memory, ANN, 1, time_ms=1_000)
     record(memory, BOB, 1, time_ms=2_000)
     memory.advance(Lsn(20), 1_000 + CLIENT_AGE_MS - 1)
-    assert isinstance(memory.lookup(Key(ANN, 1, 1)), Known)
+    assert isinstance(memory.lookup(Key(ANN, 1, 1)), Remembered)
     memory.advance(Lsn(20), 1_000 + CLIENT_AGE_MS)
     assert memory.lookup(Key(ANN, 1, 1)) == Expired()
-    assert isinstance(memory.lookup(Key(BOB, 1, 1)), Known)
+    assert isinstance(memory.lookup(Key(BOB, 1, 1)), Remembered)
     assert (memory.forgotten_through, len(memory), memory.open) == (1, 1, 1)
 
 
@@ -142,7 +142,7 @@ def test_beyond_the_bound_the_client_whose_last_write_is_oldest_is_forgotten() -
     record(memory, ANN, 2)
     record(memory, EVE, 1)
     assert memory.lookup(Key(BOB, 1, 1)) == Expired()
-    assert isinstance(memory.lookup(Key(ANN, 1, 1)), Known)
+    assert isinstance(memory.lookup(Key(ANN, 1, 1)), Remembered)
     assert memory.forgotten_through == 2
 
 
@@ -192,7 +192,7 @@ def test_replay_builds_the_memory_again_and_so_does_what_is_left_after_a_rewrite
         memory.advance(Lsn(lsn - 1), time_ms)
         if memory.lookup(key) == Absent():
             stored.append(memory.record(key, Lsn(lsn), 1, RESULT.pack(status, lsn), time_ms))
-            assert isinstance(memory.lookup(key), Known)
+            assert isinstance(memory.lookup(key), Remembered)
         if place == stop:
             rewritten = list(memory.entries())
             assert [last for last, _ in rewritten] == sorted({last for last, _ in rewritten})
