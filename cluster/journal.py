@@ -31,14 +31,14 @@ class Journal:
     def __init__(
         self,
         wal: Wal,
-        outline: Log,
+        log: Log,
         data_dir: Path,
         meta: Meta,
         post: Post,
         fail: Callable[[BaseException], None],
     ) -> None:
         self.wal = wal
-        self.outline = outline
+        self.log = log
         self.close_s = CLOSE_S
         self.on_durable: Callable[[Lsn], None] = lambda lsn: None
         self.disk = Disk(wal, data_dir, meta, post, fail, self._durable)
@@ -50,12 +50,12 @@ class Journal:
 
     def append(self, batch: Batch, watermark: Lsn) -> None:
         """Log `batch`; `on_durable` follows."""
-        self.outline.append(batch)
+        self.log.append(batch)
         self.disk.append(batch, watermark)
 
     def cut(self, to: Position, reason: str, done: Callable[[], None]) -> None:
         """End the log at `to`, its tail kept in `diverged/`."""
-        self.outline.cut(to)
+        self.log.cut(to)
         self.disk.cut(to, lambda path: done(), reason)
 
     def prune(self, through: Lsn) -> None:
@@ -64,7 +64,7 @@ class Journal:
 
     async def synced(self) -> None:
         """Wait until everything that was appended is durable."""
-        while self.outline.durable < self.outline.end.lsn:
+        while self.log.durable < self.log.end.lsn:
             await self._progress.wait()
 
     async def keeping_up(self) -> None:
@@ -78,7 +78,7 @@ class Journal:
 
     async def position_at(self, lsn: Lsn) -> Position | None:
         """The position that ends at `lsn`, None if that is no batch's end or is not kept."""
-        for known in (self.outline.end, self.outline.base):
+        for known in (self.log.end, self.log.base):
             if lsn == known.lsn:
                 return known
         return await anyio.to_thread.run_sync(self.wal.position_at, lsn)
@@ -91,9 +91,9 @@ class Journal:
         return self.disk.join(self.close_s)
 
     def _durable(self, lsn: Lsn) -> None:
-        self.outline.synced(lsn)
+        self.log.synced(lsn)
         self._progress.made()
         self.on_durable(lsn)
 
     def _pruned(self, base: Position) -> None:
-        self.outline.base = base
+        self.log.base = base
