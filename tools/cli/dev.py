@@ -12,7 +12,7 @@ import anyio
 import click
 
 from redwire.handshake import DNS_LABEL
-from tools.cli.dev_view import Pings, Progress, follow, last_lines, status_document, status_parts
+from tools.cli.dev_view import Pings, Steps, follow, last_lines, status_document, status_parts
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
@@ -134,8 +134,8 @@ def up(
     settings = {key: value for key, value in asked.items() if value is not None}
     wanted = Wanted(name, regions, rtts, jitter_ms, settings)
     try:
-        with Progress(quiet=as_json) as progress:
-            cluster = bring_up(folder or folder_of(name), wanted, progress.step)
+        with Steps(quiet=as_json) as steps:
+            cluster = bring_up(folder or folder_of(name), wanted, steps.step)
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
         raise Interrupted("interrupted; nothing that was started runs any more", number=number) from None

@@ -21,7 +21,7 @@ TAIL_BYTES = 1 << 20
 """The last lines of a log are looked for in so much of it."""
 
 
-class Progress:
+class Steps:
     """The steps of a start on standard error: as they are done, and on a terminal that something goes on."""
 
     def __init__(self, *, quiet: bool) -> None:
