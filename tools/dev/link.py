@@ -82,7 +82,7 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     held_bytes: int
 
 
-class Link:
+class DelayLink:
     """One link. `serve` runs it; the other methods change it at once, from the same event loop."""
 
     def __init__(self, spec: LinkSpec, chance: random.Random | None = None) -> None:

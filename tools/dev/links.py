@@ -27,7 +27,7 @@ from anyio.abc import TaskStatus
 
 from redwire.errors import RedwireError
 from tools.dev import control
-from tools.dev.link import Direction, Link, LinkSpec
+from tools.dev.link import DelayLink, Direction, LinkSpec
 from tools.errors import LinkInvalid
 
 
@@ -35,10 +35,10 @@ class Switchboard:
     """All links of a process, by name, and the commands that change them."""
 
     def __init__(self, specs: Sequence[LinkSpec]) -> None:
-        self.links = [Link(spec) for spec in specs]
+        self.links = [DelayLink(spec) for spec in specs]
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run every link until cancelled. Started when all listen. Raises as `Link.serve`, in a group."""
+        """Run every link until cancelled. Started when all listen. Raises as `DelayLink.serve`, grouped."""
         async with anyio.create_task_group() as group:
             for link in self.links:
                 await group.start(link.serve)
@@ -86,7 +86,7 @@ class Switchboard:
             else:
                 raise LinkInvalid(f"{sender} is at no end of {name}")
 
-    def _named(self, name: str) -> list[Link]:
+    def _named(self, name: str) -> list[DelayLink]:
         found = [link for link in self.links if link.spec.name == name]
         if not found:
             names = ", ".join(sorted({link.spec.name for link in self.links}))
