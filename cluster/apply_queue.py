@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.applier import Applier
-from cluster.bell import Progress
+from cluster.bell import Broadcast
 from cluster.effects import Applied
 from cluster.state import AppliedBatch, State
 from cluster.threads import Post
@@ -24,13 +24,13 @@ class ApplyQueue:
         self._post = post
         self._fail = fail
         self._applier: Applier | None = None
-        self._moved = Progress()
+        self._moved = Broadcast()
 
     def use(self, state: State) -> None:
         """Apply to `state` from now on."""
         assert self._applier is None
         self._applier = Applier(state, self._post, self._applied, self._fail)
-        self._moved.made()
+        self._moved.wake()
 
     def stop(self) -> None:
         """Finish what was given, and let go of the state. Takes no more, and blocks: for another thread."""
@@ -61,5 +61,5 @@ class ApplyQueue:
             await self._moved.wait()
 
     def _applied(self, batches: list[AppliedBatch], position: Position) -> None:
-        self._moved.made()
+        self._moved.wake()
         self.on_applied(Applied(position.lsn, batches))

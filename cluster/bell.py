@@ -35,13 +35,13 @@ class Bell:
         self._rung = False
 
 
-class Progress:
-    """Something moves on, again and again, and any number wait for the next time. Ask for the fact first."""
+class Broadcast:
+    """It wakes any number who wait for the next time that something moves on. Ask for the fact first."""
 
     def __init__(self) -> None:
         self._next: anyio.Event | None = None
 
-    def made(self) -> None:
+    def wake(self) -> None:
         """Wake everybody who waits now."""
         if self._next is not None:
             self._next.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.bell import Bell, Progress
+from cluster.bell import Bell, Broadcast
 from cluster.effects import PrimaryEvent, Proposal, ReplicaEvent
 
 WAITING_BYTES_MAX = 64 << 20
@@ -19,7 +19,7 @@ class Inbox:
         self._proposals: list[Proposal] = []
         self._bytes = 0
         self._bell = Bell()
-        self._eased = Progress()
+        self._eased = Broadcast()
 
     def post(self, event: Event) -> None:
         """Something happened."""
@@ -50,7 +50,7 @@ class Inbox:
         """After a turn: `waiting_bytes` of requests are still not logged."""
         self._bytes = waiting_bytes
         if not self.crowded:
-            self._eased.made()
+            self._eased.wake()
 
     @property
     def crowded(self) -> bool:

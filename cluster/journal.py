@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from cluster.bell import Progress
+from cluster.bell import Broadcast
 from cluster.disk import Disk
 from cluster.log import Log
 from cluster.meta import Meta
@@ -42,7 +42,7 @@ class Journal:
         self.close_s = CLOSE_S
         self.on_durable: Callable[[Lsn], None] = lambda lsn: None
         self.disk = Disk(wal, data_dir, meta, post, fail, self._durable)
-        self._progress = Progress()
+        self._moved = Broadcast()
 
     def room_bytes(self) -> int:
         """What a turn may log and will surely fit."""
@@ -65,12 +65,12 @@ class Journal:
     async def synced(self) -> None:
         """Wait until everything that was appended is durable."""
         while self.log.durable < self.log.end.lsn:
-            await self._progress.wait()
+            await self._moved.wait()
 
     async def keeping_up(self) -> None:
         """Wait while more waits for the disk than a follower should hold."""
         while self.disk.waiting_bytes > DISK_BYTES_MAX:
-            await self._progress.wait()
+            await self._moved.wait()
 
     async def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
         """Durable batches from the log's files. Raises `LogPruned`."""
@@ -92,7 +92,7 @@ class Journal:
 
     def _durable(self, lsn: Lsn) -> None:
         self.log.synced(lsn)
-        self._progress.made()
+        self._moved.wake()
         self.on_durable(lsn)
 
     def _pruned(self, base: Position) -> None:

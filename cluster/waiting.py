@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cluster.bell import Progress
+from cluster.bell import Broadcast
 from cluster.commit_waiter import AwaitOutcome, CommitWaiter
 from redwire.position import Lsn
 from regions.coordinator import QuorumCoordinator
@@ -22,14 +22,14 @@ class Waiting:
         self.waiter = CommitWaiter(coordinator)
         self._coordinator = coordinator
         self._clock_ms = clock_ms
-        self._changed = Progress()
+        self._changed = Broadcast()
 
     def changed(self) -> None:
         """The coordinator has seen an event, or time has passed: finish what is finished by it."""
         now_ms = self._clock_ms()
         self._coordinator.tick(now_ms)
         self.waiter.settle(now_ms)
-        self._changed.made()
+        self._changed.wake()
 
     async def wait_for_quorum(
         self, lsn: Lsn, timeout_ms: int | None = None
