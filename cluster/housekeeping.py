@@ -17,7 +17,6 @@ from cluster.retention import (
     Evicted,
     Holdings,
     Ok,
-    Pin,
     Slot,
     SlotKind,
     SlotState,
@@ -128,8 +127,7 @@ class Housekeeping:
         growth = self._vitals.growth_bytes_s(total)
         self._volume.look()
         holdings = Holdings(wal.base.lsn, wal.segments, growth, self._volume.free_bytes)
-        pins = [Pin(name, lsn) for name, lsn in self._snapshots.pins().items()]
-        slots = self._slots(now_ms)
+        slots, pins = self._slots(now_ms), self._snapshots.pins()
         decision = decide(self._bounds, holdings, storage.state.checkpointed, slots, pins, now_ms)
         self._node.bulletin.slots = {
             slot.id: slot_status(decision.slots[slot.id], holdings.held_bytes(slot.restart or wal.base.lsn))

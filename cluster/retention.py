@@ -12,7 +12,7 @@ the free-disk floor, of voters; pins come after voters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 import msgspec
@@ -78,13 +78,6 @@ class Slot(msgspec.Struct, frozen=True):
     seen_ms: int
 
 
-class Pin(msgspec.Struct, frozen=True):
-    """A snapshot in transfer that ends at `lsn`."""
-
-    id: str
-    lsn: Lsn
-
-
 class Reason(Enum):
     """Why a slot is given up: the bound, as the section `retention` of node.yaml calls it, or that there was
     nothing left to give up.
@@ -117,11 +110,10 @@ SlotState = Ok | AtRisk | Evicted
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Segments at or below `prune_through` may go. `slots` names every slot, `released` the pins given up."""
+    """Segments at or below `prune_through` may go. `slots` names every slot."""
 
     prune_through: Lsn
     slots: dict[str, SlotState]
-    released: frozenset[str]
 
 
 def decide(
@@ -129,20 +121,20 @@ def decide(
     holdings: Holdings,
     own: Lsn,
     slots: Sequence[Slot],
-    pins: Sequence[Pin],
+    pins: Iterable[Lsn],
     now_ms: int,
 ) -> Decision:
     """What may be removed now, and what that means for each slot.
 
-    `own` is the applied LSN that a checkpoint made durable. The decision has no memory: a slot evicted
-    earlier is `GONE` once its log was removed, and the caller drops it or lets the follower take a snapshot.
+    `own` is the applied LSN that a checkpoint made durable, `pins` are where the snapshots in transfer end.
+    The decision has no memory: a slot evicted earlier is `GONE` once its log was removed, and the caller
+    drops it or lets the follower take a snapshot.
     """
     floor = _must_go(holdings, bounds.disk_free_min_bytes)
-    released = frozenset(pin.id for pin in pins if pin.lsn < floor and holdings.frees(pin.lsn, own))
-    limit = min([own, *(pin.lsn for pin in pins if pin.id not in released)])
+    limit = min([own, *(pin for pin in pins if pin >= floor or not holdings.frees(pin, own))])
     states = {slot.id: _judge(bounds, holdings, limit, slot, now_ms) for slot in slots}
     kept = [_restart(slot, holdings) for slot in slots if not isinstance(states[slot.id], Evicted)]
-    return Decision(min([limit, *kept]), states, released)
+    return Decision(min([limit, *kept]), states)
 
 
 def _judge(bounds: Bounds, holdings: Holdings, limit: Lsn, slot: Slot, now_ms: int) -> SlotState:

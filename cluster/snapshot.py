@@ -66,9 +66,9 @@ class SnapshotLibrary:
         for stray in folder.glob("offer-*"):
             stray.unlink()
 
-    def pins(self) -> dict[str, Lsn]:
-        """The snapshots kept, by name, and the LSN from which each needs the log."""
-        return {name: Lsn(kept.manifest.lsn) for name, kept in self._kept.items()} | self._pinned
+    def pins(self) -> list[Lsn]:
+        """The LSNs from which the snapshots kept, and those being made, need the log."""
+        return [*(Lsn(kept.manifest.lsn) for kept in self._kept.values()), *self._pinned.values()]
 
     async def serve(self, end: ChannelEnd, asked: SnapshotFetch) -> None:
         """Send the snapshot that is asked for from its offset, or else a new one from the start."""
@@ -98,9 +98,7 @@ class SnapshotLibrary:
         async with self._making:
             name = f"offer-{secrets.token_hex(8)}"
             path = self._folder / f"{name}.db"
-            self._pinned[name] = (
-                self._applied()
-            )  # before it is made: the log is needed from there at the latest
+            self._pinned[name] = self._applied()  # before it is made: the log is needed from there at most
             try:
                 manifest = await anyio.to_thread.run_sync(self._materialise, name, path)
             finally:

@@ -15,7 +15,6 @@ from cluster.retention import (
     Extent,
     Holdings,
     Ok,
-    Pin,
     Reason,
     Slot,
     SlotKind,
@@ -50,15 +49,15 @@ def test_a_bound_is_called_as_node_yaml_calls_it() -> None:
 
 
 def test_without_followers_the_log_goes_as_far_as_the_checkpointed_state() -> None:
-    assert decide(BOUNDS, holdings(5), Lsn(37), [], [], NOW) == Decision(Lsn(37), {}, frozenset())
-    assert decide(BOUNDS, holdings(0), Lsn(0), [], [], NOW) == Decision(Lsn(0), {}, frozenset())
+    assert decide(BOUNDS, holdings(5), Lsn(37), [], [], NOW) == Decision(Lsn(37), {})
+    assert decide(BOUNDS, holdings(0), Lsn(0), [], [], NOW) == Decision(Lsn(0), {})
 
 
 def test_the_slowest_holder_decides() -> None:
     slots = [voter(30, name="a"), reader(12, name="b")]
-    found = decide(BOUNDS, holdings(4), Lsn(40), slots, [Pin("p", Lsn(25))], NOW)
-    assert found == Decision(Lsn(12), {"a": Ok(), "b": Ok()}, frozenset())
-    assert decide(BOUNDS, holdings(4), Lsn(40), slots[:1], [Pin("p", Lsn(25))], NOW).prune_through == 25
+    found = decide(BOUNDS, holdings(4), Lsn(40), slots, [Lsn(25)], NOW)
+    assert found == Decision(Lsn(12), {"a": Ok(), "b": Ok()})
+    assert decide(BOUNDS, holdings(4), Lsn(40), slots[:1], [Lsn(25)], NOW).prune_through == 25
     assert decide(BOUNDS, holdings(4), Lsn(9), slots, [], NOW).prune_through == 9
 
 
@@ -131,18 +130,18 @@ def test_who_holds_nothing_beyond_the_own_state_is_not_blamed() -> None:
 
 
 def test_a_pin_outlives_every_bound_but_the_free_disk_floor() -> None:
-    pin = Pin("snapshot to ap-1", Lsn(15))
+    pin = Lsn(15)
     crowded = decide(BOUNDS, holdings(50), Lsn(500), [voter(15)], [pin], NOW + 10**9)
-    assert (crowded.prune_through, crowded.released) == (15, frozenset())
+    assert crowded.prune_through == 15
     scarce = decide(BOUNDS, holdings(50, free=200), Lsn(500), [], [pin], NOW)
-    assert (scarce.prune_through, scarce.released) == (500, frozenset([pin.id]))
+    assert scarce.prune_through == 500
     enough = decide(BOUNDS, holdings(50, free=450), Lsn(500), [], [pin], NOW)
-    assert (enough.prune_through, enough.released) == (15, frozenset())
+    assert enough.prune_through == 15
 
 
 def test_a_pin_below_the_own_state_s_segment_is_not_released_for_nothing() -> None:
-    found = decide(BOUNDS, holdings(50, free=0), Lsn(15), [], [Pin("p", Lsn(12))], NOW)
-    assert found.released == frozenset()
+    found = decide(BOUNDS, holdings(50, free=0), Lsn(15), [], [Lsn(12)], NOW)
+    assert found.prune_through == 12
 
 
 def test_a_reader_goes_before_a_voter_that_stands_at_the_same_place() -> None:
@@ -168,7 +167,7 @@ def test_a_promise_that_is_not_taken_back_is_kept(
     slots = [
         (voter if i % 2 else reader)(at, name=str(i), seen_ms=NOW - idle) for i, at in enumerate(restarts)
     ]
-    pinned = [Pin(str(i), Lsn(at)) for i, at in enumerate(pins)]
+    pinned = [Lsn(at) for at in pins]
     found = decide(BOUNDS, log, Lsn(own), slots, pinned, NOW)
     assert found.prune_through <= own
     assert set(found.slots) == {slot.id for slot in slots}
@@ -177,6 +176,5 @@ def test_a_promise_that_is_not_taken_back_is_kept(
             assert found.prune_through <= (slot.restart or 0)
             assert idle <= BOUNDS.age_max_ms
     for pin in pinned:
-        assert found.prune_through <= pin.lsn or (
-            pin.id in found.released and free is not None and free < BOUNDS.disk_free_min_bytes
-        )
+        given_up = free is not None and free < BOUNDS.disk_free_min_bytes
+        assert found.prune_through <= pin or given_up
