@@ -48,6 +48,11 @@ from redwire.errors import Code, ProtocolError, Refused
 from redwire.message.peer import Ack, Following
 from redwire.position import NO_REIGN, Lsn, NodeId, Position, Reign, Term
 
+SILENCE_MS = 5_000
+"""Ten heartbeats: a source this quiet is tried again over a new connection."""
+ARRIVALS_MAX = 4_096
+"""Batches whose time to the disk is measured at once: more than the disk may owe of any real size."""
+
 
 class FollowerState(Enum):
     """Where the follower stands with its source."""
@@ -292,14 +297,6 @@ class Replica:
 def _within(written: Reign, reign: Reign) -> bool:
     """Whether a log that `reign` goes on writing may hold a batch of `written` (R3)."""
     return written.term < reign.term or written == reign
-
-
-SILENCE_MS = 5_000
-"""Ten heartbeats: a source this quiet is tried again over a new connection."""
-
-
-ARRIVALS_MAX = 4_096
-"""Batches whose time to the disk is measured at once: more than the disk may owe of any real size."""
 
 
 @dataclass(slots=True, eq=False)

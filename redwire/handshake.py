@@ -57,6 +57,8 @@ _MAY = {
 
 
 class PrincipalKind(StrEnum):
+    """What a principal is. The words stand in certificates (`Identity`) and in the audit log."""
+
     ANONYMOUS = "anonymous"
     USER = "user"
     NODE = "node"
