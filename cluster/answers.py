@@ -9,7 +9,7 @@ from cluster.effects import Flight, Proposal, Release, Result
 from redwire.errors import RedwireError
 from redwire.message.client import POLICIES_MAX, AckBlock, CopyAck, encode_ack_block
 from redwire.position import Lsn
-from regions.coordinator import QuorumCoordinator
+from regions.standing import Standing
 
 Answers = list[tuple[Proposal, Result]]
 
@@ -42,13 +42,11 @@ def caller_of(proposal: Proposal) -> Caller:
     return proposal.caller  # type: ignore[return-value]
 
 
-def share(
-    flight: Flight, watermark: Lsn, proposals: Iterable[Proposal], coordinator: QuorumCoordinator
-) -> Shared:
+def share(flight: Flight, watermark: Lsn, proposals: Iterable[Proposal], standing: Standing) -> Shared:
     """The copies of one batch that are proven by now, and the policies that its answers name."""
     policies = {text: at for at, text in enumerate(dict.fromkeys(p.policy.text for p in proposals))}
-    acks = tuple(CopyAck(node, coordinator.region_of(node), after_us) for node, after_us in flight.acks)
-    term, rule = flight.batch.reign.term, str(coordinator.rule)
+    acks = tuple(CopyAck(node, standing.region_of(node), after_us) for node, after_us in flight.acks)
+    term, rule = flight.batch.reign.term, str(standing.rule)
     block = AckBlock(term, watermark, rule, tuple(policies), flight.completing, acks)
     return Shared(encode_ack_block(block), policies)
 

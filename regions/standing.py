@@ -12,7 +12,7 @@ from regions.watermarks import Watermarks
 
 
 class Standing:
-    """The reading half of `QuorumCoordinator`, which tells the table what happens."""
+    """A `QuorumCoordinator`, to whoever only asks how things stand."""
 
     def __init__(self, table: AckTable, marks: Watermarks) -> None:
         self._table = table
