@@ -14,12 +14,13 @@ from textual.message import Message
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from redwire.errors import RedwireError
+from redwire.pool import clock_ms
 from tools.monitor import headline, panels
 from tools.monitor.commits import commits
 from tools.monitor.desk import Desk, not_admin
 from tools.monitor.dialogs import Notice, help_lines
 from tools.monitor.drawn import Chooser, Drawn, content
-from tools.monitor.feed import Feed, clock_ms
+from tools.monitor.feed import Feed
 from tools.monitor.ink import Tone, marked
 from tools.monitor.pace import Pace
 from tools.monitor.themes import THEMES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
@@ -21,6 +20,7 @@ from redwire.errors import (
     RedwireError,
 )
 from redwire.message.settings import SettingsChanged, SettingsView
+from redwire.pool import clock_ms
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, Ended, Lost, News
 from tools.monitor.whom import Whom, sees
@@ -136,11 +136,6 @@ class ClusterFeed:
         self._whom.answered(addr, document)
         role = self._client.admin.role
         return Arrived(document, addr, "" if role is None else str(role), clock_ms())
-
-
-def clock_ms() -> int:
-    """The monitor's own clock."""
-    return int(time.monotonic() * 1000)
 
 
 def _nobody(_: News) -> None:

@@ -16,6 +16,7 @@ from redwire import status
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import ChangeSettings, SettingsChanged, SettingsView
 from redwire.node_role import NodeRole
+from redwire.pool import clock_ms
 from redwire.position import Lsn, NodeId
 from redwire.status import (
     UNKNOWN,
@@ -33,7 +34,6 @@ from redwire.status import (
     Status,
     Vantage,
 )
-from tools.monitor.feed import clock_ms
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, News
 
