@@ -10,6 +10,9 @@ from cluster.address import Address
 from cluster.errors import ListenFailed
 
 BACKLOG = 1_024
+"""Clients of a node that was gone come back at once; the idle thousand that a node is measured with fit."""
+ACCEPT_AGAIN_S = 0.1
+"""Where none could be accepted, descriptors are missing as a rule: asking more often would bring none."""
 
 
 async def listen(address: Address, key: str) -> MultiListener[SocketStream]:

@@ -19,6 +19,7 @@ from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.streams.stapled import MultiListener
 
 from cluster.health import Demand, Liveness, Readiness
+from cluster.listening import ACCEPT_AGAIN_S
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.stream import Channel, accept, incoming
 
@@ -35,7 +36,6 @@ HEAD_S = 2.0
 ANSWER_S = 10.0
 """From the connection to its end: TLS, request, answer."""
 QUERY_FIELDS_MAX = 8
-ACCEPT_AGAIN_S = 0.1
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 
 

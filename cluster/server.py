@@ -24,6 +24,7 @@ from cluster.auth import Authenticator, certificate_refused
 from cluster.door import Door, connections_max
 from cluster.drivers import Drivers
 from cluster.guests import Guests
+from cluster.listening import ACCEPT_AGAIN_S
 from cluster.peer_end import ChannelEnd
 from cluster.service import Service
 from cluster.session import Session, Wire
@@ -31,17 +32,15 @@ from cluster.source import SnapshotServer, Source
 from cluster.visit import Visit
 from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.frame import Kind
-from redwire.handshake import Principal, Role
+from redwire.handshake import HANDSHAKE_S, Principal, Role
 from redwire.message.driver import encode_error
 from redwire.position import NodeId
 from redwire.stream import Channel, accept, incoming
 
-HANDSHAKE_S = 10.0
 UNREAD_BYTES_MAX = 8 << 20
 """Answers that a client has not taken yet; beyond it nothing more is read from it."""
 TURN_S = 0.002
 """What one client may have done at a time before others, and the node itself, are looked after."""
-ACCEPT_AGAIN_S = 0.1
 
 
 class Server:

@@ -12,12 +12,9 @@ import msgspec
 from redwire.connection import ClientConnection
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.frame import Frame
-from redwire.handshake import WRONG_TRANSPORT, Credentials, Established, Password
+from redwire.handshake import HANDSHAKE_S, WRONG_TRANSPORT, Credentials, Established, Password
 from redwire.scram import salted_password
 from redwire.stream import Channel, connect
-
-HANDSHAKE_S = 10.0
-"""For TCP, TLS and authentication together, as on the server's side."""
 
 
 class Dialled(msgspec.Struct, frozen=True):

@@ -26,6 +26,10 @@ WRONG_TRANSPORT = bytes.fromhex("15 03 01 00 02 02 46")
 """TLS's fatal alert protocol_version (RFC 8446, section 6): what a plain node says to whoever begins with
 TLS, and a node that speaks TLS to whoever does not. Waiting would help neither.
 """
+HANDSHAKE_S = 10.0
+"""For TCP, TLS and authentication together, on either side. Six round trips around the earth and a slowly
+salted password take three seconds; a stranger holds a place for this long at most.
+"""
 VERSION = 1
 FEATURE_PARAMS = 1
 """Queries with parameters (kind 0x28), the only feature bit there is."""
