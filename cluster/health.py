@@ -15,8 +15,9 @@ from redwire.errors import RequestInvalid
 from redwire.node_role import NodeRole
 from redwire.status import UNKNOWN, Lag, Status
 
-LAG_MS_MAX = 86_400_000
-_DIGITS_MAX = len(str(LAG_MS_MAX))
+ASKED_LAG_MS_MAX = 86_400_000
+"""A day: who asks for less freshness than that means none, and says so by leaving it out."""
+_DIGITS_MAX = len(str(ASKED_LAG_MS_MAX))
 """What is longer is not made a number, however many zeros it begins with."""
 
 
@@ -50,8 +51,10 @@ class Demand(msgspec.Struct, frozen=True):
         if purposes[purpose] is Purpose.WRITE:
             raise RequestInvalid("max_lag_ms goes with for=read", hint="a primary has no lag")
         digits = lag.isascii() and lag.isdecimal() and len(lag) <= _DIGITS_MAX
-        if not digits or int(lag) > LAG_MS_MAX:
-            raise RequestInvalid(f"max_lag_ms is {lag!r}", hint=f"whole milliseconds, 0 to {LAG_MS_MAX}")
+        if not digits or int(lag) > ASKED_LAG_MS_MAX:
+            raise RequestInvalid(
+                f"max_lag_ms is {lag!r}", hint=f"whole milliseconds, 0 to {ASKED_LAG_MS_MAX}"
+            )
         return cls(purposes[purpose], int(lag))
 
 

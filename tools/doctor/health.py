@@ -21,7 +21,7 @@ from tools.monitor.ink import Tone
 
 FSYNC_P99_US_MAX = 100_000
 """A disk that takes longer is seen in every commit; an SSD stays far below it."""
-LAG_MS_MAX = 60_000
+STUCK_LAG_MS = 60_000
 """Who is that far behind and comes no nearer will not catch up by itself."""
 _LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
 
@@ -157,7 +157,7 @@ def _waiting(names: list[str]) -> Iterator[Finding]:
 
 def _stuck(node: NodeStatus) -> bool:
     lag = node.lag
-    return lag.state == "behind" and lag.catch_up_ms is None and (lag.ms or 0) > LAG_MS_MAX
+    return lag.state == "behind" and lag.catch_up_ms is None and (lag.ms or 0) > STUCK_LAG_MS
 
 
 def _told(each: trouble.Trouble) -> bool:

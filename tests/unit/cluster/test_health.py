@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from cluster.health import LAG_MS_MAX, Demand, Purpose, readiness
+from cluster.health import ASKED_LAG_MS_MAX, Demand, Purpose, readiness
 from redwire.errors import RequestInvalid
 from redwire.status import Cluster, Disk, Lag, NodeStatus, Primary, Quorum, Status, Vantage
 
@@ -61,7 +61,7 @@ def test_a_replica_is_ready_for_reads_and_names_who_takes_writes(following: Stat
 def test_without_a_primary_a_replica_reads_at_any_age_and_at_no_certain_one(following: Status) -> None:
     lost = own(replace(following, primary=Primary(node="eu-1", state="lost")), lag=Lag())
     assert why(lost, READ) == ""
-    assert why(lost, Demand(Purpose.READ, LAG_MS_MAX)) == "its lag is unknown"
+    assert why(lost, Demand(Purpose.READ, ASKED_LAG_MS_MAX)) == "its lag is unknown"
     assert why(lost, WRITE) == "us-1 does not lead"
     assert readiness(lost, READ, "").primary == ""
 
@@ -74,7 +74,7 @@ def test_a_lag_is_as_old_as_the_judgement_and_what_was_judged_together(following
 
 def test_a_lag_without_its_time_is_not_known_to_be_short(following: Status) -> None:
     behind = own(following, lag=Lag(state="behind", records=3))
-    assert why(behind, Demand(Purpose.READ, LAG_MS_MAX)) == "its lag is unknown"
+    assert why(behind, Demand(Purpose.READ, ASKED_LAG_MS_MAX)) == "its lag is unknown"
 
 
 def test_a_primary_without_its_quorum_reads_and_does_not_write(leading: Status) -> None:
@@ -109,7 +109,7 @@ def test_trouble_of_the_process_comes_first(leading: Status) -> None:
         ([("for", "read")], READ),
         ([("for", "write")], WRITE),
         ([("max_lag_ms", "0"), ("for", "read")], Demand(Purpose.READ, 0)),
-        ([("for", "read"), ("max_lag_ms", str(LAG_MS_MAX))], Demand(Purpose.READ, LAG_MS_MAX)),
+        ([("for", "read"), ("max_lag_ms", str(ASKED_LAG_MS_MAX))], Demand(Purpose.READ, ASKED_LAG_MS_MAX)),
     ],
 )
 def test_a_demand_is_what_its_parameters_say(query: list[tuple[str, str]], demand: Demand) -> None:
@@ -127,7 +127,7 @@ def test_a_demand_is_what_its_parameters_say(query: list[tuple[str, str]], deman
         ([("for", "read"), ("max_lag_ms", "-1")], "whole milliseconds"),
         ([("for", "read"), ("max_lag_ms", "")], "whole milliseconds"),
         ([("for", "read"), ("max_lag_ms", "٣")], "whole milliseconds"),
-        ([("for", "read"), ("max_lag_ms", str(LAG_MS_MAX + 1))], "whole milliseconds"),
+        ([("for", "read"), ("max_lag_ms", str(ASKED_LAG_MS_MAX + 1))], "whole milliseconds"),
         ([("for", "read"), ("max_lag_ms", "1" * 30)], "whole milliseconds"),
         ([("for", "read"), ("max_lag_ms", "0000000005000")], "whole milliseconds"),
     ],
