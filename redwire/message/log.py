@@ -12,7 +12,11 @@ import msgspec
 from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name
 
 MEMBERS_MAX = 64
+"""With the longest names and addresses a record of them takes 30 KB of a body's 64 KiB. Nobody has as many
+copies of one log: what grows with the square of it, hellos and round trips, stays small.
+"""
 ADMINS_MAX = 64
+"""Another 4 KB. They are people with certificates; applications are users of the log."""
 TEXT_CHARS_MAX = 8_192
 """A change in words: two policies before and after, and the name of every member."""
 

@@ -13,7 +13,6 @@ import msgspec
 from redwire.body import U63, ClosedStruct, Name
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, PolicyText
 
-LOST_MAX = 64
 Address = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Millis = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
 
@@ -101,7 +100,7 @@ class ChangeSettings(ClosedStruct, frozen=True, kw_only=True):
 
     change: SettingsChange
     based_on: U63 = 0
-    lost: Annotated[tuple[Name, ...], msgspec.Meta(max_length=LOST_MAX)] = ()
+    lost: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
     dry_run: bool = False
 
 

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from redwire.body import U63, ClosedStruct, Name
+from redwire.message.log import MEMBERS_MAX
 
 EVENT_CHARS_MAX = 240
 EVENTS_CARRIED = 8
 """More than this many in a few seconds are told to the log alone."""
-_PEERS_MAX = 64
 
 
 class EventNote(ClosedStruct, frozen=True, kw_only=True):
@@ -44,5 +44,5 @@ class Vitals(ClosedStruct, frozen=True, kw_only=True):
     floor_ms: U63 | None
     log_bytes: U63
     certificate_ends_at_ms: U63 | None
-    rtts_us: Annotated[dict[Name, U63], msgspec.Meta(max_length=_PEERS_MAX)]
+    rtts_us: Annotated[dict[Name, U63], msgspec.Meta(max_length=MEMBERS_MAX)]
     events: Annotated[tuple[EventNote, ...], msgspec.Meta(max_length=EVENTS_CARRIED)] = ()
