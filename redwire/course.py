@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     import random
 
 PAUSE_FIRST_S = 0.02
+"""Some commits within a region: what passes at all has often passed by then."""
 PAUSE_MAX_S = 1.0
+"""So soon a write goes on once the cluster takes writes again; a crowd of clients asks once a second each."""
 _LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS, Code.NOT_READY))
 
 

@@ -23,13 +23,16 @@ FRAME_BYTES_UNAUTHENTICATED = 8192
 """Room for any handshake message, and little for a stranger to make us hold."""
 
 COMPRESSED = 0x01
+"""The payload is one zstd frame."""
 MORE_FRAMES = 0x02
+"""Reserved in RedDB's protocol, where nobody joins frames by it: refused."""
 
 JOINED_BYTES_MAX = 4096
 """Up to here a payload is copied behind its header; a larger one travels beside it."""
 
 _LENGTH = struct.Struct("<I")
 _PIECE_BYTES = 4096
+"""A page: below it an object of its own would weigh as much as what it holds."""
 _INFLATE_STEP_BYTES = 256
 """A zstd block of 4 bytes can expand to 128 KiB, so one step overshoots the limit by 8 MiB at most."""
 
@@ -132,6 +135,7 @@ SERVER_ONLY = frozenset(
 )
 """What a client is told and never says."""
 NEVER_COMPRESSED = range(Kind.HELLO, Kind.PONG + 1)
+"""The handshake and the pings: who reads them need not know zstd."""
 
 
 def kind_name(kind: int) -> str:

@@ -31,6 +31,7 @@ HANDSHAKE_S = 10.0
 salted password take three seconds; a stranger holds a place for this long at most.
 """
 VERSION = 1
+"""Of the protocol, as Hello offers it: the only one there is."""
 FEATURE_PARAMS = 1
 """Queries with parameters (kind 0x28), the only feature bit there is."""
 ANONYMOUS_NAME = "anonymous"

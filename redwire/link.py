@@ -19,12 +19,15 @@ from redwire.node_role import NodeRole
 from redwire.position import Term
 
 TICK_S = 1.0
+"""Silence is counted in these: a finer clock would wake a thousand idle links for nothing."""
 PING_AFTER_TICKS = 2
+"""Three pings have had no answer when a link is given up."""
 DEAD_AFTER_TICKS = 8
 """So many silent seconds with a request in flight: the node, or the way to it, is gone without a word."""
 CROWDED_BYTES = 16 << 20
 """Unsent bytes from which on requests wait; a quarter of what the channel holds at most."""
 OPEN_S = 10.0
+"""As long as the handshake, for one more round trip: against a node that lets in and then says nothing."""
 
 
 class Call(Protocol):

@@ -28,6 +28,7 @@ Incarnation = NewType("Incarnation", str)
 """32 lower-case hex digits, random, made with a node's data directory."""
 
 CHAIN_BYTES = 16
+"""Logs that part by accident differ in it: 128 bits leave nothing to luck."""
 EMPTY_CHAIN = bytes(CHAIN_BYTES)
 
 

@@ -37,7 +37,9 @@ WAIT_ELSEWHERE_MS = 250
 ANSWER_S = 2.0
 """How long a node may keep a read before the next one is asked beside it."""
 PAUSE_FIRST_S = 0.02
+"""A round trip within a region: who is behind by less has caught up then."""
 PAUSE_MAX_S = 0.5
+"""A read costs a node little: one that is back is found within half a second."""
 
 
 class Reads:

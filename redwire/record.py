@@ -31,15 +31,20 @@ from redwire.errors import Code, RequestInvalid, TooLarge
 
 COLLECTION = re.compile(r"(?!\.)(?!(?i:sqlite_))[A-Za-z0-9._-]{1,64}\Z")
 ID_BYTES_MAX = 512
+"""An address or a path fits, and several on one of SQLite's pages of 4 KiB, which every look-up goes through.
+"""
 DOC_BYTES_MAX = 8 << 20
+"""Half a frame: a page of a scan, one such document and a mebibyte beside it, fits one."""
 REQUEST_BYTES_MAX = 15 << 20
 """Below the 16 MiB frame by enough for every envelope around it."""
 RECORDS_MAX = 10_000
+"""A request is applied in one piece, at some 15 µs a record: others wait 0.15 s for it at most."""
 OPEN_MAX = 4_096
 """Sequences from a client's oldest unresolved one on (R9). A client with more in flight has lost count, not
 patience.
 """
 CLIENT_BYTES = 16
+"""The LSN at which the client's id was issued, and 64 bits of chance."""
 NO_CLIENT = bytes(CLIENT_BYTES)
 
 REQUEST_HEADER = struct.Struct("<IBBH16sQQ")

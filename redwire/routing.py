@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 RTT_WEIGHT = 0.2
 """Weight of a new sample in the moving average: five samples forget the past."""
 SAMPLE_AGE_MAX_MS = 60_000
+"""Ways change: a node that was not measured for a minute gets a turn, and is measured by it."""
 NEAR_FACTOR = 1.5
 NEAR_SLACK_US = 1_000
 """Nodes within half more, and a millisecond, of the nearest are as near: jitter must not make a favourite."""
 BACKOFF_FIRST_MS = 100
+"""A process that starts anew listens again within a second: the fourth try finds it."""
 BACKOFF_MAX_MS = 10_000
+"""A region that comes back is used again within ten seconds; until then each client costs it six dials a
+minute.
+"""
 
 
 class Primary(msgspec.Struct, frozen=True):

@@ -23,9 +23,11 @@ from redwire.handshake import USER_NAME
 ITERATIONS = 16_384
 """For new verifiers, and for the challenge of a user who does not exist."""
 ITERATIONS_MIN = 4_096
+"""RFC 7677 asks for so many at least."""
 ITERATIONS_MAX = 600_000
 """More is a server that wants us to burn our time."""
 SALT_BYTES = 16
+"""By chance never the same for two users: who breaks one verifier has not broken another."""
 
 _NONCE = re.compile(r"[!-+\--~]{1,256}\Z")  # printable ASCII without the comma
 _GS2 = "n,,"

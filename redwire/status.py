@@ -23,6 +23,7 @@ from redwire.errors import BodyInvalid
 
 SCHEMA = 2
 UNKNOWN = "unknown"
+"""The state of what nobody knows."""
 STATUS_BYTES_MAX = 1 << 20
 """64 members and all their events take a quarter of it."""
 EVENTS_MAX = 100

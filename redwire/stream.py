@@ -22,6 +22,7 @@ from redwire.handshake import WRONG_TRANSPORT
 from redwire.pipe import Pipe
 
 RECEIVE_BYTES_MAX = 64 << 10
+"""Four of TLS's records: one wake-up for many small frames."""
 SEND_BYTES_MAX = 256 << 10
 """One send encrypts no more than this without giving way, some 0.2 ms."""
 UNSENT_BYTES_MAX = 256 << 10

@@ -25,7 +25,9 @@ from redwire.position import Term
 _COUNTER_BITS = 24
 """Of an epoch, below the term (R12): room for nineteen days of ten changes a second in one reign."""
 LAG_UNKNOWN = 0xFFFF_FFFF
+"""The field's highest value."""
 _TAG = 1
+"""The version of this layout."""
 _HEAD = struct.Struct("<BI")
 _EPOCH = struct.Struct("<Q")
 _STATE = struct.Struct("<BIQ")

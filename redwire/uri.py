@@ -18,11 +18,15 @@ from redwire.spelling import nearest
 
 DEFAULT_PORT = 5050
 URI_BYTES_MAX = 8 << 10
+"""64 hosts of usual length and four paths take half of it."""
 PARAMETERS_MAX = 32
+"""There are eight; whoever gives four times as many is not read to the end."""
 HOSTS_MAX = 64
+"""As many as a cluster has members."""
 TIMEOUT_MS = 10_000
 """As long as the cluster waits for its copies by default: the server answers within nine tenths of it."""
 TIMEOUT_MS_MAX = 24 * 3_600_000
+"""A day. The wire has room for 49, and who waits longer than a day waits for ever."""
 _PRIMARY = Primary()
 
 

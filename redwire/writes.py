@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import random
 
 RENEW_PAUSE_S = 0.1
+"""No node could be asked for a new client id: the pool looks for one by itself meanwhile."""
 
 
 class Writes:

@@ -38,7 +38,9 @@ from regions.commit_policy import (
 from regions.errors import InsufficientReplicas, MissingRegions, QuorumError
 
 SYNC_TIMEOUT_MS = 5_000
+"""RedDB's, where `QuorumConfig` comes from; also as long as a silent member counts as in reach."""
 REGIONS_TIMEOUT_MS = 10_000
+"""RedDB's: the slowest of several regions decides."""
 ENUMERATED_VOTERS_MAX = 9
 """2^8 sets around the primary: a millisecond or two, once per configuration. Each voter more doubles it."""
 _COMPARISONS_MAX = 256

@@ -21,6 +21,7 @@ from redwire.message.cursor import Cursor, str8
 from redwire.record import CLIENT_BYTES
 
 POLICY_BYTES_MAX = 255
+"""Its length is one byte. Twenty regions by their usual names fit."""
 Policy = Annotated[str, msgspec.Meta(max_length=POLICY_BYTES_MAX)]
 
 
@@ -66,8 +67,11 @@ def decode_write(payload: bytes | memoryview) -> WriteEnvelope:
 
 
 POLICIES_MAX = 255
+"""One byte counts them; a release of more takes two blocks."""
 COPIES_MAX = 255
+"""One byte counts them; there are 64 members at most."""
 _NO_COPY = 255
+"""No index of one: members are fewer."""
 
 
 class Outcome(IntEnum):

@@ -11,9 +11,15 @@ from redwire.body import ClosedStruct
 from redwire.errors import Code, RedwireError
 
 MESSAGE_CHARS_MAX = 4_096
+"""A Failure is a body of 64 KiB at most: the longest texts, at four bytes a character, take 37 KB of it, the
+topology of 64 members with the longest addresses 22.
+"""
 HINT_CHARS_MAX = 1_024
+"""A sentence, or a command to type with its names."""
 FACTS_MAX = 16
+"""The widest error has three."""
 FACT_CHARS_MAX = 256
+"""As long as an address may be."""
 
 
 class Failure(ClosedStruct, frozen=True, kw_only=True):

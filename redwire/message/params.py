@@ -21,6 +21,7 @@ from redwire.message.cursor import Cursor, bytes32, str16, str32
 from redwire.record import RECORDS_MAX, REQUEST_BYTES_MAX
 
 PARAMS_MAX = 65_536
+"""RedDB's limit, which its drivers keep to."""
 POLICY_MAGIC = b"RQP1"
 _CANONICAL_NAN = bytes.fromhex("000000000000f87f")
 _I64, _F64, _U64 = struct.Struct("<q"), struct.Struct("<d"), struct.Struct("<Q")

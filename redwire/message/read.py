@@ -11,6 +11,7 @@ from redwire.message.cursor import Cursor, bytes32, str8, str16
 from redwire.position import TOKEN_BYTES, Token
 
 SCAN_LIMIT_MAX = 1_000
+"""Documents of a kilobyte then fill `SCAN_BYTES_MAX`; smaller ones are bounded by this."""
 SCAN_BYTES_MAX = 1 << 20
 """Document bytes in one Scanned beyond the first document: a page stays far below a frame."""
 

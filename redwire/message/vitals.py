@@ -13,6 +13,7 @@ from redwire.body import U63, ClosedStruct, Name
 from redwire.message.log import MEMBERS_MAX
 
 EVENT_CHARS_MAX = 240
+"""With eight of them the vitals take 8 KB, at four bytes a character, of a body's 64 KiB."""
 EVENTS_CARRIED = 8
 """More than this many in a few seconds are told to the log alone."""
 
