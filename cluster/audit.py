@@ -31,6 +31,7 @@ from redwire.position import NodeId
 LINES_WAITING_MAX = 10_000
 """Lines that the disk owes; some 3 MB."""
 LOOK_S = 1.0
+"""The second by which `Tally` counts its lines."""
 STOP_S = 2.0
 """What the end of the process waits for the disk to take what it owes."""
 

@@ -18,7 +18,10 @@ from redwire.position import NodeId
 from redwire.status import STAGES, Commits, Stage
 
 SAMPLES_MAX = 1_024
+"""Batches: with more than a hundred a second the window begins later, and a p99 still rests on ten of them.
+"""
 WINDOW_MS = 10_000
+"""What an operator calls now; one slow write a second makes ten of them."""
 SUMMARY_MS = 1_000
 """How long a summary is handed out again: sorting a thousand samples is not for every look."""
 

@@ -23,9 +23,11 @@ from cluster.files import FILE_MODE, SYSCALLS, translated
 _NAME = "lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BYTES_MAX = 16 << 10
+"""A process id, and the outcome of a reload with the paths that it speaks of."""
 TRY_S = 0.5
 """A process that only looks into the directory lets go of it sooner."""
 _TRY_AGAIN_S = 0.02
+"""A try costs one system call; whoever only looks is gone after a few."""
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from redwire.position import NodeId
 from redwire.status import EVENTS_MAX, Event
 
 NAME_CHARS_MAX = 64
+"""As long as a member's name may be."""
 YOUNG_MS = 5_000
 """How long the other members are told of an event: one lost hello or two change nothing."""
 

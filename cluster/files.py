@@ -16,6 +16,7 @@ import msgspec
 from cluster.errors import DiskFailed, DiskFull
 
 FILE_MODE = 0o600
+"""For the node's user alone: documents, verifiers and the cluster's secret are in the files."""
 FOLDER_MODE = 0o700
 _BUFFERS_MAX = 1_024
 """IOV_MAX of Linux: one vectored write takes no more."""

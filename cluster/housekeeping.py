@@ -34,7 +34,9 @@ from redwire.position import Lsn, NodeId
 from regions.binding import MemberKind
 
 TICK_S = 0.1
+"""A topology changes ten times a second at most (R12): looking more often would find nothing."""
 RETENTION_S = 1.0
+"""No disk fills a segment of 64 MiB much sooner."""
 
 
 class Housekeeping:

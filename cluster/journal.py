@@ -23,6 +23,7 @@ from redwire.position import Lsn, Position
 DISK_BYTES_MAX = 32 << 20
 """What a follower may hand to its disk before it stops reading its source."""
 CLOSE_S = 10.0
+"""A sync that takes longer may take for ever; the service manager's patience is 60 s."""
 
 
 class Journal:

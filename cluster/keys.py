@@ -31,10 +31,12 @@ from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
 CLIENTS_MAX = 100_000
 """About 60 MB with one open sequence each."""
 CLIENT_AGE_MS = 24 * 3600 * 1000
+"""A client that was cut off for a night still learns what became of its writes (R9)."""
 
 
 _NOTHING = Lsn(0)
 _NOISE_BYTES = CLIENT_BYTES - 8
+"""Who knows an LSN must not guess the id of a client beside it."""
 _HEAD = struct.Struct(f"<{CLIENT_BYTES}sQQQ")
 _TAIL = struct.Struct("<QHB")
 """First LSN, records, and whether the items follow: when every record was applied, the first two say it

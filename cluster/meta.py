@@ -17,8 +17,10 @@ from cluster.files import SYSCALLS, Syscalls, translated
 from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermList
 
 FORMAT = 1
+"""Of the file: a higher one is refused."""
 _NAME = "meta.cbor"
 _CRC_BYTES = 5
+"""CBOR's head of a 32-bit number, and the number."""
 _CRC_HEAD = b"\x1a"
 
 

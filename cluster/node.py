@@ -48,6 +48,7 @@ from redwire.node_role import NodeRole
 from redwire.position import Lsn, NodeId
 
 TICK_S = 0.1
+"""A fifth of a heartbeat's interval: so late may be what goes by the clock. Deadlines are seconds."""
 
 
 class Node:

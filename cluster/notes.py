@@ -22,6 +22,7 @@ from redwire.position import NodeId
 LINES_MAX = 10_000
 """Lines that wait; a node that is asked about every second says less in a day."""
 LINE_CHARS_MAX = 2_000
+"""A traceback's beginning and end; all lines that may wait then take 20 MB."""
 STOP_S = 1.0
 """What the end of the process waits for its last words to be taken."""
 _LEVELS = {

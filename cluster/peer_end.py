@@ -15,6 +15,7 @@ from redwire.stream import Channel
 BUFFER_BYTES_MAX = 4 << 20
 """What may wait in one follower's channel; beyond it the feed waits and reads the log again later."""
 LAST_WORD_S = 1.0
+"""Three times around the earth: who has not read it by then reads nothing."""
 
 
 class ChannelEnd:

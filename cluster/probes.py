@@ -36,6 +36,7 @@ HEAD_S = 2.0
 ANSWER_S = 10.0
 """From the connection to its end: TLS, request, answer."""
 QUERY_FIELDS_MAX = 8
+"""There are two, `for` and `max_lag_ms`; who sends more than some is no probe."""
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 
 

@@ -21,6 +21,7 @@ from cluster.files import FILE_MODE, SYSCALLS, Syscalls, translated
 from cluster.log_config import Level, Note
 
 BEAT_S = 2.0
+"""Ten answers are missing when a disk is called silent."""
 SILENT_MS = 20_000
 """Networked volumes stand still for some seconds now and then, and go on: no reason to end a process."""
 

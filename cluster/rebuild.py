@@ -27,6 +27,7 @@ from redwire.errors import Code, Refused
 from redwire.message.peer import SnapshotManifest
 
 IN_A_ROW_MAX = 2
+"""One may meet a burst of writes; a third would copy the state once more for the same end."""
 _TOO_LATE = "came too late to go on from: raise retention.bytes_max or age_max_s on the primary"
 
 

@@ -25,6 +25,7 @@ from redwire.errors import BatchInvalid
 from redwire.position import Lsn, Position, TermList
 
 _WINDOW_BYTES = 1 << 20
+"""A full batch at one read."""
 
 
 class Recovery(msgspec.Struct, frozen=True):

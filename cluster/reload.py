@@ -22,6 +22,7 @@ from redwire.errors import TlsInvalid
 ANSWER_S = 10.0
 """A node whose loop turns answers within milliseconds."""
 _ASK_S = 0.02
+"""Reading a small file that is in memory."""
 
 
 class Reloader:

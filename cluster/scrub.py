@@ -20,6 +20,7 @@ from cluster.threads import Post
 FIRST_S = 5.0
 """A node that starts has other things to do."""
 EVERY_S = 24 * 3600.0
+"""Disks rot over months; a state of 100 GB takes an hour of the day."""
 REST_S = 0.01
 """Between two pieces: a twentieth of a core at most."""
 

@@ -51,9 +51,13 @@ from redwire.errors import BatchInvalid
 from redwire.position import Incarnation, Lsn, Position, Term, TermList
 
 SEGMENT_BYTES = 64 << 20
+"""Four of the largest batches. Log is given back by whole segments: of larger ones more would be kept for
+nobody, of smaller ones more would have to be laid out, which at 1 MB/s is one a minute.
+"""
 INDEX_BYTES = 32 << 10
 """A reader walks at most so far to find its batch; 64 MiB then need 2,048 index entries of 16 bytes."""
 _WINDOW_BYTES = 256 << 10
+"""Eight steps of the index: who was led to its batch finds it at one read."""
 
 _FORMAT = 1
 _HEADER_MAGIC = b"RWS1"

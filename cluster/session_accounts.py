@@ -27,6 +27,7 @@ from redwire.position import Lsn
 from redwire.record import REQUEST_HEADER, RequestKind, encode_system
 
 UNDER_WAY_MAX = 64
+"""A script that makes users keeps commits busy with less; each holds its body, up to 64 KiB."""
 
 
 class SessionAccounts:

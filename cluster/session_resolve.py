@@ -21,7 +21,11 @@ from redwire.position import Lsn
 from redwire.record import Key, RequestKind, encode_system
 
 UNDER_WAY_MAX = 256
+"""After a lost connection a client asks for its 4,096 open keys at most, so many at a time; each may cost a
+record.
+"""
 SEQUENCE_MAX = (1 << 63) - 1
+"""What an integer of SQLite holds."""
 
 
 class SessionResolve:

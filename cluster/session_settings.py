@@ -23,6 +23,7 @@ from redwire.position import Lsn
 from redwire.record import RequestKind, encode_system
 
 LSN_MAX = Lsn((1 << 63) - 1)
+"""What an integer of SQLite holds: no log comes so far."""
 
 
 class SessionSettings:

@@ -13,6 +13,7 @@ from cluster.tables import check_row, key_rows, open_reader, read_position, read
 from redwire.position import Position
 
 PIECE_BYTES = 256 << 10
+"""Between two rests of a scrub."""
 ROW_BYTES = 1 << 10
 """What a document counts for beside its own bytes: a piece has 256 at most, and takes half a millisecond."""
 

@@ -35,12 +35,20 @@ from redwire.message.params import Json, Param, Timestamp, Uuid, Vector
 from redwire.position import Position
 
 ROWS_MAX = 10_000
+"""As many as one request may write."""
 RESULT_BYTES_MAX = 15 << 20
 """Texts and blobs of one answer, so that it fits a frame."""
 SECONDS_MAX = 5.0
+"""Statements are for people and pages: one that takes longer keeps one of two processes from everybody else.
+"""
 STEPS_MAX = 500_000_000
+"""Time ends a statement first, wherever a step takes 10 ns or more (30 on a slow machine): a faster one does
+no more work for it than this.
+"""
 STEPS_PER_LOOK = 20_000
+"""Less than a millisecond: time is over when it is over, and looking costs nothing."""
 VALUE_BYTES_MAX = 16 << 20
+"""Twice the largest document: a function may make a longer one of it."""
 VIEWS_MAX = 500
 """Views that one connection keeps; beyond it it begins anew."""
 

@@ -43,6 +43,7 @@ ANSWER_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
 GENTLE = 10
 """By how much statements give way to a node that serves writes."""
 GOODBYE_S = 10.0
+"""Longer than a statement that is under way may take."""
 
 _LENGTH_BYTES = 4
 _OUT_OF_MEMORY = 3

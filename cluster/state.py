@@ -53,12 +53,19 @@ from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 CHECKPOINT_WAL_BYTES = 16 << 20
 """SQLite's own log before it is folded into the file. Less of it means the same pages written more often."""
 CHECKPOINT_WAL_BYTES_URGENT = 8 * CHECKPOINT_WAL_BYTES
+"""128 MiB: readers that come one after the other could let SQLite's log grow for ever, so from here on they
+are waited for.
+"""
 CHECKPOINT_WAIT_MS = 25
 """What apply may stand still for readers once SQLite's log is that long; a page or a get takes far less."""
 KEY_ENTRIES_SLACK = 20_000
+"""Few keys are not worth a rewrite: a megabyte of entries."""
 KEY_ENTRIES_PER_OPEN = 4
-"""Stored key entries are rewritten when they exceed this many per open key, and the slack."""
+"""Stored key entries are rewritten when they exceed this many per open key, and the slack: a new one costs a
+third of a rewrite of another one at most.
+"""
 KEY_ROW_BYTES = 64 << 10
+"""Some 1,300 entries a row: what surrounds them weighs nothing, and a row is read at once."""
 
 _NOT_APPLICABLE = (RequestInvalid, BodyInvalid, ValueError, OverflowError, struct.error)
 _META = "UPDATE meta SET applied = ?, term = ?, chain = ?, time_ms = ?, forgotten_through = ?, sum = ?"

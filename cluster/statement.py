@@ -17,6 +17,7 @@ import msgspec
 from cluster.errors import QueryFailed
 
 TEXT_BYTES_MAX = 1 << 20
+"""Ten thousand values of a hundred bytes, written out; what is larger is a parameter."""
 CATALOG = "show collections"
 """The view behind SHOW COLLECTIONS, by a name that no collection can have."""
 

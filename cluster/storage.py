@@ -37,6 +37,7 @@ from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
 
 READ_BYTES = 1 << 20
+"""A full batch at one read."""
 
 
 class Storage:

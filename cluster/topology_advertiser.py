@@ -27,6 +27,7 @@ from regions.status import MemberStatus
 
 TOPOLOGY_READ_CAPABILITY = "cluster:topology:read"
 CHANGE_INTERVAL_MS = 100
+"""Ten epochs a second at most (R12): the bits below the term then last for nineteen days of one reign."""
 
 
 class TopologyAuthGate:

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 POINTS_MAX = 64
+"""A slope takes no more; what is told more often replaces the last point."""
 
 
 @dataclass(slots=True, eq=False)

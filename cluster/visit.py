@@ -22,6 +22,7 @@ from redwire.stream import Channel
 from redwire.tls import certificate_identities
 
 GOODBYE_S = 1.0
+"""Three times around the earth: who has not read it by then reads nothing."""
 SERVER_NAME = "redwire/" + ".".join(__version__.split(".")[:2])
 
 
