@@ -31,7 +31,9 @@ from redwire.handshake import DNS_LABEL, USER_NAME, Identity, PrincipalKind
 from tools.errors import AuthorityInvalid, FileStands, NameInvalid
 
 AUTHORITY_DAYS = 3_650
+"""Ten years: it is replaced by hand, on every node and every client."""
 CERTIFICATE_DAYS = 365
+"""A year: renewed without a restart, and a key that was copied is worth nothing after it."""
 BACKDATED = timedelta(minutes=5)
 """A clock that is a little slow must not refuse a new certificate."""
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 LEGEND_CHARS = 110
+"""Longer lines are hard to read."""
 
 
 class Grid(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from redwire.pending import Pending
 RECEIPT_EVERY = 20
 """Of so many commits one receipt is opened, for the breakdown: opening each would be load of another kind."""
 CALL_S = 30.0
+"""A write takes milliseconds: who waits for this one measures a cluster that is broken."""
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -31,12 +31,16 @@ from redwire.session_keys import SessionKeys
 from redwire.tls import client_context
 
 DIALS_AT_ONCE = 32
+"""TLS keeps both cores busy with these; a node lets 256 in that are not authenticated yet."""
 NAME = "redwire-bench"
 WRITES = 4_000
+"""As many as one session may have under way, nearly."""
 FETCHES = 4_000
+"""Of `LARGE_BYTES` each they are 256 MB, which no buffer between the two ends holds."""
 STUCK_S = 3.0
 """The node reads no more when what was sent has waited so long."""
 CALL_MS = 60_000
+"""Longer than any wait of this benchmark: no write is given up."""
 
 
 class Manner(Enum):

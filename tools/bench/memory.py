@@ -23,18 +23,28 @@ from tools.bench.worker import Worker
 from tools.errors import BenchImpossible
 
 IDLE_CLIENTS = 1_000
+"""What the target of 40 MB is for."""
 LAG_WRITES = 50_000
+"""Some 10 MB of log, more than a follower's channel holds."""
 LAG_IN_FLIGHT = 1_024
+"""As with eight times 128, the highest load of the throughput figures."""
 CATCH_UP_REQUESTS = 300
+"""With the rows of each some 60 MB of log, as much as a segment holds."""
 CATCH_UP_ROWS = 1_000
 LARGE_BYTES = 64 << 10
 """Of the document that the client which never reads asks for: 4,000 answers are 256 MB."""
 SAMPLE_S = 0.05
+"""Twenty looks a second see every peak that lasts, and cost a thousandth of a core."""
 POLL_S = 0.01
+"""The rate of a catch-up of a second is known to a hundredth."""
 UNREAD_S = 8.0
+"""The node stops reading after 8 MiB of answers, long before."""
 QUIET_S = 2.0
+"""What a tick or a checkpoint frees is free by then."""
 CATCH_UP_S = 120.0
+"""At half a megabyte a second something is broken."""
 CALL_S = 120.0
+"""As long as the longest wait beside it."""
 
 
 def resident(nodes: Nodes, when: str) -> list[Figure]:

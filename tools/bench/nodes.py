@@ -23,7 +23,9 @@ from tools.errors import BenchImpossible
 REGIONS = ("eu", "us", "ap")
 COLLECTION = "bench"
 IDS = 100_000
+"""Some 20 MB of documents: they fit in memory, as a working set should."""
 DOCUMENT_BYTES = 150
+"""A small order; the targets are stated for it."""
 CONNECTIONS_PER_PROCESS = 64
 """One generator process keeps up with the nodes on two cores; a second one would only take CPU from them."""
 

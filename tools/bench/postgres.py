@@ -33,7 +33,9 @@ USER = "postgres"
 STANDBYS = ("s1", "s2")
 SYSTEM = "PostgreSQL"
 READY_S = 30.0
+"""Three servers on a slow disk; then one is broken."""
 COMMAND_S = 60.0
+"""initdb, and a copy of what it made, on a slow disk."""
 WARM_UP_S = 2.0
 """pgbench connects in this time as well."""
 _SETTINGS = """

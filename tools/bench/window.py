@@ -19,6 +19,7 @@ from tools.bench.worker import Worker
 
 CORES = os.cpu_count() or 1
 WARM_UP_S = 1.0
+"""Connections are open by then, and what runs once has run."""
 
 
 class Counters(msgspec.Struct, frozen=True):

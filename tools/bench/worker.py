@@ -12,6 +12,7 @@ import msgspec
 from tools.errors import BenchImpossible
 
 STOP_S = 10.0
+"""It ends with its standard input; longer than that it hangs."""
 
 
 class Worker:

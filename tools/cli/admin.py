@@ -30,6 +30,7 @@ from tools.cli.output import json_option, show
 from tools.errors import RoleAbove
 
 TOKEN_BYTES = 32
+"""256 bits of chance: only its plain SHA-256 is stored, which must not be searchable."""
 
 ROLES: tuple[UserRole, ...] = ("read", "write", "admin")
 """Each may do what those before it may."""

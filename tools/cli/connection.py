@@ -26,6 +26,7 @@ CLIENT_NAME = "redwire-cli"
 PATIENCE_S = 2.0
 """How long nothing is said of a wait: most are over by then."""
 REPEAT_S = 10.0
+"""Then it is said again why: often enough to see that it still tries, seldom enough to read."""
 _ADDR = re.compile(r"\S+:[0-9]{1,5}")
 LOOK_MS = 5_000
 """Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""

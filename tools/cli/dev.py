@@ -25,7 +25,9 @@ from tools.grid import Words
 from tools.rtt import parse_ms
 
 PINGS = 200
+"""Over 80 ms they take half a minute, both ways together; a median needs no more."""
 LOG_LINES = 20
+"""A screen has room for them and for the question."""
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])

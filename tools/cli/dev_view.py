@@ -17,6 +17,7 @@ from tools.dev.ping import Way
 from tools.grid import Grid, Part, Words
 
 FOLLOW_S = 0.2
+"""What a person takes for at once."""
 TAIL_BYTES = 1 << 20
 """The last lines of a log are looked for in so much of it."""
 

@@ -14,6 +14,7 @@ from tools.doctor.judge import judge
 from tools.doctor.survey import survey
 
 AGAIN_S = 0.5
+"""With `--wait` each look is a survey of all nodes."""
 
 
 @click.command("doctor")

@@ -18,6 +18,7 @@ from tools.cli.output import json_option, show_parts
 from tools.grid import Grid, Part, Parts, Words
 
 FOLLOW_S = 1.0
+"""The nodes tell each other once a second."""
 SHOWN_MAX = 10 * EVENTS_MAX
 """What was shown already, whichever node tells it again: each node has its own hundred."""
 

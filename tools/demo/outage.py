@@ -20,9 +20,13 @@ from tools.dev.joining import eventually
 HANG_PATIENCE_S = 2.0
 """The deadline of the write that is caught by the hanging region."""
 PATIENCE_S = 0.5
+"""Long enough for any commit of what is left, short enough to watch it fail."""
 NOTICED_S = 15.0
+"""Three times as long as a silent member counts as in reach."""
 RETURN_S = 30.0
+"""Nodes that start, and then take in what they missed."""
 SCAN_S = 60.0
+"""Page after page over the longest link, on a busy machine."""
 
 GONE = tuple(node.id for node in NODES if node.region == STOPPED_REGION)
 

@@ -24,7 +24,9 @@ from rich.table import Table
 WIDTH = 110
 """Columns where nobody can say how wide the screen is."""
 INDENT = 3
+"""What is under a scene stands under its title."""
 QUARTERS = 4
+"""How often a load is spoken of where no bar can be drawn."""
 
 
 _NUMBER = re.compile(r"[0-9.,]*")

@@ -26,6 +26,7 @@ from tools.errors import ClusterRuns, NodeNotReady, PlanInvalid
 Tell = Callable[[str], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSWORD_BYTES = 12
+"""96 bits, sixteen characters to type."""
 DATA_DIR_BYTES_MAX = 480
 """SQLite opens no path of more than 512 bytes, and the longest of its files has 30 of them there."""
 

@@ -18,8 +18,11 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from tools.errors import LinkInvalid
 
 LINE_BYTES_MAX = 4 << 10
+"""A command names links and a few numbers; the answer to it fits as well."""
 ANSWER_S = 10.0
+"""A process that turns answers within milliseconds."""
 READ_BYTES = 1 << 16
+"""One reading of a socket."""
 
 
 async def serve(

@@ -25,9 +25,11 @@ from anyio.abc import TaskStatus
 from tools.errors import LinkInvalid
 
 CHUNK_BYTES = 1 << 16
+"""Four of TLS's records: what comes in one reading leaves in one."""
 QUEUE_BYTES_MAX = 32 << 20
 """Per direction of a connection: 500 MB/s over 60 ms, more than a proxy in Python carries."""
 DELAY_MS_MAX = 60_000
+"""A minute: further away nothing works that there is to try."""
 WAKING_MS = 0.3
 """What waking up takes, before it was measured. A chunk waits for it twice, when it comes and when its time
 has come, and leaves that much early.

@@ -19,8 +19,11 @@ from tools.dev.process import STOP_S, end
 from tools.errors import LinkInvalid, NodeNotReady
 
 READY_S = 30.0
+"""Many nodes that start at once on two cores; then one is broken."""
 POLL_S = 0.02
+"""A start is told in tenths of a second."""
 LAST_LINES = 5
+"""The error is in the last one, what led to it above it."""
 
 
 class LocalCluster(ClusterFolder):

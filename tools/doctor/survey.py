@@ -24,6 +24,7 @@ from tools.dev.cluster_folder import ClusterFolder
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
 
 DOOR_S = 3.0
+"""For TCP and TLS from anywhere on earth."""
 LOOKS = 2
 """The quicker of two answers tells the clock better."""
 NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, Replace the authority"

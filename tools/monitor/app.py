@@ -30,6 +30,7 @@ WIDTH_MIN, HEIGHT_MIN = 80, 24
 """A terminal as it opens everywhere; in less, figures would have to be cut."""
 TABS = ("overview", "nodes", "commits", "slots", "events", "trouble")
 TICK_S = 1.0
+"""Ages are shown in seconds."""
 
 
 def after(app: App[Any], wait_ms: int, callback: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from tools.monitor.ink import Column, Line, Span, Tone, cut_line, stacked, table
 from tools.monitor.watch import View
 
 RATE_ROWS = 4
+"""So high that a burst is seen, and the tables under it still fit 24 rows."""
 _FIXED_COLUMNS = 37
 """What the table of stages takes beside its two charts."""
 

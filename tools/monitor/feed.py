@@ -26,9 +26,11 @@ from tools.monitor.watch import Arrived, Ended, Lost, News
 from tools.monitor.whom import Whom, sees
 
 EVERY_S = 1.0
+"""Nodes tell each other as often: more would show the same again."""
 ANSWER_S = 1.5
 """A node that has not answered by then is taken for lost: half of what a person waits without wondering."""
 CONNECT_MS = 3_000
+"""For TCP, TLS and authentication from anywhere on earth; then another node is asked."""
 SETTINGS_S = 5.0
 """The primary may be an ocean away, with no link to it yet."""
 CHANGE_S = 20.0

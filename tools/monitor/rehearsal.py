@@ -47,6 +47,7 @@ OUT_SINCE_S = 40
 STOOD = 120_000 + OUT_SINCE_S * 420
 """The LSN that it holds."""
 RECORD_BYTES = 212
+"""A document of 150 bytes and what surrounds it in the log."""
 HELD_BYTES = 4_200_000
 """Log that is kept for whom lacks nothing: the last segment."""
 ADDR = "{}.example.net:5050"

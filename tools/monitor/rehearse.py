@@ -15,6 +15,7 @@ from tools.monitor.picture import take
 from tools.monitor.rehearsal import RehearsedFeed
 
 PAST_S = 150
+"""A chart of 160 columns is full."""
 PICTURES = {
     "monitor-80x24.svg": ((80, 24), "overview", "dark"),
     "monitor-160x50.svg": ((160, 50), "overview", "dark"),
