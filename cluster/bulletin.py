@@ -20,6 +20,7 @@ from redwire.position import NodeId
 RTTS_KEPT = 5
 """One slow answer in five seconds is the machine, not the way."""
 PACE_MS = 10_000
+"""Ten looks at how far a member is behind: enough for a slope, and soon past what was before."""
 
 
 class PrimaryState(StrEnum):

@@ -125,8 +125,7 @@ def _reason(error: OSError) -> str:
     return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
 
 
-_EXPLICIT_VERSION = 0xA0
-_UTC_TIME = 0x17
+_EXPLICIT_VERSION, _UTC_TIME = 0xA0, 0x17  # DER tags
 
 
 def _validity_ms(der: bytes) -> tuple[int, int]:
