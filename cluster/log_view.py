@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from cluster.errors import LogCorrupt, LogPruned
-from cluster.segment import Mark, Segment, Source, Walk
+from cluster.segment import Mark, Segment, Walk, Window
 from redwire.batch import Batch
 from redwire.position import Lsn, Position
 
@@ -100,8 +100,8 @@ class LogView(msgspec.Struct, frozen=True):
         segment, last = self.segments[index], self._last(index)
         offset, reached = segment.offset_before(lsn), lsn
         try:
-            with Source(segment.path) as source:
-                walk = Walk(segment, source, offset)
+            with Window(segment.path) as window:
+                walk = Walk(segment, window, offset)
                 for entry in walk:
                     offset = walk.offset
                     if not isinstance(entry, Mark):

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from cluster.errors import FormatNewer, LogCorrupt
-from cluster.segment import Mark, Place, Segment, Source, Walk, clear_tail, decode_header, later_marks
+from cluster.segment import Mark, Place, Segment, Walk, Window, clear_tail, decode_header, later_marks
 from redwire.batch import HEADER_BYTES_MAX, MAGIC, Batch, batch_size, follows, parse_batch
 from redwire.errors import BatchInvalid
 from redwire.position import Lsn, Position, TermList
@@ -83,12 +83,12 @@ class _Opening:
     def visit(self, path: Path) -> None:
         """Read the segment at `path`, which comes after all those read so far."""
         try:
-            with Source(path, _WINDOW_BYTES) as source:
-                segment = decode_header(self.place, path, source)
+            with Window(path, _WINDOW_BYTES) as window:
+                segment = decode_header(self.place, path, window)
                 if isinstance(segment, str):
                     raise LogCorrupt(path, 0, Lsn(self.end.lsn + 1), segment)
                 self._join(segment)
-                self._read(segment, source)
+                self._read(segment, window)
         except OSError as error:
             at = self.segments[-1].end if self.segments and self.segments[-1].path == path else 0
             raise LogCorrupt(path, at, Lsn(self.end.lsn + 1), f"cannot be read: {error}") from error
@@ -137,8 +137,8 @@ class _Opening:
             self.replaced.append(self.segments.pop().path)
         self.segments.append(segment)
 
-    def _read(self, segment: Segment, source: Source) -> None:
-        walk = Walk(segment, source, segment.begin)
+    def _read(self, segment: Segment, window: Window) -> None:
+        walk = Walk(segment, window, segment.begin)
         why = ""
         for entry in walk:
             if isinstance(entry, Mark):
@@ -152,8 +152,8 @@ class _Opening:
         why = why or walk.why
         self.stopped = (segment.path, segment.end, why or "the log ends here")
         if why:
-            _refuse_newer(segment, source, self.end)
-        marks, self.used = later_marks(segment, source, segment.end)
+            _refuse_newer(segment, window, self.end)
+        marks, self.used = later_marks(segment, window, segment.end)
         for mark in marks:
             self._believe(mark)
 
@@ -171,20 +171,20 @@ class _Opening:
         self.watermark = max(self.watermark, mark.watermark)
 
 
-def _refuse_newer(segment: Segment, source: Source, end: Position) -> None:
+def _refuse_newer(segment: Segment, window: Window, end: Position) -> None:
     """Raise `FormatNewer` if the batch behind `segment.end` was written by a newer version.
 
     The chain covers format and flags: where it holds once both are set back to what we know, the two fields
     themselves are damaged and no newer version was here.
     """
-    head = source.at(segment.end, HEADER_BYTES_MAX)
+    head = window.at(segment.end, HEADER_BYTES_MAX)
     flags = int.from_bytes(head[4:6], "little")
     if head[:3] != MAGIC[:3] or not head[3:4].isdigit() or (head[:4] == MAGIC and not flags):
         return
     known = MAGIC + b"\0\0" + head[6:].ljust(HEADER_BYTES_MAX, b"\0")
     try:
         size = batch_size(memoryview(known))
-        batch = parse_batch(known[:6] + source.at(segment.end + 6, size - 6))
+        batch = parse_batch(known[:6] + window.at(segment.end + 6, size - 6))
     except BatchInvalid:
         pass
     else:

@@ -208,16 +208,16 @@ def encode_header(place: Place, term: Term, previous: Position, terms: TermList)
     return data + _CRC.pack(zlib.crc32(data))
 
 
-def decode_header(place: Place, path: Path, source: Source) -> Segment | str:
+def decode_header(place: Place, path: Path, window: Window) -> Segment | str:
     """The segment at `path`, or what is wrong with its header. Raises `FormatNewer`.
 
     A header is synced before its file gets its name, so a bad one is damage, never an interrupted write.
     """
-    fixed = source.at(0, _HEADER.size)
+    fixed = window.at(0, _HEADER.size)
     if len(fixed) < _HEADER.size or not fixed.startswith(_HEADER_MAGIC):
         return "no segment header"
     _, form, _, length, count, generation, incarnation, term, *previous = _HEADER.unpack(fixed)
-    data = source.at(0, length) if _HEADER.size < length <= HEADER_BYTES_LIMIT else b""
+    data = window.at(0, length) if _HEADER.size < length <= HEADER_BYTES_LIMIT else b""
     if not data or data[-_CRC.size :] != _CRC.pack(zlib.crc32(data[: -_CRC.size])):
         return "the segment header fails its CRC"
     if form != _FORMAT:
@@ -230,10 +230,10 @@ def decode_header(place: Place, path: Path, source: Source) -> Segment | str:
     terms = TermList(tuple(_TERM.iter_unpack(data[_HEADER.size : _HEADER.size + _TERM.size * count])))
     if path != place.path(term, Lsn(position.lsn + 1)) or length != header_bytes(terms):
         return "the segment header does not match the file's name"
-    return Segment(path, place, position, terms, length, source.size)
+    return Segment(path, place, position, terms, length, window.size)
 
 
-class Source:
+class Window:
     """A file opened for reading through one window of memory: a context manager. Raises `OSError`."""
 
     def __init__(self, path: Path, window_bytes: int = _WINDOW_BYTES) -> None:
@@ -243,7 +243,7 @@ class Source:
         self._window = b""
         self._start = 0
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Window:
         return self
 
     def __exit__(
@@ -268,14 +268,14 @@ class Walk:
     is not: only the caller knows what came before.
     """
 
-    def __init__(self, segment: Segment, source: Source, offset: int) -> None:
+    def __init__(self, segment: Segment, window: Window, offset: int) -> None:
         self.offset = offset
         self.why = ""
         self._segment = segment
-        self._source = source
+        self._window = window
 
     def __iter__(self) -> Iterator[Batch | Mark]:
-        at = self._source.at
+        at = self._window.at
         while True:
             head = at(self.offset, _BATCH_PEEK)
             if not head or head.startswith(_ZEROS):
@@ -286,7 +286,7 @@ class Walk:
             yield entry
 
     def _mark(self) -> Mark | None:
-        mark = self._segment.decode_mark(self._source.at(self.offset, MARK_BYTES), self.offset)
+        mark = self._segment.decode_mark(self._window.at(self.offset, MARK_BYTES), self.offset)
         if mark is None:
             self.why = "a mark fails its check"
         else:
@@ -296,7 +296,7 @@ class Walk:
     def _batch(self, head: bytes) -> Batch | None:
         try:
             size = batch_size(memoryview(head.ljust(_BATCH_PEEK, b"\0")))
-            batch = parse_batch(self._source.at(self.offset, size))
+            batch = parse_batch(self._window.at(self.offset, size))
         except BatchInvalid as error:
             self.why = error.message
             return None
@@ -304,11 +304,11 @@ class Walk:
         return batch
 
 
-def later_marks(segment: Segment, source: Source, offset: int) -> tuple[list[Mark], int]:
+def later_marks(segment: Segment, window: Window, offset: int) -> tuple[list[Mark], int]:
     """The valid marks anywhere behind `offset`, and the offset from which on there are only zeros."""
     marks, end, step = [], offset, _WINDOW_BYTES
-    for start in range(offset, source.size, step):
-        data = source.at(start, step + MARK_BYTES - 1)
+    for start in range(offset, window.size, step):
+        data = window.at(start, step + MARK_BYTES - 1)
         if data.count(0) == len(data):
             continue
         if used := len(data[:step].rstrip(b"\0")):

@@ -16,8 +16,8 @@ from cluster.segment import (
     Mark,
     Place,
     Segment,
-    Source,
     Walk,
+    Window,
     create_file,
     decode_header,
     encode_header,
@@ -68,8 +68,8 @@ def test_a_header_gives_back_what_it_was_made_of(
     path = place.path(term, Lsn(previous.lsn + 1))
     for tail in (b"", bytes(100), b"anything"):
         path.write_bytes(data + tail)
-        with Source(path) as source:
-            segment = decode_header(place, path, source)
+        with Window(path) as window:
+            segment = decode_header(place, path, window)
         assert isinstance(segment, Segment)
         assert (segment.previous, segment.terms) == (previous, terms)
         assert (segment.begin, segment.size) == (len(data), len(data + tail))
@@ -81,8 +81,8 @@ def test_a_header_cut_short_or_with_any_byte_changed_is_bad(place: Place) -> Non
     damaged += [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(len(data))]
     for bad in damaged:
         path = written(place, bad)
-        with Source(path) as source:
-            assert isinstance(decode_header(place, path, source), str)
+        with Window(path) as window:
+            assert isinstance(decode_header(place, path, window), str)
 
 
 def test_a_header_of_a_newer_format_is_refused_not_judged(place: Place) -> None:
@@ -90,8 +90,8 @@ def test_a_header_of_a_newer_format_is_refused_not_judged(place: Place) -> None:
     data[4] = 2
     data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")
     path = written(place, bytes(data))
-    with Source(path) as source, pytest.raises(FormatNewer, match="format 2"):
-        decode_header(place, path, source)
+    with Window(path) as window, pytest.raises(FormatNewer, match="format 2"):
+        decode_header(place, path, window)
 
 
 def test_a_segment_of_another_directory_generation_or_name_is_not_ours(place: Place) -> None:
@@ -100,10 +100,10 @@ def test_a_segment_of_another_directory_generation_or_name_is_not_ours(place: Pl
     renamed = written(place, data, place.path(Term(5), Lsn(41)).name)
     others = (Place(place.root, Incarnation("ff" * 16), 7), Place(place.root, INCARNATION, 8))
     for other in others:
-        with Source(path) as source:
-            assert "another log" in str(decode_header(other, path, source))
-    with Source(renamed) as source:
-        assert "name" in str(decode_header(place, renamed, source))
+        with Window(path) as window:
+            assert "another log" in str(decode_header(other, path, window))
+    with Window(renamed) as window:
+        assert "name" in str(decode_header(place, renamed, window))
 
 
 def test_a_mark_counts_only_with_its_own_bytes_place_file_and_directory(place: Place) -> None:
@@ -155,8 +155,8 @@ def test_a_walk_yields_marks_and_batches_and_says_why_it_stopped(place: Place) -
         (mark, "mark"),  # valid at offset 10 only
     ):
         path.write_bytes(good + tail)
-        with Source(path, window_bytes=64) as source:
-            walk = Walk(segment, source, 10)
+        with Window(path, window_bytes=64) as window:
+            walk = Walk(segment, window, 10)
             assert list(walk) == [Mark(Lsn(0), Lsn(0)), one, two]
         assert walk.offset == len(good)
         assert why in walk.why and bool(why) == bool(walk.why)
@@ -178,9 +178,9 @@ def test_later_marks_are_found_behind_anything_and_forged_ones_are_not(place: Pl
     data[5000:5004] = MARK_MAGIC
     data[6000 : 6000 + MARK_BYTES] = segment.encode_mark(40, Mark(Lsn(77), Lsn(0)))
     path.write_bytes(data)
-    with Source(path) as source:
-        found, end = later_marks(segment, source, 0)
-        assert later_marks(segment, source, 3 * step + 100) == ([], 3 * step + 100)
+    with Window(path) as window:
+        found, end = later_marks(segment, window, 0)
+        assert later_marks(segment, window, 3 * step + 100) == ([], 3 * step + 100)
     assert [mark.durable for mark in found] == places
     assert end == 3 * step + 1
 
