@@ -28,7 +28,7 @@ TRANSACTION_BYTES_MAX = 4 << 20
 RETRY_S = 1.0
 """How often a full disk is tried again."""
 
-Applied = Callable[[list[AppliedBatch], Position], None]
+OnApplied = Callable[[list[AppliedBatch], Position], None]
 """`(batches, where the state stands now)`"""
 
 
@@ -51,7 +51,7 @@ class Applier:
         self,
         state: State,
         post: Post,
-        applied: Applied,
+        applied: OnApplied,
         fail: Callable[[BaseException], None],
     ) -> None:
         self._state = state

@@ -71,8 +71,8 @@ class Outbox:
         self._inbox = inbox
         self._clock = clock
         self._note = note
-        self._told = Lsn(0)
-        self._beat = False
+        self._told = Lsn(0)  # the watermark that followers know of
+        self._beat = False  # a heartbeat is due at the end of this turn
         self._rose = Bell()
 
     def carry_out(self, effect: Effect, role: Role) -> None:

@@ -79,6 +79,9 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
 class Replica:
     """A follower. `reign` was accepted last, and is on disk once FOLLOWING; `watermark` is the highest known
     here, ever (R5).
+
+    `_settling` counts our orders to the disk that are not done; `_committing` is how far apply was sent,
+    `_told` what the last ack said was durable and applied.
     """
 
     me: NodeId
@@ -159,20 +162,14 @@ class Replica:
         common = reply.common
         refusal = self._refusal(event.node, reply, proven=event.local == common)
         if refusal is not None:
-            return [
-                Drop(session, refusal),
-                Note(f"{event.node} is refused: {refusal.message}", Level.WARNING),
-            ]
+            note = Note(f"{event.node} is refused: {refusal.message}", Level.WARNING)
+            return [Drop(session, refusal), note]
         if event.local != common:
-            return [
-                Rebuild(
-                    session, f"the logs disagree at LSN {common.lsn}, which both should share", diverged=True
-                )
-            ]
+            reason = f"the logs disagree at LSN {common.lsn}, which both should share"
+            return [Rebuild(session, reason, diverged=True)]
         if common.lsn < self.applied:
-            reason = (
-                f"LSN {common.lsn + 1} to {self.applied} were applied here and are not in {event.node}'s log"
-            )
+            lacking = f"LSN {common.lsn + 1} to {self.applied}"
+            reason = f"{lacking} were applied here and are not in {event.node}'s log"
             return [Rebuild(session, reason, diverged=True)]
         self._source = _Source(
             event.node, session, reply.leads, Lsn(reply.head), now.ms, Lsn(reply.watermark)

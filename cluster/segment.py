@@ -240,7 +240,7 @@ class Window:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._fd).st_size
         self._window_bytes = window_bytes
-        self._window = b""
+        self._held = b""
         self._start = 0
 
     def __enter__(self) -> Window:
@@ -254,10 +254,10 @@ class Window:
     def at(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`, fewer only where the file ends."""
         begin = offset - self._start
-        if begin < 0 or begin + size > len(self._window):
+        if begin < 0 or begin + size > len(self._held):
             self._start, begin = offset, 0
-            self._window = os.pread(self._fd, max(size, self._window_bytes), offset)
-        return self._window[begin : begin + size]
+            self._held = os.pread(self._fd, max(size, self._window_bytes), offset)
+        return self._held[begin : begin + size]
 
 
 class Walk:

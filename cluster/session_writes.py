@@ -43,26 +43,26 @@ class SessionWrites:
             hint = f"resolve older requests first: at most {OPEN_MAX} are remembered"
             raise RequestInvalid(f"sequence {distance}", hint=hint)
         arrived_us = self._service.node.clock().us
-        self._propose(
-            Proposal(
-                self,
-                frame.correlation,
-                RequestKind.WRITE,
-                bytes(envelope.request),
-                head.count,
-                self._service.policies.effective(envelope.policy),
-                arrived_us + self._service.limit_us(envelope.remaining_ms),
-                head.key,
-                envelope.attempt,
-                arrived_us=arrived_us,
-            )
+        proposal = Proposal(
+            self,
+            frame.correlation,
+            RequestKind.WRITE,
+            bytes(envelope.request),
+            head.count,
+            self._service.policies.effective(envelope.policy),
+            arrived_us + self._service.limit_us(envelope.remaining_ms),
+            head.key,
+            envelope.attempt,
+            arrived_us=arrived_us,
         )
+        self._under_way += 1
+        self._service.node.inbox.propose(proposal)
 
     # --- as the caller of proposals
 
     def released(self, shared: Shared, answers: Answers) -> None:
         """Committed: one Written frame for all of them."""
-        self._done(len(answers))
+        self._under_way -= len(answers)
         entries: list[bytes] = []
         for proposal, result in answers:
             if (refusal := result.refusal) is not None:
@@ -75,13 +75,13 @@ class SessionWrites:
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Committed by an earlier attempt, whose copies are not remembered."""
-        self._done(1)
+        self._under_way -= 1
         block = self._service.bare_block(Lsn(result.first_lsn), proposal.policy.text)
         self._send(Kind.WRITTEN, join_written(block, [written_entry(proposal.correlation, result, 0)]), 0)
 
     def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
         """Nobody knows yet."""
-        self._done(1)
+        self._under_way -= 1
         if shared is None:
             self._fail(proposal.correlation, NotConfirmed(message))
             return
@@ -91,15 +91,8 @@ class SessionWrites:
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not written."""
-        self._done(1)
+        self._under_way -= 1
         self._fail(proposal.correlation, error)
-
-    def _propose(self, proposal: Proposal) -> None:
-        self._under_way += 1
-        self._service.node.inbox.propose(proposal)
-
-    def _done(self, count: int) -> None:
-        self._under_way -= count
 
 
 def written_entry(correlation: int, result: Result, policy: int) -> bytes:
