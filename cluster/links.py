@@ -13,7 +13,7 @@ from cluster.bell import Bell
 from cluster.config import NodeConfig
 from cluster.credentials import NodeCredentials
 from cluster.node import Node
-from cluster.peers import Link
+from cluster.peers import PeerLink
 from redwire.errors import Code, Refused
 from redwire.position import NodeId
 
@@ -52,7 +52,7 @@ class Links:
                 refusal = Refused(Code.OTHER_CLUSTER, f"{end.node} is no member of this cluster any more")
                 self._node.outbox.drop(session, refusal)
         for name in [name for name in peers if name not in self._links]:
-            link = Link(self._node, self._config, name, peers[name], self._credentials.client_context)
+            link = PeerLink(self._node, self._config, name, peers[name], self._credentials.client_context)
             line = self._links[name] = _Line(link, peers[name], anyio.CancelScope(), Bell())
             self._tasks.start_soon(self._keep, line)
 
@@ -72,7 +72,7 @@ class Links:
         if member in self._links:
             self._links[member].sooner.ring()
 
-    def with_session(self, session: int) -> Link | None:
+    def with_session(self, session: int) -> PeerLink | None:
         """The line whose session has this number now."""
         lines = self._links.values()
         return next((line.link for line in lines if line.link.session == session), None)
@@ -85,7 +85,7 @@ class Links:
 class _Line(NamedTuple):
     """A link, where it dials, what ends it, and what has it dial at once."""
 
-    link: Link
+    link: PeerLink
     address: Address
     scope: anyio.CancelScope
     sooner: Bell

@@ -38,8 +38,11 @@ from redwire.message.peer import Following, Heartbeat, Report, SnapshotChunk, Sn
 from redwire.position import Lsn, NodeId, Position
 
 HELLO_S = 1.0
+"""Five within the time for which a silent member counts as in reach."""
 BACKOFF_MIN_S = 0.1
+"""A process that starts anew listens again within a second."""
 BACKOFF_MAX_S = 3.0
+"""So late at most is a member met that comes back and does not dial by itself."""
 SILENCE_S = 5.0
 """Five hellos without an answer: the line is dead, whatever TCP thinks."""
 TAKEN_AGAIN_S = 0.5
@@ -48,7 +51,7 @@ TAKEN_MS = 10_000
 """Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
 
 
-class Link:
+class PeerLink:
     """The line to one member."""
 
     def __init__(

@@ -22,7 +22,9 @@ from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Reign, Term
 from regions.quorum import satisfied_by
 
 ASK_S = 0.05
+"""Reports come once a second, or at once from who is greeted: a look costs nothing, and a start no time."""
 ASK_AGAIN_S = 2.0
+"""A member that was asked for its log answers within a round trip; its line may have been cut meanwhile."""
 
 
 class Candidate:
