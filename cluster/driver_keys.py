@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from cluster.effects import Result
-from cluster.keys import CLIENTS_MAX, client_id, clients
+from cluster.keys import CLIENTS_MAX, NOISE_BYTES, client_id, clients
 from cluster.tables import key_rows, open_reader, translated
 from redwire.errors import Code, Refused
 from redwire.handshake import Principal
@@ -34,8 +34,6 @@ UNRESOLVED_MAX = 1_000
 
 ISSUED_MAX = 2 * CLIENTS_MAX
 """Clients remembered here before they are read anew: half of them at least are forgotten by then."""
-
-_NOISE_BYTES = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -112,8 +110,8 @@ class DriverKeys:
 
     def _key(self, digest: bytes, state: KeyState, applied: Lsn) -> Key:
         """The key whose client was made for `digest` and executed its request, or a new one."""
-        noise = digest[:_NOISE_BYTES]
-        sequence = int.from_bytes(digest[_NOISE_BYTES : 2 * _NOISE_BYTES], "little") >> 1 | 1
+        noise = digest[:NOISE_BYTES]
+        sequence = int.from_bytes(digest[NOISE_BYTES : 2 * NOISE_BYTES], "little") >> 1 | 1
         for client in self._issued.get(noise, ()):
             key = Key(client, sequence, sequence)
             if state.lookup(key) is not None:
@@ -146,7 +144,7 @@ def _read(path: Path) -> dict[bytes, list[bytes]]:
     with translated(path), closing(open_reader(path)) as connection:
         for entries in key_rows(path, connection):
             for client in clients(entries):
-                issued.setdefault(client[-_NOISE_BYTES:], []).append(client)
+                issued.setdefault(client[-NOISE_BYTES:], []).append(client)
     return issued
 
 

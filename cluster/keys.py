@@ -35,7 +35,7 @@ CLIENT_AGE_MS = 24 * 3600 * 1000
 
 
 _NOTHING = Lsn(0)
-_NOISE_BYTES = CLIENT_BYTES - 8
+NOISE_BYTES = CLIENT_BYTES - 8
 """Who knows an LSN must not guess the id of a client beside it."""
 _HEAD = struct.Struct(f"<{CLIENT_BYTES}sQQQ")
 _TAIL = struct.Struct("<QHB")
@@ -198,8 +198,8 @@ def _split(entries: bytes) -> Iterator[bytes]:
 
 
 def client_id(issued: Lsn, noise: bytes) -> bytes:
-    """A new client's id: `issued` is the applied LSN of the issuing node, `noise` 8 random bytes."""
-    assert len(noise) == _NOISE_BYTES
+    """A new client's id: `issued` is the applied LSN of the issuing node, `noise` `NOISE_BYTES` of chance."""
+    assert len(noise) == NOISE_BYTES
     return issued.to_bytes(8, "little") + noise
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 from cluster.audit_events import Actor
 from cluster.auth import forbidden, token_of
 from cluster.bell import Bell
-from cluster.keys import client_id
+from cluster.keys import NOISE_BYTES, client_id
 from cluster.service import Service
 from cluster.session_accounts import SessionAccounts
 from cluster.session_reads import SessionReads
@@ -116,7 +116,9 @@ class Session:
         if asked.subscribe and not self._subscribed:
             self._subscribed = True
             self._service.announcer.listen(self._push_topology)
-        self._client_issued = self._client_issued or client_id(self._service.applied, secrets.token_bytes(8))
+        self._client_issued = self._client_issued or client_id(
+            self._service.applied, secrets.token_bytes(NOISE_BYTES)
+        )
         opened: Opened = self._service.opened(self._client_issued, self.principal)
         self._wire.send(Kind.OPENED, encode(opened), frame.correlation)
 
