@@ -16,6 +16,7 @@ ANSWER_S = 25.0
 """Drivers give up after 30 s, and then take the late answer for the next one's."""
 
 Answer = tuple[Kind, bytes]
+"""A driver's answer: its kind, and its payload."""
 
 
 class DriverQueries:

@@ -11,6 +11,7 @@ import anyio.to_thread
 from cluster.answers import Answers, Shared
 from cluster.awaited import Awaited
 from cluster.driver_keys import Claim, DriverKeys
+from cluster.driver_queries import Answer
 from cluster.driver_rows import (
     Insert,
     Results,
@@ -60,7 +61,6 @@ ANSWER_S = 24.0
 LOOP_BYTES_MAX = 64 << 10
 """Larger bodies are taken apart in a thread."""
 
-Answer = tuple[Kind, bytes]
 T = TypeVar("T")
 
 

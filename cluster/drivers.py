@@ -15,8 +15,8 @@ from typing import ClassVar
 from cluster.auth import forbidden
 from cluster.awaited import Awaited
 from cluster.driver_keys import DriverKeys
-from cluster.driver_queries import ANSWER_S, DriverQueries
-from cluster.driver_writes import Answer, DriverWrites
+from cluster.driver_queries import ANSWER_S, Answer, DriverQueries
+from cluster.driver_writes import DriverWrites
 from cluster.service import Service
 from cluster.session import Wire
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge

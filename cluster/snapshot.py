@@ -98,7 +98,8 @@ class SnapshotLibrary:
         async with self._making:
             name = f"offer-{secrets.token_hex(8)}"
             path = self._folder / f"{name}.db"
-            self._pinned[name] = self._applied()  # before it is made: the log is needed from there at most
+            # It will stand there or above: the log that its receiver needs next is kept from now on.
+            self._pinned[name] = self._applied()
             try:
                 manifest = await anyio.to_thread.run_sync(self._materialise, name, path)
             finally:
