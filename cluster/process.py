@@ -118,23 +118,11 @@ class Process:
         node.roster.aspires = config.node.role is ReplicationRole.PRIMARY
         storage.reads.on_damage = partial(self._damaged, node)
         service = Service(node, audit)
-        library = SnapshotLibrary(
-            storage.data_dir / "snapshots",
-            lambda path: storage.state.snapshot_into(path),
-            lambda: storage.applied.lsn,
-            lambda: storage.log.base.lsn,
-        )
+        library, authenticator = _library(storage), _authenticator(node, config)
         links = Links(node, config, self._credentials)
         rebuilder = Rebuilder(node, links)
         node.outbox.rebuild = rebuilder.begin
         node.roster.lines = links
-        authenticator = Authenticator(
-            lambda: storage.settings.cluster,
-            config.auth.anonymous,
-            lambda: storage.state.accounts(),
-            storage.secret,
-            node.announcer,
-        )
         credentials = self._credentials
         context = credentials.server_context if credentials is not None else lambda: None
         server = Server(service, authenticator, library, partial(Drivers, service), context)
@@ -222,6 +210,28 @@ class Process:
                 await reload()
         finally:
             ignore_hangups()
+
+
+def _library(storage: Storage) -> SnapshotLibrary:
+    """Snapshots of the state in use, which another one may replace."""
+    return SnapshotLibrary(
+        storage.data_dir / "snapshots",
+        lambda path: storage.state.snapshot_into(path),
+        lambda: storage.applied.lsn,
+        lambda: storage.log.base.lsn,
+    )
+
+
+def _authenticator(node: Node, config: NodeConfig) -> Authenticator:
+    """Judges by the settings and accounts that are applied at that moment."""
+    storage = node.storage
+    return Authenticator(
+        lambda: storage.settings.cluster,
+        config.auth.anonymous,
+        lambda: storage.state.accounts(),
+        storage.secret,
+        node.announcer,
+    )
 
 
 def _applied(service: Service, server: Server) -> None:
