@@ -31,6 +31,7 @@ LAG_IN_FLIGHT = 1_024
 CATCH_UP_REQUESTS = 300
 """With the rows of each some 60 MB of log, as much as a segment holds."""
 CATCH_UP_ROWS = 1_000
+"""A request of 200 KB: a batch takes in four of them."""
 LARGE_BYTES = 64 << 10
 """Of the document that the client which never reads asks for: 4,000 answers are 256 MB."""
 SAMPLE_S = 0.05

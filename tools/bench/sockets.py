@@ -16,11 +16,12 @@ _INFO = 2
 _HEADER = struct.Struct("=IHHII")
 _QUERY = struct.Struct("=BBBxI48x")
 _SOCKET_ID = struct.Struct(">HH")  # in a diag message: the ports, behind four bytes
-_SOCKET_BYTES = 72
+_SOCKET_BYTES = 72  # of a `struct inet_diag_msg`
 _ATTRIBUTE = struct.Struct("=HH")
 _BYTES = struct.Struct("=QQ")  # acked, received
-_BYTES_AT = 120
+_BYTES_AT = 120  # `tcpi_bytes_acked` in a `struct tcp_info`
 RECEIVE_BYTES = 1 << 16
+"""More than the kernel puts into one answer of a dump."""
 
 
 class Connection(msgspec.Struct, frozen=True):
