@@ -87,7 +87,8 @@ class Node:
 
     def report(self) -> Report:
         """Where this node stands, for its peers."""
-        return self.storage.report(self.role_name, self.role.watermark)
+        leader = self.role.leader if isinstance(self.role, Replica) else None
+        return self.storage.report(self.role_name, self.role.watermark, leader)
 
     def introduction(self) -> Report:
         """The same with how this node is, as last looked at: what it says of itself once a second."""

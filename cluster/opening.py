@@ -10,6 +10,8 @@ that starts as primary asks every member in reach first:
                                                 lacks what is known committed here: then it lost
 * it followed another primary last            → refuse, unless the operator said `--take-over`; then wait for
                                                 one of every set of voters that is enough for a commit
+* somebody follows one who leads              → wait until it does not: what that one still commits through it
+                                                would be missing here
 * otherwise                                   → open, with a term above every term that anyone has seen
 
 It waits for everybody, but no longer than its patience; who is silent then is not in reach. A primary
@@ -141,6 +143,9 @@ class Opening(msgspec.Struct, frozen=True):
             )
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
+        led = _led(mine, others)
+        if led is not None:
+            return led
         sound = (report for report in others.values() if not _lacks_committed(report, mine))
         best = max((mine, *sound), key=lambda report: (report.last_term, report.last_lsn))
         if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
@@ -200,6 +205,15 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
         return None
     text = f"{rival} was told to lead too{also}"
     return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
+
+
+def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:
+    """Why to wait for the end of a reign that we hear of only from its followers; None when there is none."""
+    for report in others.values():
+        if report.follows not in ("", mine.node) and report.term >= mine.term:
+            text = f"{report.node} follows {report.follows}, which leads term {report.term}"
+            return Wait(f"{text}: stop {report.follows} first, or mend the way to it and let it lead")
+    return None
 
 
 def _lacks_committed(report: Report, mine: Report) -> bool:

@@ -148,9 +148,14 @@ class Replica:
         return self._source.session if self._source is not None else None
 
     @property
+    def leader(self) -> NodeId | None:
+        """Whoever leads and is followed right now."""
+        return self._source.node if self._source is not None and self._source.leads else None
+
+    @property
     def lost_primary(self) -> bool:
         """Whether nobody who leads is followed right now."""
-        return self._source is None or not self._source.leads
+        return self.leader is None
 
     def _found(self, event: SourceFound, now: Now) -> list[Effect]:
         """Accept or refuse a source, and bring the log to the last common point."""

@@ -91,7 +91,7 @@ class StatusDesk:
         node, role = self._node, self._node.role
         if isinstance(role, Primary):
             return PrimaryState.LEADING, node.storage.me
-        source = None if role.lost_primary else role.status().source
+        source = role.leader
         leader = source or node.roster.leader(role.reign)
         if leader is not None:
             return PrimaryState.LEADING, leader

@@ -144,8 +144,8 @@ class Storage:
             return msgspec.structs.replace(status, state=DiskState.FULL, room_bytes=0)
         return status
 
-    def report(self, role: NodeRole, watermark: Lsn) -> Report:
-        """Where this node stands, for its peers."""
+    def report(self, role: NodeRole, watermark: Lsn, follows: NodeId | None) -> Report:
+        """Where this node stands, for its peers; `follows` is whoever leads it now."""
         meta, log, node = self.meta, self.log, self.config.node
         return Report(
             cluster=meta.cluster,
@@ -157,6 +157,7 @@ class Storage:
             role=role,
             term=meta.term,
             primary=meta.primary,
+            follows=follows or "",
             last_term=log.end.term,
             last_lsn=log.end.lsn,
             last_chain=log.end.chain,

@@ -32,7 +32,8 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     """PeerHello (60), PeerWelcome (61) and Follow (62): who I am and where my log stands.
 
     `cluster` is "" while the node has never joined one; `process` is random, new at each start; `term`
-    and `primary` are the reign that it accepted last (0 and "" for none); `applied` is its state's LSN,
+    and `primary` are the reign that it accepted last (0 and "" for none), `follows` is whoever leads and is
+    followed at this moment, "" for nobody; `applied` is its state's LSN,
     `base` the LSN its log begins after. `role` is a word of `NodeRole`, or one that only newer nodes
     know. `terms` are the last `REPORT_TERMS_MAX` (term, first LSN) pairs, both rising. `advertise` is
     where clients reach the node, "" for the address that the cluster knows it by. `vitals` stand in hello
@@ -49,6 +50,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     role: Name
     term: TermNumber
     primary: Name
+    follows: Name = ""
     last_term: TermNumber
     last_lsn: U63
     last_chain: Bytes16

@@ -126,6 +126,28 @@ def test_of_two_primaries_of_one_term_the_one_that_committed_nothing_follows_the
         assert shop.status(node).primary.node == new
 
 
+def test_a_take_over_waits_while_another_node_follows_a_primary_that_it_does_not_hear(shop: Any) -> None:
+    old, (new, other) = shop.leader, shop.followers
+    line = "-".join(sorted(node.split("-")[0] for node in (old, new)))
+    with shop.writer(timeout_s=30) as writer:
+        writer.wait_acked()
+        assert shop.terminate(new) == 0
+        assert shop.command(f"cut {line}") == "ok"
+        shop.set_role(new, "primary")
+        mark = shop.mark(new)
+        shop.start_node(new, "--take-over")
+        shop.wait_log(new, f"{other} follows {old}, which leads term", since=mark)
+        writer.wait_acked()
+        shop.kill(old)
+        shop.set_role(old, "replica")
+        shop.wait_log(new, "serves writes", since=mark)
+        assert shop.command(f"heal {line}") == "ok"
+        shop.start_node(old)
+        writer.wait_acked()
+    assert not writer.refused
+    shop.check_nothing_lost(writer)
+
+
 async def key_of_a_write(uri: str) -> Any:
     async with connect(uri) as db:
         pending = db.submit_put("elsewhere", "new", {})

@@ -98,6 +98,16 @@ def test_a_member_that_leads_is_not_challenged():
     assert decision.error.code is Code.TERM_TAKEN
 
 
+def test_a_reign_that_only_its_followers_hear_of_is_waited_out():
+    mine = report("a", lsn=10, term=3, primary="b", role="opening")
+    told = msgspec.structs.replace(report("c", lsn=10, term=3, primary="b"), follows="b")
+    decision = decide(mine, told, take_over=TakeOver(frozenset({NodeId("b")})))
+    assert isinstance(decision, Wait)
+    assert decision.reason.startswith("c follows b, which leads term 3: stop b first")
+    for over in ({"follows": ""}, {"follows": "a"}, {"term": 2, "last_term": 2}):
+        assert decide(mine, msgspec.structs.replace(told, **over), take_over=TakeOver()) == Open(4)
+
+
 def test_after_the_last_term_that_there_can_be_nobody_opens_another():
     found = decide(GROWN, report("b", lsn=1, last_term=1, term=TERM_MAX))
     assert isinstance(found, Refuse)

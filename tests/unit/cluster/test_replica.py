@@ -175,6 +175,7 @@ def test_an_empty_follower_follows_whom_it_hears_of_first(empty):
     assert empty.step(MetaSaved()) == [ack(0, session=3)]
     assert empty.core.state is FollowerState.FOLLOWING
     assert empty.core.session == 3 and not empty.core.lost_primary
+    assert empty.core.leader == FIRST.primary
 
 
 def test_a_reign_that_is_on_disk_already_is_followed_at_once(grown):
@@ -323,7 +324,7 @@ def test_what_is_applied_and_not_in_the_sources_log_is_not_undone_in_place():
 
 def test_a_node_about_to_lead_follows_a_longer_log_without_accepting_a_reign(grown):
     assert grown.found(grown.end, reign=Reign(Term(0), NodeId("")), leads=False) == [ack(5, applied=2)]
-    assert grown.core.reign == FIRST and grown.core.lost_primary
+    assert grown.core.reign == FIRST and grown.core.lost_primary and grown.core.leader is None
     more = batches(2, SECOND, grown.end)
     assert of(Append, grown.receive(*more)) == [Append(batch) for batch in more]
     assert grown.beat(reign=Reign(Term(0), NodeId("")), head=7) == []
