@@ -156,13 +156,17 @@ class Pipe(asyncio.Protocol):
             return self._incoming.read(size)
         pieces: list[bytes] = []
         try:
-            while size > 0 and (piece := self.tls.read(size)):
+            while size > 0:
+                piece = self.tls.read(size)
+                if not piece:  # TLS's own word: who says it may leave the socket open until we close ours
+                    self._ended = True
+                    break
                 pieces.append(piece)
                 size -= len(piece)
         except ssl.SSLWantReadError:
             pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            self._ended = True  # with TLS's own word or without it: it is the frames that say where they end
+        except ssl.SSLEOFError:
+            self._ended = True  # without TLS's own word: it is the frames that say where they end
         except ssl.SSLError as error:
             self._ended, self._error = True, error
         self._send()  # TLS may have had something to say of its own

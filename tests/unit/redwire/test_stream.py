@@ -156,6 +156,25 @@ async def test_an_end_reads_as_nothing_and_goes_on_reading_so(contexts: Contexts
         assert await far.receive() == b""
 
 
+async def test_an_end_that_only_tls_tells_is_one_though_the_socket_stays_open(tls_contexts: Contexts) -> None:
+    """asyncio's own TLS says goodbye, and keeps its socket until the other side has closed."""
+    server, client = tls_contexts
+    ends: list[bytes] = []
+
+    async def serve(sock: socket.socket) -> None:
+        channel = await accept(sock, server)
+        with anyio.move_on_after(5):
+            ends.extend([await channel.receive() for _ in range(3)])
+        channel.close()
+
+    async with a_listener(serve) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname="localhost")
+        writer.write(b"last words")
+        writer.close()
+        await writer.wait_closed()
+    assert ends == [b"last words", b"", b""]
+
+
 async def test_what_is_closed_here_says_so_to_its_reader_and_drops_writes(contexts: Contexts) -> None:
     async with a_pair(*contexts) as (near, far):
         caught: list[ChannelClosed] = []
