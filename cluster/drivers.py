@@ -2,7 +2,9 @@
 
 A driver reads the next frame as the answer to what it asked last, so each request is answered completely
 before the next one is looked at, in less than the 30 s after which a driver gives up. What is wrong with a
-request is told in an Error (`CODE: message`), and the connection lives.
+request is told in an Error (`CODE: message`), and the connection lives. There are no streams: who opens one
+is told so in a StreamError, and the StreamCancel that drivers send on top of it, and for which they read no
+answer, gets none.
 
 An absent collection is an empty one: nothing is found in it, and deleting from it affects nothing.
 """
@@ -22,7 +24,7 @@ from cluster.session import Wire
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge
 from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, SERVER_ONLY, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
-from redwire.message.driver import decode_target, encode_error, encode_got
+from redwire.message.driver import decode_target, encode_error, encode_got, encode_stream_error
 from redwire.message.read import Fetch, Fetched, Scanned
 
 PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
@@ -45,13 +47,18 @@ class Drivers:
 
     async def handle(self, frame: Frame) -> None:
         """Answer one frame before the next is looked at. Cancelled, it is for `end` to answer."""
+        if frame.kind == Kind.STREAM_CANCEL:
+            return
         self._under_way = frame
         try:
             kind, payload = await self._handler(frame.kind)(self, frame.payload)
             if len(payload) > PAYLOAD_BYTES_MAX:
                 raise TooLarge("bytes of the answer", len(payload), PAYLOAD_BYTES_MAX)
         except RedwireError as error:
-            kind, payload = Kind.ERROR, encode_error(error)[:PAYLOAD_BYTES_MAX]
+            if frame.kind == Kind.OPEN_STREAM:
+                kind, payload = Kind.STREAM_ERROR, encode_stream_error(error)
+            else:
+                kind, payload = Kind.ERROR, encode_error(error)[:PAYLOAD_BYTES_MAX]
             self._service.node.bulletin.counts.answered(error.code)
         self._wire.send(kind, payload, frame.correlation, frame.stream)
         self._under_way = None

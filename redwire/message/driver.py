@@ -161,6 +161,11 @@ def encode_error(error: RedwireError) -> bytes:
     return (text if text.startswith(code) else code + text).encode(errors="replace")
 
 
+def encode_stream_error(error: RedwireError) -> bytes:
+    """A StreamError (2C): the code, and the message with the hint."""
+    return msgspec.json.encode({"code": error.code, "message": str(error)})
+
+
 def _row(columns: Sequence[str], values: Sequence[SqlValue]) -> dict[str, object]:
     return dict(zip(columns, map(_json_value, values), strict=True))
 

@@ -212,14 +212,18 @@ class Driver:
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         self._out.append(encode_header(kind, len(payload), correlation, stream) + payload)
 
-    async def ask(
-        self, kind: int, payload: bytes = b"", correlation: int = 7, stream: int = 0
-    ) -> tuple[int, bytes]:
-        """Kind and payload of the one answer."""
+    async def say(self, kind: int, payload: bytes = b"", correlation: int = 7, stream: int = 0) -> None:
+        """Have one frame handled."""
         data = encode_header(kind, len(payload), correlation, stream) + payload
         for frame in self._connection.receive_data(data):
             assert not self.session.handles(frame.kind)
             await self._drivers.handle(frame)
+
+    async def ask(
+        self, kind: int, payload: bytes = b"", correlation: int = 7, stream: int = 0
+    ) -> tuple[int, bytes]:
+        """Kind and payload of the one answer."""
+        await self.say(kind, payload, correlation, stream)
         (answer,) = FrameDecoder().receive_data(b"".join(self._out))
         self._out.clear()
         assert (answer.correlation, answer.stream, answer.flags) == (correlation, stream, 0)
@@ -316,6 +320,7 @@ async def test_a_ping_is_echoed_with_its_correlation_and_stream(bench: Bench) ->
 
 
 SERVED = (0x01, 0x04, 0x06, 0x07, 0x08, 0x17, 0x19, 0x1A, 0x28)
+STREAMS = (Kind.OPEN_STREAM, Kind.STREAM_CANCEL)
 SERVER_ONLY = (0x02, 0x03, 0x05, 0x0C, 0x0E, 0x11, 0x12, 0x14, 0x15, 0x18, 0x1B, 0x23, 0x24, 0x25)
 SERVER_ONLY += (
     0x2A,
@@ -340,7 +345,7 @@ SERVER_ONLY += (
 async def test_every_other_kind_is_named_in_an_error_and_the_session_goes_on(bench: Bench) -> None:
     driver = bench.driver
     for kind in range(0x01, 0x100):
-        if kind in SERVED or kind == Kind.BYE or driver.session.handles(kind):
+        if kind in (*SERVED, *STREAMS, Kind.BYE) or driver.session.handles(kind):
             continue
         got, answer = await driver.ask(kind, b"{}", correlation=kind, stream=3)
         text = answer.decode()
@@ -348,6 +353,20 @@ async def test_every_other_kind_is_named_in_an_error_and_the_session_goes_on(ben
         assert text.startswith("FORBIDDEN: " if 0x60 <= kind <= 0x6A else "UNSUPPORTED: "), text
         assert text.endswith("is server-only") == (kind in SERVER_ONLY), text
     assert await driver.ask(Kind.PING) == (Kind.PONG, b"")
+
+
+async def test_who_opens_a_stream_is_told_that_there_are_none_in_the_words_of_streams(bench: Bench) -> None:
+    for body in (b'{"sql":"SELECT 1"}', b'{"direction":"in","target":"c","columns":["a"]}'):
+        kind, answer = await bench.driver.ask(Kind.OPEN_STREAM, body, stream=3)
+        assert kind == Kind.STREAM_ERROR
+        told = json.loads(answer)
+        assert told["code"] == "UNSUPPORTED" and "OPEN_STREAM (0x29)" in told["message"]
+
+
+async def test_the_end_of_a_stream_that_never_was_is_not_answered(bench: Bench) -> None:
+    """A driver sends one after a refusal too, and takes the next frame for the answer to its next request."""
+    await bench.driver.say(Kind.STREAM_CANCEL, b'{"reason":"enough"}', stream=3)
+    assert await bench.driver.ask(Kind.PING) == (Kind.PONG, b"")
 
 
 @pytest.mark.parametrize("kind", [Kind.BULK_INSERT, 0x06, 0x08, Kind.DELETE])
