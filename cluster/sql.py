@@ -315,9 +315,13 @@ def _failed(error: BaseException, denied: str, exceeded: str) -> QueryFailed:
         )
     if code == sqlite3.SQLITE_TOOBIG:
         return QueryFailed(f"a value of more than {VALUE_BYTES_MAX} bytes", code=Code.TOO_LARGE)
+    if field := _FIELD.match(str(error)):
+        hint = f"a collection's columns are id, rid, doc and version; a field is in doc: doc->>'{field[1]}'"
+        return QueryFailed(str(error), hint=hint)
     return QueryFailed(str(error))
 
 
+_FIELD = re.compile(r"no such column: (?:\w+\.)?(\w+)\Z")
 _ABSENT = re.compile(r"no such table: (?:temp\.|main\.)?(.+)")
 _FILE_ERRORS = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR))
 

@@ -79,12 +79,12 @@ class Statement(msgspec.Struct, frozen=True):
 _SELECTS = frozenset(("SELECT", "WITH", "VALUES"))
 _SHOW = ["SHOW", "COLLECTIONS"]
 _PUT = "write with put, insert or a BulkInsert"
+_DOCUMENTS = "there are documents only"
 _INSTEAD = {
     "INSERT": _PUT,
     "REPLACE": _PUT,
     "UPDATE": "write the whole document with put",
-    "KV": _PUT,
-    "QUEUE": "there are documents only",
+    **dict.fromkeys(("KV", "QUEUE", "VAULT", "UNSEAL", "INVALIDATE", "SEARCH", "ASK", "MATCH"), _DOCUMENTS),
     "DELETE": "delete by id",
     "DROP": "delete the documents: a collection without any costs nothing",
     "BEGIN": "send the records of one change in one atomic request",
@@ -114,6 +114,7 @@ def parse(text: str) -> Statement:
             case "mark":
                 marks += 1
             case "named":
+                _kind(words)  # one that is none of ours may hold JSON, whose colons look like names
                 raise QueryFailed(f"{piece} is no parameter", hint=_NUMBER_THEM)
             case "word":
                 words.append(piece.upper())
@@ -127,12 +128,14 @@ def parse(text: str) -> Statement:
             case _:
                 pass
         pieces.append(piece)
+    kind = _kind(words)
     if numbered and marks or any(int(digits) < 1 for digits in numbered):
         raise QueryFailed("parameters of two kinds, or one numbered 0", hint=_NUMBER_THEM)
-    return Statement(_kind(words), "".join(pieces), frozenset(names), frozenset(numbered), marks)
+    return Statement(kind, "".join(pieces), frozenset(names), frozenset(numbered), marks)
 
 
 def _kind(words: list[str]) -> StatementKind:
+    """What a text is that begins with these. Raises `QueryFailed` for what is not answered."""
     if words and words[0] in _SELECTS:
         return StatementKind.SELECT
     if words[:2] == _SHOW:

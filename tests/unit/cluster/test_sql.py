@@ -126,6 +126,15 @@ def test_a_new_collection_and_a_new_document_are_seen_by_the_next_statement(
     assert result.at == written_log.end
 
 
+@pytest.mark.parametrize("asked", ["n", "o.n", "orders.n"])
+def test_who_takes_a_field_for_a_column_is_told_how_to_name_it(worker: SqlWorker, asked: str) -> None:
+    table = "orders o" if asked == "o.n" else "orders"
+    with pytest.raises(QueryFailed, match=f"^no such column: {asked}; .* id, rid, doc and version") as caught:
+        rows(worker, f"SELECT id FROM {table} WHERE {asked} = 1")
+    assert str(caught.value).endswith("doc->>'n'")
+    assert rows(worker, "SELECT id FROM orders WHERE doc->>'n' = 1")
+
+
 @pytest.mark.parametrize(
     "text",
     [
