@@ -12,7 +12,14 @@ import msgspec
 from redwire.connection import ClientConnection
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.frame import Frame
-from redwire.handshake import HANDSHAKE_S, WRONG_TRANSPORT, Credentials, Established, Password
+from redwire.handshake import (
+    HANDSHAKE_S,
+    TLS_ONLY,
+    WRONG_TRANSPORT,
+    Credentials,
+    Established,
+    Password,
+)
 from redwire.scram import salted_password
 from redwire.stream import Channel, connect
 
@@ -77,7 +84,7 @@ async def _authenticate(channel: Channel, credentials: Credentials, client_name:
         if not data:
             connection.receive_eof()
             raise AuthenticationFailed("the server closed the connection")
-        if channel.ssl_object is None and data.startswith(WRONG_TRANSPORT[:2]):
+        if channel.ssl_object is None and data.startswith((TLS_ONLY, WRONG_TRANSPORT[:2])):
             hint = "write reds:// instead of red://, with ca=… and who you are"
             raise ConnectFailed(f"{channel.name} speaks TLS only", retry=False, hint=hint)
         early = connection.receive_data(data)

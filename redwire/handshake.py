@@ -17,6 +17,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from redwire.errors import AuthenticationFailed, BodyInvalid, UriInvalid
+from redwire.frame import Kind, encode_frame
 
 PREFACE = b"\xfe\x01"
 """Magic and minor version: the first two bytes from a client. We also accept minor version 0."""
@@ -24,7 +25,7 @@ TLS_HANDSHAKE = b"\x16"
 """The first byte of whoever begins with TLS."""
 WRONG_TRANSPORT = bytes.fromhex("15 03 01 00 02 02 46")
 """TLS's fatal alert protocol_version (RFC 8446, section 6): what a plain node says to whoever begins with
-TLS, and a node that speaks TLS to whoever does not. Waiting would help neither.
+TLS, and a node that speaks TLS to whoever begins like nobody it knows. Waiting would help neither.
 """
 HANDSHAKE_S = 10.0
 """For TCP, TLS and authentication together, on either side. Six round trips around the earth and a slowly
@@ -261,6 +262,13 @@ class BearerBody(msgspec.Struct, frozen=True):
     token: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
+TLS_ONLY = encode_frame(
+    Kind.AUTH_FAIL,
+    msgspec.json.encode(AuthFail("this node speaks TLS only: write reds:// instead of red://, with ca=…")),
+)
+"""A plain AuthFail: what a node that speaks TLS says to whoever begins with the `PREFACE`. Drivers tell their
+user the reason; some of them wait for ever for the rest of whatever is no frame.
+"""
 Message: TypeAlias = Hello | HelloAck | AuthOk | AuthFail | BearerBody
 _M = TypeVar("_M", Hello, HelloAck, AuthOk, BearerBody)
 

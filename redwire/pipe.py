@@ -18,14 +18,15 @@ AHEAD_BYTES = 64 << 10
 class Pipe(asyncio.Protocol):
     """One end of a connection; `tls` is None on a plain one. To be made in the event loop that runs it.
 
-    `blocked`: the operating system takes no more for now. `on_change` is called when it does again, and when
-    the connection is over.
+    `first` is the first byte that came. `blocked`: the operating system takes no more for now. `on_change` is
+    called when it does again, and when the connection is over.
     """
 
     def __init__(
         self, context: ssl.SSLContext | None, *, server_side: bool = False, hostname: str | None = None
     ) -> None:
         """Raises `ValueError` for a host name that no certificate can hold."""
+        self.first = b""
         self.blocked = False
         self.on_change: Callable[[], None] = _nothing
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -48,6 +49,8 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        if not self.first:
+            self.first = data[:1]
         self._incoming.write(data)
         if self._incoming.pending > AHEAD_BYTES and not self._paused and self._transport is not None:
             self._paused = True

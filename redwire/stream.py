@@ -18,7 +18,7 @@ import anyio.lowlevel
 from aiohappyeyeballs import start_connection
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
-from redwire.handshake import WRONG_TRANSPORT
+from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT
 from redwire.pipe import Pipe
 
 RECEIVE_BYTES_MAX = 64 << 10
@@ -248,7 +248,7 @@ async def _opened(
         return Channel(pipe, name)
     except (OSError, ValueError) as error:
         if server_side and pipe is not None and getattr(error, "reason", "") == "WRONG_VERSION_NUMBER":
-            pipe.write_plain(WRONG_TRANSPORT)
+            pipe.write_plain(TLS_ONLY if pipe.first == PREFACE[:1] else WRONG_TRANSPORT)
         raise _handshake_failed(name, error) from error
     finally:
         if not opened:

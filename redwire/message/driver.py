@@ -162,8 +162,8 @@ def encode_error(error: RedwireError) -> bytes:
 
 
 def encode_stream_error(error: RedwireError) -> bytes:
-    """A StreamError (2C): the code, and the message with the hint."""
-    return msgspec.json.encode({"code": error.code, "message": str(error)})
+    """A StreamError (2C): the code, and what an Error says."""
+    return msgspec.json.encode({"code": error.code, "message": encode_error(error).decode()})
 
 
 def _row(columns: Sequence[str], values: Sequence[SqlValue]) -> dict[str, object]:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import shutil
+import socket
 import struct
 import subprocess
 import threading
@@ -30,7 +31,7 @@ GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "redwire-params.json
 ERROR, BULK_INSERT, BULK_OK, BULK_INSERT_BINARY, BULK_INSERT_PREVALIDATED = 0x03, 0x04, 0x05, 0x06, 0x08
 QUERY, RESULT, PONG, QUERY_WITH_PARAMS = 0x01, 0x02, 0x18, 0x28
 OPEN_STREAM, STREAM_ERROR, STREAM_CANCEL = 0x29, 0x2C, 0x2D
-HELLO, HELLO_ACK = 0x10, 0x11
+HELLO, HELLO_ACK, AUTH_FAIL = 0x10, 0x11, 0x15
 COMPRESSED = 0x01
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -376,7 +377,7 @@ def test_an_answer_echoes_the_stream_of_its_request(shop: Any) -> None:
         received = driver.line.receive()
         assert (received.kind, received.stream, received.correlation) == (STREAM_ERROR, 3, 77)
         told = json.loads(received.payload)
-        assert told["code"] == "UNSUPPORTED" and told["message"].startswith("OPEN_STREAM")
+        assert told["code"] == "UNSUPPORTED" and told["message"].startswith("UNSUPPORTED: OPEN_STREAM")
         driver.line.send_frame(STREAM_CANCEL, 78, b"", stream=3)  # and reads nothing in answer to it
         assert driver.query("SELECT 1 AS n")["rows"] == [{"n": 1}]
 
@@ -424,6 +425,18 @@ def test_a_newer_minor_version_is_dropped_without_a_word(shop: Any) -> None:
     with contextlib.closing(shop.dial("go")) as line:
         line.send(b"\xfe\x02")
         assert line.ended()
+
+
+def test_a_driver_without_tls_is_told_in_a_whole_frame_that_the_node_speaks_it(shop: Any) -> None:
+    """Those for JavaScript wait for ever for the rest of whatever is shorter."""
+    with contextlib.closing(socket.create_connection(shop.address("eu-1"), timeout=10)) as sock:
+        sock.sendall(b"\xfe\x01")
+        hello = b'{"versions":[1],"auth_methods":["anonymous","bearer"],"features":0}'
+        sock.sendall(struct.pack("<IBBHQ", 16 + len(hello), HELLO, 0, 0, 1) + hello)
+        said = b"".join(iter(lambda: sock.recv(4096), b""))
+    length, kind, flags, *_ = struct.unpack_from("<IBBHQ", said)
+    assert (length, kind, flags) == (len(said), AUTH_FAIL, 0)
+    assert json.loads(said[16:])["reason"].startswith("this node speaks TLS only: write reds://")
 
 
 def test_a_greeting_may_come_byte_by_byte(shop: Any) -> None:

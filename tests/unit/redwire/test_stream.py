@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
-from redwire.handshake import Identity, PrincipalKind
+from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT, Identity, PrincipalKind
 from redwire.pipe import AHEAD_BYTES, Pipe
 from redwire.stream import RECEIVE_BYTES_MAX, SEND_BYTES_MAX, Channel, accept, connect, incoming
 from redwire.tls import certificate_identities, client_context, server_context
@@ -456,6 +456,32 @@ async def test_a_server_without_tls_is_named_as_such(authority: Any) -> None:
         error = await refused(port, client_context(authority.ca, peer=False))
     assert not error.retry
     assert "wrong version number" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("first", "answer"),
+    [(PREFACE + bytes(40), TLS_ONLY), (bytes(42), WRONG_TRANSPORT)],
+    ids=["like a client", "like nobody"],
+)
+async def test_who_speaks_no_tls_is_told_so_in_what_it_speaks(
+    authority: Any, first: bytes, answer: bytes
+) -> None:
+    one = authority.sign("one", NODE)
+    server = server_context(authority.ca, one.cert, one.key)
+
+    async def serve(sock: socket.socket) -> None:
+        with pytest.raises(ConnectFailed, match="TLS handshake"):
+            await accept(sock, server)
+
+    async with a_listener(serve) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(first[:2])
+        await writer.drain()
+        writer.write(first[2:])
+        with anyio.fail_after(5):
+            assert await reader.read() == answer
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_server_that_hangs_up_in_the_handshake_is_worth_another_try(authority: Any) -> None:
