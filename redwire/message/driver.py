@@ -136,9 +136,10 @@ def encode_deleted(affected: int) -> bytes:
 def encode_query_result(
     statement: str, affected: int, columns: Sequence[str] = (), rows: Sequence[Sequence[SqlValue]] = ()
 ) -> bytes:
-    """Result of a Query: the summary, and `rows` as objects for the drivers that look for them."""
+    """Result of a Query: the summary, and `columns` and `rows`, as objects, for whoever looks for them."""
     objects = [_row(columns, row) for row in rows]
-    return msgspec.json.encode({"ok": True, "statement": statement, "affected": affected, "rows": objects})
+    answer = {"ok": True, "statement": statement, "affected": affected, "columns": columns, "rows": objects}
+    return msgspec.json.encode(answer)
 
 
 def encode_param_result(

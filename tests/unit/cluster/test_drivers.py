@@ -698,7 +698,7 @@ async def test_a_query_is_answered_with_a_summary_and_rows(bench: Bench) -> None
     version = bench.node.state.applied.lsn
     result = await bench.driver.json(Kind.QUERY, b"SELECT * FROM c ORDER BY rid ASC", wanted=Kind.RESULT)
     row = {"id": "a", "rid": "a", "doc": {"id": "a", "n": {"$int": "9"}}, "version": version}
-    assert result == {"ok": True, "statement": "select", "affected": 0, "rows": [row]}
+    assert result == {"ok": True, "statement": "select", "affected": 0, "columns": list(row), "rows": [row]}
 
 
 def params(sql: str, *values: Param, policy: str | None = None) -> bytes:

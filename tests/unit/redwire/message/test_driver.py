@@ -200,10 +200,14 @@ def test_ids_leave_as_numbers_only_where_a_double_holds_them(
         (encode_deleted(1), b'{"affected":1}'),
         (encode_got(None), b'{"ok":true,"found":false,"entity":null}'),
         (encode_got(EXACT), b'{"ok":true,"found":true,"entity":' + EXACT + b"}"),
-        (encode_query_result("select", 0), b'{"ok":true,"statement":"select","affected":0,"rows":[]}'),
+        (
+            encode_query_result("select", 0),
+            b'{"ok":true,"statement":"select","affected":0,"columns":[],"rows":[]}',
+        ),
         (
             encode_query_result("select", 0, ["a", "b"], [(1, None), ("x", 1.5)]),
-            b'{"ok":true,"statement":"select","affected":0,"rows":[{"a":1,"b":null},{"a":"x","b":1.5}]}',
+            b'{"ok":true,"statement":"select","affected":0,"columns":["a","b"],'
+            b'"rows":[{"a":1,"b":null},{"a":"x","b":1.5}]}',
         ),
         (
             encode_param_result("select", 0, ["a"], [(True,)]),
