@@ -25,6 +25,7 @@ from redwire.message.driver import (
     encode_inserted,
     encode_param_result,
     encode_query_result,
+    encode_stream_error,
 )
 
 
@@ -281,3 +282,4 @@ def test_a_batch_error_names_code_and_row(
 )
 def test_an_error_is_text_behind_its_code(error: errors.RedwireError, text: str) -> None:
     assert encode_error(error).decode() == text
+    assert json.loads(encode_stream_error(error)) == {"code": error.code, "message": text}
