@@ -97,6 +97,7 @@ class Server:
                 event = await visit.shake_hands()
                 if event is not None:
                     self._service.audit.record(event)
+                await visit.see_off()  # a stranger all the while
                 stay.deadline = float("inf")
                 self._door.recognise(stay)
                 if visit.principal is not None:

@@ -30,6 +30,7 @@ from cluster.errors import QueryFailed, StateCorrupt
 from cluster.statement import CATALOG, TEXT_BYTES_MAX, Statement, parse
 from cluster.tables import NAMES, check_row, open_reader, read_position, translated
 from redwire.errors import Code
+from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES
 from redwire.message.driver import SqlValue
 from redwire.message.params import Json, Param, Timestamp, Uuid, Vector
 from redwire.position import Position
@@ -38,6 +39,8 @@ ROWS_MAX = 10_000
 """As many as one request may write."""
 RESULT_BYTES_MAX = 15 << 20
 """Texts and blobs of one answer, so that it fits a frame."""
+TWICE_BYTES_MAX = (FRAME_BYTES_MAX - HEADER_BYTES) // 2
+"""The same where the answer holds every row twice."""
 SECONDS_MAX = 5.0
 """Statements are for people and pages: one that takes longer keeps one of two processes from everybody else.
 """
@@ -86,10 +89,14 @@ Values = dict[str, SqlValue] | Sequence[SqlValue]
 
 
 class SqlQuery(msgspec.Struct, frozen=True):
-    """One statement. More values than it has parameters are allowed: `$1` need not use them all."""
+    """One statement. More values than it has parameters are allowed: `$1` need not use them all.
+
+    `bytes_max` bounds the texts and blobs of the answer.
+    """
 
     text: str
     params: Sequence[Param] = ()
+    bytes_max: int = RESULT_BYTES_MAX
 
 
 class SqlResult(msgspec.Struct, frozen=True):
@@ -150,7 +157,7 @@ class SqlWorker:
             self._damage = None
             try:
                 at = read_position(self._path, self._connection)
-                columns, rows = self._select(statement, values)
+                columns, rows = self._select(statement, values, query.bytes_max)
                 return SqlResult(statement.kind.value, columns, rows, at)
             finally:
                 if self._connection.in_transaction:  # some errors end it by themselves
@@ -166,7 +173,7 @@ class SqlWorker:
         return doc
 
     def _select(
-        self, statement: Statement, values: Values
+        self, statement: Statement, values: Values, bytes_max: int
     ) -> tuple[tuple[str, ...], list[tuple[SqlValue, ...]]]:
         """Run what is not trusted."""
         connection, guard = self._connection, self._guard
@@ -177,7 +184,7 @@ class SqlWorker:
             cursor = connection.execute(statement.text, values)
             try:
                 columns = _distinct([column[0] for column in cursor.description or ()])
-                return columns, _bounded(cursor)
+                return columns, _bounded(cursor, bytes_max)
             finally:
                 cursor.close()
         except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
@@ -282,7 +289,7 @@ class _Meter:
         return self.exceeded != ""
 
 
-def _bounded(cursor: sqlite3.Cursor) -> Rows:
+def _bounded(cursor: sqlite3.Cursor, bytes_max: int) -> Rows:
     """All rows of an answer within bounds. Each row counts with its columns' names: JSON repeats them."""
     rows: Rows = []
     size = 0
@@ -291,9 +298,9 @@ def _bounded(cursor: sqlite3.Cursor) -> Rows:
         if len(rows) == ROWS_MAX:
             raise QueryFailed(f"the answer has more than {ROWS_MAX:,} rows", hint="add a LIMIT")
         size += names + sum(len(value) for value in row if isinstance(value, str | bytes))
-        if size > RESULT_BYTES_MAX:
+        if size > bytes_max:
             raise QueryFailed(
-                f"the answer has more than {RESULT_BYTES_MAX} bytes", hint="add a LIMIT", code=Code.TOO_LARGE
+                f"the answer has more than {bytes_max} bytes", hint="add a LIMIT", code=Code.TOO_LARGE
             )
         rows.append(row)
     return rows

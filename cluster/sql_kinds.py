@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from cluster.sql import SqlQuery, SqlResult
+from cluster.sql import TWICE_BYTES_MAX, SqlQuery, SqlResult
 from redwire.frame import Kind
 from redwire.message.driver import SqlValue, decode_sql, encode_param_result, encode_query_result
 from redwire.message.params import decode_param_query, encode_binary_result
@@ -23,7 +23,7 @@ def decode_query(kind: int, payload: bytes) -> SqlQuery:
     query = decode_param_query(payload)
     if query.policy is not None:
         CommitPolicy.parse(query.policy)
-    return SqlQuery(query.sql, query.params)
+    return SqlQuery(query.sql, query.params, TWICE_BYTES_MAX)
 
 
 def encode_result(kind: int, result: SqlResult) -> bytes:

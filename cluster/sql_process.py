@@ -47,6 +47,7 @@ GOODBYE_S = 10.0
 
 _LENGTH_BYTES = 4
 _OUT_OF_MEMORY = 3
+_LESS = "narrow it down, or add a LIMIT"
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -193,9 +194,12 @@ def _ended(code: int, seconds_max: float) -> QueryFailed:
         hint = "narrow it down: fewer functions over large values, fewer subqueries"
         text = f"the statement took more than {seconds_max:g} seconds"
         return QueryFailed(text, hint=hint, code=Code.TIMEOUT)
+    if code == -signal.SIGSEGV:
+        text = "the process that ran the statement crashed, as it does where memory for the answer runs out"
+        return QueryFailed(text, hint=_LESS, code=Code.TOO_LARGE)
     if code == _OUT_OF_MEMORY:
         text = f"the statement took more than {MEMORY_BYTES_MAX} bytes of memory"
-        return QueryFailed(text, hint="narrow it down, or add a LIMIT", code=Code.TOO_LARGE)
+        return QueryFailed(text, hint=_LESS, code=Code.TOO_LARGE)
     return QueryFailed(f"the process that ran the statement ended (exit code {code})")
 
 

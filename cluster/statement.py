@@ -78,13 +78,18 @@ class Statement(msgspec.Struct, frozen=True):
 
 _SELECTS = frozenset(("SELECT", "WITH", "VALUES"))
 _SHOW = ["SHOW", "COLLECTIONS"]
+_MADE = frozenset(("COLLECTION", "DOCUMENT", "TABLE"))
+"""What a CREATE of can be: RedDB's drivers say one before they write, and go on where it already exists."""
 _PUT = "write with put, insert or a BulkInsert"
 _DOCUMENTS = "there are documents only"
 _INSTEAD = {
     "INSERT": _PUT,
     "REPLACE": _PUT,
     "UPDATE": "write the whole document with put",
-    **dict.fromkeys(("KV", "QUEUE", "VAULT", "UNSEAL", "INVALIDATE", "SEARCH", "ASK", "MATCH"), _DOCUMENTS),
+    **dict.fromkeys(
+        ("CREATE", "QUEUE", "VAULT", "UNSEAL", "INVALIDATE", "SEARCH", "ASK", "MATCH"), _DOCUMENTS
+    ),
+    "KV": "a key is a document's id: write with a BulkInsert, read with Get, remove with Delete",
     "DELETE": "delete by id",
     "DROP": "delete the documents: a collection without any costs nothing",
     "BEGIN": "send the records of one change in one atomic request",
@@ -104,7 +109,7 @@ def parse(text: str) -> Statement:
     words: list[str] = []
     names: set[str] = set()
     numbered: set[str] = set()
-    marks = 0
+    marks, strange = 0, ""
     for token in _TOKEN.finditer(text):
         piece = token.group()
         match token.lastgroup:
@@ -114,8 +119,7 @@ def parse(text: str) -> Statement:
             case "mark":
                 marks += 1
             case "named":
-                _kind(words)  # one that is none of ours may hold JSON, whose colons look like names
-                raise QueryFailed(f"{piece} is no parameter", hint=_NUMBER_THEM)
+                strange = strange or piece
             case "word":
                 words.append(piece.upper())
                 names.add(piece.lower())
@@ -128,7 +132,9 @@ def parse(text: str) -> Statement:
             case _:
                 pass
         pieces.append(piece)
-    kind = _kind(words)
+    kind = _kind(words)  # first: what is no SQL may hold JSON, whose colons name no parameters
+    if strange:
+        raise QueryFailed(f"{strange} is no parameter", hint=_NUMBER_THEM)
     if numbered and marks or any(int(digits) < 1 for digits in numbered):
         raise QueryFailed("parameters of two kinds, or one numbered 0", hint=_NUMBER_THEM)
     return Statement(kind, "".join(pieces), frozenset(names), frozenset(numbered), marks)
@@ -140,11 +146,12 @@ def _kind(words: list[str]) -> StatementKind:
         return StatementKind.SELECT
     if words[:2] == _SHOW:
         return StatementKind.SHOW_COLLECTIONS
-    if words[:1] == ["CREATE"]:
+    if words[:1] == ["CREATE"] and words[1:2] and words[1] in _MADE:
         text = "as far as CREATE goes every collection already exists: it begins with its first document"
         raise QueryFailed(text, hint="just write to it")
     first = words[0] if words else "an empty text"
+    named = " ".join(words[:2]) if first == "CREATE" else first
     raise QueryFailed(
-        f"SQL only reads here: SELECT, WITH, VALUES, SHOW COLLECTIONS, not {first}",
+        f"SQL only reads here: SELECT, WITH, VALUES, SHOW COLLECTIONS, not {named}",
         hint=_INSTEAD.get(first, ""),
     )

@@ -16,7 +16,7 @@ from cluster.door import Stay
 from redwire import __version__
 from redwire.connection import ServerConnection
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError
-from redwire.frame import Frame, Kind, encode_header, expanded
+from redwire.frame import FRAME_BYTES_UNAUTHENTICATED, Frame, Kind, encode_header, expanded
 from redwire.handshake import Principal
 from redwire.stream import Channel
 from redwire.tls import certificate_identities
@@ -106,6 +106,20 @@ class Visit:
         """Give what is buffered a moment to leave. Raises `ChannelClosed`."""
         with anyio.move_on_after(GOODBYE_S):
             await self.channel.drain_below(1)
+
+    async def see_off(self) -> None:
+        """After a refusal: let the other side go first, for a moment. Raises `ChannelClosed`.
+
+        Some drivers still say Bye when they were refused. To a connection that has ended, RedDB's C++ driver
+        writes that and TLS's own last word after it, and SIGPIPE takes the whole program with it.
+        """
+        if not self._connection.attempt.refusal:
+            return
+        unread_bytes = FRAME_BYTES_UNAUTHENTICATED
+        with anyio.move_on_after(GOODBYE_S):
+            await self.channel.drain_below(1)
+            while unread_bytes > 0 and (data := await self.channel.receive()):
+                unread_bytes -= len(data)
 
     def close(self) -> None:
         """End the connection now."""

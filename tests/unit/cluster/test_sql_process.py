@@ -7,6 +7,7 @@ import os
 import queue
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import NodeError, QueryFailed
-from cluster.sql import SECONDS_MAX
+from cluster.sql import SECONDS_MAX, TWICE_BYTES_MAX
 from cluster.sql_process import MEMORY_BYTES_MAX, SqlProcess, SqlReader, SqlRequest
 from cluster.state import State
 from redwire.errors import Code
@@ -154,6 +155,47 @@ def test_a_statement_that_looks_at_no_clock_is_ended_by_the_alarm(path: Path, sq
         ask(process, sql)
     assert caught.value.code is Code.TIMEOUT
     assert 0.5 < time.monotonic() - began < SLACK_S
+    assert ask(process, "SELECT 1 AS n")["rows"] == [{"n": 1}]
+    process.close()
+
+
+def test_rows_that_do_not_fit_an_answer_twice_are_refused_before_they_are_encoded(
+    process: SqlProcess,
+) -> None:
+    def run(columns: int) -> bytes:
+        sql = "SELECT " + ", ".join(f"$1 AS c{n}" for n in range(columns))
+        asked = ParamQuery(sql, ("x" * 1_000_000,), None).encode()
+        return process.run(SqlRequest(Kind.QUERY_WITH_PARAMS, asked))
+
+    assert len(run(8)) > 16_000_000
+    pid = process.pid
+    with pytest.raises(QueryFailed, match=f"the answer has more than {TWICE_BYTES_MAX} bytes") as caught:
+        run(9)
+    assert caught.value.code is Code.TOO_LARGE and process.pid == pid, "it goes on"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [
+        (signal.SIGSEGV, Code.TOO_LARGE, "where memory for the answer"),
+        (signal.SIGKILL, Code.QUERY, "code -9"),
+    ],
+)
+def test_a_process_that_ends_at_its_work_is_spoken_of_and_replaced(
+    path: Path, number: signal.Signals, code: Code, says: str
+) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    process = SqlProcess(path, seconds_max=PATIENCE_S)
+    ask(process, "SELECT 1")
+    pid = process.pid
+    assert pid is not None
+    request = SqlRequest(Kind.QUERY, FOR_EVER.encode())
+    thread = threading.Thread(target=lambda: answers.put(next(process.answers([request]))))
+    thread.start()
+    os.kill(pid, number)
+    (failed,) = answers.get(timeout=PATIENCE_S)
+    thread.join()
+    assert isinstance(failed, QueryFailed) and failed.code is code and says in failed.message
     assert ask(process, "SELECT 1 AS n")["rows"] == [{"n": 1}]
     process.close()
 

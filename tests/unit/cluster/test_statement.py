@@ -28,7 +28,7 @@ def test_the_first_word_tells_the_kind(text: str, kind: StatementKind) -> None:
         ("delete from t", "delete by id"),
         ('INSERT INTO c DOCUMENT VALUES ({"n":1,"t":true}) RETURNING *', "not INSERT; .*BulkInsert"),
         ('QUEUE PUSH jobs {"id":1}', "not QUEUE; there are documents only"),
-        ("KV GET kv_default.k", "not KV; there are documents only"),
+        ("KV GET kv_default.k", "not KV; a key is a document's id"),
         ('PUT CONFIG red.config a = {"x":1}', "not PUT"),
         ("DROP TABLE t", "delete the documents"),
         ("BEGIN", "atomic"),
@@ -36,6 +36,10 @@ def test_the_first_word_tells_the_kind(text: str, kind: StatementKind) -> None:
         ("ATTACH 'x' AS y", "ATTACH"),
         ("SHOW TABLES", "SHOW"),
         ("CREATE DOCUMENT orders", "already exists"),
+        ("CREATE TABLE orders (id INT)", "already exists"),
+        ("CREATE QUEUE IF NOT EXISTS q", "not CREATE QUEUE; there are documents only"),
+        ("create", "not CREATE; there are documents only"),
+        ("KV GET kv_default.k", "not KV; a key is a document's id: .* Get"),
         ("", "an empty text"),
         ("-- nothing", "an empty text"),
         ("'SELECT'", "an empty text"),
@@ -86,6 +90,19 @@ def test_a_missing_value_is_an_error(text: str) -> None:
 )
 def test_parameters_are_numbered_from_one_in_one_way(text: str) -> None:
     with pytest.raises(QueryFailed, match="number them from 1"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ('QUEUE PUSH q {"a":1} PRIORITY 2', "QUEUE"),
+        ('INSERT INTO c DOCUMENT VALUES ({"a":1,"b":"?"}) RETURNING *', "INSERT"),
+        ("KV PUT c.k = $1 TAGS [#t, ?]", "KV"),
+    ],
+)
+def test_a_statement_that_is_none_of_ours_is_not_looked_through_for_parameters(text: str, first: str) -> None:
+    with pytest.raises(QueryFailed, match=f"not {first};"):
         parse(text)
 
 

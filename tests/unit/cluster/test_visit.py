@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import anyio
 import pytest
 import zstandard
 
@@ -24,6 +25,7 @@ HELLO = encode_frame(Kind.HELLO, b'{"versions":[1],"auth_methods":["anonymous"],
 CREDENTIALS = encode_frame(Kind.AUTH_RESPONSE, b"", 2)
 HONEST = (PREFACE + HELLO, CREDENTIALS)
 PING = encode_frame(Kind.PING, b"", 3)
+BYE = encode_frame(Kind.BYE, b"", 3)
 BROKEN = HEADER.pack(HEADER_BYTES - 1, Kind.PING, 0, 0, 0)
 
 
@@ -36,12 +38,18 @@ class Line:
         self.coming = [*coming]
         self.written = b""
         self.closed = False
+        self.stays = False
 
     async def receive(self) -> bytes:
+        if self.stays:
+            await anyio.sleep_forever()
         return self.coming.pop(0) if self.coming else b""
 
     def write(self, *chunks: bytes) -> None:
         self.written += b"".join(chunks)
+
+    async def drain_below(self, limit_bytes: int) -> None:
+        """Everything has left."""
 
     def close(self) -> None:
         self.closed = True
@@ -77,6 +85,37 @@ async def test_whoever_is_not_let_in_is_told_and_has_a_line() -> None:
     event = await visit.shake_hands()
     assert visit.principal is None and line.kinds == [Kind.AUTH_FAIL]
     assert isinstance(event, Rejected) and "no common authentication method" in event.why
+
+
+async def test_whoever_was_refused_may_still_say_goodbye_and_goes_first() -> None:
+    visit, line = come(*HONEST, BYE, anonymous=AnonymousAccess.OFF)
+    await visit.shake_hands()
+    assert line.coming == [CREDENTIALS, BYE]
+    await visit.see_off()
+    assert line.coming == [] and line.kinds == [Kind.AUTH_FAIL], "read to the end, and nothing answered"
+
+
+async def test_whoever_was_refused_and_says_more_than_goodbye_is_not_heard_out() -> None:
+    visit, line = come(HONEST[0], *([bytes(4_096)] * 100), anonymous=AnonymousAccess.OFF)
+    await visit.shake_hands()
+    await visit.see_off()
+    assert len(line.coming) == 98
+
+
+async def test_whoever_was_refused_and_stays_is_left_after_a_moment() -> None:
+    visit, line = come(HONEST[0], anonymous=AnonymousAccess.OFF)
+    await visit.shake_hands()
+    line.stays = True
+    with anyio.fail_after(10):
+        await visit.see_off()
+
+
+@pytest.mark.parametrize("coming", [(b"GET /", PING), (*HONEST, PING)], ids=["no preface", "let in"])
+async def test_nothing_is_waited_for_where_nobody_was_refused_in_words(coming: tuple[bytes, ...]) -> None:
+    visit, line = come(*coming)
+    await visit.shake_hands()
+    await visit.see_off()
+    assert line.coming == [PING]
 
 
 async def test_a_request_in_one_breath_with_the_credentials_lets_nobody_in() -> None:
