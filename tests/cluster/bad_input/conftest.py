@@ -124,9 +124,11 @@ class Wire:
 
 
 def failure(frame: Frame) -> RedwireError:
-    """The error in a Failure frame, or in a driver's Error as far as its text goes."""
+    """The error in a Failure frame, or in a driver's Error or StreamError as far as its text goes."""
     if frame.kind == Kind.ERROR:
         return ProtocolError(frame.payload.decode())
+    if frame.kind == Kind.STREAM_ERROR:
+        return ProtocolError(msgspec.json.decode(frame.payload)["message"])
     assert frame.kind == Kind.FAILURE, f"answered with {frame}"
     return decode(frame.payload, Failure).to_error()
 
