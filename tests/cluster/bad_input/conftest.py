@@ -70,7 +70,10 @@ class Wire:
         return number
 
     def frame(self, timeout_s: float = ANSWER_S) -> Frame | None:
-        """The next frame; None once the other side has closed. Raises `TimeoutError`."""
+        """The next frame; None once the other side has closed. Raises `TimeoutError`.
+
+        Who was refused goes first: the other side waits for that, and is spared it here.
+        """
         deadline = time.monotonic() + timeout_s
         while not self._frames:
             if self._ended:
@@ -84,7 +87,11 @@ class Wire:
                 data = b""
             self._ended = not data
             self._frames += self._decoder.receive_data(data)
-        return self._frames.pop(0)
+        frame = self._frames.pop(0)
+        if frame.kind == Kind.AUTH_FAIL:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_WR)  # TLS's own would end the reading as well
+        return frame
 
     def error(self, kind: int, payload: bytes = b"", timeout_s: float = ANSWER_S) -> RedwireError:
         """One request that must fail; how."""
