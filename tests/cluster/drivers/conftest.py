@@ -415,8 +415,6 @@ class Java(Driver):
 
     name = "reddb-jvm/0.1"
     wraps_scram = True
-    checks_host = False
-    host = "somewhere.else.example"
     nonce_bytes = 24
     scram_methods = ("scram-sha-256", "bearer")
 
