@@ -8,8 +8,8 @@ import pytest
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait, superseded
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid
-from redwire.message.peer import Report
-from redwire.position import NodeId, Reign, Term
+from redwire.message.peer import REPORT_TERMS_MAX, Report
+from redwire.position import NodeId, Term
 
 LIFE = "a" * 32
 CLUSTER = "c" * 32
@@ -233,20 +233,51 @@ def test_a_longer_log_is_followed_first_unless_it_lost_what_is_known_committed(k
     assert decision == (FollowFirst(NodeId("b")) if first else Open(Term(5)))
 
 
-MINE = Reign(Term(3), NodeId("a"))
+MINE = report("a", term=3, primary="a", role="primary", lsn=10, watermark=9, terms=((1, 1), (3, 10)))
+"""Our reign, which begins at LSN 10. LSN 9 is known committed."""
 
 
 def test_a_newer_reign_ends_ours() -> None:
-    over = superseded(MINE, report("b", term=4, primary="b", role="primary"), ready=True)
-    assert over is not None and over.code is Code.STALE_TERM
+    newer = report("b", term=4, primary="b", role="primary", lsn=12, terms=((1, 1), (3, 10), (4, 12)))
+    for ready in (False, True):
+        over = superseded(MINE, newer, ready=ready)
+        assert over is not None and over.code is Code.STALE_TERM
+
+
+def test_a_newer_reign_that_lacks_what_is_committed_here_ends_only_one_that_has_committed_nothing() -> None:
+    newer = report("b", term=4, primary="b", role="primary", lsn=9, terms=((1, 1), (2, 8), (4, 9)))
+    assert superseded(MINE, newer, ready=True) is None
+    assert superseded(MINE, newer, ready=False) is not None
+
+
+@pytest.mark.parametrize("role", ["primary", "replica"])
+def test_a_reign_that_has_committed_nothing_ends_where_somebody_knows_committed_what_it_lacks(role) -> None:
+    other = report("b", term=2, primary="b", role=role, lsn=12, watermark=8, terms=((1, 1), (2, 8)))
+    over = superseded(MINE, other, ready=False)
+    assert over is not None and over.code is Code.PRIMARY_LACKS_COMMITTED
+    assert superseded(MINE, msgspec.structs.replace(other, watermark=7), ready=False) is None
+    far = tuple((1_000 + term, 20_000 + term) for term in range(REPORT_TERMS_MAX))
+    assert superseded(MINE, msgspec.structs.replace(other, terms=far), ready=False) is None, "untold"
+
+
+def test_a_log_that_lost_does_not_lead_and_is_not_followed() -> None:
+    """`a` began term 4 out of reach of the others, who went on in term 3."""
+    lost = report("a", lsn=11, term=4, primary="a", role="opening", terms=((1, 1), (4, 11)))
+    knows = report("b", lsn=14, term=3, primary="b", watermark=13, terms=((1, 1), (3, 11)))
+    decision = decide(lost, knows, report("c"))
+    assert isinstance(decision, Refuse) and decision.error.code is Code.PRIMARY_LACKS_COMMITTED
+    assert "b knows what is committed up to LSN 13, and this log lacks some of it" in decision.error.message
+    behind = report("c", lsn=12, term=3, primary="b", role="opening", terms=((1, 1), (3, 11)))
+    seen = msgspec.structs.replace(lost, role="replica")
+    assert decide(behind, seen, knows, take_over=TakeOver()) == FollowFirst(NodeId("b"))
 
 
 def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> None:
-    other = report("b", term=3, primary="b", role="primary", lsn=12, watermark=11, terms=((1, 1), (3, 11)))
+    other = report("b", term=3, primary="b", role="primary", lsn=10, watermark=10, terms=((1, 1), (3, 10)))
     over = superseded(MINE, other, ready=False)
     assert over is not None and over.code is Code.TERM_TAKEN
     assert superseded(MINE, other, ready=True) is None
-    assert superseded(MINE, msgspec.structs.replace(other, watermark=10), ready=False) is None
+    assert superseded(MINE, msgspec.structs.replace(other, watermark=9), ready=False) is None
 
 
 @pytest.mark.parametrize(
@@ -254,7 +285,7 @@ def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> 
     [
         report("b", term=2, primary="b", role="primary"),
         report("b", term=3, primary="b", role="primary"),
-        report("b", term=3, primary="a", lsn=10),
+        report("b", term=3, primary="a", lsn=10, watermark=10, terms=((1, 1), (3, 10))),
         report("b", term=4, primary="c"),
         report("b"),
     ],
