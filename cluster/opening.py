@@ -9,7 +9,8 @@ that starts as primary asks every member in reach first:
 * somebody's log is longer                    → follow that member to the end, then ask again; unless that log
                                                 lacks what somebody knows committed: then it lost
 * its own log is one that lost                → refuse to start
-* it followed another primary last            → refuse, unless the operator said `--take-over`; then wait for
+* it followed another primary last, or
+  somebody has followed one since it led      → refuse, unless the operator said `--take-over`; then wait for
                                                 one of every set of voters that is enough for a commit
 * somebody follows one who leads              → wait until it does not: what that one still commits through it
                                                 would be missing here
@@ -136,13 +137,10 @@ class Opening(msgspec.Struct, frozen=True):
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
             return self._empty(mine, others, waited)
-        if mine.primary and mine.primary != mine.node and self.take_over is None:
-            text = f"this data directory last followed {mine.primary} (term {mine.term})"
-            return Refuse(
-                Refused(
-                    Code.NOT_PRIMARY, text, hint="start it as replica, or pass --take-over to make it lead"
-                )
-            )
+        followed = _followed(mine, others)
+        if followed and self.take_over is None:
+            hint = "start it as replica, or pass --take-over to make it lead"
+            return Refuse(Refused(Code.NOT_PRIMARY, followed, hint=hint))
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
         led = _led(mine, others)
@@ -154,7 +152,8 @@ class Opening(msgspec.Struct, frozen=True):
         rival = _rival(mine, others, ", and its log is as long")
         if rival is not None:
             return rival
-        if self.take_over is not None and mine.primary != mine.node:
+        led_last = mine.primary == mine.node and mine.last_term <= mine.term and not followed
+        if self.take_over is not None and not led_last:
             unknown = self._unknown(mine, others, self.take_over.lost)
             if self.enough(frozenset(unknown)):
                 why = [f"{node} ({why})" for node, why in unknown.items()]
@@ -206,6 +205,16 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
         return None
     text = f"{rival} was told to lead too{also}"
     return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
+
+
+def _followed(mine: Report, others: Mapping[NodeId, Report]) -> str:
+    """Who else has led since this node did, as far as it or one in reach accepted that; "" for nobody."""
+    if mine.primary and mine.primary != mine.node:
+        return f"this data directory last followed {mine.primary} (term {mine.term})"
+    for report in others.values():
+        if report.term > mine.term and report.primary not in ("", mine.node):
+            return f"{report.node} has accepted {report.primary} (term {report.term}) since this node led"
+    return ""
 
 
 def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:

@@ -49,15 +49,15 @@ def report(
     )
 
 
-def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=()):
-    """Two of the three are enough for a commit."""
+def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=(), enough=2):
+    """So many of the three are `enough` for a commit."""
     opening = Opening(
         members=MEMBERS,
         voters=MEMBERS,
         admitted=ADMITTED if admitted is None else admitted,
         patience_ms=PATIENCE_MS,
         take_over=take_over,
-        enough=lambda copies: len(copies) >= 2,
+        enough=lambda copies: len(copies) >= enough,
         taken=frozenset(taken),
     )
     return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
@@ -126,6 +126,19 @@ def test_a_directory_that_followed_another_leads_only_by_order():
     assert isinstance(decision, Refuse)
     assert "--take-over" in decision.error.hint
     assert decide(mine, *others, take_over=TakeOver()) == Open(4)
+
+
+def test_who_led_before_somebody_else_did_has_not_all_that_was_acknowledged():
+    """`b` led term 4, and `c`, which followed it, may lack what `b` acknowledged."""
+    other = report("c", lsn=10, term=4, last_term=3, primary="b")
+    decision = decide(GROWN, other)
+    assert isinstance(decision, Refuse) and decision.error.code is Code.NOT_PRIMARY
+    assert "c has accepted b (term 4) since this node led" in decision.error.message
+    assert isinstance(decide(GROWN, other, take_over=TakeOver(), enough=1), Wait)
+    assert decide(GROWN, other, take_over=TakeOver(frozenset({NodeId("b")})), enough=1) == Open(5)
+    read = msgspec.structs.replace(GROWN, last_term=4)
+    assert isinstance(decide(read, take_over=TakeOver(frozenset({NodeId("b")})), enough=1), Wait), "c's log"
+    assert decide(GROWN, msgspec.structs.replace(other, primary="a")) == Open(5)
 
 
 def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged():
@@ -229,7 +242,7 @@ def test_of_two_that_were_told_to_lead_one_gives_way(mine):
 def test_a_longer_log_is_followed_first_unless_it_lost_what_is_known_committed(known: int, first: bool):
     mine = report("a", lsn=10, term=3, primary="a", watermark=known, terms=((1, 1), (3, 8)))
     other = report("b", lsn=10, term=4, primary="b", terms=((1, 1), (3, 8), (4, 10)))
-    decision = decide(mine, other, report("c"))
+    decision = decide(mine, other, report("c"), take_over=TakeOver())
     assert decision == (FollowFirst(NodeId("b")) if first else Open(Term(5)))
 
 
