@@ -122,7 +122,7 @@ class Node:
         self.bulletin.heard(report, self.clock())
         role = self.role
         if isinstance(role, Primary):
-            over = superseded(role.reign, report, ready=role.ready)
+            over = superseded(self.report(), report, ready=role.ready)
             if over is not None:
                 self.inbox.post(Deposed(over))
         free = not (self.roster.aspires or self.roster.rebuilding)

@@ -7,8 +7,10 @@ that starts as primary asks every member in reach first:
 * its own log is empty, somebody's is not     → refuse to start: this disk was replaced
 * all logs are empty                          → make a new cluster, once a majority of the members said so
 * somebody's log is longer                    → follow that member to the end, then ask again; unless that log
-                                                lacks what is known committed here: then it lost
-* it followed another primary last            → refuse, unless the operator said `--take-over`; then wait for
+                                                lacks what somebody knows committed: then it lost
+* its own log is one that lost                → refuse to start
+* it followed another primary last, or
+  somebody has followed one since it led      → refuse, unless the operator said `--take-over`; then wait for
                                                 one of every set of voters that is enough for a commit
 * somebody follows one who leads              → wait until it does not: what that one still commits through it
                                                 would be missing here
@@ -32,9 +34,9 @@ import msgspec
 
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid, Refused
-from redwire.message.peer import Report
+from redwire.message.peer import REPORT_TERMS_MAX, Report
 from redwire.node_role import NodeRole
-from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
+from redwire.position import Incarnation, Lsn, NodeId, Term
 from redwire.spelling import nearest
 
 _MAY_HOLD = (
@@ -76,21 +78,22 @@ class Open(msgspec.Struct, frozen=True):
 Decision = Wait | Refuse | FollowFirst | Bootstrap | Open
 
 
-def superseded(reign: Reign, report: Report, *, ready: bool) -> Refused | None:
-    """Why `reign`, our own, is over, as another member's report proves; None when it does not (R3).
+def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
+    """Why our own reign, which `mine` tells of, is over, as another member's report proves; None when it does
+    not (R3, R5).
 
-    Of two reigns of one term, which two nodes can begin out of each other's reach, the one that has committed
-    its first record goes on; `ready` says whether ours has.
+    Nodes can begin reigns out of each other's reach, of one term, or of newer ones over a log that the others
+    have outgrown. The one that has committed its first record goes on; `ready` says whether ours has.
     """
-    if report.role != NodeRole.PRIMARY or report.term < reign.term:
-        return None
-    if report.term > reign.term:
-        return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {reign.term} is over")
+    leads = report.role == NodeRole.PRIMARY
+    if leads and report.term > mine.term and not (ready and _lacks_committed(report, mine)):
+        return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {mine.term} is over")
     first = dict(report.terms).get(report.term)
-    if ready or report.node == reign.primary or first is None or report.watermark < first:
-        return None
-    text = f"{report.node} leads term {report.term} too, and the others have accepted it"
-    return Refused(Code.TERM_TAKEN, text)
+    begun = first is not None and report.watermark >= first
+    if leads and report.term == mine.term and report.node != mine.node and begun and not ready:
+        text = f"{report.node} leads term {report.term} too, and the others have accepted it"
+        return Refused(Code.TERM_TAKEN, text)
+    return None if ready or not _lacks_committed(mine, report) else _outgrown(mine, report)
 
 
 class TakeOver(msgspec.Struct, frozen=True):
@@ -134,26 +137,23 @@ class Opening(msgspec.Struct, frozen=True):
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
             return self._empty(mine, others, waited)
-        if mine.primary and mine.primary != mine.node and self.take_over is None:
-            text = f"this data directory last followed {mine.primary} (term {mine.term})"
-            return Refuse(
-                Refused(
-                    Code.NOT_PRIMARY, text, hint="start it as replica, or pass --take-over to make it lead"
-                )
-            )
+        followed = _followed(mine, others)
+        if followed and self.take_over is None:
+            hint = "start it as replica, or pass --take-over to make it lead"
+            return Refuse(Refused(Code.NOT_PRIMARY, followed, hint=hint))
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
         led = _led(mine, others)
         if led is not None:
             return led
-        sound = (report for report in others.values() if not _lacks_committed(report, mine))
-        best = max((mine, *sound), key=lambda report: (report.last_term, report.last_lsn))
-        if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
-            return FollowFirst(NodeId(best.node))
+        further = _further(mine, others)
+        if further is not None:
+            return further
         rival = _rival(mine, others, ", and its log is as long")
         if rival is not None:
             return rival
-        if self.take_over is not None and mine.primary != mine.node:
+        led_last = mine.primary == mine.node and mine.last_term <= mine.term and not followed
+        if self.take_over is not None and not led_last:
             unknown = self._unknown(mine, others, self.take_over.lost)
             if self.enough(frozenset(unknown)):
                 why = [f"{node} ({why})" for node, why in unknown.items()]
@@ -207,6 +207,16 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
     return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
 
 
+def _followed(mine: Report, others: Mapping[NodeId, Report]) -> str:
+    """Who else has led since this node did, as far as it or one in reach accepted that; "" for nobody."""
+    if mine.primary and mine.primary != mine.node:
+        return f"this data directory last followed {mine.primary} (term {mine.term})"
+    for report in others.values():
+        if report.term > mine.term and report.primary not in ("", mine.node):
+            return f"{report.node} has accepted {report.primary} (term {report.term}) since this node led"
+    return ""
+
+
 def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:
     """Why to wait for the end of a reign that we hear of only from its followers; None when there is none."""
     for report in others.values():
@@ -216,7 +226,34 @@ def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:
     return None
 
 
-def _lacks_committed(report: Report, mine: Report) -> bool:
-    """Whether the log behind `report` parts from ours below what we know committed (R5)."""
-    shared = mine.term_list.common_end(Lsn(mine.last_lsn), report.term_list, Lsn(report.last_lsn))
-    return shared < mine.watermark
+def _further(mine: Report, others: Mapping[NodeId, Report]) -> FollowFirst | Refuse | None:
+    """Whom to follow first, or why never to lead; None when our log is as long as any that lacks nothing of
+    what somebody knows committed.
+    """
+    everybody = (mine, *others.values())
+    sound = [report for report in others.values() if not _behind(report, everybody)]
+    best = max((mine, *sound), key=lambda report: (report.last_term, report.last_lsn))
+    if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
+        return FollowFirst(NodeId(best.node))
+    ahead = _behind(mine, everybody)
+    return Refuse(_outgrown(mine, ahead)) if ahead is not None else None
+
+
+def _behind(report: Report, everybody: Iterable[Report]) -> Report | None:
+    """Who knows that what the log behind `report` lacks is committed; None for nobody."""
+    return next((other for other in everybody if _lacks_committed(report, other)), None)
+
+
+def _outgrown(mine: Report, other: Report) -> Refused:
+    text = f"{other.node} knows what is committed up to LSN {other.watermark}, and this log lacks some of it"
+    return Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint="start this node with role: replica")
+
+
+def _lacks_committed(report: Report, other: Report) -> bool:
+    """Whether the log behind `report` ends or parts from the other below what that one knows committed (R5).
+
+    Of logs too many reigns apart that cannot be told, and is not said.
+    """
+    shared = other.term_list.common_end(Lsn(other.last_lsn), report.term_list, Lsn(report.last_lsn))
+    told = shared or REPORT_TERMS_MAX not in (len(report.terms), len(other.terms))
+    return bool(told) and shared < other.watermark

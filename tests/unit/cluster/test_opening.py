@@ -8,8 +8,8 @@ import pytest
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait, superseded
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid
-from redwire.message.peer import Report
-from redwire.position import NodeId, Reign, Term
+from redwire.message.peer import REPORT_TERMS_MAX, Report
+from redwire.position import NodeId, Term
 
 LIFE = "a" * 32
 CLUSTER = "c" * 32
@@ -49,15 +49,15 @@ def report(
     )
 
 
-def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=()):
-    """Two of the three are enough for a commit."""
+def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=(), enough=2):
+    """So many of the three are `enough` for a commit."""
     opening = Opening(
         members=MEMBERS,
         voters=MEMBERS,
         admitted=ADMITTED if admitted is None else admitted,
         patience_ms=PATIENCE_MS,
         take_over=take_over,
-        enough=lambda copies: len(copies) >= 2,
+        enough=lambda copies: len(copies) >= enough,
         taken=frozenset(taken),
     )
     return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
@@ -126,6 +126,19 @@ def test_a_directory_that_followed_another_leads_only_by_order():
     assert isinstance(decision, Refuse)
     assert "--take-over" in decision.error.hint
     assert decide(mine, *others, take_over=TakeOver()) == Open(4)
+
+
+def test_who_led_before_somebody_else_did_has_not_all_that_was_acknowledged():
+    """`b` led term 4, and `c`, which followed it, may lack what `b` acknowledged."""
+    other = report("c", lsn=10, term=4, last_term=3, primary="b")
+    decision = decide(GROWN, other)
+    assert isinstance(decision, Refuse) and decision.error.code is Code.NOT_PRIMARY
+    assert "c has accepted b (term 4) since this node led" in decision.error.message
+    assert isinstance(decide(GROWN, other, take_over=TakeOver(), enough=1), Wait)
+    assert decide(GROWN, other, take_over=TakeOver(frozenset({NodeId("b")})), enough=1) == Open(5)
+    read = msgspec.structs.replace(GROWN, last_term=4)
+    assert isinstance(decide(read, take_over=TakeOver(frozenset({NodeId("b")})), enough=1), Wait), "c's log"
+    assert decide(GROWN, msgspec.structs.replace(other, primary="a")) == Open(5)
 
 
 def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged():
@@ -229,24 +242,55 @@ def test_of_two_that_were_told_to_lead_one_gives_way(mine):
 def test_a_longer_log_is_followed_first_unless_it_lost_what_is_known_committed(known: int, first: bool):
     mine = report("a", lsn=10, term=3, primary="a", watermark=known, terms=((1, 1), (3, 8)))
     other = report("b", lsn=10, term=4, primary="b", terms=((1, 1), (3, 8), (4, 10)))
-    decision = decide(mine, other, report("c"))
+    decision = decide(mine, other, report("c"), take_over=TakeOver())
     assert decision == (FollowFirst(NodeId("b")) if first else Open(Term(5)))
 
 
-MINE = Reign(Term(3), NodeId("a"))
+MINE = report("a", term=3, primary="a", role="primary", lsn=10, watermark=9, terms=((1, 1), (3, 10)))
+"""Our reign, which begins at LSN 10. LSN 9 is known committed."""
 
 
 def test_a_newer_reign_ends_ours() -> None:
-    over = superseded(MINE, report("b", term=4, primary="b", role="primary"), ready=True)
-    assert over is not None and over.code is Code.STALE_TERM
+    newer = report("b", term=4, primary="b", role="primary", lsn=12, terms=((1, 1), (3, 10), (4, 12)))
+    for ready in (False, True):
+        over = superseded(MINE, newer, ready=ready)
+        assert over is not None and over.code is Code.STALE_TERM
+
+
+def test_a_newer_reign_that_lacks_what_is_committed_here_ends_only_one_that_has_committed_nothing() -> None:
+    newer = report("b", term=4, primary="b", role="primary", lsn=9, terms=((1, 1), (2, 8), (4, 9)))
+    assert superseded(MINE, newer, ready=True) is None
+    assert superseded(MINE, newer, ready=False) is not None
+
+
+@pytest.mark.parametrize("role", ["primary", "replica"])
+def test_a_reign_that_has_committed_nothing_ends_where_somebody_knows_committed_what_it_lacks(role) -> None:
+    other = report("b", term=2, primary="b", role=role, lsn=12, watermark=8, terms=((1, 1), (2, 8)))
+    over = superseded(MINE, other, ready=False)
+    assert over is not None and over.code is Code.PRIMARY_LACKS_COMMITTED
+    assert superseded(MINE, msgspec.structs.replace(other, watermark=7), ready=False) is None
+    far = tuple((1_000 + term, 20_000 + term) for term in range(REPORT_TERMS_MAX))
+    assert superseded(MINE, msgspec.structs.replace(other, terms=far), ready=False) is None, "untold"
+
+
+def test_a_log_that_lost_does_not_lead_and_is_not_followed() -> None:
+    """`a` began term 4 out of reach of the others, who went on in term 3."""
+    lost = report("a", lsn=11, term=4, primary="a", role="opening", terms=((1, 1), (4, 11)))
+    knows = report("b", lsn=14, term=3, primary="b", watermark=13, terms=((1, 1), (3, 11)))
+    decision = decide(lost, knows, report("c"))
+    assert isinstance(decision, Refuse) and decision.error.code is Code.PRIMARY_LACKS_COMMITTED
+    assert "b knows what is committed up to LSN 13, and this log lacks some of it" in decision.error.message
+    behind = report("c", lsn=12, term=3, primary="b", role="opening", terms=((1, 1), (3, 11)))
+    seen = msgspec.structs.replace(lost, role="replica")
+    assert decide(behind, seen, knows, take_over=TakeOver()) == FollowFirst(NodeId("b"))
 
 
 def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> None:
-    other = report("b", term=3, primary="b", role="primary", lsn=12, watermark=11, terms=((1, 1), (3, 11)))
+    other = report("b", term=3, primary="b", role="primary", lsn=10, watermark=10, terms=((1, 1), (3, 10)))
     over = superseded(MINE, other, ready=False)
     assert over is not None and over.code is Code.TERM_TAKEN
     assert superseded(MINE, other, ready=True) is None
-    assert superseded(MINE, msgspec.structs.replace(other, watermark=10), ready=False) is None
+    assert superseded(MINE, msgspec.structs.replace(other, watermark=9), ready=False) is None
 
 
 @pytest.mark.parametrize(
@@ -254,7 +298,7 @@ def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> 
     [
         report("b", term=2, primary="b", role="primary"),
         report("b", term=3, primary="b", role="primary"),
-        report("b", term=3, primary="a", lsn=10),
+        report("b", term=3, primary="a", lsn=10, watermark=10, terms=((1, 1), (3, 10))),
         report("b", term=4, primary="c"),
         report("b"),
     ],
