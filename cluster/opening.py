@@ -9,9 +9,9 @@ that starts as primary asks every member in reach first:
 * somebody's log is longer                    → follow that member to the end, then ask again; unless that log
                                                 lacks what somebody knows committed: then it lost
 * its own log is one that lost                → refuse to start
-* it followed another primary last, or
-  somebody has followed one since it led      → refuse, unless the operator said `--take-over`; then wait for
-                                                one of every set of voters that is enough for a commit
+* it followed another primary last            → refuse, unless the operator said `--take-over`
+* it did, or somebody has followed one since  → wait for one of every set of voters that is enough for a
+                                                commit
 * somebody follows one who leads              → wait until it does not: what that one still commits through it
                                                 would be missing here
 * otherwise                                   → open, with a term above every term that anyone has seen
@@ -41,7 +41,7 @@ from redwire.spelling import nearest
 
 _MAY_HOLD = (
     "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk "
-    "that it had, or if they are gone for good, say so with --lost {}"
+    "that it had, or if they are gone for good, say so with --take-over --lost {}"
 )
 
 
@@ -137,10 +137,10 @@ class Opening(msgspec.Struct, frozen=True):
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
             return self._empty(mine, others, waited)
-        followed = _followed(mine, others)
-        if followed and self.take_over is None:
+        if mine.primary not in ("", mine.node) and self.take_over is None:
+            text = f"this data directory last followed {mine.primary} (term {mine.term})"
             hint = "start it as replica, or pass --take-over to make it lead"
-            return Refuse(Refused(Code.NOT_PRIMARY, followed, hint=hint))
+            return Refuse(Refused(Code.NOT_PRIMARY, text, hint=hint))
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
         led = _led(mine, others)
@@ -152,9 +152,8 @@ class Opening(msgspec.Struct, frozen=True):
         rival = _rival(mine, others, ", and its log is as long")
         if rival is not None:
             return rival
-        led_last = mine.primary == mine.node and mine.last_term <= mine.term and not followed
-        if self.take_over is not None and not led_last:
-            unknown = self._unknown(mine, others, self.take_over.lost)
+        if not _led_last(mine, others):
+            unknown = self._unknown(mine, others)
             if self.enough(frozenset(unknown)):
                 why = [f"{node} ({why})" for node, why in unknown.items()]
                 return Wait(_MAY_HOLD.format(" and ".join(why), ",".join(unknown)))
@@ -166,10 +165,9 @@ class Opening(msgspec.Struct, frozen=True):
             )
         return Open(Term(term))
 
-    def _unknown(
-        self, mine: Report, others: Mapping[NodeId, Report], lost: frozenset[NodeId]
-    ) -> Mapping[NodeId, str]:
-        """The voters of whom nobody says what they held, `lost` aside, each with the reason."""
+    def _unknown(self, mine: Report, others: Mapping[NodeId, Report]) -> Mapping[NodeId, str]:
+        """The voters of whom nobody says what they held, but for those given up, each with the reason."""
+        lost = self.take_over.lost if self.take_over is not None else frozenset()
         unknown: dict[NodeId, str] = {}
         for node in sorted(self.voters - lost):
             report = mine if node == mine.node else others.get(node)
@@ -207,14 +205,11 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
     return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
 
 
-def _followed(mine: Report, others: Mapping[NodeId, Report]) -> str:
-    """Who else has led since this node did, as far as it or one in reach accepted that; "" for nobody."""
-    if mine.primary and mine.primary != mine.node:
-        return f"this data directory last followed {mine.primary} (term {mine.term})"
-    for report in others.values():
-        if report.term > mine.term and report.primary not in ("", mine.node):
-            return f"{report.node} has accepted {report.primary} (term {report.term}) since this node led"
-    return ""
+def _led_last(mine: Report, others: Mapping[NodeId, Report]) -> bool:
+    """Whether nobody has led since this node did, as far as it and those in reach know."""
+    since = (report for report in others.values() if report.term > mine.term)
+    others_led = any(report.primary not in ("", mine.node) for report in since)
+    return mine.primary == mine.node and mine.last_term <= mine.term and not others_led
 
 
 def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:
