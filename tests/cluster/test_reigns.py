@@ -271,8 +271,8 @@ def test_a_follower_that_knows_a_committed_record_ends_the_reign_of_a_primary_wi
     shop.start_node(lacks, "--take-over", "--lost", f"{knows},{leads}")
     shop.wait_log(lacks, "begins at LSN", since=mark)
     shop.start_node(knows)
-    ended = shop.wait_log(lacks, "the reign ends", since=mark)
-    assert f"PRIMARY_LACKS_COMMITTED: LSN {end} to {end} are known committed" in ended
+    ended = shop.wait_log(lacks, "the reign ends", since=mark)  # by its word, or as it refuses to follow
+    assert "PRIMARY_LACKS_COMMITTED" in ended and f"LSN {end}" in ended
     assert "serves writes" not in shop.said(lacks, mark)
     assert shop.status(lacks).own.role == "replica"
     shop.start_node(leads)
