@@ -174,6 +174,11 @@ def test_rows_that_do_not_fit_an_answer_twice_are_refused_before_they_are_encode
     assert caught.value.code is Code.TOO_LARGE and process.pid == pid, "it goes on"
 
 
+def cpu_ticks(pid: int) -> int:
+    """What the process has taken of a core: it is at work when this rises."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
 @pytest.mark.parametrize(
     ("number", "code", "says"),
     [
@@ -189,9 +194,12 @@ def test_a_process_that_ends_at_its_work_is_spoken_of_and_replaced(
     ask(process, "SELECT 1")
     pid = process.pid
     assert pid is not None
+    before = cpu_ticks(pid)
     request = SqlRequest(Kind.QUERY, FOR_EVER.encode())
     thread = threading.Thread(target=lambda: answers.put(next(process.answers([request]))))
     thread.start()
+    while cpu_ticks(pid) < before + 5:
+        time.sleep(0.01)
     os.kill(pid, number)
     (failed,) = answers.get(timeout=PATIENCE_S)
     thread.join()

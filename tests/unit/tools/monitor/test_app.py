@@ -223,7 +223,7 @@ async def test_a_flood_of_documents_is_drawn_four_times_a_second_at_most(feed, u
                 feed.play(document(second))
             await pilot.pause(0)
         elapsed_ms = (time.monotonic() - began_s) * 1_000
-        assert second > 100
+        assert second > 40, "many more than are drawn, however slow the machine is"
         assert app.pace.draws - draws <= elapsed_ms / DRAW_MS + 1
         await until(pilot, f"LSN {document(second).watermark:,}")
 
