@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from cluster.roster import GONE_MS, Life, Roster
-from redwire.message.peer import Report
 from redwire.position import Incarnation, NodeId, Reign, Term
 
 HERE, ELSEWHERE = Incarnation("0a" * 16), Incarnation("0b" * 16)
@@ -62,30 +61,12 @@ def test_two_members_are_two_processes(roster: Roster) -> None:
     assert roster.claim(second, Life(ELSEWHERE, "q", 0)) is None
 
 
-REPORT = Report(
-    cluster="",
-    name="shop",
-    node="us-1",
-    region="us",
-    incarnation=HERE,
-    process="p",
-    role="replica",
-    term=0,
-    primary="",
-    last_term=0,
-    last_lsn=0,
-    last_chain=bytes(16),
-    watermark=0,
-    applied=0,
-    base=0,
-    terms=(),
-)
-
-
-def test_another_process_has_our_id_when_the_primary_says_so_or_all_who_answer(roster: Roster) -> None:
+def test_another_process_has_our_id_when_the_primary_says_so_or_all_who_answer(
+    roster: Roster, vital_report: Any
+) -> None:
     eu, us, reign = NodeId("eu-1"), NodeId("us-1"), Reign(Term(1), NodeId("eu-1"))
     assert [roster.taken_ms(eu, None, now) for now in (5, 12)] == [0, 7]
-    roster.reports[us] = REPORT
+    roster.reports[us] = vital_report("us-1")
     assert roster.taken_ms(eu, None, 30) == 0, "somebody takes us for the member"
     assert roster.taken_ms(eu, reign, 30) == 25, "the primary does not"
     assert [roster.taken_ms(us, reign, now) for now in (30, 90)] == [0, 0]
