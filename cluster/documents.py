@@ -15,7 +15,9 @@ from cluster.tables import check_row, checksum
 from redwire.message.client import RESULT, RecordStatus
 from redwire.record import IF_VERSION, Op, records
 
-_PUT = "INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?, ?)"
+_PUT = """INSERT INTO docs VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET version = excluded.version, sum = excluded.sum, doc = excluded.doc"""
+"""Not REPLACE, which deletes and inserts: a document as long as the one before is written over in its place."""
 _ROW = "SELECT version, sum, doc FROM docs WHERE c = ? AND id = ?"
 _DELETE = "DELETE FROM docs WHERE c = ? AND id = ?"
 _CREATE = "INSERT INTO collections VALUES (?, ?)"

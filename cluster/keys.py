@@ -171,11 +171,12 @@ class Keys(msgspec.Struct):
         client.time_ms = time_ms
         self._clients.move_to_end(ident)
         if oldest > client.oldest:
-            dropped = [known for known in results if known < oldest]
+            held = len(results)
+            passed = range(client.oldest, oldest)  # mostly one: to look through all that is held costs more
+            for known in passed if len(passed) <= held else [known for known in results if known < oldest]:
+                results.pop(known, None)
             client.oldest = oldest
-            for known in dropped:
-                del results[known]
-            self.open -= len(dropped)
+            self.open -= held - len(results)
 
     def _forget_first(self) -> None:
         ident = next(iter(self._clients))

@@ -50,9 +50,11 @@ from redwire.message.log import CloseKey, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
 from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 
-CHECKPOINT_WAL_BYTES = 16 << 20
-"""SQLite's own log before it is folded into the file. Less of it means the same pages written more often."""
-CHECKPOINT_WAL_BYTES_URGENT = 8 * CHECKPOINT_WAL_BYTES
+CHECKPOINT_WAL_BYTES = 64 << 20
+"""SQLite's own log before it is folded into the file. Less of it means the same pages written more often: a
+quarter of it costs 3 µs more of CPU for each random write, more of it next to nothing less.
+"""
+CHECKPOINT_WAL_BYTES_URGENT = 2 * CHECKPOINT_WAL_BYTES
 """128 MiB: readers that come one after the other could let SQLite's log grow for ever, so from here on they
 are waited for.
 """

@@ -96,6 +96,17 @@ def test_below_the_oldest_unresolved_sequence_everything_is_expired() -> None:
     assert memory.open == 1
 
 
+@pytest.mark.parametrize("oldest", [5, 10**12])
+def test_a_low_water_mark_that_leaps_drops_whatever_it_passes(oldest: int) -> None:
+    memory = keys()
+    for sequence in (7, 2, 4, 3):
+        record(memory, ANN, sequence)
+    record(memory, ANN, oldest + 3, oldest=oldest)
+    assert memory.open == (2 if oldest <= 7 else 1)
+    assert memory.lookup(Key(ANN, 4, 4)) == Expired()
+    assert isinstance(memory.lookup(Key(ANN, oldest + 3, oldest)), Remembered)
+
+
 def test_the_low_water_mark_never_goes_back() -> None:
     memory = keys()
     record(memory, ANN, 6, oldest=5)
