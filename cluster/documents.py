@@ -17,7 +17,7 @@ from redwire.record import IF_VERSION, Op, records
 
 _PUT = """INSERT INTO docs VALUES (?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET version = excluded.version, sum = excluded.sum, doc = excluded.doc"""
-"""Not REPLACE, which deletes and inserts: a document as long as the one before is written over in its place."""
+"""Not REPLACE, which deletes and inserts: one as long as the document before is written over in its place."""
 _ROW = "SELECT version, sum, doc FROM docs WHERE c = ? AND id = ?"
 _DELETE = "DELETE FROM docs WHERE c = ? AND id = ?"
 _CREATE = "INSERT INTO collections VALUES (?, ?)"

@@ -36,7 +36,7 @@ from cluster.events import EventKind, Events, level
 from cluster.inbox import Event, Inbox
 from cluster.log_config import Note
 from cluster.milestones import Milestones, News
-from cluster.opening import superseded
+from cluster.opening import outbid, superseded
 from cluster.outbox import Outbox
 from cluster.primary import Primary
 from cluster.replica import Replica
@@ -45,7 +45,7 @@ from cluster.storage import Storage
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
-from redwire.position import Lsn, NodeId
+from redwire.position import NodeId
 
 TICK_S = 0.1
 """A fifth of a heartbeat's interval: so late may be what goes by the clock. Deadlines are seconds."""
@@ -71,9 +71,9 @@ class Node:
         self._milestones = Milestones()
         self.on_applied: Callable[[], None] = lambda: None
         self.damage = Damage(storage.me, self.happened)
-        self.outbox.end_reign = self._end_reign
+        self.outbox.end_reign = self._reign_ended
         storage.applies.on_applied = self._applied
-        storage.connect(self._durable)
+        storage.connect(lambda lsn: self.inbox.post(Durable(lsn)))
 
     async def run(self) -> None:
         """Have turns for ever."""
@@ -125,6 +125,8 @@ class Node:
             over = superseded(self.report(), report, ready=role.ready)
             if over is not None:
                 self.inbox.post(Deposed(over))
+            elif outbid(self.report(), report):
+                self.roster.outbid.ring()
         free = not (self.roster.aspires or self.roster.rebuilding)
         if isinstance(role, Replica) and free and role.searching:
             leader = self.roster.leader(role.reign)
@@ -159,6 +161,10 @@ class Node:
             self.outbox.carry_out(effect, primary)
         self.roster.lines.greet(None)
         self.inbox.wake()
+
+    def end_reign(self, error: RedwireError) -> None:
+        """End our own reign now; whoever waits is told."""
+        self._step(Deposed(error), self.clock())
 
     def become_replica(self, replica: Replica) -> None:
         """Follow from now on. What is committed and on its way to apply stays there."""
@@ -202,7 +208,7 @@ class Node:
             error = Refused(Code.NOT_PRIMARY, "this node does not lead", hint="ask the primary")
             caller_of(proposal).rejected(proposal, error)
 
-    def _end_reign(self, error: RedwireError) -> None:
+    def _reign_ended(self, error: RedwireError) -> None:
         """Nobody is led from here on: followers look for the primary anew, and so does this node."""
         self.happened(EventKind.REIGN_ENDED, f"the reign ends: {error}")
         for session in list(self.roster.feeds):
@@ -210,9 +216,6 @@ class Node:
         log, applied = self.storage.log, self.storage.applied.lsn
         watermark, reign = self.role.watermark, self.role.reign
         self.become_replica(Replica(self.storage.me, reign, log.end, log.durable, watermark, applied))
-
-    def _durable(self, lsn: Lsn) -> None:
-        self.inbox.post(Durable(lsn))
 
     def _applied(self, event: Applied) -> None:
         self.inbox.post(event)

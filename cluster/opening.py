@@ -20,6 +20,9 @@ It waits for everybody, but no longer than its patience; who is silent then is n
 that was out of reach learns later that it is `superseded`. While all who answer say that another process has
 this node's id there is no reign: it may be a second one of that node's.
 
+A reign goes on until another member proves that it is `superseded`. Where one is merely `outbid`, its own
+primary opens the next one.
+
 Whoever led last has all that it acknowledged. Another one has what the voters in reach have: were none heard
 of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter
 with another data directory than the one that the log has admitted says nothing of what it held before (R11);
@@ -94,6 +97,17 @@ def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
         text = f"{report.node} leads term {report.term} too, and the others have accepted it"
         return Refused(Code.TERM_TAKEN, text)
     return None if ready or not _lacks_committed(mine, report) else _outgrown(mine, report)
+
+
+def outbid(mine: Report, report: Report) -> bool:
+    """Whether another member knows of a newer term than that of our reign, which `mine` tells of, and neither
+    leads nor follows anybody in it.
+
+    It opened reigns that nobody accepted, or followed one who did, out of our reach. It follows nobody of an
+    older term, so only a newer reign of ours can have it back.
+    """
+    free = report.role == NodeRole.REPLICA and not report.follows
+    return free and report.term > mine.term
 
 
 class TakeOver(msgspec.Struct, frozen=True):

@@ -145,7 +145,9 @@ class Process:
             tasks.start_soon(overseers.run)
             self._greet(storage)
             if node.roster.aspires:
-                await Candidate(node, config, take_over=self._take_over).run()
+                candidate = Candidate(node, config, take_over=self._take_over)
+                await candidate.run()
+                await candidate.renew()
 
     def _greet(self, storage: Storage) -> None:
         for note in storage.notes:

@@ -17,6 +17,7 @@ from cluster.replica import Replica
 from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
 from redwire import __version__
+from redwire.errors import Code, Refused
 from redwire.message.log import ClusterRecord
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Reign, Term
 from regions.quorum import satisfied_by
@@ -62,6 +63,20 @@ class Candidate:
                 case Open(term):
                     await self._open(term, None)
                     return
+
+    async def renew(self) -> None:
+        """Whenever our reign is outbid, open a newer one behind it, if one might begin now: for ever."""
+        node = self._node
+        while True:
+            await node.roster.outbid.wait()
+            opening = await self._opening()
+            match opening.decide(node.report(), node.roster.reports, opening.patience_ms):
+                case Open(term) if node.leads:
+                    node.roster.aspires = True
+                    text = f"a member knows of term {term - 1} and follows no older one"
+                    error = Refused(Code.STALE_TERM, f"{text}: a newer reign begins", hint="retry")
+                    node.end_reign(error)
+                    await self._open(term, None)
 
     async def _opening(self) -> Opening:
         """The question, put to the members that this node knows of by now."""

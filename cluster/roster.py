@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from cluster.bell import Bell
 from cluster.feed import Feed
 from redwire.errors import RedwireError
 from redwire.message.peer import Report
@@ -73,7 +74,8 @@ class Roster:
 
     `lives` holds who the member of an accepted session last said it was; `taken` since when (monotonic ms) a
     member has said at every try that another process has our id. `aspires`: this node was told to lead and
-    asks whether it may. `fetching` is the session over which a snapshot comes, None for
+    asks whether it may; `outbid` rings while it leads and a member that is free to follow knows of a newer
+    term. `fetching` is the session over which a snapshot comes, None for
     none; `installing`: it is here, and takes the place of state and log, whatever becomes of that session.
     """
 
@@ -84,6 +86,7 @@ class Roster:
     lives: dict[int, Life] = field(default_factory=dict)
     taken: dict[NodeId, int] = field(default_factory=dict)
     aspires: bool = False
+    outbid: Bell = field(default_factory=Bell)
     fetching: int | None = None
     installing: bool = False
     lines: Lines = field(default_factory=NoLines)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait, superseded
+from cluster.opening import (
+    Bootstrap,
+    FollowFirst,
+    Open,
+    Opening,
+    Refuse,
+    TakeOver,
+    Wait,
+    outbid,
+    superseded,
+)
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid
 from redwire.message.peer import REPORT_TERMS_MAX, Report
@@ -270,6 +280,13 @@ def test_a_reign_that_has_committed_nothing_ends_where_somebody_knows_committed_
     assert superseded(MINE, msgspec.structs.replace(other, watermark=7), ready=False) is None
     far = tuple((1_000 + term, 20_000 + term) for term in range(REPORT_TERMS_MAX))
     assert superseded(MINE, msgspec.structs.replace(other, terms=far), ready=False) is None, "untold"
+
+
+def test_a_member_that_is_free_and_knows_a_newer_term_outbids_our_reign() -> None:
+    void = report("b", lsn=6, term=MINE.term + 2, primary="b")
+    assert outbid(MINE, void)
+    for over in ({"term": MINE.term}, {"follows": "c"}, {"role": "primary"}, {"role": "opening"}):
+        assert not outbid(MINE, msgspec.structs.replace(void, **over))
 
 
 def test_a_log_that_lost_does_not_lead_and_is_not_followed() -> None:
