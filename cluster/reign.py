@@ -38,9 +38,12 @@ class Candidate:
         self._read: tuple[Lsn, Lsn] | None = None  # what `_logged` is of: from, to
         self._logged = Logged([], {})
 
-    async def run(self) -> None:
-        """Return when the reign has begun. Raises the error when this node must not lead."""
-        started_ms = self._node.clock().ms
+    async def run(self, asked_ms: int = 0) -> None:
+        """Return when the reign has begun. Raises the error when this node must not lead.
+
+        For `asked_ms` the members had been asked before this was called.
+        """
+        started_ms = self._node.clock().ms - asked_ms
         said = ""
         while True:
             elapsed_ms = self._node.clock().ms - started_ms
@@ -56,7 +59,7 @@ class Candidate:
                 case FollowFirst(member):
                     self._node.note(f"{member} has the longer log: following it to its end first")
                     await self._catch_up(member)
-                    started_ms = self._node.clock().ms
+                    started_ms = self._node.clock().ms - asked_ms
                 case Bootstrap(incarnations):
                     await self._open(Term(1), self._new_cluster(incarnations))
                     return
@@ -65,18 +68,21 @@ class Candidate:
                     return
 
     async def renew(self) -> None:
-        """Whenever our reign is outbid, open a newer one behind it, if one might begin now: for ever."""
+        """Whenever our reign is outbid, have a newer one follow it, unless something known now stands against
+        that: for ever.
+        """
         node = self._node
         while True:
             await node.roster.outbid.wait()
             opening = await self._opening()
             match opening.decide(node.report(), node.roster.reports, opening.patience_ms):
-                case Open(term) if node.leads:
+                case Open() | FollowFirst() if node.leads:
                     node.roster.aspires = True
-                    text = f"a member knows of term {term - 1} and follows no older one"
-                    error = Refused(Code.STALE_TERM, f"{text}: a newer reign begins", hint="retry")
-                    node.end_reign(error)
-                    await self._open(term, None)
+                    text = (
+                        "a member knows of a newer term and follows nobody of this one: a newer reign begins"
+                    )
+                    node.end_reign(Refused(Code.STALE_TERM, text, hint="retry"))
+                    await self.run(asked_ms=opening.patience_ms)
 
     async def _opening(self) -> Opening:
         """The question, put to the members that this node knows of by now."""

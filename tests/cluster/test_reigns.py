@@ -173,11 +173,17 @@ def test_a_newer_reign_over_an_outgrown_log_ends_and_the_one_that_serves_goes_on
     shop.check_same_log()
 
 
-def test_a_member_that_opened_reigns_out_of_reach_is_led_again_in_a_newer_one(shop: Any) -> None:
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_member_that_opened_reigns_out_of_reach_is_led_again_in_a_newer_one(shop: Any, busy: bool) -> None:
     leader, (lone, other) = shop.leader, shop.followers
-    term = shop.status(leader).term
+    shop.converge()
     with shop.writer(timeout_s=30) as writer:
-        writer.wait_acked()
+        if busy:
+            writer.wait_acked()
+        else:
+            writer.stop()
+            shop.converge()
+        term = shop.status(leader).term
         shop.isolate(lone)
         shop.set_role(lone, "primary")
         for opened in (term + 1, term + 2):
@@ -190,12 +196,13 @@ def test_a_member_that_opened_reigns_out_of_reach_is_led_again_in_a_newer_one(sh
         shop.start_node(lone)
         mark = shop.mark(leader)
         shop.heal(lone)
-        shop.wait_log(leader, f"a member knows of term {term + 2} and follows no older one", since=mark)
+        shop.wait_log(leader, "follows nobody of this one: a newer reign begins", since=mark)
         shop.wait_log(leader, f"term {term + 3} serves writes", since=mark)
         shop.until(
             lambda: shop.status(lone).own.role == "replica" and shop.status(lone).term == term + 3, "it"
         )
-        writer.wait_acked()
+        if busy:
+            writer.wait_acked()
     assert not writer.doubtful and not writer.refused
     shop.converge()
     shop.check_nothing_lost(writer)
