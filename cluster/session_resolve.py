@@ -40,10 +40,11 @@ class SessionResolve:
     def resolve(self, frame: Frame) -> None:
         """Take a Resolve (48). Raises what refuses it."""
         service = self._service
-        role, asked = service.require_primary(), Resolve.decode(frame.payload)
+        service.require_primary()
+        asked = Resolve.decode(frame.payload)
         if asked.sequence > SEQUENCE_MAX:
             raise RequestInvalid(f"sequence {asked.sequence} is more than a key can have")
-        known = role.lookup(Key(asked.client, asked.sequence, asked.sequence))
+        known = service.node.storage.state.lookup(Key(asked.client, asked.sequence, asked.sequence))
         if known is not None and known.fate is not Fate.EXPIRED:
             self._tell(frame.correlation, known)
             return
