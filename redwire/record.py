@@ -255,6 +255,8 @@ _KEY_TEXT = re.compile(rf"([0-9a-f]{{{2 * len(NO_CLIENT)}}})-([1-9][0-9]{{0,18}}
 _KINDS = {int(kind): kind for kind in RequestKind}
 _skip_json = msgspec.json.Decoder(msgspec.Raw).decode
 _COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())
+_CUT_OFF = "Input data was truncated", "it ends in the middle"
+_DOCUMENT_HINT = 'a document is a JSON object, such as {"name": "lamp"}'
 
 
 def _checked_record(data: memoryview, offset: int, index: int) -> int:
@@ -302,19 +304,20 @@ def _check_document(doc: memoryview, op: int, index: int) -> None:
         if len(doc):
             raise RequestInvalid("a delete carries no document", index)
         return
-    text = _check_utf8(doc, "document", index)
+    text = _check_utf8(doc, "document", index).lstrip(" \t\r\n")
+    if not text:
+        raise RequestInvalid("the document is empty", index, hint=_DOCUMENT_HINT)
     try:
         _skip_json(doc)
     except (msgspec.DecodeError, RecursionError) as error:
         raise not_json(error, index) from error
-    if text.lstrip(" \t\r\n")[:1] != "{":
-        raise RequestInvalid("the document is not a JSON object", index)
+    if text[0] != "{":
+        raise RequestInvalid("the document is not a JSON object", index, hint=_DOCUMENT_HINT)
 
 
 def not_json(error: Exception, index: int) -> RequestInvalid:
     """The refusal of record `index`, whose document msgspec could not read. Its `error` may begin by saying
-    the same.
+    the same, or speak of input that was cut off, which it cannot know.
     """
-    return RequestInvalid(
-        f"the document is not JSON: {str(error).removeprefix('JSON is malformed: ')}", index
-    )
+    why = str(error).removeprefix("JSON is malformed: ").replace(*_CUT_OFF)
+    return RequestInvalid(f"the document is not JSON: {why}", index, hint=_DOCUMENT_HINT)
