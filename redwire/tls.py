@@ -16,6 +16,8 @@ from redwire.errors import TlsInvalid, UriInvalid
 from redwire.handshake import Identity, parse_identity_uri
 
 ALPN = "redwire/1"
+AUTHORITY_NAME = "redwire authority"
+"""The common name of every cluster's own authority; its organization is the cluster."""
 _IDENTITY_SCHEME = "redwire://"
 
 
