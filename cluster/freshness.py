@@ -13,7 +13,7 @@ from redwire.errors import Code, RedwireError, Refused, TokenLost
 from redwire.position import ClusterId, Lsn, TermList, Token
 
 WAITING_MAX = 10_000
-"""Reads that may wait at once on one node; beyond it they are told to go elsewhere."""
+"""Reads that may wait at once on one node, some 10 MB of them; beyond it they are told to go elsewhere."""
 
 Done = Callable[[RedwireError | None], None]
 

@@ -61,7 +61,9 @@ from regions.errors import AckInvalid
 BEAT_MS = 500
 """A tenth of the default replica timeout: one lost heartbeat proves nothing."""
 FLIGHT_BYTES_MAX = 32 << 20
-"""What may be logged and not yet applied; beyond it proposals wait in the queue."""
+"""What may be logged and not yet applied: two of the largest requests, one on its way and one behind it.
+Beyond it proposals wait in the queue.
+"""
 UNSYNCED_MAX = 2
 """Batches that our own disk may owe: one that it syncs and one that waits. A third could not be durable any
 earlier than if it were made when the first is done, and by then it holds more. The second is made only when

@@ -25,7 +25,9 @@ from redwire.record import (
 from redwire.record import encode_record as encode_checked
 
 PIECE_BYTES_SOFT = 4 << 20
-"""A bulk write is cut into requests of about this size: one key, and one place in the log, for each."""
+"""A bulk write is cut into requests of about this size, with a key and a place in the log for each: so much
+is sent again when a connection is lost, and others wait for the apply of so much.
+"""
 
 Json = Mapping[str, Any] | bytes
 """A document: a mapping, or a JSON object as UTF-8 bytes, which are stored as they are."""

@@ -17,11 +17,15 @@ from redwire.position import ClusterId
 from redwire.routing import Router
 
 STAGGER_S = 1.0
-"""How long one address may keep a search waiting before the next one is tried beside it."""
+"""How long one address may keep a search waiting before the next one is tried beside it: after six round
+trips over an ocean a link is open.
+"""
 TROUBLES_MAX = 3
 """Addresses that an error speaks of: more would hide what it is about."""
 SEARCH_PAUSE_S = 0.25
-"""Between two rounds over all addresses when nothing was heard meanwhile."""
+"""Between two rounds over all addresses when nothing was heard meanwhile. Who is dialled is for the router's
+backoff to say: a round that dials nobody costs nothing.
+"""
 
 
 class Dialler:

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     import random
 
 LEADER_S = 0.5
-"""How long the primary is looked for where any node can answer for the cluster."""
+"""How long the primary is looked for where any node can answer for the cluster: one that is well is known by
+then, and who looks in trouble does not wait for one that is not.
+"""
 PATIENCE_S = 1.0
-"""And how long one node may take with its answer before the next one is asked as well."""
+"""And how long one node may take with its answer before the next one is asked instead: answers come from
+memory, and a second is three times around the earth.
+"""
 AGAIN_S = 0.1
-"""Before a node is asked again that was not ready."""
+"""Before a node is asked again that was not ready: a reign is ready a round trip after it began."""
 _NOT_YET = frozenset((Code.NOT_PRIMARY, Code.NOT_READY, Code.BUSY))
 
 
