@@ -124,8 +124,7 @@ class Session:
             raise UnknownOutcome(f"no answer within {limit_s:g} s", phase="answer")
         if refusal is not None:
             raise refusal
-        why = f": {self.pool.trouble}" if self.pool.trouble else ""
-        text = f"nobody could be asked within {limit_s:g} s{why}"
+        text = f"nobody could be asked within {limit_s:g} s{_why(self.pool)}"
         raise DeadlineExceeded(text, phase=self.pool.phase, sent=False)
 
     async def ask_node(
@@ -142,8 +141,8 @@ class Session:
             link = self.pool.link(addr)
             await link.settled.wait()
             return payload(await link.ask(kind, body), answer)
-        why = f": {self.pool.trouble}" if self.pool.trouble else ""
-        raise DeadlineExceeded(f"no node answered within {limit_s:g} s{why}", phase=self.pool.phase)
+        text = f"no node answered within {limit_s:g} s{_why(self.pool)}"
+        raise DeadlineExceeded(text, phase=self.pool.phase)
 
     async def _ask_any(self, kind: Kind, answer: Kind, body: bytes, patience_s: float) -> bytes:
         """Ask one node after the other, the primary first. Has no deadline: cancel it."""
@@ -188,11 +187,15 @@ async def _leave(tasks: TaskGroup) -> None:
 async def _any_link(pool: Pool, timeout_s: float) -> Link:
     with anyio.move_on_after(timeout_s):
         return await pool.any_link()
-    why = f": {pool.trouble}" if pool.trouble else ""
-    raise DeadlineExceeded(f"no node was reached within {timeout_s:g} s{why}", phase=pool.phase)
+    raise DeadlineExceeded(f"no node was reached within {timeout_s:g} s{_why(pool)}", phase=pool.phase)
 
 
 async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
     with anyio.move_on_after(patience_s):
         return await pool.leader()
     return await pool.any_link()
+
+
+def _why(pool: Pool) -> str:
+    """The end of a message: what stands against reaching a node, if anything is known."""
+    return f": {pool.trouble}" if pool.trouble else ""
