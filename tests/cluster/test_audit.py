@@ -102,7 +102,7 @@ def test_who_comes_in_and_who_is_refused_stands_there_with_its_method_and_why(sh
         ("certificate", "", ""),
         ("", "", ""),
     ]
-    assert refused[2]["why"] == "the bearer credentials are not valid"
+    assert refused[2]["why"] == "the token is not known: it was revoked, or is another cluster's"
     assert "no common authentication method" in refused[3]["why"] and refused[4]["why"].startswith("TLS: ")
     assert all(each["address"].startswith("127.0.0.1:") for each in accepted + refused)
     members = {told(each, "kind", "name", "role") for each in lines(shop, "us-1", "accepted")}
