@@ -43,7 +43,8 @@ class Freshness:
     def wait(self, token: Token, wait_ms: int, now_ms: int, history: History, done: Done) -> None:
         """Call `done` as soon as `token` is covered, or when it cannot be."""
         if token.cluster != history.cluster:
-            done(TokenLost(f"the token is of cluster {token.cluster[:8]}, this is {history.cluster[:8]}"))
+            text = f"the token is of cluster {token.cluster[:8]}, this is {history.cluster[:8]}"
+            done(TokenLost(text, hint="read without the token"))
         elif token.lsn <= history.applied:
             done(verdict(token, history))
         elif not wait_ms or len(self._heap) >= WAITING_MAX:

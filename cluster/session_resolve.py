@@ -51,12 +51,8 @@ class SessionResolve:
         if self._under_way >= UNDER_WAY_MAX:
             raise NotConfirmed(f"{UNDER_WAY_MAX} keys are being asked for already", hint="ask again")
         request = encode_system(RequestKind.CLOSE, encode(CloseKey(asked.client, asked.sequence)))
-        rule, arrived_us = service.policies.rule, service.node.clock().us
-        deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.CLOSE
         self._under_way += 1
-        service.node.inbox.propose(
-            Proposal(self, frame.correlation, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
-        )
+        service.node.inbox.propose(service.proposal(self, frame.correlation, RequestKind.CLOSE, request))
 
     # --- as the caller of proposals
 

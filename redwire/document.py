@@ -13,7 +13,6 @@ from redwire.arguments import require_number, require_text
 from redwire.errors import RequestInvalid, TooLarge
 from redwire.position import Token
 from redwire.record import (
-    COLLECTION,
     DOC_BYTES_MAX,
     ID_BYTES_MAX,
     IF_VERSION,
@@ -21,6 +20,7 @@ from redwire.record import (
     RECORDS_MAX,
     Op,
     Record,
+    check_collection,
 )
 from redwire.record import encode_record as encode_checked
 
@@ -151,8 +151,5 @@ def _not_finite(value: object, place: str) -> Iterator[tuple[str, float]]:
 
 @lru_cache(maxsize=256)
 def _collection_bytes(name: str) -> bytes:
-    if not COLLECTION.match(name):
-        raise RequestInvalid(
-            f"collection name {name[:80]!r}: 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
-        )
+    check_collection(name)
     return name.encode()

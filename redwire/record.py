@@ -30,6 +30,8 @@ import msgspec
 from redwire.errors import Code, RequestInvalid, TooLarge
 
 COLLECTION = re.compile(r"(?!\.)(?!(?i:sqlite_))[A-Za-z0-9._-]{1,64}\Z")
+COLLECTION_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
+"""`COLLECTION` in words: SQLite keeps names that begin like its own for itself."""
 ID_BYTES_MAX = 512
 """An address or a path fits, and several on one of SQLite's pages of 4 KiB, which every look-up goes through.
 """
@@ -127,6 +129,14 @@ class RequestHead(msgspec.Struct, frozen=True):
     count: int
     key: Key | None
     data: memoryview
+
+
+def check_collection(name: str, record: int | None = None) -> None:
+    """Raises `RequestInvalid` for a name that no collection can have. `record` is the place of the one record
+    that names it, None where the whole request does.
+    """
+    if not COLLECTION.match(name):
+        raise RequestInvalid(f"collection name {name[:80]!r} is not allowed", record, hint=COLLECTION_RULE)
 
 
 def encode_record(record: Record) -> bytes:
@@ -275,11 +285,7 @@ def _checked_record(data: memoryview, offset: int, index: int) -> int:
         raise RequestInvalid("the request ends inside a record", index)
     collection = bytes(data[offset : offset + collection_len])
     if not _COLLECTION_BYTES.match(collection):
-        raise RequestInvalid(
-            f"collection name {collection.decode(errors='replace')!r}: 1 to 64 of A-Z a-z 0-9 . _ -, "
-            "not starting with a dot or sqlite_",
-            index,
-        )
+        check_collection(collection.decode(errors="replace"), index)
     offset += collection_len
     if id_len > ID_BYTES_MAX or id_len == 0 and op != Op.INSERT:
         raise RequestInvalid(f"an id has 1 to {ID_BYTES_MAX} bytes of UTF-8; this one has {id_len}", index)
