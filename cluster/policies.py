@@ -18,12 +18,14 @@ TEXTS_MAX = 256
 class Effective(msgspec.Struct, frozen=True):
     """The policy that one request waits for: what it asked for AND the floor (R6).
 
-    `is_rule`: meeting the commit rule already meets it, so the answer leaves as soon as the record is
-    applied. `asked` is the text that the request named, "" for the default and None for the commit rule;
-    `settings` is the LSN of the settings by which it was judged.
+    `text` is how its receipt names it, and `counted_by` the policy whose watermark says when it is met: the
+    same copies meet both, and of the many texts that they meet one is counted for all. `is_rule`: meeting the
+    commit rule already meets it, so the answer leaves as soon as the record is applied. `asked` is the text
+    that the request named, "" for the default and None for the commit rule; `settings` is the LSN of the
+    settings by which it was judged.
     """
 
-    policy: CommitPolicy
+    counted_by: CommitPolicy
     text: str
     is_rule: bool
     asked: str | None = ""

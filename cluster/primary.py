@@ -227,7 +227,7 @@ class Primary:
             return [Reject(proposal, error)]
         settings = planned.after(Lsn(self.end.lsn + 1))
         if planned.lost:
-            self.waiter.hold()
+            self.waiter.hold_to_policies()
         self.changes.log(settings)
         note = Note(f"{planned.record.by} changes the settings at LSN {settings.lsn}: {planned.text}")
         return [*self._log([proposal.request], [proposal], 1, now), note]
@@ -350,7 +350,7 @@ def refusal(core: Primary, room_bytes: int, now: Now) -> RedwireError | None:
         return not_ready()
     if not room_bytes:
         return disk_full()
-    policy = core.changes.policies.effective("").policy
+    policy = core.changes.policies.effective("").counted_by
     return core.changes.obstacle(now.ms) or core.coordinator.refusal(policy, now.ms)
 
 
