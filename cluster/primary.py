@@ -350,7 +350,7 @@ def refusal(core: Primary, room_bytes: int, now: Now) -> RedwireError | None:
         return not_ready()
     if not room_bytes:
         return disk_full()
-    policy = core.changes.policies.effective("").counted_by
+    policy = core.changes.policies.effective("").parsed
     return core.changes.obstacle(now.ms) or core.coordinator.refusal(policy, now.ms)
 
 

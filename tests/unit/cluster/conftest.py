@@ -94,7 +94,7 @@ class Proposals:
         session: object = "client",
     ) -> Proposal:
         parsed = CommitPolicy.parse(policy or self.rule)
-        effective = Effective(parsed, str(parsed), str(parsed) == self.rule)
+        effective = Effective(parsed, str(parsed), parsed, str(parsed) == self.rule)
         number = len(self.made) + 1
         request, deadline_us = bytes(size), deadline_ms * 1000
         proposal = Proposal(

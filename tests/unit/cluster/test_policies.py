@@ -77,4 +77,5 @@ def test_policies_that_the_same_copies_meet_wait_as_one():
     spellings = [f"regions(eu,us,ap) & ack_n=2 & regions(1 of eu,x{n})" for n in range(40)]
     others = [policies.effective(text) for text in spellings]
     assert {other.counted_by for other in others} == {first.counted_by}
+    assert all(str(other.parsed) == other.text for other in others)
     assert policies.effective("ack_n=4").counted_by != first.counted_by

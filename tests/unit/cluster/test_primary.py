@@ -549,6 +549,19 @@ def test_a_missing_region_is_named(lead):
     assert reject.error.code is Code.MISSING_REGIONS and reject.error.facts["missing"] == "ap"
 
 
+def test_a_refusal_speaks_of_the_policy_that_was_asked_for_whatever_the_same_copies_meet(lead):
+    primary = lead().serve()
+    policies = primary.core.changes.policies
+    policies.effective("ack_n=2")
+    for node in ("us-1", "ap-1"):
+        primary.leave(node)
+    primary.wait(2 * GRACE_MS)
+    proposal = primary.propose()
+    proposal.policy = policies.effective("regions(eu,us,ap)")
+    (reject,) = primary.take(proposal)
+    assert reject.error.code is Code.MISSING_REGIONS and "ap,us" in str(reject.error)
+
+
 def test_who_is_in_reach_has_no_say_in_what_is_committed(lead):
     primary = lead().serve()
     primary.take(primary.propose())
