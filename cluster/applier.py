@@ -16,6 +16,7 @@ from contextlib import suppress
 
 import msgspec
 
+from cluster.disk import RETRY_S
 from cluster.errors import DiskFull, NodeError
 from cluster.state import AppliedBatch, State, fold
 from cluster.threads import Post
@@ -25,8 +26,6 @@ from redwire.position import Position
 
 TRANSACTION_BYTES_MAX = 4 << 20
 """What one transaction covers: enough to make its fixed cost small, and some 30 ms at most."""
-RETRY_S = 1.0
-"""How often a full disk is tried again."""
 
 OnApplied = Callable[[list[AppliedBatch], Position], None]
 """`(batches, where the state stands now)`"""

@@ -13,7 +13,9 @@ from redwire.batch import Batch
 from redwire.position import Position
 
 APPLY_BYTES_MAX = 8 << 20
-"""What may wait for the apply thread; the rest stays in the log."""
+"""What may wait for the apply thread: two of its transactions, so that it never waits. The rest stays in the
+log.
+"""
 
 
 class ApplyQueue:

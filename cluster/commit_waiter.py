@@ -147,13 +147,13 @@ class CommitWaiter:
                     proposal.answered = True
                     ready.append((proposal, result))
                 else:
-                    self._hold(flight, proposal, result)
+                    self._keep_back(flight, proposal, result)
             if ready:
                 self._reached += len(ready)
                 releases.append(Release(flight, watermark, ready))
         return releases + self.released(watermark)
 
-    def hold(self) -> None:
+    def hold_to_policies(self) -> None:
         """The commit rule is about to be met in another way than these requests were promised: hold each to
         its own policy.
         """
@@ -255,8 +255,8 @@ class CommitWaiter:
             else:
                 del self._stronger[policy]
 
-    def _hold(self, flight: Flight, proposal: Proposal, result: Result) -> None:
-        held = self._stronger.setdefault(proposal.policy.policy, deque())
+    def _keep_back(self, flight: Flight, proposal: Proposal, result: Result) -> None:
+        held = self._stronger.setdefault(proposal.policy.counted_by, deque())
         if not held or held[-1].flight is not flight:
             held.append(_Held(flight, []))
         held[-1].answers.append((proposal, result))

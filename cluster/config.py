@@ -214,7 +214,10 @@ class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicationConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's role and the times that replication goes by."""
+    """A node's role and the times of its cluster as its file has them, for services of one's own.
+
+    A node itself goes by the settings in the log, which may have been changed since.
+    """
 
     role: ReplicationRole
     policy_timeout_ms: int

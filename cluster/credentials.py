@@ -24,7 +24,13 @@ from redwire.errors import TlsInvalid
 from redwire.handshake import Identity, PrincipalKind
 from redwire.position import NodeId
 from redwire.status import CERTIFICATE_SOON_DAYS
-from redwire.tls import certificate_identities, certificate_validity_ms, client_context, server_context
+from redwire.tls import (
+    AUTHORITY_NAME,
+    certificate_identities,
+    certificate_validity_ms,
+    client_context,
+    server_context,
+)
 
 DAY_MS = 86_400_000
 Names = tuple[tuple[str, str], ...]
@@ -38,7 +44,11 @@ _UNTRUSTED = frozenset((2, 7, 18, 19, 20, 21))
 
 
 class AuthorityEnd(msgspec.Struct, frozen=True):
-    """An authority of the trust bundle, and until when it is valid, in ms since 1970."""
+    """An authority of the trust bundle, and until when it is valid, in ms since 1970.
+
+    `name` is how messages name it: `the authority of shop`, or, where it is none of ours, the whole of what
+    its certificate says.
+    """
 
     name: str
     not_after_ms: int
@@ -74,7 +84,7 @@ class CredentialSet(msgspec.Struct, frozen=True):
         )
         ends = [renew]
         for authority in self.authorities:
-            what = f"{self.files.ca}: the authority {authority.name}"
+            what = f"{self.files.ca}: {authority.name}"
             ends.append((what, authority.not_after_ms, "put its successor beside it on every node"))
         said = []
         for what, end_ms, hint in ends:
@@ -269,5 +279,10 @@ def _mend(error: ssl.SSLCertVerificationError, ca: Path, node: NodeId) -> str:
 
 
 def _authority(certificate: Mapping[str, Any]) -> AuthorityEnd:
-    names = [value for group in certificate.get("subject", ()) for _, value in group]
-    return AuthorityEnd(", ".join(names), int(ssl.cert_time_to_seconds(certificate["notAfter"])) * 1000)
+    match [pair for group in certificate.get("subject", ()) for pair in group]:
+        case [("organizationName", cluster), ("commonName", name)] if name == AUTHORITY_NAME:
+            whose = f"of {cluster}"
+        case subject:
+            whose = ", ".join(value for _, value in subject)
+    ends_at_ms = int(ssl.cert_time_to_seconds(certificate["notAfter"])) * 1000
+    return AuthorityEnd(f"the authority {whose}", ends_at_ms)

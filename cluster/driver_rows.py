@@ -16,7 +16,7 @@ import msgspec
 from cluster.logical import generated_id
 from redwire.errors import RequestInvalid
 from redwire.message.client import RESULT, RecordStatus
-from redwire.record import COLLECTION, Key, Op, Record, encode_record, encode_write, not_json
+from redwire.record import Key, Op, Record, check_collection, encode_record, encode_write, not_json
 
 CONFLICTS_LISTED_MAX = 20
 """Rows that one Error names; the others are counted."""
@@ -46,13 +46,6 @@ def encode_insert(
         for row, (ident, document) in enumerate(zip(ids, documents, strict=True))
     ]
     return Insert(ids, encode_write(records, key, atomic=atomic))
-
-
-def check_collection(collection: str) -> None:
-    """Raises `RequestInvalid` for a name that no collection has."""
-    if not COLLECTION.match(collection):
-        hint = "1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
-        raise RequestInvalid(f"collection name {collection[:100]!r}", hint=hint)
 
 
 def results_of(items: bytes) -> Results:

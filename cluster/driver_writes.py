@@ -15,7 +15,6 @@ from cluster.driver_queries import Answer
 from cluster.driver_rows import (
     Insert,
     Results,
-    check_collection,
     conflict_of_batch,
     conflict_of_many,
     conflict_of_one,
@@ -50,7 +49,7 @@ from redwire.message.driver import (
 )
 from redwire.message.params import decode_binary_rows
 from redwire.position import Lsn
-from redwire.record import Key, Op, Record, RequestKind, encode_record, encode_write
+from redwire.record import Key, Op, Record, RequestKind, check_collection, encode_record, encode_write
 
 REMAINING_MS = 25_000
 """What a driver's request has of its 30 s; the service keeps a share of it for the way back (R8)."""
@@ -166,11 +165,11 @@ class DriverWrites:
             0,
             RequestKind.WRITE,
             request,
-            count,
-            service.policies.effective(""),
-            arrived_us + service.limit_us(REMAINING_MS),
-            claim.key if claim else None,
-            claim.attempt if claim else 1,
+            count=count,
+            policy=service.policies.effective(""),
+            deadline_us=arrived_us + service.limit_us(REMAINING_MS),
+            key=claim.key if claim else None,
+            attempt=claim.attempt if claim else 1,
             arrived_us=arrived_us,
         )
         if claim is not None:

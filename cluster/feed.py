@@ -16,7 +16,7 @@ from redwire.batch import Batch
 from redwire.position import Lsn
 
 CHUNK_BYTES = 1 << 20
-"""What is read or handed over at once."""
+"""What is read or handed over at once: a full batch."""
 
 ReadLog = Callable[[Lsn, int, Lsn], Awaitable[list[Batch]]]
 """`read(after, bytes_max, through)`: durable batches from the log's files, read off the event loop."""

@@ -13,7 +13,7 @@ from redwire.errors import Code, RedwireError, Refused, TokenLost
 from redwire.position import ClusterId, Lsn, TermList, Token
 
 WAITING_MAX = 10_000
-"""Reads that may wait at once on one node; beyond it they are told to go elsewhere."""
+"""Reads that may wait at once on one node, some 10 MB of them; beyond it they are told to go elsewhere."""
 
 Done = Callable[[RedwireError | None], None]
 
@@ -43,7 +43,8 @@ class Freshness:
     def wait(self, token: Token, wait_ms: int, now_ms: int, history: History, done: Done) -> None:
         """Call `done` as soon as `token` is covered, or when it cannot be."""
         if token.cluster != history.cluster:
-            done(TokenLost(f"the token is of cluster {token.cluster[:8]}, this is {history.cluster[:8]}"))
+            text = f"the token is of cluster {token.cluster[:8]}, this is {history.cluster[:8]}"
+            done(TokenLost(text, hint="read without the token"))
         elif token.lsn <= history.applied:
             done(verdict(token, history))
         elif not wait_ms or len(self._heap) >= WAITING_MAX:

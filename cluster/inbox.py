@@ -6,7 +6,9 @@ from cluster.bell import Bell, Broadcast
 from cluster.effects import PrimaryEvent, Proposal, ReplicaEvent
 
 WAITING_BYTES_MAX = 64 << 20
-"""Requests that wait to be logged, over all sessions; beyond it sessions are not read (R1)."""
+"""Requests that wait to be logged, over all sessions: four of the largest. Beyond it sessions are not read
+(R1).
+"""
 
 Event = PrimaryEvent | ReplicaEvent
 

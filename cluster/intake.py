@@ -210,7 +210,7 @@ class Intake:
     def _error(self, proposal: Proposal, turn: Turn) -> RedwireError | None:
         policy = proposal.policy
         if policy.text not in turn.errors:
-            turn.errors[policy.text] = self.refusal(policy.policy, turn.now.ms)
+            turn.errors[policy.text] = self.refusal(policy.parsed, turn.now.ms)
         return turn.errors[policy.text]
 
     def _known(self, proposal: Proposal, turn: Turn) -> Answer | None:

@@ -21,7 +21,9 @@ from redwire.batch import Batch
 from redwire.position import Lsn, Position
 
 DISK_BYTES_MAX = 32 << 20
-"""What a follower may hand to its disk before it stops reading its source."""
+"""What a follower may hand to its disk before it stops reading its source: two of the largest batches, one
+that is written and one that comes in meanwhile.
+"""
 CLOSE_S = 10.0
 """A sync that takes longer may take for ever; the service manager's patience is 60 s."""
 

@@ -13,7 +13,9 @@ from redwire.position import NodeId
 from redwire.stream import Channel
 
 BUFFER_BYTES_MAX = 4 << 20
-"""What may wait in one follower's channel; beyond it the feed waits and reads the log again later."""
+"""What may wait in one follower's channel: 100 Mbit/s over 300 ms. Beyond it the feed waits, and reads the
+log again later.
+"""
 LAST_WORD_S = 1.0
 """Three times around the earth: who has not read it by then reads nothing."""
 

@@ -278,16 +278,14 @@ class _Hellos:
 
 def check_report(report: Report, member: str, node: Node) -> None:
     """Refuse a member of another cluster, and one that is not who its certificate says. Raises `Refused`."""
-    meta = node.storage.meta
-    if (
-        report.name != node.storage.config.cluster.name
-        or report.cluster
-        and meta.cluster
-        and report.cluster != meta.cluster
-    ):
-        text = (
-            f"{report.node} belongs to cluster {report.name} {report.cluster[:8]}, this is {meta.cluster[:8]}"
-        )
+    name, cluster = node.storage.config.cluster.name, node.storage.meta.cluster
+    if report.name != name or report.cluster and cluster and report.cluster != cluster:
+        theirs, ours = f"{report.name} {report.cluster[:8]}".rstrip(), f"{name} {cluster[:8]}".rstrip()
+        text = f"{report.node} belongs to cluster {theirs}, this node to {ours}"
         raise Refused(Code.OTHER_CLUSTER, text, hint="check the addresses of the members")
     if report.node != member:
-        raise Refused(Code.OTHER_NODE, f"the node at the address of {member} says it is {report.node}")
+        raise Refused(
+            Code.OTHER_NODE,
+            f"the node at the address of {member} says it is {report.node}",
+            hint="check the addresses of the members",
+        )

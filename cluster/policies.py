@@ -18,13 +18,16 @@ TEXTS_MAX = 256
 class Effective(msgspec.Struct, frozen=True):
     """The policy that one request waits for: what it asked for AND the floor (R6).
 
+    `parsed` is what a refusal speaks of, and `text` the same as receipts name it. `counted_by` is the policy
+    whose watermark says when it is met: the same copies meet both, and one is counted for all of their like.
     `is_rule`: meeting the commit rule already meets it, so the answer leaves as soon as the record is
     applied. `asked` is the text that the request named, "" for the default and None for the commit rule;
     `settings` is the LSN of the settings by which it was judged.
     """
 
-    policy: CommitPolicy
+    parsed: CommitPolicy
     text: str
+    counted_by: CommitPolicy
     is_rule: bool
     asked: str | None = ""
     settings: Lsn = Lsn(0)
@@ -87,7 +90,7 @@ class Policies:
             self._twins.clear()
         # nothing below the floor comes this far, so the floor need not be named beside it
         is_rule = at_least(self.floor, asked, self._membership, self._me)
-        effective = Effective(self._twin(asked), str(asked), is_rule, text, self.lsn)
+        effective = Effective(asked, str(asked), self._twin(asked), is_rule, text, self.lsn)
         self._known[text] = effective
         return effective
 

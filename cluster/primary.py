@@ -11,12 +11,13 @@ and hands the batch to disk and followers in the same breath (R2).
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Reversible, Sequence
+from dataclasses import InitVar, dataclass, field
+from itertools import takewhile
 
 import msgspec
 
+from cluster.admissions import Admissions
 from cluster.catchup import is_streaming
 from cluster.changes import Changes
 from cluster.commit_waiter import CommitWaiter
@@ -60,7 +61,9 @@ from regions.errors import AckInvalid
 BEAT_MS = 500
 """A tenth of the default replica timeout: one lost heartbeat proves nothing."""
 FLIGHT_BYTES_MAX = 32 << 20
-"""What may be logged and not yet applied; beyond it proposals wait in the queue."""
+"""What may be logged and not yet applied: two of the largest requests, one on its way and one behind it.
+Beyond it proposals wait in the queue.
+"""
 UNSYNCED_MAX = 2
 """Batches that our own disk may owe: one that it syncs and one that waits. A third could not be durable any
 earlier than if it were made when the first is done, and by then it holds more. The second is made only when
@@ -97,20 +100,21 @@ class Primary:
     time_ms: int
     applied: Lsn
     changes: Changes
-    lookup: KeyLookup
+    lookup: InitVar[KeyLookup]
     version: str
     record: ClusterRecord | None = None
     coordinator: QuorumCoordinator = field(init=False)
     waiter: CommitWaiter = field(init=False)
     _intake: Intake = field(init=False)
-    _book: _Book = field(init=False)
+    _admissions: Admissions = field(default_factory=Admissions)
+    _told: _Told = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, lookup: KeyLookup) -> None:
         self.coordinator = self.changes.coordinator
         self.waiter = CommitWaiter(self.coordinator)
         flights, policies = self.waiter.flights, self.changes.policies
-        self._intake = Intake(self.lookup, self.coordinator.refusal, flights, policies)
-        self._book = _Book()
+        self._intake = Intake(lookup, self.coordinator.refusal, flights, policies)
+        self._told = _Told()
 
     def begin(self, known: Lsn, now: Now) -> list[Effect]:
         """Open the reign: its term-start record, and the cluster's record when there is no cluster yet.
@@ -118,25 +122,23 @@ class Primary:
         The whole log is durable, and committed at least up to `known`.
         """
         assert known <= self.end.lsn, "a log that lacks what is known committed opens no reign (R5)"
-        book = self._book
-        book.term_start = Lsn(self.end.lsn + 1)
-        book.watermark = known
-        self.coordinator.begin_reign(book.term_start, now.ms, known=known)
+        term_start = Lsn(self.end.lsn + 1)
+        self._told.watermark = known
+        self.coordinator.begin_reign(term_start, now.ms, known=known)
         self.waiter.times.begin(now.ms)
         self.coordinator.own_durable(self.end.lsn, now.ms)
         self.coordinator.own_applied(self.applied, now.ms)
         self.changes.begin()
-        book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms
         requests = [encode_system(RequestKind.TERM_START, body.encode(TermStart(self.version)))]
         if self.record is not None:
             requests.append(encode_system(RequestKind.CONFIG, body.encode(self.record)))
-            self.changes.log(Settings.of(self.record, Lsn(book.term_start + 1)))
+            self.changes.log(Settings.of(self.record, Lsn(term_start + 1)))
         return self._log(requests, [None] * len(requests), len(requests), now)
 
     @property
     def ready(self) -> bool:
         """Whether the term-start record is applied: reads and keys are complete from here on (R3)."""
-        return self.applied >= self._book.term_start > 0
+        return self.applied >= self.coordinator.term_start > 0
 
     def check_ready(self) -> None:
         """Raises `Refused` (NOT_READY) while it is not `ready`."""
@@ -171,15 +173,13 @@ class Primary:
             case Durable(lsn):
                 since = self.coordinator.durable(self.reign.primary)
                 self.coordinator.own_durable(lsn, now.ms)
-                self._book.synced(lsn)
                 return self._covered(self.reign.primary, since, now)
             case Applied(last, results):
                 return self._applied(last, results, now)
             case FollowerJoined():
                 return self._joined(event, now)
             case FollowerLeft(node, session):
-                if self.coordinator.left(node, session, now.ms):
-                    self._book.grace_until_ms = now.ms + self.coordinator.lag.replica_timeout_ms
+                self.coordinator.left(node, session, now.ms)
                 return []
             case Deposed(error):
                 return self._end(error)
@@ -204,8 +204,9 @@ class Primary:
         """Log what may be logged; refuse what certainly cannot be; leave the rest waiting."""
         turn = self._looking(now)
         if room_bytes:
-            due = self._book.batches_due(self._intake.waiting_bytes)
-            room = Room(room_bytes, FLIGHT_BYTES_MAX - self.waiter.flight_bytes, due)
+            synced = self.coordinator.durable(self.reign.primary)
+            batches = batches_due(self.waiter.flights, synced, self._intake.waiting_bytes)
+            room = Room(room_bytes, FLIGHT_BYTES_MAX - self.waiter.flight_bytes, batches)
         else:
             room = NO_ROOM
         effects: list[Effect] = [*self._intake.take(turn, room)]
@@ -216,7 +217,7 @@ class Primary:
 
     def _looking(self, now: Now) -> Turn:
         hold = self.changes.hold if self.ready else not_ready()
-        return Turn(now, hold, self.settled, now.ms < self._book.grace_until_ms)
+        return Turn(now, hold, self.settled, now.ms < self.coordinator.grace_until_ms)
 
     def _change(self, proposal: Proposal, planned: Planned, now: Now) -> list[Effect]:
         """Log a change of the settings, in a batch of its own."""
@@ -226,7 +227,7 @@ class Primary:
             return [Reject(proposal, error)]
         settings = planned.after(Lsn(self.end.lsn + 1))
         if planned.lost:
-            self.waiter.hold()
+            self.waiter.hold_to_policies()
         self.changes.log(settings)
         note = Note(f"{planned.record.by} changes the settings at LSN {settings.lsn}: {planned.text}")
         return [*self._log([proposal.request], [proposal], 1, now), note]
@@ -238,7 +239,6 @@ class Primary:
         watermark = self.coordinator.commit_watermark()
         batch = make_batch(self.reign, self.end, requests, records, self.time_ms, watermark)
         self.end = batch.position
-        self._book.unsynced.append((batch.last, len(batch.body)))
         self.coordinator.extended(batch.last, now.ms, len(batch.data))
         self.waiter.launch(Flight(batch, now.us, proposals, []))
         return [Append(batch)]
@@ -258,7 +258,7 @@ class Primary:
                 return []
         except AckInvalid as error:
             return [Drop(session, error), Note(str(error), Level.WARNING)]
-        admitted = self._admit(node, self._book.admission_due(node, durable), now)
+        admitted = self._admit(node, self._admissions.due(node, durable), now)
         return admitted + self._covered(node, since, now, ack.synced_us)
 
     def _covered(self, node: NodeId, since: Lsn, now: Now, synced_us: int = 0) -> list[Effect]:
@@ -269,8 +269,8 @@ class Primary:
         self.waiter.settle(now.ms)
         watermark = self.coordinator.commit_watermark()
         effects: list[Effect] = []
-        if watermark > self._book.watermark:
-            self._book.watermark = watermark
+        if watermark > self._told.watermark:
+            self._told.watermark = watermark
             self.waiter.committed(watermark, node, durable, synced_us, now)
             effects.append(Commit(watermark))
         return [*effects, *self.waiter.released(watermark)]
@@ -279,13 +279,15 @@ class Primary:
         was_ready = self.ready
         self.applied = last
         self.coordinator.own_applied(last, now.ms)
-        effects: list[Effect] = [*self.waiter.applied(results, self._book.watermark, now)]
+        effects: list[Effect] = [*self.waiter.applied(results, self._told.watermark, now)]
         if self.changes.applied(last):
             self._intake.policies = self.changes.policies
             self._intake.recheck()
         if self.ready and not was_ready:
             self._intake.recheck()
-            effects.append(Note(f"term {self.reign.term} serves writes from LSN {self._book.term_start}"))
+            effects.append(
+                Note(f"term {self.reign.term} serves writes from LSN {self.coordinator.term_start}")
+            )
         return effects
 
     def _joined(self, event: FollowerJoined, now: Now) -> list[Effect]:
@@ -303,16 +305,16 @@ class Primary:
             return [Drop(session, error), Note(str(error), Level.WARNING)]
         self._intake.recheck()
         effects: list[Effect] = [Note(str(lost), Level.WARNING)] if lost is not None else []
-        self._book.admissions.pop(node, None)  # of another life, which is over
+        self._admissions.forget(node)  # of another life, which is over
         known = self.coordinator.membership.member(node).incarnation
         if known is None:
             effects += self._admit(node, incarnation, now)
         elif known != incarnation:
-            self._book.admissions[node] = (incarnation, self.end.lsn)
+            self._admissions.expect(node, incarnation, self.end.lsn)
             effects.append(
                 Note(f"{node} comes with a new data directory: it counts again when it has caught up")
             )
-            effects += self._admit(node, self._book.admission_due(node, matched), now)
+            effects += self._admit(node, self._admissions.due(node, matched), now)
         return effects + self._covered(node, since, now)
 
     def _admit(self, node: NodeId, incarnation: Incarnation | None, now: Now) -> list[Effect]:
@@ -326,8 +328,8 @@ class Primary:
     def _tick(self, now: Now) -> list[Effect]:
         effects: list[Effect] = [*self.waiter.expired(now), *self._intake.expired(self._looking(now))]
         self._intake.recheck()  # who is in reach may have changed with the time alone
-        if now.ms - self._book.beat_ms >= BEAT_MS:
-            self._book.beat_ms = now.ms
+        if now.ms - self._told.beat_ms >= BEAT_MS:
+            self._told.beat_ms = now.ms
             effects.append(Beat())
         self.waiter.settle(now.ms)
         self.coordinator.tick(now.ms)
@@ -348,39 +350,20 @@ def refusal(core: Primary, room_bytes: int, now: Now) -> RedwireError | None:
         return not_ready()
     if not room_bytes:
         return disk_full()
-    policy = core.changes.policies.effective("").policy
+    policy = core.changes.policies.effective("").parsed
     return core.changes.obstacle(now.ms) or core.coordinator.refusal(policy, now.ms)
 
 
+def batches_due(flights: Reversible[Flight], synced: Lsn, waiting_bytes: int) -> int:
+    """How many batches may be made now of `waiting_bytes` of requests, where our own disk holds `synced`."""
+    owed = takewhile(lambda flight: flight.batch.last > synced, reversed(flights))
+    owed_bytes = [len(flight.batch.body) for flight in owed]
+    return UNSYNCED_MAX - len(owed_bytes) if waiting_bytes >= sum(owed_bytes) else 0
+
+
 @dataclass(slots=True, eq=False)
-class _Book:
-    """What the primary keeps beside its log: marks, and what is pending.
+class _Told:
+    """What the rest of the node was told last: the highest watermark, and when to beat (monotonic ms)."""
 
-    `unsynced` are the batches that our own disk owes, as (last LSN, bytes of requests); `admissions` the new
-    lives of members, each with the LSN from which on it has caught up.
-    """
-
-    unsynced: deque[tuple[Lsn, int]] = field(default_factory=deque)
-
-    term_start: Lsn = Lsn(0)
     watermark: Lsn = Lsn(0)
-    admissions: dict[NodeId, tuple[Incarnation, Lsn]] = field(default_factory=dict)
-    grace_until_ms: int = 0
     beat_ms: int = 0
-
-    def synced(self, lsn: Lsn) -> None:
-        """Our own disk holds everything up to `lsn`."""
-        while self.unsynced and self.unsynced[0][0] <= lsn:
-            self.unsynced.popleft()
-
-    def admission_due(self, node: NodeId, durable: Lsn) -> Incarnation | None:
-        """The new life of `node` that has caught up at `durable`, to be admitted now."""
-        pending = self.admissions.get(node)
-        if pending is None or durable < pending[1]:
-            return None
-        return self.admissions.pop(node)[0]
-
-    def batches_due(self, waiting_bytes: int) -> int:
-        """How many batches may be made now of `waiting_bytes` of requests."""
-        owed_bytes = sum(size for _, size in self.unsynced)
-        return UNSYNCED_MAX - len(self.unsynced) if waiting_bytes >= owed_bytes else 0

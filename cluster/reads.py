@@ -8,10 +8,10 @@ from cluster.errors import NodeError
 from cluster.freshness import Done, Freshness, History
 from cluster.node import Node
 from cluster.primary import Primary
-from redwire.errors import Code, RedwireError, RequestInvalid
+from redwire.errors import Code, RedwireError
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId
-from redwire.record import COLLECTION
+from redwire.record import check_collection
 
 WAIT_MS_MAX = 60_000
 """How long a read waits for its token at most: the places are few, and who has gone leaves his taken."""
@@ -38,11 +38,7 @@ class Reads:
 
         Raises `RequestInvalid` for a name that no collection has, and what `check` raises.
         """
-        if not COLLECTION.match(asked.collection):
-            text = f"collection name {asked.collection!r}"
-            raise RequestInvalid(
-                text, hint="1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
-            )
+        check_collection(asked.collection)
         self.check()
         if asked.token is None:
             go(None)

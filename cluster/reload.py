@@ -59,8 +59,8 @@ class Reloader:
             return False, f"reload refused, what was in use stays in use: {error}"
         new = credentials.current
         until = f"{new.files.cert}, valid until {day(new.not_after_ms)}"
-        names = ", ".join(authority.name for authority in new.authorities)
-        return True, f"reloaded: new connections go by {until}; trusted in {new.files.ca}: {names}"
+        trusted = ", ".join(f"{each.name} until {day(each.not_after_ms)}" for each in new.authorities)
+        return True, f"reloaded: new connections go by {until}; trusted in {new.files.ca}: {trusted}"
 
 
 def ask(data_dir: Path, sha256: str) -> Reloaded:

@@ -20,7 +20,7 @@ import msgspec
 from redwire.position import Lsn
 
 RISK_SHARE = 0.75
-"""A slot that has used this share of a bound is at risk."""
+"""A slot that has used this share of a bound is at risk: the last quarter is left to do something in."""
 
 
 class Bounds(msgspec.Struct, frozen=True):

@@ -38,9 +38,11 @@ from redwire.position import NodeId
 from redwire.stream import Channel, accept, incoming
 
 UNREAD_BYTES_MAX = 8 << 20
-"""Answers that a client has not taken yet; beyond it nothing more is read from it."""
+"""Answers that a client has not taken yet: the largest document. Beyond it nothing more is read from it."""
 TURN_S = 0.002
-"""What one client may have done at a time before others, and the node itself, are looked after."""
+"""What one client may have done at a time before others, and the node itself, are looked after: fifty that
+send without a pause leave each other a turn every 0.1 s.
+"""
 
 
 class Server:

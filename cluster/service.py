@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.announcer import Announcer
+from cluster.answers import Caller
 from cluster.audit import Audit
+from cluster.effects import Proposal
 from cluster.node import Node
 from cluster.policies import Policies
 from cluster.primary import Primary
@@ -16,6 +18,7 @@ from redwire.errors import NotPrimary
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
 from redwire.position import Lsn, NodeId, Term
+from redwire.record import RequestKind
 
 ANSWER_SHARE = 0.9
 """Of the caller's remaining time: what is left carries the answer back (R8)."""
@@ -90,6 +93,22 @@ class Service:
         if remaining_ms is not None:
             limit_ms = min(limit_ms, remaining_ms * ANSWER_SHARE)
         return int(limit_ms * 1000)
+
+    def proposal(self, caller: Caller, correlation: int, kind: RequestKind, request: bytes) -> Proposal:
+        """A request of one of the cluster's own records, for which `caller` waits under `correlation`: by the
+        commit rule, and no longer than the policy timeout.
+        """
+        arrived_us = self.node.clock().us
+        return Proposal(
+            caller,
+            correlation,
+            kind,
+            request,
+            count=1,
+            policy=self.policies.rule,
+            deadline_us=arrived_us + self.limit_us(None),
+            arrived_us=arrived_us,
+        )
 
     def term_at(self, lsn: Lsn) -> Term:
         """The term that wrote `lsn`."""

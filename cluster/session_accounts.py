@@ -55,12 +55,8 @@ class SessionAccounts:
             self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
             raise
         request = encode_system(RequestKind.ACCOUNT, frame.payload)
-        rule, arrived_us = service.policies.rule, service.node.clock().us
-        deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.ACCOUNT
         self._under_way += 1
-        service.node.inbox.propose(
-            Proposal(self, frame.correlation, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
-        )
+        service.node.inbox.propose(service.proposal(self, frame.correlation, RequestKind.ACCOUNT, request))
 
     def show(self, frame: Frame) -> None:
         """Answer an AccountsRequest (54) from what this node has applied. Raises what refuses it."""

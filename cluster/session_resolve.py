@@ -40,22 +40,19 @@ class SessionResolve:
     def resolve(self, frame: Frame) -> None:
         """Take a Resolve (48). Raises what refuses it."""
         service = self._service
-        role, asked = service.require_primary(), Resolve.decode(frame.payload)
+        service.require_primary()
+        asked = Resolve.decode(frame.payload)
         if asked.sequence > SEQUENCE_MAX:
             raise RequestInvalid(f"sequence {asked.sequence} is more than a key can have")
-        known = role.lookup(Key(asked.client, asked.sequence, asked.sequence))
+        known = service.node.storage.state.lookup(Key(asked.client, asked.sequence, asked.sequence))
         if known is not None and known.fate is not Fate.EXPIRED:
             self._tell(frame.correlation, known)
             return
         if self._under_way >= UNDER_WAY_MAX:
             raise NotConfirmed(f"{UNDER_WAY_MAX} keys are being asked for already", hint="ask again")
         request = encode_system(RequestKind.CLOSE, encode(CloseKey(asked.client, asked.sequence)))
-        rule, arrived_us = service.policies.rule, service.node.clock().us
-        deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.CLOSE
         self._under_way += 1
-        service.node.inbox.propose(
-            Proposal(self, frame.correlation, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
-        )
+        service.node.inbox.propose(service.proposal(self, frame.correlation, RequestKind.CLOSE, request))
 
     # --- as the caller of proposals
 

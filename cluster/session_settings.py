@@ -79,9 +79,7 @@ class SessionSettings:
         request = encode_system(RequestKind.CONFIG, encode(planned.record))
         if service.node.storage.room_bytes() < len(request) + FRAMING_BYTES_MAX:
             raise disk_full()
-        rule, arrived_us = service.policies.rule, service.node.clock().us
-        deadline_us, kind = arrived_us + service.limit_us(None), RequestKind.CONFIG
-        proposal = Proposal(self, correlation, kind, request, 1, rule, deadline_us, arrived_us=arrived_us)
+        proposal = service.proposal(self, correlation, RequestKind.CONFIG, request)
         self._planned = planned
         service.node.inbox.post(ChangeProposed(proposal, planned))
 

@@ -48,11 +48,11 @@ class SessionWrites:
             frame.correlation,
             RequestKind.WRITE,
             bytes(envelope.request),
-            head.count,
-            self._service.policies.effective(envelope.policy),
-            arrived_us + self._service.limit_us(envelope.remaining_ms),
-            head.key,
-            envelope.attempt,
+            count=head.count,
+            policy=self._service.policies.effective(envelope.policy),
+            deadline_us=arrived_us + self._service.limit_us(envelope.remaining_ms),
+            key=head.key,
+            attempt=envelope.attempt,
             arrived_us=arrived_us,
         )
         self._under_way += 1

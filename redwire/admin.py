@@ -61,7 +61,12 @@ class Admin:
         return decode(payload(answer, Kind.SETTINGS_CHANGED), SettingsChanged)
 
     async def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
-        """As `Client.change_account`."""
+        """Make one change to users or tokens; done when it is committed. Repeating it changes nothing.
+
+        Raises `Conflict` (NOT_FOUND) when there was nobody, or no token, to change, which says who may be
+        meant; `Refused`, `DeadlineExceeded` when nothing was sent, and `UnknownOutcome` when something was
+        and no answer came: then it may or may not be done.
+        """
         session, encoded, sent = self._session(), encode(change), 0
 
         def body(wait_ms: int) -> bytes:

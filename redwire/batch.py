@@ -32,7 +32,9 @@ from redwire.position import CHAIN_BYTES, Lsn, NodeId, Position, Reign, Term
 
 MAGIC = b"RWB1"
 BATCH_BYTES_SOFT = 1 << 20
-"""A batch closes here; a single larger request makes a batch of its own."""
+"""A batch closes here; a single larger request makes a batch of its own. Thousands of small writes share a
+sync and a frame by then: more would save nothing, and each waits for all of it.
+"""
 BATCH_RECORDS_SOFT = 4_096
 """At some 15 µs a record, what one batch makes apply take stays below 0.1 s."""
 BATCH_BYTES_MAX = (16 << 20) - 4_096

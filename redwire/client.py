@@ -36,7 +36,6 @@ from redwire.errors import (
 )
 from redwire.frame import Frame, Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
-from redwire.message.admin import AccountChange, AccountDone
 from redwire.message.client import Outcome, RecordStatus, Resolve, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending
@@ -342,16 +341,9 @@ class Client:
             raise ProtocolError("the nodes speak a version of the topology that is not known here")
         return known
 
-    async def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
-        """Make a change to users or tokens, which takes the role admin. Repeating it changes nothing.
-
-        Raises `Conflict` (NOT_FOUND) when there was nobody, or no token, to change: it says who may be meant.
-        """
-        return await self.admin.change_account(change, timeout_s=timeout_s)
-
     @property
     def admin(self) -> Admin:
-        """What administrators ask for."""
+        """What administrators ask for and change: settings, users, tokens."""
         return Admin(self._opened)
 
     @property

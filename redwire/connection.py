@@ -230,7 +230,8 @@ class ServerConnection(FrameEncoder):
 
     def _welcome(self, principal: Principal | None, frame: Frame, v: str | None = None) -> None:
         if principal is None:
-            raise AuthenticationFailed(f"the {self.attempt.method} credentials are not valid")
+            assert self.attempt.method is not None
+            raise AuthenticationFailed(_NOBODY[self.attempt.method])
         ok = AuthOk(
             features=FEATURE_PARAMS,
             role=principal.role,
@@ -380,6 +381,15 @@ class ClientConnection(FrameEncoder):
         Kind.AUTH_FAIL: _on_auth_fail,
         Kind.ERROR: _on_error,
     }
+
+
+_NOBODY = {
+    Method.CERTIFICATE: "the certificate names nobody of this cluster",
+    Method.SCRAM: "wrong user or password",
+    Method.ANONYMOUS: "this node takes nobody without a name",
+    Method.BEARER: "the token is not known: it was revoked, or is another cluster's",
+}
+"""What a client is told whose credentials, by each method, turn out to be nobody's."""
 
 
 def _check_eof(decoder: FrameDecoder) -> None:

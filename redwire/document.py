@@ -13,7 +13,6 @@ from redwire.arguments import require_number, require_text
 from redwire.errors import RequestInvalid, TooLarge
 from redwire.position import Token
 from redwire.record import (
-    COLLECTION,
     DOC_BYTES_MAX,
     ID_BYTES_MAX,
     IF_VERSION,
@@ -21,11 +20,14 @@ from redwire.record import (
     RECORDS_MAX,
     Op,
     Record,
+    check_collection,
 )
 from redwire.record import encode_record as encode_checked
 
 PIECE_BYTES_SOFT = 4 << 20
-"""A bulk write is cut into requests of about this size: one key, and one place in the log, for each."""
+"""A bulk write is cut into requests of about this size, with a key and a place in the log for each: so much
+is sent again when a connection is lost, and others wait for the apply of so much.
+"""
 
 Json = Mapping[str, Any] | bytes
 """A document: a mapping, or a JSON object as UTF-8 bytes, which are stored as they are."""
@@ -149,8 +151,5 @@ def _not_finite(value: object, place: str) -> Iterator[tuple[str, float]]:
 
 @lru_cache(maxsize=256)
 def _collection_bytes(name: str) -> bytes:
-    if not COLLECTION.match(name):
-        raise RequestInvalid(
-            f"collection name {name[:80]!r}: 1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
-        )
+    check_collection(name)
     return name.encode()

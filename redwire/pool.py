@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,11 +18,15 @@ from redwire.position import ClusterId
 from redwire.routing import Router
 
 STAGGER_S = 1.0
-"""How long one address may keep a search waiting before the next one is tried beside it."""
+"""How long one address may keep a search waiting before the next one is tried beside it: after six round
+trips over an ocean a link is open.
+"""
 TROUBLES_MAX = 3
 """Addresses that an error speaks of: more would hide what it is about."""
 SEARCH_PAUSE_S = 0.25
-"""Between two rounds over all addresses when nothing was heard meanwhile."""
+"""Between two rounds over all addresses when nothing was heard meanwhile. Who is dialled is for the router's
+backoff to say: a round that dials nobody costs nothing.
+"""
 
 
 class Dialler:
@@ -95,33 +100,11 @@ class Pool:
 
         Raises `AuthenticationFailed` or `ConnectFailed` when no address is left that another try could help.
         """
-        self._seekers += 1
-        try:
-            while True:
-                leading = self.leading
-                if leading is not None:
-                    return leading
-                self._begin_search()
-                await self._changed.wait()
-                if self._hopeless is not None:
-                    raise self._hopeless
-        finally:
-            self._seekers -= 1
+        return await self._sought(lambda: self.leading)
 
     async def any_link(self) -> Link:
         """Any open link, as soon as there is one. As `leader` otherwise."""
-        self._seekers += 1
-        try:
-            while True:
-                usable = self.usable_links()
-                if usable:
-                    return usable[0]
-                self._begin_search()
-                await self._changed.wait()
-                if self._hopeless is not None:
-                    raise self._hopeless
-        finally:
-            self._seekers -= 1
+        return await self._sought(lambda: next(iter(self.usable_links()), None))
 
     async def new_client_id(self) -> bytes:
         """A client id that nobody else has. Has no deadline: cancel it. Raises as `leader` and `dial` do."""
@@ -214,11 +197,21 @@ class Pool:
         self._changed.set()
         self._changed = anyio.Event()
 
-    def _begin_search(self) -> None:
-        if not self._searching:
-            self._searching = True
-            self._hopeless = None
-            self._tasks.start_soon(self._search)
+    async def _sought(self, found: Callable[[], Link | None]) -> Link:
+        """What `found` finds, now or by a search, which all who seek share."""
+        self._seekers += 1
+        try:
+            while (link := found()) is None:
+                if not self._searching:
+                    self._searching = True
+                    self._hopeless = None
+                    self._tasks.start_soon(self._search)
+                await self._changed.wait()
+                if self._hopeless is not None:
+                    raise self._hopeless
+            return link
+        finally:
+            self._seekers -= 1
 
     async def _search(self) -> None:
         """Go round the addresses, the likeliest first, until one leads or nobody seeks any more."""

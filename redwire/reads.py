@@ -31,11 +31,17 @@ if TYPE_CHECKING:
     import random
 
 WAIT_SHARE = 0.9
-"""Of the remaining time, what a node may wait for a token when no other node may answer instead."""
+"""Of the remaining time, what a node may wait for a token when no other node may answer instead: the rest
+carries its answer, or its refusal, back.
+"""
 WAIT_ELSEWHERE_MS = 250
-"""What a replica may wait for a token before the primary, which has it for certain, is asked."""
+"""What a replica may wait for a token before the primary, which has it for certain, is asked: one that keeps
+up has it within a round trip between regions.
+"""
 ANSWER_S = 2.0
-"""How long a node may keep a read before the next one is asked beside it."""
+"""How long a node may keep a read before the next one is asked instead: one that is well answers sooner from
+anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token.
+"""
 PAUSE_FIRST_S = 0.02
 """A round trip within a region: who is behind by less has caught up then."""
 PAUSE_MAX_S = 0.5

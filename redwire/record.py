@@ -30,6 +30,8 @@ import msgspec
 from redwire.errors import Code, RequestInvalid, TooLarge
 
 COLLECTION = re.compile(r"(?!\.)(?!(?i:sqlite_))[A-Za-z0-9._-]{1,64}\Z")
+COLLECTION_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
+"""`COLLECTION` in words: SQLite keeps names that begin like its own for itself."""
 ID_BYTES_MAX = 512
 """An address or a path fits, and several on one of SQLite's pages of 4 KiB, which every look-up goes through.
 """
@@ -127,6 +129,14 @@ class RequestHead(msgspec.Struct, frozen=True):
     count: int
     key: Key | None
     data: memoryview
+
+
+def check_collection(name: str, record: int | None = None) -> None:
+    """Raises `RequestInvalid` for a name that no collection can have. `record` is the place of the one record
+    that names it, None where the whole request does.
+    """
+    if not COLLECTION.match(name):
+        raise RequestInvalid(f"collection name {name[:80]!r} is not allowed", record, hint=COLLECTION_RULE)
 
 
 def encode_record(record: Record) -> bytes:
@@ -255,6 +265,8 @@ _KEY_TEXT = re.compile(rf"([0-9a-f]{{{2 * len(NO_CLIENT)}}})-([1-9][0-9]{{0,18}}
 _KINDS = {int(kind): kind for kind in RequestKind}
 _skip_json = msgspec.json.Decoder(msgspec.Raw).decode
 _COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())
+_CUT_OFF = "Input data was truncated", "it ends in the middle"
+_DOCUMENT_HINT = 'a document is a JSON object, such as {"name": "lamp"}'
 
 
 def _checked_record(data: memoryview, offset: int, index: int) -> int:
@@ -273,11 +285,7 @@ def _checked_record(data: memoryview, offset: int, index: int) -> int:
         raise RequestInvalid("the request ends inside a record", index)
     collection = bytes(data[offset : offset + collection_len])
     if not _COLLECTION_BYTES.match(collection):
-        raise RequestInvalid(
-            f"collection name {collection.decode(errors='replace')!r}: 1 to 64 of A-Z a-z 0-9 . _ -, "
-            "not starting with a dot or sqlite_",
-            index,
-        )
+        check_collection(collection.decode(errors="replace"), index)
     offset += collection_len
     if id_len > ID_BYTES_MAX or id_len == 0 and op != Op.INSERT:
         raise RequestInvalid(f"an id has 1 to {ID_BYTES_MAX} bytes of UTF-8; this one has {id_len}", index)
@@ -302,19 +310,20 @@ def _check_document(doc: memoryview, op: int, index: int) -> None:
         if len(doc):
             raise RequestInvalid("a delete carries no document", index)
         return
-    text = _check_utf8(doc, "document", index)
+    text = _check_utf8(doc, "document", index).lstrip(" \t\r\n")
+    if not text:
+        raise RequestInvalid("the document is empty", index, hint=_DOCUMENT_HINT)
     try:
         _skip_json(doc)
     except (msgspec.DecodeError, RecursionError) as error:
         raise not_json(error, index) from error
-    if text.lstrip(" \t\r\n")[:1] != "{":
-        raise RequestInvalid("the document is not a JSON object", index)
+    if text[0] != "{":
+        raise RequestInvalid("the document is not a JSON object", index, hint=_DOCUMENT_HINT)
 
 
 def not_json(error: Exception, index: int) -> RequestInvalid:
     """The refusal of record `index`, whose document msgspec could not read. Its `error` may begin by saying
-    the same.
+    the same, or speak of input that was cut off, which it cannot know.
     """
-    return RequestInvalid(
-        f"the document is not JSON: {str(error).removeprefix('JSON is malformed: ')}", index
-    )
+    why = str(error).removeprefix("JSON is malformed: ").replace(*_CUT_OFF)
+    return RequestInvalid(f"the document is not JSON: {why}", index, hint=_DOCUMENT_HINT)

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     import random
 
 LEADER_S = 0.5
-"""How long the primary is looked for where any node can answer for the cluster."""
+"""How long the primary is looked for where any node can answer for the cluster: one that is well is known by
+then, and who looks in trouble does not wait for one that is not.
+"""
 PATIENCE_S = 1.0
-"""And how long one node may take with its answer before the next one is asked as well."""
+"""And how long one node may take with its answer before the next one is asked instead: answers come from
+memory, and a second is three times around the earth.
+"""
 AGAIN_S = 0.1
-"""Before a node is asked again that was not ready."""
+"""Before a node is asked again that was not ready: a reign is ready a round trip after it began."""
 _NOT_YET = frozenset((Code.NOT_PRIMARY, Code.NOT_READY, Code.BUSY))
 
 
@@ -120,8 +124,7 @@ class Session:
             raise UnknownOutcome(f"no answer within {limit_s:g} s", phase="answer")
         if refusal is not None:
             raise refusal
-        why = f": {self.pool.trouble}" if self.pool.trouble else ""
-        text = f"nobody could be asked within {limit_s:g} s{why}"
+        text = f"nobody could be asked within {limit_s:g} s{_why(self.pool)}"
         raise DeadlineExceeded(text, phase=self.pool.phase, sent=False)
 
     async def ask_node(
@@ -138,8 +141,8 @@ class Session:
             link = self.pool.link(addr)
             await link.settled.wait()
             return payload(await link.ask(kind, body), answer)
-        why = f": {self.pool.trouble}" if self.pool.trouble else ""
-        raise DeadlineExceeded(f"no node answered within {limit_s:g} s{why}", phase=self.pool.phase)
+        text = f"no node answered within {limit_s:g} s{_why(self.pool)}"
+        raise DeadlineExceeded(text, phase=self.pool.phase)
 
     async def _ask_any(self, kind: Kind, answer: Kind, body: bytes, patience_s: float) -> bytes:
         """Ask one node after the other, the primary first. Has no deadline: cancel it."""
@@ -184,11 +187,15 @@ async def _leave(tasks: TaskGroup) -> None:
 async def _any_link(pool: Pool, timeout_s: float) -> Link:
     with anyio.move_on_after(timeout_s):
         return await pool.any_link()
-    why = f": {pool.trouble}" if pool.trouble else ""
-    raise DeadlineExceeded(f"no node was reached within {timeout_s:g} s{why}", phase=pool.phase)
+    raise DeadlineExceeded(f"no node was reached within {timeout_s:g} s{_why(pool)}", phase=pool.phase)
 
 
 async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
     with anyio.move_on_after(patience_s):
         return await pool.leader()
     return await pool.any_link()
+
+
+def _why(pool: Pool) -> str:
+    """The end of a message: what stands against reaching a node, if anything is known."""
+    return f": {pool.trouble}" if pool.trouble else ""

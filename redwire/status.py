@@ -27,7 +27,7 @@ UNKNOWN = "unknown"
 STATUS_BYTES_MAX = 1 << 20
 """64 members and all their events take a quarter of it."""
 EVENTS_MAX = 100
-"""Recent events that a document carries."""
+"""Recent events that a document carries: more than a screen or two of them are read in the node's log."""
 CERTIFICATE_SOON_DAYS = 30
 """A certificate that ends within so many days wants a successor: whoever looks at it says so."""
 STAGES = ("queue", "local_fsync", "wire", "remote_fsync", "apply", "total")

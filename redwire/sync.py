@@ -162,13 +162,9 @@ class SyncClient:
         """The newest topology, after asking a node."""
         return self._run(self._client.topology, timeout_s=timeout_s)
 
-    def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
-        """Make a change to users or tokens; takes the role admin."""
-        return self._run(self._client.change_account, change, timeout_s=timeout_s)
-
     @property
     def admin(self) -> SyncAdmin:
-        """What administrators ask for."""
+        """What administrators ask for and change: settings, users, tokens."""
         return SyncAdmin(self._client.admin, self._run)
 
     @property
@@ -213,6 +209,11 @@ class SyncAdmin:
             timeout_s=timeout_s,
         )
         return changed
+
+    def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
+        """Make one change to users or tokens; takes the role admin."""
+        done: AccountDone = self._run(self._admin.change_account, change, timeout_s=timeout_s)
+        return done
 
     def users(self, addr: str | None = None, *, after: str = "", timeout_s: float | None = None) -> UsersPage:
         """Users in order of their names, from the first one behind `after`; takes the role admin."""

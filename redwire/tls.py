@@ -16,6 +16,8 @@ from redwire.errors import TlsInvalid, UriInvalid
 from redwire.handshake import Identity, parse_identity_uri
 
 ALPN = "redwire/1"
+AUTHORITY_NAME = "redwire authority"
+"""The common name of every cluster's own authority; its organization is the cluster."""
 _IDENTITY_SCHEME = "redwire://"
 
 
@@ -101,7 +103,8 @@ def certificate_validity_ms(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise TlsInvalid(path, f"the certificate cannot be read: {error.strerror}") from error
     except (ValueError, IndexError) as error:
-        raise TlsInvalid(path, "holds no certificate that can be read") from error
+        hint = "name a file in PEM format, as 'redwire certs issue' writes it"
+        raise TlsInvalid(path, "holds no certificate that can be read", hint=hint) from error
 
 
 def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path | None) -> None:
@@ -110,7 +113,10 @@ def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path
         try:
             context.load_verify_locations(ca)
         except OSError as error:  # ssl.SSLError is one
-            raise TlsInvalid(ca, f"no CA certificate can be read from it: {_reason(error)}") from error
+            hint = "name the ca.pem of the cluster's authority"
+            raise TlsInvalid(
+                ca, f"no CA certificate can be read from it: {_reason(error)}", hint=hint
+            ) from error
     if cert is not None and key is not None:
         certificate_expiry_ms(cert)  # tells a bad certificate from a bad key, as ssl does not
         require_private_key(key)
@@ -118,7 +124,10 @@ def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path
             # with an empty password an encrypted key is an error instead of a question at the terminal
             context.load_cert_chain(cert, key, password="")
         except OSError as error:
-            raise TlsInvalid(key, f"not the key of {cert}, or encrypted: {_reason(error)}") from error
+            hint = "name the key that was issued with it, without a password"
+            raise TlsInvalid(
+                key, f"not the key of {cert}, or encrypted: {_reason(error)}", hint=hint
+            ) from error
 
 
 def _reason(error: OSError) -> str:

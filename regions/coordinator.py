@@ -54,8 +54,11 @@ class QuorumCoordinator(Standing):
     """The ack table of the primary `me` over the configured `membership`.
 
     `rule` is the commit rule, by default `default_policy(membership)`; `quorum` is what the policy name
-    `quorum` stands for, and what `wait_for_quorum` waits for. Raises `MemberUnknown` when `me` is no voter,
-    and `PolicyInvalid` for a rule that names an async quorum.
+    `quorum` stands for, and what `wait_for_quorum` waits for. `term_start` is the first LSN of the reign, 0
+    before there is one. Until `grace_until_ms` (monotonic) the caller should wait for who is out of reach,
+    and not go by `refusal` yet (R8).
+
+    Raises `MemberUnknown` when `me` is no voter, and `PolicyInvalid` for a rule that names an async quorum.
     """
 
     def __init__(
@@ -72,7 +75,8 @@ class QuorumCoordinator(Standing):
         table = AckTable(membership, me)
         super().__init__(table, Watermarks(table, rule or default_policy(membership), self.quorum))
         self._waits = QuorumWaits(lambda: self._marks.value(self.quorum.policy), self.regions_holding)
-        self._term_start = Lsn(0)
+        self.term_start = Lsn(0)
+        self.grace_until_ms = 0
         self._now_ms = 0
         self._head = Trail(Lsn(0), 0)
         self._committed = Trail(Lsn(0), 0)
@@ -85,7 +89,8 @@ class QuorumCoordinator(Standing):
         rule.
         """
         self._now_ms = now_ms = self._now_ms if now_ms is None else now_ms
-        self._term_start = term_start
+        self.term_start = term_start
+        self.grace_until_ms = now_ms + self.lag.replica_timeout_ms
         self._waits.give_up(now_ms)
         watermark = self._marks.begin_reign(term_start, known)
         self._table.begin_reign(term_start, watermark)
@@ -164,7 +169,10 @@ class QuorumCoordinator(Standing):
     def left(self, member: NodeId, session: int, now_ms: int) -> bool:
         """The session is over. What it proved keeps counting. False if it was over before."""
         self._now_ms = now_ms
-        return self._table.leave(member, session)
+        ended = self._table.leave(member, session)
+        if ended:
+            self.grace_until_ms = now_ms + self.lag.replica_timeout_ms
+        return ended
 
     def admit(self, member: NodeId, incarnation: Incarnation, counts_from: Lsn) -> None:
         """Count `member` as `incarnation` only, and from `counts_from` on. Raises `MemberUnknown`."""
@@ -262,4 +270,4 @@ class QuorumCoordinator(Standing):
         watermark = self.commit_watermark()
         members = member_statuses(self._table, self._head, self._committed, self.lag, at)
         head = self._head.value
-        return CoordinatorStatus(self._table.me, self._term_start, head, watermark, str(self.rule), members)
+        return CoordinatorStatus(self._table.me, self.term_start, head, watermark, str(self.rule), members)

@@ -151,7 +151,8 @@ def health(contact: Contact, progress: tuple[Progress, ...], config: LagConfig, 
 
 def _stalled_ms(number: Progress, now_ms: int) -> int:
     """For how long there has been something to move to and the number did not move."""
-    passed = number.target.passed_ms(number.position)
-    if passed is None:
+    passed_ms = number.target.passed_ms(number.position)
+    if passed_ms is None:
         return 0
-    return now_ms - max(passed, passed if number.moved_ms is None else number.moved_ms)
+    since_ms = passed_ms if number.moved_ms is None else max(passed_ms, number.moved_ms)
+    return now_ms - since_ms

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from redwire.handshake import DNS_LABEL, USER_NAME, Identity, PrincipalKind
+from redwire.tls import AUTHORITY_NAME
 from tools.errors import AuthorityInvalid, FileStands, NameInvalid
 
 AUTHORITY_DAYS = 3_650
@@ -83,7 +84,7 @@ class Authority(msgspec.Struct, frozen=True):
         name = x509.Name(
             (
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster),
-                x509.NameAttribute(NameOID.COMMON_NAME, "redwire authority"),
+                x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITY_NAME),
             )
         )
         begin = (now or datetime.now(UTC)) - BACKDATED

@@ -326,7 +326,9 @@ class Fleet(ForkedCluster):
             stored_key=verifier.stored_key,
             server_key=verifier.server_key,
         )
-        self.db.change_account(PutUser(name=name, role=role, verifier=record, topology_read=topology_read))
+        self.db.admin.change_account(
+            PutUser(name=name, role=role, verifier=record, topology_read=topology_read)
+        )
 
     def last_words(self) -> str:
         """The end of what each node said."""

@@ -188,7 +188,7 @@ def test_a_follower_that_was_given_up_comes_back_by_itself_over_a_far_line_that_
     ):
         shop.isolate("ap-1")
         shop.command("cut ap-eu reset")  # a stream that outlives the cut would go on without a snapshot
-        shop.db.change_account(RemoveUser("leaver"))
+        shop.db.admin.change_account(RemoveUser("leaver"))
         fill_mib(shop, 90)  # a segment, and a checkpoint of the state behind it
         shop.until(lambda: shop.status("eu-1").own.base > left, "ap-1 is given up")
         assert leaver.get("big", "first") is not None, "ap-1 does not know yet"

@@ -52,7 +52,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCluster]
     with ForkedCluster(plan, tmp_path_factory.mktemp("examples")) as running:
         running.wait_ready()
         with redwire.connect_sync(running.uri()) as client:
-            client.change_account(password_user(USER, PASSWORD, "write"))
+            client.admin.change_account(password_user(USER, PASSWORD, "write"))
         yield running
 
 

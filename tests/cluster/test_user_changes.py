@@ -122,7 +122,7 @@ def token(shop: Any, user: str, role: str = "write") -> tuple[Bearer, str]:
     """A new bearer token, known everywhere; with its id."""
     text, ident = secrets.token_urlsafe(24), f"token-{secrets.token_hex(4)}"
     digest = hashlib.sha256(text.encode()).digest()
-    shop.db.change_account(PutToken(id=ident, user=user, role=role, sha256=digest))
+    shop.db.admin.change_account(PutToken(id=ident, user=user, role=role, sha256=digest))
     shop.converge()
     return Bearer(text), ident
 
@@ -155,7 +155,7 @@ def test_the_sessions_of_a_removed_user_end_and_nobody_elses(shop: Any, join: Jo
         join(node, Anonymous()),
         join(node, Certificate(), who="ops"),
     ]
-    shop.db.change_account(RemoveUser("leaver"))
+    shop.db.admin.change_account(RemoveUser("leaver"))
     for guest in leaving:
         assert str(guest.why()) == "the user leaver was removed"
     (last,) = driver.last_words()
@@ -168,48 +168,48 @@ def test_a_revoked_token_ends_the_sessions_by_it_and_no_others(shop: Any, join: 
     shop.add_user("holder", PASSWORD)
     (revoked, ident), (kept, _) = token(shop, "holder"), token(shop, "holder")
     ending, staying = join(node, revoked), [join(node, kept), join(node, Password("holder", PASSWORD))]
-    shop.db.change_account(RemoveToken(ident))
+    shop.db.admin.change_account(RemoveToken(ident))
     why = ending.why()
     assert str(why) == f"the token {ident} was revoked" and not why.retry
     assert all(guest.lives() for guest in staying)
 
 
 def test_a_new_password_ends_the_sessions_by_the_old_one_and_leaves_tokens(shop: Any, join: Join) -> None:
-    shop.db.change_account(rights(shop, "changing", "write", topology_read=True, password="before"))
+    shop.db.admin.change_account(rights(shop, "changing", "write", topology_read=True, password="before"))
     bearer, _ = token(shop, "changing")
     for node in NODES[:2]:
-        shop.db.change_account(rights(shop, "changing", "write", topology_read=True, password="before"))
+        shop.db.admin.change_account(rights(shop, "changing", "write", topology_read=True, password="before"))
         shop.converge()
         by_password, by_token = join(node, Password("changing", "before")), join(node, bearer)
-        shop.db.change_account(rights(shop, "changing", "write", topology_read=True, password="after"))
+        shop.db.admin.change_account(rights(shop, "changing", "write", topology_read=True, password="after"))
         why = by_password.why()
         assert str(why) == "the password of the user changing was changed; connect again" and why.retry
         assert by_token.lives()
 
 
 def test_other_rights_end_what_they_change_and_the_same_ones_again_end_nothing(shop: Any, join: Join) -> None:
-    shop.db.change_account(rights(shop, "rising", "write", topology_read=False))
+    shop.db.admin.change_account(rights(shop, "rising", "write", topology_read=False))
     bearer, _ = token(shop, "rising", "read")
     node = "us-1"
     by_password, by_token = join(node, Password("rising", PASSWORD)), join(node, bearer)
-    shop.db.change_account(rights(shop, "rising", "write", topology_read=False))
+    shop.db.admin.change_account(rights(shop, "rising", "write", topology_read=False))
     shop.converge()
     assert by_password.lives() and by_token.lives()
-    shop.db.change_account(rights(shop, "rising", "admin", topology_read=False))
+    shop.db.admin.change_account(rights(shop, "rising", "admin", topology_read=False))
     why = by_password.why()
     assert str(why) == "the rights of the user rising were changed; connect again" and why.retry
     assert by_token.lives(), "its token may only read, now as before"
-    shop.db.change_account(rights(shop, "rising", "admin", topology_read=True))
+    shop.db.admin.change_account(rights(shop, "rising", "admin", topology_read=True))
     assert by_token.why().retry
 
 
 def test_a_client_whose_rights_have_changed_goes_on_with_the_new_ones_by_itself(shop: Any) -> None:
-    shop.db.change_account(rights(shop, "going", "read", topology_read=True))
+    shop.db.admin.change_account(rights(shop, "going", "read", topology_read=True))
     shop.converge()
     uri = f"reds://going:correct%20horse@127.0.0.1:{shop.ports['eu-1']}/?ca={shop.folder}/ca.pem"
     with connect_sync(uri) as db:
         assert db.get("going", "nothing") is None
-        shop.db.change_account(rights(shop, "going", "write", topology_read=True))
+        shop.db.admin.change_account(rights(shop, "going", "write", topology_read=True))
         shop.until(lambda: written(db), "the client may write")
 
 
@@ -225,7 +225,7 @@ def test_an_administrator_by_configuration_stays_whatever_users_bear_his_name(sh
     shop.add_user("ops", PASSWORD, "read")
     shop.converge()
     by_password = join("us-1", Password("ops", PASSWORD))
-    shop.db.change_account(RemoveUser("ops"))
+    shop.db.admin.change_account(RemoveUser("ops"))
     assert str(by_password.why()) == "the user ops was removed"
     assert by_certificate.lives()
 
@@ -251,7 +251,7 @@ def test_a_write_under_way_goes_on_and_its_key_finds_it(shop: Any, join: Join) -
     writer.send(Kind.WRITE, encode_write_frame_body(60_000, 1, "", request), 5)
     driver.send(Kind.BULK_INSERT, b'{"collection":"late","payload":{"id":"theirs"}}', 6)
     shop.until(lambda: (shop.status("eu-1").own.received or 0) == before + 2, "both are in the log")
-    shop.db.change_account(RemoveUser("writer"))
+    shop.db.admin.change_account(RemoveUser("writer"))
     assert str(writer.why()) == "the user writer was removed"
     (last,) = driver.last_words()
     assert (last.kind, last.correlation) == (Kind.ERROR, 6)
@@ -267,7 +267,7 @@ def test_a_driver_that_reads_is_told_why_in_the_place_of_its_answer(shop: Any, j
     driver = join("eu-1", Password("asking", PASSWORD), spoken=False)
     slow = b"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     driver.send(Kind.QUERY, slow, 8)
-    shop.db.change_account(RemoveUser("asking"))
+    shop.db.admin.change_account(RemoveUser("asking"))
     (last,) = driver.last_words()
     assert (last.kind, last.correlation) == (Kind.ERROR, 8)
     assert last.payload == b"UNAUTHENTICATED: the user asking was removed"

@@ -65,7 +65,7 @@ def may(shop: Any, node: str, **who: str) -> str:
         served = (
             allowed(lambda: db.put("c", "new", {"n": 2})),
             allowed(lambda: db.delete("c", "new")),
-            allowed(lambda: db.change_account(RemoveUser("nobody"))),
+            allowed(lambda: db.admin.change_account(RemoveUser("nobody"))),
         )
     return SERVED[served]
 
@@ -110,7 +110,7 @@ def give_token(shop: Any, user: str, role: str) -> tuple[str, str]:
     """A new bearer token, known everywhere; with its id."""
     token, ident = secrets.token_urlsafe(24), f"token-{secrets.token_hex(4)}"
     digest = hashlib.sha256(token.encode()).digest()
-    shop.db.change_account(PutToken(id=ident, user=user, role=role, sha256=digest))
+    shop.db.admin.change_account(PutToken(id=ident, user=user, role=role, sha256=digest))
     shop.converge()
     return token, ident
 
@@ -118,7 +118,7 @@ def give_token(shop: Any, user: str, role: str) -> tuple[str, str]:
 def test_a_token_opens_every_node_for_its_own_role_until_it_is_revoked(shop: Any) -> None:
     token, ident = give_token(shop, "admin", "write")
     assert [may(shop, node, token=token) for node in NODES] == ["write"] * 3
-    shop.db.change_account(RemoveToken(ident))
+    shop.db.admin.change_account(RemoveToken(ident))
     shop.converge()
     revoked = {str(refusal(shop, node, token=token)) for node in NODES}
     never = {str(refusal(shop, node, token=token[:-1])) for node in NODES}
@@ -137,7 +137,7 @@ def test_what_is_not_there_is_not_called_changed_and_the_nearest_name_is_told(sh
     ):
         before = shop.status("eu-1").own.applied
         with pytest.raises(Conflict, match=said.replace("?", r"\?")) as nothing:
-            shop.db.change_account(change)
+            shop.db.admin.change_account(change)
         assert nothing.value.status == "NOT_FOUND"
         assert nothing.value.facts["lsn"] == before + 1, "it is in the log, and changed nothing"
 
@@ -167,7 +167,7 @@ def test_a_removed_user_is_refused_everywhere_with_his_tokens_and_after_restarts
         assert may(shop, node, user="leaver") == "write"
         assert may(shop, node, token=token) == "read"
     stayer, _ = give_token(shop, "read", "read")
-    shop.db.change_account(RemoveUser("leaver"))
+    shop.db.admin.change_account(RemoveUser("leaver"))
     shop.converge()
     gone = {node: str(refusal(shop, node, user="leaver")) for node in NODES}
     for node in NODES:

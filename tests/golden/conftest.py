@@ -176,7 +176,13 @@ class Play:
         )
         deadline = self.now.us + timeout_ms * 1000
         proposal = Proposal(
-            "client", number, RequestKind.WRITE, data, count, Effective(asked, str(asked), is_rule), deadline
+            "client",
+            number,
+            RequestKind.WRITE,
+            data,
+            count,
+            Effective(asked, str(asked), asked, is_rule),
+            deadline,
         )
         self.lines.append(
             f"client proposes #{number} ({count}) to {name}{f' under {policy}' if policy else ''}"

@@ -64,13 +64,13 @@ def methods(node: ast.ClassDef) -> list[Function]:
 
 
 def attributes(node: ast.ClassDef) -> set[str]:
-    """Names assigned on `self` in any method, and fields annotated in the class body."""
+    """Names assigned on `self` in any method, and fields (no `InitVar`) of the class body."""
     found = {
         statement.target.id
         for statement in node.body
         if isinstance(statement, ast.AnnAssign)
         and isinstance(statement.target, ast.Name)
-        and "ClassVar" not in ast.unparse(statement.annotation)
+        and not re.match("ClassVar|InitVar", ast.unparse(statement.annotation))
     }
     for inner in (inner for method in methods(node) for inner in ast.walk(method)):
         if (

@@ -69,7 +69,7 @@ def add(
     change = password_user(name, _password(password_stdin), role, topology_read=topology_read)
 
     async def call(client: Client) -> tuple[bool, AccountDone]:
-        return name in (await client.admin.users()).admins, await client.change_account(change)
+        return name in (await client.admin.users()).admins, await client.admin.change_account(change)
 
     twice, done = with_client(uri, call)
     text = f"user {name} may {role} (LSN {done.lsn})"
@@ -115,7 +115,7 @@ def token(name: str, role: UserRole, ident: str | None, uri: str, as_json: bool)
 
     async def call(client: Client) -> AccountDone:
         await _require_role(client, name, role)
-        return await client.change_account(PutToken(id=ident, user=name, role=role, sha256=digest))
+        return await client.admin.change_account(PutToken(id=ident, user=name, role=role, sha256=digest))
 
     done = with_client(uri, call)
     show(
@@ -201,7 +201,7 @@ async def _require_role(client: Client, name: str, role: UserRole) -> None:
 
 def _change(uri: str, change: AccountChange) -> AccountDone:
     async def call(client: Client) -> AccountDone:
-        return await client.change_account(change)
+        return await client.admin.change_account(change)
 
     return with_client(uri, call)
 

@@ -15,7 +15,7 @@ import click
 from redwire.client import Client
 from redwire.errors import ASK_HINT, RedwireError, RequestInvalid
 from redwire.pending import Pending
-from redwire.record import COLLECTION
+from redwire.record import COLLECTION, COLLECTION_RULE
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.ndjson import Piece, Place
 from tools.cli.output import json_option, show
@@ -29,8 +29,7 @@ SAVE_S = 1.0
 def _collection_value(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Callback of `--collection`: what is no name is wrong for every line, so none is blamed for it."""
     if not COLLECTION.match(value):
-        rule = "1 to 64 of A-Z a-z 0-9 . _ -, not starting with a dot or sqlite_"
-        raise click.BadParameter(f"{value[:80]!r} is no name of a collection: {rule}")
+        raise click.BadParameter(f"{value[:80]!r} is no name of a collection: {COLLECTION_RULE}")
     return value
 
 

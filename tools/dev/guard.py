@@ -20,6 +20,7 @@ from tools.dev.dev_cluster import DevCluster
 REMOVE_S = 90.0
 """PostgreSQL, beside which the bench measures, ends within a minute of its folder, and writes until then."""
 AGAIN_S = 0.5
+"""Between two tries to remove a folder: a process that ends still has files in it for a moment."""
 
 
 @contextmanager

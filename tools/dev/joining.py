@@ -27,12 +27,12 @@ async def all_follow(admin: Client, replicas: int, check: Callable[[], None], *,
     return healthy
 
 
-async def make_user(admin: Client, user: PutUser, *, timeout_s: float) -> bool:
-    """Make a user; whether every member knew of it in time."""
-    done = await admin.change_account(user)
+async def make_user(client: Client, user: PutUser, *, timeout_s: float) -> bool:
+    """Make a user; whether every member knew of it in time. `client` is an administrator's."""
+    done = await client.admin.change_account(user)
 
     async def known() -> bool:
-        status = await admin.status()
+        status = await client.status()
         return all((node.applied or 0) >= done.lsn for node in status.nodes)
 
     return await eventually(known, timeout_s=timeout_s)

@@ -139,7 +139,7 @@ def _papers(config: ConnectionConfig) -> tuple[Paper, ...]:
     if config.ca is not None:
         context = client_context(Path(config.ca), peer=False)
         papers += [
-            Paper(f"the authority {authority.name}", config.ca, authority.not_after_ms, NEW_AUTHORITY)
+            Paper(authority.name, config.ca, authority.not_after_ms, NEW_AUTHORITY)
             for authority in authority_ends(context)
         ]
     return tuple(papers)
@@ -154,7 +154,7 @@ def _shown(file: FileFacts | None) -> tuple[Paper, ...]:
     return (
         Paper(f"the certificate of {node}", str(shown.files.cert), shown.not_after_ms, mend),
         *(
-            Paper(f"the authority {each.name}", str(shown.files.ca), each.not_after_ms, NEW_AUTHORITY)
+            Paper(each.name, str(shown.files.ca), each.not_after_ms, NEW_AUTHORITY)
             for each in shown.authorities
         ),
     )

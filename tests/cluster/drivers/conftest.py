@@ -660,6 +660,6 @@ def shop(module_fleet: Any) -> Iterator[Shop]:
         fleet.add_user(user, PASSWORD, role, topology_read=False)
         shop.tokens[user] = secrets.token_urlsafe(32)
         digest = hashlib.sha256(shop.tokens[user].encode()).digest()
-        fleet.db.change_account(PutToken(id=f"{user}-1", user=user, role=role, sha256=digest))
+        fleet.db.admin.change_account(PutToken(id=f"{user}-1", user=user, role=role, sha256=digest))
     shop.level()
     yield shop

@@ -36,7 +36,7 @@ from cluster.primary import Primary
 from cluster.settings import Settings
 from cluster.storage import Storage
 from redwire.batch import Batch, make_batch
-from redwire.message.log import ClusterRecord
+from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.peer import Ack, Report
 from redwire.message.vitals import EventNote, Vitals
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term
@@ -94,7 +94,7 @@ class Proposals:
         session: object = "client",
     ) -> Proposal:
         parsed = CommitPolicy.parse(policy or self.rule)
-        effective = Effective(parsed, str(parsed), str(parsed) == self.rule)
+        effective = Effective(parsed, str(parsed), parsed, str(parsed) == self.rule)
         number = len(self.made) + 1
         request, deadline_us = bytes(size), deadline_ms * 1000
         proposal = Proposal(
@@ -289,6 +289,31 @@ class Lead:
                 self.commit = effect.watermark
         self.effects += effects
         return effects
+
+
+@pytest.fixture(scope="session")
+def cluster_record() -> Callable[..., ClusterRecord]:
+    """Describes a cluster: `cluster_record("eu-1", "us-1", policy="majority")`, by default eu-1 alone. The
+    region of a node is the beginning of its name.
+    """
+
+    def made(*voters: str, policy: str = "local", name: str = "shop") -> ClusterRecord:
+        return ClusterRecord(
+            cluster="c" * 32,
+            name=name,
+            members=tuple(
+                MemberRecord(id=voter, region=voter[:2], addr=f"{voter}:5050", kind="voter")
+                for voter in voters or ("eu-1",)
+            ),
+            admins=(),
+            policy=policy,
+            floor=None,
+            policy_timeout_ms=10_000,
+            replica_timeout_ms=5_000,
+            secret=bytes(32),
+        )
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +16,7 @@ from cluster.primary import refusal
 from cluster.settings import Planned, Settings
 from redwire import body
 from redwire.errors import Code, RedwireError, Refused
-from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.message.log import ClusterRecord
 from redwire.message.settings import BindRegion, ChangeSettings, SetPolicy, SettingsChange
 from redwire.position import Incarnation, Lsn, NodeId, Position, Term
 from redwire.record import RequestKind, encode_system
@@ -24,24 +26,15 @@ E = TypeVar("E", bound=Effect)
 VOTERS = ("eu-1", "eu-2", "us-1", "ap-1")
 
 
-def record(policy: str, floor: str | None = None) -> ClusterRecord:
-    return ClusterRecord(
-        cluster="c" * 32,
-        name="shop",
-        members=tuple(MemberRecord(id=n, region=n[:2], addr=f"{n}:5050", kind="voter") for n in VOTERS),
-        admins=(),
-        policy=policy,
-        floor=floor,
-        policy_timeout_ms=10_000,
-        replica_timeout_ms=5_000,
-        secret=bytes(32),
-    )
+@pytest.fixture
+def record(cluster_record: Any) -> Callable[..., ClusterRecord]:
+    return partial(cluster_record, *VOTERS)
 
 
 @pytest.fixture
-def led(lead: Any) -> Any:
+def led(lead: Any, record: Any) -> Any:
     """eu-1 leads the four; the cluster commits by `regions(eu,us)`."""
-    return lead(*VOTERS, rule="regions(eu,us)", record=record("regions(eu,us)")).serve()
+    return lead(*VOTERS, rule="regions(eu,us)", record=record(policy="regions(eu,us)")).serve()
 
 
 def of(kind: type[E], effects: list[Effect]) -> list[E]:
@@ -198,14 +191,19 @@ def test_a_change_that_is_on_its_way_is_not_said_to_be_so_already(led):
     assert of(Append, effects)
 
 
-def opening(watermark: int, *later: Settings, me: str = "eu-1") -> Changes:
+@pytest.fixture
+def opening(record: Any) -> Callable[..., Changes]:
     """How a reign begins over a log whose applied settings are those of LSN 2."""
-    applied = Settings.of(record("regions(eu,us)"), Lsn(2))
-    return Changes.at_opening(NodeId(me), [applied, *later], Lsn(watermark), {})
+    applied = Settings.of(record(policy="regions(eu,us)"), Lsn(2))
+
+    def begun(watermark: int, *later: Settings, me: str = "eu-1") -> Changes:
+        return Changes.at_opening(NodeId(me), [applied, *later], Lsn(watermark), {})
+
+    return begun
 
 
-def test_what_is_known_committed_is_in_force_at_the_opening_though_it_is_not_applied() -> None:
-    later = Settings.of(record("majority"), Lsn(5)), Settings.of(record("ack_n=1"), Lsn(9))
+def test_what_is_known_committed_is_in_force_at_the_opening_though_it_is_not_applied(record, opening) -> None:
+    later = Settings.of(record(policy="majority"), Lsn(5)), Settings.of(record(policy="ack_n=1"), Lsn(9))
     assert opening(4, *later).settings.lsn == 2
     assert opening(4, *later).coming == [*later]
     found = opening(8, *later)
@@ -214,24 +212,24 @@ def test_what_is_known_committed_is_in_force_at_the_opening_though_it_is_not_app
     assert opening(9, *later).coming == []
 
 
-def test_who_has_no_vote_in_what_counts_opens_no_reign() -> None:
-    gone = record("majority")
+def test_who_has_no_vote_in_what_counts_opens_no_reign(record, opening) -> None:
+    gone = record(policy="majority")
     gone = msgspec.structs.replace(gone, members=gone.members[:3])
     with pytest.raises(Refused, match="by the settings of LSN 5 ap-1 is no member"):
         opening(2, Settings.of(gone, Lsn(5)), me="ap-1")
     assert opening(2, Settings.of(gone, Lsn(5))).coming
 
 
-def test_a_data_directory_that_was_admitted_counts_from_the_opening_on() -> None:
-    applied = Settings.of(record("majority"), Lsn(2))
+def test_a_data_directory_that_was_admitted_counts_from_the_opening_on(record) -> None:
+    applied = Settings.of(record(policy="majority"), Lsn(2))
     life = Incarnation("a" * 32)
     found = Changes.at_opening(NodeId("eu-1"), [applied], Lsn(2), {NodeId("us-1"): life, NodeId("x"): life})
     assert found.coordinator.membership.member(NodeId("us-1")).incarnation == life
 
 
-def test_before_the_reign_is_ready_nothing_is_changed(lead):
-    primary = lead(*VOTERS, rule="majority", record=record("majority"))
-    ready = lead(*VOTERS, rule="majority", record=record("majority")).serve()
+def test_before_the_reign_is_ready_nothing_is_changed(lead, record):
+    primary = lead(*VOTERS, rule="majority", record=record(policy="majority"))
+    ready = lead(*VOTERS, rule="majority", record=record(policy="majority")).serve()
     planned = plan(ready, SetPolicy(policy="ack_n=1"))
     primary.begin()
     _, (reject,) = propose(primary, planned)
@@ -248,8 +246,8 @@ def test_the_replica_timeout_is_in_force_with_its_record(led):
     assert led.core.coordinator.lag.replica_timeout_ms == 9_000
 
 
-def test_what_an_earlier_reign_left_in_the_log_takes_both_rules(lead):
-    left = Settings.of(record("majority"), Lsn(5))
+def test_what_an_earlier_reign_left_in_the_log_takes_both_rules(lead, record):
+    left = Settings.of(record(policy="majority"), Lsn(5))
     end = Position(Term(1), Lsn(5), bytes(16))
     primary = lead(*VOTERS, rule="regions(eu,us)", end=end, term=2, coming=[left])
     primary.begin(known=3)

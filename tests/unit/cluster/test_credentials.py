@@ -17,9 +17,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cluster.config import TlsConfig
-from cluster.credentials import DAY_MS, CredentialSet, NodeCredentials, Reminder, day, load, wall_ms
+from cluster.credentials import (
+    DAY_MS,
+    AuthorityEnd,
+    CredentialSet,
+    NodeCredentials,
+    Reminder,
+    authority_ends,
+    day,
+    load,
+    wall_ms,
+)
 from redwire.errors import TlsInvalid
 from redwire.position import NodeId
+from redwire.tls import client_context
 from tools.authority import Authority, Issued
 
 HOSTS = ["127.0.0.1", "eu-1.example.net"]
@@ -57,7 +68,7 @@ def test_a_set_in_order_says_until_when_for_whom_and_by_whom(tmp_path: Path, aut
     assert found.days_left(found.not_after_ms - 3 * DAY_MS - 1) == 3
     assert found.days_left(found.not_after_ms + 1) == -1
     assert found.hosts == {"127.0.0.1", "eu-1.example.net"}
-    assert [each.name for each in found.authorities] == ["shop, redwire authority"]
+    assert [each.name for each in found.authorities] == ["the authority of shop"]
     assert found.server.verify_mode is ssl.CERT_OPTIONAL
     assert found.client.check_hostname and found.client.minimum_version is ssl.TLSVersion.TLSv1_3
 
@@ -189,10 +200,27 @@ def test_an_authority_that_ends_is_warned_of_by_name(tmp_path: Path, authority: 
     gone = Authority.create("shop", now=NOW - timedelta(days=4_000))
     found = read(write(tmp_path, authority.issue_node("eu-1", HOSTS), authority, old, gone))
     ending, ended = found.warnings(wall_ms())
-    assert ending.startswith(
-        f"{tmp_path}/ca.pem: the authority shop, redwire authority expires in 9 days, on"
-    )
+    assert ending.startswith(f"{tmp_path}/ca.pem: the authority of shop expires in 9 days, on")
     assert "has expired on" in ended
+
+
+def test_an_authority_that_is_none_of_ours_is_named_in_full(tmp_path: Path) -> None:
+    key, ends = ec.generate_private_key(ec.SECP256R1()), datetime(2100, 1, 1, tzinfo=UTC)
+    name = x509.Name.from_rfc4514_string("CN=Root 3,O=Example")
+    root = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "ca.pem").write_bytes(root.public_bytes(Encoding.PEM))
+    (found,) = authority_ends(client_context(tmp_path / "ca.pem", peer=False))
+    assert found == AuthorityEnd("the authority Example, Root 3", int(ends.timestamp()) * 1000)
 
 
 def test_what_ends_is_said_at_once_once_a_day_and_of_new_files_again(

@@ -31,7 +31,7 @@ def made(default: str = "regions(eu,us)", floor: str = "regions(2 of ap,eu,us)")
 )
 def test_a_request_waits_for_what_it_asked(text, effective, is_rule):
     found = made().effective(text)
-    assert found.text == str(found.policy) == effective
+    assert found.text == str(found.counted_by) == effective
     assert found.is_rule is is_rule
 
 
@@ -41,7 +41,7 @@ def test_another_name_of_the_commit_rule_is_the_commit_rule():
 
 def test_quorum_stands_for_the_default_policy():
     both = made(floor="local")
-    assert both.effective("quorum").policy == both.effective("").policy
+    assert both.effective("quorum").counted_by == both.effective("").counted_by
     assert both.effective("quorum").is_rule == both.effective("").is_rule
 
 
@@ -76,5 +76,6 @@ def test_policies_that_the_same_copies_meet_wait_as_one():
     first = policies.effective("regions(eu,us,ap)")
     spellings = [f"regions(eu,us,ap) & ack_n=2 & regions(1 of eu,x{n})" for n in range(40)]
     others = [policies.effective(text) for text in spellings]
-    assert {other.policy for other in others} == {first.policy}
-    assert policies.effective("ack_n=4").policy != first.policy
+    assert {other.counted_by for other in others} == {first.counted_by}
+    assert all(str(other.parsed) == other.text for other in others)
+    assert policies.effective("ack_n=4").counted_by != first.counted_by

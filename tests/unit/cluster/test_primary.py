@@ -29,7 +29,7 @@ from cluster.primary import BEAT_MS, FLIGHT_BYTES_MAX
 from redwire import body
 from redwire.batch import BATCH_BYTES_SOFT, follows
 from redwire.errors import Code, Refused
-from redwire.message.log import Admit, ClusterRecord, MemberRecord, TermStart
+from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Lsn, NodeId, Position, Reign, Term
 from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 from regions.errors import Timeout
@@ -80,18 +80,8 @@ def test_a_reign_begins_with_its_term_start_record(lead):
     assert not primary.core.ready and primary.core.watermark == 0
 
 
-def test_a_new_cluster_is_described_by_the_record_behind_its_first_one(lead):
-    record = ClusterRecord(
-        cluster="c" * 32,
-        name="shop",
-        members=(MemberRecord(id="eu-1", region="eu", addr="eu-1:5050", kind="voter"),),
-        admins=(),
-        policy="local",
-        floor=None,
-        policy_timeout_ms=1_000,
-        replica_timeout_ms=1_000,
-        secret=bytes(32),
-    )
+def test_a_new_cluster_is_described_by_the_record_behind_its_first_one(lead, cluster_record):
+    record = cluster_record("eu-1")
     (effect,) = lead(record=record).begin()
     assert own_records(effect.batch) == [TermStart("test"), record]
     assert (effect.batch.first, effect.batch.last) == (1, 2)
@@ -557,6 +547,19 @@ def test_a_missing_region_is_named(lead):
     primary.ms += GRACE_MS
     (reject,) = primary.take(primary.propose("majority & regions(ap)"))
     assert reject.error.code is Code.MISSING_REGIONS and reject.error.facts["missing"] == "ap"
+
+
+def test_a_refusal_speaks_of_the_policy_that_was_asked_for_whatever_the_same_copies_meet(lead):
+    primary = lead().serve()
+    policies = primary.core.changes.policies
+    policies.effective("ack_n=2")
+    for node in ("us-1", "ap-1"):
+        primary.leave(node)
+    primary.wait(2 * GRACE_MS)
+    proposal = primary.propose()
+    proposal.policy = policies.effective("regions(eu,us,ap)")
+    (reject,) = primary.take(proposal)
+    assert reject.error.code is Code.MISSING_REGIONS and "ap,us" in str(reject.error)
 
 
 def test_who_is_in_reach_has_no_say_in_what_is_committed(lead):

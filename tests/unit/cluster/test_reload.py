@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config import TlsConfig
-from cluster.credentials import NodeCredentials
+from cluster.credentials import NodeCredentials, day
 from cluster.data_lock import DataLock, Reloaded, looked_into
 from cluster.errors import ReloadFailed
 from cluster.log_config import Level
@@ -73,7 +73,9 @@ async def test_a_reload_is_told_to_the_log_and_to_whoever_asked(
     told = outcome(tmp_path)
     assert (told.number, told.done, told.sha256) == (1, True, before.sha256)
     assert told.message.startswith(f"reloaded: new connections go by {tmp_path}/eu-1.pem, valid until 2")
-    assert told.message.endswith(f"trusted in {tmp_path}/ca.pem: shop, redwire authority")
+    (trusted,) = before.authorities
+    until = day(trusted.not_after_ms)
+    assert told.message.endswith(f"trusted in {tmp_path}/ca.pem: the authority of shop until {until}")
     assert log.lines == [(told.message, Level.INFO)]
 
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from cluster.audit_events import Act, Actor, ActOutcome
-from cluster.effects import Now
 from cluster.service import Service
 from cluster.session_accounts import UNDER_WAY_MAX, SessionAccounts
 from redwire.body import encode
@@ -37,15 +36,13 @@ class Leader:
         self.acts: list[Act] = []
         self.proposed: list[object] = []
         self.audit = SimpleNamespace(record=self.acts.append)
-        self.policies = SimpleNamespace(rule=None)
-        inbox = SimpleNamespace(propose=self.proposed.append)
-        self.node = SimpleNamespace(inbox=inbox, clock=lambda: Now(0, 0))
+        self.node = SimpleNamespace(inbox=SimpleNamespace(propose=self.proposed.append))
 
     def require_primary(self) -> None:
         """It does."""
 
-    def limit_us(self, remaining_ms: int | None) -> int:
-        return 1
+    def proposal(self, *asked: object) -> object:
+        return asked
 
 
 def _unexpected(*arguments: object) -> None:

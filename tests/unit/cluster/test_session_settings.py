@@ -15,21 +15,9 @@ from redwire.body import encode
 from redwire.errors import RedwireError
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
-from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import ChangeSettings, SetPolicy
 
 OPS = Actor("127.0.0.1:9", "ops", "")
-RECORD = ClusterRecord(
-    cluster="c" * 32,
-    name="shop",
-    members=tuple(MemberRecord(id=n, region=n[:2], addr=f"{n}:5050", kind="voter") for n in ("eu-1", "us-1")),
-    admins=(),
-    policy="majority",
-    floor=None,
-    policy_timeout_ms=10_000,
-    replica_timeout_ms=5_000,
-    secret=bytes(32),
-)
 
 
 class Desk:
@@ -58,8 +46,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(lead: Any) -> Desk:
-    return Desk(lead("eu-1", "us-1", rule="majority", record=RECORD).serve())
+def desk(lead: Any, cluster_record: Any) -> Desk:
+    record = cluster_record("eu-1", "us-1", policy="majority")
+    return Desk(lead("eu-1", "us-1", rule="majority", record=record).serve())
 
 
 SO_ALREADY = SetPolicy(policy="majority")

@@ -30,7 +30,7 @@ from redwire import body
 from redwire.batch import make_batch
 from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
 from redwire.message.client import RESULT, RecordStatus
-from redwire.message.log import Admit, CloseKey, ClusterRecord, MemberRecord, TermStart
+from redwire.message.log import Admit, CloseKey, TermStart
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
 from redwire.record import Key, Op, Record, RequestKind, encode_record, encode_system, encode_write
 
@@ -265,28 +265,14 @@ def test_a_header_that_miscounts_its_records_stops_apply(state: State) -> None:
     assert state.applied == EMPTY
 
 
-def cluster_record(name: str) -> ClusterRecord:
-    return ClusterRecord(
-        cluster="0" * 32,
-        name=name,
-        members=(MemberRecord(id="eu-1", region="eu", addr="h:1", kind="voter"),),
-        admins=("ops",),
-        policy="local",
-        floor=None,
-        policy_timeout_ms=1,
-        replica_timeout_ms=1,
-        secret=bytes(32),
-    )
-
-
 def test_the_logs_own_records_take_one_lsn_each_and_the_last_one_holds(
-    state: State, path: Path, written_log: Any
+    state: State, path: Path, written_log: Any, cluster_record: Any
 ) -> None:
     batch = written_log.batch(
         encode_system(RequestKind.TERM_START, body.encode(TermStart("0.1"))),
-        encode_system(RequestKind.CONFIG, body.encode(cluster_record("shop"))),
+        encode_system(RequestKind.CONFIG, body.encode(cluster_record(name="shop"))),
         encode_system(RequestKind.ADMIT, body.encode(Admit(NodeId("us-1"), "a" * 32))),
-        encode_system(RequestKind.CONFIG, body.encode(cluster_record("mall"))),
+        encode_system(RequestKind.CONFIG, body.encode(cluster_record(name="mall"))),
         encode_system(RequestKind.ADMIT, body.encode(Admit(NodeId("us-1"), "b" * 32))),
         encode_system(RequestKind.ADMIT, body.encode(Admit(NodeId("eu-1"), "c" * 32))),
     )
@@ -295,7 +281,7 @@ def test_the_logs_own_records_take_one_lsn_each_and_the_last_one_holds(
     again = State.open(path)
     for seen in (state, again):
         assert [record.name for _, record in seen.cluster_records()] == ["shop", "mall"]
-        assert seen.cluster_records()[-1][1] == cluster_record("mall")
+        assert seen.cluster_records()[-1][1] == cluster_record(name="mall")
         assert dict(seen.admits()) == {"us-1": "b" * 32, "eu-1": "c" * 32}
     again.close()
 

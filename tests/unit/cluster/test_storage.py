@@ -17,34 +17,23 @@ from cluster.errors import DataDirInUse, DiskFailed, DiskFull, MetaCorrupt, Stat
 from cluster.replacement import Replacement
 from cluster.storage import Storage
 from redwire import body
-from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.position import EMPTY
 from redwire.record import Op, Record, RequestKind, encode_system
 
 BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
 
 
-def request(policy: str) -> bytes:
-    """The request for a CONFIG record."""
-    record = ClusterRecord(
-        cluster="0" * 32,
-        name="shop",
-        members=(MemberRecord(id="eu-1", region="eu", addr="127.0.0.1:5050", kind="voter"),),
-        admins=(),
-        policy=policy,
-        floor=None,
-        policy_timeout_ms=1_000,
-        replica_timeout_ms=1_000,
-        secret=bytes(32),
-    )
-    return encode_system(RequestKind.CONFIG, body.encode(record))
+@pytest.fixture
+def config_request(cluster_record: Any) -> Callable[[str], bytes]:
+    """The request for a CONFIG record, by its policy."""
+    return lambda policy: encode_system(RequestKind.CONFIG, body.encode(cluster_record(policy=policy)))
 
 
 def test_a_directory_that_is_let_go_of_is_all_in_its_files(
-    open_storage: Callable[[], Storage], written_log: Any
+    open_storage: Callable[[], Storage], written_log: Any, config_request: Any
 ) -> None:
     storage = open_storage()
-    storage.state.apply([written_log.batch(request("local"))])
+    storage.state.apply([written_log.batch(config_request("local"))])
     log_of_sqlite = Path(f"{storage.state.path}-wal")
     assert log_of_sqlite.exists()
     storage.close()
@@ -52,10 +41,10 @@ def test_a_directory_that_is_let_go_of_is_all_in_its_files(
 
 
 def test_an_apply_that_is_undone_puts_no_other_settings_into_force(
-    storage: Storage, written_log: Any
+    storage: Storage, written_log: Any, config_request: Any
 ) -> None:
     assert storage.settings.lsn == 0
-    storage.state.apply([written_log.batch(request("local"))])
+    storage.state.apply([written_log.batch(config_request("local"))])
     before = storage.settings
     assert before.lsn == 1
     storage.state._connection.execute("PRAGMA max_page_count = 20")
@@ -65,7 +54,7 @@ def test_an_apply_that_is_undone_puts_no_other_settings_into_force(
             storage.state.apply([batch])
         assert storage.settings is before
     storage.state._connection.execute("PRAGMA max_page_count = 1000000")
-    storage.state.apply([batch, written_log.batch(request("majority"))])
+    storage.state.apply([batch, written_log.batch(config_request("majority"))])
     assert (storage.settings.lsn, str(storage.settings.cluster.default_policy)) == (3, "majority")
 
 

@@ -118,10 +118,10 @@ async def test_status_topology_and_accounts_are_asked_of_a_node(cluster) -> None
         assert (await db.status(cluster.nodes[1].addr)).own.id == "us-1"
         assert (await db.topology()).primary.addr == cluster.leader.addr
         with pytest.raises(errors.Conflict, match="there is no user bob") as nobody:
-            await db.change_account(RemoveUser("bob"))
+            await db.admin.change_account(RemoveUser("bob"))
         assert nobody.value.facts == {"status": "NOT_FOUND", "version": 0, "lsn": 9, "term": 1}
         with pytest.raises(errors.Conflict, match="ops is an administrator by configuration"):
-            await db.change_account(PutToken(id="t", user="ops", role="read", sha256=bytes(32)))
+            await db.admin.change_account(PutToken(id="t", user="ops", role="read", sha256=bytes(32)))
         assert db.routing.primary == cluster.leader.addr
     assert cluster.accounts[0] == RemoveUser("bob")
 
@@ -132,7 +132,7 @@ async def test_an_account_change_that_was_sent_twice_does_not_deny_the_first_one
     cluster.leader.account_script.append(lambda node, wire, frame: node.drop(wire))
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.Conflict, match="an earlier attempt of this call may have removed it"):
-            await db.change_account(RemoveUser("bob"))
+            await db.admin.change_account(RemoveUser("bob"))
 
 
 async def test_the_last_word_about_a_session_is_why_the_client_is_refused(cluster) -> None:
@@ -262,13 +262,13 @@ async def test_a_change_that_no_primary_was_asked_for_is_certainly_not_made(clus
     async with redwire.connect(cluster.uri()) as db:
         cluster.leader, cluster.term = None, Term(2)
         with pytest.raises(errors.DeadlineExceeded) as never:
-            await db.change_account(RemoveUser("bob"), timeout_s=0.3)
+            await db.admin.change_account(RemoveUser("bob"), timeout_s=0.3)
         cluster.leader, cluster.term = cluster.nodes[0], Term(3)
         with pytest.raises(errors.Conflict, match="no user ann"):
-            await db.change_account(RemoveUser("ann"))
+            await db.admin.change_account(RemoveUser("ann"))
         cluster.leader.frozen = True
         with pytest.raises(errors.UnknownOutcome):
-            await db.change_account(RemoveUser("bob"), timeout_s=0.3)
+            await db.admin.change_account(RemoveUser("bob"), timeout_s=0.3)
     assert not never.value.sent and "nobody could be asked" in never.value.message
     assert cluster.accounts == [RemoveUser("ann")]
 
@@ -295,7 +295,7 @@ async def test_a_change_of_accounts_after_which_nobody_is_let_in_again_is_unknow
     cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.ACCOUNT: end}
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.UnknownOutcome, match="no other began"):
-            await db.change_account(RemoveUser("bob"))
+            await db.admin.change_account(RemoveUser("bob"))
 
 
 async def test_a_node_of_another_cluster_is_refused(cluster) -> None:

@@ -105,8 +105,15 @@ def test_a_collection_name_that_is_not_allowed_is_refused(name):
         (Record(Op.PUT, "c", "a\0b", b"{}"), "NUL"),
         (Record(Op.PUT, "c", "\ud800", b"{}"), "UTF-8"),
         (Record(Op.PUT, "c", "k", b"[1]"), "not a JSON object"),
-        (Record(Op.PUT, "c", "k", b"{"), "not JSON"),
-        (Record(Op.PUT, "c", "k", b""), "not JSON"),
+        (
+            Record(Op.PUT, "c", "k", b'{"a": '),
+            "the document is not JSON: it ends in the middle; a document is",
+        ),
+        (
+            Record(Op.PUT, "c", "k", b""),
+            'the document is empty; a document is a JSON object, such as {"name"',
+        ),
+        (Record(Op.PUT, "c", "k", b" \n"), "the document is empty; a document is a JSON object"),
         (Record(Op.PUT, "c", "k", b"lamp"), r"the document is not JSON: invalid character \(byte 0\)"),
         (Record(Op.PUT, "c", "k", b'{"a":"\xff"}'), "not UTF-8"),
         (Record(Op.PUT, "c", "k", b"[" * 100_000), "not JSON"),

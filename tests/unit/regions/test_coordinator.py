@@ -207,6 +207,16 @@ def test_the_leaving_of_an_old_session_leaves_the_new_one() -> None:
     assert acks(made, "us-1", 31, session=2)
 
 
+def test_who_is_out_of_reach_is_waited_for_after_a_reign_began_and_after_a_session_ended() -> None:
+    made = coordinator()
+    assert made.grace_until_ms == made.lag.replica_timeout_ms
+    joins(made, "us-1", 30)
+    made.left(node("us-1"), 2, 50)
+    assert made.grace_until_ms == made.lag.replica_timeout_ms, "that session was none"
+    made.left(node("us-1"), 1, 70)
+    assert made.grace_until_ms == 70 + made.lag.replica_timeout_ms
+
+
 def test_the_watermark_never_falls() -> None:
     made = coordinator()
     made.own_durable(Lsn(100), 0)

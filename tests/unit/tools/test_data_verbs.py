@@ -51,6 +51,12 @@ async def test_a_scan_prints_a_line_or_an_array_element_for_each_document(cluste
     ("arguments", "script", "code", "says"),
     [
         (("put", "c", "p1", "[1]"), None, 4, "not a JSON object"),
+        (
+            ("put", "c", "p1", ""),
+            None,
+            4,
+            'the document is empty; a document is a JSON object, such as {"name"',
+        ),
         (("put", "../c", "p1", "{}"), None, 4, "collection name"),
         (("put", "c", "p1", "{}", "--if-version", "9"), None, 4, "has another version"),
         (("put", "c", "p1", "{}"), Code.FORBIDDEN, 4, "FORBIDDEN"),
