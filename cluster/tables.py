@@ -3,7 +3,7 @@
     meta         one row: where in the log this state stands, and the key memory's forgotten_through
     terms        which term began at which LSN
     collections  number and name; a name never goes away, and no two differ only in case
-    docs         the documents, in scan order; a version is the LSN of the record that wrote it
+    docs         the documents; a version is the LSN of the record that wrote it
     keys         idempotency keys, one row per batch that executed any (see `keys`)
     config       bodies of CONFIG and ADMIT records
     users        PutUser bodies by name
@@ -35,8 +35,8 @@ from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermList
 
 APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
-FORMAT = 2
-"""1 had no checksums."""
+FORMAT = 3
+"""1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14)."""
 WRITER_BUSY_MS = 5_000
 """Nobody else writes; only a reader that rebuilds the index of a fresh file can hold the writer up."""
 WRITER_CACHE_KIB = 8_192
@@ -72,9 +72,9 @@ CREATE TABLE terms (term INTEGER PRIMARY KEY, first INTEGER NOT NULL, sum INTEGE
 CREATE TABLE collections (c INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE UNIQUE INDEX collections_in_any_case ON collections (name COLLATE NOCASE);
 CREATE TABLE docs (
-    c INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, sum INTEGER NOT NULL, doc BLOB NOT NULL,
-    PRIMARY KEY (c, id)
-) WITHOUT ROWID;
+    c INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, sum INTEGER NOT NULL, doc BLOB NOT NULL
+);
+CREATE UNIQUE INDEX docs_by_id ON docs (c, id);
 CREATE TABLE keys (last INTEGER PRIMARY KEY, entries BLOB NOT NULL);
 CREATE TABLE config (lsn INTEGER PRIMARY KEY, kind INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE users (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;

@@ -89,7 +89,7 @@ def test_a_document_is_found_by_its_key_not_by_a_scan(worker: SqlWorker) -> None
     worker.run(SqlQuery("SELECT * FROM orders"))
     text = "EXPLAIN QUERY PLAN SELECT doc FROM orders WHERE id = 'a'"
     ((_, _, _, plan),) = worker._connection.execute(text).fetchall()
-    assert plan == "SEARCH main.docs USING PRIMARY KEY (c=? AND id=?)"
+    assert plan == "SEARCH main.docs USING INDEX docs_by_id (c=? AND id=?)"
 
 
 @pytest.mark.parametrize(
