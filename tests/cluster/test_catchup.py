@@ -149,6 +149,28 @@ def test_a_snapshot_that_is_here_is_installed_however_long_that_takes_and_whoeve
     assert (said.count("taking a snapshot"), said.count("is installed")) == (1, 1)
 
 
+def test_a_follower_without_room_for_its_snapshot_says_so_and_goes_on_by_itself_once_there_is(
+    shop: Any,
+) -> None:
+    grow(shop)
+    shop.kill("ap-1")
+    shop.wipe("ap-1")
+    shop.disk("ap-1", "write incoming.part fail 28")
+    mark = shop.mark("ap-1")
+    with shop.writer() as writer:
+        shop.start_node("ap-1")
+        shop.wait_log("ap-1", "incoming.part: no space for it; free some disk space", since=mark)
+        shop.until(lambda: shop.disk_hits("ap-1") >= 2, "it tries again")
+        writer.wait_acked()
+        shop.disk("ap-1")
+        shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+        writer.wait_acked()
+    shop.check_nothing_lost(writer)
+    shop.check_same_documents("bulk")
+    (state,) = shop.data_dir("ap-1").glob("state*.db")
+    assert state.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_wiped_follower_of_a_short_history_replays_all_of_it(fleet: Any) -> None:
     shop = fleet("eu-1", "us-1", policy="local")
     shop.fill("bulk", 100)
