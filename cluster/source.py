@@ -84,8 +84,8 @@ class Source:
                 self._say(Refused(Code.UNSUPPORTED, f"{kind_name(frame.kind)} is not served to a member"))
 
     def _fetch(self, asked: SnapshotFetch) -> None:
-        """Send a snapshot, one at a time: each new one is a whole copy of the state on disk. Where that cannot
-        be made the member is told why.
+        """Send a snapshot, one at a time: each new one is a whole copy of the state on disk. Where that
+        cannot be made the member is told why.
         """
         if self._sending:
             raise Refused(Code.BUSY, f"{self.end.node} is being sent a snapshot already")
