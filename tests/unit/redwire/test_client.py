@@ -543,6 +543,21 @@ async def test_a_cancelled_call_ends_the_wait_and_disturbs_nobody(cluster, scrip
         await db.put("products", "p2", {})
 
 
+async def test_a_write_without_an_answer_is_not_laid_to_an_address_that_it_did_not_need(
+    cluster, scripts
+) -> None:
+    away = cluster.nodes[2]
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.stop(away)
+        with pytest.raises(errors.ConnectFailed, match=away.addr):
+            await db.status(away.addr, timeout_s=0.5)
+        cluster.leader.script.append(scripts.silence)
+        with pytest.raises(errors.UnknownOutcome) as unknown:
+            await db.put("products", "p2", {}, timeout_s=0.2)
+    assert away.addr not in unknown.value.message
+
+
 async def test_closing_the_client_tells_those_who_wait(cluster, scripts) -> None:
     cluster.leader.script.append(scripts.silence)
     outcomes = []
