@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from cluster.catchup import PARTED_HINT
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid, Refused
 from redwire.message.peer import REPORT_TERMS_MAX, Report
@@ -255,7 +256,8 @@ def _behind(report: Report, everybody: Iterable[Report]) -> Report | None:
 
 def _outgrown(mine: Report, other: Report) -> Refused:
     text = f"{other.node} knows what is committed up to LSN {other.watermark}, and this log lacks some of it"
-    return Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint="start this node with role: replica")
+    hint = PARTED_HINT if _lacks_committed(other, mine) else "start this node with role: replica"
+    return Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint)
 
 
 def _lacks_committed(report: Report, other: Report) -> bool:

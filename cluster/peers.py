@@ -19,7 +19,7 @@ from cluster.address import Address
 from cluster.bell import Bell
 from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
-from cluster.errors import first
+from cluster.errors import DiskFailed, first
 from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
@@ -237,9 +237,12 @@ class PeerLink:
 
     def _down(self, error: RedwireError) -> None:
         """Say why the line is down, but not at every try. Where another process has this node's id, this one
-        ends: its log, which stands still, must not speak for the member one day.
+        ends: its log, which stands still, must not speak for the member one day. It ends as well where the
+        disk failed under a snapshot.
         """
         node, member = self._node, self._member
+        if isinstance(error, DiskFailed):
+            node.storage.fail(error)
         if error.code != Code.ID_TAKEN:
             node.roster.taken.pop(member, None)
         elif node.roster.taken_ms(member, node.role.reign, node.clock().ms) > TAKEN_MS and not node.leads:

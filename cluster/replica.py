@@ -20,6 +20,7 @@ from enum import Enum
 
 import msgspec
 
+from cluster.catchup import PARTED_HINT
 from cluster.effects import (
     Append,
     Applied,
@@ -197,9 +198,9 @@ class Replica:
         shared = reply.common_lsn if proven else reply.common_lsn - 1
         if shared < self.watermark:
             text = f"LSN {shared + 1} to {self.watermark} are known committed and {node} lacks them"
-            return Refused(
-                Code.PRIMARY_LACKS_COMMITTED, text, hint="start the node that holds them as primary"
-            )
+            parted = reply.watermark > shared
+            hint = PARTED_HINT if parted else "start the node that holds them as primary"
+            return Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint)
         if not reply.leads or self.reign is None:
             return None
         if reply.term < self.reign.term:

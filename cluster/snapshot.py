@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from cluster.files import FILE_MODE, translated
 from cluster.peer_end import ChannelEnd
 from redwire.body import decode, encode
 from redwire.errors import ProtocolError
@@ -133,7 +134,8 @@ class SnapshotLibrary:
 class SnapshotReceiver:
     """Takes one snapshot into `folder`; what is there of an interrupted one is continued.
 
-    `install(path, manifest)` is called once, with the whole file, synced and verified.
+    `install(path, manifest)` is called once, with the whole file, synced and verified. `begin` and `take`
+    raise `DiskFull` where there is no room, and what is here by then is continued later; and `DiskFailed`.
     """
 
     def __init__(self, folder: Path, install: Install) -> None:
@@ -156,8 +158,9 @@ class SnapshotReceiver:
     async def begin(self, manifest: SnapshotManifest) -> None:
         """The source sends this snapshot: go on with ours if it is the same, else start over."""
         if self._manifest != manifest:
-            self._path.unlink(missing_ok=True)
-            self._about.write_bytes(encode(manifest))
+            with translated(self._about):
+                self._path.unlink(missing_ok=True)
+                self._about.write_bytes(encode(manifest))
             self._manifest = manifest
 
     async def take(self, chunk: SnapshotChunk) -> bool:
@@ -185,11 +188,11 @@ class SnapshotReceiver:
         return True
 
     def _append(self, data: bytes) -> None:
-        with self._path.open("ab") as file:
+        with translated(self._path), open(self._path, "ab", opener=_for_us_alone) as file:
             file.write(data)
 
     def _finish(self) -> bytes:
-        with self._path.open("rb") as file:
+        with translated(self._path), self._path.open("rb") as file:
             os.fsync(file.fileno())
             return hashlib.file_digest(file, "sha256").digest()
 
@@ -201,3 +204,8 @@ class SnapshotReceiver:
         except (ProtocolError, msgspec.ValidationError):
             self._about.unlink()
             return None
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    """Open what will be the state file, with the mode of one."""
+    return os.open(path, flags, FILE_MODE)

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from cluster.catchup import Common, SnapshotNeeded, plan
 from cluster.effects import Deposed, FollowerAcked, FollowerJoined, FollowerLeft
+from cluster.errors import NodeError
 from cluster.feed import Feed
 from cluster.log_config import Level
 from cluster.node import Node
@@ -83,7 +84,9 @@ class Source:
                 self._say(Refused(Code.UNSUPPORTED, f"{kind_name(frame.kind)} is not served to a member"))
 
     def _fetch(self, asked: SnapshotFetch) -> None:
-        """Send a snapshot, one at a time: each new one is a whole copy of the state on disk."""
+        """Send a snapshot, one at a time: each new one is a whole copy of the state on disk. Where that
+        cannot be made the member is told why.
+        """
         if self._sending:
             raise Refused(Code.BUSY, f"{self.end.node} is being sent a snapshot already")
         self._sending = True
@@ -91,6 +94,10 @@ class Source:
         async def send() -> None:
             try:
                 await self._snapshots.serve(self.end, asked)
+            except NodeError as error:
+                text = f"{self._node.storage.me} cannot give a snapshot: {error.message}"
+                self._node.note(f"{text}; {self.end.node} needs one", Level.WARNING)
+                self.end.drop(Refused(error.code, text, hint=error.hint))
             finally:
                 self._sending = False
 

@@ -235,7 +235,8 @@ class State:
                 written = True
             finally:
                 if not written:
-                    path.unlink()
+                    for left in (path, path.with_name(f"{path.name}-journal")):
+                        left.unlink(missing_ok=True)
         return position
 
     def status(self) -> StateStatus:

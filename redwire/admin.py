@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from redwire.body import decode, encode
-from redwire.errors import AuthenticationFailed, Conflict, ConnectFailed, DeadlineExceeded, UnknownOutcome
+from redwire.errors import (
+    AuthenticationFailed,
+    ChannelClosed,
+    Conflict,
+    ConnectFailed,
+    DeadlineExceeded,
+    UnknownOutcome,
+)
 from redwire.frame import Kind
 from redwire.link import payload
 from redwire.message.admin import AccountChange, AccountDone, TokensAsked, TokensPage, UsersAsked, UsersPage
@@ -81,7 +88,7 @@ class Admin:
             if not error.sent:
                 raise
             raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
-        except (AuthenticationFailed, ConnectFailed) as error:
+        except (AuthenticationFailed, ChannelClosed, ConnectFailed) as error:
             if not sent:
                 raise
             text = f"the session ended before there was an answer, and no other began: {error.message}"

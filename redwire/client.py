@@ -126,7 +126,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every connection. Whoever still waits for a write gets `UnknownOutcome`."""
+        """Close every connection. Whoever still waits for a write gets `UnknownOutcome`, whoever waits for
+        something else `ChannelClosed`.
+        """
         session, self._session = self._session, None
         if session is not None:
             await session.end()

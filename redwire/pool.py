@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from redwire import topology
 from redwire.dial import Dialled, dial
-from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Refused
+from redwire.errors import ChannelClosed, Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.handshake import Credentials
 from redwire.link import Link
 from redwire.position import ClusterId
@@ -48,7 +48,8 @@ class Dialler:
 
 
 class Pool:
-    """Every link runs in `tasks`, which the client owns.
+    """Every link runs in `tasks`, which the client owns, and cancels when it is closed: whoever then wants a
+    link gets `ChannelClosed`.
 
     `leading` is the link for writes, None while none is known; it changes by itself with what the nodes say.
     `cluster` is the id of the cluster that was met first: a node of another one is refused.
@@ -84,9 +85,10 @@ class Pool:
         return "; ".join(shown + ["and others"] * (len(found) > len(shown)))
 
     def link(self, addr: str) -> Link:
-        """The link to `addr`, dialled now if there is none; see `Link.settled`."""
+        """The link to `addr`, dialled now if there is none; see `Link.settled`. Raises `ChannelClosed`."""
         link = self._links.get(addr)
         if link is None:
+            _require_open(self._tasks)
             link = self._links[addr] = Link(addr, self, self._dialler.client_name)
             self._tasks.start_soon(link.run)
         return link
@@ -98,7 +100,8 @@ class Pool:
     async def leader(self) -> Link:
         """The link to the primary, as soon as there is one. Has no deadline: cancel it.
 
-        Raises `AuthenticationFailed` or `ConnectFailed` when no address is left that another try could help.
+        Raises `AuthenticationFailed` or `ConnectFailed` when no address is left that another try could help,
+        and `ChannelClosed`.
         """
         return await self._sought(lambda: self.leading)
 
@@ -201,12 +204,14 @@ class Pool:
         """What `found` finds, now or by a search, which all who seek share."""
         self._seekers += 1
         try:
+            _require_open(self._tasks)
             while (link := found()) is None:
                 if not self._searching:
                     self._searching = True
                     self._hopeless = None
                     self._tasks.start_soon(self._search)
                 await self._changed.wait()
+                _require_open(self._tasks)
                 if self._hopeless is not None:
                     raise self._hopeless
             return link
@@ -254,6 +259,11 @@ class Pool:
 def clock_ms() -> int:
     """The clock of everything that the client schedules."""
     return int(time.monotonic() * 1000)
+
+
+def _require_open(tasks: TaskGroup) -> None:
+    if tasks.cancel_scope.cancel_called:
+        raise ChannelClosed("the client was closed")
 
 
 def _is_final(failure: RedwireError) -> bool:

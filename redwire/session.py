@@ -76,7 +76,9 @@ class Session:
                 await _leave(tasks)
 
     async def end(self) -> None:
-        """Close every link. Whoever waits for a write is told that its outcome is unknown."""
+        """Close every link. Whoever waits for a write is told that its outcome is unknown, and whoever waits
+        for anything else gets `ChannelClosed`.
+        """
         self.writes.close()
         await _leave(self._tasks)
 

@@ -143,8 +143,9 @@ class Writes:
         while True:
             self._earlier = anyio.Event()
             now_s = time.monotonic()
+            unmet = "" if self._pool.leading is not None else self._pool.trouble
             for pending in [each for each in self._unfinished if each.deadline_s <= now_s]:
-                pending.expire(self._pool.phase, self._pool.trouble)
+                pending.expire(self._pool.phase, unmet)
             self._watch_at_s = min((each.deadline_s for each in self._unfinished), default=float("inf"))
             with anyio.move_on_after(self._watch_at_s - time.monotonic()):
                 await self._earlier.wait()

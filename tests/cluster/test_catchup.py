@@ -149,6 +149,48 @@ def test_a_snapshot_that_is_here_is_installed_however_long_that_takes_and_whoeve
     assert (said.count("taking a snapshot"), said.count("is installed")) == (1, 1)
 
 
+def test_a_follower_without_room_for_its_snapshot_says_so_and_goes_on_by_itself_once_there_is(
+    shop: Any,
+) -> None:
+    grow(shop)
+    shop.kill("ap-1")
+    shop.wipe("ap-1")
+    shop.disk("ap-1", "write incoming.part fail 28")
+    mark = shop.mark("ap-1")
+    with shop.writer() as writer:
+        shop.start_node("ap-1")
+        shop.wait_log("ap-1", "incoming.part: no space for it; free some disk space", since=mark)
+        shop.until(lambda: shop.disk_hits("ap-1") >= 2, "it tries again")
+        writer.wait_acked()
+        shop.disk("ap-1")
+        shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+        writer.wait_acked()
+    shop.check_nothing_lost(writer)
+    shop.check_same_documents("bulk")
+    (state,) = shop.data_dir("ap-1").glob("state*.db")
+    assert state.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_primary_without_room_for_a_snapshot_says_so_to_whoever_needs_it_and_leaves_nothing_behind(
+    shop: Any,
+) -> None:
+    grow(shop)
+    shop.kill("ap-1")
+    shop.wipe("ap-1")
+    shop.disk("eu-1", "write /offer- fail 28")
+    mark, primary = shop.mark("ap-1"), shop.mark("eu-1")
+    with shop.writer() as writer:
+        shop.start_node("ap-1")
+        shop.wait_log("ap-1", "DISK_FULL: eu-1 cannot give a snapshot: ", since=mark)
+        shop.wait_log("eu-1", "no space for the state; ap-1 needs one", since=primary)
+        shop.disk("eu-1")
+        shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+        writer.wait_acked()
+    assert not [*(shop.data_dir("eu-1") / "snapshots").glob("offer-*-journal")]
+    shop.check_nothing_lost(writer)
+    shop.check_same_documents("bulk")
+
+
 def test_a_wiped_follower_of_a_short_history_replays_all_of_it(fleet: Any) -> None:
     shop = fleet("eu-1", "us-1", policy="local")
     shop.fill("bulk", 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from cluster.catchup import PARTED_HINT
 from cluster.opening import (
     Bootstrap,
     FollowFirst,
@@ -296,9 +297,23 @@ def test_a_log_that_lost_does_not_lead_and_is_not_followed() -> None:
     decision = decide(lost, knows, report("c"))
     assert isinstance(decision, Refuse) and decision.error.code is Code.PRIMARY_LACKS_COMMITTED
     assert "b knows what is committed up to LSN 13, and this log lacks some of it" in decision.error.message
+    assert decision.error.hint == "start this node with role: replica"
     behind = report("c", lsn=12, term=3, primary="b", role="opening", terms=((1, 1), (3, 11)))
     seen = msgspec.structs.replace(lost, role="replica")
     assert decide(behind, seen, knows, take_over=TakeOver()) == FollowFirst(NodeId("b"))
+
+
+def test_of_two_histories_that_both_know_committed_what_the_other_lacks_neither_is_led_and_it_is_said() -> (
+    None
+):
+    """`a` was given up by an operator, `b` led without it, and then it came back."""
+    kept = report("b", lsn=14, term=4, primary="b", watermark=14, terms=((1, 1), (4, 11)))
+    given_up = report("a", lsn=12, term=3, primary="a", watermark=12, terms=((1, 1),))
+    for mine, other in ((kept, given_up), (given_up, kept)):
+        aspires = msgspec.structs.replace(mine, role="opening")
+        decision = decide(aspires, other, report("c"), take_over=TakeOver(frozenset({NodeId(other.node)})))
+        assert isinstance(decision, Refuse) and decision.error.code is Code.PRIMARY_LACKS_COMMITTED
+        assert decision.error.hint == PARTED_HINT
 
 
 def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> None:

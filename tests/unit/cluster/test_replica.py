@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.catchup import PARTED_HINT
 from cluster.effects import (
     Append,
     Applied,
@@ -282,6 +283,15 @@ def test_what_is_known_committed_is_never_cut_whatever_the_term(common, refused,
     if refused:
         assert grown.core.reign == FIRST and grown.core.end.lsn == 5
         assert f"LSN {common + 1} to 2 are known committed" in of(Drop, effects)[0].error.message
+
+
+@pytest.mark.parametrize(("theirs", "parted"), [(1, False), (2, True)])
+def test_who_refuses_a_history_in_which_something_else_is_committed_says_that_the_two_have_parted(
+    theirs, parted, grown
+):
+    (drop, _) = grown.found(grown.at(1), reign=SECOND, watermark=theirs)
+    assert drop.error.code is Code.PRIMARY_LACKS_COMMITTED
+    assert (drop.error.hint == PARTED_HINT) is parted
 
 
 def test_another_history_of_what_is_known_committed_is_refused_although_the_terms_agree(grown):

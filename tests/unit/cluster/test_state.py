@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -452,6 +453,21 @@ def test_a_snapshot_never_replaces_a_file(state: State, tmp_path: Path) -> None:
     assert target.read_bytes() == b"mine"
     with pytest.raises(DiskFailed):
         state.snapshot_into(tmp_path / "missing" / "snap.db")
+
+
+def test_a_snapshot_that_cannot_be_written_leaves_nothing_behind(
+    state: State, tmp_path: Path, written_log: Any
+) -> None:
+    doc = b'{"n":"%s"}' % (b"x" * 5_000)
+    state.apply([written_log.write(*(put(str(place), doc) for place in range(1_000)))])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(DiskFailed):
+            state.snapshot_into(tmp_path / "snap.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [*tmp_path.glob("snap.db*")] == []
 
 
 def test_a_damaged_snapshot_does_not_verify(state: State, tmp_path: Path, written_log: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from functools import partial
 
 import anyio
 import pytest
@@ -542,6 +543,21 @@ async def test_a_cancelled_call_ends_the_wait_and_disturbs_nobody(cluster, scrip
         await db.put("products", "p2", {})
 
 
+async def test_a_write_without_an_answer_is_not_laid_to_an_address_that_it_did_not_need(
+    cluster, scripts
+) -> None:
+    away = cluster.nodes[2]
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.stop(away)
+        with pytest.raises(errors.ConnectFailed, match=away.addr):
+            await db.status(away.addr, timeout_s=0.5)
+        cluster.leader.script.append(scripts.silence)
+        with pytest.raises(errors.UnknownOutcome) as unknown:
+            await db.put("products", "p2", {}, timeout_s=0.2)
+    assert away.addr not in unknown.value.message
+
+
 async def test_closing_the_client_tells_those_who_wait(cluster, scripts) -> None:
     cluster.leader.script.append(scripts.silence)
     outcomes = []
@@ -558,6 +574,37 @@ async def test_closing_the_client_tells_those_who_wait(cluster, scripts) -> None
             while not cluster.leader.writes:
                 await anyio.sleep(0.01)
     assert len(outcomes) == 1 and "closed" in outcomes[0]
+
+
+async def test_closing_the_client_ends_at_once_what_would_wait_for_a_node(cluster) -> None:
+    from redwire.message.admin import RemoveUser
+
+    asked = anyio.Event()
+    cluster.leader.account_script.append(lambda node, wire, frame: asked.set())
+    outcomes: dict[str, errors.RedwireError] = {}
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, redwire.connect(cluster.uri()) as db:
+
+            async def call(name: str, method, *arguments, **options) -> None:
+                try:
+                    await method(*arguments, **options, timeout_s=60)
+                except errors.RedwireError as error:
+                    outcomes[name] = error
+
+            await db.put("products", "p1", {})
+            tasks.start_soon(call, "account", db.admin.change_account, RemoveUser("bob"))
+            await asked.wait()
+            for node in cluster.nodes:
+                cluster.stop(node)
+            tasks.start_soon(call, "get", db.get, "products", "p1")
+            tasks.start_soon(call, "nearest", partial(db.get, read="any"), "products", "p1")
+            tasks.start_soon(call, "status", db.status)
+            tasks.start_soon(call, "settings", db.admin.settings)
+            await anyio.sleep(0.3)
+            assert not outcomes
+    assert type(outcomes.pop("account")) is errors.UnknownOutcome
+    assert {type(error) for error in outcomes.values()} == {errors.ChannelClosed}
+    assert {error.message for error in outcomes.values()} == {"the client was closed"}
 
 
 async def test_a_write_beyond_the_limits_is_refused_here(cluster) -> None:
