@@ -212,6 +212,12 @@ class SourceLost(msgspec.Struct, frozen=True):
     session: int
 
 
+class Stood(msgspec.Struct, frozen=True):
+    """A member asks for our vote: it would lead in `reign`."""
+
+    reign: Reign
+
+
 class MetaSaved(msgspec.Struct, frozen=True):
     """The last `SaveMeta` is on disk."""
 
@@ -226,17 +232,8 @@ class Tick(msgspec.Struct, frozen=True):
 
 FollowerEvent = FollowerJoined | FollowerAcked | FollowerLeft
 PrimaryEvent = Proposed | ChangeProposed | Durable | Applied | FollowerEvent | Deposed | Tick
-ReplicaEvent = (
-    SourceFound
-    | BatchesReceived
-    | HeartbeatReceived
-    | SourceLost
-    | MetaSaved
-    | TailCut
-    | Durable
-    | Applied
-    | Tick
-)
+SourceEvent = SourceFound | BatchesReceived | HeartbeatReceived | SourceLost
+ReplicaEvent = SourceEvent | Stood | MetaSaved | TailCut | Durable | Applied | Tick
 
 
 # --- effects
@@ -330,6 +327,15 @@ class EndReign(msgspec.Struct, frozen=True):
         return f"end reign: {self.error}"
 
 
+class SaveVote(msgspec.Struct, frozen=True):
+    """Write our vote to `meta.cbor`, and tell of it only then."""
+
+    reign: Reign
+
+    def __str__(self) -> str:
+        return f"save vote {self.reign}"
+
+
 class SaveMeta(msgspec.Struct, frozen=True):
     """Write (term, primary) to `meta.cbor`; `MetaSaved` follows."""
 
@@ -380,19 +386,6 @@ class Note(msgspec.Struct, frozen=True):
         return f"note {self.text}"
 
 
-Effect = (
-    Append
-    | Commit
-    | Beat
-    | Release
-    | Known
-    | Unconfirmed
-    | Reject
-    | Drop
-    | EndReign
-    | SaveMeta
-    | Cut
-    | SendAck
-    | Rebuild
-    | Note
-)
+PrimaryEffect = Append | Commit | Beat | Release | Known | Unconfirmed | Reject | Drop | EndReign | Note
+ReplicaEffect = Append | Commit | SaveMeta | SaveVote | Cut | SendAck | Rebuild | Drop | Note
+Effect = PrimaryEffect | ReplicaEffect

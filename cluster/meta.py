@@ -14,7 +14,7 @@ import msgspec
 
 from cluster.errors import FormatNewer, MetaCorrupt
 from cluster.files import SYSCALLS, Syscalls, translated
-from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermList
+from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term, TermList
 
 FORMAT = 1
 """Of the file: a higher one is refused."""
@@ -29,6 +29,11 @@ class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     term: Term = Term(0)
     node: NodeId | None = None
+
+    @property
+    def reign(self) -> Reign:
+        """The reign that was voted for."""
+        return Reign(self.term, self.node or NodeId(""))
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

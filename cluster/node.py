@@ -29,6 +29,7 @@ from cluster.effects import (
     Proposed,
     ReplicaEvent,
     SourceLost,
+    Stood,
     TailCut,
     Tick,
 )
@@ -45,7 +46,7 @@ from cluster.storage import Storage
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
-from redwire.position import NodeId
+from redwire.position import NodeId, Reign, Term
 
 TICK_S = 0.1
 """A fifth of a heartbeat's interval: so late may be what goes by the clock. Deadlines are seconds."""
@@ -88,7 +89,8 @@ class Node:
     def report(self) -> Report:
         """Where this node stands, for its peers."""
         leader = self.role.leader if isinstance(self.role, Replica) else None
-        return self.storage.report(self.role_name, self.role.watermark, leader)
+        stands = self.roster.candidacy.stands
+        return self.storage.report(self.role_name, self.role.watermark, leader, stands)
 
     def introduction(self) -> Report:
         """The same with how this node is, as last looked at: what it says of itself once a second."""
@@ -109,7 +111,7 @@ class Node:
         """What this node does, for whoever asks."""
         if self.leads:
             return NodeRole.PRIMARY
-        if self.roster.aspires:
+        if self.roster.candidacy.aspires:
             return NodeRole.OPENING
         return NodeRole.REBUILDING if self.roster.rebuilding else NodeRole.REPLICA
 
@@ -126,21 +128,22 @@ class Node:
             if over is not None:
                 self.inbox.post(Deposed(over))
             elif outbid(self.report(), report):
-                self.roster.outbid.ring()
-        free = not (self.roster.aspires or self.roster.rebuilding)
-        if isinstance(role, Replica) and free and role.searching:
-            leader = self.roster.leader(role.reign)
+                self.roster.candidacy.outbid.ring()
+        if isinstance(role, Replica) and self.role_name is NodeRole.REPLICA and role.searching:
+            leader = self.roster.leader(role.term_min)
             if leader is not None:
                 self.roster.lines.follow(leader)
 
     def greeted(self, report: Report) -> None:
         """A member that dialled us says where it stands. If it leads, and we look for who does, ask it at
-        once: what counts is what it says on the line that we dialled.
+        once: what counts is what it says on the line that we dialled. If it asks for our vote, see to that.
         """
         self.bulletin.heard(report, self.clock())
         role = self.role
         if isinstance(role, Replica) and role.searching and report.role == NodeRole.PRIMARY:
             self.roster.lines.greet(NodeId(report.node))
+        if report.stands and self.role_name is NodeRole.REPLICA:
+            self.inbox.post(Stood(Reign(Term(report.stands), NodeId(report.node))))
 
     def stop_following(self) -> None:
         """End the session with the source, if there is one; the log stands still afterwards."""
@@ -153,7 +156,7 @@ class Node:
     def become_primary(self, primary: Primary) -> None:
         """Begin a reign. Its term is on disk, and everything in the log is durable."""
         assert not self.leads and primary.end == self.storage.log.end
-        self.role, self.roster.aspires = primary, False
+        self.role, self.roster.candidacy.aspires = primary, False
         primary.waiter.times.on_sample = self.bulletin.counts.committed
         text = f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}"
         self.happened(EventKind.REIGN_BEGUN, text)
@@ -215,7 +218,8 @@ class Node:
             self.outbox.drop(session, Refused(Code.NOT_PRIMARY, f"{self.storage.me} leads no more"))
         log, applied = self.storage.log, self.storage.applied.lsn
         watermark, reign = self.role.watermark, self.role.reign
-        self.become_replica(Replica(self.storage.me, reign, log.end, log.durable, watermark, applied))
+        vote = self.storage.meta.vote.reign
+        self.become_replica(Replica(self.storage.me, reign, log.end, log.durable, watermark, applied, vote))
 
     def _applied(self, event: Applied) -> None:
         self.inbox.post(event)

@@ -11,7 +11,7 @@ that starts as primary asks every member in reach first:
 * its own log is one that lost                → refuse to start
 * it followed another primary last            → refuse, unless the operator said `--take-over`
 * it did, or somebody has followed one since  → wait for one of every set of voters that is enough for a
-                                                commit
+                                                commit, and for its vote
 * somebody follows one who leads              → wait until it does not: what that one still commits through it
                                                 would be missing here
 * otherwise                                   → open, with a term above every term that anyone has seen
@@ -23,6 +23,10 @@ this node's id there is no reign: it may be a second one of that node's.
 A reign goes on until another member proves that it is `superseded`. Where one is merely `outbid`, its own
 primary opens the next one.
 
+A report alone promises nothing: whoever says that it follows nobody may follow the old primary again a moment
+later, and ack. Its vote is that promise (R11): it is on its disk, it came with what its log held then, and
+from then on it accepts no older term.
+
 Whoever led last has all that it acknowledged. Another one has what the voters in reach have: were none heard
 of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter
 with another data directory than the one that the log has admitted says nothing of what it held before (R11);
@@ -31,7 +35,7 @@ nor does one of whom this log admits none: a record that only others hold may ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -73,13 +77,25 @@ class Bootstrap(msgspec.Struct, frozen=True):
     incarnations: Mapping[NodeId, str]
 
 
+class Stand(msgspec.Struct, frozen=True):
+    """Ask for votes in `term`; those of `voters` are missing."""
+
+    term: Term
+    voters: Sequence[NodeId]
+
+    @property
+    def reason(self) -> str:
+        """For whom to wait."""
+        return f"asking {', '.join(self.voters)} to follow nobody before term {self.term}"
+
+
 class Open(msgspec.Struct, frozen=True):
     """Open a reign with this term."""
 
     term: Term
 
 
-Decision = Wait | Refuse | FollowFirst | Bootstrap | Open
+Decision = Wait | Refuse | FollowFirst | Bootstrap | Stand | Open
 
 
 def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
@@ -104,11 +120,11 @@ def outbid(mine: Report, report: Report) -> bool:
     """Whether another member knows of a newer term than that of our reign, which `mine` tells of, and neither
     leads nor follows anybody in it.
 
-    It opened reigns that nobody accepted, or followed one who did, out of our reach. It follows nobody of an
-    older term, so only a newer reign of ours can have it back.
+    It opened reigns that nobody accepted, or followed one who did, out of our reach, or gave its vote to one
+    who did not open. It follows nobody of an older term, so only a newer reign of ours can have it back.
     """
     free = report.role == NodeRole.REPLICA and not report.follows
-    return free and report.term > mine.term
+    return free and max(report.term, report.vote) > mine.term
 
 
 class TakeOver(msgspec.Struct, frozen=True):
@@ -126,12 +142,14 @@ class TakeOver(msgspec.Struct, frozen=True):
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """The question. `members` are all configured members, this node included; `voters` are those whose copies
-    can count, and `admitted` is which incarnation of each does; `patience_ms` bounds the asking; `enough`
-    says whether copies on these nodes alone can have committed a record. `taken` are those who say that
-    another process has this node's id.
+    """The question, put by `me`. `members` are all configured members, this node included; `voters` are those
+    whose copies can count, and `admitted` is which incarnation of each does; `patience_ms` bounds the
+    asking; `enough` says whether copies on these nodes alone can have committed a record. `taken` are those
+    who say that another process has this node's id. `stands` is the term for which votes were asked so far,
+    0 for none.
     """
 
+    me: NodeId
     members: frozenset[NodeId]
     voters: frozenset[NodeId]
     admitted: Mapping[NodeId, Incarnation]
@@ -139,6 +157,7 @@ class Opening(msgspec.Struct, frozen=True):
     take_over: TakeOver | None
     enough: Callable[[frozenset[NodeId]], bool]
     taken: frozenset[NodeId]
+    stands: Term
 
     def decide(self, mine: Report, others: Mapping[NodeId, Report], elapsed_ms: int) -> Decision:
         """The decision, from this node's own report and those of the members in reach."""
@@ -167,24 +186,47 @@ class Opening(msgspec.Struct, frozen=True):
         rival = _rival(mine, others, ", and its log is as long")
         if rival is not None:
             return rival
-        if not _led_last(mine, others):
-            unknown = self._unknown(mine, others)
-            if self.enough(frozenset(unknown)):
-                why = [f"{node} ({why})" for node, why in unknown.items()]
-                return Wait(_MAY_HOLD.format(" and ".join(why), ",".join(unknown)))
-        term = max(mine.term, *(report.term for report in others.values()), 0) + 1
+        term = self._term(mine, others)
         if term > TERM_MAX:
             text = f"term {term - 1} is the last one that there can be"
             return Refuse(
                 Refused(Code.STALE_TERM, text, hint="a member reports terms that never were: find it")
             )
-        return Open(Term(term))
+        if not _led_last(mine, others):
+            unknown = self._unknown(mine, others)
+            if self.enough(frozenset(unknown)):
+                why = [f"{node} ({why})" for node, why in unknown.items()]
+                return Wait(_MAY_HOLD.format(" and ".join(why), ",".join(unknown)))
+            undecided = self._undecided(term, others)
+            if self.enough(frozenset(unknown).union(undecided)):
+                return Stand(term, undecided)
+        return Open(term)
+
+    def _term(self, mine: Report, others: Mapping[NodeId, Report]) -> Term:
+        """Above every term that anybody has accepted, or has given another one a vote for. The term that we
+        have stood for, in this process or an earlier one, is kept while it is.
+        """
+        everybody = (mine, *others.values())
+        stood = max((report.vote for report in everybody if report.voted_for == mine.node), default=0)
+        other_votes = (report.vote for report in everybody if report.voted_for != mine.node)
+        newest = max(0, *(report.term for report in everybody), *other_votes)
+        kept = max(self.stands, stood)
+        return Term(kept if kept > newest else newest + 1)
+
+    def _undecided(self, term: Term, others: Mapping[NodeId, Report]) -> Sequence[NodeId]:
+        """The other voters in reach whose vote for `term` is not ours yet."""
+        reports = (others[node] for node in sorted(self._asked & others.keys()))
+        return [NodeId(each.node) for each in reports if (each.vote, each.voted_for) != (term, self.me)]
+
+    @property
+    def _asked(self) -> frozenset[NodeId]:
+        """The voters but for those given up."""
+        return self.voters - self.take_over.lost if self.take_over is not None else self.voters
 
     def _unknown(self, mine: Report, others: Mapping[NodeId, Report]) -> Mapping[NodeId, str]:
-        """The voters of whom nobody says what they held, but for those given up, each with the reason."""
-        lost = self.take_over.lost if self.take_over is not None else frozenset()
+        """The voters of whom nobody says what they held, each with the reason."""
         unknown: dict[NodeId, str] = {}
-        for node in sorted(self.voters - lost):
+        for node in sorted(self._asked):
             report = mine if node == mine.node else others.get(node)
             if report is None:
                 unknown[node] = "not heard yet"
@@ -221,10 +263,11 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
 
 
 def _led_last(mine: Report, others: Mapping[NodeId, Report]) -> bool:
-    """Whether nobody has led since this node did, as far as it and those in reach know."""
-    since = (report for report in others.values() if report.term > mine.term)
-    others_led = any(report.primary not in ("", mine.node) for report in since)
-    return mine.primary == mine.node and mine.last_term <= mine.term and not others_led
+    """Whether nobody can have led since this node did, as far as it and those in reach know."""
+    ours = ("", mine.node)
+    led = any(each.term > mine.term and each.primary not in ours for each in others.values())
+    voted = any(each.vote > mine.term and each.voted_for not in ours for each in (mine, *others.values()))
+    return mine.primary == mine.node and mine.last_term <= mine.term and not led and not voted
 
 
 def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:

@@ -26,6 +26,7 @@ from cluster.effects import (
     Reject,
     Release,
     SaveMeta,
+    SaveVote,
     SendAck,
     TailCut,
     Unconfirmed,
@@ -101,6 +102,8 @@ class Outbox:
                 leader = self._roster.reports.get(reign.primary)
                 cluster = ClusterId(leader.cluster if leader is not None else "")
                 self._storage.save_reign(reign, cluster, lambda: self._inbox.post(MetaSaved()))
+            case SaveVote(reign):
+                self._storage.save_vote(reign)
             case Cut(to, reason):
                 self._storage.journal.cut(to, reason, lambda: self._inbox.post(TailCut()))
             case Rebuild():

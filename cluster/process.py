@@ -112,10 +112,16 @@ class Process:
     async def _serve(self, storage: Storage, audit: Audit) -> None:
         config, log = self._config, storage.log
         role = Replica(
-            storage.me, storage.reign, log.end, log.durable, storage.watermark, storage.applied.lsn
+            storage.me,
+            storage.reign,
+            log.end,
+            log.durable,
+            storage.watermark,
+            storage.applied.lsn,
+            storage.meta.vote.reign,
         )
         node = Node(storage, role, now, self._note)
-        node.roster.aspires = config.node.role is ReplicationRole.PRIMARY
+        node.roster.candidacy.aspires = config.node.role is ReplicationRole.PRIMARY
         storage.reads.on_damage = partial(self._damaged, node)
         service = Service(node, audit)
         library, authenticator = _library(storage), _authenticator(node, config)
@@ -144,7 +150,7 @@ class Process:
             tasks.start_soon(audit.run)
             tasks.start_soon(overseers.run)
             self._greet(storage)
-            if node.roster.aspires:
+            if node.roster.candidacy.aspires:
                 candidate = Candidate(node, config, take_over=self._take_over)
                 await candidate.run()
                 await candidate.renew()
@@ -181,7 +187,7 @@ class Process:
     def _damaged(self, node: Node, error: NodeError) -> None:
         """The state is not to be trusted: nobody reads it, and no primary decides by it."""
         node.damage.condemn(error)
-        if node.leads or node.roster.aspires:
+        if node.leads or node.roster.candidacy.aspires:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

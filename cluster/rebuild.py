@@ -118,6 +118,14 @@ class Rebuilder:
         node.roster.installing = False
         node.outbox.apply.restart(storage.applied.lsn)
         node.become_replica(
-            Replica(storage.me, storage.reign, log.end, log.durable, watermark, storage.applied.lsn)
+            Replica(
+                storage.me,
+                storage.reign,
+                log.end,
+                log.durable,
+                watermark,
+                storage.applied.lsn,
+                storage.meta.vote.reign,
+            )
         )
         node.on_applied()

@@ -11,7 +11,7 @@ from cluster.changes import Changes
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.logged import Logged
 from cluster.node import Node
-from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, TakeOver, Wait
+from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Stand, TakeOver, Wait
 from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.settings import Settings
@@ -43,23 +43,26 @@ class Candidate:
 
         For `asked_ms` the members had been asked before this was called.
         """
-        started_ms = self._node.clock().ms - asked_ms
-        said = ""
+        node, candidacy, said = self._node, self._node.roster.candidacy, ""
+        started_ms = node.clock().ms - asked_ms
         while True:
-            elapsed_ms = self._node.clock().ms - started_ms
             opening = await self._opening()
-            match opening.decide(self._node.report(), self._node.roster.reports, elapsed_ms):
-                case Wait(reason):
-                    if reason != said:
-                        said = reason
-                        self._node.note(reason)
+            decision = opening.decide(node.report(), node.roster.reports, node.clock().ms - started_ms)
+            candidacy.stands = decision.term if isinstance(decision, Stand) else Term(0)
+            match decision:
+                case Wait() | Stand():
+                    if decision.reason != said:
+                        said = decision.reason
+                        node.note(said)
+                    if candidacy.stands:
+                        node.roster.lines.greet(None)
                     await anyio.sleep(ASK_S)
                 case Refuse(error):
                     raise error
                 case FollowFirst(member):
-                    self._node.note(f"{member} has the longer log: following it to its end first")
+                    node.note(f"{member} has the longer log: following it to its end first")
                     await self._catch_up(member)
-                    started_ms = self._node.clock().ms - asked_ms
+                    started_ms = node.clock().ms - asked_ms
                 case Bootstrap(incarnations):
                     await self._open(Term(1), self._new_cluster(incarnations))
                     return
@@ -73,11 +76,11 @@ class Candidate:
         """
         node = self._node
         while True:
-            await node.roster.outbid.wait()
+            await node.roster.candidacy.outbid.wait()
             opening = await self._opening()
             match opening.decide(node.report(), node.roster.reports, opening.patience_ms):
-                case Open() | FollowFirst() if node.leads:
-                    node.roster.aspires = True
+                case Open() | Stand() | FollowFirst() if node.leads:
+                    node.roster.candidacy.aspires = True
                     text = (
                         "a member knows of a newer term and follows nobody of this one: a newer reign begins"
                     )
@@ -98,6 +101,7 @@ class Candidate:
             return any(_enough(cluster, copies) for cluster in ever)
 
         return Opening(
+            me=storage.me,
             members=frozenset(member.id for member in applied.cluster.members),
             voters=frozenset(voter.id for cluster in ever for voter in cluster.membership.voters),
             admitted={**storage.admitted(record), **logged.admits},
@@ -105,6 +109,7 @@ class Candidate:
             take_over=self._take_over,
             enough=enough,
             taken=frozenset(self._node.roster.taken),
+            stands=self._node.roster.candidacy.stands,
         )
 
     async def _catch_up(self, member: NodeId) -> None:

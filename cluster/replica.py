@@ -8,6 +8,10 @@ never what is on its way, and applies up to the lowest of announced watermark, m
 its first ack in a reign the reign is on disk (R3). What is known committed is never cut: a source that lacks
 it is refused, whatever its term (R5).
 
+While it follows nobody it gives its vote to a member that wants to lead in a newer term. From then on it
+accepts no older one: what it acked before, it has told that member of, and what it would ack in an older
+reign afterwards might be committed there without the new one (R11).
+
 A source that does not lead (`Following.leads` is False) is followed by a node that is about to lead and wants
 the longest log first (R5): same rules, no reign to accept.
 """
@@ -37,9 +41,11 @@ from cluster.effects import (
     Rebuild,
     ReplicaEvent,
     SaveMeta,
+    SaveVote,
     SendAck,
     SourceFound,
     SourceLost,
+    Stood,
     TailCut,
     Tick,
 )
@@ -79,7 +85,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
 @dataclass(slots=True, eq=False)
 class Replica:
     """A follower. `reign` was accepted last, and is on disk once FOLLOWING; `watermark` is the highest known
-    here, ever (R5).
+    here, ever (R5); `vote` is the reign that we gave our vote to last.
 
     `_settling` counts our orders to the disk that are not done; `_committing` is how far apply was sent,
     `_told` what the last ack said was durable and applied.
@@ -91,12 +97,12 @@ class Replica:
     durable: Lsn
     watermark: Lsn
     applied: Lsn
+    vote: Reign = NO_REIGN
     state: FollowerState = FollowerState.SEARCHING
     _source: _Source | None = None
     _settling: int = 0
     _committing: Lsn = Lsn(0)
     _told: tuple[Lsn, Lsn] = field(default=(Lsn(0), Lsn(0)))
-    _arrivals: _Arrivals = field(default_factory=lambda: _Arrivals())
 
     def step(self, event: ReplicaEvent, now: Now) -> list[Effect]:
         """Take one event; what the shell must do, in order."""
@@ -106,7 +112,8 @@ class Replica:
             case Durable(lsn):
                 # a sync from before a cut may still be reported after it
                 self.durable = min(lsn, self.end.lsn)
-                return self._ack(synced_us=self._arrivals.synced(lsn, now.us)) + self._commit()
+                synced_us = self._source.arrivals.synced(lsn, now.us) if self._source is not None else 0
+                return self._ack(synced_us=synced_us) + self._commit()
             case HeartbeatReceived():
                 return self._heard(event, now)
             case Applied(last, _):
@@ -114,6 +121,8 @@ class Replica:
                 return []
             case SourceFound():
                 return self._found(event, now)
+            case Stood(reign):
+                return self._stood(reign)
             case MetaSaved() | TailCut():
                 return self._settled(now)
             case SourceLost(session):
@@ -158,6 +167,18 @@ class Replica:
         """Whether nobody who leads is followed right now."""
         return self.leader is None
 
+    @property
+    def term_min(self) -> Term:
+        """No reign of an older term is accepted."""
+        return max(self.vote.term, self.reign.term if self.reign is not None else Term(0))
+
+    def _stood(self, reign: Reign) -> list[Effect]:
+        if not self.searching or reign.term <= self.term_min:
+            return []
+        self.vote = reign
+        text = f"{reign.primary} has our vote for term {reign.term}: nobody is followed in an older one"
+        return [SaveVote(reign), Note(text)]
+
     def _found(self, event: SourceFound, now: Now) -> list[Effect]:
         """Accept or refuse a source, and bring the log to the last common point."""
         reply, session = event.reply, event.session
@@ -181,7 +202,6 @@ class Replica:
             event.node, session, reply.leads, Lsn(reply.head), now.ms, Lsn(reply.watermark)
         )
         self.state = FollowerState.SETTLING
-        self._arrivals.forget()
         effects: list[Effect] = []
         if reply.leads and reply.reign != self.reign:
             self.reign = reply.reign
@@ -201,7 +221,13 @@ class Replica:
             parted = reply.watermark > shared
             hint = PARTED_HINT if parted else "start the node that holds them as primary"
             return Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint)
-        if not reply.leads or self.reign is None:
+        if not reply.leads:
+            return None
+        vote = self.vote
+        taken = reply.term == vote.term and reply.primary != vote.primary and not reply.settled
+        if reply.term < vote.term or taken:
+            return Refused(Code.NOT_READY, f"{vote.primary} has our vote for term {vote.term}", hint="wait")
+        if self.reign is None:
             return None
         if reply.term < self.reign.term:
             return Refused(Code.STALE_TERM, f"term {reply.term} is over, {self.reign.term} has begun")
@@ -239,7 +265,7 @@ class Replica:
             self.end = batch.position
             source.head = max(source.head, batch.last)
             source.watermark = max(source.watermark, batch.watermark)
-            self._arrivals.received(batch.last, now.us)
+            source.arrivals.received(batch.last, now.us)
             effects.append(Append(batch))
         return effects + self._commit()
 
@@ -319,10 +345,6 @@ class _Arrivals:
             _, newest_us = self._came.popleft()
         return 0 if newest_us is None else max(1, now_us - newest_us)
 
-    def forget(self) -> None:
-        """Another session may write these LSNs anew."""
-        self._came.clear()
-
 
 @dataclass(slots=True, eq=False)
 class _Source:
@@ -334,3 +356,4 @@ class _Source:
     head: Lsn
     heard_ms: int
     watermark: Lsn
+    arrivals: _Arrivals = field(default_factory=_Arrivals)

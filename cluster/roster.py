@@ -14,7 +14,7 @@ from cluster.feed import Feed
 from redwire.errors import RedwireError
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
-from redwire.position import Incarnation, NodeId, Reign
+from redwire.position import Incarnation, NodeId, Reign, Term
 
 GONE_MS = 2_500
 """Two hellos that did not come (`peers.HELLO_S`)."""
@@ -69,14 +69,25 @@ class Life(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Candidacy:
+    """What this node wants of the members. `aspires`: it was told to lead and asks whether it may; `stands`
+    is the term for which it asks for their votes, 0 while it does not. `outbid` rings while it leads and a
+    member that is free to follow knows of a newer term.
+    """
+
+    aspires: bool = False
+    stands: Term = Term(0)
+    outbid: Bell = field(default_factory=Bell)
+
+
+@dataclass(slots=True, eq=False)
 class Roster:
     """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
 
     `lives` holds who the member of an accepted session last said it was; `taken` since when (monotonic ms) a
-    member has said at every try that another process has our id. `aspires`: this node was told to lead and
-    asks whether it may; `outbid` rings while it leads and a member that is free to follow knows of a newer
-    term. `fetching` is the session over which a snapshot comes, None for
-    none; `installing`: it is here, and takes the place of state and log, whatever becomes of that session.
+    member has said at every try that another process has our id. `fetching` is the session over which a
+    snapshot comes, None for none; `installing`: it is here, and takes the place of state and log, whatever
+    becomes of that session.
     """
 
     reports: dict[NodeId, Report] = field(default_factory=dict)
@@ -85,8 +96,7 @@ class Roster:
     dialled: dict[NodeId, int] = field(default_factory=dict)
     lives: dict[int, Life] = field(default_factory=dict)
     taken: dict[NodeId, int] = field(default_factory=dict)
-    aspires: bool = False
-    outbid: Bell = field(default_factory=Bell)
+    candidacy: Candidacy = field(default_factory=Candidacy)
     fetching: int | None = None
     installing: bool = False
     lines: Lines = field(default_factory=NoLines)
@@ -139,10 +149,10 @@ class Roster:
         leads = reign is not None and reign.primary == member
         return now_ms - since if leads or not self.reports else 0
 
-    def leader(self, reign: Reign | None) -> NodeId | None:
-        """The member in reach that leads the newest reign, if that is not older than `reign`."""
+    def leader(self, term_min: Term) -> NodeId | None:
+        """The member in reach that leads the newest reign, if that is not of a term before `term_min`."""
         leading = [report for report in self.reports.values() if report.role == NodeRole.PRIMARY]
         best = max(leading, key=lambda report: report.term, default=None)
-        if best is None or reign is not None and best.term < reign.term:
+        if best is None or best.term < term_min:
             return None
         return NodeId(best.node)

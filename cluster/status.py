@@ -92,7 +92,7 @@ class StatusDesk:
         if isinstance(role, Primary):
             return PrimaryState.LEADING, node.storage.me
         source = role.leader
-        leader = source or node.roster.leader(role.reign)
+        leader = source or node.roster.leader(role.term_min)
         if leader is not None:
             return PrimaryState.LEADING, leader
         last = role.reign.primary if role.reign is not None else node.storage.me

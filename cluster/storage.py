@@ -24,7 +24,7 @@ from cluster.errors import DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart,
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.logged import Logged
-from cluster.meta import Meta
+from cluster.meta import Meta, Vote
 from cluster.read_desk import ReadDesk
 from cluster.replacement import Replacement, check_named, remove_strays, stray_generations
 from cluster.settings import Settings
@@ -57,7 +57,7 @@ class Storage:
             self.lock = DataLock.take(self.data_dir)
             found = meta_file.load(self.data_dir)
             check_named(self.data_dir, found)
-            self.meta = found or self._new_directory()
+            self.meta = found or _new_directory(self.data_dir, self.me)
             self.state, wal, self.log = self._open()
         except DiskFull as error:
             raise NoSpaceToStart(error) from error
@@ -144,9 +144,11 @@ class Storage:
             return msgspec.structs.replace(status, state=DiskState.FULL, room_bytes=0)
         return status
 
-    def report(self, role: NodeRole, watermark: Lsn, follows: NodeId | None) -> Report:
-        """Where this node stands, for its peers; `follows` is whoever leads it now."""
-        meta, log, node = self.meta, self.log, self.config.node
+    def report(self, role: NodeRole, watermark: Lsn, follows: NodeId | None, stands: Term) -> Report:
+        """Where this node stands, for its peers; `follows` is whoever leads it now, `stands` the term for
+        which it asks for votes.
+        """
+        meta, log, node, vote = self.meta, self.log, self.config.node, self.journal.disk.meta.vote.reign
         return Report(
             cluster=meta.cluster,
             name=self.config.cluster.name,
@@ -158,6 +160,9 @@ class Storage:
             term=meta.term,
             primary=meta.primary,
             follows=follows or "",
+            stands=stands,
+            vote=vote.term,
+            voted_for=vote.primary,
             last_term=log.end.term,
             last_lsn=log.end.lsn,
             last_chain=log.end.chain,
@@ -192,6 +197,11 @@ class Storage:
         )
         self.journal.disk.save_meta(self.meta, lambda saved: done())
 
+    def save_vote(self, reign: Reign) -> None:
+        """Write the vote for `reign`; reports tell of it once it is on disk."""
+        self.meta = msgspec.structs.replace(self.meta, vote=Vote(reign.term, reign.primary))
+        self.journal.disk.save_meta(self.meta)
+
     async def begin_reign(self, term: Term, cluster: ClusterId) -> None:
         """Write our own reign; it is on disk when this returns."""
         saved = anyio.Event()
@@ -216,11 +226,6 @@ class Storage:
         self.log.restart(by.at, self.state.terms, self.state.batch_time_ms)
         self.reads.use(self.state.path)
         self.applies.use(self.state)
-
-    def _new_directory(self) -> Meta:
-        meta = Meta(node=self.me, incarnation=Incarnation(secrets.token_hex(16)))
-        meta_file.save(self.data_dir, meta)
-        return meta
 
     def _open(self) -> tuple[State, Wal, Log]:
         meta, folder = self.meta, self.data_dir / "wal"
@@ -249,3 +254,9 @@ class Storage:
             self.notes.append(cut)
         time_ms = max(found.time_ms, state.batch_time_ms)
         return state, wal, Log(found.base, found.end, found.end.lsn, found.terms, time_ms)
+
+
+def _new_directory(data_dir: Path, node: NodeId) -> Meta:
+    meta = Meta(node=node, incarnation=Incarnation(secrets.token_hex(16)))
+    meta_file.save(data_dir, meta)
+    return meta

@@ -33,7 +33,9 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
 
     `cluster` is "" while the node has never joined one; `process` is random, new at each start; `term`
     and `primary` are the reign that it accepted last (0 and "" for none), `follows` is whoever leads and is
-    followed at this moment, "" for nobody; `applied` is its state's LSN,
+    followed at this moment, "" for nobody. `stands` is the term for which it asks for votes, 0 for none, and
+    `vote` and `voted_for` are the last vote that it gave, on its disk: since then it accepts no older term,
+    and of that one no other primary (R11). `applied` is its state's LSN,
     `base` the LSN its log begins after. `role` is a word of `NodeRole`, or one that only newer nodes
     know. `terms` are the last `REPORT_TERMS_MAX` (term, first LSN) pairs, both rising. `advertise` is
     where clients reach the node, "" for the address that the cluster knows it by. `vitals` stand in hello
@@ -51,6 +53,9 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     term: TermNumber
     primary: Name
     follows: Name = ""
+    stands: TermNumber = 0
+    vote: TermNumber = 0
+    voted_for: Name = ""
     last_term: TermNumber
     last_lsn: U63
     last_chain: Bytes16

@@ -12,6 +12,7 @@ from cluster.opening import (
     Open,
     Opening,
     Refuse,
+    Stand,
     TakeOver,
     Wait,
     outbid,
@@ -60,9 +61,20 @@ def report(
     )
 
 
-def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=(), enough=2):
+def decide(mine, *others, **known):
+    """As `ask`, once everybody who is asked for its vote has given it."""
+    decision = ask(mine, *others, **known)
+    if isinstance(decision, Stand):
+        others = [voted(other, decision.term) if other.node in decision.voters else other for other in others]
+        decision = ask(mine, *others, **known, stands=decision.term)
+        assert not isinstance(decision, Stand)
+    return decision
+
+
+def ask(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=(), enough=2, stands=0):
     """So many of the three are `enough` for a commit."""
     opening = Opening(
+        me=NodeId(mine.node),
         members=MEMBERS,
         voters=MEMBERS,
         admitted=ADMITTED if admitted is None else admitted,
@@ -70,8 +82,13 @@ def decide(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None,
         take_over=take_over,
         enough=lambda copies: len(copies) >= enough,
         taken=frozenset(taken),
+        stands=Term(stands),
     )
     return opening.decide(mine, {NodeId(other.node): other for other in others}, elapsed_ms)
+
+
+def voted(report, term, node="a"):
+    return msgspec.structs.replace(report, vote=term, voted_for=node)
 
 
 EMPTY = report("a", role="opening")
@@ -162,6 +179,53 @@ def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged()
     assert decide(mine, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4)
     led = report("a", lsn=10, term=3, primary="a", role="opening")
     assert decide(led, take_over=TakeOver()) == decide(led) == Open(4), "it has all that it acknowledged"
+
+
+OVER = report("a", lsn=10, term=3, primary="b", role="opening")
+FREE = report("c", lsn=10, term=3, primary="b")
+
+
+def test_who_follows_nobody_now_may_follow_again_until_it_has_voted() -> None:
+    """The old primary b is not heard; with it, c alone is enough for a commit."""
+    asked = ask(OVER, FREE, take_over=TakeOver())
+    assert asked == Stand(Term(4), [NodeId("c")])
+    assert asked.reason == "asking c to follow nobody before term 4"
+    for vote in (voted(FREE, 3), voted(FREE, 4, "b"), voted(FREE, 5, "b")):
+        assert isinstance(ask(OVER, vote, take_over=TakeOver(), stands=4), Stand)
+    assert ask(OVER, voted(FREE, 4), take_over=TakeOver(), stands=4) == Open(4)
+
+
+def test_what_was_acked_before_the_vote_is_followed_first() -> None:
+    longer = msgspec.structs.replace(voted(FREE, 4), last_lsn=11)
+    assert ask(OVER, longer, take_over=TakeOver(), stands=4) == FollowFirst("c")
+
+
+def test_a_vote_is_asked_of_as_many_as_it_takes() -> None:
+    everybody = FREE, msgspec.structs.replace(FREE, node="b")
+    assert ask(OVER, *everybody, take_over=TakeOver()) == Stand(Term(4), [NodeId("b"), NodeId("c")])
+    assert ask(OVER, voted(everybody[0], 4), everybody[1], take_over=TakeOver(), stands=4) == Open(4)
+    assert ask(OVER, FREE, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4), "b is given up"
+
+
+@pytest.mark.parametrize(
+    ("stands", "vote", "term"),
+    [
+        (4, voted(FREE, 4, "b"), 5),  # taken by another one
+        (0, voted(FREE, 9), 9),  # ours, of an earlier process
+        (6, voted(FREE, 4), 6),
+        (4, msgspec.structs.replace(voted(FREE, 4), term=7), 8),  # it has accepted a newer reign since
+    ],
+)
+def test_the_term_that_is_stood_for_is_kept_while_nobody_else_can_have_it(stands, vote, term) -> None:
+    decision = ask(OVER, vote, msgspec.structs.replace(FREE, node="b"), take_over=TakeOver(), stands=stands)
+    assert decision.term == term
+
+
+def test_who_led_last_asks_for_votes_once_one_was_given_to_another() -> None:
+    led = report("a", lsn=10, term=3, primary="a", role="opening")
+    assert ask(led, FREE) == Open(4)
+    assert ask(led, voted(FREE, 4, "b")) == Stand(Term(5), [NodeId("c")])
+    assert ask(voted(led, 4, "b"), FREE) == Stand(Term(5), [NodeId("c")])
 
 
 @pytest.mark.parametrize("late", [{}, {"lsn": 9, "term": 3, "primary": "b"}])
@@ -286,6 +350,7 @@ def test_a_reign_that_has_committed_nothing_ends_where_somebody_knows_committed_
 def test_a_member_that_is_free_and_knows_a_newer_term_outbids_our_reign() -> None:
     void = report("b", lsn=6, term=MINE.term + 2, primary="b")
     assert outbid(MINE, void)
+    assert outbid(MINE, voted(msgspec.structs.replace(void, term=MINE.term), MINE.term + 1, "c"))
     for over in ({"term": MINE.term}, {"follows": "c"}, {"role": "primary"}, {"role": "opening"}):
         assert not outbid(MINE, msgspec.structs.replace(void, **over))
 
