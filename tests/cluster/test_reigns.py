@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 TIMES = {"policy_timeout_ms": 1_500, "replica_timeout_ms": 1_500}
 HOP_MS = 2.0
+SLOW_MS = 1_500
+"""One way, and long beside the time between two looks at a node's log."""
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,37 @@ def test_a_take_over_waits_while_another_node_follows_a_primary_that_it_does_not
         writer.wait_acked()
     assert not writer.refused
     shop.check_nothing_lost(writer)
+
+
+def test_a_vote_for_one_who_does_not_begin_costs_a_new_reign_and_nothing_else(shop: Any) -> None:
+    """The old primary is out of reach of a third node when that votes, and back before the new one begins."""
+    old, (new, other) = shop.leader, shop.followers
+    line = {frozenset((a, b)): "-".join(sorted((a[:2], b[:2]))) for a in shop.nodes for b in shop.nodes}
+    shop.converge()
+    term = shop.status(old).term
+    assert shop.terminate(new) == 0
+    shop.command(f"cut {line[frozenset((old, new))]}")
+    shop.set_role(new, "primary")
+    mark, seen, held = shop.mark(new), shop.mark(other), shop.mark(old)
+    shop.start_node(new, "--take-over")
+    shop.wait_log(new, f"{other} follows {old}, which leads term", since=mark)
+    shop.command(f"slow {line[frozenset((new, other))]} {SLOW_MS}")  # so long no vote is heard of
+    shop.command(f"cut {line[frozenset((old, other))]} reset")
+    shop.wait_log(other, f"{new} has our vote for term {term + 1}", since=seen)
+    shop.pause(new)
+    shop.command(f"heal {line[frozenset((old, other))]}")
+    shop.wait_log(old, "follows nobody of this one: a newer reign begins", since=held)
+    shop.wait_log(old, f"term {term + 2} serves writes", since=held)
+    with shop.writer(timeout_s=30) as writer:
+        writer.wait_acked()
+        shop.kill(new)
+        shop.set_role(new, "replica")
+        shop.heal(new)
+        shop.start_node(new)
+        shop.converge()
+    assert not writer.doubtful and not writer.refused
+    shop.check_nothing_lost(writer)
+    shop.check_same_log()
 
 
 def test_a_newer_reign_over_an_outgrown_log_ends_and_the_one_that_serves_goes_on(shop: Any) -> None:
