@@ -9,6 +9,7 @@ import anyio
 
 from cluster.changes import Changes
 from cluster.config import ClusterConfig, NodeConfig
+from cluster.log_config import Level
 from cluster.logged import Logged
 from cluster.node import Node
 from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Stand, TakeOver, Wait
@@ -72,7 +73,7 @@ class Candidate:
 
     async def renew(self) -> None:
         """Whenever our reign is outbid, have a newer one follow it, unless something known now stands against
-        that: for ever.
+        that: for ever. Where another one was quicker, this node follows that one.
         """
         node = self._node
         while True:
@@ -85,7 +86,11 @@ class Candidate:
                         "a member knows of a newer term and follows nobody of this one: a newer reign begins"
                     )
                     node.end_reign(Refused(Code.STALE_TERM, text, hint="retry"))
-                    await self.run(asked_ms=opening.patience_ms)
+                    try:
+                        await self.run(asked_ms=opening.patience_ms)
+                    except Refused as error:
+                        node.roster.candidacy.aspires = False
+                        node.note(f"leads no more: {error}", Level.WARNING)
 
     async def _opening(self) -> Opening:
         """The question, put to the members that this node knows of by now."""

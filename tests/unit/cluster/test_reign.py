@@ -1,0 +1,75 @@
+"""What a candidate does with the decisions: here, those of a reign that is renewed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from cluster.effects import Now
+from cluster.opening import Decision, Refuse, Stand
+from cluster.reign import Candidate
+from cluster.roster import Roster
+from redwire.errors import Code, Refused
+from redwire.position import NodeId, Term
+
+QUICKER = Refuse(Refused(Code.TERM_TAKEN, "us-1 leads term 2 already"))
+
+
+@pytest.mark.anyio
+async def test_a_primary_that_is_outbid_and_finds_another_one_quicker_follows_that_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decisions: list[Decision] = [Stand(Term(2), [NodeId("us-1")]), QUICKER]
+    said: list[str] = []
+    ended: list[Refused] = []
+    node: Any = SimpleNamespace(
+        roster=Roster(),
+        leads=True,
+        clock=lambda: Now(1, 1),
+        report=lambda: None,
+        note=lambda text, *_: said.append(text),
+        end_reign=ended.append,
+    )
+
+    async def opening(candidate: Candidate) -> Any:
+        return SimpleNamespace(patience_ms=5, decide=lambda *_: decisions.pop(0))
+
+    monkeypatch.setattr(Candidate, "_opening", opening)
+    candidacy = node.roster.candidacy
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Candidate(node, None, take_over=None).renew)  # type: ignore[arg-type]
+        candidacy.outbid.ring()
+        with anyio.fail_after(5):
+            while not said:
+                await anyio.sleep(0.001)
+        tasks.cancel_scope.cancel()
+    assert [error.code for error in ended] == [Code.STALE_TERM]
+    assert said == [f"leads no more: {QUICKER.error}"]
+    assert not candidacy.aspires and not candidacy.stands and not decisions
+
+
+@pytest.mark.anyio
+async def test_a_primary_that_is_outbid_leads_on_while_something_stands_against_a_newer_reign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = anyio.Event()
+    node: Any = SimpleNamespace(roster=Roster(), leads=True, report=lambda: None)
+
+    def refused(*_: object) -> Decision:
+        asked.set()
+        return QUICKER
+
+    async def opening(candidate: Candidate) -> Any:
+        return SimpleNamespace(patience_ms=5, decide=refused)
+
+    monkeypatch.setattr(Candidate, "_opening", opening)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Candidate(node, None, take_over=None).renew)  # type: ignore[arg-type]
+        node.roster.candidacy.outbid.ring()
+        with anyio.fail_after(5):
+            await asked.wait()
+        tasks.cancel_scope.cancel()
+    assert not node.roster.candidacy.aspires, "and no reign was ended: the node has no way to"
