@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -172,8 +172,11 @@ class Keys(msgspec.Struct):
         self._clients.move_to_end(ident)
         if oldest > client.oldest:
             held = len(results)
-            passed = range(client.oldest, oldest)  # mostly one: to look through all that is held costs more
-            for known in passed if len(passed) <= held else [known for known in results if known < oldest]:
+            if oldest - client.oldest <= held:  # mostly by one: to look through all that is held costs more
+                passed: Iterable[int] = range(client.oldest, oldest)
+            else:
+                passed = [known for known in results if known < oldest]
+            for known in passed:
                 results.pop(known, None)
             client.oldest = oldest
             self.open -= held - len(results)

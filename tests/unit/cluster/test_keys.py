@@ -96,7 +96,7 @@ def test_below_the_oldest_unresolved_sequence_everything_is_expired() -> None:
     assert memory.open == 1
 
 
-@pytest.mark.parametrize("oldest", [5, 10**12])
+@pytest.mark.parametrize("oldest", [5, 10**12, (1 << 64) - 4])
 def test_a_low_water_mark_that_leaps_drops_whatever_it_passes(oldest: int) -> None:
     memory = keys()
     for sequence in (7, 2, 4, 3):
