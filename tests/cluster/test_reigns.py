@@ -236,7 +236,7 @@ def test_a_member_that_opened_reigns_out_of_reach_is_led_again_in_a_newer_one(sh
         )
         if busy:
             writer.wait_acked()
-    assert not writer.doubtful and not writer.refused
+    assert not writer.refused  # what was under way when the reign ended is not confirmed
     shop.converge()
     shop.check_nothing_lost(writer)
     shop.check_same_log()
