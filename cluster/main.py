@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from cluster.config import NodeConfig, parse_node_config
+from cluster.config import NodeConfig, ReplicationRole, parse_node_config
 from cluster.credentials import CredentialSet, NodeCredentials, load, wall_ms
 from cluster.door import raise_file_limit
 from cluster.errors import ReloadFailed
@@ -27,7 +27,7 @@ from cluster.reload import ask
 from cluster.signals import Signals
 from cluster.yaml_file import load_yaml
 from redwire import __version__
-from redwire.errors import RedwireError
+from redwire.errors import ConfigInvalid, RedwireError
 from redwire.position import NodeId
 from redwire.spelling import nearest
 
@@ -59,8 +59,7 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
             case "reload":
                 return _reload(config, as_json=asked.json)
             case _:
-                order = TakeOver(_lost(asked.lost)) if asked.take_over else None
-                return _run(config, signals or Signals(), order)
+                return _run(config, signals or Signals(), _take_over(config, asked))
     except RedwireError as error:
         if asked.json:
             print(json.dumps(_answer(config, [error], [])))
@@ -109,6 +108,17 @@ def _action(word: str) -> str:
 def _lost(names: str) -> frozenset[NodeId]:
     """Those that are named, whoever they are: the log knows, which is not open yet."""
     return frozenset(NodeId(name.strip()) for name in names.split(",") if name.strip())
+
+
+def _take_over(config: NodeConfig, asked: argparse.Namespace) -> TakeOver | None:
+    """The order to lead, if it was given. Raises `ConfigInvalid` where the file says to follow."""
+    if not asked.take_over:
+        return None
+    if config.node.role is not ReplicationRole.PRIMARY:
+        text = f"is {config.node.role.value}: --take-over has a node lead"
+        hint = "write role: primary here, and role: replica in the file of the node that led"
+        raise ConfigInvalid(asked.config, "node.role", text, hint=hint)
+    return TakeOver(_lost(asked.lost))
 
 
 def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> int:

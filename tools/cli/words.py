@@ -76,11 +76,11 @@ def lag(found: Lag, now_ms: int) -> str:
     """How far behind."""
     if found.state == "behind":
         parts = [
-            f"{count(found.records)} records",
+            f"{count(found.records)} record{'' if found.records == 1 else 's'}",
             *([] if found.bytes is None else [size(found.bytes)]),
             *([] if found.ms is None else [duration(found.ms)]),
         ]
-        there = "never there" if found.catch_up_ms is None else f"there in {there_in(found)}"
+        there = "no nearer yet" if found.catch_up_ms is None else f"there in {there_in(found)}"
         return f"behind {', '.join(parts)}; {there}"
     if found.state == "unknown":
         when = ", never heard" if found.since_at_ms is None else f" {since(found.since_at_ms, now_ms)}"

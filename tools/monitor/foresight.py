@@ -76,7 +76,7 @@ def _forecast(rules: Rules, verdict: LossVerdict, kept: bool, gone: Set[str]) ->
         return Forecast(False, kept, "until another node leads")
     primary = rules.primary
     if primary in gone:
-        return Forecast(False, kept, "no safe successor")
+        return Forecast(False, kept, "policy not met" if verdict.successor else "no safe successor")
     left = {NodeId(member.id) for member in rules.membership.voters if member.id not in gone}
     missing = shortfall(rules.policy & rules.rule, rules.membership, primary, left)
     return Forecast(False, kept, "policy not met" if missing is None else missing.message)

@@ -37,6 +37,15 @@ cluster:
 """
 
 
+def test_a_replica_is_not_told_to_take_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(NODE.replace("role: primary", "role: replica"))
+    assert main(["--config", str(file), "--take-over"]) == 1
+    said = capsys.readouterr().err
+    assert f"{file}: node.role: is replica: --take-over has a node lead" in said
+    assert "write role: primary here" in said
+
+
 def test_what_is_given_up_goes_with_a_take_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "node.yaml"
     file.write_text(NODE)

@@ -98,7 +98,7 @@ async def test_lag_shows_the_followers_and_not_the_primary(cluster, command_line
     ("lag", "there", "in_short"),
     [
         (Lag(state="behind", records=3, catch_up_ms=2_500), "2.5 s", "behind 3 records; there in 2.5 s"),
-        (Lag(state="behind", records=3), "never", "behind 3 records; never there"),
+        (Lag(state="behind", records=3), "never", "behind 3 records; no nearer yet"),
         (Lag(state="unknown"), "?", "unknown, never heard"),
         (Lag(state="caught_up", catch_up_ms=0), "0.0 ms", "caught up"),
     ],

@@ -75,6 +75,7 @@ def test_why_writes_stop_is_said() -> None:
     assert if_region_goes(status("regions(eu,us)"), "us").why == "no voter in reach in us"
     assert if_region_goes(status("regions(us,ap)"), "eu").why == "until another node leads"
     assert if_region_goes(status("local"), "eu").why == "no safe successor"
+    assert if_region_goes(status("regions(eu,us)"), "eu").why == "policy not met", "whoever leads then"
 
 
 def test_confirmed_writes_that_were_in_one_region_only_go_with_it() -> None:
