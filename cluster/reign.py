@@ -37,6 +37,7 @@ class Candidate:
         self._take_over = take_over
         self._read: tuple[Lsn, Lsn] | None = None  # what `_logged` is of: from, to
         self._logged = Logged([], {})
+        self._wrote: Reign | None = None  # the reign of the last batch of the same
 
     async def run(self, asked_ms: int = 0) -> None:
         """Return when the reign has begun. Raises the error when this node must not lead.
@@ -93,6 +94,7 @@ class Candidate:
         span = (storage.applied.lsn, storage.log.end.lsn)
         if span != self._read:
             self._read, self._logged = span, await storage.logged()
+            self._wrote = await storage.journal.last_reign()
         applied, logged = storage.settings, self._logged
         ever = [each.cluster for each in (applied, *logged.settings)]
         record = next((each.record for each in (applied, *logged.settings) if each.record), None)
@@ -108,6 +110,7 @@ class Candidate:
             patience_ms=applied.cluster.replica_timeout_ms,
             take_over=self._take_over,
             enough=enough,
+            wrote_last=self._wrote is not None and self._wrote.primary == storage.me,
             taken=frozenset(self._node.roster.taken),
             stands=self._node.roster.candidacy.stands,
         )
