@@ -18,7 +18,7 @@ from cluster.segment import MARK_BYTES
 from cluster.threads import Post
 from cluster.wal import Wal
 from redwire.batch import Batch
-from redwire.position import Lsn, Position
+from redwire.position import Lsn, Position, Reign
 
 DISK_BYTES_MAX = 32 << 20
 """What a follower may hand to its disk before it stops reading its source: two of the largest batches, one
@@ -85,6 +85,10 @@ class Journal:
             if lsn == known.lsn:
                 return known
         return await anyio.to_thread.run_sync(self.wal.position_at, lsn)
+
+    async def last_reign(self) -> Reign | None:
+        """The reign that wrote the last durable batch; None where a snapshot was the last thing that came."""
+        return await anyio.to_thread.run_sync(self.wal.last_reign)
 
     def stop(self) -> bool:
         """Finish what was asked for; whether it is finished. Blocks for the last sync, `close_s` at most: a

@@ -14,7 +14,7 @@ import msgspec
 from cluster.errors import LogCorrupt, LogPruned
 from cluster.segment import Mark, Segment, Walk, Window
 from redwire.batch import Batch
-from redwire.position import Lsn, Position
+from redwire.position import Lsn, Position, Reign
 
 
 class LogView(msgspec.Struct, frozen=True):
@@ -55,6 +55,11 @@ class LogView(msgspec.Struct, frozen=True):
                 return segment.previous
         found = self._batch_with(lsn)
         return found[1].position if found and found[1].last == lsn else None
+
+    def last_reign(self) -> Reign | None:
+        """The reign that wrote the last kept batch; None when none is kept."""
+        found = self._batch_with(self.end.lsn) if self.end != self.base else None
+        return found[1].reign if found else None
 
     def offset_behind(self, lsn: Lsn) -> tuple[int, int]:
         """(segment index, offset) of the end of the batch that ends at `lsn`, which may be `base`'s."""

@@ -28,6 +28,7 @@ from cluster.effects import (
     Proposal,
     Proposed,
     ReplicaEvent,
+    SourceFound,
     SourceLost,
     Stood,
     TailCut,
@@ -198,6 +199,8 @@ class Node:
         elif isinstance(event, ChangeProposed):
             self._send_away([event.proposal])
             return
+        elif isinstance(event, SourceFound) and not (event.reply.leads or self.roster.candidacy.aspires):
+            return  # its reign has ended meanwhile: as a mere lender it is followed on the way to lead only
         else:
             effects = role.step(event, now) if isinstance(event, ReplicaEvent) else []
             if isinstance(event, TailCut):

@@ -27,10 +27,12 @@ A report alone promises nothing: whoever says that it follows nobody may follow 
 later, and ack. Its vote is that promise (R11): it is on its disk, it came with what its log held then, and
 from then on it accepts no older term.
 
-Whoever led last has all that it acknowledged. Another one has what the voters in reach have: were none heard
-of a set that is enough for a commit, that set may hold what was acknowledged and nobody else has. A voter
-with another data directory than the one that the log has admitted says nothing of what it held before (R11);
-nor does one of whom this log admits none: a record that only others hold may have admitted one since.
+Whoever led last has all that it acknowledged, and its log ends with what it wrote itself. Where another one
+wrote the end, that one has led since, were it in the same term as a reign of this node that nobody accepted.
+Any other node has what the voters in reach have: were none heard of a set that is enough for a commit, that
+set may hold what was acknowledged and nobody else has. A voter with another data directory than the one that
+the log has admitted says nothing of what it held before (R11); nor does one of whom this log admits none: a
+record that only others hold may have admitted one since.
 """
 
 from __future__ import annotations
@@ -144,9 +146,9 @@ class TakeOver(msgspec.Struct, frozen=True):
 class Opening(msgspec.Struct, frozen=True):
     """The question, put by `me`. `members` are all configured members, this node included; `voters` are those
     whose copies can count, and `admitted` is which incarnation of each does; `patience_ms` bounds the
-    asking; `enough` says whether copies on these nodes alone can have committed a record. `taken` are those
-    who say that another process has this node's id. `stands` is the term for which votes were asked so far,
-    0 for none.
+    asking; `enough` says whether copies on these nodes alone can have committed a record. `wrote_last` says
+    that the last batch of this node's log is its own. `taken` are those who say that another process has
+    this node's id. `stands` is the term for which votes were asked so far, 0 for none.
     """
 
     me: NodeId
@@ -156,6 +158,7 @@ class Opening(msgspec.Struct, frozen=True):
     patience_ms: int
     take_over: TakeOver | None
     enough: Callable[[frozenset[NodeId]], bool]
+    wrote_last: bool
     taken: frozenset[NodeId]
     stands: Term
 
@@ -192,7 +195,7 @@ class Opening(msgspec.Struct, frozen=True):
             return Refuse(
                 Refused(Code.STALE_TERM, text, hint="a member reports terms that never were: find it")
             )
-        if not _led_last(mine, others):
+        if not (self.wrote_last and _led_last(mine, others)):
             unknown = self._unknown(mine, others)
             if self.enough(frozenset(unknown)):
                 why = [f"{node} ({why})" for node, why in unknown.items()]
@@ -264,9 +267,8 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
 
 def _led_last(mine: Report, others: Mapping[NodeId, Report]) -> bool:
     """Whether nobody can have led since this node did, as far as it and those in reach know."""
-    ours = ("", mine.node)
-    led = any(each.term > mine.term and each.primary not in ours for each in others.values())
-    voted = any(each.vote > mine.term and each.voted_for not in ours for each in (mine, *others.values()))
+    led = any(each.term > mine.term and each.primary not in ("", mine.node) for each in others.values())
+    voted = any(each.vote > mine.term for each in (mine, *others.values()))  # ours may have replaced another
     return mine.primary == mine.node and mine.last_term <= mine.term and not led and not voted
 
 

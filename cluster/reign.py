@@ -38,6 +38,7 @@ class Candidate:
         self._take_over = take_over
         self._read: tuple[Lsn, Lsn] | None = None  # what `_logged` is of: from, to
         self._logged = Logged([], {})
+        self._wrote: Reign | None = None  # the reign of the last batch of the same
 
     async def run(self, asked_ms: int = 0) -> None:
         """Return when the reign has begun. Raises the error when this node must not lead.
@@ -98,6 +99,7 @@ class Candidate:
         span = (storage.applied.lsn, storage.log.end.lsn)
         if span != self._read:
             self._read, self._logged = span, await storage.logged()
+            self._wrote = await storage.journal.last_reign()
         applied, logged = storage.settings, self._logged
         ever = [each.cluster for each in (applied, *logged.settings)]
         record = next((each.record for each in (applied, *logged.settings) if each.record), None)
@@ -113,6 +115,7 @@ class Candidate:
             patience_ms=applied.cluster.replica_timeout_ms,
             take_over=self._take_over,
             enough=enough,
+            wrote_last=self._wrote is not None and self._wrote.primary == storage.me,
             taken=frozenset(self._node.roster.taken),
             stands=self._node.roster.candidacy.stands,
         )
@@ -157,6 +160,9 @@ class Candidate:
         members = changes.coordinator.membership.members
         node.announcer.lead(TopologyAdvertiser(term, node.storage.me, members, advertised))
         node.become_primary(primary)
+        self._take_over = (
+            None  # it was for this once: who was given up may be back when this reign is renewed
+        )
 
     def _changes(self, logged: Sequence[Settings], record: ClusterRecord | None) -> Changes:
         """The settings to begin with, by what is applied at this moment; `logged` were above it before."""

@@ -23,7 +23,7 @@ from cluster.retention import Extent
 from cluster.segment import MARK_BYTES, SEGMENT_BYTES, Mark, Place, Segment, header_bytes
 from cluster.segment_writer import SegmentWriter, forget_leftovers
 from redwire.batch import Batch, follows
-from redwire.position import Incarnation, Lsn, Position, TermList
+from redwire.position import Incarnation, Lsn, Position, Reign, TermList
 
 
 class WalStatus(msgspec.Struct, frozen=True):
@@ -153,7 +153,7 @@ class Wal:
             try:
                 return view.read(after, bytes_max, through)
             except LogCorrupt:
-                if self._still(view):
+                if _still(self._view, view):
                     raise
 
     def position_at(self, lsn: Lsn) -> Position | None:
@@ -166,7 +166,20 @@ class Wal:
             try:
                 return view.position_at(lsn)
             except LogCorrupt:
-                if self._still(view):
+                if _still(self._view, view):
+                    raise
+
+    def last_reign(self) -> Reign | None:
+        """The reign that wrote the last durable batch; None where a snapshot was the last thing that came.
+
+        Raises `LogCorrupt`.
+        """
+        while True:
+            view = self._view
+            try:
+                return view.last_reign()
+            except LogCorrupt:
+                if _still(self._view, view):
                     raise
 
     def keep_tail(self, after: Position, diverged_dir: Path, reason: str) -> Path:
@@ -288,10 +301,10 @@ class Wal:
         if batches:
             self._view = replace(view, end=batches[-1].position)
 
-    def _still(self, view: LogView) -> bool:
-        """Whether the files that `view` read are still the log's: if not, what it met was no damage."""
-        now = self._view
-        return (now.history, now.base) == (view.history, view.base)
+
+def _still(now: LogView, view: LogView) -> bool:
+    """Whether the files that `view` read are still the log's, `now`: if not, what it met was no damage."""
+    return (now.history, now.base) == (view.history, view.base)
 
 
 def _other_place(place: Place, generation: int) -> Place:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
-from cluster.effects import Now
+from cluster.effects import Now, SourceFound
 from cluster.node import Node
 from cluster.replica import FollowerState, Replica
 from cluster.storage import Storage
+from redwire.message.peer import Following
 from redwire.node_role import NodeRole
-from redwire.position import Lsn, NodeId
+from redwire.position import EMPTY, Lsn, NodeId
 
 LEADER = NodeId("us-1")
 NOW = Now(1_000_000, 1_000)
@@ -68,3 +70,29 @@ def test_a_node_that_follows_asks_nobody(node):
     node.role.state = FollowerState.FOLLOWING
     node.greeted(told(node, NodeRole.PRIMARY, term=2))
     assert (lines.followed, lines.greeted) == ([LEADER], [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("leads", "aspires", "followed"),
+    [(True, False, True), (True, True, True), (False, True, True), (False, False, False)],
+)
+async def test_who_leads_no_more_is_followed_only_on_the_way_to_lead(node, leads, aspires, followed):
+    """It passes on what it follows itself: its follower hears enough to stay, and is counted by nobody."""
+    reply = Following(
+        term=1,
+        primary=LEADER,
+        leads=leads,
+        common_term=0,
+        common_lsn=0,
+        common_chain=EMPTY.chain,
+        head=0,
+        watermark=0,
+    )
+    node.roster.candidacy.aspires = aspires
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(node.run)
+        node.inbox.post(SourceFound(LEADER, 1, reply, EMPTY, EMPTY))
+        await anyio.sleep(0.05)
+        tasks.cancel_scope.cancel()
+    assert node.role.searching is not followed

@@ -71,7 +71,17 @@ def decide(mine, *others, **known):
     return decision
 
 
-def ask(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, taken=(), enough=2, stands=0):
+def ask(
+    mine,
+    *others,
+    elapsed_ms=PATIENCE_MS,
+    take_over=None,
+    admitted=None,
+    taken=(),
+    enough=2,
+    wrote_last=True,
+    stands=0,
+):
     """So many of the three are `enough` for a commit."""
     opening = Opening(
         me=NodeId(mine.node),
@@ -81,6 +91,7 @@ def ask(mine, *others, elapsed_ms=PATIENCE_MS, take_over=None, admitted=None, ta
         patience_ms=PATIENCE_MS,
         take_over=take_over,
         enough=lambda copies: len(copies) >= enough,
+        wrote_last=wrote_last,
         taken=frozenset(taken),
         stands=Term(stands),
     )
@@ -226,6 +237,16 @@ def test_who_led_last_asks_for_votes_once_one_was_given_to_another() -> None:
     assert ask(led, FREE) == Open(4)
     assert ask(led, voted(FREE, 4, "b")) == Stand(Term(5), [NodeId("c")])
     assert ask(voted(led, 4, "b"), FREE) == Stand(Term(5), [NodeId("c")])
+    assert ask(led, voted(FREE, 5), enough=3) == Open(5), "as many as it takes"
+    assert isinstance(ask(led, voted(FREE, 5), enough=1), Wait), "ours may have replaced the one for b"
+
+
+def test_who_led_last_asks_for_votes_where_another_one_wrote_the_end_of_its_log() -> None:
+    """Its reign of term 3 was void; b led in term 3 by votes, and c lent it a part of what b wrote."""
+    void = report("a", lsn=10, term=3, primary="a", role="opening")
+    assert ask(void, FREE) == Open(4)
+    assert ask(void, FREE, wrote_last=False) == Stand(Term(4), [NodeId("c")])
+    assert isinstance(ask(void, wrote_last=False), Wait)
 
 
 @pytest.mark.parametrize("late", [{}, {"lsn": 9, "term": 3, "primary": "b"}])

@@ -221,6 +221,24 @@ def test_positions_are_known_at_batch_ends_only(tmp_path: Path) -> None:
     wal.close()
 
 
+def test_a_log_tells_who_wrote_its_end(tmp_path: Path) -> None:
+    wal, _ = opened(tmp_path)
+    assert wal.last_reign() is None
+    written = run_of(EMPTY, 3)
+    later = run_of(written[-1].position, 2, term=4)
+    for batches in (written, later):
+        wal.append(batches, Lsn(0))
+        assert wal.last_reign() == batches[-1].reign
+    wal.close()
+    wal, _ = opened(tmp_path)
+    assert wal.last_reign() == later[-1].reign
+    wal.cut(written[-1].position, tmp_path / "diverged")
+    assert wal.last_reign() == written[-1].reign
+    wal.restart(wal.end, wal.terms, 2)
+    assert wal.last_reign() is None
+    wal.close()
+
+
 def test_a_read_checks_what_it_returns(tmp_path: Path) -> None:
     wal, _ = opened(tmp_path)
     written = run_of(EMPTY, 3)
