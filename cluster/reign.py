@@ -160,9 +160,7 @@ class Candidate:
         members = changes.coordinator.membership.members
         node.announcer.lead(TopologyAdvertiser(term, node.storage.me, members, advertised))
         node.become_primary(primary)
-        self._take_over = (
-            None  # it was for this once: who was given up may be back when this reign is renewed
-        )
+        self._take_over = None  # for this once: who was given up may be back when the reign is renewed
 
     def _changes(self, logged: Sequence[Settings], record: ClusterRecord | None) -> Changes:
         """The settings to begin with, by what is applied at this moment; `logged` were above it before."""
