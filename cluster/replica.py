@@ -52,7 +52,7 @@ from cluster.effects import (
 from cluster.log_config import Level
 from redwire.batch import follows
 from redwire.errors import Code, ProtocolError, Refused
-from redwire.message.peer import Ack, Following
+from redwire.message.peer import Ack
 from redwire.position import NO_REIGN, Lsn, NodeId, Position, Reign, Term
 
 SILENCE_MS = 5_000
@@ -187,7 +187,7 @@ class Replica:
             text = f"{event.node} answers for a log that ended at {event.asked}, it ends at {self.end}"
             return [Drop(session, Refused(Code.NOT_READY, text, hint="it is asked anew by itself"))]
         common = reply.common
-        refusal = self._refusal(event.node, reply, proven=event.local == common)
+        refusal = self._refusal(event)
         if refusal is not None:
             note = Note(f"{event.node} is refused: {refusal.message}", Level.WARNING)
             return [Drop(session, refusal), note]
@@ -214,8 +214,10 @@ class Replica:
             effects.append(Cut(common, f"{event.node}'s log of term {reply.term} goes on differently"))
         return effects if self._settling else self._begin(now)
 
-    def _refusal(self, node: NodeId, reply: Following, *, proven: bool) -> Refused | None:
-        shared = reply.common_lsn if proven else reply.common_lsn - 1
+    def _refusal(self, event: SourceFound) -> Refused | None:
+        node, reply, shared = event.node, event.reply, event.reply.common_lsn
+        if event.local != reply.common:
+            shared = shared - 1 if event.before_term is None else min(shared - 1, event.before_term)
         if shared < self.watermark:
             text = f"LSN {shared + 1} to {self.watermark} are known committed and {node} lacks them"
             parted = reply.watermark > shared

@@ -14,6 +14,13 @@ def count(number: float | None) -> str:
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
+def rate(number: float | None) -> str:
+    """So many a second; what is not nothing is never written as 0."""
+    if number is None or number >= 10 or number == 0:
+        return count(number)
+    return "<0.1" if number < 0.1 else f"{number:.1f}"
+
+
 def share(part: float | None) -> str:
     """0 to 1 as per cent; what is not nothing is never written as 0 %."""
     if part is None:

@@ -26,11 +26,11 @@ def rate(view: View, width: int) -> list[Line]:
     measured = view.status.commits
     waiting = f"{figures.count(measured.waiting)} writes wait ({figures.size(measured.waiting_bytes)})"
     head = (
-        Span(f"COMMITS/S  {figures.count(measured.rate)}", Tone.HEAD),
+        Span(f"COMMITS/S  {figures.rate(measured.rate)}", Tone.HEAD),
         Span(f"  {waiting}  {span_text(view)}", Tone.DIM),
     )
     values = _series(view, lambda sample: sample.rate, width)
-    return [cut_line(head, width), *chart.bars(values, width, RATE_ROWS, figures.count)]
+    return [cut_line(head, width), *chart.bars(values, width, RATE_ROWS, figures.rate)]
 
 
 def stages(view: View, width: int) -> list[Line]:
