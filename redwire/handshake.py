@@ -309,7 +309,7 @@ def refusal(data: bytes, credentials: Credentials) -> AuthenticationFailed:
             case Bearer() | Password():
                 pass
     elif isinstance(credentials, Password):
-        hint = f"the user named is {credentials.user}; an administrator makes it: redwire user add"
+        hint = "check both in the URI; an administrator makes users: redwire user add"
     return AuthenticationFailed(f"server refused: {reason}", hint=hint)
 
 
