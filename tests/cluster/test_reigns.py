@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 TIMES = {"policy_timeout_ms": 1_500, "replica_timeout_ms": 1_500}
 HOP_MS = 2.0
-SLOW_MS = 1_500
+SLOW_MS = 2_500
 """One way, and long beside the time between two looks at a node's log."""
 
 
