@@ -275,7 +275,7 @@ def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
         refused = ConnectFailed(
             f"the certificate of {name} is not accepted: {error.verify_message.removesuffix('.')}",
             retry=False,
-            hint="check the CA, the host name and the dates",
+            hint=_OF_CERTIFICATES.get(error.verify_code, "check the CA, the host name and the dates"),
         )
         refused.facts |= {"certificate_of": name, "why": error.verify_message}
         return refused
@@ -285,6 +285,17 @@ def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
     return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=True)
 
 
+_FOREIGN = (
+    "no authority that is trusted here issued it: a client names the cluster's own in its URI, ca=…/ca.pem"
+)
+_UNTIMELY = "check this machine's clock and the certificate's dates"
+_OF_CERTIFICATES = {
+    **dict.fromkeys((18, 19, 20, 21), _FOREIGN),
+    **dict.fromkeys((9, 10), _UNTIMELY),
+    62: "dial a name that it has, or issue it for this one too: redwire certs issue … --host NAME",
+    64: "dial an address that it has, or issue it for this one too: redwire certs issue … --host ADDRESS",
+}
+"""What helps, by OpenSSL's code for what is wrong (openssl-verification-options(1))."""
 _OF_PLAIN = frozenset(("WRONG_VERSION_NUMBER", "TLSV1_ALERT_PROTOCOL_VERSION"))
 """What OpenSSL calls the first bytes of somebody who speaks no TLS, and the word of a node that does not."""
 _PLAIN_HINT = "it may speak plain text: for a node on this machine write red:// instead of reds://"

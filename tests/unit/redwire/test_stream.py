@@ -437,7 +437,9 @@ async def test_a_server_that_we_must_not_trust_is_refused_for_good(authority: An
             while len(failures) < 2:
                 await anyio.sleep(0.01)
     assert "is not accepted: self-signed certificate" in str(foreign) or "unable to get" in str(foreign)
+    assert "no authority that is trusted here issued it" in foreign.hint
     assert "is not accepted: Hostname mismatch" in str(misnamed)
+    assert "dial a name that it has" in misnamed.hint
     assert not foreign.retry
     assert not misnamed.retry
     assert [failure.message.startswith("TLS handshake with 127.0.0.1:") for failure in failures] == [
