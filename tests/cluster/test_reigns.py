@@ -16,8 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 TIMES = {"policy_timeout_ms": 1_500, "replica_timeout_ms": 1_500}
 HOP_MS = 2.0
-SLOW_MS = 2_500
-"""One way, and long beside the time between two looks at a node's log."""
+SLOW_MS = 1_500
+"""One way: long beside the time between two looks at a node's log, and a round trip takes less than the 5 s
+after which a line is dead.
+"""
 
 
 @pytest.fixture(scope="module")
