@@ -1,0 +1,249 @@
+"""Those who write: each sends one write at a time to whoever leads, and pursues it as a client does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+
+from cluster.keys import NOISE_BYTES, client_id
+from cluster.session import Session
+from redwire.body import decode, encode
+from redwire.errors import Code, NotConfirmed, RedwireError
+from redwire.frame import Frame, Kind
+from redwire.handshake import Principal, PrincipalKind, Role
+from redwire.message.client import (
+    Outcome,
+    RecordStatus,
+    Resolve,
+    WrittenEntry,
+    decode_ack_block,
+    decode_written,
+    encode_write_frame_body,
+)
+from redwire.message.failure import Failure
+from redwire.message.settings import ChangeSettings, SettingsChange
+from redwire.position import Lsn
+from redwire.record import Op, Record, encode_record, encode_write
+from redwire.session_keys import SessionKeys
+
+from .machines import Machine
+
+ANSWER_S = 8.0
+"""How long one attempt may take, the way there and back included."""
+COLLECTION = "docs"
+
+
+class Fate(Enum):
+    """What a writer knows of a write in the end."""
+
+    UNDER_WAY = "under way"
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    DOUBTFUL = "not confirmed, or unknown"
+
+
+@dataclass(slots=True)
+class Write:
+    """One write of one document. `lsn` is the one in its receipt, `said` what its writer heard, in order."""
+
+    ident: str
+    op: Op
+    doc: bytes
+    policy: str
+    fate: Fate = Fate.UNDER_WAY
+    lsn: int = 0
+    status: RecordStatus | None = None
+    said: list[str] = field(default_factory=list)
+
+
+class Conversation:
+    """One session with the process on a machine; `ask` waits for the answer, and for its way."""
+
+    def __init__(self, machine: Machine, delay_s: float, *, admin: bool = False) -> None:
+        assert machine.service is not None
+        self.machine = machine
+        self.number = machine.number
+        self._delay_s = delay_s
+        self._waiting: dict[int, asyncio.Future[Frame]] = {}
+        self._asked = 0
+        role = Role.ADMIN if admin else Role.WRITE
+        who = Principal(PrincipalKind.USER, "ops" if admin else "app", role, topology_read=True)
+        self._session = Session(machine.service, who, self)
+
+    @property
+    def open(self) -> bool:
+        """Whether the same process runs still."""
+        return self.machine.service is not None and self.machine.number == self.number
+
+    async def ask(self, kind: Kind, payload: bytes, limit_s: float = ANSWER_S) -> Frame | None:
+        """The answer; None when the process has gone, or when there is none in time."""
+        await asyncio.sleep(self._delay_s)
+        if not self.open:
+            return None
+        self._asked += 1
+        number, loop = self._asked, asyncio.get_running_loop()
+        answer = self._waiting[number] = loop.create_future()
+        frame = Frame(kind, 0, 0, number, payload)
+        self.machine.context.copy().run(self._session.handle, frame)
+        try:
+            async with asyncio.timeout(limit_s):
+                frame = await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._waiting[number]
+        await asyncio.sleep(self._delay_s)
+        return frame if self.open else None
+
+    # --- as the wire of the session
+
+    peer = "writer"
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        """An answer leaves the node."""
+        if kind == Kind.WRITTEN:
+            _, entries = decode_written(payload)
+            for entry in entries:
+                self._answer(entry.correlation, Frame(kind, 0, 0, entry.correlation, payload))
+        else:
+            self._answer(correlation, Frame(kind, 0, 0, correlation, payload))
+
+    def _answer(self, number: int, frame: Frame) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(frame)
+
+
+class Writer:
+    """Writes until told to stop. `writes` is all that it ever asked for."""
+
+    def __init__(
+        self, name: str, machines: Sequence[Machine], policies: Sequence[str], chance: random.Random
+    ) -> None:
+        self.name = name
+        self.writes: list[Write] = []
+        self.stopping = False
+        self.pause_s = chance.choice((0.01, 0.05, 0.3))
+        self._machines = machines
+        self._policies = policies
+        self._chance = chance
+        self._talk: Conversation | None = None
+        self._keys: SessionKeys | None = None
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while not self.stopping:
+            await asyncio.sleep(self._chance.expovariate(1.0 / self.pause_s))
+            await self.write()
+
+    async def write(self, limit_s: float = 20.0) -> Write:
+        """One write, pursued for `limit_s`."""
+        number, chance = len(self.writes), self._chance
+        doc = msgspec.json.encode({"n": number, "pad": "x" * chance.choice((10, 100, 3_000))})
+        op = chance.choice((Op.PUT, Op.INSERT))
+        write = Write(f"{self.name}-{number}", op, doc, chance.choice(self._policies))
+        self.writes.append(write)
+        await self._pursue(write, asyncio.get_running_loop().time() + limit_s)
+        return write
+
+    async def _pursue(self, write: Write, until_s: float) -> None:
+        request, sequence, attempt, doubt = b"", 0, 1, False
+        loop = asyncio.get_running_loop()
+        while loop.time() < until_s:
+            talk = await self._converse()
+            if talk is None:
+                await asyncio.sleep(self._chance.uniform(0.1, 0.5))
+                continue
+            if not request:
+                assert self._keys is not None
+                sequence = self._keys.take()
+                key = self._keys.key(sequence, ())
+                request = encode_write([encode_record(Record(write.op, COLLECTION, write.ident, write.doc))], key)
+            body = encode_write_frame_body(int(ANSWER_S * 1000), attempt, write.policy, request)
+            frame = await talk.ask(Kind.WRITE, body)
+            if frame is None:
+                write.said.append("lost")
+                doubt, attempt = True, attempt + 1
+                self._talk = None
+                continue
+            answer = _answer(frame)
+            if isinstance(answer, WrittenEntry) and answer.outcome is Outcome.COMMITTED:
+                self._committed(write, frame, answer)
+                break
+            if isinstance(answer, WrittenEntry) or isinstance(answer, NotConfirmed):
+                write.said.append("not confirmed")
+                doubt, attempt = True, attempt + 1
+                if self._chance.random() < 0.3:
+                    break
+                continue
+            write.said.append(f"{answer.code} by {talk.machine.name}")
+            if answer.code is Code.NOT_PRIMARY:
+                self._talk = None
+            elif not answer.retry:
+                if doubt and await self._absent(talk, sequence):
+                    doubt = False
+                write.fate = Fate.DOUBTFUL if doubt else Fate.REFUSED
+                break
+            await asyncio.sleep(self._chance.uniform(0.05, 0.5))
+        if write.fate is Fate.UNDER_WAY:
+            write.fate = Fate.DOUBTFUL if doubt else Fate.REFUSED
+        if self._keys is not None and sequence:
+            if write.fate is not Fate.DOUBTFUL:
+                self._keys.close(sequence)
+            else:
+                self._keys.keep(sequence)
+
+    def _committed(self, write: Write, frame: Frame, entry: WrittenEntry) -> None:
+        block, _ = decode_written(frame.payload)
+        decode_ack_block(block)
+        write.fate, write.lsn = Fate.COMMITTED, entry.first_lsn
+        [(write.status, version)] = entry.results
+        write.said.append(f"committed at {entry.first_lsn}: {write.status.name} {version}")
+
+    async def _absent(self, talk: Conversation, sequence: int) -> bool:
+        """Whether the primary says that the key was never executed, and never will be."""
+        assert self._keys is not None
+        frame = await talk.ask(Kind.RESOLVE, Resolve(self._keys.client, sequence).encode())
+        if frame is None or frame.kind != Kind.FAILURE:
+            return False
+        return decode(frame.payload, Failure).to_error().code is Code.NOT_FOUND
+
+    async def _converse(self) -> Conversation | None:
+        """The conversation with whoever seems to lead."""
+        if self._talk is not None and self._talk.open:
+            return self._talk
+        leading = [each for each in self._machines if each.leads and each.service is not None]
+        if not leading:
+            return None
+        machine = self._chance.choice(leading)
+        await asyncio.sleep(0.01)
+        if machine.service is None:
+            return None
+        self._talk = Conversation(machine, self._chance.uniform(0.001, 0.03))
+        if self._keys is None:
+            noise = self._chance.randbytes(NOISE_BYTES)
+            self._keys = SessionKeys(client_id(Lsn(machine.service.applied), noise))
+        return self._talk
+
+
+async def change(machine: Machine, wanted: SettingsChange, lost: Sequence[str] = ()) -> str:
+    """Ask `machine` to change the settings; what came of it."""
+    if machine.service is None:
+        return "gone"
+    talk = Conversation(machine, 0.01, admin=True)
+    frame = await talk.ask(Kind.CHANGE_SETTINGS, encode(ChangeSettings(change=wanted, lost=tuple(lost))), 10.0)
+    if frame is None:
+        return "no answer"
+    return str(decode(frame.payload, Failure).to_error()) if frame.kind == Kind.FAILURE else "done"
+
+
+def _answer(frame: Frame) -> WrittenEntry | RedwireError:
+    if frame.kind == Kind.FAILURE:
+        return decode(frame.payload, Failure).to_error()
+    _, entries = decode_written(frame.payload)
+    return next(entry for entry in entries if entry.correlation == frame.correlation)

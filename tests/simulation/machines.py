@@ -1,0 +1,443 @@
+"""Simulated machines: each runs a node's process, with real files, at simulated speed, and can lose both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+import anyio.to_thread
+from msgspec.structs import replace
+
+from cluster import applier, apply_queue, disk, journal, links, peers, process, state, storage
+from cluster.applier import Applier
+from cluster.config import NodeConfig
+from cluster.disk import Disk
+from cluster.effects import Now
+from cluster.errors import NodeError
+from cluster.log_config import Level
+from cluster.node import Node
+from cluster.opening import TakeOver
+from cluster.process import Process
+from cluster.server import Server
+from cluster.service import Service
+from cluster.signals import Signals
+from cluster.wal import Wal
+from redwire.errors import ChannelClosed, ConnectFailed, RedwireError
+from redwire.frame import Frame, FrameDecoder, expanded
+from redwire.position import NodeId
+from redwire.stream import Channel
+
+from .network import Network
+
+SEGMENT_BYTES = 32 << 10
+"""So small that logs are let go of within a run, and snapshots are needed."""
+CHECKPOINT_BYTES = 128 << 10
+"""So small that states are checkpointed within a run: before that no log is let go of."""
+HERE: contextvars.ContextVar[Machine] = contextvars.ContextVar("machine")
+"""The machine whose process runs at this moment."""
+
+
+class Machine:
+    """A computer with one disk. `node` and `service` are those of its process while it runs one.
+
+    `stall_s` makes its disk slow; `skew_ms` is how far its wall clock is off.
+    """
+
+    def __init__(self, config: NodeConfig, network: Network, chance: random.Random, log: Callable[[str], None]) -> None:
+        self.config = config
+        self.name = str(config.node.id)
+        self.number = 0
+        self.powered = True
+        self.stall_s = 0.0
+        self.skew_ms = 0
+        self.node: Node | None = None
+        self.service: Service | None = None
+        self.server: SimulatedServer | None = None
+        self.ended = ""
+        self.context = contextvars.copy_context()
+        self._network = network
+        self._chance = chance
+        self._log = log
+        self._process: Process | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._life = Life()
+        network.places[self.name] = self
+
+    # --- as a place of the network
+
+    @property
+    def listening(self) -> bool:
+        """Whether its process accepts connections."""
+        return self.server is not None
+
+    def accept(self, channel: Channel, dialler: str) -> None:
+        """Serve a connection."""
+        assert self.server is not None
+        self.spawn(self.server.serve_member(channel, NodeId(dialler)))
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run `work` as part of its process."""
+        task = asyncio.get_running_loop().create_task(work, context=self.context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- what people do with it
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None
+
+    @property
+    def leads(self) -> bool:
+        """Whether it believes to be in a reign of its own."""
+        return self.node is not None and self.node.leads
+
+    def start(self, *, primary: bool, take_over: TakeOver | None = None) -> None:
+        """Start its process."""
+        assert not self.running
+        self.number += 1
+        self.powered, self.ended = True, ""
+        self._life = Life()
+        self.context = contextvars.copy_context()
+        self.context.run(HERE.set, self)
+        role = process.ReplicationRole.PRIMARY if primary else process.ReplicationRole.REPLICA
+        config = replace(self.config, node=replace(self.config.node, role=role))
+        self.spawn(self._run(config, take_over))
+
+    def crash(self, *, power: bool) -> None:
+        """End its process at this moment. With the `power` goes what the disk did not hold yet, of the state
+        too.
+        """
+        self._life.over = True
+        self.ended = ""
+        self.node = self.service = self.server = self._process = None
+        self.powered = not power
+        self._network.died(self.name, power=power)
+        self._take_disk_out(power=power)
+        for task in list(self._tasks):
+            task.cancel()
+
+    def stop(self) -> None:
+        """End its process in good order."""
+        if self._process is not None:
+            self._process._scope.cancel()
+
+    def wipe(self) -> None:
+        """Put an empty disk in."""
+        assert not self.running
+        shutil.rmtree(self.config.node.data_dir, ignore_errors=True)
+
+    def _take_disk_out(self, *, power: bool) -> None:
+        """What the disk holds at this moment, in a folder of its own: a process that is being ended closes its
+        files, which would write once more. Of the state's own log, which nobody syncs, nothing outlives the
+        `power`.
+        """
+        folder = Path(self.config.node.data_dir)
+        new = folder.with_name(f"{self.name}-{self.number}")
+        ignored = ("*.db-shm", "*.db-wal") if power else ("*.db-shm",)
+        shutil.copytree(folder, new, ignore=shutil.ignore_patterns(*ignored))
+        self.config = replace(self.config, node=replace(self.config.node, data_dir=str(new)))
+
+    # --- what its process needs
+
+    def now(self) -> Now:
+        """Its clocks."""
+        us = int(asyncio.get_running_loop().time() * 1_000_000)
+        return Now(us, 1_800_000_000_000 + us // 1000 + self.skew_ms)
+
+    def later(self, work: Callable[[], None], *, slow: bool = True) -> None:
+        """Do `work` when the disk has got to it, unless the process is gone by then."""
+        delay_s = self._chance.uniform(0.0002, 0.004) + (self.stall_s if slow else 0.0)
+        life = self._life
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay_s, lambda: None if life.over else work(), context=self.context)
+
+    @property
+    def life(self) -> Life:
+        """That of the process that runs."""
+        return self._life
+
+    def note(self, text: str, level: Level = Level.INFO) -> None:
+        """A line of its log."""
+        self._log(f"{self.name}: {text}")
+
+    async def _run(self, config: NodeConfig, take_over: TakeOver | None) -> None:
+        life = self._life
+        self._process = Process(config, Credentials(), self.note, Signals(), take_over=take_over)  # type: ignore[arg-type]
+        try:
+            await self._process.run()
+        except Exception as error:
+            self.ended = repr(error)
+            raise
+        finally:
+            if not life.over:
+                life.over = True
+                failure = self._process._failure
+                self.ended = self.ended or (str(failure) if failure is not None else "stopped")
+                self.node = self.service = self.server = self._process = None
+                self._network.died(self.name, power=False)
+                for task in self._tasks - {asyncio.current_task()}:
+                    task.cancel()
+
+
+class Life:
+    """One life of a process. `over`: nothing that it began goes on."""
+
+    def __init__(self) -> None:
+        self.over = False
+
+
+class Credentials:
+    """What stands for certificates: lines in memory have no TLS, the network knows who dials."""
+
+    not_after_ms = None
+    current = SimpleNamespace(warnings=lambda now_ms: [], hosts=frozenset())
+
+    def client_context(self) -> None:
+        """None: no TLS."""
+
+    server_context = client_context
+
+
+class SimulatedDisk(Disk):
+    """The disk thread's work, done by the loop when its time has come."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._machine = HERE.get()
+        self._life = self._machine.life
+        self._begun = self._due = False
+        put = self._asked.put
+
+        def asked(item: Any) -> None:
+            put(item)
+            self._soon()
+
+        self._asked.put = asked  # type: ignore[method-assign,assignment]
+
+    def start(self) -> None:
+        self._begun = True
+        self._soon()
+
+    def stop(self) -> None:
+        if not self._life.over:
+            super().stop()
+            self._work()
+
+    def _soon(self) -> None:
+        if self._begun and not self._due and not self._asked.empty():
+            self._due = True
+            self._machine.later(self._work)
+
+    def _work(self) -> None:
+        self._due = False
+        try:
+            if not self._asked.empty():
+                self._turn()
+        except NodeError as error:
+            self.state = disk.DiskState.FAILED
+            self._post(self._fail, error)
+        else:
+            self._soon()
+
+
+class SimulatedApplier(Applier):
+    """The apply thread's work, done by the loop when its time has come."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._machine = HERE.get()
+        self._life = self._machine.life
+        self._due = False
+        super().__init__(*arguments)
+
+    def apply(self, batches: Any) -> None:
+        super().apply(batches)
+        self._soon()
+
+    def stop(self) -> None:
+        while not self._life.over and self._waiting:
+            self._work()
+        self._stopping = True
+
+    def _soon(self) -> None:
+        if not self._due and self._waiting:
+            self._due = True
+            self._machine.later(self._work, slow=False)
+
+    def _work(self) -> None:
+        self._due = False
+        if not self._waiting:
+            return
+        try:
+            if self._apply(self._take()):
+                self._checkpoint()
+        except RedwireError as error:
+            self._stopping = True
+            self._post(self._fail, error)
+        self._soon()
+
+
+class Unthreaded:
+    """Stands for a thread: folds are done at once, anything else by whoever made it."""
+
+    ident = None
+
+    def __init__(self, *, target: Callable[[], None], name: str, daemon: bool) -> None:
+        self._target, self._name = target, name
+
+    def start(self) -> None:
+        if self._name == "fold":
+            self._target()
+
+    def is_alive(self) -> bool:
+        return False
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """It never ran."""
+
+
+class Desk:
+    """Stands for the threads that read: nobody asks them here."""
+
+    def __init__(self, path: Path, post: object) -> None:
+        self.on_damage: Callable[[NodeError], None] = lambda error: None
+        self.documents = self.sql = SimpleNamespace(status=lambda: SimpleNamespace(waiting=0, taken=0))
+
+    def use(self, path: Path) -> None:
+        """Nothing is read."""
+
+    def stop(self) -> None:
+        """Nothing is read."""
+
+
+class SmallWal(Wal):
+    """A log in small segments."""
+
+    @classmethod
+    def open(cls, *arguments: Any, **named: Any) -> Any:
+        return super().open(*arguments, segment_bytes=SEGMENT_BYTES, **named)
+
+
+class SimulatedNode(Node):
+    """A node that its machine knows of."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        HERE.get().node = self
+
+
+class SimulatedService(Service):
+    """A service that its machine knows of."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        HERE.get().service = self
+
+
+class SimulatedServer(Server):
+    """Serves members over lines of the network; clients speak with the service of a node directly."""
+
+    async def serve(self, listener: object) -> None:
+        machine = HERE.get()
+        machine.server = self
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if machine.server is self:
+                machine.server = None
+
+    async def serve_member(self, channel: Channel, member: NodeId) -> None:
+        """Serve one connection to its end."""
+        try:
+            await self._serve_member(Visitor(channel), member)  # type: ignore[arg-type]
+        except* RedwireError:
+            pass
+        finally:
+            channel.close()
+
+
+class Visitor:
+    """An accepted connection of a member who has proved who it is."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._decoder = FrameDecoder(expand=False)
+
+    async def frames(self) -> list[Frame]:
+        data = await self.channel.receive()
+        if not data:
+            raise ChannelClosed("the member has gone")
+        return self._decoder.receive_data(data)
+
+    def plain(self, frame: Frame) -> Frame:
+        return expanded(frame) if frame.flags else frame
+
+
+class Dialled:
+    """A dialled connection."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._decoder = FrameDecoder()
+
+    async def receive(self) -> list[Frame]:
+        data = await self.channel.receive()
+        if not data:
+            raise ChannelClosed(f"{self.channel.name} closed the connection")
+        return self._decoder.receive_data(data)
+
+
+@contextmanager
+def simulated(network: Network, chance: random.Random) -> Iterator[None]:
+    """Inside, processes live on simulated machines."""
+
+    async def dial(host: str, port: int, *_: object, server_hostname: str, client_name: str) -> Dialled:
+        return Dialled(await network.dial(HERE.get(), server_hostname.partition(".")[0]))
+
+    async def run_sync(work: Callable[..., Any], *arguments: Any, **_: object) -> Any:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(chance.uniform(0.0001, 0.002))
+        return work(*arguments)
+
+    async def listen(*_: object) -> AsyncExitStack:
+        return AsyncExitStack()
+
+    def token(size: int = 16) -> str:
+        return chance.randbytes(size).hex()
+
+    threads = SimpleNamespace(Condition=threading.Condition, Thread=Unthreaded, Event=threading.Event)
+    changes: list[tuple[Any, str, Any]] = [
+        (peers, "dial", dial),
+        (anyio.to_thread, "run_sync", run_sync),
+        (process, "listen", listen),
+        (process, "now", lambda: HERE.get().now()),
+        (process, "Node", SimulatedNode),
+        (process, "Service", SimulatedService),
+        (process, "Server", SimulatedServer),
+        (journal, "Disk", SimulatedDisk),
+        (apply_queue, "Applier", SimulatedApplier),
+        (applier, "threading", threads),
+        (storage, "ReadDesk", Desk),
+        (storage, "Wal", SmallWal),
+        (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),
+        (links, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
+    ]
+    with ExitStack() as stack:
+        for module, name, value in changes:
+            stack.enter_context(patch.object(module, name, value))
+        for name in ("token_hex", "token_urlsafe"):
+            stack.enter_context(patch.object(secrets, name, token))
+        stack.enter_context(patch.object(secrets, "token_bytes", chance.randbytes))
+        yield

@@ -1,0 +1,219 @@
+"""What goes wrong, and what operators do about it, right or not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from cluster.opening import TakeOver
+from redwire.message.settings import (
+    AddMember,
+    PromoteMember,
+    RemoveMember,
+    SetPolicy,
+    SettingsChange,
+)
+
+from .load import change
+from .machines import Machine
+from .network import Network
+
+
+class Trouble:
+    """Does one thing after the other for as long as `run` is let. `log` hears of each."""
+
+    def __init__(
+        self,
+        machines: Sequence[Machine],
+        network: Network,
+        policies: Sequence[str],
+        chance: random.Random,
+        log: Callable[[str], None],
+    ) -> None:
+        self._machines = machines
+        self._network = network
+        self._policies = policies
+        self._chance = chance
+        self._log = log
+        self.wiped: str = ""
+        self.may_wipe = False
+        self.changes = False
+        every = [
+            self._partition,
+            self._isolate,
+            self._reset,
+            self._crash,
+            self._crash,
+            self._crash_of_leader,
+            self._stop,
+            self._stall,
+            self._skew,
+            self._take_over,
+            self._take_over,
+            self._wrong_primary,
+            self._change,
+            self._wipe,
+        ]
+        some = chance.sample(every, chance.randint(3, len(every)))
+        self._kinds = [kind for kind in some for _ in range(chance.choice((1, 1, 3)))]
+        self._pause_s = chance.choice((0.3, 1.5, 5.0))
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Make trouble until cancelled."""
+        self._begin(self._supervise())
+        while True:
+            await asyncio.sleep(self._chance.expovariate(1.0 / self._pause_s))
+            kind = self._chance.choice(self._kinds)
+            self._begin(kind())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _supervise(self) -> None:
+        """Start again what ended by itself, as a replica."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(1.0, 10.0))
+            for machine in self._machines:
+                if not machine.running and machine.ended not in ("", "stopped"):
+                    machine.start(primary=False)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            raise task.exception()  # type: ignore[misc]
+
+    async def end(self) -> None:
+        """No more trouble: lines are mended, disks quick. What stands still goes on standing still."""
+        for task in list(self._tasks):
+            task.cancel()
+        for source, to in list(self._network.cut):
+            self._network.mend(source, to)
+        for machine in self._machines:
+            machine.stall_s = 0.0
+
+    def _one(self) -> Machine:
+        return self._chance.choice(self._machines)
+
+    def _while_s(self) -> float:
+        return self._chance.choice((0.05, 0.5, 2.0, 6.0, 12.0)) * self._chance.uniform(0.5, 1.5)
+
+    def _pairs(self, machine: Machine) -> list[tuple[str, str]]:
+        others = [other.name for other in self._machines if other is not machine]
+        return [pair for other in others for pair in ((machine.name, other), (other, machine.name))]
+
+    async def _cut(self, pairs: Sequence[tuple[str, str]]) -> None:
+        for pair in pairs:
+            self._network.separate(*pair)
+        await asyncio.sleep(self._while_s())
+        for pair in pairs:
+            self._network.mend(*pair)
+
+    async def _partition(self) -> None:
+        pair = tuple(machine.name for machine in self._chance.sample(list(self._machines), 2))
+        pairs = [pair, pair[::-1]] if self._chance.random() < 0.6 else [pair]
+        self._log(f"cut {pairs}")
+        await self._cut(pairs)  # type: ignore[arg-type]
+
+    async def _isolate(self) -> None:
+        leading = [each for each in self._machines if each.leads]
+        machine = self._chance.choice(leading) if leading and self._chance.random() < 0.5 else self._one()
+        self._log(f"isolate {machine.name}")
+        await self._cut(self._pairs(machine))
+
+    async def _reset(self) -> None:
+        one, other = self._chance.sample(list(self._machines), 2)
+        self._network.reset(one.name, other.name)
+
+    async def _crash(self) -> None:
+        await self._crash_of(self._one())
+
+    async def _crash_of_leader(self) -> None:
+        for machine in self._machines:
+            if machine.leads:
+                await self._crash_of(machine)
+                return
+
+    async def _crash_of(self, machine: Machine) -> None:
+        if machine.running:
+            primary, power = machine.leads, self._chance.random() < 0.5
+            self._log(f"{'power of' if power else 'kill'} {machine.name}")
+            machine.crash(power=power)
+            await self._start_again(machine, primary and self._chance.random() < 0.7)
+
+    async def _start_again(self, machine: Machine, primary: bool) -> None:
+        await asyncio.sleep(self._while_s())
+        if not machine.running:
+            self._log(f"start {machine.name}{' as primary' if primary else ''}")
+            machine.start(primary=primary)
+
+    async def _stop(self) -> None:
+        machine = self._one()
+        primary = machine.leads
+        self._log(f"stop {machine.name}")
+        machine.stop()
+        await self._start_again(machine, primary and self._chance.random() < 0.7)
+
+    async def _stall(self) -> None:
+        machine = self._one()
+        machine.stall_s = self._chance.choice((0.05, 0.5, 3.0))
+        self._log(f"the disk of {machine.name} takes {machine.stall_s} s")
+        await asyncio.sleep(self._while_s())
+        machine.stall_s = 0.0
+
+    async def _skew(self) -> None:
+        self._one().skew_ms = self._chance.randint(-3_600_000, 3_600_000)
+
+    async def _take_over(self) -> None:
+        """An operator has another node lead, whether the one before has ended or not."""
+        machine = self._one()
+        if machine.leads:
+            return
+        if machine.running:
+            machine.stop() if self._chance.random() < 0.5 else machine.crash(power=False)
+            await asyncio.sleep(self._chance.uniform(0.3, 1.0))
+        if not machine.running:
+            self._log(f"{machine.name} takes over")
+            machine.start(primary=True, take_over=TakeOver())
+
+    async def _wrong_primary(self) -> None:
+        machine = self._one()
+        if machine.running and not machine.leads:
+            machine.stop()
+            await self._start_again(machine, True)
+
+    async def _wipe(self) -> None:
+        """A disk is replaced: once in a run, where every acknowledged write has another copy."""
+        machine = self._one()
+        if self.wiped or not self.may_wipe or machine.leads:
+            return
+        self.wiped = machine.name
+        if machine.running:
+            machine.crash(power=True)
+        self._log(f"{machine.name} gets a new disk")
+        machine.wipe()
+        await self._start_again(machine, False)
+
+    async def _change(self) -> None:
+        leading = [each for each in self._machines if each.leads and each.service is not None]
+        if not leading or not self.changes:
+            return
+        machine = self._chance.choice(leading)
+        assert machine.service is not None
+        members = machine.service.settings.cluster.members
+        names = [str(member.id) for member in members]
+        other = self._one()
+        options: list[SettingsChange] = [SetPolicy(policy=None, floor=self._chance.choice(self._policies))]
+        if other.name not in names:
+            config = other.config.node
+            options.append(AddMember(node=other.name, region=config.region, addr=str(config.listen)))
+        else:
+            options += [PromoteMember(other.name)] * 2
+            if other is not machine:
+                options.append(RemoveMember(other.name))
+        wanted = self._chance.choice(options)
+        self._log(f"{machine.name}: {wanted}: {await change(machine, wanted)}")

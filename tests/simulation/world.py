@@ -1,0 +1,265 @@
+"""One run: a cluster, its load and its troubles, all from one seed, and what must hold in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cluster.config import parse_node_config
+from cluster.opening import TakeOver
+
+from .check import History, Violated, check_same, check_writes
+from .load import Fate, Write, Writer
+from .loop import VirtualLoop
+from .machines import Machine, simulated
+from .network import Network
+from .trouble import Trouble
+
+HEALS_S = 60.0
+"""Once nothing is broken any more: so long at most until a write commits and all hold the same."""
+MEMORY = Path("/dev/shm")
+"""Where a sync costs nothing, if there is such a place."""
+
+
+class Run(msgspec.Struct):
+    """What a run came to."""
+
+    seed: int
+    virtual_s: float = 0.0
+    committed: int = 0
+    doubtful: int = 0
+    refused: int = 0
+    trace: list[str] = []
+
+
+class World:
+    """Everything that one seed decides."""
+
+    def __init__(self, seed: int, folder: Path, say: Callable[[str], None] | None) -> None:
+        self.run = Run(seed, trace=[])
+        self._bug: Exception | None = None
+        self._say = say
+        self.chance = random.Random(seed)
+        chance = self.chance
+        count = chance.choice((3, 3, 5))
+        names = ["eu-1", "us-1", "ap-1", "eu-2", "us-2"][:count]
+        self.floors = ["majority", "ack_n=1", "ack_n=2"]
+        rtts = {frozenset(pair): chance.choice((0.001, 0.01, 0.08)) for pair in _pairs(names)}
+        self.network = Network(random.Random(chance.random()), rtts)
+        readers = chance.choice((0, 0, 1)) if count == 3 else chance.choice((0, 1, 2))
+        floor = chance.choice(self.floors[:2] if count - readers < 3 else self.floors)
+        members = [
+            {
+                "id": name,
+                "region": name[:2],
+                "addr": f"{name}:{5050 + at}",
+                "kind": "voter" if at < count - readers else "reader",
+            }
+            for at, name in enumerate(names)
+        ]
+        retention = {"bytes_max": chance.choice((64 << 10, 4 << 30))}
+        self.machines = [
+            Machine(
+                parse_node_config(
+                    {
+                        "node": {
+                            "id": name,
+                            "region": name[:2],
+                            "listen": f"127.0.0.1:{5050 + at}",
+                            "data_dir": str(folder / name),
+                            "role": "replica",
+                        },
+                        "tls": {"ca": "ca", "cert": "cert", "key": "key"},
+                        "audit": {"file": "off"},
+                        "retention": retention,
+                        "cluster": {"name": "shop", "members": members, "policy": floor},
+                    },
+                    str(folder / "node.yaml"),
+                ),
+                self.network,
+                random.Random(chance.random()),
+                self.log,
+            )
+            for at, name in enumerate(names)
+        ]
+        self.log(f"{count} machines, {readers} readers, {floor}, retention {retention}")
+        self.history = History(lambda: self.machines)
+        self.writers = [
+            Writer(f"w{at}", self.machines, ["", "", "majority", "ack_n=1 & majority"], random.Random(chance.random()))
+            for at in range(chance.choice((1, 3)))
+        ]
+        self.trouble = Trouble(self.machines, self.network, self.floors, random.Random(chance.random()), self.log)
+        self.trouble.may_wipe = chance.random() < 0.3
+        self.trouble.changes = chance.random() < 0.4
+
+    def log(self, text: str) -> None:
+        """A line of the run's story."""
+        at_s = asyncio.get_running_loop().time() - VirtualLoop.BEGIN_S if _running() else 0.0
+        line = f"{at_s:9.4f} {text}"
+        self.run.trace.append(line)
+        if self._say is not None:
+            self._say(line)
+
+    async def play(self) -> None:
+        """The run. Raises `Violated`."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unforeseen)
+        began_s = loop.time()
+        with simulated(self.network, random.Random(self.chance.random())), self.history.watched():
+            try:
+                await self._play()
+            finally:
+                for machine in self.machines:
+                    if machine.running:
+                        machine.crash(power=True)
+                await asyncio.sleep(10.0)
+        writes = self._writes()
+        self.run.virtual_s = loop.time() - began_s
+        self.run.committed = sum(write.fate is Fate.COMMITTED for write in writes)
+        self.run.doubtful = sum(write.fate is Fate.DOUBTFUL for write in writes)
+        self.run.refused = sum(write.fate is Fate.REFUSED for write in writes)
+
+    async def _play(self) -> None:
+        loop = asyncio.get_running_loop()
+        for machine in self.machines:
+            machine.start(primary=machine is self.machines[0])
+        tasks = [loop.create_task(writer.run()) for writer in self.writers]
+        trouble = loop.create_task(self.trouble.run())
+        for _ in range(self.chance.choice((20, 60))):
+            await asyncio.sleep(1.0)
+            self._check()
+            if trouble.done():
+                trouble.result()
+        trouble.cancel()
+        await self.trouble.end()
+        self.log("no more trouble")
+        await self._heal()
+        for writer in self.writers:
+            writer.stopping = True
+        await asyncio.gather(*tasks)
+        await self._settle()
+        self._check()
+        check_writes(self._writes(), check_same(self._members()))
+
+    def _writes(self) -> list[Write]:
+        return [write for writer in self.writers for write in writer.writes]
+
+    def _unforeseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error that nobody takes: a bug, of a node or of this."""
+        error = context.get("exception")
+        text = f"{context['message']}: {error!r}"
+        self.log(text)
+        if self._bug is None:
+            self._bug = error if isinstance(error, Exception) else RuntimeError(text)
+
+    def _check(self) -> None:
+        """Raises what went wrong so far."""
+        self.history.check()
+        if self._bug is not None:
+            raise self._bug
+
+    async def _heal(self) -> None:
+        """What an operator does when all is mended: everything runs, and one node leads."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + HEALS_S
+        while loop.time() < until_s:
+            self._start_all()
+            await asyncio.sleep(6.0)
+            writer = Writer("heal", self.machines, [""], random.Random(1))
+            if any(machine.leads for machine in self.machines):
+                write = await writer.write(5.0)
+                if write.fate is Fate.COMMITTED:
+                    return
+            else:
+                await self._lead()
+        raise Violated(f"no write commits {HEALS_S:g} s after all is mended: {self._standing()}")
+
+    def _start_all(self) -> None:
+        for machine in self.machines:
+            if not machine.running:
+                self.log(f"start {machine.name}, which had ended: {machine.ended}")
+                machine.start(primary=False)
+
+    async def _lead(self) -> None:
+        """Have one of them lead: who knows of the newest settings knows who may."""
+        for machine in self._members():
+            if any(each.leads for each in self.machines):
+                return
+            if machine.running and machine.node is not None and machine.node.roster.candidacy.aspires:
+                continue
+            self.log(f"{machine.name} takes over, for good")
+            machine.stop()
+            await asyncio.sleep(1.0)
+            lost = frozenset([self.trouble.wiped]) if self.trouble.wiped else frozenset()
+            lost -= {machine.name}
+            machine.start(primary=True, take_over=TakeOver(lost))  # type: ignore[arg-type]
+            await asyncio.sleep(10.0)
+
+    async def _settle(self) -> None:
+        """Wait until all have applied the same."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + HEALS_S
+        while loop.time() < until_s:
+            ends = {
+                (node.storage.log.end, node.storage.applied) if (node := machine.node) is not None else None
+                for machine in self._members()
+            }
+            if len(ends) == 1 and None not in ends and all(end == applied for end, applied in ends):  # type: ignore[misc]
+                return
+            self._start_all()
+            await asyncio.sleep(0.5)
+        raise Violated(f"members stand apart {HEALS_S:g} s after all is mended: {self._standing()}")
+
+    def _members(self) -> list[Machine]:
+        """Those who are members by the newest settings that anybody has applied."""
+        known = [each.node.storage.settings for each in self.machines if each.node is not None]
+        newest = max(known, key=lambda settings: settings.lsn, default=None)
+        if newest is None:
+            return list(self.machines)
+        names = {str(member.id) for member in newest.cluster.members}
+        return [machine for machine in self.machines if machine.name in names]
+
+    def _standing(self) -> str:
+        return "; ".join(
+            f"{machine.name} {machine.node.role_name} {machine.node.storage.log.end.lsn}"
+            f"/{machine.node.storage.applied.lsn} term {machine.node.storage.meta.term}"
+            if machine.node is not None
+            else f"{machine.name} ended: {machine.ended}"
+            for machine in self.machines
+        )
+
+
+def play(seed: int, say: Callable[[str], None] | None = None) -> Run:
+    """Run one seed. Raises `Violated`, with its story so far in `trace`."""
+    folder = Path(tempfile.mkdtemp(prefix="redwire-", dir=MEMORY if MEMORY.is_dir() else None))
+    loop = VirtualLoop()
+    try:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # type: ignore[arg-type]
+            world = World(seed, folder, say)
+            try:
+                runner.run(world.play())
+            except Exception as error:
+                error.trace = world.run.trace  # type: ignore[attr-defined]
+                raise
+            return world.run
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pairs(names: list[str]) -> list[tuple[str, str]]:
+    return [(one, other) for at, one in enumerate(names) for other in names[at + 1 :]]
+
+
+def _running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
