@@ -182,9 +182,7 @@ class Deposed(msgspec.Struct, frozen=True):
 
 class SourceFound(msgspec.Struct, frozen=True):
     """The source answered Follow. `local` is our own position at `reply.common_lsn`, None if no batch of ours
-    ends there; `asked` is where our log ended when we asked. `before_term` is where our log ended before the
-    term of the common point began, None where that is not known: two nodes can have begun reigns of one term
-    at the same LSN, and then the logs agree no further.
+    ends there; `asked` is where our log ended when we asked.
     """
 
     node: NodeId
@@ -192,7 +190,6 @@ class SourceFound(msgspec.Struct, frozen=True):
     reply: Following
     local: Position | None
     asked: Position
-    before_term: Lsn | None = None
 
 
 class BatchesReceived(msgspec.Struct, frozen=True):

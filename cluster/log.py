@@ -29,7 +29,7 @@ class Log:
     def append(self, batch: Batch) -> None:
         """The log was continued by `batch`, which is on its way to the disk."""
         self.tail.append(batch, self.durable)
-        self.terms = self.terms.extended(batch.reign.term, batch.first)
+        self.terms = self.terms.extended(batch.reign.term, batch.first, batch.chain)
         self.end = batch.position
         self.time_ms = batch.time_ms
 

@@ -128,7 +128,7 @@ class Node:
             over = superseded(self.report(), report, ready=role.ready)
             if over is not None:
                 self.inbox.post(Deposed(over))
-            elif outbid(self.report(), report):
+            elif outbid(self.report(), report, ready=role.ready):
                 self.roster.candidacy.outbid.ring()
         if isinstance(role, Replica) and self.role_name is NodeRole.REPLICA and role.searching:
             leader = self.roster.leader(role.term_min)

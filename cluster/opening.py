@@ -105,28 +105,43 @@ def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
     not (R3, R5).
 
     Nodes can begin reigns out of each other's reach, of one term, or of newer ones over a log that the others
-    have outgrown. The one that has committed its first record goes on; `ready` says whether ours has.
+    have outgrown. The one that has committed its first record goes on; `ready` says whether ours has. Of two
+    of one term that have not, the one of the node with the lesser name does.
     """
     leads = report.role == NodeRole.PRIMARY
     if leads and report.term > mine.term and not (ready and _lacks_committed(report, mine)):
         return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {mine.term} is over")
-    first = dict(report.terms).get(report.term)
-    begun = first is not None and report.watermark >= first
-    if leads and report.term == mine.term and report.node != mine.node and begun and not ready:
-        text = f"{report.node} leads term {report.term} too, and the others have accepted it"
-        return Refused(Code.TERM_TAKEN, text)
+    if leads and report.term == mine.term and report.node != mine.node and not ready:
+        text = f"{report.node} leads term {report.term} too"
+        if _begun(report):
+            return Refused(Code.TERM_TAKEN, f"{text}, and the others have accepted it")
+        if not _begun(mine) and report.node < mine.node:
+            return Refused(Code.TERM_TAKEN, f"{text}, and neither has committed anything in it")
     return None if ready or not _lacks_committed(mine, report) else _outgrown(mine, report)
 
 
-def outbid(mine: Report, report: Report) -> bool:
-    """Whether another member knows of a newer term than that of our reign, which `mine` tells of, and neither
-    leads nor follows anybody in it.
+def _begun(report: Report) -> bool:
+    """Whether the reign that `report` tells of has committed its first record."""
+    first = next((first for term, first, _ in report.terms if term == report.term), None)
+    return first is not None and report.watermark >= first
+
+
+def outbid(mine: Report, report: Report, *, ready: bool) -> bool:
+    """Whether another member knows of a newer term than that of our reign, which `mine` tells of, or has the
+    same one from another primary, and neither leads nor follows anybody in it.
 
     It opened reigns that nobody accepted, or followed one who did, out of our reach, or gave its vote to one
-    who did not open. It follows nobody of an older term, so only a newer reign of ours can have it back.
+    who did not open. It follows nobody of an older term, nor of the same one before that has committed its
+    first record (`ready`), so only a newer reign of ours can have it back.
     """
-    free = report.role == NodeRole.REPLICA and not report.follows
-    return free and max(report.term, report.vote) > mine.term
+    if report.role != NodeRole.REPLICA or report.follows:
+        return False
+    newest = Term(max(report.term, report.vote))
+    other = any(
+        term == mine.term and holder != mine.node
+        for term, holder in ((report.term, report.primary), (report.vote, report.voted_for))
+    )
+    return newest > mine.term or other and not ready
 
 
 class TakeOver(msgspec.Struct, frozen=True):
@@ -164,6 +179,9 @@ class Opening(msgspec.Struct, frozen=True):
 
     def decide(self, mine: Report, others: Mapping[NodeId, Report], elapsed_ms: int) -> Decision:
         """The decision, from this node's own report and those of the members in reach."""
+        if self.me not in self.voters:
+            hint = "start a voter as primary"
+            return Refuse(Refused(Code.NOT_PRIMARY, f"{self.me} is no voter of this cluster", hint=hint))
         leader = next((report for report in others.values() if report.role == NodeRole.PRIMARY), None)
         if leader is not None and leader.term >= mine.term:
             text = f"{leader.node} leads term {leader.term} already"
@@ -197,9 +215,10 @@ class Opening(msgspec.Struct, frozen=True):
             )
         if not (self.wrote_last and _led_last(mine, others)):
             unknown = self._unknown(mine, others)
-            if self.enough(frozenset(unknown)):
+            if unknown and self.enough(self._lost.union(unknown)):
                 why = [f"{node} ({why})" for node, why in unknown.items()]
-                return Wait(_MAY_HOLD.format(" and ".join(why), ",".join(unknown)))
+                gone = ",".join(sorted(self._lost.union(unknown)))
+                return Wait(_MAY_HOLD.format(" and ".join(why), gone))
             undecided = self._undecided(term, others)
             if self.enough(frozenset(unknown).union(undecided)):
                 return Stand(term, undecided)
@@ -224,7 +243,12 @@ class Opening(msgspec.Struct, frozen=True):
     @property
     def _asked(self) -> frozenset[NodeId]:
         """The voters but for those given up."""
-        return self.voters - self.take_over.lost if self.take_over is not None else self.voters
+        return self.voters - self._lost
+
+    @property
+    def _lost(self) -> frozenset[NodeId]:
+        """Those given up."""
+        return self.take_over.lost if self.take_over is not None else frozenset()
 
     def _unknown(self, mine: Report, others: Mapping[NodeId, Report]) -> Mapping[NodeId, str]:
         """The voters of whom nobody says what they held, each with the reason."""
@@ -251,7 +275,26 @@ class Opening(msgspec.Struct, frozen=True):
             return Wait(f"a new cluster needs a majority of its members; not heard yet: {missing}")
         if not waited:
             return Wait("waiting for the other members, so that they are admitted from the start")
-        return _rival(mine, others) or Bootstrap(empty)
+        return _rival(mine, others) or self._elected(mine, others) or Bootstrap(empty)
+
+    def _elected(self, mine: Report, others: Mapping[NodeId, Report]) -> Stand | Wait | None:
+        """Whose votes a new cluster still needs; None when it has them. A vote for the first term is given
+        once and for good: no two clusters begin with a majority of the same members.
+        """
+        first = Term(1)
+        others_votes = {node: report.voted_for for node, report in others.items() if report.vote}
+        ours = [node for node, voted_for in others_votes.items() if voted_for == mine.node]
+        open_ = sorted(others.keys() - others_votes.keys())
+        own = mine.voted_for in ("", mine.node)
+        if (own + len(ours)) * 2 > len(self.members):
+            return None
+        if (own + len(ours) + len(open_)) * 2 > len(self.members):
+            return Stand(first, open_)
+        given = {**others_votes, **({} if own else {NodeId(mine.node): mine.voted_for})}
+        away = {node: voted_for for node, voted_for in sorted(given.items()) if voted_for != mine.node}
+        text = ", ".join(f"{node} to {voted_for}" for node, voted_for in away.items())
+        mend = f"start that one with role: primary, or give {', '.join(away)} an empty data directory"
+        return Wait(f"votes for the new cluster were given already: {text}; {mend}")
 
 
 def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Refuse | None:

@@ -35,7 +35,7 @@ from redwire.handshake import Certificate
 from redwire.message.client import TopologyNotice
 from redwire.message.failure import Failure
 from redwire.message.peer import Following, Heartbeat, Report, SnapshotChunk, SnapshotManifest
-from redwire.position import Lsn, NodeId, Position, Term
+from redwire.position import Lsn, NodeId, Position
 
 HELLO_S = 1.0
 """Five within the time for which a silent member counts as in reach."""
@@ -197,10 +197,7 @@ class PeerLink:
                 asked, self._asked = self._asked, None
                 if asked is None:
                     raise ProtocolError(f"{self._member} answers what nobody asked")
-                first = dict(self._node.storage.log.terms.entries).get(Term(reply.common_term))
-                before_term = None if first is None else Lsn(first - 1)
-                found = SourceFound(self._member, session, reply, local, asked, before_term)
-                self._node.inbox.post(found)
+                self._node.inbox.post(SourceFound(self._member, session, reply, local, asked))
             case Kind.HEARTBEAT:
                 self._node.inbox.post(HeartbeatReceived(session, Heartbeat.decode(frame.payload)))
             case Kind.TOPOLOGY:

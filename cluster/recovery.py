@@ -161,7 +161,7 @@ class _Opening:
         segment.note(batch, offset)
         self.end = batch.position
         self.time_ms = batch.time_ms
-        self.terms = self.terms.extended(batch.reign.term, batch.first)
+        self.terms = self.terms.extended(batch.reign.term, batch.first, batch.chain)
         if batch.watermark > self.announced:
             self.announced = batch.watermark
             self.watermark = max(self.watermark, batch.watermark)

@@ -217,7 +217,7 @@ class Replica:
     def _refusal(self, event: SourceFound) -> Refused | None:
         node, reply, shared = event.node, event.reply, event.reply.common_lsn
         if event.local != reply.common:
-            shared = shared - 1 if event.before_term is None else min(shared - 1, event.before_term)
+            shared = Lsn(shared - 1)
         if shared < self.watermark:
             text = f"LSN {shared + 1} to {self.watermark} are known committed and {node} lacks them"
             parted = reply.watermark > shared

@@ -44,11 +44,11 @@ from types import TracebackType
 
 import msgspec
 
-from cluster.errors import FormatNewer
+from cluster.errors import FormatNewer, FormatOlder
 from cluster.files import FILE_MODE, SYSCALLS, Syscalls
 from redwire.batch import HEADER_BYTES_MAX, Batch, batch_size, parse_batch
 from redwire.errors import BatchInvalid
-from redwire.position import Incarnation, Lsn, Position, Term, TermList
+from redwire.position import Incarnation, Lsn, Position, Term, TermEntry, TermList
 
 SEGMENT_BYTES = 64 << 20
 """Four of the largest batches. Log is given back by whole segments: of larger ones more would be kept for
@@ -59,10 +59,10 @@ INDEX_BYTES = 32 << 10
 _WINDOW_BYTES = 256 << 10
 """Eight steps of the index: who was led to its batch finds it at one read."""
 
-_FORMAT = 1
+_FORMAT = 2
 _HEADER_MAGIC = b"RWS1"
 _HEADER = struct.Struct("<4sHHIIQ16sQQQ16s")
-_TERM = struct.Struct("<QQ")
+_TERM = struct.Struct("<QQI")
 _CRC = struct.Struct("<I")
 HEADER_BYTES_LIMIT = 16 << 20
 """A million reigns; a longer header is a damaged length."""
@@ -209,7 +209,7 @@ def encode_header(place: Place, term: Term, previous: Position, terms: TermList)
 
 
 def decode_header(place: Place, path: Path, window: Window) -> Segment | str:
-    """The segment at `path`, or what is wrong with its header. Raises `FormatNewer`.
+    """The segment at `path`, or what is wrong with its header. Raises `FormatNewer` or `FormatOlder`.
 
     A header is synced before its file gets its name, so a bad one is damage, never an interrupted write.
     """
@@ -221,13 +221,15 @@ def decode_header(place: Place, path: Path, window: Window) -> Segment | str:
     if not data or data[-_CRC.size :] != _CRC.pack(zlib.crc32(data[: -_CRC.size])):
         return "the segment header fails its CRC"
     if form != _FORMAT:
-        raise FormatNewer(path, f"segment format {form}, this version knows {_FORMAT}")
+        wrong = FormatNewer if form > _FORMAT else FormatOlder
+        raise wrong(path, f"segment format {form}, this version knows {_FORMAT}")
     if (generation, incarnation.hex()) != (place.generation, place.incarnation):
         return (
             f"the segment belongs to another log (generation {generation}, incarnation {incarnation.hex()})"
         )
     position = Position(*previous)
-    terms = TermList(tuple(_TERM.iter_unpack(data[_HEADER.size : _HEADER.size + _TERM.size * count])))
+    entries = _TERM.iter_unpack(data[_HEADER.size : _HEADER.size + _TERM.size * count])
+    terms = TermList(tuple(map(TermEntry._make, entries)))
     if path != place.path(term, Lsn(position.lsn + 1)) or length != header_bytes(terms):
         return "the segment header does not match the file's name"
     return Segment(path, place, position, terms, length, window.size)

@@ -27,9 +27,11 @@ from redwire.message.failure import Failure
 from redwire.message.peer import Ack, Following, Report, SnapshotFetch
 from redwire.position import NO_REIGN, Incarnation, Lsn, NodeId, Reign, Term
 
-DEPOSING = frozenset((Code.STALE_TERM, Code.TERM_TAKEN, Code.PRIMARY_LACKS_COMMITTED))
+DEPOSING = frozenset((Code.STALE_TERM, Code.PRIMARY_LACKS_COMMITTED))
 """What a follower's refusal must say to end a reign (R3, R5)."""
-_REFUSALS = DEPOSING | {Code.OTHER_CLUSTER, Code.OTHER_NODE}
+_OF_REIGNS = DEPOSING | {Code.TERM_TAKEN}
+"""What only a follower can say that was offered our log."""
+_REFUSALS = _OF_REIGNS | {Code.OTHER_CLUSTER, Code.OTHER_NODE}
 """Who says one of these means us. Anything else, such as our silence, only ends a session."""
 _TWINS = "two processes have this id: stop one of them; one that has ended is forgotten within 3 s"
 _OF_SOURCES = frozenset(
@@ -185,9 +187,11 @@ class Source:
         """The follower's last word: it will not follow us, which can mean that we must not lead, or it hangs
         up.
         """
-        if error.code in DEPOSING and self._common is None:
+        if error.code in _OF_REIGNS and self._common is None:
             raise ProtocolError(f"{self.end.node} refuses what it was not offered: {error}")
-        if error.code in DEPOSING:
+        if error.code is Code.TERM_TAKEN:
+            self._node.roster.candidacy.outbid.ring()
+        elif error.code in DEPOSING:
             self._node.inbox.post(Deposed(error))
         if error.code in _REFUSALS:
             self._node.note(f"{self.end.node} refuses to follow: {error}", Level.WARNING)

@@ -274,10 +274,10 @@ class State:
     def _extended_terms(self, batches: Sequence[Batch]) -> TermList:
         terms = self.terms
         for batch in batches:
-            extended = terms.extended(batch.reign.term, batch.first)
+            extended = terms.extended(batch.reign.term, batch.first, batch.chain)
             if extended is not terms:
-                row = term_row(batch.reign.term, batch.first)
-                self._connection.execute("INSERT INTO terms VALUES (?, ?, ?)", row)
+                row = term_row(extended.entries[-1])
+                self._connection.execute("INSERT INTO terms VALUES (?, ?, ?, ?)", row)
                 terms = extended
         return terms
 

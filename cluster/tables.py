@@ -1,7 +1,7 @@
 """The tables of a state file, and the connections to it.
 
     meta         one row: where in the log this state stands, and the key memory's forgotten_through
-    terms        which term began at which LSN
+    terms        which term began at which LSN, and how
     collections  number and name; a name never goes away, and no two differ only in case
     docs         the documents; a version is the LSN of the record that wrote it
     keys         idempotency keys, one row per batch that executed any (see `keys`)
@@ -31,11 +31,11 @@ from urllib.parse import quote
 from zlib import crc32
 
 from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, StateCorrupt
-from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermList
+from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermList
 
 APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
-FORMAT = 3
+FORMAT = 4
 """1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14)."""
 WRITER_BUSY_MS = 5_000
 """Nobody else writes; only a reader that rebuilds the index of a fresh file can hold the writer up."""
@@ -68,7 +68,9 @@ CREATE TABLE meta (
     chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL, sum INTEGER NOT NULL
 );
 INSERT INTO meta VALUES (1, 0, 0, zeroblob({CHAIN_BYTES}), 0, -1, {_EMPTY_SUM});
-CREATE TABLE terms (term INTEGER PRIMARY KEY, first INTEGER NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE terms (
+    term INTEGER PRIMARY KEY, first INTEGER NOT NULL, mark INTEGER NOT NULL, sum INTEGER NOT NULL
+);
 CREATE TABLE collections (c INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE UNIQUE INDEX collections_in_any_case ON collections (name COLLATE NOCASE);
 CREATE TABLE docs (
@@ -165,18 +167,19 @@ def read_position(path: Path, connection: sqlite3.Connection) -> Position:
     return Position(Term(meta.term), Lsn(meta.applied), meta.chain)
 
 
-def term_row(term: int, first: int) -> tuple[int, int, int]:
+def term_row(entry: TermEntry) -> tuple[int, int, int, int]:
     """A row of `terms`."""
-    return term, first, crc32(f"{term} {first}".encode())
+    return *entry, crc32(f"{entry.term} {entry.first} {entry.mark}".encode())
 
 
 def read_terms(path: Path, connection: sqlite3.Connection) -> TermList:
     """Which term began where. Raises `StateCorrupt`."""
-    rows = connection.execute("SELECT term, first, sum FROM terms ORDER BY term").fetchall()
-    for row in rows:
-        if term_row(*row[:2]) != row:
+    entries = []
+    for row in connection.execute("SELECT term, first, mark, sum FROM terms ORDER BY term"):
+        entries.append(TermEntry(*row[:3]))
+        if term_row(entries[-1]) != row:
             raise StateCorrupt(path, f"the row of term {row[0]} does not match its checksum")
-    return TermList(tuple((Term(term), Lsn(first)) for term, first, _ in rows))
+    return TermList(tuple(entries))
 
 
 def checksum(c: int, ident: str, version: int, doc: bytes) -> int:

@@ -296,7 +296,7 @@ class Wal:
         view = self._view
         self._writer.write(segment, batches, Mark(view.end.lsn, self.watermark))
         for batch in batches:
-            self.terms = self.terms.extended(batch.reign.term, batch.first)
+            self.terms = self.terms.extended(batch.reign.term, batch.first, batch.chain)
             self._announced = max(self._announced, batch.watermark)
         if batches:
             self._view = replace(view, end=batches[-1].position)

@@ -25,6 +25,7 @@ ITEMS_MAX = 4_096
 
 U63 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A position, count or size that every store and driver can hold."""
+U32 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
 TERM_MAX = (1 << 29) - 2
 """With one above it an epoch, `term << 24`, stays below 2^53 (R12); with a new term a second: 17 years."""
 TermNumber = Annotated[int, msgspec.Meta(ge=0, le=TERM_MAX)]

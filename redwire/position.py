@@ -12,7 +12,7 @@ import base64
 import binascii
 import struct
 from bisect import bisect_right
-from typing import NewType
+from typing import NamedTuple, NewType, Self
 
 import msgspec
 
@@ -30,6 +30,8 @@ Incarnation = NewType("Incarnation", str)
 CHAIN_BYTES = 16
 """Logs that part by accident differ in it: 128 bits leave nothing to luck."""
 EMPTY_CHAIN = bytes(CHAIN_BYTES)
+_MARK_BYTES = 4
+"""Enough to look no further in vain: what two logs share is proven by the whole chain at its end."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -61,51 +63,66 @@ NO_REIGN = Reign(Term(0), NodeId(""))
 """Of a node that never led and never followed."""
 
 
-class TermList(msgspec.Struct, frozen=True):
-    """Which term wrote which LSN: (term, first LSN) pairs, both strictly rising; empty for an empty log."""
+class TermEntry(NamedTuple):
+    """A term's place in a log: its first LSN, and a `mark` of the chain behind the batch that begins there.
 
-    entries: tuple[tuple[Term, Lsn], ...] = ()
+    Two nodes can have opened reigns of one term at the same LSN, out of each other's reach: the marks differ.
+    """
+
+    term: Term
+    first: Lsn
+    mark: int
+
+    @classmethod
+    def of(cls, term: Term, first: Lsn, chain: bytes) -> Self:
+        """The entry of a term whose first batch begins at `first` and has `chain`."""
+        return cls(term, first, int.from_bytes(chain[:_MARK_BYTES], "little"))
+
+
+class TermList(msgspec.Struct, frozen=True):
+    """Which term wrote which LSN, terms and first LSNs strictly rising; empty for an empty log."""
+
+    entries: tuple[TermEntry, ...] = ()
 
     def term_at(self, lsn: Lsn) -> Term:
         """The term that wrote `lsn`; 0 for LSN 0 and for an LSN before the first entry. The caller knows the
         end.
         """
-        index = bisect_right(self.entries, lsn, key=lambda entry: entry[1])
-        return self.entries[index - 1][0] if index else Term(0)
+        index = bisect_right(self.entries, lsn, key=lambda entry: entry.first)
+        return self.entries[index - 1].term if index else Term(0)
 
-    def extended(self, term: Term, first: Lsn) -> TermList:
-        """The list after a batch of `term` that begins at `first` was appended."""
-        if self.entries and self.entries[-1][0] == term:
+    def extended(self, term: Term, first: Lsn, chain: bytes) -> TermList:
+        """The list after a batch of `term` with `chain`, which begins at `first`, was appended."""
+        if self.entries and self.entries[-1].term == term:
             return self
-        assert not self.entries or (self.entries[-1][0] < term and self.entries[-1][1] < first)
-        return TermList((*self.entries, (term, first)))
+        assert not self.entries or (self.entries[-1].term < term and self.entries[-1].first < first)
+        return TermList((*self.entries, TermEntry.of(term, first, chain)))
 
     def cut(self, end: Lsn) -> TermList:
         """The list of a log that ends at `end`."""
-        return TermList(tuple(entry for entry in self.entries if entry[1] <= end))
+        return TermList(tuple(entry for entry in self.entries if entry.first <= end))
 
     def since(self, lsn: Lsn) -> TermList:
         """The entries that still speak of LSNs above `lsn`: the one in force at `lsn + 1`, and later ones."""
-        index = bisect_right(self.entries, lsn + 1, key=lambda entry: entry[1])
+        index = bisect_right(self.entries, lsn + 1, key=lambda entry: entry.first)
         return TermList(self.entries[max(0, index - 1) :])
 
     def common_end(self, end: Lsn, other: TermList, other_end: Lsn) -> Lsn:
         """The highest LSN at which a log with this list and one with `other` can agree.
 
-        Within one term only one primary writes, so of two logs the shorter is a prefix of the longer as far
+        Within one reign only one primary writes, so of two logs the shorter is a prefix of the longer as far
         as the highest entry that both lists share. 0 when they share none. The caller proves the point by its
         chain.
         """
-        mine, theirs = dict(self.entries), dict(other.entries)
-        for term, first in reversed(self.entries):
-            if theirs.get(term) == first:
-                return min(_term_end(mine, term, end), _term_end(theirs, term, other_end))
-        return Lsn(0)
+        shared = max(set(self.entries) & set(other.entries), default=None)
+        if shared is None:
+            return Lsn(0)
+        return min(self._end_of(shared, end), other._end_of(shared, other_end))
 
-
-def _term_end(entries: dict[Term, Lsn], term: Term, end: Lsn) -> Lsn:
-    later = [first for other, first in entries.items() if other > term]
-    return Lsn(min(later) - 1) if later else end
+    def _end_of(self, entry: TermEntry, end: Lsn) -> Lsn:
+        """The last LSN of `entry`'s term, in a log that ends at `end`."""
+        index = bisect_right(self.entries, entry)
+        return Lsn(self.entries[index].first - 1) if index < len(self.entries) else end
 
 
 _TOKEN = struct.Struct("<16sQQ")

@@ -13,10 +13,10 @@ from typing import Annotated, Literal, Self
 
 import msgspec
 
-from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name, TermNumber
+from redwire.body import U32, U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name, TermNumber
 from redwire.errors import BodyInvalid
 from redwire.message.vitals import Vitals
-from redwire.position import Lsn, NodeId, Position, Reign, Term, TermList
+from redwire.position import Lsn, NodeId, Position, Reign, Term, TermEntry, TermList
 
 REPORT_TERMS_MAX = 1_000
 """Older reigns are left out: whoever's log parts from ours before them takes a snapshot."""
@@ -37,7 +37,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     `vote` and `voted_for` are the last vote that it gave, on its disk: since then it accepts no older term,
     and of that one no other primary (R11). `applied` is its state's LSN,
     `base` the LSN its log begins after. `role` is a word of `NodeRole`, or one that only newer nodes
-    know. `terms` are the last `REPORT_TERMS_MAX` (term, first LSN) pairs, both rising. `advertise` is
+    know. `terms` are the last `REPORT_TERMS_MAX` entries of its log's list. `advertise` is
     where clients reach the node, "" for the address that the cluster knows it by. `vitals` stand in hello
     and welcome; Follow goes without.
     """
@@ -63,7 +63,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     applied: U63
     base: U63
     advertise: AddressOrNone = ""
-    terms: Annotated[tuple[tuple[TermNumber, U63], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
+    terms: Annotated[tuple[tuple[TermNumber, U63, U32], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
     vitals: Vitals | None = None
 
     def __post_init__(self) -> None:
@@ -83,10 +83,10 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     @property
     def term_list(self) -> TermList:
         """`terms` as a list to compare logs by."""
-        return TermList(tuple((Term(term), Lsn(first)) for term, first in self.terms))
+        return TermList(tuple(TermEntry(Term(term), Lsn(first), mark) for term, first, mark in self.terms))
 
 
-def report_terms(terms: TermList) -> tuple[tuple[int, int], ...]:
+def report_terms(terms: TermList) -> tuple[tuple[int, int, int], ...]:
     """The `terms` of a report: the last `REPORT_TERMS_MAX` entries."""
     return terms.entries[-REPORT_TERMS_MAX:]
 

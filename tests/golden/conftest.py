@@ -84,7 +84,7 @@ class Machine:
     def terms(self) -> TermList:
         terms = TermList()
         for batch in self.log:
-            terms = terms.extended(batch.reign.term, batch.first)
+            terms = terms.extended(batch.reign.term, batch.first, batch.chain)
         return terms
 
     def position_at(self, lsn: Lsn) -> Position | None:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import anyio
 import anyio.to_thread
+from lines import Network
 from msgspec.structs import replace
 
 from cluster import applier, apply_queue, disk, journal, links, peers, process, state, storage
@@ -33,12 +34,10 @@ from cluster.server import Server
 from cluster.service import Service
 from cluster.signals import Signals
 from cluster.wal import Wal
-from redwire.errors import ChannelClosed, ConnectFailed, RedwireError
+from redwire.errors import ChannelClosed, RedwireError
 from redwire.frame import Frame, FrameDecoder, expanded
 from redwire.position import NodeId
 from redwire.stream import Channel
-
-from .network import Network
 
 SEGMENT_BYTES = 32 << 10
 """So small that logs are let go of within a run, and snapshots are needed."""
@@ -54,7 +53,9 @@ class Machine:
     `stall_s` makes its disk slow; `skew_ms` is how far its wall clock is off.
     """
 
-    def __init__(self, config: NodeConfig, network: Network, chance: random.Random, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: NodeConfig, network: Network, chance: random.Random, log: Callable[[str], None]
+    ) -> None:
         self.config = config
         self.name = str(config.node.id)
         self.number = 0
@@ -140,9 +141,9 @@ class Machine:
         shutil.rmtree(self.config.node.data_dir, ignore_errors=True)
 
     def _take_disk_out(self, *, power: bool) -> None:
-        """What the disk holds at this moment, in a folder of its own: a process that is being ended closes its
-        files, which would write once more. Of the state's own log, which nobody syncs, nothing outlives the
-        `power`.
+        """What the disk holds at this moment, in a folder of its own: a process that is being ended closes
+        its files, which would write once more. Of the state's own log, which nobody syncs, nothing outlives
+        the `power`.
         """
         folder = Path(self.config.node.data_dir)
         new = folder.with_name(f"{self.name}-{self.number}")
@@ -175,7 +176,8 @@ class Machine:
 
     async def _run(self, config: NodeConfig, take_over: TakeOver | None) -> None:
         life = self._life
-        self._process = Process(config, Credentials(), self.note, Signals(), take_over=take_over)  # type: ignore[arg-type]
+        held: Any = Credentials()
+        self._process = Process(config, held, self.note, Signals(), take_over=take_over)
         try:
             await self._process.run()
         except Exception as error:

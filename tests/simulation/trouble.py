@@ -7,6 +7,10 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from lines import Network
+from machines import Machine
+from writers import change
+
 from cluster.opening import TakeOver
 from redwire.message.settings import (
     AddMember,
@@ -15,10 +19,6 @@ from redwire.message.settings import (
     SetPolicy,
     SettingsChange,
 )
-
-from .load import change
-from .machines import Machine
-from .network import Network
 
 
 class Trouble:

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from lines import Network
+from machines import Machine, simulated
+from oracles import History, Violated, check_same, check_writes
+from trouble import Trouble
+from virtual_time import VirtualLoop
+from writers import Fate, Write, Writer
 
 from cluster.config import parse_node_config
 from cluster.opening import TakeOver
-
-from .check import History, Violated, check_same, check_writes
-from .load import Fate, Write, Writer
-from .loop import VirtualLoop
-from .machines import Machine, simulated
-from .network import Network
-from .trouble import Trouble
 
 HEALS_S = 60.0
 """Once nothing is broken any more: so long at most until a write commits and all hold the same."""
@@ -92,10 +91,17 @@ class World:
         self.log(f"{count} machines, {readers} readers, {floor}, retention {retention}")
         self.history = History(lambda: self.machines)
         self.writers = [
-            Writer(f"w{at}", self.machines, ["", "", "majority", "ack_n=1 & majority"], random.Random(chance.random()))
+            Writer(
+                f"w{at}",
+                self.machines,
+                ["", "", "majority", "ack_n=1 & majority"],
+                random.Random(chance.random()),
+            )
             for at in range(chance.choice((1, 3)))
         ]
-        self.trouble = Trouble(self.machines, self.network, self.floors, random.Random(chance.random()), self.log)
+        self.trouble = Trouble(
+            self.machines, self.network, self.floors, random.Random(chance.random()), self.log
+        )
         self.trouble.may_wipe = chance.random() < 0.3
         self.trouble.changes = chance.random() < 0.4
 
@@ -207,11 +213,10 @@ class World:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + HEALS_S
         while loop.time() < until_s:
-            ends = {
-                (node.storage.log.end, node.storage.applied) if (node := machine.node) is not None else None
-                for machine in self._members()
-            }
-            if len(ends) == 1 and None not in ends and all(end == applied for end, applied in ends):  # type: ignore[misc]
+            nodes = [machine.node for machine in self._members()]
+            stores = [node.storage for node in nodes if node is not None]
+            places = {place for store in stores for place in (store.log.end, store.applied)}
+            if len(stores) == len(nodes) and len(places) == 1:
                 return
             self._start_all()
             await asyncio.sleep(0.5)

@@ -354,7 +354,7 @@ def vital_report() -> Callable[..., Report]:
             watermark=lsn,
             applied=lsn,
             base=2,
-            terms=((1, 1),),
+            terms=((1, 1, 0),),
             vitals=Vitals(
                 version="0.1",
                 durable=lsn,

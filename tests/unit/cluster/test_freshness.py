@@ -6,10 +6,10 @@ import pytest
 
 from cluster.freshness import WAITING_MAX, Freshness, History
 from redwire.errors import Code, Refused, TokenLost
-from redwire.position import ClusterId, Lsn, Term, TermList, Token
+from redwire.position import ClusterId, Lsn, Term, TermEntry, TermList, Token
 
 CLUSTER = ClusterId("c" * 32)
-TERMS = TermList(((Term(1), Lsn(1)), (Term(3), Lsn(6))))
+TERMS = TermList((TermEntry(Term(1), Lsn(1), 0), TermEntry(Term(3), Lsn(6), 0)))
 
 
 def history(applied: int) -> History:

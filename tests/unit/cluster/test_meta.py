@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from cluster.errors import DiskFailed, DiskFull, FormatNewer, MetaCorrupt
 from cluster.files import SYSCALLS
 from cluster.meta import Meta, Vote, load, save
-from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermList
+from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermEntry, TermList
 
 NEW = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
 FULL = Meta(
@@ -30,7 +30,7 @@ FULL = Meta(
     state_file="state-3.db",
     generation=3,
     base=Position(Term(6), Lsn(100), bytes(range(16))),
-    terms=TermList(((Term(1), Lsn(1)), (Term(6), Lsn(40)))),
+    terms=TermList((TermEntry(Term(1), Lsn(1), 0), TermEntry(Term(6), Lsn(40), 0))),
 )
 
 

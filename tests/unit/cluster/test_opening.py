@@ -39,7 +39,7 @@ def report(
     primary: str = "",
     role: str = "replica",
     watermark: int = 0,
-    terms: tuple[tuple[int, int], ...] = (),
+    terms: tuple[tuple[int, int, int], ...] = (),
 ):
     return Report(
         cluster=CLUSTER if lsn else "",
@@ -117,6 +117,25 @@ def test_a_new_cluster_begins_with_a_majority_when_patience_ends():
     assert decide(EMPTY, report("b")) == Bootstrap({"a": LIFE, "b": LIFE})
 
 
+def test_a_new_cluster_needs_the_votes_of_a_majority() -> None:
+    b, c = report("b"), report("c")
+    asked = ask(EMPTY, b, c)
+    assert asked == Stand(Term(1), [NodeId("b"), NodeId("c")])
+    assert ask(EMPTY, voted(b, 1), c) == Bootstrap({"a": LIFE, "b": LIFE, "c": LIFE})
+    assert ask(EMPTY, voted(b, 1, "c"), c) == Stand(Term(1), [NodeId("c")])
+
+
+def test_a_vote_for_a_new_cluster_is_given_once() -> None:
+    """Whoever has it may have begun already, out of our reach."""
+    b, c = report("b"), report("c")
+    decision = ask(EMPTY, voted(b, 1, "c"))
+    assert isinstance(decision, Wait)
+    assert "b to c; start that one with role: primary, or give b an empty data directory" in decision.reason
+    ours_given_away = voted(EMPTY, 1, "c")
+    assert isinstance(ask(ours_given_away, voted(b, 1)), Wait), "one of three"
+    assert isinstance(ask(ours_given_away, voted(b, 1), voted(c, 1)), Bootstrap)
+
+
 def test_a_minority_never_makes_a_new_cluster():
     decision = decide(EMPTY, elapsed_ms=10 * PATIENCE_MS)
     assert isinstance(decision, Wait)
@@ -187,7 +206,12 @@ def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged()
     assert "nobody else has: b (not heard yet) and c (not heard yet). Start one" in decision.reason
     assert decision.reason.endswith("--lost b,c")
     assert decide(mine, other, take_over=TakeOver()) == Open(4)
-    assert decide(mine, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4)
+    decision = decide(mine, take_over=TakeOver(frozenset({NodeId("b")})))
+    assert isinstance(decision, Wait), "what b and c held is not lost with b alone"
+    assert "nobody else has: c (not heard yet). Start" in decision.reason
+    assert decision.reason.endswith("--lost b,c")
+    assert decide(mine, other, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4)
+    assert decide(mine, take_over=TakeOver(frozenset({NodeId("b"), NodeId("c")}))) == Open(4)
     led = report("a", lsn=10, term=3, primary="a", role="opening")
     assert decide(led, take_over=TakeOver()) == decide(led) == Open(4), "it has all that it acknowledged"
 
@@ -258,7 +282,8 @@ def test_who_comes_with_another_disk_says_nothing_of_what_it_held(late):
     assert "b (not heard yet) and c (its disk was replaced)" in decision.reason
     assert decide(mine, report("c", **late), take_over=TakeOver()) == Open(4)
     lost = TakeOver(frozenset({NodeId("c")}))
-    assert decide(mine, report("c", **late), take_over=lost, admitted=admitted) == Open(4)
+    assert isinstance(decide(mine, report("c", **late), take_over=lost, admitted=admitted), Wait), "b has it"
+    assert decide(mine, report("b"), report("c", **late), take_over=lost, admitted=admitted) == Open(4)
     replaced = admitted | {NodeId("a"): "d" * 32}
     decision = decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=replaced)
     assert isinstance(decision, Wait), "our own disk says no more than another's"
@@ -272,7 +297,7 @@ def test_whom_this_log_never_admitted_may_have_been_admitted_by_records_that_oth
     assert isinstance(decision, Wait)
     assert "b (not heard yet) and c (this log never admitted its disk)" in decision.reason
     assert decide(mine, report("b"), report("c"), take_over=TakeOver(), admitted=admitted) == Open(4)
-    lost = TakeOver(frozenset({NodeId("c")}))
+    lost = TakeOver(frozenset({NodeId("b"), NodeId("c")}))
     assert decide(mine, report("c"), take_over=lost, admitted=admitted) == Open(4)
 
 
@@ -335,56 +360,74 @@ def test_of_two_that_were_told_to_lead_one_gives_way(mine):
 
 @pytest.mark.parametrize(("known", "first"), [(9, True), (10, False)])
 def test_a_longer_log_is_followed_first_unless_it_lost_what_is_known_committed(known: int, first: bool):
-    mine = report("a", lsn=10, term=3, primary="a", watermark=known, terms=((1, 1), (3, 8)))
-    other = report("b", lsn=10, term=4, primary="b", terms=((1, 1), (3, 8), (4, 10)))
+    mine = report("a", lsn=10, term=3, primary="a", watermark=known, terms=((1, 1, 0), (3, 8, 0)))
+    other = report("b", lsn=10, term=4, primary="b", terms=((1, 1, 0), (3, 8, 0), (4, 10, 0)))
     decision = decide(mine, other, report("c"), take_over=TakeOver())
     assert decision == (FollowFirst(NodeId("b")) if first else Open(Term(5)))
 
 
-MINE = report("a", term=3, primary="a", role="primary", lsn=10, watermark=9, terms=((1, 1), (3, 10)))
+MINE = report("a", term=3, primary="a", role="primary", lsn=10, watermark=9, terms=((1, 1, 0), (3, 10, 0)))
 """Our reign, which begins at LSN 10. LSN 9 is known committed."""
 
 
 def test_a_newer_reign_ends_ours() -> None:
-    newer = report("b", term=4, primary="b", role="primary", lsn=12, terms=((1, 1), (3, 10), (4, 12)))
+    newer = report(
+        "b", term=4, primary="b", role="primary", lsn=12, terms=((1, 1, 0), (3, 10, 0), (4, 12, 0))
+    )
     for ready in (False, True):
         over = superseded(MINE, newer, ready=ready)
         assert over is not None and over.code is Code.STALE_TERM
 
 
 def test_a_newer_reign_that_lacks_what_is_committed_here_ends_only_one_that_has_committed_nothing() -> None:
-    newer = report("b", term=4, primary="b", role="primary", lsn=9, terms=((1, 1), (2, 8), (4, 9)))
+    newer = report("b", term=4, primary="b", role="primary", lsn=9, terms=((1, 1, 0), (2, 8, 0), (4, 9, 0)))
     assert superseded(MINE, newer, ready=True) is None
     assert superseded(MINE, newer, ready=False) is not None
 
 
 @pytest.mark.parametrize("role", ["primary", "replica"])
 def test_a_reign_that_has_committed_nothing_ends_where_somebody_knows_committed_what_it_lacks(role) -> None:
-    other = report("b", term=2, primary="b", role=role, lsn=12, watermark=8, terms=((1, 1), (2, 8)))
+    other = report("b", term=2, primary="b", role=role, lsn=12, watermark=8, terms=((1, 1, 0), (2, 8, 0)))
     over = superseded(MINE, other, ready=False)
     assert over is not None and over.code is Code.PRIMARY_LACKS_COMMITTED
     assert superseded(MINE, msgspec.structs.replace(other, watermark=7), ready=False) is None
-    far = tuple((1_000 + term, 20_000 + term) for term in range(REPORT_TERMS_MAX))
+    far = tuple((1_000 + term, 20_000 + term, 0) for term in range(REPORT_TERMS_MAX))
     assert superseded(MINE, msgspec.structs.replace(other, terms=far), ready=False) is None, "untold"
 
 
 def test_a_member_that_is_free_and_knows_a_newer_term_outbids_our_reign() -> None:
-    void = report("b", lsn=6, term=MINE.term + 2, primary="b")
-    assert outbid(MINE, void)
-    assert outbid(MINE, voted(msgspec.structs.replace(void, term=MINE.term), MINE.term + 1, "c"))
-    for over in ({"term": MINE.term}, {"follows": "c"}, {"role": "primary"}, {"role": "opening"}):
-        assert not outbid(MINE, msgspec.structs.replace(void, **over))
+    void, ours = report("b", lsn=6, term=MINE.term + 2, primary="b"), {"term": MINE.term, "primary": "a"}
+    for ready in (False, True):
+        assert outbid(MINE, void, ready=ready)
+        newer = voted(msgspec.structs.replace(void, **ours), MINE.term + 1, "c")
+        assert outbid(MINE, newer, ready=ready)
+        for over in (ours, {"follows": "c"}, {"role": "primary"}, {"role": "opening"}):
+            assert not outbid(MINE, msgspec.structs.replace(void, **over), ready=ready)
+
+
+@pytest.mark.parametrize("twin", ["vote", "reign"])
+def test_a_member_that_has_our_term_from_another_primary_outbids_us_until_we_have_committed_something(
+    twin: str,
+) -> None:
+    """A reign that has settled is accepted beside a vote or a void reign of the same term."""
+    other = report("b", lsn=6, term=MINE.term, primary="b")
+    if twin == "vote":
+        other = voted(report("b", lsn=6, term=MINE.term - 1, primary="a"), MINE.term, "c")
+    assert outbid(MINE, other, ready=False)
+    assert not outbid(MINE, other, ready=True)
+    assert not outbid(MINE, msgspec.structs.replace(other, follows="c"), ready=False)
+    assert not outbid(MINE, voted(report("b", term=MINE.term, primary="a"), MINE.term), ready=False)
 
 
 def test_a_log_that_lost_does_not_lead_and_is_not_followed() -> None:
     """`a` began term 4 out of reach of the others, who went on in term 3."""
-    lost = report("a", lsn=11, term=4, primary="a", role="opening", terms=((1, 1), (4, 11)))
-    knows = report("b", lsn=14, term=3, primary="b", watermark=13, terms=((1, 1), (3, 11)))
+    lost = report("a", lsn=11, term=4, primary="a", role="opening", terms=((1, 1, 0), (4, 11, 0)))
+    knows = report("b", lsn=14, term=3, primary="b", watermark=13, terms=((1, 1, 0), (3, 11, 0)))
     decision = decide(lost, knows, report("c"))
     assert isinstance(decision, Refuse) and decision.error.code is Code.PRIMARY_LACKS_COMMITTED
     assert "b knows what is committed up to LSN 13, and this log lacks some of it" in decision.error.message
     assert decision.error.hint == "start this node with role: replica"
-    behind = report("c", lsn=12, term=3, primary="b", role="opening", terms=((1, 1), (3, 11)))
+    behind = report("c", lsn=12, term=3, primary="b", role="opening", terms=((1, 1, 0), (3, 11, 0)))
     seen = msgspec.structs.replace(lost, role="replica")
     assert decide(behind, seen, knows, take_over=TakeOver()) == FollowFirst(NodeId("b"))
 
@@ -393,8 +436,8 @@ def test_of_two_histories_that_both_know_committed_what_the_other_lacks_neither_
     None
 ):
     """`a` was given up by an operator, `b` led without it, and then it came back."""
-    kept = report("b", lsn=14, term=4, primary="b", watermark=14, terms=((1, 1), (4, 11)))
-    given_up = report("a", lsn=12, term=3, primary="a", watermark=12, terms=((1, 1),))
+    kept = report("b", lsn=14, term=4, primary="b", watermark=14, terms=((1, 1, 0), (4, 11, 0)))
+    given_up = report("a", lsn=12, term=3, primary="a", watermark=12, terms=((1, 1, 0),))
     for mine, other in ((kept, given_up), (given_up, kept)):
         aspires = msgspec.structs.replace(mine, role="opening")
         decision = decide(aspires, other, report("c"), take_over=TakeOver(frozenset({NodeId(other.node)})))
@@ -403,11 +446,34 @@ def test_of_two_histories_that_both_know_committed_what_the_other_lacks_neither_
 
 
 def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> None:
-    other = report("b", term=3, primary="b", role="primary", lsn=10, watermark=10, terms=((1, 1), (3, 10)))
+    other = report(
+        "b", term=3, primary="b", role="primary", lsn=10, watermark=10, terms=((1, 1, 0), (3, 10, 0))
+    )
     over = superseded(MINE, other, ready=False)
     assert over is not None and over.code is Code.TERM_TAKEN
     assert superseded(MINE, other, ready=True) is None
     assert superseded(MINE, msgspec.structs.replace(other, watermark=9), ready=False) is None
+
+
+def test_of_two_reigns_of_one_term_that_have_both_committed_nothing_the_one_of_the_lesser_name_goes_on() -> (
+    None
+):
+    terms = ((1, 1, 0), (3, 10, 7))
+    theirs = report("b", term=3, primary="b", role="primary", lsn=10, watermark=9, terms=terms)
+    over = superseded(theirs, MINE, ready=False)
+    assert over is not None and over.code is Code.TERM_TAKEN and "neither has committed" in over.message
+    assert superseded(MINE, theirs, ready=False) is None
+    begun = msgspec.structs.replace(theirs, watermark=10)
+    assert superseded(begun, MINE, ready=False) is None, "committed, and not applied yet"
+
+
+def test_what_was_committed_in_another_reign_of_the_same_term_and_place_is_lacking() -> None:
+    """Both began term 3 at LSN 10; the marks tell them apart."""
+    theirs = report("b", lsn=12, term=3, primary="b", watermark=11, terms=((1, 1, 0), (3, 10, 7)))
+    over = superseded(MINE, theirs, ready=False)
+    assert over is not None and over.code is Code.PRIMARY_LACKS_COMMITTED
+    same = msgspec.structs.replace(theirs, terms=MINE.terms, watermark=10)
+    assert superseded(MINE, same, ready=False) is None
 
 
 @pytest.mark.parametrize(
@@ -415,7 +481,7 @@ def test_of_two_reigns_of_one_term_the_one_that_has_committed_nothing_ends() -> 
     [
         report("b", term=2, primary="b", role="primary"),
         report("b", term=3, primary="b", role="primary"),
-        report("b", term=3, primary="a", lsn=10, watermark=10, terms=((1, 1), (3, 10))),
+        report("b", term=3, primary="a", lsn=10, watermark=10, terms=((1, 1, 0), (3, 10, 0))),
         report("b", term=4, primary="c"),
         report("b"),
     ],

@@ -15,7 +15,7 @@ from cluster.node import Node
 from cluster.reads import WAIT_MS_MAX, Reads
 from redwire.errors import Code, RedwireError, Refused, RequestInvalid
 from redwire.message.read import Fetch, Fetched, Scan
-from redwire.position import ClusterId, Lsn, NodeId, Term, TermList, Token
+from redwire.position import ClusterId, Lsn, NodeId, Term, TermEntry, TermList, Token
 
 CLUSTER = ClusterId("c" * 32)
 FOUND = Fetched(True, 1, 1, 5, b"{}")
@@ -33,7 +33,7 @@ class Site:
         self.storage = SimpleNamespace(
             meta=SimpleNamespace(cluster=CLUSTER),
             applied=SimpleNamespace(lsn=Lsn(5)),
-            log=SimpleNamespace(terms=TermList(((Term(1), Lsn(1)),))),
+            log=SimpleNamespace(terms=TermList((TermEntry(Term(1), Lsn(1), 0),))),
             reads=SimpleNamespace(documents=SimpleNamespace(submit=self._submit)),
         )
         node = SimpleNamespace(

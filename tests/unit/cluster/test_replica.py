@@ -96,7 +96,6 @@ class Follower:
         watermark: int = 0,
         asked: Position | None = None,
         settled: bool = False,
-        before_term: int | None = None,
     ) -> list[Effect]:
         """`eu-1` answers that both logs agree up to `common`."""
         reply = Following(
@@ -111,8 +110,7 @@ class Follower:
             settled=settled,
         )
         local, asked = self.at(common.lsn), asked or self.core.end
-        before = None if before_term is None else Lsn(before_term)
-        return self.step(SourceFound(SOURCE, session, reply, local, asked, before))
+        return self.step(SourceFound(SOURCE, session, reply, local, asked))
 
     def follow(self, common: Position | None = None, **more) -> Follower:
         """It follows `eu-1`, everything that this takes is on disk, and nothing of it is news any more."""
@@ -316,14 +314,6 @@ def test_a_log_that_only_seems_to_agree_is_replaced_by_a_snapshot(grown):
 def test_a_log_that_differs_in_what_is_known_committed_is_refused_and_not_taken_over(lsn, refused, grown):
     """A source without our record at the common point shares less than it says, by one at least (R5)."""
     effects = grown.found(Position(Term(1), Lsn(lsn), b"x" * 16))
-    assert [drop.error.code for drop in of(Drop, effects)] == [Code.PRIMARY_LACKS_COMMITTED] * refused
-    assert len(of(Rebuild, effects)) == (not refused)
-
-
-@pytest.mark.parametrize(("before_term", "refused"), [(0, True), (1, True), (2, False), (9, False)])
-def test_of_two_reigns_of_one_term_the_logs_agree_no_further_than_before_it(before_term, refused, grown):
-    """Both may have begun at the same LSN: what we know committed of ours, up to LSN 2, the source lacks."""
-    effects = grown.found(Position(Term(1), Lsn(4), b"x" * 16), before_term=before_term)
     assert [drop.error.code for drop in of(Drop, effects)] == [Code.PRIMARY_LACKS_COMMITTED] * refused
     assert len(of(Rebuild, effects)) == (not refused)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import FormatNewer
+from cluster.errors import FormatNewer, FormatOlder, NodeError
 from cluster.segment import (
     INDEX_BYTES,
     MARK_BYTES,
@@ -24,11 +24,11 @@ from cluster.segment import (
     later_marks,
 )
 from redwire.batch import Batch, make_batch
-from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Reign, Term, TermList
+from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Reign, Term, TermEntry, TermList
 
 INCARNATION = Incarnation("0123456789abcdef" * 2)
 PREVIOUS = Position(Term(3), Lsn(40), bytes(range(16)))
-TERMS = TermList(((Term(1), Lsn(1)), (Term(3), Lsn(17))))
+TERMS = TermList((TermEntry(Term(1), Lsn(1), 0), TermEntry(Term(3), Lsn(17), (1 << 32) - 1)))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def batches(count: int, size: int = 100) -> list[Batch]:
 HEADERS = [
     (Term(4), PREVIOUS, TERMS),
     (Term(1), EMPTY, TermList()),
-    (Term(2**63), Position(Term(9), Lsn(2**62), b"\xff" * 16), TermList(((Term(9), Lsn(1)),))),
+    (Term(2**63), Position(Term(9), Lsn(2**62), b"\xff" * 16), TermList((TermEntry(Term(9), Lsn(1), 0),))),
 ]
 
 
@@ -85,12 +85,15 @@ def test_a_header_cut_short_or_with_any_byte_changed_is_bad(place: Place) -> Non
             assert isinstance(decode_header(place, path, window), str)
 
 
-def test_a_header_of_a_newer_format_is_refused_not_judged(place: Place) -> None:
+@pytest.mark.parametrize(("form", "error"), [(1, FormatOlder), (3, FormatNewer)])
+def test_a_header_of_another_format_is_refused_not_judged(
+    place: Place, form: int, error: type[NodeError]
+) -> None:
     data = bytearray(encode_header(place, Term(4), PREVIOUS, TERMS))
-    data[4] = 2
+    data[4] = form
     data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")
     path = written(place, bytes(data))
-    with Window(path) as window, pytest.raises(FormatNewer, match="format 2"):
+    with Window(path) as window, pytest.raises(error, match=f"format {form}"):
         decode_header(place, path, window)
 
 

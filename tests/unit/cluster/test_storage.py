@@ -158,7 +158,7 @@ def test_bytes_that_are_no_state_are_no_snapshot(storage: Storage, snapshot: Pat
     "spoil",
     [
         "INSERT INTO keys VALUES (1, x'0102030405060708')",
-        "INSERT INTO terms VALUES (9, 9, 9)",
+        "INSERT INTO terms VALUES (9, 9, 9, 9)",
         "INSERT INTO config VALUES (1, 1, x'0102030405060708')",
         "DELETE FROM meta",
     ],

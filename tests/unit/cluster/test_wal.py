@@ -22,7 +22,7 @@ from cluster.recovery import Recovery
 from cluster.segment import MARK_BYTES, MARK_MAGIC, Mark, Place, Segment
 from cluster.wal import Wal, generations
 from redwire.batch import Batch, make_batch, parse_batch
-from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Reign, Term, TermList
+from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Reign, Term, TermEntry, TermList
 
 INCARNATION = Incarnation("0123456789abcdef" * 2)
 BIG = 1 << 30
@@ -103,6 +103,11 @@ def test_a_new_log_is_empty(tmp_path: Path) -> None:
     assert segments(tmp_path) == []
 
 
+def began(*batches: Batch) -> TermList:
+    """The list of a log in which these began their terms."""
+    return TermList(tuple(TermEntry.of(each.reign.term, each.first, each.chain) for each in batches))
+
+
 @pytest.mark.parametrize("end_it", [Wal.close, crash])
 def test_what_was_appended_is_there_after_a_restart(tmp_path: Path, end_it: Callable[[Wal], None]) -> None:
     wal, _ = opened(tmp_path)
@@ -113,7 +118,7 @@ def test_what_was_appended_is_there_after_a_restart(tmp_path: Path, end_it: Call
     end_it(wal)
     wal, found = opened(tmp_path)
     assert (found.end, found.watermark, found.cut_bytes) == (written[-1].position, 5, 0)
-    assert found.terms == wal.terms == TermList(((Term(1), Lsn(1)), (Term(4), Lsn(7))))
+    assert found.terms == wal.terms == began(written[0], written[3])
     assert everything(wal) == [batch.data for batch in written]
     more = run_of(wal.end, 2, term=4)
     wal.append(more, Lsn(8))
@@ -573,7 +578,7 @@ def test_a_log_that_begins_below_or_besides_its_base_is_damage(tmp_path: Path) -
     wal.close()
     for base in (Position(Term(1), Lsn(2), bytes(16)), Position(Term(1), Lsn(0), bytes(16))):
         with pytest.raises(LogCorrupt):
-            opened(tmp_path, base=base, base_terms=TermList(((Term(1), Lsn(1)),)))
+            opened(tmp_path, base=base, base_terms=TermList((TermEntry(Term(1), Lsn(1), 0),)))
 
 
 def test_a_crash_between_header_and_first_group_leaves_a_log_that_goes_on(tmp_path: Path) -> None:
@@ -768,7 +773,7 @@ def test_a_cut_keeps_the_tail_with_its_story_and_the_log_goes_on_elsewhere(tmp_p
     story = json.loads(copy.with_suffix(".json").read_bytes())
     assert story["from"] == {"term": 1, "lsn": 10, "chain": to.chain.hex()}
     assert (story["to"]["lsn"], story["reason"]) == (120, "a newer reign wrote other records")
-    assert (wal.end, wal.terms) == (to, TermList(((Term(1), Lsn(1)),)))
+    assert (wal.end, wal.terms) == (to, began(written[0]))
     assert everything(wal) == [batch.data for batch in written[:10]]
     assert len(segments(tmp_path)) == 1
     other = run_of(to, 5, term=2)
@@ -786,18 +791,19 @@ def test_a_cut_keeps_the_tail_with_its_story_and_the_log_goes_on_elsewhere(tmp_p
 
 def test_a_cut_to_the_base_of_a_pruned_log_keeps_the_base(tmp_path: Path) -> None:
     wal, _ = opened(tmp_path)
-    wal.append(run_of(EMPTY, 120, size=400), Lsn(0))
+    first = run_of(EMPTY, 120, size=400)
+    wal.append(first, Lsn(0))
     base = wal.prune(wal.end.lsn)
     assert base.lsn > 0
     wal.cut(base, tmp_path / "diverged")
     assert (wal.end, wal.base, everything(wal)) == (base, base, [])
     crash(wal)
     wal, found = opened(tmp_path)
-    assert (found.base, found.end, found.terms) == (base, base, TermList(((Term(1), Lsn(1)),)))
+    assert (found.base, found.end, found.terms) == (base, base, began(first[0]))
     written = run_of(base, 3, term=5)
     wal.append(written, Lsn(0))
     assert everything(wal) == [batch.data for batch in written]
-    assert wal.terms == TermList(((Term(1), Lsn(1)), (Term(5), Lsn(base.lsn + 1))))
+    assert wal.terms == began(first[0], written[0])
     wal.close()
 
 
@@ -865,7 +871,7 @@ def test_pruning_removes_whole_segments_and_a_late_reader_is_told(tmp_path: Path
     wal.close()
     wal, found = opened(tmp_path)
     assert (found.base, found.end) == (written[second.last - 1].position, written[-1].position)
-    assert found.terms == TermList(((Term(1), Lsn(1)),))
+    assert found.terms == began(written[0])
     assert wal.prune(Lsn(BIG)).lsn == wal.status().segments[-1].first - 1
     assert len(segments(tmp_path)) == 1
     wal.close()
@@ -876,7 +882,8 @@ def test_a_new_generation_begins_empty_after_its_base_and_the_old_one_goes_when_
     old = run_of(EMPTY, 3)
     wal.append(old, Lsn(0))
     wal.prepare()
-    base, terms = Position(Term(4), Lsn(50), b"c" * 16), TermList(((Term(1), Lsn(1)), (Term(4), Lsn(40))))
+    base = Position(Term(4), Lsn(50), b"c" * 16)
+    terms = TermList((TermEntry(Term(1), Lsn(1), 8), TermEntry(Term(4), Lsn(40), 9)))
     (tmp_path / "wal" / "0000000002").mkdir()
     (tmp_path / "wal" / "0000000002" / "left over").touch()
     wal.restart(base, terms, 2)

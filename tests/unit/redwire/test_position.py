@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.errors import TokenInvalid
-from redwire.position import EMPTY, ClusterId, Lsn, NodeId, Position, Reign, Term, TermList, Token
+from redwire.position import EMPTY, ClusterId, Lsn, NodeId, Position, Reign, Term, TermEntry, TermList, Token
 
 CLUSTER = ClusterId("0123456789abcdef" * 2)
 
 
-def terms(*entries: tuple[int, int]) -> TermList:
-    return TermList(tuple((Term(term), Lsn(first)) for term, first in entries))
+def terms(*entries: tuple[int, int], mark: int = 0) -> TermList:
+    return TermList(tuple(TermEntry(Term(term), Lsn(first), mark) for term, first in entries))
 
 
 @pytest.mark.parametrize(("lsn", "term"), [(0, 0), (1, 1), (4, 1), (5, 3), (8, 3), (9, 7), (1_000, 7)])
@@ -28,13 +28,14 @@ def test_nobody_wrote_what_stands_before_the_first_entry():
 
 def test_a_batch_of_the_same_term_adds_no_entry():
     before = terms((1, 1))
-    assert before.extended(Term(1), Lsn(7)) is before
-    assert before.extended(Term(2), Lsn(7)) == terms((1, 1), (2, 7))
+    assert before.extended(Term(1), Lsn(7), b"\x01" * 16) is before
+    entry = TermEntry(Term(2), Lsn(7), 0x0101_0101)
+    assert before.extended(Term(2), Lsn(7), b"\x01" * 16) == TermList((*before.entries, entry))
 
 
 def test_a_term_list_never_goes_back():
     with pytest.raises(AssertionError):
-        terms((3, 1)).extended(Term(2), Lsn(7))
+        terms((3, 1)).extended(Term(2), Lsn(7), bytes(16))
 
 
 def test_a_cut_forgets_the_terms_that_began_later():
@@ -60,6 +61,14 @@ def test_since_keeps_the_entry_in_force_behind_the_lsn():
         (terms((1, 1), (2, 4)), 9, terms((1, 1), (2, 4)), 7, 7),
         (terms((1, 1), (2, 4)), 9, terms((1, 1), (2, 6)), 7, 3),
         (terms((2, 1)), 9, terms((1, 1)), 7, 0),
+        (terms((1, 1), mark=4), 9, terms((1, 1), mark=5), 7, 0),
+        (
+            TermList((TermEntry(Term(1), Lsn(1), 4), TermEntry(Term(2), Lsn(3), 6))),
+            9,
+            TermList((TermEntry(Term(1), Lsn(1), 4), TermEntry(Term(2), Lsn(3), 8))),
+            7,
+            2,
+        ),
     ],
 )
 def test_two_logs_can_agree_up_to_the_end_of_their_last_common_term(mine, my_end, theirs, their_end, common):

@@ -21,7 +21,7 @@ from redwire.message.peer import (
     report_terms,
 )
 from redwire.node_role import NodeRole
-from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term, TermList
+from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term, TermEntry, TermList
 
 CHAIN = bytes(range(16))
 REPORT = Report(
@@ -41,7 +41,7 @@ REPORT = Report(
     applied=37,
     base=10,
     advertise="[2001:db8::1]:5050",
-    terms=((1, 1), (2, 30)),
+    terms=((1, 1, 5), (2, 30, (1 << 32) - 1)),
 )
 NEW = msgspec.structs.replace(
     REPORT,
@@ -76,7 +76,9 @@ def test_a_report_comes_back_as_it_was(report: Report) -> None:
 def test_a_report_speaks_in_positions() -> None:
     assert REPORT.end == Position(Term(2), Lsn(40), CHAIN)
     assert REPORT.reign == Reign(Term(3), NodeId("eu-1"))
-    assert REPORT.term_list == TermList(((Term(1), Lsn(1)), (Term(2), Lsn(30))))
+    assert REPORT.term_list == TermList(
+        (TermEntry(Term(1), Lsn(1), 5), TermEntry(Term(2), Lsn(30), (1 << 32) - 1))
+    )
 
 
 def test_a_new_node_reports_an_empty_log_and_no_reign() -> None:
@@ -112,15 +114,17 @@ def test_a_report_without_an_advertised_address_leaves_it_to_the_members() -> No
     assert Report.decode(cbor2.dumps(fields)).advertise == ""
 
 
-@pytest.mark.parametrize("terms", [[[1, 1], [1, 5]], [[2, 1], [1, 5]], [[1, 5], [2, 5]], [[1, 5], [2, 4]]])
-def test_terms_that_do_not_rise_are_refused(terms: list[list[int]]) -> None:
-    fields = msgspec.to_builtins(REPORT, builtin_types=(bytes,)) | {"terms": terms}
+@pytest.mark.parametrize("terms", [((1, 1), (1, 5)), ((2, 1), (1, 5)), ((1, 5), (2, 5)), ((1, 5), (2, 4))])
+def test_terms_that_do_not_rise_are_refused(terms: tuple[tuple[int, int], ...]) -> None:
+    fields = msgspec.to_builtins(REPORT, builtin_types=(bytes,)) | {"terms": [(*entry, 0) for entry in terms]}
     with pytest.raises(BodyInvalid, match="terms of a report rise"):
         Report.decode(cbor2.dumps(fields))
 
 
 def test_a_report_carries_the_last_thousand_terms_of_a_long_history() -> None:
-    terms = TermList(tuple((Term(n + (1 << 28)), Lsn(n + (1 << 40))) for n in range(1, 1_502)))
+    terms = TermList(
+        tuple(TermEntry(Term(n + (1 << 28)), Lsn(n + (1 << 40)), (1 << 32) - 1) for n in range(1, 1_502))
+    )
     report = msgspec.structs.replace(REPORT, terms=report_terms(terms))
     assert len(report.terms) == REPORT_TERMS_MAX
     assert report.terms[-1] == terms.entries[-1]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
+from machines import Machine
 
 from cluster.keys import NOISE_BYTES, client_id
 from cluster.session import Session
@@ -30,8 +31,6 @@ from redwire.message.settings import ChangeSettings, SettingsChange
 from redwire.position import Lsn
 from redwire.record import Op, Record, encode_record, encode_write
 from redwire.session_keys import SessionKeys
-
-from .machines import Machine
 
 ANSWER_S = 8.0
 """How long one attempt may take, the way there and back included."""
@@ -163,7 +162,9 @@ class Writer:
                 assert self._keys is not None
                 sequence = self._keys.take()
                 key = self._keys.key(sequence, ())
-                request = encode_write([encode_record(Record(write.op, COLLECTION, write.ident, write.doc))], key)
+                request = encode_write(
+                    [encode_record(Record(write.op, COLLECTION, write.ident, write.doc))], key
+                )
             body = encode_write_frame_body(int(ANSWER_S * 1000), attempt, write.policy, request)
             frame = await talk.ask(Kind.WRITE, body)
             if frame is None:
@@ -175,7 +176,7 @@ class Writer:
             if isinstance(answer, WrittenEntry) and answer.outcome is Outcome.COMMITTED:
                 self._committed(write, frame, answer)
                 break
-            if isinstance(answer, WrittenEntry) or isinstance(answer, NotConfirmed):
+            if isinstance(answer, WrittenEntry | NotConfirmed):
                 write.said.append("not confirmed")
                 doubt, attempt = True, attempt + 1
                 if self._chance.random() < 0.3:
@@ -236,7 +237,9 @@ async def change(machine: Machine, wanted: SettingsChange, lost: Sequence[str] =
     if machine.service is None:
         return "gone"
     talk = Conversation(machine, 0.01, admin=True)
-    frame = await talk.ask(Kind.CHANGE_SETTINGS, encode(ChangeSettings(change=wanted, lost=tuple(lost))), 10.0)
+    frame = await talk.ask(
+        Kind.CHANGE_SETTINGS, encode(ChangeSettings(change=wanted, lost=tuple(lost))), 10.0
+    )
     if frame is None:
         return "no answer"
     return str(decode(frame.payload, Failure).to_error()) if frame.kind == Kind.FAILURE else "done"

@@ -8,7 +8,8 @@ import sys
 import time
 import traceback
 
-from tests.simulation.world import play
+from oracles import Violated
+from world import play
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
     asked = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"  # the order of sets is part of a run
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     failed, began = 0, time.monotonic()
     for seed in range(asked.first, asked.first + asked.seeds):
         began_s = time.monotonic()
@@ -29,13 +30,14 @@ def main() -> int:
         except Exception as error:
             failed += 1
             print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
-            if not type(error).__name__ == "Violated":
+            if not isinstance(error, Violated):
                 traceback.print_exc()
         else:
             took = time.monotonic() - began_s
             print(
                 f"seed {seed}: {run.committed} committed, {run.doubtful} in doubt, {run.refused} refused, "
-                f"{run.virtual_s:.0f} s in {took:.1f}", flush=True
+                f"{run.virtual_s:.0f} s in {took:.1f}",
+                flush=True,
             )
     print(f"{asked.seeds} seeds, {failed} failed, {time.monotonic() - began:.0f} s")
     return 1 if failed else 0

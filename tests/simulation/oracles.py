@@ -1,4 +1,4 @@
-"""What must hold, looked at from outside the nodes: nothing acknowledged is lost, and histories never part."""
+"""What must hold, seen from outside the nodes: nothing acknowledged is lost, and histories never part."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from unittest.mock import patch
 
+from machines import HERE, Machine
+from writers import COLLECTION, Fate, Write
+
 from cluster.apply_queue import ApplyQueue
 from cluster.storage import Storage
 from redwire.batch import Batch
-from redwire.position import Position
-from redwire.record import Op
 from redwire.message.client import RecordStatus
-
-from .load import COLLECTION, Fate, Write
-from .machines import HERE, Machine
+from redwire.position import Position
 
 
 class Violated(Exception):
@@ -46,7 +45,9 @@ class History:
         for batch in batches:
             known, who = self._applied.setdefault(batch.first, (batch.position, name))
             if known != batch.position and self.failure is None:
-                text = f"{name} applies {batch.position} from {batch.first} on, {who} has applied {known} there"
+                text = (
+                    f"{name} applies {batch.position} from {batch.first} on, {who} has applied {known} there"
+                )
                 self.failure = Violated(text)
 
     def check(self) -> None:
@@ -75,7 +76,9 @@ def check_writes(writes: Iterable[Write], found: dict[str, tuple[int, bytes]]) -
             if write.status is not RecordStatus.APPLIED:
                 raise Violated(f"{story}: its id was nobody else's")
             if (version, doc) != (write.lsn, write.doc):
-                raise Violated(f"{story} was acknowledged at {write.lsn}, and is there at {version or 'no LSN'}")
+                raise Violated(
+                    f"{story} was acknowledged at {write.lsn}, and is there at {version or 'no LSN'}"
+                )
 
 
 def check_same(machines: Sequence[Machine]) -> dict[str, tuple[int, bytes]]:
