@@ -3,6 +3,10 @@ transaction.
 
 What a record means is decided in `logical`. Here it meets SQLite: unconditional puts, which need no look at
 what is there, are kept and written in one go before the next statement that reads.
+
+A document that damage hides from the index is absent here, and an INSERT of its id is decided without it,
+until the next look at the whole file finds a row without its entry (`scrub`). Nothing else knows of an id: to
+hear of it at once, each insert would have to read in a second index.
 """
 
 from __future__ import annotations

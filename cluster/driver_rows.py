@@ -19,7 +19,9 @@ from redwire.message.client import RESULT, RecordStatus
 from redwire.record import Key, Op, Record, check_collection, encode_record, encode_write, not_json
 
 CONFLICTS_LISTED_MAX = 20
-"""Rows that one Error names; the others are counted."""
+"""Rows that one Error names; the others are counted. It is read by people: with short ids it fills a screen,
+and with the longest ones it has 43 KB.
+"""
 
 Results = Sequence[tuple[RecordStatus, int]]
 """Status and version of each record of a request."""

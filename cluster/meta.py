@@ -12,12 +12,12 @@ from pathlib import Path
 import cbor2
 import msgspec
 
-from cluster.errors import FormatNewer, MetaCorrupt
+from cluster.errors import FormatNewer, FormatOlder, MetaCorrupt
 from cluster.files import SYSCALLS, Syscalls, translated
 from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term, TermList
 
-FORMAT = 1
-"""Of the file: a higher one is refused."""
+FORMAT = 2
+"""Of the file; of another one it is refused."""
 _NAME = "meta.cbor"
 _CRC_BYTES = 5
 """CBOR's head of a 32-bit number, and the number."""
@@ -40,10 +40,10 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One state of meta.cbor.
 
     `cluster` is "" until the node has joined one. `incarnation` is made at random with the data directory and
-    never changes. `term` and `primary` name the reign accepted last, `primary` "" for none; `reigned` says
-    whether this node itself led in it (R3). `watermark` is the highest one known when it was saved; the log's
-    marks may know a higher one. `generation` names the log's folder, which begins after `base`; `terms` is
-    the term list up to there. `state_file` is the name of the state in use.
+    never changes. `term` and `primary` name the reign accepted last, `primary` "" for none, this node itself
+    where it led (R3). `watermark` is the highest one known when it was saved; the log's marks may know a
+    higher one. `generation` names the log's folder, which begins after `base`; `terms` is the term list up to
+    there. `state_file` is the name of the state in use.
     """
 
     node: NodeId
@@ -52,7 +52,6 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cluster: ClusterId = ClusterId("")
     term: Term = Term(0)
     primary: NodeId = NodeId("")
-    reigned: bool = False
     vote: Vote = Vote()
     watermark: Lsn = Lsn(0)
     state_file: str = "state.db"
@@ -64,7 +63,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def load(data_dir: Path) -> Meta | None:
     """The state saved last; None in a directory that never had one.
 
-    Raises `MetaCorrupt` for a damaged file, `FormatNewer`, or `DiskFailed` when it cannot be read.
+    Raises `MetaCorrupt` for a damaged file, `FormatNewer`, `FormatOlder`, or `DiskFailed` when it cannot be
+    read.
     """
     path = data_dir / _NAME
     with translated(path):
@@ -94,6 +94,8 @@ def _decode(path: Path, data: bytes) -> Meta:
         form = fields["format"]
         if form > FORMAT:
             raise FormatNewer(path, f"format {form}, this version knows {FORMAT}")
+        if form < FORMAT:
+            raise FormatOlder(path, f"format {form}, this version reads {FORMAT}")
         return msgspec.convert(fields, Meta)
     except (cbor2.CBORDecodeError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise MetaCorrupt(path, f"it does not hold what it should: {error}") from error

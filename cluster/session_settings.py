@@ -14,7 +14,7 @@ from cluster.primary import Primary
 from cluster.service import Service
 from cluster.session_writes import Fail, Send
 from cluster.settings import Planned
-from redwire.body import decode, encode
+from redwire.body import TERM_MAX, decode, encode
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
@@ -70,7 +70,7 @@ class SessionSettings:
                 Code.BUSY, "another change of this session is under way", hint="wait for its answer"
             )
         planned = role.changes.plan(asked, self._principal.name, service.node.clock().ms)
-        _body(planned, LSN_MAX, 0)  # what cannot be answered is not logged
+        _body(planned, LSN_MAX, TERM_MAX)  # what cannot be answered is not logged
         if asked.dry_run or not planned.changes:
             self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), correlation)
             if not asked.dry_run:
@@ -130,6 +130,6 @@ def _words(asked: ChangeSettings) -> str:
 
 
 def _body(planned: Planned, lsn: Lsn, term: int) -> bytes:
-    """The answer to a change at `lsn`, 0 for none. Raises `TooLarge` for more members than fit."""
+    """The answer to a change at `lsn`, 0 for none. `TooLarge`: with addresses far from ASCII."""
     before, after = planned.before.view(), planned.after(lsn or planned.before.lsn).view()
-    return encode(SettingsChanged(lsn=lsn, term=term, text=planned.text, before=before, after=after))
+    return encode(SettingsChanged.between(before, after, text=planned.text, lsn=lsn, term=term))

@@ -36,7 +36,11 @@ from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES
 SQL_PROCESSES = 2
 """Statements that run at once. A process starts with the first statement for it."""
 MEMORY_BYTES_MAX = 100_000_000
-"""What a process may take beyond what it has when it is ready, sorting and temporary tables included."""
+"""What a process may take beyond what it has when it is ready, sorting and temporary tables included.
+
+Of answers the largest takes 53 MB. A document that is asked by a field takes the most where it is an array of
+digits, 14 bytes for each of its own, so 5 MiB of it are found; of words or objects 8 MiB are (SQLite 3.40).
+"""
 ALARM_LATE_S = 0.5
 """When SQLite should have ended a statement by itself, which it does wherever it looks at the clock."""
 ANSWER_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES

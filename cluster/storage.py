@@ -192,7 +192,6 @@ class Storage:
             self.meta,
             term=reign.term,
             primary=reign.primary,
-            reigned=reign.primary == self.me,
             cluster=self.meta.cluster or cluster,
         )
         self.journal.disk.save_meta(self.meta, lambda saved: done())

@@ -14,6 +14,12 @@ after a power cut the state is some earlier one, never less than the last comple
 has the rest (R10). What a checkpoint has folded into the file was synced in SQLite's log before: where that
 log ends below what the file itself says, it was damaged, and the two together are no state (`folded_lsn`).
 
+Not told apart are a log of SQLite's that somebody removed, and one that SQLite folded and removed itself, as
+it does for whoever closes the file last. Where the process had ended amid a checkpoint, the file without that
+log is partly old. If it was to grow, SQLite refuses it; else it passes for the newest state. A mark in it of
+where it last stood whole would tell, but would also call the file of a killed node damaged that a tool has
+looked into and closed properly; that alarm would cost a whole state.
+
 SQLite's pages carry no checksums, and a bit that flips on the disk would be served as what was written. So a
 document carries one in its row, as `meta` and `terms` do, other bodies carry one behind them (`sealed`), and
 whoever reads checks. The names of `collections` have two indexes that must agree with them (`soundness`).

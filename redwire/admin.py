@@ -6,19 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from redwire.body import decode, encode
-from redwire.errors import (
-    AuthenticationFailed,
-    ChannelClosed,
-    Conflict,
-    ConnectFailed,
-    DeadlineExceeded,
-    UnknownOutcome,
-)
+from redwire.errors import Conflict
 from redwire.frame import Kind
 from redwire.link import payload
 from redwire.message.admin import AccountChange, AccountDone, TokensAsked, TokensPage, UsersAsked, UsersPage
 from redwire.message.settings import ChangeSettings, SettingsChange, SettingsChanged, SettingsView
-from redwire.routing import Primary
 
 if TYPE_CHECKING:
     from redwire.handshake import Role
@@ -60,42 +52,25 @@ class Admin:
         somebody else has changed meanwhile, `NotConfirmed`, and `UnknownOutcome`: then look at `settings`.
         """
         asked = ChangeSettings(change=change, based_on=based_on, lost=tuple(lost), dry_run=dry_run)
-        try:
-            answer = await self._session().tell(Kind.CHANGE_SETTINGS, encode(asked), timeout_s)
-        except UnknownOutcome as error:
-            hint = "look at the settings"
-            raise UnknownOutcome(error.message, phase=error.phase, hint=hint) from error
-        return decode(payload(answer, Kind.SETTINGS_CHANGED), SettingsChanged)
+        session, hint = self._session(), "look at the settings"
+        limit_s = session.limit_s(timeout_s)
+        told = await session.commands.tell(Kind.CHANGE_SETTINGS, encode(asked), limit_s, hint=hint)
+        return decode(payload(told.answer, Kind.SETTINGS_CHANGED), SettingsChanged)
 
     async def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
         """Make one change to users or tokens; done when it is committed. Repeating it changes nothing.
 
         Raises `Conflict` (NOT_FOUND) when there was nobody, or no token, to change, which says who may be
-        meant; `Refused`, `DeadlineExceeded` when nothing was sent, and `UnknownOutcome` when something was
-        and no answer came: then it may or may not be done.
+        meant; `Refused`, `DeadlineExceeded` when nothing was sent, `NotConfirmed`, and `UnknownOutcome` when
+        something was and no answer came: then it may or may not be done.
         """
-        session, encoded, sent = self._session(), encode(change), 0
-
-        def body(wait_ms: int) -> bytes:
-            nonlocal sent
-            sent += 1
-            return encoded
-
-        try:
-            limit_s = session.limit_s(timeout_s)
-            answer = await session.reads.ask(Kind.ACCOUNT, body, Primary(), None, limit_s)
-        except DeadlineExceeded as error:
-            if not error.sent:
-                raise
-            raise UnknownOutcome(error.message, phase=error.phase, hint="repeat it") from error
-        except (AuthenticationFailed, ChannelClosed, ConnectFailed) as error:
-            if not sent:
-                raise
-            text = f"the session ended before there was an answer, and no other began: {error.message}"
-            raise UnknownOutcome(text, phase="answer", hint="look whether it was done") from error
-        done = decode(payload(answer, Kind.ACCOUNT_DONE), AccountDone)
+        session, hint = self._session(), "look whether it was done, or repeat it"
+        told = await session.commands.tell(
+            Kind.ACCOUNT, encode(change), session.limit_s(timeout_s), hint=hint, repeatable=True
+        )
+        done = decode(payload(told.answer, Kind.ACCOUNT_DONE), AccountDone)
         if done.missing:
-            again = "; an earlier attempt of this call may have removed it" if sent > 1 else ""
+            again = "; an earlier attempt of this call may have removed it" if told.repeated else ""
             nothing = Conflict(done.missing + again, status="NOT_FOUND", version=0)
             nothing.facts |= {"lsn": done.lsn, "term": done.term}
             raise nothing

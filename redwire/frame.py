@@ -27,9 +27,6 @@ COMPRESSED = 0x01
 MORE_FRAMES = 0x02
 """Reserved in RedDB's protocol, where nobody joins frames by it: refused."""
 
-JOINED_BYTES_MAX = 4096
-"""Up to here a payload is copied behind its header; a larger one travels beside it."""
-
 _LENGTH = struct.Struct("<I")
 _PIECE_BYTES = 4096
 """A page: below it an object of its own would weigh as much as what it holds."""
@@ -174,11 +171,8 @@ class FrameEncoder:
         self._chunks: list[bytes] = []
 
     def send(self, kind: int, payload: bytes = b"", correlation: int = 0) -> None:
-        """Queue one frame. A large payload is not copied: it must not change until it was sent."""
-        if len(payload) <= JOINED_BYTES_MAX:
-            self._chunks.append(encode_frame(kind, payload, correlation))
-        else:
-            self._chunks += (encode_header(kind, len(payload), correlation), payload)
+        """Queue one frame."""
+        self._chunks.append(encode_frame(kind, payload, correlation))
 
     def data_to_send(self) -> list[bytes]:
         """What was queued since the last call, in order; the caller owns it."""

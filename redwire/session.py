@@ -9,14 +9,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from redwire.arguments import policy_text, require_address, seconds
-from redwire.errors import (
-    ChannelClosed,
-    Code,
-    ConnectFailed,
-    DeadlineExceeded,
-    Refused,
-    UnknownOutcome,
-)
+from redwire.commands import Commands
+from redwire.errors import ChannelClosed, ConnectFailed, DeadlineExceeded
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
 from redwire.pool import Pool
@@ -38,8 +32,7 @@ PATIENCE_S = 1.0
 memory, and a second is three times around the earth.
 """
 AGAIN_S = 0.1
-"""Before a node is asked again that was not ready: a reign is ready a round trip after it began."""
-_NOT_YET = frozenset((Code.NOT_PRIMARY, Code.NOT_READY, Code.BUSY))
+"""Before the nodes are asked again when none has answered."""
 
 
 class Session:
@@ -53,6 +46,7 @@ class Session:
         self.cluster: ClusterId = pool.cluster
         self.reads = Reads(pool, chance)
         self.writes = Writes(pool, tasks, chance, client_id)
+        self.commands = Commands(pool)
         self._tasks = tasks
         self._timeout_s = timeout_s
 
@@ -99,36 +93,6 @@ class Session:
         """Ask the primary something that may be asked twice."""
         return await self.reads.ask(kind, lambda _: body, Primary(), None, self.limit_s(timeout_s))
 
-    async def tell(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
-        """Have the primary do something that is not to be sent twice.
-
-        What a node refuses because it cannot do it yet, or does not lead, is sent again within the deadline;
-        any other answer is the last one. Raises it, `DeadlineExceeded` when nothing was sent, and
-        `UnknownOutcome` when something was and no answer came.
-        """
-        limit_s, refusal = self.limit_s(timeout_s), None
-        sent = False
-        with anyio.move_on_after(limit_s):
-            while True:
-                link = await self.pool.leader()
-                sent = link.failure is None
-                try:
-                    return await link.ask(kind, body)
-                except ChannelClosed as error:
-                    if sent:
-                        raise UnknownOutcome(error.message, phase="answer") from error
-                except Refused as error:
-                    if error.code not in _NOT_YET:
-                        raise
-                    sent, refusal = False, error
-                await anyio.sleep(AGAIN_S)
-        if sent:
-            raise UnknownOutcome(f"no answer within {limit_s:g} s", phase="answer")
-        if refusal is not None:
-            raise refusal
-        text = f"nobody could be asked within {limit_s:g} s{_why(self.pool)}"
-        raise DeadlineExceeded(text, phase=self.pool.phase, sent=False)
-
     async def ask_node(
         self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None, body: bytes = b""
     ) -> bytes:
@@ -169,7 +133,7 @@ class Session:
     def trouble(self) -> str:
         """Why calls still wait; "" if nothing is known to be wrong."""
         unmet = "" if self.pool.leading is not None else self.pool.trouble
-        return self.writes.trouble or self.reads.trouble or unmet
+        return self.writes.trouble or self.reads.trouble or self.commands.trouble or unmet
 
     def limit_s(self, timeout_s: float | None) -> float:
         """The deadline of a call that asked for `timeout_s`. Raises `RequestInvalid` for what is none."""

@@ -7,9 +7,9 @@ one alone.
 
 Why that is enough (R11): a successor that is chosen safely needs a majority of the voters of every
 configuration in its log, and a majority of those before the change holds the record. So whoever the old
-voters could choose has it, and answers to the new rule as well. Until nodes vote by themselves it is the
-operator's part to choose so: `--take-over` asks the members in reach and follows the longest log first, and
-that is safe only with a majority of the voters in reach.
+voters could choose has it, and answers to the new rule as well. A take-over asks for less, and for enough: a
+vote from each set of voters that meets the rule before the change, which the record needed too. Only where an
+operator gives voters up may it lack the record.
 
 Nodes that an operator names as lost are taken to hold everything, in the rules that are left behind only:
 what a burned-down region can no longer prove is waived, the majorities and the new rule are not.

@@ -105,13 +105,53 @@ class ChangeSettings(ClosedStruct, frozen=True, kw_only=True):
 
 
 class SettingsChanged(ClosedStruct, frozen=True, kw_only=True):
-    """SettingsChanged (5B): the change in words, and the settings before and after it.
+    """SettingsChanged (5B): the change in words, the settings `before` it, and what is so after it.
 
-    `lsn` and `term` are those of its record, 0 after a dry run.
+    `lsn` and `term` are those of its record, 0 after a dry run. Settings of 64 members take half of a body,
+    so they stand in it once: `members` are those that the change lets in or makes others, as they are then,
+    `left` those that it lets out. No change makes other `admins`.
     """
 
     lsn: U63
     term: U63
     text: str
     before: SettingsView
-    after: SettingsView
+    policy: PolicyText
+    floor: Annotated[str, msgspec.Meta(max_length=255)]
+    policy_timeout_ms: U63
+    replica_timeout_ms: U63
+    members: Annotated[tuple[MemberView, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
+    left: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
+
+    @classmethod
+    def between(
+        cls, before: SettingsView, after: SettingsView, *, text: str, lsn: int = 0, term: int = 0
+    ) -> SettingsChanged:
+        """The change from `before` to `after`, whose `lsn` is that of `before` where `lsn` is 0."""
+        old, new = set(before.members), {member.id for member in after.members}
+        return cls(
+            lsn=lsn,
+            term=term,
+            text=text,
+            before=before,
+            policy=after.policy,
+            floor=after.floor,
+            policy_timeout_ms=after.policy_timeout_ms,
+            replica_timeout_ms=after.replica_timeout_ms,
+            members=tuple(member for member in after.members if member not in old),
+            left=tuple(member.id for member in before.members if member.id not in new),
+        )
+
+    @property
+    def after(self) -> SettingsView:
+        """The settings after the change: members stay in their order, new ones stand at the end."""
+        members = {member.id: member for member in (*self.before.members, *self.members)}
+        return msgspec.structs.replace(
+            self.before,
+            lsn=self.lsn or self.before.lsn,
+            policy=self.policy,
+            floor=self.floor,
+            policy_timeout_ms=self.policy_timeout_ms,
+            replica_timeout_ms=self.replica_timeout_ms,
+            members=tuple(member for name, member in members.items() if name not in self.left),
+        )

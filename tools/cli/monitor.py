@@ -36,7 +36,9 @@ def _picture(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 
 
 @click.command("monitor")
-@click.option("--theme", type=Choice(tuple(THEMES)), default="dark", show_default=True)
+@click.option(
+    "--theme", type=Choice(tuple(THEMES)), default="dark", show_default=True, help="Its colours at first."
+)
 @click.option(
     "--screenshot",
     type=click.Path(path_type=Path, dir_okay=False),

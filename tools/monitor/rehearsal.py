@@ -269,10 +269,8 @@ def planned(request: Request, before: Settings = IN_FORCE, *, based_on: int = 0)
 def answer(found: Planned, lsn: int = 0) -> SettingsChanged:
     """The answer to a change whose record is at `lsn`, 0 for none."""
     after = found.after(Lsn(lsn) or found.before.lsn)
-    term = 4 if lsn else 0
-    return SettingsChanged(
-        lsn=lsn, term=term, text=found.text, before=found.before.view(), after=after.view()
-    )
+    before, term = found.before.view(), 4 if lsn else 0
+    return SettingsChanged.between(before, after.view(), text=found.text, lsn=lsn, term=term)
 
 
 @dataclass(slots=True, eq=False)

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from cluster.errors import DiskFailed, DiskFull, FormatNewer, MetaCorrupt
+from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, MetaCorrupt
 from cluster.files import SYSCALLS
-from cluster.meta import Meta, Vote, load, save
+from cluster.meta import FORMAT, Meta, Vote, load, save
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermEntry, TermList
 
 NEW = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
@@ -24,7 +24,6 @@ FULL = Meta(
     cluster=ClusterId("cd" * 16),
     term=Term(7),
     primary=NodeId("us-1"),
-    reigned=True,
     vote=Vote(Term(8), NodeId("ap-1")),
     watermark=Lsn(2**60),
     state_file="state-3.db",
@@ -61,15 +60,17 @@ def with_crc(body: bytes) -> bytes:
     return body + b"\x1a" + zlib.crc32(body).to_bytes(4, "big")
 
 
-def test_a_newer_format_is_not_called_damage(tmp_path: Path) -> None:
-    fields = msgspec.to_builtins(FULL, builtin_types=(bytes,)) | {"format": 2, "unheard_of": 1}
+@pytest.mark.parametrize(("form", "refused"), [(FORMAT + 1, FormatNewer), (FORMAT - 1, FormatOlder)])
+def test_another_format_is_not_called_damage(tmp_path: Path, form: int, refused: type[Exception]) -> None:
+    fields = msgspec.to_builtins(FULL, builtin_types=(bytes,)) | {"format": form, "unheard_of": 1}
     (tmp_path / "meta.cbor").write_bytes(with_crc(cbor2.dumps(fields)))
-    with pytest.raises(FormatNewer, match="format 2"):
+    with pytest.raises(refused, match=f"format {form}"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "item", [[], "text", {}, {"format": 1}, {"format": "1"}, {"format": 1, "node": 5, "incarnation": ""}]
+    "item",
+    [[], "text", {}, {"format": FORMAT}, {"format": "2"}, {"format": FORMAT, "node": 5, "incarnation": ""}],
 )
 def test_a_whole_file_that_holds_something_else_is_damage(tmp_path: Path, item: object) -> None:
     (tmp_path / "meta.cbor").write_bytes(with_crc(cbor2.dumps(item)))

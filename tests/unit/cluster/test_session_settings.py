@@ -5,17 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from cluster.audit_events import Act, Actor, ActOutcome
 from cluster.effects import Now
 from cluster.service import Service
 from cluster.session_settings import SessionSettings
-from redwire.body import encode
+from redwire.body import decode, encode
 from redwire.errors import RedwireError
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
-from redwire.message.settings import ChangeSettings, SetPolicy
+from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, MemberRecord
+from redwire.message.settings import ChangeSettings, SetPolicy, SettingsChanged
 
 OPS = Actor("127.0.0.1:9", "ops", "")
 
@@ -25,6 +27,7 @@ class Desk:
 
     def __init__(self, led: Any) -> None:
         self.sent: list[int] = []
+        self.payloads: list[bytes] = []
         self.acts: list[Act] = []
         service = SimpleNamespace(
             require_primary=lambda: led.core,
@@ -37,6 +40,7 @@ class Desk:
 
     def send(self, kind: int, payload: bytes, correlation: int) -> None:
         self.sent.append(kind)
+        self.payloads.append(payload)
 
     def failed(self, correlation: int, error: RedwireError) -> None:
         raise AssertionError(error)
@@ -71,3 +75,23 @@ def test_what_cannot_be_read_has_its_line(desk: Desk) -> None:
     with pytest.raises(RedwireError):
         desk.change(b"\xff")
     assert [(act.act, act.outcome) for act in desk.acts] == [("change_settings", ActOutcome.REFUSED)]
+
+
+def test_a_change_of_as_many_members_as_there_may_be_is_answered(lead: Any, cluster_record: Any) -> None:
+    """With names and addresses of the greatest length, and all others given up by name."""
+    names = ["eu-1", *(f"n{at:02}".ljust(63, "x") for at in range(1, MEMBERS_MAX))]
+    members = tuple(
+        MemberRecord(
+            id=name, region=name[:4].ljust(63, "y"), addr=f"{name.ljust(249, 'h')}:65535", kind="voter"
+        )
+        for name in names
+    )
+    admins = tuple(f"ops{at:02}".ljust(64, "z") for at in range(ADMINS_MAX))
+    record = msgspec.structs.replace(cluster_record(*names), members=members, admins=admins)
+    leader = lead(*names, rule="local", record=record).serve()
+    desk = Desk(leader)
+    change = SetPolicy(policy=f"regions({members[0].region},{members[1].region},{members[2].region})")
+    desk.change(encode(ChangeSettings(change=change, lost=tuple(names[1:]), dry_run=True)))
+    answer = decode(desk.payloads[0], SettingsChanged)
+    assert [member.id for member in answer.after.members] == names and answer.after.admins == admins
+    assert (answer.before.policy, answer.after.policy) == ("local", change.policy)

@@ -136,6 +136,53 @@ async def test_an_account_change_that_was_sent_twice_does_not_deny_the_first_one
             await db.admin.change_account(RemoveUser("bob"))
 
 
+async def test_a_refusal_does_not_tell_what_became_of_an_account_change_that_was_sent_before(cluster) -> None:
+    from redwire.message.admin import RemoveUser
+
+    forbidden = errors.Refused(Code.FORBIDDEN, "you administrate no more")
+    cluster.leader.account_script.append(lambda node, wire, frame: node.drop(wire))
+    cluster.leader.account_script.append(lambda node, wire, frame: wire.fail(frame.correlation, forbidden))
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome, match="administrate no more"):
+            await db.admin.change_account(RemoveUser("bob"))
+
+
+@pytest.mark.parametrize("code", [Code.NOT_READY, Code.BUSY, Code.MISSING_REGIONS])
+async def test_of_what_stands_against_a_change_of_the_settings_only_what_passes_by_itself_is_waited_for(
+    cluster, code: Code
+) -> None:
+    from redwire.message.settings import SetPolicy
+
+    asked = []
+
+    def refuse(node, wire, frame) -> None:
+        asked.append(frame)
+        wire.fail(frame.correlation, errors.Refused(code, "not now"))
+
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.CHANGE_SETTINGS: refuse}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="not now"):
+            await db.admin.change_settings(SetPolicy(policy="majority"), timeout_s=0.3)
+        assert db.routing.trouble == ""
+    assert (len(asked) == 1) == (code is Code.MISSING_REGIONS)
+
+
+async def test_a_change_of_the_settings_whose_session_ends_is_not_sent_again(cluster) -> None:
+    from redwire.message.settings import SetPolicy
+
+    asked = []
+
+    def drop(node, wire, frame) -> None:
+        asked.append(frame)
+        node.drop(wire)
+
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.CHANGE_SETTINGS: drop}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome) as unknown:
+            await db.admin.change_settings(SetPolicy(policy="majority"))
+    assert len(asked) == 1 and unknown.value.hint == "look at the settings"
+
+
 async def test_the_last_word_about_a_session_is_why_the_client_is_refused(cluster) -> None:
     cluster.hide_replicas = True
     async with redwire.connect(cluster.uri(cluster.leader)) as db:

@@ -444,13 +444,11 @@ def test_broken_framing_after_authentication_gets_one_error_and_the_end() -> Non
     server.receive_eof()
 
 
-def test_answers_leave_in_order_and_large_ones_uncopied() -> None:
+def test_answers_leave_in_order() -> None:
     server, large = an_open_server(), bytes(100_000)
     server.send(Kind.PONG, correlation=4)
     server.send(Kind.RESULT, large, 5)
-    chunks = server.data_to_send()
-    assert chunks == [encode_frame(Kind.PONG, b"", 4), encode_header(Kind.RESULT, 100_000, 5), large]
-    assert chunks[2] is large
+    assert server.data_to_send() == [encode_frame(Kind.PONG, b"", 4), encode_frame(Kind.RESULT, large, 5)]
 
 
 def test_a_session_may_close_and_still_say_goodbye() -> None:

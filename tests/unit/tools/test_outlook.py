@@ -25,7 +25,7 @@ def view(policy: str, nodes: tuple[str, ...] = NODES) -> SettingsView:
 
 
 def found(before: str, after: str):
-    return outlook(SettingsChanged(lsn=0, term=0, text="", before=view(before), after=view(after)))
+    return outlook(SettingsChanged.between(view(before), view(after), text=""))
 
 
 def test_a_pair_of_which_one_node_is_enough_says_nothing_new() -> None:

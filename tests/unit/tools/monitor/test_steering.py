@@ -161,5 +161,5 @@ def test_what_is_given_up_for_good_is_typed_back_by_name() -> None:
 def test_what_cannot_be_worked_out_is_a_danger_and_not_silent() -> None:
     request = filled(policy_form(STATUS, SETTINGS), policy="majority")
     answer = dry(request)
-    found = plan(request, replace(answer, after=replace(answer.after, policy="moons(3)")))
+    found = plan(request, replace(answer, policy="moons(3)"))
     assert "cannot be worked out here" in found.lost[0] and found.typed == "majority"
