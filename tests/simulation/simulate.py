@@ -7,8 +7,10 @@ import os
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 
 from oracles import Violated
+from plants import PLANTS
 from world import play
 
 
@@ -17,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--plant", choices=sorted(PLANTS), help="a bug to look for")
     parser.add_argument("--tell", action="store_true", help="print each run's story")
     asked = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
@@ -26,12 +29,15 @@ def main() -> int:
     for seed in range(asked.first, asked.first + asked.seeds):
         began_s = time.monotonic()
         try:
-            run = play(seed, print if asked.tell else None)
+            with PLANTS[asked.plant]() if asked.plant else nullcontext():
+                run = play(seed, print if asked.tell else None)
         except Exception as error:
             failed += 1
             print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
             if not isinstance(error, Violated):
                 traceback.print_exc()
+            if asked.plant:
+                break
         else:
             took = time.monotonic() - began_s
             print(

@@ -1,0 +1,125 @@
+"""Bugs to plant: a simulator that does not find them finds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from cluster import opening
+from cluster.journal import Journal
+from cluster.keys import Absent, Keys, Remembered, Verdict
+from cluster.opening import Opening
+from cluster.replica import Replica
+from cluster.storage import Storage
+from msgspec.structs import replace
+from redwire.batch import Batch
+from redwire.position import NO_REIGN, Lsn, Reign
+from redwire.record import Key
+from regions.coordinator import QuorumCoordinator
+
+
+@contextmanager
+def acks_before_the_sync() -> Iterator[None]:
+    """What is on its way to the disk counts as on it."""
+    append = Journal.append
+
+    def too_early(journal: Journal, batch: Batch, watermark: Lsn) -> None:
+        append(journal, batch, watermark)
+        journal._durable(batch.last)
+
+    with patch.object(Journal, "append", too_early):
+        yield
+
+
+@contextmanager
+def votes_in_memory_only() -> Iterator[None]:
+    """A vote is told of, and forgotten at a crash."""
+
+    def told(storage: Storage, reign: Reign) -> None:
+        vote = replace(storage.meta.vote, term=reign.term, primary=reign.primary)
+        storage.journal.disk.meta = replace(storage.journal.disk.meta, vote=vote)
+
+    with patch.object(Storage, "save_vote", told):
+        yield
+
+
+@contextmanager
+def no_votes() -> Iterator[None]:
+    """A take-over believes what the others report at the moment."""
+    with patch.object(Opening, "_undecided", lambda *_: []):
+        yield
+
+
+@contextmanager
+def votes_that_bind_nobody() -> Iterator[None]:
+    """A voter follows the old primary again."""
+    refusal = Replica._refusal
+
+    def unbound(role: Replica, event: Any) -> Any:
+        vote, role.vote = role.vote, NO_REIGN
+        try:
+            return refusal(role, event)
+        finally:
+            role.vote = vote
+
+    with patch.object(Replica, "_refusal", unbound):
+        yield
+
+
+@contextmanager
+def one_copy_is_enough() -> Iterator[None]:
+    """What is on the primary's disk is committed."""
+    with patch.object(QuorumCoordinator, "commit_watermark", lambda table: table.durable(table.me)):
+        yield
+
+
+@contextmanager
+def the_shorter_log_leads() -> Iterator[None]:
+    """Nobody follows a longer log first."""
+    with patch.object(opening, "_further", lambda *_: None):
+        yield
+
+
+@contextmanager
+def whatever_leads_is_followed() -> Iterator[None]:
+    """A follower refuses nobody, whatever it knows committed."""
+    with patch.object(Replica, "_refusal", lambda *_: None):
+        yield
+
+
+@contextmanager
+def keys_that_nobody_remembers() -> Iterator[None]:
+    """A write that is tried again is executed again."""
+    lookup = Keys.lookup
+
+    def forgetful(keys: Keys, key: Key) -> Verdict:
+        verdict = lookup(keys, key)
+        return Absent() if isinstance(verdict, Remembered) else verdict
+
+    with patch.object(Keys, "lookup", forgetful):
+        yield
+
+
+@contextmanager
+def new_clusters_without_votes() -> Iterator[None]:
+    """Whoever hears of a majority of empty members begins."""
+    with patch.object(Opening, "_elected", lambda *_: None):
+        yield
+
+
+PLANTS: Mapping[str, Callable[[], Any]] = {
+    plant.__name__: plant
+    for plant in (
+        acks_before_the_sync,
+        votes_in_memory_only,
+        no_votes,
+        votes_that_bind_nobody,
+        one_copy_is_enough,
+        the_shorter_log_leads,
+        whatever_leads_is_followed,
+        keys_that_nobody_remembers,
+        new_clusters_without_votes,
+    )
+}
