@@ -177,6 +177,26 @@ def test_a_node_that_does_not_let_the_user_in_is_there_and_says_so() -> None:
     assert "password" in port.mend and "start it" not in port.mend
 
 
+WAITING = "this node has not joined its cluster yet; not heard yet: us-1, ap-1"
+
+
+def test_a_node_that_waits_for_its_cluster_answers_and_says_for_whom() -> None:
+    """Also where nobody else does: that it is there is the way to what is wrong."""
+    first, *others = asked(cluster(), *NAMES)
+    waiting = Asked("eu-1", first.addr, error=WAITING, waits=True, missing=("us-1", "ap-1"))
+    found = {each.where: each for each in bad(facts(asked=(waiting, *others)))}
+    assert found.keys() == set(NAMES), "that no node answers is not said"
+    there, gone = found["eu-1"], found["us-1"]
+    assert (there.check, there.level, there.why) == (Check.NODES, Level.ERROR, WAITING)
+    assert there.what == "it answers at eu-1.example.net:5050, and waits"
+    assert there.mend.startswith("start us-1, ap-1; if they run, see on eu-1 ")
+    assert gone.what.startswith("no answer at us-1.example.net:5050")
+    dev = bad(facts(asked=(waiting,), dev=clusters() / "shop"))[0]
+    assert dev.mend == "redwire dev start us-1 --name shop; redwire dev start ap-1 --name shop"
+    alone = bad(facts(asked=(replace(waiting, missing=()),)))[0]
+    assert alone.mend.endswith("redwire doctor --wait 60")
+
+
 def test_certificates_that_end_at_one_moment_are_counted_one_by_one() -> None:
     (fine,) = (each for each in judge(facts()) if each.check is Check.CERTIFICATES)
     assert fine.what.startswith(f"of {len(NAMES)} nodes' ")
