@@ -55,7 +55,8 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
         config = parse_node_config(load_yaml(asked.config), asked.config)
         match asked.action:
             case "check":
-                return _check(config, asked.config, as_json=asked.json)
+                take_over = _take_over(config, asked) is not None
+                return _check(config, asked.config, take_over=take_over, as_json=asked.json)
             case "reload":
                 return _reload(config, as_json=asked.json)
             case _:
@@ -141,11 +142,11 @@ def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> in
             return 1
 
 
-def _check(config: NodeConfig, file: str, *, as_json: bool) -> int:
+def _check(config: NodeConfig, file: str, *, take_over: bool, as_json: bool) -> int:
     """Say everything that is wrong, not only the first of it."""
     from cluster.inspection import inspect  # a node that runs has no need of it
 
-    found = inspect(config, wall_ms())
+    found = inspect(config, wall_ms(), take_over=take_over)
     warnings = found.warnings + found.remarks
     if as_json:
         print(json.dumps(_answer(config, found.errors, warnings, found.shown)))

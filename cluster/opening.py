@@ -46,7 +46,7 @@ from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid, Refused
 from redwire.message.peer import REPORT_TERMS_MAX, Report
 from redwire.node_role import NodeRole
-from redwire.position import Incarnation, Lsn, NodeId, Term
+from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
 from redwire.spelling import nearest
 
 _MAY_HOLD = (
@@ -129,6 +129,16 @@ def outbid(mine: Report, report: Report) -> bool:
     return free and max(report.term, report.vote) > mine.term
 
 
+def followed_last(me: NodeId, reign: Reign | None) -> Refused | None:
+    """Why a node whose log is not empty, and that has accepted `reign` last, leads only by a `TakeOver`; None
+    when that was its own.
+    """
+    if reign is None or reign.primary == me:
+        return None
+    text = f"this data directory last followed {reign.primary} (term {reign.term})"
+    return Refused(Code.NOT_PRIMARY, text, hint="start it as replica, or pass --take-over to make it lead")
+
+
 def unjoined(
     me: NodeId, members: Iterable[NodeId], reports: Mapping[NodeId, Report], role: NodeRole, *, named: bool
 ) -> Refused:
@@ -197,10 +207,9 @@ class Opening(msgspec.Struct, frozen=True):
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
             return self._empty(mine, others, waited)
-        if mine.primary not in ("", mine.node) and self.take_over is None:
-            text = f"this data directory last followed {mine.primary} (term {mine.term})"
-            hint = "start it as replica, or pass --take-over to make it lead"
-            return Refuse(Refused(Code.NOT_PRIMARY, text, hint=hint))
+        followed = followed_last(self.me, mine.reign)
+        if followed is not None and self.take_over is None:
+            return Refuse(followed)
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
         led = _led(mine, others)
