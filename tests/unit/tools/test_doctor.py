@@ -347,6 +347,35 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
     assert disk(floor_ms=0, free_bytes=100 * MB).level is Level.ERROR
 
 
+def test_what_several_nodes_have_on_one_volume_is_told_once() -> None:
+    def on(name: str, **changes: Any) -> NodeStatus:
+        well = node(name)
+        return replace(well, disk=replace(well.disk, volume="v", **changes))
+
+    near = [on(name, free_bytes=300 * MB) for name in NAMES]
+    found = only(facts(cluster(eu_1=near[0], us_1=near[1], ap_1=near[2])))
+    assert (found.where, found.what) == ("eu-1, us-1, ap-1", "300 MB are free, the floor is 200 MB")
+    full_in = [
+        on(name, floor_ms=ms, floor_over_ms=600_000) for name, ms in zip(NAMES, (9e5, 8e5, 7e5), strict=True)
+    ]
+    found = only(facts(cluster(eu_1=full_in[0], us_1=full_in[1], ap_1=full_in[2])))
+    text = "disk (eu-1, us-1 too) reaches its floor of 200 MB, by its last 10 min 00 s, in 11 min 40 s"
+    assert (found.where, found.what) == ("ap-1", f"{text} if nothing changes")
+
+
+def test_when_a_disk_is_full_is_said_to_be_too_early_to_tell_while_it_is() -> None:
+    def disks(**over_ms: int) -> str:
+        rows = {
+            name: replace(node(name), disk=replace(node(name).disk, floor_over_ms=over_ms.get(name[:2])))
+            for name in NAMES
+        }
+        found = judge(facts(cluster(eu_1=rows["eu-1"], us_1=rows["us-1"], ap_1=rows["ap-1"])))
+        return next(each.what for each in found if each.check is Check.DISKS)
+
+    assert disks(eu=120_000).endswith("; how long they will be is too early to tell of us-1, ap-1")
+    assert disks(eu=120_000, us=120_000, ap=120_000).endswith("take 900 µs or less")
+
+
 def slot(state: str, bound: str) -> Finding:
     """What is found of a slot of ap-1."""
     row = node("ap-1", slot=Slot(state=state, bound=bound, eviction_ms=600_000))
