@@ -169,10 +169,17 @@ def _with_policy(record: ClusterRecord, change: SetPolicy) -> tuple[ClusterRecor
     if not wanted:
         raise RequestInvalid("nothing is to be changed", hint="name a policy, a floor or a timeout")
     text = ", ".join(
-        f"{name} {'none' if value is None else value} (was {getattr(record, name) or 'none'})"
+        f"{name} {_in_words(name, value)} (was {_in_words(name, getattr(record, name))})"
         for name, value in wanted.items()
     )
     return msgspec.structs.replace(record, **wanted), text
+
+
+def _in_words(name: str, value: object) -> str:
+    """Without a floor of its own a cluster has one all the same (R6)."""
+    if value is None:
+        return "the same as the policy" if name == "floor" else "by default"
+    return str(value)
 
 
 def _with(record: ClusterRecord, old: MemberRecord, new: MemberRecord) -> ClusterRecord:

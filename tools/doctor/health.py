@@ -234,7 +234,7 @@ def _fine(view: Status) -> Iterator[Finding]:
         names = ", ".join(node.id for node in disks)
         told = f"above the floor on {names}; 99 of 100 writes take {slowest} or less"
         early = ", ".join(node.id for node in disks if node.disk.floor_over_ms is None)
-        told += f"; how long they will be is too early to tell of {early}" if early else ""
+        told += f"; too early to foretell when these fill: {early}" if early else ""
         yield Finding(Check.DISKS, Level.OK, "cluster", told)
     ends = [(row.certificate_ends_at_ms, row.id) for row in view.nodes if row.certificate_ends_at_ms]
     if ends:
@@ -281,5 +281,8 @@ def _relief(rules: Rules, shell: str) -> str:
     """What would go on writing through any one loss: `majority` if that does, else more voters."""
     majority = CommitPolicy.parse("majority")
     if not prove(majority, rules.membership).single_points.writes:
-        return "if that is too dear: redwire policy set majority --floor none --dry-run"
+        return (
+            "if that is too dear: redwire policy set majority --floor none --dry-run; "
+            "nothing is confirmed with less than majority then"
+        )
     return f"add voters: redwire members add NODE REGION HOST:PORT; {shell}"

@@ -72,14 +72,16 @@ def test_a_policy_is_logged_in_its_canonical_form() -> None:
     assert found.record.policy == "regions(eu,us)"
     assert found.record.floor == "local"
     assert found.text == (
-        "policy regions(eu,us) (was regions(eu,us)), floor local (was none), "
+        "policy regions(eu,us) (was regions(eu,us)), floor local (was the same as the policy), "
         "policy_timeout_ms 700 (was 10000)"
     )  # fmt: skip
 
 
 def test_an_empty_floor_makes_the_policy_its_own_floor() -> None:
     before = settings("regions(eu,us)", "local")
-    after = planned(SetPolicy(floor=""), before).after(Lsn(9)).cluster
+    found = planned(SetPolicy(floor=""), before)
+    assert found.text == "floor the same as the policy (was local)", "which is not none"
+    after = found.after(Lsn(9)).cluster
     assert after.floor is None
     assert str(after.commit_rule) == "regions(eu,us)"
 

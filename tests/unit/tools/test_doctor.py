@@ -372,7 +372,7 @@ def test_when_a_disk_is_full_is_said_to_be_too_early_to_tell_while_it_is() -> No
         found = judge(facts(cluster(eu_1=rows["eu-1"], us_1=rows["us-1"], ap_1=rows["ap-1"])))
         return next(each.what for each in found if each.check is Check.DISKS)
 
-    assert disks(eu=120_000).endswith("; how long they will be is too early to tell of us-1, ap-1")
+    assert disks(eu=120_000).endswith("; too early to foretell when these fill: us-1, ap-1")
     assert disks(eu=120_000, us=120_000, ap=120_000).endswith("take 900 µs or less")
 
 
