@@ -123,7 +123,9 @@ def plan(
         ClusterConfig.from_record(decode(encode(changed), ClusterRecord))
     except ConfigInvalid as error:
         where = f"{error.path}: " if error.path else ""
-        raise RequestInvalid(f"{text}: {where}{error.detail}", hint=error.hint) from error
+        if not isinstance(asked.change, SetPolicy):  # which names itself what it cannot have
+            where = f"{text}: {where}"
+        raise RequestInvalid(where + error.detail, hint=error.hint) from error
     except BodyInvalid as error:
         raise RequestInvalid(f"no record can hold this change: {error.message}") from error
     return Planned(before, changed, lost, text, True)

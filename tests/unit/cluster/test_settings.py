@@ -209,6 +209,13 @@ def test_what_the_members_could_never_satisfy_is_refused_with_the_reason(
     assert words in str(error)
 
 
+def test_a_policy_that_can_never_be_met_is_named_once() -> None:
+    text = "policy: ack_n=9 can never be met: 3 voters stand beside the primary"
+    assert refused(SetPolicy(policy="ack_n=9", policy_timeout_ms=700)).message == text
+    assert refused(SetPolicy(floor="ack_n=9")).message == text.replace("policy", "floor")
+    assert refused(RemoveMember("us-1")).message.startswith("us-1 leaves the cluster: policy: ")
+
+
 def test_a_text_that_is_no_policy_is_refused_as_one() -> None:
     assert isinstance(refused(SetPolicy(policy="regions()")), PolicyInvalid)
 
