@@ -293,5 +293,7 @@ def _open(name: str | None, folder: Path | None) -> DevCluster:
             others = sorted(path.name for path in where.parent.iterdir() if DevCluster.is_one(path))
         name = name or DEFAULT_NAME
         hint = meant(name, others, "others") if others else f"make one: {typed(where, 'up')}"
+        verb = click.get_current_context().info_name
+        hint += f"; one that was made with --dir is named by it: redwire dev {verb} --dir FOLDER"
         raise ClusterMissing(f"there is no cluster called {name}", hint=hint)
     return DevCluster.open(where)
