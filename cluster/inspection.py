@@ -72,7 +72,7 @@ def inspect(
         try:
             shown = credentials.load(config.tls, config.cluster.name, config.node.id, now_ms)
             warnings += shown.warnings(now_ms)
-            warnings += _unnamed_hosts(config, shown)
+            warnings += shown.unnamed(config.advertised.host)
         except RedwireError as error:
             errors.append(error)
     holder: Holder | None = None
@@ -116,18 +116,6 @@ def _nobody_administers(config: NodeConfig) -> Iterator[str]:
         yield (
             "cluster.admins names nobody: in a cluster that begins so nobody can make users or change "
             "settings; name whose certificate may"
-        )
-
-
-def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:
-    """Clients hold the host that they dialled against the certificate; a hole in it is theirs to meet."""
-    member = config.cluster.member(config.node.id)
-    assert member is not None
-    addr = config.node.advertise or member.addr
-    if addr.host not in shown.hosts and addr.host.lower() not in shown.hosts:
-        yield (
-            f"{shown.files.cert}: the certificate does not name {addr.host}, where clients reach this node: "
-            f"they will refuse it; issue it anew with --host {addr.host}"
         )
 
 

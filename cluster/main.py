@@ -134,7 +134,8 @@ def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> in
         try:
             credentials = None
             if config.tls is not None:
-                credentials = NodeCredentials(config.tls, config.cluster.name, config.node.id)
+                host = config.advertised.host
+                credentials = NodeCredentials(config.tls, config.cluster.name, config.node.id, host)
             node = partial(run, config, credentials, notes, signals, take_over)
             return anyio.run(node, backend_options={"use_uvloop": fast})
         except RedwireError as error:
@@ -168,10 +169,11 @@ def _reload(config: NodeConfig, *, as_json: bool) -> int:
     now_ms = wall_ms()
     shown = load(config.tls, config.cluster.name, config.node.id, now_ms)
     answer = ask(Path(config.node.data_dir), shown.sha256)
+    warnings = shown.warnings(now_ms) + shown.unnamed(config.advertised.host)
     if as_json:
-        print(json.dumps(_answer(config, [], shown.warnings(now_ms), shown)))
+        print(json.dumps(_answer(config, [], warnings, shown)))
         return 0
-    for warning in shown.warnings(now_ms):
+    for warning in warnings:
         print(f"redwire-node: warning: {warning}", file=sys.stderr)
     print(f"{config.node.id} of {config.cluster.name}: {answer.message}")
     return 0
