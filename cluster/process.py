@@ -147,6 +147,7 @@ class Process:
             tasks.start_soon(housekeeping.run)
             tasks.start_soon(links.run)
             tasks.start_soon(rebuilder.run)
+            tasks.start_soon(rebuilder.find_room)
             tasks.start_soon(audit.run)
             tasks.start_soon(overseers.run)
             self._greet(storage)
