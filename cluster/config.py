@@ -240,6 +240,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterConfig
 
     @property
+    def advertised(self) -> Address:
+        """Where clients reach this node, by its file."""
+        member = self.cluster.member(self.node.id)
+        assert member is not None
+        return self.node.advertise or member.addr
+
+    @property
     def replication(self) -> ReplicationConfig:
         """The role, with the cluster's times."""
         return ReplicationConfig(

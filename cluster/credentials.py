@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,6 +74,23 @@ class CredentialSet(msgspec.Struct, frozen=True):
         """Whole days until the certificate expires; negative when it has."""
         return (self.not_after_ms - now_ms) // DAY_MS
 
+    def names(self, host: str) -> bool:
+        """Whether who dials `host`, a name or an address, finds it in the certificate."""
+        wanted, (_, _, parent) = _comparable(host), host.lower().partition(".")
+        known = {_comparable(each) for each in self.hosts}
+        return wanted in known or (isinstance(wanted, str) and f"*.{parent}" in known)
+
+    def unnamed(self, host: str) -> list[str]:
+        """What to say where clients dial `host` and the certificate does not name it: they hold it against
+        that, and only they would meet the hole.
+        """
+        if self.names(host):
+            return []
+        return [
+            f"{self.files.cert}: the certificate does not name {host}, where clients reach this node: "
+            f"they will refuse it; issue it anew with --host {host}"
+        ]
+
     def warnings(self, now_ms: int) -> list[str]:
         """What an operator has to do soon: certificate and authorities that end within
         `CERTIFICATE_SOON_DAYS`.
@@ -112,10 +130,14 @@ class Reminder:
 
 
 class NodeCredentials:
-    """What a running node shows and trusts at this moment. `current` is replaced whole, never changed."""
+    """What a running node shows and trusts at this moment. `current` is replaced whole, never changed.
 
-    def __init__(self, files: TlsConfig, cluster: str, node: NodeId) -> None:
+    `host` is where clients dial the node, "" where that is not known.
+    """
+
+    def __init__(self, files: TlsConfig, cluster: str, node: NodeId, host: str = "") -> None:
         """Raises `TlsInvalid`, like `reload`."""
+        self.host = host
         self._files = files
         self._cluster = cluster
         self._node = node
@@ -127,6 +149,11 @@ class NodeCredentials:
         Connections that are open go on with what they began with. May run in a thread.
         """
         self.current = load(self._files, self._cluster, self._node, wall_ms())
+
+    @property
+    def unnamed(self) -> list[str]:
+        """What to say of the certificate in use where it does not name `host`."""
+        return self.current.unnamed(self.host) if self.host else []
 
     @property
     def not_after_ms(self) -> int:
@@ -186,6 +213,14 @@ def authority_ends(context: ssl.SSLContext) -> tuple[AuthorityEnd, ...]:
 def wall_ms() -> int:
     """The wall clock, which certificates go by."""
     return time.time_ns() // 1_000_000
+
+
+def _comparable(host: str) -> str | IPv4Address | IPv6Address:
+    """One address has several spellings, and a name may be written in capitals."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return host.lower()
 
 
 def day(ms: int) -> str:

@@ -135,7 +135,7 @@ class Housekeeping:
             slot.id: slot_status(decision.slots[slot.id], holdings.held_bytes(slot.restart or wal.base.lsn))
             for slot in slots
         }
-        self._vitals.look(disk, holdings.disk_free_bytes)
+        self._vitals.look(disk, holdings.disk_free_bytes, self._volume.name)
         if wal.segments and decision.prune_through >= wal.segments[0].last > 0 and len(wal.segments) > 1:
             storage.journal.prune(decision.prune_through)
 

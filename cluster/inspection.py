@@ -19,16 +19,18 @@ import msgspec
 
 from cluster import credentials, meta
 from cluster.address import Address
-from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig
+from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig, ReplicationRole
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
+from cluster.opening import followed_last
 from cluster.registry import Registry
 from cluster.settings import check_file
 from cluster.soundness import pieces
 from cluster.tables import open_reader, translated
 from cluster.volume import free_bytes
 from redwire.errors import RedwireError
+from redwire.position import Reign
 
 DISTRIBUTION = "redwire-cluster"
 
@@ -52,12 +54,14 @@ def inspect(
     config: NodeConfig,
     now_ms: int,
     *,
+    take_over: bool = False,
     may_write: Callable[[Path], bool] = _may_write,
     free_bytes: Callable[[Path], int] = free_bytes,
 ) -> Inspection:
     """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970.
 
-    `may_write`: whether this user may make files in a folder. `free_bytes`: what its volume has for them.
+    `take_over`: the node will be started with `--take-over`. `may_write`: whether this user may make files in
+    a folder. `free_bytes`: what its volume has for them.
     """
     errors: list[RedwireError] = []
     warnings: list[str] = []
@@ -68,14 +72,17 @@ def inspect(
         try:
             shown = credentials.load(config.tls, config.cluster.name, config.node.id, now_ms)
             warnings += shown.warnings(now_ms)
-            warnings += _unnamed_hosts(config, shown)
+            warnings += shown.unnamed(config.advertised.host)
         except RedwireError as error:
             errors.append(error)
     holder: Holder | None = None
     try:
         with looked_into(Path(config.node.data_dir)) as holder:
             if holder is None:
-                warnings += _check_data_dir(config, may_write)
+                kept = _kept(config, may_write)
+                errors += [] if take_over else _may_not_lead(config, kept)
+                warnings += _nobody_leads(config, kept)
+                warnings += check_file(config, kept.logged)
         warnings += _short_of_space(config, free_bytes)
     except RedwireError as error:
         errors.append(error)
@@ -112,23 +119,17 @@ def _nobody_administers(config: NodeConfig) -> Iterator[str]:
         )
 
 
-def _unnamed_hosts(config: NodeConfig, shown: CredentialSet) -> Iterator[str]:
-    """Clients hold the host that they dialled against the certificate; a hole in it is theirs to meet."""
-    member = config.cluster.member(config.node.id)
-    assert member is not None
-    addr = config.node.advertise or member.addr
-    if addr.host not in shown.hosts and addr.host.lower() not in shown.hosts:
-        yield (
-            f"{shown.files.cert}: the certificate does not name {addr.host}, where clients reach this node: "
-            f"they will refuse it; issue it anew with --host {addr.host}"
-        )
-
-
-def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tuple[str, ...]:
-    """Whether the directory can be written to and is this node's; in what the log has left the file behind.
-
-    Raises what the node itself would raise.
+class Kept(msgspec.Struct, frozen=True):
+    """What a data directory says: the reign accepted last, None for none, and all settings that were in force
+    by what was applied, none in a new one.
     """
+
+    reign: Reign | None = None
+    logged: tuple[ClusterConfig, ...] = ()
+
+
+def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
+    """Look into a directory that can be written to and is this node's. Raises what the node itself would."""
     folder = Path(config.node.data_dir)
     there = _nearest(folder)
     if not there.is_dir():
@@ -138,17 +139,37 @@ def _check_data_dir(config: NodeConfig, may_write: Callable[[Path], bool]) -> tu
         raise DiskFailed(folder, f"the data directory {what} by this user")
     known = meta.load(folder)
     if known is None:
-        return ()
+        return Kept()
     if known.node != config.node.id:
         raise DataDirForeign(folder, known.node, config.node.id)
+    reign = Reign(known.term, known.primary) if known.primary else None
     state = folder / known.state_file
     if not state.exists():
-        return ()
+        return Kept(reign)
     with translated(state), closing(open_reader(state, still=True)) as connection:
         for _ in pieces(state, connection):
             pass
-        logged = [ClusterConfig.from_record(record) for _, record in Registry(state, connection).records]
-        return check_file(config, logged)
+        records = Registry(state, connection).records
+        return Kept(reign, tuple(ClusterConfig.from_record(record) for _, record in records))
+
+
+def _may_not_lead(config: NodeConfig, kept: Kept) -> Iterator[RedwireError]:
+    """That the node will be refused the lead, whatever the others say; what they add to that nobody knows
+    here. Of a log of which nothing was applied it is not said: it may be empty, and an empty one has other
+    rules.
+    """
+    refusal = followed_last(config.node.id, kept.reign) if kept.logged else None
+    if refusal is not None and config.node.role is ReplicationRole.PRIMARY:
+        yield refusal
+
+
+def _nobody_leads(config: NodeConfig, kept: Kept) -> Iterator[str]:
+    """Of several members another one's file may say that it leads: that is not to be seen from here."""
+    cluster = kept.logged[-1] if kept.logged else config.cluster
+    if config.node.role is ReplicationRole.REPLICA and [each.id for each in cluster.members] == [
+        config.node.id
+    ]:
+        yield "node.role is replica, and there is no other member: nobody leads; write role: primary"
 
 
 def _nearest(folder: Path) -> Path:

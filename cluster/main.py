@@ -55,7 +55,8 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
         config = parse_node_config(load_yaml(asked.config), asked.config)
         match asked.action:
             case "check":
-                return _check(config, asked.config, as_json=asked.json)
+                take_over = _take_over(config, asked) is not None
+                return _check(config, asked.config, take_over=take_over, as_json=asked.json)
             case "reload":
                 return _reload(config, as_json=asked.json)
             case _:
@@ -133,7 +134,8 @@ def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> in
         try:
             credentials = None
             if config.tls is not None:
-                credentials = NodeCredentials(config.tls, config.cluster.name, config.node.id)
+                host = config.advertised.host
+                credentials = NodeCredentials(config.tls, config.cluster.name, config.node.id, host)
             node = partial(run, config, credentials, notes, signals, take_over)
             return anyio.run(node, backend_options={"use_uvloop": fast})
         except RedwireError as error:
@@ -141,11 +143,11 @@ def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> in
             return 1
 
 
-def _check(config: NodeConfig, file: str, *, as_json: bool) -> int:
+def _check(config: NodeConfig, file: str, *, take_over: bool, as_json: bool) -> int:
     """Say everything that is wrong, not only the first of it."""
     from cluster.inspection import inspect  # a node that runs has no need of it
 
-    found = inspect(config, wall_ms())
+    found = inspect(config, wall_ms(), take_over=take_over)
     warnings = found.warnings + found.remarks
     if as_json:
         print(json.dumps(_answer(config, found.errors, warnings, found.shown)))
@@ -167,10 +169,11 @@ def _reload(config: NodeConfig, *, as_json: bool) -> int:
     now_ms = wall_ms()
     shown = load(config.tls, config.cluster.name, config.node.id, now_ms)
     answer = ask(Path(config.node.data_dir), shown.sha256)
+    warnings = shown.warnings(now_ms) + shown.unnamed(config.advertised.host)
     if as_json:
-        print(json.dumps(_answer(config, [], shown.warnings(now_ms), shown)))
+        print(json.dumps(_answer(config, [], warnings, shown)))
         return 0
-    for warning in shown.warnings(now_ms):
+    for warning in warnings:
         print(f"redwire-node: warning: {warning}", file=sys.stderr)
     print(f"{config.node.id} of {config.cluster.name}: {answer.message}")
     return 0

@@ -46,7 +46,7 @@ from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid, Refused
 from redwire.message.peer import REPORT_TERMS_MAX, Report
 from redwire.node_role import NodeRole
-from redwire.position import Incarnation, Lsn, NodeId, Term
+from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
 from redwire.spelling import nearest
 
 _MAY_HOLD = (
@@ -144,6 +144,39 @@ def outbid(mine: Report, report: Report, *, ready: bool) -> bool:
     return newest > mine.term or other and not ready
 
 
+def followed_last(me: NodeId, reign: Reign | None) -> Refused | None:
+    """Why a node whose log is not empty, and that has accepted `reign` last, leads only by a `TakeOver`; None
+    when that was its own.
+    """
+    if reign is None or reign.primary == me:
+        return None
+    text = f"this data directory last followed {reign.primary} (term {reign.term})"
+    return Refused(Code.NOT_PRIMARY, text, hint="start it as replica, or pass --take-over to make it lead")
+
+
+def unjoined(
+    me: NodeId, members: Iterable[NodeId], reports: Mapping[NodeId, Report], role: NodeRole, *, named: bool
+) -> Refused:
+    """What a node that belongs to no cluster yet tells its clients: for what it waits. `reports` are those of
+    the members in reach, `role` is its own; others are spoken of only if they may be `named`.
+    """
+    text = "this node has not joined its cluster yet"
+    roles = {role, *(report.role for report in reports.values())}
+    if any(report.cluster for report in reports.values()):
+        text += (
+            ", and follows whoever leads it" if NodeRole.PRIMARY in roles else "; nobody in reach leads it"
+        )
+    else:
+        text += "; a new one begins once a majority of it runs"
+        text += "" if NodeRole.OPENING in roles else ", among it the one with role: primary"
+    facts = {"node": str(me)}
+    missing = sorted(set(members) - reports.keys() - {me})
+    if named and missing:
+        facts["missing"] = ",".join(missing)
+        text += f"; not heard yet: {', '.join(missing)}"
+    return Refused(Code.NOT_READY, text, hint="retry", facts=facts)
+
+
 class TakeOver(msgspec.Struct, frozen=True):
     """An operator has this node lead although another one led last. What only the `lost` hold is given up."""
 
@@ -192,10 +225,9 @@ class Opening(msgspec.Struct, frozen=True):
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
             return self._empty(mine, others, waited)
-        if mine.primary not in ("", mine.node) and self.take_over is None:
-            text = f"this data directory last followed {mine.primary} (term {mine.term})"
-            hint = "start it as replica, or pass --take-over to make it lead"
-            return Refuse(Refused(Code.NOT_PRIMARY, text, hint=hint))
+        followed = followed_last(self.me, mine.reign)
+        if followed is not None and self.take_over is None:
+            return Refuse(followed)
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
         led = _led(mine, others)

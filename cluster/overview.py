@@ -272,6 +272,8 @@ def _heard(view: View, row: NodeStatus, name: str) -> NodeStatus:
             free_bytes=vitals.free_bytes,
             floor_bytes=vitals.floor_bytes,
             floor_ms=vitals.floor_ms,
+            floor_over_ms=vitals.floor_over_ms,
+            volume=vitals.volume,
             log_bytes=vitals.log_bytes,
         ),
         certificate_ends_at_ms=vitals.certificate_ends_at_ms,

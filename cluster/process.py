@@ -147,6 +147,7 @@ class Process:
             tasks.start_soon(housekeeping.run)
             tasks.start_soon(links.run)
             tasks.start_soon(rebuilder.run)
+            tasks.start_soon(rebuilder.find_room)
             tasks.start_soon(audit.run)
             tasks.start_soon(overseers.run)
             self._greet(storage)
@@ -160,6 +161,8 @@ class Process:
             self._note(note)
         where = f"log ends at {storage.log.end}, applied {storage.applied.lsn}"
         self._note(f"listens on {self._config.node.listen}; {where}")
+        for warning in [] if self._credentials is None else self._credentials.unnamed:
+            self._note(warning, Level.WARNING)
 
     async def _check_settings(self, storage: Storage) -> None:
         """Hold this node's file against the log, and who is given up. Raises as `check_file`, and for names

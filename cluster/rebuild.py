@@ -3,6 +3,9 @@
 Two snapshots in a row that the log could not continue mean that the source lets go of its log faster than a
 snapshot travels: then no third one is fetched by itself, and the event says which limit to raise.
 
+Where the disk has no room for one the line that it came over ends, which stops the source. The next one stays
+up while it is looked here whether there is room, and nothing is asked for before.
+
 A snapshot that is here is installed by a task of the node: the line that it came over may break meanwhile,
 and half of an installation would be none.
 """
@@ -26,6 +29,8 @@ from cluster.snapshot import SnapshotReceiver
 from redwire.errors import Code, Refused
 from redwire.message.peer import SnapshotManifest
 
+ROOM_S = 3.0
+"""How often it is looked whether there is room: nobody frees any without waiting for that."""
 IN_A_ROW_MAX = 2
 """One may meet a burst of writes; a third would copy the state once more for the same end."""
 _TOO_LATE = "came too late to go on from: raise retention.bytes_max or age_max_s on the primary"
@@ -46,6 +51,7 @@ class Rebuilder:
         self._arrived = Bell()
         self._arrival: Replacement | None = None
         self._installed = anyio.Event()
+        self._receiver: SnapshotReceiver | None = None
 
     async def run(self) -> None:
         """Install what arrives, until cancelled."""
@@ -72,8 +78,31 @@ class Rebuilder:
             return
         self._diverged = effect.diverged
         node.roster.fetching = effect.session
-        node.happened(EventKind.SNAPSHOT_BEGUN, f"taking a snapshot: {effect.reason}")
-        link.rebuild(SnapshotReceiver(self._folder, self._install))
+        before, receiver = self._receiver, SnapshotReceiver(self._folder, self._install)
+        self._receiver = receiver
+        if before is None or before.full is None:
+            node.happened(EventKind.SNAPSHOT_BEGUN, f"taking a snapshot: {effect.reason}")
+            link.rebuild(receiver)
+            return
+        receiver.full, receiver.waits = before.full, True
+        if not before.waits:
+            text = f"there is no room for the snapshot: {before.full.message}; it goes on once there is"
+            node.happened(EventKind.DISK_FULL, text)
+
+    async def find_room(self, every_s: float = ROOM_S) -> None:
+        """Have a snapshot that waits for room go on once there is, until cancelled. Raises `DiskFailed`."""
+        while True:
+            await anyio.sleep(every_s)
+            receiver, session = self._receiver, self._node.roster.fetching
+            if receiver is None or not receiver.waits or session is None:
+                continue
+            roomy = await anyio.to_thread.run_sync(receiver.has_room)
+            link = self._links.with_session(session)
+            if roomy and link is not None and receiver is self._receiver:
+                receiver.full, receiver.waits = None, False
+                text = "there is room for the snapshot: it goes on"
+                self._node.happened(EventKind.DISK_WORKING, text)
+                link.rebuild(receiver)
 
     async def _install(self, file: Path, manifest: SnapshotManifest) -> None:
         """Have `run` install it. Raises `Refused` for one that is of no use."""

@@ -9,12 +9,13 @@ from cluster.answers import Caller
 from cluster.audit import Audit
 from cluster.effects import Proposal
 from cluster.node import Node
+from cluster.opening import unjoined
 from cluster.policies import Policies
 from cluster.primary import Primary
 from cluster.reads import Reads
 from cluster.settings import Settings
 from cluster.status import StatusDesk
-from redwire.errors import NotPrimary
+from redwire.errors import NotPrimary, Refused
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
 from redwire.position import Lsn, NodeId, Term
@@ -65,6 +66,12 @@ class Service:
     def joined(self) -> bool:
         """Whether this node belongs to a cluster by now, which a new or wiped one does not."""
         return self.node.storage.meta.cluster != ""
+
+    def unjoined(self, principal: Principal) -> Refused:
+        """What a node that has not `joined` tells `principal` instead."""
+        members = (member.id for member in self.settings.cluster.members)
+        reports, role = self.node.roster.reports, self.node.role_name
+        return unjoined(self.me, members, reports, role, named=principal.topology_read)
 
     @property
     def applied(self) -> Lsn:

@@ -112,8 +112,7 @@ class Session:
     def _open(self, frame: Frame) -> None:
         asked = decode(frame.payload, Open)
         if not self._service.joined:
-            text = "this node has not joined its cluster yet; a new one begins once a majority of it runs"
-            raise Refused(Code.NOT_READY, text, hint="retry")
+            raise self._service.unjoined(self.principal)
         if asked.subscribe and not self._subscribed:
             self._subscribed = True
             self._service.announcer.listen(self._push_topology)

@@ -123,7 +123,9 @@ def plan(
         ClusterConfig.from_record(decode(encode(changed), ClusterRecord))
     except ConfigInvalid as error:
         where = f"{error.path}: " if error.path else ""
-        raise RequestInvalid(f"{text}: {where}{error.detail}", hint=error.hint) from error
+        if not isinstance(asked.change, SetPolicy):  # which names itself what it cannot have
+            where = f"{text}: {where}"
+        raise RequestInvalid(where + error.detail, hint=error.hint) from error
     except BodyInvalid as error:
         raise RequestInvalid(f"no record can hold this change: {error.message}") from error
     return Planned(before, changed, lost, text, True)
@@ -169,10 +171,17 @@ def _with_policy(record: ClusterRecord, change: SetPolicy) -> tuple[ClusterRecor
     if not wanted:
         raise RequestInvalid("nothing is to be changed", hint="name a policy, a floor or a timeout")
     text = ", ".join(
-        f"{name} {'none' if value is None else value} (was {getattr(record, name) or 'none'})"
+        f"{name} {_in_words(name, value)} (was {_in_words(name, getattr(record, name))})"
         for name, value in wanted.items()
     )
     return msgspec.structs.replace(record, **wanted), text
+
+
+def _in_words(name: str, value: object) -> str:
+    """Without a floor of its own a cluster has one all the same (R6)."""
+    if value is None:
+        return "the same as the policy" if name == "floor" else "by default"
+    return str(value)
 
 
 def _with(record: ClusterRecord, old: MemberRecord, new: MemberRecord) -> ClusterRecord:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,10 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from cluster.errors import DiskFull
 from cluster.files import FILE_MODE, translated
 from cluster.peer_end import ChannelEnd
+from cluster.volume import free_bytes
 from redwire.body import decode, encode
 from redwire.errors import ProtocolError
 from redwire.frame import Kind
@@ -30,7 +33,8 @@ KEPT_S = 600.0
 """How long a finished snapshot is offered again: a receiver that lost its line comes back within minutes."""
 KEPT_MAX = 4
 """Each is as large as the state. When one more is made, the eldest that nobody is being sent goes."""
-
+ROOM_BYTES = 1 << 20
+"""Some chunks, written to see whether there is room: more would take it from others for a moment."""
 
 Install = Callable[[Path, SnapshotManifest], Awaitable[None]]
 
@@ -136,6 +140,7 @@ class SnapshotReceiver:
 
     `install(path, manifest)` is called once, with the whole file, synced and verified. `begin` and `take`
     raise `DiskFull` where there is no room, and what is here by then is continued later; and `DiskFailed`.
+    `full` is why that was, None for no such reason; `waits`: for room, before anything is asked for.
     """
 
     def __init__(self, folder: Path, install: Install) -> None:
@@ -143,6 +148,23 @@ class SnapshotReceiver:
         self._about = folder / "incoming.cbor"
         self._install = install
         self._manifest = self._resumable()
+        self.full: DiskFull | None = None
+        self.waits = False
+
+    def has_room(self) -> bool:
+        """Whether all that is still to come would find room now. May run in a thread. Raises `DiskFailed`."""
+        probe = self._path.with_name(f"{self._path.name}.room")
+        left = 0 if self._manifest is None else self._manifest.size - self.received_bytes
+        try:
+            with translated(probe):
+                if free_bytes(probe.parent) < max(left, ROOM_BYTES):
+                    return False
+                probe.write_bytes(bytes(ROOM_BYTES))  # what is free on a volume need not be free for us
+            return True
+        except DiskFull:
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
 
     def request(self) -> SnapshotFetch:
         """What to ask the source for."""
@@ -158,7 +180,7 @@ class SnapshotReceiver:
     async def begin(self, manifest: SnapshotManifest) -> None:
         """The source sends this snapshot: go on with ours if it is the same, else start over."""
         if self._manifest != manifest:
-            with translated(self._about):
+            with self._noticed(), translated(self._about):
                 self._path.unlink(missing_ok=True)
                 self._about.write_bytes(encode(manifest))
             self._manifest = manifest
@@ -176,9 +198,11 @@ class SnapshotReceiver:
         ):
             raise ProtocolError(f"a snapshot chunk at byte {chunk.offset}, {self.received_bytes} are here")
         if chunk.data:
-            await anyio.to_thread.run_sync(self._append, bytes(chunk.data))
+            with self._noticed():
+                await anyio.to_thread.run_sync(self._append, bytes(chunk.data))
             return False
-        digest = await anyio.to_thread.run_sync(self._finish)
+        with self._noticed():
+            digest = await anyio.to_thread.run_sync(self._finish)
         self._about.unlink(missing_ok=True)
         self._manifest = None
         if digest != manifest.sha256:
@@ -186,6 +210,14 @@ class SnapshotReceiver:
             raise ProtocolError("the snapshot's hash is not the announced one: it is fetched anew")
         await self._install(self._path, manifest)
         return True
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        try:
+            yield
+        except DiskFull as error:
+            self.full = error
+            raise
 
     def _append(self, data: bytes) -> None:
         with translated(self._path), open(self._path, "ab", opener=_for_us_alone) as file:

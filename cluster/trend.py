@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 POINTS_MAX = 64
 """A slope takes no more; what is told more often replaces the last point."""
+QUARTERS = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +32,12 @@ class Trend:
         if len(points) > 1 and (points[-1][0] - points[-2][0]) * (POINTS_MAX - 2) < self.window_ms:
             points.pop()  # told more often than there is room for
         points.append((now_ms, value))
+
+    @property
+    def span_ms(self) -> int | None:
+        """How far back it looks; None while that is less than `least_ms`."""
+        span_ms = self._points[-1][0] - self._points[0][0] if self._points else 0
+        return span_ms if span_ms >= max(1, self.least_ms) else None
 
     @property
     def per_second(self) -> int:
@@ -53,3 +63,64 @@ class Trend:
         if passed_ms <= 0 or passed_ms < self.least_ms or moved * left <= 0:
             return None
         return left * passed_ms // moved
+
+    def steadily_reaches_ms(self, target: int) -> int | None:
+        """As `reaches_ms`, by the pace of the second slowest quarter of the look back: what came in one or
+        two of them only is not taken to come again.
+        """
+        if not self._points or self._points[-1][1] == target:
+            return self.reaches_ms(target)
+        left = target - self._points[-1][1]
+        moving = [(passed_ms, moved) for passed_ms, moved in self._quarters() if moved * left > 0]
+        if self.span_ms is None or len(moving) < QUARTERS - 1:
+            return None
+        passed_ms, moved = sorted(moving, key=lambda each: abs(each[1]) / each[0], reverse=True)[QUARTERS - 2]
+        return left * passed_ms // moved
+
+    def _quarters(self) -> Iterator[tuple[int, int]]:
+        """How long each takes, and by how much the number rose in it."""
+        points = [*self._points]
+        (first_ms, _), (last_ms, _) = points[0], points[-1]
+        ends = [first_ms + (last_ms - first_ms) * number // QUARTERS for number in range(QUARTERS + 1)]
+        nearest = [
+            min((abs(at_ms - end_ms), (at_ms, value)) for at_ms, value in points)[1] for end_ms in ends
+        ]
+        for (early_ms, early), (late_ms, late) in pairwise(nearest):
+            if late_ms > early_ms:
+                yield late_ms - early_ms, late - early
+
+
+SIGHT = 12
+"""An hour tells half a day: of what is further ahead than so many look backs, chance would decide."""
+
+
+class Forecast(NamedTuple):
+    """In how long, None for not as far as can be seen; and by how far a look back, None while it is too early
+    to say anything.
+    """
+
+    in_ms: int | None = None
+    over_ms: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Horizon:
+    """When a number gets where, by several looks back: a short one notices soon what has begun, a long one
+    sees what is slow, and what comes and goes.
+    """
+
+    trends: tuple[Trend, ...]
+
+    def note(self, value: int, now_ms: int) -> None:
+        """The number is `value` now."""
+        for trend in self.trends:
+            trend.note(value, now_ms)
+
+    def reaches(self, target: int) -> Forecast:
+        """The soonest that any of them foresees, none further ahead than `SIGHT` times its own look back."""
+        looks = [(trend, trend.span_ms) for trend in self.trends]
+        found = [(trend.steadily_reaches_ms(target), span_ms) for trend, span_ms in looks if span_ms]
+        seen = [(in_ms, over) for in_ms, over in found if in_ms is not None and in_ms <= SIGHT * over]
+        if seen:
+            return Forecast(*min(seen))
+        return Forecast(None, max((over for _, over in found), default=None))

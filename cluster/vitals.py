@@ -7,7 +7,7 @@ from cluster.credentials import NodeCredentials, Reminder
 from cluster.disk import DiskStatus
 from cluster.events import EventKind
 from cluster.node import Node
-from cluster.trend import Trend
+from cluster.trend import Forecast, Horizon, Trend
 from redwire import __version__
 from redwire.message.vitals import Vitals
 
@@ -16,6 +16,9 @@ GROWTH_MS = 60_000
 FALL_MS = 600_000
 FALL_LEAST_MS = 120_000
 """Free space falls by whole segments too, and by some at every start, which lay claim to it in advance."""
+FALL_LONG_MS = 6 * 3_600_000
+FALL_LONG_LEAST_MS = 3_600_000
+"""Foresees three days, which is soon enough for whoever buys a disk; a nightly load is over in it."""
 
 
 class VitalSigns:
@@ -26,7 +29,8 @@ class VitalSigns:
         self._credentials = credentials
         self._reminder = Reminder()
         self._floor_bytes = config.retention.disk_free_min_bytes
-        self._free = Trend(FALL_MS, least_ms=FALL_LEAST_MS)
+        short = Trend(FALL_MS, least_ms=FALL_LEAST_MS)
+        self._free = Horizon((short, Trend(FALL_LONG_MS, least_ms=FALL_LONG_LEAST_MS)))
         self._grown = Trend(GROWTH_MS, least_ms=GROWTH_MS // 2)
         self._grown_bytes = 0
         self._log_bytes: int | None = None
@@ -39,15 +43,17 @@ class VitalSigns:
         self._grown.note(self._grown_bytes, self._node.clock().ms)
         return self._grown.per_second
 
-    def look(self, disk: DiskStatus, free_bytes: int | None) -> None:
-        """Take note of how this node is now, and say what it needs soon. `free_bytes` is None if unknown."""
+    def look(self, disk: DiskStatus, free_bytes: int | None, volume: str) -> None:
+        """Take note of how this node is now, and say what it needs soon. `free_bytes` is None if unknown,
+        `volume` names what it is of.
+        """
         self._remind()
         now, bulletin = self._node.clock(), self._node.bulletin
-        floor_ms = None
+        forecast = Forecast()
         if free_bytes is not None:
             self._free.note(free_bytes, now.ms)
             fell = free_bytes <= self._floor_bytes
-            floor_ms = 0 if fell else self._free.reaches_ms(self._floor_bytes)
+            forecast = Forecast(in_ms=0) if fell else self._free.reaches(self._floor_bytes)
         bulletin.vitals = Vitals(
             version=__version__,
             durable=self._node.storage.log.durable,
@@ -56,7 +62,9 @@ class VitalSigns:
             fsync_p99_us=disk.group_p99_us if disk.groups else None,
             free_bytes=free_bytes,
             floor_bytes=self._floor_bytes,
-            floor_ms=floor_ms,
+            floor_ms=forecast.in_ms,
+            floor_over_ms=forecast.over_ms,
+            volume=volume,
             log_bytes=disk.wal.bytes,
             certificate_ends_at_ms=None if self._credentials is None else self._credentials.not_after_ms,
             rtts_us={str(member): took_us for member, took_us in bulletin.rtts_us.items()},

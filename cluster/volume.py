@@ -1,7 +1,10 @@
-"""How much is free on the volume of the data directory. The disk thread asks it: the loop never waits."""
+"""Which volume the data directory is on, and how much is free there. The disk thread asks for that: the loop
+never waits.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +19,25 @@ def free_bytes(folder: Path) -> int:
     return volume.f_bavail * volume.f_frsize
 
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Tells machines apart, and says nothing else of them."""
+NAME_CHARS = 16
+
+
+def name_of(folder: Path) -> str:
+    """The same for all folders on one volume of one machine, for as long as that runs; "" if it is not known.
+
+    Machines that run inside another one may have volumes that are one there: that is not seen.
+    """
+    try:
+        parts = f"{_BOOT.read_text().strip()} {folder.stat().st_dev}"
+    except OSError:
+        return ""
+    return hashlib.sha256(parts.encode()).hexdigest()[:NAME_CHARS]
+
+
 class Volume:
-    """One volume, as `disk`'s thread last saw it. For the event loop's thread only.
+    """One volume, as `disk`'s thread last saw it; `name` is by `name_of`. For the event loop's thread only.
 
     `free_bytes` stays what it was while an answer is owed, and is None where nobody knows: before the first
     answer, and after one that was an error. `note` hears of that, and of its end.
@@ -33,6 +53,7 @@ class Volume:
         self._under_way = False
         self._trouble = ""
         self.free_bytes: int | None = None
+        self.name = name_of(folder)
         self.look()
 
     def look(self) -> None:

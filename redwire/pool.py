@@ -52,7 +52,8 @@ class Pool:
     link gets `ChannelClosed`.
 
     `leading` is the link for writes, None while none is known; it changes by itself with what the nodes say.
-    `cluster` is the id of the cluster that was met first: a node of another one is refused.
+    `cluster` is the id of the cluster that was met first: a node of another one is refused. `failures` are
+    why addresses are not reached now, the latest last.
     """
 
     def __init__(self, router: Router, dialler: Dialler, tasks: TaskGroup) -> None:
@@ -62,7 +63,7 @@ class Pool:
         self._dialler = dialler
         self._tasks = tasks
         self._links: dict[str, Link] = {}
-        self._failures: dict[str, RedwireError] = {}
+        self.failures: dict[str, RedwireError] = {}
         self._denied: set[str] = set()
         self._changed = anyio.Event()
         self._seekers = 0
@@ -78,9 +79,9 @@ class Pool:
     @property
     def trouble(self) -> str:
         """What is wrong with the addresses that are not reached now, the latest first; "" if nothing is."""
-        found = dict.fromkeys(error.message for error in reversed(self._failures.values()))
+        found = dict.fromkeys(error.message for error in reversed(self.failures.values()))
         silent = (addr for addr, link in self._links.items() if not link.settled.is_set())
-        found |= dict.fromkeys(f"no answer from {addr}" for addr in silent if addr not in self._failures)
+        found |= dict.fromkeys(f"no answer from {addr}" for addr in silent if addr not in self.failures)
         shown = [*found][:TROUBLES_MAX]
         return "; ".join(shown + ["and others"] * (len(found) > len(shown)))
 
@@ -148,7 +149,7 @@ class Pool:
         now_ms = clock_ms()
         self.router.observed(link.addr, rtt_us, now_ms)
         self.router.met(link.addr, link.opened.region, link.opened.term, leads=link.leads)
-        self._failures.pop(link.addr, None)
+        self.failures.pop(link.addr, None)
         self._denied.discard(link.addr)
         self._choose()
 
@@ -174,8 +175,8 @@ class Pool:
     def ended(self, link: Link, error: RedwireError) -> None:
         """The link is over."""
         del self._links[link.addr]
-        self._failures.pop(link.addr, None)
-        self._failures[link.addr] = error
+        self.failures.pop(link.addr, None)
+        self.failures[link.addr] = error
         self.router.failed(link.addr, clock_ms())
         self._choose()
 
@@ -243,7 +244,7 @@ class Pool:
         """Dial, or ask again who leads; why the address is of no use, None if it is or may become so."""
         link = self._links.get(addr)
         if link is None and self.router.retry_ms(addr) > clock_ms():
-            return self._failures.get(addr)
+            return self.failures.get(addr)
         try:
             with anyio.move_on_after(STAGGER_S):
                 if link is not None and link.usable:

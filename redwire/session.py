@@ -54,7 +54,9 @@ class Session:
     async def begin(
         cls, make_pool: Callable[[TaskGroup], Pool], chance: random.Random, timeout_s: float
     ) -> Self:
-        """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, `DeadlineExceeded`."""
+        """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, and `DeadlineExceeded`, with
+        what stood against it last as its cause.
+        """
         session = None
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -153,7 +155,8 @@ async def _leave(tasks: TaskGroup) -> None:
 async def _any_link(pool: Pool, timeout_s: float) -> Link:
     with anyio.move_on_after(timeout_s):
         return await pool.any_link()
-    raise DeadlineExceeded(f"no node was reached within {timeout_s:g} s{_why(pool)}", phase=pool.phase)
+    text = f"no node was reached within {timeout_s:g} s{_why(pool)}"
+    raise DeadlineExceeded(text, phase=pool.phase) from next(reversed(pool.failures.values()), None)
 
 
 async def _leader_or_any(pool: Pool, patience_s: float) -> Link:

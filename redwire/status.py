@@ -136,7 +136,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """A node's disk: `working`, `full`, `failed`, `stopped`; how long a group's write and sync takes; what is
-    free; what retention wants free (`floor_bytes`); how long until that is reached at the present growth.
+    free; what retention wants free (`floor_bytes`); how long until that is reached (`floor_ms`) by the growth
+    of the last `floor_over_ms`, None while it is too early to tell. Who names the same `volume` shares it.
     """
 
     state: str = UNKNOWN
@@ -145,6 +146,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int | None = None
     floor_bytes: int | None = None
     floor_ms: int | None = None
+    floor_over_ms: int | None = None
+    volume: str = ""
     log_bytes: int | None = None
 
 

@@ -88,6 +88,13 @@ def verdict(view: SettingsView) -> Verdict:
     return prove(rule, membership(view.members), None, policy)
 
 
+def own_floor(view: SettingsView) -> str:
+    """What holds where no floor is set; "" where one is."""
+    if view.floor:
+        return ""
+    return f"the policy is its own floor: no write is confirmed with less than {view.policy}"
+
+
 def outlook(changed: SettingsChanged) -> Outlook:
     """What `changed` wins and loses."""
     before, after = verdict(changed.before), verdict(changed.after)

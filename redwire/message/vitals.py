@@ -43,6 +43,8 @@ class Vitals(ClosedStruct, frozen=True, kw_only=True):
     free_bytes: U63 | None
     floor_bytes: U63
     floor_ms: U63 | None
+    floor_over_ms: U63 | None = None
+    volume: Name = ""
     log_bytes: U63
     certificate_ends_at_ms: U63 | None
     rtts_us: Annotated[dict[Name, U63], msgspec.Meta(max_length=MEMBERS_MAX)]

@@ -160,11 +160,18 @@ def test_a_follower_without_room_for_its_snapshot_says_so_and_goes_on_by_itself_
     with shop.writer() as writer:
         shop.start_node("ap-1")
         shop.wait_log("ap-1", "incoming.part: no space for it; free some disk space", since=mark)
-        shop.until(lambda: shop.disk_hits("ap-1") >= 2, "it tries again")
+        shop.wait_log("ap-1", "there is no room for the snapshot: ", since=mark)
+        shop.until(lambda: shop.disk_hits("ap-1") >= 4, "it looks for room again and again")
+        assert shop.status("eu-1").node("ap-1").role == "rebuilding"
         writer.wait_acked()
         shop.disk("ap-1")
+        shop.wait_log("ap-1", "there is room for the snapshot: it goes on", since=mark)
         shop.wait_log("ap-1", "the snapshot is installed", since=mark)
         writer.wait_acked()
+    said = shop.said("ap-1", mark)
+    once = ("taking a snapshot", "no space for it; free", "there is no room for", "there is room for")
+    assert [said.count(text) for text in once] == [1] * len(once)
+    assert said.count("connected to eu-1") == 2, "the line stays up while it waits"
     shop.check_nothing_lost(writer)
     shop.check_same_documents("bulk")
     (state,) = shop.data_dir("ap-1").glob("state*.db")

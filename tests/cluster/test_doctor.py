@@ -147,3 +147,16 @@ def reload(shop: Any) -> None:
     mark = shop.mark("us-1")
     shop.signal_node("us-1", signal.SIGHUP)
     shop.wait_log("us-1", "reloaded: new connections go by", since=mark)
+
+
+def test_a_node_that_waits_for_its_majority_is_told_from_one_that_is_not_there(fleet: Any) -> None:
+    new = fleet(*NODES, start=False)
+    new.start_node("eu-1")
+    new.wait_log("eu-1", "a new cluster needs a majority of its members")
+    code, findings = doctor(uri=new.uri())
+    assert code == 1
+    (found,) = [each for each in findings if each["where"] == "eu-1"]
+    assert found["what"] == f"it answers at 127.0.0.1:{new.ports['eu-1']}, and waits"
+    assert found["why"].endswith("a majority of it runs; not heard yet: ap-1, us-1")
+    silent = [each for each in findings if each["check"] == "ports"]
+    assert len(silent) == 2 and all(each["what"].startswith("no answer at ") for each in silent)

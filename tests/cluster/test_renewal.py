@@ -205,3 +205,20 @@ def test_a_host_beside_the_certificate_shows_in_a_check_of_the_running_node(flee
     pid = shop.processes["eu-1"].pid
     assert "the certificate does not name db.example.net" in ran.stderr
     assert f"127.0.0.1:{shop.ports['eu-1']} is taken, by process {pid} if that is this node" in ran.stderr
+
+
+def test_a_certificate_that_lacks_what_clients_dial_is_warned_of_at_the_start_and_at_a_reload(
+    fleet: Any,
+) -> None:
+    shop = fleet("eu-1")
+    text = "the certificate does not name 127.0.0.1, where clients reach this node"
+    assert text not in shop.said("eu-1")
+    mark = shop.mark("eu-1")
+    put(shop.folder, "eu-1", shop.authority.issue_node("eu-1", ["localhost"]))
+    ran = node_command(shop, "eu-1", "reload")
+    assert ran.returncode == 0 and text in ran.stderr
+    shop.wait_log("eu-1", text, since=mark)
+    assert shop.terminate("eu-1") == 0
+    mark = shop.mark("eu-1")
+    shop.start_node("eu-1")
+    shop.wait_log("eu-1", text, since=mark)

@@ -11,11 +11,11 @@ import msgspec
 
 from redwire.client import Client
 from redwire.errors import Code, Refused, RequestInvalid
-from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
+from redwire.message.settings import SetPolicy, SettingsChange, SettingsChanged, SettingsView
 from tools.cli.connection import uri_option, with_client
 from tools.cli.output import json_option, show_parts
 from tools.grid import Parts, Words
-from tools.outlook import document, outlook, part
+from tools.outlook import document, outlook, own_floor, part
 
 
 class How(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ def change(wanted: SettingsChange, how: How) -> None:
         if error.code in (Code.MISSING_REGIONS, Code.INSUFFICIENT_REPLICAS):
             error.hint = "bring the missing nodes back; what is gone for good is named with --lost"
         raise
-    _print(changed, how)
+    _print(changed, how, own_floor(changed.after) if isinstance(wanted, SetPolicy) else "")
 
 
 def _require_answer(how: How) -> None:
@@ -115,7 +115,7 @@ def _type_back(lost: Sequence[str], confirmed: str | None) -> None:
         raise RequestInvalid(f"{said!r} was typed back, not {names!r}", hint="nothing was changed")
 
 
-def _print(changed: SettingsChanged, how: How) -> None:
+def _print(changed: SettingsChanged, how: How, floor: str) -> None:
     found = outlook(changed)
     if how.dry_run:
         lines = [f"would be: {changed.text}"]
@@ -123,6 +123,8 @@ def _print(changed: SettingsChanged, how: How) -> None:
         lines = [f"{changed.text} (LSN {changed.lsn}, in force)"]
     else:
         lines = [changed.text]
+    if floor:
+        lines.append(floor)
     if found.warning:
         lines.append(f"warning: {found.warning}")
     parts: Parts = [Words("\n".join(lines)), part(found)]

@@ -115,7 +115,9 @@ def command() -> None:
     help="A round trip takes up to that much more.",
 )
 @click.option("--policy", help="Commit policy of writes that name none.  [default: majority]")
-@click.option("--floor", help="Commit policy that every write has to meet.  [default: the policy]")
+@click.option(
+    "--floor", help="Commit policy that every write has to meet.  [default, and 'none': the policy]"
+)
 @place_options
 @json_option
 def up(
@@ -133,7 +135,9 @@ def up(
     What was asked for the first time needs no option later; round trips and jitter may change each time.
     """
     asked = {"policy": policy, "floor": floor}
-    settings = {key: value for key, value in asked.items() if value is not None}
+    settings: dict[str, str | None] = {key: value for key, value in asked.items() if value is not None}
+    if floor == "none":
+        settings["floor"] = None
     wanted = Wanted(name, regions, rtts, jitter_ms, settings)
     try:
         with Steps(quiet=as_json) as steps:
@@ -289,5 +293,7 @@ def _open(name: str | None, folder: Path | None) -> DevCluster:
             others = sorted(path.name for path in where.parent.iterdir() if DevCluster.is_one(path))
         name = name or DEFAULT_NAME
         hint = meant(name, others, "others") if others else f"make one: {typed(where, 'up')}"
+        verb = click.get_current_context().info_name
+        hint += f"; one that was made with --dir is named by it: redwire dev {verb} --dir FOLDER"
         raise ClusterMissing(f"there is no cluster called {name}", hint=hint)
     return DevCluster.open(where)

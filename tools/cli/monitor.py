@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Self
 
 import anyio
 import click
+from rich.console import Console
 
 from tools.cli.choice import Choice
 from tools.cli.connection import uri_option
@@ -18,6 +20,28 @@ from tools.monitor.picture import take
 from tools.monitor.themes import THEMES
 
 NAME = "redwire-monitor"
+
+
+class Looking:
+    """What a picture waits for, on standard error; on a terminal also how far it has come."""
+
+    def __init__(self, seconds: int, *, quiet: bool) -> None:
+        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)  # the monitor takes its place
+        self._status = self._console.status("asking the cluster")
+        self._seconds = seconds
+
+    def __enter__(self) -> Self:
+        text = f"looking at the cluster for {self._seconds} s; --history takes less or more"
+        self._console.print(text, markup=False, soft_wrap=True)
+        self._status.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._status.__exit__(None, None, None)
+
+    def at(self, seconds: int) -> None:
+        """So many seconds of it are there."""
+        self._status.update(f"{min(seconds, self._seconds)} s of {self._seconds} s")
 
 
 def _size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
@@ -81,7 +105,8 @@ def command(
         return
 
     async def picture() -> str:
-        return await take(feed, size=size, tab=tab, seconds=seconds, theme=theme)
+        with Looking(seconds, quiet=as_json) as looking:
+            return await take(feed, size=size, tab=tab, seconds=seconds, theme=theme, on_second=looking.at)
 
     screenshot.write_text(anyio.run(picture), encoding="utf-8")
     document = {"file": str(screenshot), "columns": size[0], "rows": size[1], "tab": tab}

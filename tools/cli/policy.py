@@ -93,7 +93,10 @@ def show_policy(uri: str, as_json: bool) -> None:
     view = settings(uri)
     lines = [
         ("policy", view.policy),
-        ("floor", view.floor or f"{view.policy} (the policy is its own floor)"),
+        (
+            "floor",
+            view.floor or f"{view.policy} (the policy is its own floor: nothing is confirmed with less)",
+        ),
         ("policy timeout", f"{view.policy_timeout_ms} ms"),
         ("replica timeout", f"{view.replica_timeout_ms} ms"),
         ("since", f"LSN {view.lsn}"),
@@ -105,7 +108,7 @@ def show_policy(uri: str, as_json: bool) -> None:
 
 @command.command("set")
 @click.argument("policy", required=False)
-@click.option("--floor", metavar="POLICY", help="The commit rule; 'none' makes the policy its own floor.")
+@click.option("--floor", metavar="POLICY", help="The commit rule; 'none': as the policy.")
 @click.option(
     "--timeout", "policy_timeout", callback=_timeout_value, metavar="10s", help="How long a write waits."
 )
@@ -123,7 +126,10 @@ def set_policy(
     replica_timeout: int | None,
     how: How,
 ) -> None:
-    """Change the cluster's policy, its floor or a timeout; what is not named stays as it is."""
+    """Change the cluster's policy, its floor or a timeout; what is not named stays as it is.
+
+    No write is confirmed with less than the floor. Without one of its own the cluster's policy is the floor.
+    """
     if (policy, floor, policy_timeout, replica_timeout) == (None, None, None, None):
         raise click.UsageError("nothing is to be changed; name a policy, a floor or a timeout")
     wanted = SetPolicy(

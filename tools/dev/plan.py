@@ -94,7 +94,8 @@ class Wanted(msgspec.Struct, frozen=True):
             differing.append(f"consists of {', '.join(node.id for node in before.nodes)}")
         for key, value in self.settings.items():
             if value != before.settings.get(key):
-                differing.append(f"was made with {key} {before.settings.get(key, 'by default')}, not {value}")
+                there = before.settings.get(key) or "by default"
+                differing.append(f"was made with {key} {there}, not {value or 'none'}")
         if differing:
             hint = "leave these options out" + (f", or give its data up: {give_up}" if give_up else "")
             raise PlanInvalid(f"the cluster that is there {'; '.join(differing)}", hint=hint)

@@ -197,17 +197,26 @@ def _filled(mend: str, view: Status, name: str) -> str:
 
 def _disks(view: Status) -> Iterator[Finding]:
     for node in view.nodes:
-        free, floor, slow = node.disk.free_bytes, node.disk.floor_bytes, node.disk.fsync_p99_us
-        if free is not None and floor is not None and free <= 2 * floor and node.disk.floor_ms is None:
+        slow = node.disk.fsync_p99_us
+        there = [each for each in trouble.sharing(view, node) if _near_floor(each)]
+        if node in there[:1]:
+            free, floor = node.disk.free_bytes, max(each.disk.floor_bytes or 0 for each in there)
             what = f"{figures.size(free)} are free, the floor is {figures.size(floor)}"
             why = "below twice the floor no log is kept for readers, below it for nobody"
+            where = ", ".join(each.id for each in there)
             mend = "free or add space on the volume of its data_dir"
-            yield Finding(Check.DISKS, Level.WARNING, node.id, what, why, mend)
+            yield Finding(Check.DISKS, Level.WARNING, where, what, why, mend)
         if slow is not None and slow > FSYNC_P99_US_MAX:
             what = f"one write in a hundred takes its disk {figures.micros(slow)} or more"
             why = "every commit that it completes waits for that"
             mend = "on its host: iostat -x 1; give data_dir a volume of its own"
             yield Finding(Check.DISKS, Level.WARNING, node.id, what, why, mend)
+
+
+def _near_floor(node: NodeStatus) -> bool:
+    """Also where nobody foresees when it is reached; where somebody does, that is told instead."""
+    free, floor = node.disk.free_bytes, node.disk.floor_bytes
+    return free is not None and floor is not None and free <= 2 * floor and node.disk.floor_ms is None
 
 
 def _fine(view: Status) -> Iterator[Finding]:
@@ -224,6 +233,8 @@ def _fine(view: Status) -> Iterator[Finding]:
         slowest = figures.micros(max(row.disk.fsync_p99_us or 0 for row in disks) or None)
         names = ", ".join(node.id for node in disks)
         told = f"above the floor on {names}; 99 of 100 writes take {slowest} or less"
+        early = ", ".join(node.id for node in disks if node.disk.floor_over_ms is None)
+        told += f"; too early to foretell when these fill: {early}" if early else ""
         yield Finding(Check.DISKS, Level.OK, "cluster", told)
     ends = [(row.certificate_ends_at_ms, row.id) for row in view.nodes if row.certificate_ends_at_ms]
     if ends:
@@ -270,5 +281,8 @@ def _relief(rules: Rules, shell: str) -> str:
     """What would go on writing through any one loss: `majority` if that does, else more voters."""
     majority = CommitPolicy.parse("majority")
     if not prove(majority, rules.membership).single_points.writes:
-        return "if that is too dear: redwire policy set majority --floor none --dry-run"
+        return (
+            "if that is too dear: redwire policy set majority --floor none --dry-run; "
+            "nothing is confirmed with less than majority then"
+        )
     return f"add voters: redwire members add NODE REGION HOST:PORT; {shell}"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from msgspec.structs import replace
 
 from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import authority_ends, wall_ms
@@ -15,7 +16,7 @@ from cluster.inspection import inspect
 from cluster.settings import Settings
 from cluster.yaml_file import load_yaml
 from redwire import __version__
-from redwire.errors import AuthenticationFailed, ConnectFailed, RedwireError, TlsInvalid
+from redwire.errors import AuthenticationFailed, Code, ConnectFailed, RedwireError, Refused, TlsInvalid
 from redwire.stream import connect
 from redwire.tls import certificate_validity_ms, client_context
 from redwire.uri import ConnectionConfig, parse
@@ -80,7 +81,7 @@ async def _ask_all(uri: str, seeds: Iterable[str]) -> list[Asked]:
 
 def _named(each: Asked, names: dict[str, str]) -> Asked:
     """A host that did not answer may be a member's address."""
-    return Asked(names.get(each.addr, ""), each.addr, error=each.error, hint=each.hint, refused=each.refused)
+    return replace(each, member=names.get(each.addr, ""))
 
 
 async def _ask_each(uri: str, addrs: dict[str, str]) -> list[Asked]:
@@ -110,8 +111,18 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
             assert best is not None
             return best
     except RedwireError as error:
+        if isinstance(error.__cause__, Refused) and error.__cause__.code is Code.NOT_READY:
+            return _unjoined(name, addr, error.__cause__)
         refused = isinstance(error, AuthenticationFailed)
         return Asked(name, addr, error=error.message, hint=error.hint, refused=refused)
+
+
+def _unjoined(name: str, addr: str, refusal: Refused) -> Asked:
+    """It answers, and says for what it waits."""
+    member = name or str(refusal.facts.get("node", ""))
+    missing = str(refusal.facts.get("missing", "")).split(",")
+    why = refusal.message.removeprefix(f"{refusal.code}: ")
+    return Asked(member, addr, error=why, waits=True, missing=tuple(filter(None, missing)))
 
 
 async def _settings(uri: str, asked: Iterable[Asked]) -> Settings | RedwireError | None:

@@ -9,12 +9,15 @@ from statistics import median_low
 from redwire.status import Status
 from tools import figures
 from tools.authority import BACKDATED
+from tools.dev.place import typed
 from tools.doctor.facts import Asked, Facts
 from tools.doctor.finding import Check, Finding, Level, or_fine
 
 AHEAD_MS_MAX = 1_000.0
 """Machines that keep time by NTP lie within a hundredth of it."""
 HERE = "this machine"
+WAIT_S = 60
+"""What a new node needs for a snapshot of some size."""
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
@@ -32,7 +35,9 @@ def judge(facts: Facts) -> Iterator[Finding]:
 def _ports(facts: Facts) -> Iterator[Finding]:
     view = facts.view
     for each in facts.asked:
-        if each.status is None and not each.member and view is not None and not view.vantage.hides_others:
+        if each.waits:
+            yield _waits(each, facts)
+        elif each.status is None and not each.member and view is not None and not view.vantage.hides_others:
             if facts.dev is not None:
                 continue  # the end of a link, which is nobody's address
             what = f"it names {each.addr}, which is no member's address, and nobody answers there"
@@ -57,6 +62,18 @@ def _ports(facts: Facts) -> Iterator[Finding]:
     if answered:
         what = f"from here these answer: {', '.join(each.name for each in answered)}"
         yield Finding(Check.PORTS, Level.OK, "cluster", what)
+
+
+def _waits(each: Asked, facts: Facts) -> Finding:
+    """It is there; what it lacks is others."""
+    what = f"it answers at {each.addr}, and waits"
+    mend = f"on its host: journalctl -u redwire-node; from here: redwire doctor --wait {WAIT_S}"
+    if each.missing and facts.dev is not None:
+        mend = "; ".join(typed(facts.dev, "start", name) for name in each.missing)
+    elif each.missing:
+        whom = ", ".join(each.missing)
+        mend = f"start {whom}; if they run, see on {each.name} whether it reaches them: its log, firewall"
+    return Finding(Check.NODES, Level.ERROR, each.name, what, each.error, mend)
 
 
 def _uri(facts: Facts) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from redwire.node_role import NodeRole
-from redwire.status import UNKNOWN, Event, Lag, NodeStatus, RegionStatus
+from redwire.status import UNKNOWN, Disk, Event, Lag, NodeStatus, RegionStatus
 from tools import figures
 from tools.monitor import chart, trouble
 from tools.monitor.foresight import Forecast, if_region_goes
@@ -267,7 +267,7 @@ def disks(view: View, width: int) -> list[Line]:
             (word(node.disk.state, DISKS),),
             one(figures.size(node.disk.free_bytes)),
             one(figures.size(node.disk.floor_bytes)),
-            one(_foreseen(node.disk.floor_ms, node.disk.free_bytes is not None)),
+            one(_floor_in(node.disk)),
             one(figures.size(node.disk.log_bytes)),
             one(figures.micros(node.disk.fsync_p50_us)),
             one(figures.micros(node.disk.fsync_p99_us)),
@@ -275,6 +275,11 @@ def disks(view: View, width: int) -> list[Line]:
         for node in view.status.nodes
     ]
     return table(columns, rows, width) if rows else []
+
+
+def _floor_in(disk: Disk) -> str:
+    early = disk.floor_ms is None and disk.floor_over_ms is None and disk.free_bytes is not None
+    return "too early" if early else _foreseen(disk.floor_ms, disk.free_bytes is not None)
 
 
 def _foreseen(in_ms: int | None, known: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import anyio
 
@@ -21,17 +22,23 @@ _FONTS = "Fira Code, Menlo, Consolas, DejaVu Sans Mono, monospace"
 
 
 class Camera(Monitor):
-    """A monitor that takes `svg` of the tab `tab` once it has `seconds` of history, and ends."""
+    """A monitor that takes `svg` of the tab `tab` once it has `seconds` of history, and ends. `on_second`
+    hears how much it has.
+    """
 
-    def __init__(self, feed: Feed, *, tab: str, seconds: int, theme: str) -> None:
+    def __init__(
+        self, feed: Feed, *, tab: str, seconds: int, theme: str, on_second: Callable[[int], None]
+    ) -> None:
         super().__init__(feed, theme=theme)
         self.svg = ""
         self._tab = tab
         self._seconds = seconds
+        self._on_second = on_second
 
     def draw(self) -> None:
         """Draw, and look whether it is time."""
         super().draw()
+        self._on_second(self.known.history.seconds)
         if self.known.history.seconds >= self._seconds and not self.svg:
             self.svg = " "
             self.action_tab(self._tab)
@@ -42,14 +49,24 @@ class Camera(Monitor):
         self.exit()
 
 
+def _unheard(seconds: int) -> None:
+    """Nobody waits for the picture."""
+
+
 async def take(
-    feed: Feed, *, size: tuple[int, int], tab: str = "overview", seconds: int = 5, theme: str = "dark"
+    feed: Feed,
+    *,
+    size: tuple[int, int],
+    tab: str = "overview",
+    seconds: int = 5,
+    theme: str = "dark",
+    on_second: Callable[[int], None] = _unheard,
 ) -> str:
-    """The SVG of a monitor in `size` columns and rows, with `seconds` of history.
+    """The SVG of a monitor in `size` columns and rows, with `seconds` of history, of which `on_second` hears.
 
     Raises `NodeNotReady` when no document comes, and what ended the feed.
     """
-    camera = Camera(feed, tab=tab, seconds=seconds, theme=theme)
+    camera = Camera(feed, tab=tab, seconds=seconds, theme=theme, on_second=on_second)
     failure: RedwireError | None = None
     with anyio.move_on_after(PATIENCE_S + seconds):
         failure = await camera.run_async(headless=True, size=size)

@@ -173,6 +173,7 @@ def _disk(name: str) -> Disk:
         free_bytes=free,
         floor_bytes=10_000_000_000,
         floor_ms=19 * 3_600_000 if name == "us-1" else None,
+        floor_over_ms=6 * 3_600_000,
         log_bytes=1_900_000_000,
     )
 

@@ -43,11 +43,35 @@ class Trouble(msgspec.Struct, frozen=True):
 def ahead(status: Status, now_ms: int | None, growing: Set[str] = frozenset()) -> list[Trouble]:
     """Everything that is coming, the soonest first. `growing` are nodes whose lag has not shrunk for long."""
     found = [trouble for node in status.nodes for trouble in _of(node, now_ms, node.id in growing)]
+    found += _filling(status)
     return sorted(found, key=lambda trouble: (trouble.in_ms, trouble.node, trouble.kind.value))
 
 
+def _filling(status: Status) -> Iterator[Trouble]:
+    """Once for each volume, by whose floor is reached first: what fills it fills it for all."""
+    told: set[str] = set()
+    disks = [(node.disk.floor_ms, node) for node in status.nodes if node.disk.floor_ms is not None]
+    for in_ms, node in sorted(disks, key=lambda each: (each[0], each[1].id)):
+        disk = node.disk
+        if disk.volume not in told:
+            told |= {disk.volume} - {""}
+            also = [each.id for each in sharing(status, node) if each.id != node.id]
+            floor = "" if disk.floor_bytes is None else f" of {figures.size(disk.floor_bytes)}"
+            basis = (
+                "" if disk.floor_over_ms is None else f", by its last {figures.duration(disk.floor_over_ms)}"
+            )
+            whose = f" ({', '.join(also)} too)" if also else ""
+            yield _timed(in_ms, Kind.DISK, node.id, f"disk{whose} reaches its floor{floor}{basis}")
+
+
+def sharing(status: Status, node: NodeStatus) -> list[NodeStatus]:
+    """The nodes whose data lies on the same volume as that of `node`, itself included, as far as they say."""
+    volume = node.disk.volume
+    return [each for each in status.nodes if each.id == node.id or (volume and each.disk.volume == volume)]
+
+
 def _of(node: NodeStatus, now_ms: int | None, growing: bool) -> Iterator[Trouble]:
-    slot, disk, lag = node.slot, node.disk, node.lag
+    slot, lag = node.slot, node.lag
     if slot.state == "evicted":
         yield Trouble(0, Kind.EVICTION, node.id, "is evicted: needs a new snapshot", Tone.BAD)
     elif slot.eviction_ms is not None:
@@ -56,9 +80,6 @@ def _of(node: NodeStatus, now_ms: int | None, growing: bool) -> Iterator[Trouble
     if lag.state == "behind" and lag.catch_up_ms is None and growing:
         records = "" if lag.records is None else f", {figures.count(lag.records)} records"
         yield Trouble(0, Kind.LAG, node.id, f"will not catch up{records}", Tone.WARN)
-    if disk.floor_ms is not None:
-        floor = "" if disk.floor_bytes is None else f" of {figures.size(disk.floor_bytes)}"
-        yield _timed(disk.floor_ms, Kind.DISK, node.id, f"disk reaches its floor{floor}")
     if node.certificate_ends_at_ms is not None and now_ms is not None:
         left = node.certificate_ends_at_ms - now_ms
         text = "certificate expires" if left > 0 else "certificate has expired"

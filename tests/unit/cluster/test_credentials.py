@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from msgspec.structs import replace
 
 from cluster.config import TlsConfig
 from cluster.credentials import (
@@ -284,3 +285,36 @@ def test_a_file_that_cannot_be_looked_at_is_refused_by_name(tmp_path: Path, auth
     words = "ca.pem: cannot be looked at: File name too long; the node's user must be able to read it"
     with pytest.raises(TlsInvalid, match=words):
         read(files)
+
+
+@pytest.mark.parametrize(
+    ("named", "dialled", "fits"),
+    [
+        ("eu-1.example.net", "EU-1.example.net", True),
+        ("eu-1.example.net", "eu-2.example.net", False),
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("0:0:0:0:0:0:0:1", "::1", True),
+        ("*.example.net", "eu-1.example.net", True),
+        ("*.example.net", "eu-1.db.example.net", False),
+        ("*.0.0.1", "10.0.0.1", False),
+    ],
+)
+def test_a_certificate_names_a_host_as_clients_read_it(
+    tmp_path: Path, authority: Authority, named: str, dialled: str, fits: bool
+) -> None:
+    found = read(write(tmp_path, authority.issue_node("eu-1", HOSTS), authority))
+    assert replace(found, hosts=frozenset((named,))).names(dialled) is fits
+
+
+def test_what_clients_dial_and_the_certificate_lacks_is_said_of_the_one_in_use(
+    tmp_path: Path, authority: Authority
+) -> None:
+    files = write(tmp_path, authority.issue_node("eu-1", HOSTS), authority)
+    assert NodeCredentials(files, "shop", ME).unnamed == [], "where clients dial it is not known"
+    node = NodeCredentials(files, "shop", ME, "db.example.net")
+    (warning,) = node.unnamed
+    assert warning.startswith(f"{tmp_path}/eu-1.pem: the certificate does not name db.example.net, where ")
+    write(tmp_path, authority.issue_node("eu-1", ["db.example.net"]), authority)
+    node.reload()
+    assert node.unnamed == []

@@ -13,16 +13,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster.config import Address, AnonymousAccess, AuthConfig, NodeConfig, parse_node_config
+from cluster.config import (
+    Address,
+    AnonymousAccess,
+    AuthConfig,
+    MemberConfig,
+    NodeConfig,
+    ReplicationRole,
+    parse_node_config,
+)
 from cluster.credentials import DAY_MS, wall_ms
 from cluster.data_lock import DataLock
 from cluster.inspection import Inspection, inspect
-from cluster.meta import Meta, save
+from cluster.meta import Meta, load, save
 from cluster.metrics_config import MetricsConfig
 from cluster.state import State
 from cluster.tables import open_reader
 from redwire.batch import make_batch
-from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Reign, Term
+from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Region, Reign, Term
 from redwire.record import RequestKind, encode_system
 from tools.authority import Authority
 
@@ -238,6 +246,9 @@ def with_state(config: NodeConfig, *logged: NodeConfig, folded: bool = True) -> 
     return folder
 
 
+OTHER = MemberConfig(id=NodeId("us-1"), region=Region("us"), addr=Address("127.0.0.1", 5051))
+
+
 def slower(config: NodeConfig) -> NodeConfig:
     return msgspec.structs.replace(
         config, cluster=msgspec.structs.replace(config.cluster, policy_timeout_ms=20_000)
@@ -268,6 +279,50 @@ def test_a_file_that_the_log_has_left_behind_is_warned_of(config: NodeConfig) ->
     assert errors == []
     assert warning.startswith(
         "the file is outdated, the log's settings are in force: cluster.policy_timeout_ms"
+    )
+
+
+def led_by(folder: Path, primary: str) -> None:
+    """The data directory has accepted a reign of that node."""
+    known = load(folder)
+    assert known is not None
+    save(folder, msgspec.structs.replace(known, term=Term(3), primary=NodeId(primary)))
+
+
+def test_a_directory_that_followed_another_node_leads_only_by_order(config: NodeConfig) -> None:
+    folder = with_state(config, config)
+    led_by(folder, "us-1")
+    (error,), warnings = words(inspect(config, wall_ms()))
+    assert error.startswith(
+        "NOT_PRIMARY: this data directory last followed us-1 (term 3); start it as replica"
+    )
+    assert warnings == []
+    assert words(inspect(config, wall_ms(), take_over=True)) == ([], [])
+    led_by(folder, "eu-1")
+    assert words(inspect(config, wall_ms())) == ([], []), "it led itself"
+
+
+def test_a_node_that_may_not_lead_and_differs_from_the_log_is_told_both(config: NodeConfig) -> None:
+    led_by(with_state(config, slower(config)), "us-1")
+    errors, _ = words(inspect(config, wall_ms()))
+    assert len(errors) == 2 and "last followed us-1" in errors[0] and "in the log" in errors[1]
+
+
+def test_a_log_that_may_be_empty_is_not_said_to_be_refused_the_lead(config: NodeConfig) -> None:
+    led_by(with_state(config), "us-1")
+    assert words(inspect(config, wall_ms())) == ([], [])
+
+
+def test_a_cluster_whose_only_member_follows_has_nobody_to_lead_it(config: NodeConfig) -> None:
+    alone = changed(config, role=ReplicationRole.REPLICA)
+    (warning,) = words(inspect(alone, wall_ms()))[1]
+    assert warning.startswith("node.role is replica, and there is no other member: nobody leads")
+    two = msgspec.structs.replace(config.cluster, members=(*config.cluster.members, OTHER))
+    pair = msgspec.structs.replace(alone, cluster=two)
+    assert words(inspect(pair, wall_ms())) == ([], []), "the other one's file may say that it leads"
+    with_state(config, config)
+    assert words(inspect(pair, wall_ms()))[1][0] == warning, (
+        "by the log there is none, whatever the file says"
     )
 
 

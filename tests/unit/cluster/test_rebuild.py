@@ -7,18 +7,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
+from cluster import snapshot
 from cluster.effects import Rebuild
+from cluster.errors import DiskFull
 from cluster.events import EventKind
 from cluster.rebuild import IN_A_ROW_MAX, Rebuilder
-from cluster.snapshot import SnapshotReceiver
+from cluster.snapshot import ROOM_BYTES, SnapshotReceiver
 from cluster.storage import Storage
 from redwire.errors import Code, Refused
 from redwire.message.peer import SnapshotChunk, SnapshotManifest
 from redwire.position import EMPTY, Lsn, Position
 
 pytestmark = pytest.mark.anyio
+
+
+MANIFEST = SnapshotManifest(snapshot="a1", lsn=0, term=0, chain=bytes(16), size=9, sha256=bytes(32))
 
 
 class Bed:
@@ -39,6 +45,18 @@ class Bed:
         link = SimpleNamespace(rebuild=self.receivers.append)
         links: Any = SimpleNamespace(with_session=lambda session: link)
         self.rebuilder = Rebuilder(node, links)
+
+    async def finds_no_room(self) -> None:
+        """The snapshot that was asked for begins to arrive."""
+        about = self.folder / "incoming.cbor"
+        about.symlink_to("/dev/full")
+        with pytest.raises(DiskFull):
+            await self.receivers.pop().begin(MANIFEST)
+        about.unlink()
+
+    @property
+    def kinds(self) -> list[EventKind]:
+        return [kind for kind, _ in self.told]
 
     async def offer(self, content: bytes, at: Position) -> None:
         """Have a snapshot arrive. Raises what refuses it."""
@@ -81,3 +99,28 @@ async def test_a_snapshot_below_what_is_known_committed_is_refused(bed: Bed, tmp
         await bed.offer(b"documents", EMPTY)
     assert caught.value.code is Code.PRIMARY_LACKS_COMMITTED
     assert list(bed.folder.iterdir()) == []
+
+
+async def test_a_snapshot_without_room_is_told_once_and_asked_for_again_once_there_is(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [0]
+    monkeypatch.setattr(snapshot, "free_bytes", lambda folder: free[0])
+    bed.rebuilder.begin(Rebuild(1, "the log is gone", False))
+    await bed.finds_no_room()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bed.rebuilder.find_room, 0.01)
+        for session in (2, 3, 4):  # a line may end while it waits
+            bed.rebuilder.begin(Rebuild(session, "the log is gone", False))
+            await anyio.sleep(0.03)
+        assert bed.receivers == [], "nothing is asked for"
+        assert bed.kinds == [EventKind.SNAPSHOT_BEGUN, EventKind.DISK_FULL]
+        free[0] = ROOM_BYTES
+        with anyio.fail_after(5):
+            while not bed.receivers:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert bed.kinds == [EventKind.SNAPSHOT_BEGUN, EventKind.DISK_FULL, EventKind.DISK_WORKING]
+    await bed.finds_no_room()
+    bed.rebuilder.begin(Rebuild(5, "the log is gone", False))
+    assert bed.kinds[3:] == [EventKind.DISK_FULL], "it is full again"

@@ -79,6 +79,15 @@ async def test_a_reload_is_told_to_the_log_and_to_whoever_asked(
     assert log.lines == [(told.message, Level.INFO)]
 
 
+async def test_a_new_certificate_that_lacks_what_clients_dial_is_warned_of(
+    lock: DataLock, log: Log, files: TlsConfig
+) -> None:
+    await Reloader(NodeCredentials(files, "shop", NodeId("eu-1"), "db.example.net"), lock, log).reload()
+    (_, level), (warning, severity) = log.lines
+    assert (level, severity) == (Level.INFO, Level.WARNING)
+    assert warning.endswith("they will refuse it; issue it anew with --host db.example.net")
+
+
 async def test_a_bad_set_is_refused_told_and_leaves_the_old_one(
     tmp_path: Path, lock: DataLock, log: Log, files: TlsConfig
 ) -> None:

@@ -45,6 +45,7 @@ class Site:
             audit=SimpleNamespace(record=self.acts.append),
             require_primary=self._require_primary,
             opened=self._opened,
+            unjoined=lambda principal: Refused(Code.NOT_READY, f"{principal.name} has to wait"),
             applied=Lsn(7),
         )
         self.service = service
@@ -148,6 +149,7 @@ def test_a_node_that_has_not_joined_its_cluster_opens_nothing(site: Site) -> Non
     site.service.joined = False
     failure = site.failure(Kind.OPEN, encode(Open("test", True)))
     assert failure.code == Code.NOT_READY and failure.retry and site.listeners == []
+    assert failure.message == "app has to wait"
 
 
 def test_whoever_subscribed_hears_of_each_topology_once_until_it_goes(site: Site) -> None:

@@ -72,14 +72,16 @@ def test_a_policy_is_logged_in_its_canonical_form() -> None:
     assert found.record.policy == "regions(eu,us)"
     assert found.record.floor == "local"
     assert found.text == (
-        "policy regions(eu,us) (was regions(eu,us)), floor local (was none), "
+        "policy regions(eu,us) (was regions(eu,us)), floor local (was the same as the policy), "
         "policy_timeout_ms 700 (was 10000)"
     )  # fmt: skip
 
 
 def test_an_empty_floor_makes_the_policy_its_own_floor() -> None:
     before = settings("regions(eu,us)", "local")
-    after = planned(SetPolicy(floor=""), before).after(Lsn(9)).cluster
+    found = planned(SetPolicy(floor=""), before)
+    assert found.text == "floor the same as the policy (was local)", "which is not none"
+    after = found.after(Lsn(9)).cluster
     assert after.floor is None
     assert str(after.commit_rule) == "regions(eu,us)"
 
@@ -205,6 +207,13 @@ def test_what_the_members_could_never_satisfy_is_refused_with_the_reason(
     error = refused(change)
     assert isinstance(error, RequestInvalid)
     assert words in str(error)
+
+
+def test_a_policy_that_can_never_be_met_is_named_once() -> None:
+    text = "policy: ack_n=9 can never be met: 3 voters stand beside the primary"
+    assert refused(SetPolicy(policy="ack_n=9", policy_timeout_ms=700)).message == text
+    assert refused(SetPolicy(floor="ack_n=9")).message == text.replace("policy", "floor")
+    assert refused(RemoveMember("us-1")).message.startswith("us-1 leaves the cluster: policy: ")
 
 
 def test_a_text_that_is_no_policy_is_refused_as_one() -> None:

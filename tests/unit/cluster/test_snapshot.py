@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cluster.errors import DiskFull
 from cluster.files import FILE_MODE
@@ -75,3 +76,19 @@ async def test_a_manifest_that_finds_no_room_is_asked_for_again(tmp_path: Path) 
     await receiver.begin(MANIFEST)
     await take(receiver)
     assert installed.found == [CONTENT]
+
+
+async def test_room_is_what_all_that_is_to_come_would_find(tmp_path: Path) -> None:
+    receiver = SnapshotReceiver(tmp_path, Installed())
+    assert receiver.has_room(), "nothing is known yet of what is to come"
+    probe = tmp_path / "incoming.part.room"
+    probe.symlink_to(FULL)
+    assert not receiver.has_room() and not probe.exists(), "as where a quota ends"
+    await receiver.begin(replace(MANIFEST, size=1 << 62))
+    assert not receiver.has_room()
+    await receiver.begin(MANIFEST)
+    assert receiver.has_room() and receiver.full is None
+    (tmp_path / "incoming.part").symlink_to(FULL)
+    with pytest.raises(DiskFull):
+        await receiver.take(SnapshotChunk(0, CONTENT))
+    assert isinstance(receiver.full, DiskFull)

@@ -48,7 +48,7 @@ class Here:
 
     def look(self, free_bytes: int | None) -> int | None:
         """When the floor is reached, so much being free in the next second."""
-        self.vitals.look(DISK, free_bytes)
+        self.vitals.look(DISK, free_bytes, "a volume")
         self.second += 1
         return self.bulletin.vitals.floor_ms
 
@@ -76,23 +76,27 @@ def here() -> Here:
 def test_what_a_start_takes_in_advance_foretells_nothing(here) -> None:
     assert here.look(77 * GB) is None
     assert {here.look(77 * GB - 2 * SEGMENT) for _ in range(119)} == {None}
+    assert here.bulletin.vitals.floor_over_ms is None
+    assert here.look(77 * GB - 2 * SEGMENT) is None
+    assert here.bulletin.vitals.floor_over_ms == 120_000, "from here on it is not too early"
 
 
 def test_a_disk_that_fills_is_foretold_by_how_it_went_since_then(here) -> None:
-    for second in range(180):
+    for second in range(300):
         left_ms = here.look(FLOOR + (3_600 - second) * 10**6)
-    assert left_ms == (3_600 - 179) * 1_000
+    vitals = here.bulletin.vitals
+    assert (left_ms, vitals.floor_over_ms, vitals.volume) == ((3_600 - 299) * 1_000, 299_000, "a volume")
 
 
 def test_a_floor_that_is_reached_needs_no_history(here) -> None:
-    assert here.look(FLOOR) == 0
+    assert here.look(FLOOR) == 0 and here.bulletin.vitals.floor_over_ms is None
 
 
 def test_what_is_free_may_be_unknown_for_a_while(here) -> None:
-    for second in range(180):
+    for second in range(300):
         here.look(FLOOR + (3_600 - second) * 10**6)
     assert here.look(None) is None and here.bulletin.vitals.free_bytes is None
-    assert here.look(FLOOR + (3_600 - 181) * 10**6) == (3_600 - 181) * 1_000
+    assert here.look(FLOOR + (3_600 - 301) * 10**6) == (3_600 - 301) * 1_000
 
 
 def test_what_the_certificate_ends_in_is_an_event_once(here) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.log_config import Level
-from cluster.volume import Volume, free_bytes
+from cluster.volume import Volume, free_bytes, name_of
 
 
 class Bed:
@@ -77,3 +77,10 @@ def test_what_is_free_is_what_the_system_says(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) > 0
     with pytest.raises(FileNotFoundError):
         free_bytes(tmp_path / "no")
+
+
+def test_folders_on_one_volume_say_the_same_name_and_one_that_is_not_there_says_none(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert name_of(tmp_path / "data") == name_of(tmp_path) != ""
+    assert name_of(Path("/proc")) != name_of(tmp_path)
+    assert name_of(tmp_path / "nowhere") == ""

@@ -154,6 +154,7 @@ def test_a_first_start_without_words_makes_three_regions() -> None:
 
 def test_a_second_start_takes_what_is_there_and_new_distances() -> None:
     assert Wanted("dev").plan(FIRST) == FIRST
+    assert Wanted("dev", settings={"floor": None}).plan(FIRST) == FIRST, "it has none"
     shop = replace(FIRST, name="shop")
     assert Wanted().plan(shop) == shop
     assert Wanted("dev", (("eu", 2), ("us", 1)), settings={"policy": "regions(eu,us)"}).plan(FIRST) == FIRST
@@ -173,6 +174,7 @@ def test_a_second_start_takes_what_is_there_and_new_distances() -> None:
         (Wanted("dev", (("eu", 3),)), "consists of eu-1, eu-2, us-1"),
         (Wanted("dev", settings={"policy": "majority"}), r"policy regions\(eu,us\), not majority"),
         (Wanted("dev", settings={"floor": "local"}), "was made with floor by default, not local"),
+        (Wanted("dev", settings={"policy": None}), r"policy regions\(eu,us\), not none"),
         (Wanted("dev", rtts=(("eu-ap", 1.0),)), "'eu-ap' is no pair"),
     ],
 )

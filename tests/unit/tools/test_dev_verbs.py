@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tools.cli.dev_view import Pings, last_lines, status_document, status_parts
 from tools.dev.bring_up import bring_up
@@ -82,7 +83,22 @@ async def test_what_cannot_be_done_ends_with_code_1_and_says_why(
 
 async def test_without_any_cluster_the_way_to_one_is_told(command_line: CommandLine) -> None:
     ran = await command_line("dev", "status")
-    assert ran.err == "redwire: there is no cluster called dev; make one: redwire dev up\n"
+    assert ran.err == (
+        "redwire: there is no cluster called dev; make one: redwire dev up; "
+        "one that was made with --dir is named by it: redwire dev status --dir FOLDER\n"
+    )
+
+
+async def test_a_cluster_that_was_made_in_a_folder_is_not_found_by_its_name(
+    command_line: CommandLine, stopped: ClusterFolder, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    ClusterFolder(replace(stopped.plan, name="two"), elsewhere).write()
+    ran = await command_line("dev", "uri", "--name", "two")
+    assert ran.code == 1 and "no cluster called two" in ran.err
+    assert ran.err.endswith("; one that was made with --dir is named by it: redwire dev uri --dir FOLDER\n")
+    ran = await command_line("dev", "status", "--dir", str(elsewhere))
+    assert ran.code == 0 and ran.out.startswith(f"two, in {elsewhere}")
 
 
 async def test_a_cluster_that_does_not_run_is_shown_and_can_be_removed(
@@ -166,7 +182,7 @@ def test_a_folder_that_lies_too_deep_for_sqlite_is_refused_and_leaves_nothing(tm
 
 async def test_a_cluster_that_is_not_there_is_made_by_its_name(command_line: CommandLine) -> None:
     ran = await command_line("dev", "status", "--name", "d3")
-    assert ran.err.endswith("; make one: redwire dev up --name d3\n")
+    assert "; make one: redwire dev up --name d3; " in ran.err
 
 
 STATUS = DevStatus(

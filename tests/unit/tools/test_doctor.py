@@ -177,6 +177,26 @@ def test_a_node_that_does_not_let_the_user_in_is_there_and_says_so() -> None:
     assert "password" in port.mend and "start it" not in port.mend
 
 
+WAITING = "this node has not joined its cluster yet; not heard yet: us-1, ap-1"
+
+
+def test_a_node_that_waits_for_its_cluster_answers_and_says_for_whom() -> None:
+    """Also where nobody else does: that it is there is the way to what is wrong."""
+    first, *others = asked(cluster(), *NAMES)
+    waiting = Asked("eu-1", first.addr, error=WAITING, waits=True, missing=("us-1", "ap-1"))
+    found = {each.where: each for each in bad(facts(asked=(waiting, *others)))}
+    assert found.keys() == set(NAMES), "that no node answers is not said"
+    there, gone = found["eu-1"], found["us-1"]
+    assert (there.check, there.level, there.why) == (Check.NODES, Level.ERROR, WAITING)
+    assert there.what == "it answers at eu-1.example.net:5050, and waits"
+    assert there.mend.startswith("start us-1, ap-1; if they run, see on eu-1 ")
+    assert gone.what.startswith("no answer at us-1.example.net:5050")
+    dev = bad(facts(asked=(waiting,), dev=clusters() / "shop"))[0]
+    assert dev.mend == "redwire dev start us-1 --name shop; redwire dev start ap-1 --name shop"
+    alone = bad(facts(asked=(replace(waiting, missing=()),)))[0]
+    assert alone.mend.endswith("redwire doctor --wait 60")
+
+
 def test_certificates_that_end_at_one_moment_are_counted_one_by_one() -> None:
     (fine,) = (each for each in judge(facts()) if each.check is Check.CERTIFICATES)
     assert fine.what.startswith(f"of {len(NAMES)} nodes' ")
@@ -325,6 +345,35 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
     filling = disk(floor_ms=30 * 60_000)
     assert (filling.level, filling.where) == (Level.WARNING, "us-1") and "in 30 min" in filling.what
     assert disk(floor_ms=0, free_bytes=100 * MB).level is Level.ERROR
+
+
+def test_what_several_nodes_have_on_one_volume_is_told_once() -> None:
+    def on(name: str, **changes: Any) -> NodeStatus:
+        well = node(name)
+        return replace(well, disk=replace(well.disk, volume="v", **changes))
+
+    near = [on(name, free_bytes=300 * MB) for name in NAMES]
+    found = only(facts(cluster(eu_1=near[0], us_1=near[1], ap_1=near[2])))
+    assert (found.where, found.what) == ("eu-1, us-1, ap-1", "300 MB are free, the floor is 200 MB")
+    full_in = [
+        on(name, floor_ms=ms, floor_over_ms=600_000) for name, ms in zip(NAMES, (9e5, 8e5, 7e5), strict=True)
+    ]
+    found = only(facts(cluster(eu_1=full_in[0], us_1=full_in[1], ap_1=full_in[2])))
+    text = "disk (eu-1, us-1 too) reaches its floor of 200 MB, by its last 10 min 00 s, in 11 min 40 s"
+    assert (found.where, found.what) == ("ap-1", f"{text} if nothing changes")
+
+
+def test_when_a_disk_is_full_is_said_to_be_too_early_to_tell_while_it_is() -> None:
+    def disks(**over_ms: int) -> str:
+        rows = {
+            name: replace(node(name), disk=replace(node(name).disk, floor_over_ms=over_ms.get(name[:2])))
+            for name in NAMES
+        }
+        found = judge(facts(cluster(eu_1=rows["eu-1"], us_1=rows["us-1"], ap_1=rows["ap-1"])))
+        return next(each.what for each in found if each.check is Check.DISKS)
+
+    assert disks(eu=120_000).endswith("; too early to foretell when these fill: us-1, ap-1")
+    assert disks(eu=120_000, us=120_000, ap=120_000).endswith("take 900 µs or less")
 
 
 def slot(state: str, bound: str) -> Finding:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from redwire.message.settings import MemberView, SettingsChanged, SettingsView
 from redwire.status import NodeStatus
 from regions.binding import MemberKind
 from tools.grid import Grid
-from tools.outlook import Group, membership, outlook, part
+from tools.outlook import Group, membership, outlook, own_floor, part
 
 NODES = ("eu-1", "eu-2", "us-1", "us-2", "ap-1")
 
@@ -56,3 +58,9 @@ def test_members_count_alike_whoever_names_them() -> None:
     assert membership(told) == membership(view("majority").members)
     *_, stranger = membership((*told, NodeStatus(id="sa-1", region="sa", addr="sa-1:1", kind="new"))).members
     assert stranger.kind is MemberKind.READER
+
+
+def test_where_no_floor_is_set_it_is_said_what_holds() -> None:
+    alone = view("majority")
+    assert own_floor(alone) == "the policy is its own floor: no write is confirmed with less than majority"
+    assert own_floor(replace(alone, floor="local")) == ""

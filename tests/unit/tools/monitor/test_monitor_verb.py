@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tools.monitor.picture import self_contained
+from tools.cli.monitor import Looking
+from tools.monitor.feed import ClusterFeed
+from tools.monitor.picture import self_contained, take
 
 
 async def test_a_picture_is_drawn_without_a_terminal(cluster, told, command_line, tmp_path) -> None:
@@ -14,6 +18,8 @@ async def test_a_picture_is_drawn_without_a_terminal(cluster, told, command_line
     ran = await command_line("monitor", "--uri", cluster.uri(), *options, "--json")
     assert (ran.code, ran.err) == (0, "")
     assert json.loads(ran.out) == {"file": str(picture), "columns": 100, "rows": 30, "tab": "nodes"}
+    told_again = await command_line("monitor", "--uri", cluster.uri(), *options)
+    assert told_again.err == "looking at the cluster for 1 s; --history takes less or more\n"
     svg = picture.read_text()
     ElementTree.fromstring(svg)
     text = svg.replace("&#160;", " ")
@@ -48,3 +54,22 @@ def test_a_picture_fetches_nothing_from_elsewhere() -> None:
     svg = f"<svg><!-- Generated with x --><style>{face} .a {{ font-family: X, y; }}"
     assert "https" not in self_contained(svg) and "Generated" not in self_contained(svg)
     assert "font-family: Fira Code, Menlo" in self_contained(svg)
+
+
+async def test_whoever_waits_for_a_picture_hears_how_far_it_is(cluster, told) -> None:
+    heard: list[int] = []
+    feed = ClusterFeed(cluster.uri(), "test")
+    await take(feed, size=(100, 30), seconds=2, on_second=heard.append)
+    assert sorted(set(heard)) in ([0, 1, 2], [1, 2]) and heard == sorted(heard)
+
+
+def test_on_a_terminal_progress_is_drawn_where_the_command_was_typed(monkeypatch) -> None:
+    """The monitor puts other streams in the place of the process's own while it runs."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Looking(5, quiet=False) as looking:
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        looking.at(3)
+    assert "3 s of 5 s" in terminal.getvalue()

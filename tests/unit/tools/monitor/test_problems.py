@@ -118,6 +118,21 @@ def test_trouble_is_sorted_by_soonest_whatever_it_is() -> None:
     ]
 
 
+def test_a_volume_that_fills_is_told_once_for_all_who_are_on_it() -> None:
+    def on(name: str, volume: str, floor_ms: int | None) -> NodeStatus:
+        disk = Disk(floor_ms=floor_ms, floor_over_ms=1_200_000, floor_bytes=10**10, volume=volume)
+        return replace(WELL, id=name, disk=disk)
+
+    shared = [on("a", "v", 900_000), on("b", "v", 600_000), on("c", "v", None), on("d", "w", 700_000)]
+    found = ahead(status(*shared, on("e", "", 800_000), on("f", "", 800_000)), 0)
+    assert [(each.in_ms, each.node, each.text) for each in found] == [
+        (600_000, "b", "disk (a, c too) reaches its floor of 10.0 GB, by its last 20 min 00 s"),
+        (700_000, "d", "disk reaches its floor of 10.0 GB, by its last 20 min 00 s"),
+        (800_000, "e", "disk reaches its floor of 10.0 GB, by its last 20 min 00 s"),
+        (800_000, "f", "disk reaches its floor of 10.0 GB, by its last 20 min 00 s"),
+    ]
+
+
 @pytest.mark.parametrize(("left_ms", "tone"), [(30 * DAY_MS - 1, Tone.WARN), (30 * DAY_MS, Tone.PLAIN)])
 def test_a_certificate_is_warned_of_when_its_node_warns_of_it(left_ms: int, tone: Tone) -> None:
     assert [each.tone for each in ahead(status(replace(WELL, certificate_ends_at_ms=left_ms)), 0)] == [tone]
