@@ -307,7 +307,14 @@ class Opening(msgspec.Struct, frozen=True):
             return Wait(f"a new cluster needs a majority of its members; not heard yet: {missing}")
         if not waited:
             return Wait("waiting for the other members, so that they are admitted from the start")
-        return _rival(mine, others) or self._elected(mine, others) or Bootstrap(empty)
+        match self._elected(mine, others):
+            case Stand() as stand:
+                free = {node: each for node, each in others.items() if each.voted_for in ("", node)}
+                return _rival(mine, free) or stand
+            case Wait() as wait:
+                return wait
+            case None:
+                return Bootstrap(empty)
 
     def _elected(self, mine: Report, others: Mapping[NodeId, Report]) -> Stand | Wait | None:
         """Whose votes a new cluster still needs; None when it has them. A vote for the first term is given

@@ -62,13 +62,14 @@ class Network:
 
     async def dial(self, source: Place, to: str) -> Channel:
         """A new connection from `source`, once the other side has accepted it. Raises `ConnectFailed`."""
-        target = self.places[to]
-        for pair in ((source.name, to), (to, source.name)):
-            if pair in self.cut or not target.powered:
-                await asyncio.sleep(HANDSHAKE_S)
+        target, until_s = self.places[to], asyncio.get_running_loop().time() + HANDSHAKE_S
+        ways = {(source.name, to), (to, source.name)}
+        while ways & self.cut or not target.powered:
+            if asyncio.get_running_loop().time() >= until_s:
                 raise ConnectFailed(f"{to} did not finish the handshake within {HANDSHAKE_S:g} s", retry=True)
+            await asyncio.sleep(self._chance.uniform(0.05, 0.5))  # as TCP tries again by itself
         await asyncio.sleep(2 * (self.delay_s(source.name, to) + self.delay_s(to, source.name)))
-        if not target.listening or {(source.name, to), (to, source.name)} & self.cut:
+        if not target.listening or ways & self.cut:
             raise ConnectFailed(f"cannot connect to {to}: connection refused", retry=True)
         near, far = End(self, source, to), End(self, target, source.name)
         near.other, far.other = far, near

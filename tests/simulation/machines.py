@@ -20,7 +20,7 @@ import anyio.to_thread
 from lines import Network
 from msgspec.structs import replace
 
-from cluster import applier, apply_queue, disk, journal, links, peers, process, state, storage
+from cluster import applier, apply_queue, disk, journal, links, outbox, peers, process, state, storage
 from cluster.applier import Applier
 from cluster.config import NodeConfig
 from cluster.disk import Disk
@@ -38,6 +38,7 @@ from redwire.errors import ChannelClosed, RedwireError
 from redwire.frame import Frame, FrameDecoder, expanded
 from redwire.position import NodeId
 from redwire.stream import Channel
+from regions.binding import MemberKind
 
 SEGMENT_BYTES = 32 << 10
 """So small that logs are let go of within a run, and snapshots are needed."""
@@ -101,6 +102,18 @@ class Machine:
         return self._process is not None
 
     @property
+    def reader(self) -> bool:
+        """Whether it is no voter, as far as it knows."""
+        cluster = self.node.storage.settings.cluster if self.node is not None else self.config.cluster
+        member = cluster.member(self.config.node.id)
+        return member is None or member.kind is MemberKind.READER
+
+    @property
+    def aspires(self) -> bool:
+        """Whether it wants to lead."""
+        return self.node is not None and self.node.roster.candidacy.aspires
+
+    @property
     def leads(self) -> bool:
         """Whether it believes to be in a reign of its own."""
         return self.node is not None and self.node.leads
@@ -121,6 +134,7 @@ class Machine:
         """End its process at this moment. With the `power` goes what the disk did not hold yet, of the state
         too.
         """
+        assert self.running
         self._life.over = True
         self.ended = ""
         self.node = self.service = self.server = self._process = None
@@ -205,6 +219,7 @@ class Credentials:
     """What stands for certificates: lines in memory have no TLS, the network knows who dials."""
 
     not_after_ms = None
+    unnamed: tuple[str, ...] = ()
     current = SimpleNamespace(warnings=lambda now_ms: [], hosts=frozenset())
 
     def client_context(self) -> None:
@@ -434,6 +449,7 @@ def simulated(network: Network, chance: random.Random) -> Iterator[None]:
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),
         (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),
+        (outbox, "ANNOUNCE_S", chance.choice((0.01, 1.0))),  # so late that a heartbeat tells most of it
         (links, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
     ]
     with ExitStack() as stack:

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from msgspec.structs import replace
+
 from cluster import opening
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
+from cluster.meta import Vote
 from cluster.opening import Opening
 from cluster.replica import Replica
 from cluster.storage import Storage
-from msgspec.structs import replace
 from redwire.batch import Batch
 from redwire.position import NO_REIGN, Lsn, Reign
 from redwire.record import Key
@@ -38,7 +40,7 @@ def votes_in_memory_only() -> Iterator[None]:
     """A vote is told of, and forgotten at a crash."""
 
     def told(storage: Storage, reign: Reign) -> None:
-        vote = replace(storage.meta.vote, term=reign.term, primary=reign.primary)
+        vote = Vote(reign.term, reign.primary)
         storage.journal.disk.meta = replace(storage.journal.disk.meta, vote=vote)
 
     with patch.object(Storage, "save_vote", told):
@@ -83,13 +85,6 @@ def the_shorter_log_leads() -> Iterator[None]:
 
 
 @contextmanager
-def whatever_leads_is_followed() -> Iterator[None]:
-    """A follower refuses nobody, whatever it knows committed."""
-    with patch.object(Replica, "_refusal", lambda *_: None):
-        yield
-
-
-@contextmanager
 def keys_that_nobody_remembers() -> Iterator[None]:
     """A write that is tried again is executed again."""
     lookup = Keys.lookup
@@ -118,7 +113,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         votes_that_bind_nobody,
         one_copy_is_enough,
         the_shorter_log_leads,
-        whatever_leads_is_followed,
         keys_that_nobody_remembers,
         new_clusters_without_votes,
     )

@@ -51,7 +51,8 @@ class Trouble:
             self._stall,
             self._skew,
             self._take_over,
-            self._take_over,
+            self._plot,
+            self._plot,
             self._wrong_primary,
             self._change,
             self._wipe,
@@ -59,11 +60,17 @@ class Trouble:
         some = chance.sample(every, chance.randint(3, len(every)))
         self._kinds = [kind for kind in some for _ in range(chance.choice((1, 1, 3)))]
         self._pause_s = chance.choice((0.3, 1.5, 5.0))
+        if chance.random() < 0.5:
+            self._kinds, self._pause_s = [self._plots], 1_000.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Make trouble until cancelled."""
         self._begin(self._supervise())
+        if self._chance.random() < 0.7 or self._kinds == [self._plots]:
+            self._begin(self._watch_over())
+        if self._kinds == [self._plots]:
+            self._begin(self._plots())
         while True:
             await asyncio.sleep(self._chance.expovariate(1.0 / self._pause_s))
             kind = self._chance.choice(self._kinds)
@@ -81,6 +88,15 @@ class Trouble:
             for machine in self._machines:
                 if not machine.running and machine.ended not in ("", "stopped"):
                     machine.start(primary=False)
+
+    async def _watch_over(self) -> None:
+        """An operator who has somebody lead whenever nobody does."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(0.5, 4.0))
+            leading = any(each.leads or each.aspires for each in self._machines)
+            voters = [each for each in self._machines if not each.reader]
+            if not leading:
+                await self._take_over_by(self._chance.choice(voters))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -168,14 +184,87 @@ class Trouble:
     async def _skew(self) -> None:
         self._one().skew_ms = self._chance.randint(-3_600_000, 3_600_000)
 
+    async def _plot(self) -> None:
+        """What takes most luck to happen by itself: one who lags behind takes over from one who is gone for a
+        while, as far as some can see, and is back before all is done.
+        """
+        leading = [each for each in self._machines if each.leads]
+        others = [each for each in self._machines if not each.leads and each.running and not each.reader]
+        if not leading or len(others) < 2:
+            return
+        chance, old = self._chance, leading[0]
+        patience_s = old.config.cluster.replica_timeout_ms / 1000
+        new = chance.choice(others)
+        middle = [each for each in others if each is not new]
+        self._log(f"a plot: {new.name} against {old.name}")
+        apart = [(old.name, new.name), (new.name, old.name)]
+        between = [way for each in middle for way in ((old.name, each.name), (each.name, old.name))]
+        new.stall_s = chance.choice((0.0, 0.5, 2.0))
+        for pair in apart:
+            self._network.separate(*pair)
+        await asyncio.sleep(chance.choice((0.0, 0.2, 1.0)))
+        match chance.choice(("kill", "flicker", "flicker", "flicker", "bounce", "cut", "stall")):
+            case "kill" if old.running:
+                old.crash(power=chance.random() < 0.5)
+                self._begin(self._start_again(old, chance.random() < 0.5))
+            case "flicker":
+                flicker = self._flicker(old, middle, patience_s)
+                self._begin(flicker)
+            case "bounce":
+                self._begin(self._bounce(chance.choice(middle)))
+            case "cut":
+                for pair in between:
+                    self._network.separate(*pair)
+            case "stall":
+                old.stall_s = chance.choice((0.5, 3.0))
+            case _:
+                pass
+        await self._take_over_by(new)
+        await asyncio.sleep(chance.choice((0.0, patience_s - 0.1, patience_s + 0.2, patience_s + 3.0)))
+        for pair in between:
+            self._network.mend(*pair)
+        await asyncio.sleep(chance.choice((0.0, 0.3, 2.0, 6.0)))
+        for pair in apart:
+            self._network.mend(*pair)
+        old.stall_s = new.stall_s = 0.0
+
+    async def _plots(self) -> None:
+        """One plot after the other, and nothing else."""
+        while True:
+            await asyncio.sleep(self._chance.uniform(1.0, 3.0))
+            await self._plot()
+
+    async def _flicker(self, one: Machine, others: Sequence[Machine], patience_s: float) -> None:
+        """Break what connects one with the others, again and again, and for good after a while."""
+        pause_s = self._chance.choice((0.2, 0.3, 1.0))
+        for _ in range(round((patience_s + self._chance.uniform(0.3, 4.0)) / pause_s)):
+            await asyncio.sleep(pause_s * self._chance.uniform(0.5, 1.5))
+            for other in others:
+                self._network.reset(one.name, other.name)
+        if one.running and self._chance.random() < 0.5:
+            one.crash(power=False)
+            await self._start_again(one, self._chance.random() < 0.5)
+
+    async def _bounce(self, machine: Machine) -> None:
+        """End and start one at once, a few times."""
+        for _ in range(4):
+            await asyncio.sleep(self._chance.uniform(0.3, 3.0))
+            if machine.running:
+                machine.crash(power=self._chance.random() < 0.5)
+                await asyncio.sleep(0.01)
+                if not machine.running:
+                    machine.start(primary=False)
+
     async def _take_over(self) -> None:
         """An operator has another node lead, whether the one before has ended or not."""
         machine = self._one()
-        if machine.leads:
-            return
+        if not machine.leads and not machine.reader:
+            await self._take_over_by(machine)
+
+    async def _take_over_by(self, machine: Machine) -> None:
         if machine.running:
             machine.stop() if self._chance.random() < 0.5 else machine.crash(power=False)
-            await asyncio.sleep(self._chance.uniform(0.3, 1.0))
+            await asyncio.sleep(self._chance.uniform(0.05, 0.6))
         if not machine.running:
             self._log(f"{machine.name} takes over")
             machine.start(primary=True, take_over=TakeOver())

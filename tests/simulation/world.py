@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from writers import Fate, Write, Writer
 from cluster.config import parse_node_config
 from cluster.opening import TakeOver
 
-HEALS_S = 60.0
+HEALS_S = 120.0
 """Once nothing is broken any more: so long at most until a write commits and all hold the same."""
 MEMORY = Path("/dev/shm")
 """Where a sync costs nothing, if there is such a place."""
@@ -63,6 +64,7 @@ class World:
             }
             for at, name in enumerate(names)
         ]
+        times = {"replica_timeout_ms": chance.choice((2_000, 5_000))}
         retention = {"bytes_max": chance.choice((64 << 10, 4 << 30))}
         self.machines = [
             Machine(
@@ -78,7 +80,7 @@ class World:
                         "tls": {"ca": "ca", "cert": "cert", "key": "key"},
                         "audit": {"file": "off"},
                         "retention": retention,
-                        "cluster": {"name": "shop", "members": members, "policy": floor},
+                        "cluster": {"name": "shop", "members": members, "policy": floor} | times,
                     },
                     str(folder / "node.yaml"),
                 ),
@@ -138,7 +140,7 @@ class World:
             machine.start(primary=machine is self.machines[0])
         tasks = [loop.create_task(writer.run()) for writer in self.writers]
         trouble = loop.create_task(self.trouble.run())
-        for _ in range(self.chance.choice((20, 60))):
+        for _ in range(self.chance.choice((15, 40))):
             await asyncio.sleep(1.0)
             self._check()
             if trouble.done():
@@ -198,7 +200,7 @@ class World:
         for machine in self._members():
             if any(each.leads for each in self.machines):
                 return
-            if machine.running and machine.node is not None and machine.node.roster.candidacy.aspires:
+            if machine.aspires or machine.reader:
                 continue
             self.log(f"{machine.name} takes over, for good")
             machine.stop()
@@ -245,17 +247,21 @@ def play(seed: int, say: Callable[[str], None] | None = None) -> Run:
     """Run one seed. Raises `Violated`, with its story so far in `trace`."""
     folder = Path(tempfile.mkdtemp(prefix="redwire-", dir=MEMORY if MEMORY.is_dir() else None))
     loop = VirtualLoop()
+    world = World(seed, folder, say)
     try:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # type: ignore[arg-type]
-            world = World(seed, folder, say)
-            try:
-                runner.run(world.play())
-            except Exception as error:
-                error.trace = world.run.trace  # type: ignore[attr-defined]
-                raise
-            return world.run
+        loop.run_until_complete(world.play())
+    except Exception as error:
+        error.trace = world.run.trace  # type: ignore[attr-defined]
+        raise
     finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        with suppress(RuntimeError):
+            loop.run_until_complete(asyncio.sleep(10.0))
+        loop.set_exception_handler(lambda loop, context: None)
+        loop.close()
         shutil.rmtree(folder, ignore_errors=True)
+    return world.run
 
 
 def _pairs(names: list[str]) -> list[tuple[str, str]]:

@@ -127,7 +127,7 @@ class Writer:
         self.name = name
         self.writes: list[Write] = []
         self.stopping = False
-        self.pause_s = chance.choice((0.01, 0.05, 0.3))
+        self.pause_s = chance.choice((0.005, 0.02, 0.2))
         self._machines = machines
         self._policies = policies
         self._chance = chance

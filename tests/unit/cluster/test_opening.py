@@ -135,6 +135,12 @@ def test_a_vote_for_a_new_cluster_is_given_once() -> None:
     assert "b to c; start that one with role: primary, or give b an empty data directory" in decision.reason
     ours_given_away = voted(EMPTY, 1, "c")
     assert isinstance(ask(ours_given_away, voted(b, 1)), Wait), "one of three"
+    rival = msgspec.structs.replace(b, node="A", role="opening")
+    assert isinstance(ask(EMPTY, rival, c), Refuse)
+    assert isinstance(ask(EMPTY, voted(rival, 1), c), Bootstrap), (
+        "it has voted for us, and cannot begin itself"
+    )
+    assert ask(EMPTY, voted(rival, 1, "d"), c) == Stand(Term(1), [NodeId("c")])
     assert isinstance(ask(ours_given_away, voted(b, 1), voted(c, 1)), Bootstrap)
 
 
