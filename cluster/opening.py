@@ -257,13 +257,14 @@ class Opening(msgspec.Struct, frozen=True):
         return Open(term)
 
     def _term(self, mine: Report, others: Mapping[NodeId, Report]) -> Term:
-        """Above every term that anybody has accepted, or has given another one a vote for. The term that we
-        have stood for, in this process or an earlier one, is kept while it is.
+        """Above every term that anybody has accepted, has in its log (a lent one can be of a reign that its
+        new holder never accepted), or has given another one a vote for. The term that we have stood for, in
+        this process or an earlier one, is kept while it is.
         """
         everybody = (mine, *others.values())
         stood = max((report.vote for report in everybody if report.voted_for == mine.node), default=0)
         other_votes = (report.vote for report in everybody if report.voted_for != mine.node)
-        newest = max(0, *(report.term for report in everybody), *other_votes)
+        newest = max(0, *(max(each.term, each.last_term) for each in everybody), *other_votes)
         kept = max(self.stands, stood)
         return Term(kept if kept > newest else newest + 1)
 

@@ -417,8 +417,10 @@ class Dialled:
 
 
 @contextmanager
-def simulated(network: Network, chance: random.Random) -> Iterator[None]:
-    """Inside, processes live on simulated machines."""
+def simulated(network: Network, chance: random.Random, announce_s: float) -> Iterator[None]:
+    """Inside, processes live on simulated machines. A watermark that no batch carries leaves after
+    `announce_s`.
+    """
 
     async def dial(host: str, port: int, *_: object, server_hostname: str, client_name: str) -> Dialled:
         return Dialled(await network.dial(HERE.get(), server_hostname.partition(".")[0]))
@@ -449,7 +451,7 @@ def simulated(network: Network, chance: random.Random) -> Iterator[None]:
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),
         (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),
-        (outbox, "ANNOUNCE_S", chance.choice((0.01, 1.0))),  # so late that a heartbeat tells most of it
+        (outbox, "ANNOUNCE_S", announce_s),
         (links, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
     ]
     with ExitStack() as stack:

@@ -14,10 +14,9 @@ from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
 from cluster.meta import Vote
 from cluster.opening import Opening
-from cluster.replica import Replica
 from cluster.storage import Storage
 from redwire.batch import Batch
-from redwire.position import NO_REIGN, Lsn, Reign
+from redwire.position import Lsn, Reign
 from redwire.record import Key
 from regions.coordinator import QuorumCoordinator
 
@@ -55,25 +54,11 @@ def no_votes() -> Iterator[None]:
 
 
 @contextmanager
-def votes_that_bind_nobody() -> Iterator[None]:
-    """A voter follows the old primary again."""
-    refusal = Replica._refusal
-
-    def unbound(role: Replica, event: Any) -> Any:
-        vote, role.vote = role.vote, NO_REIGN
-        try:
-            return refusal(role, event)
-        finally:
-            role.vote = vote
-
-    with patch.object(Replica, "_refusal", unbound):
-        yield
-
-
-@contextmanager
 def one_copy_is_enough() -> Iterator[None]:
     """What is on the primary's disk is committed."""
-    with patch.object(QuorumCoordinator, "commit_watermark", lambda table: table.durable(table.me)):
+    with patch.object(
+        QuorumCoordinator, "commit_watermark", lambda table, *_: table.durable(table._table.me)
+    ):
         yield
 
 
@@ -110,7 +95,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         acks_before_the_sync,
         votes_in_memory_only,
         no_votes,
-        votes_that_bind_nobody,
         one_copy_is_enough,
         the_shorter_log_leads,
         keys_that_nobody_remembers,

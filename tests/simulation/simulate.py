@@ -11,6 +11,7 @@ from contextlib import nullcontext
 
 from oracles import Violated
 from plants import PLANTS
+from scripts import SCRIPTS
 from world import play
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--plant", choices=sorted(PLANTS), help="a bug to look for")
+    parser.add_argument("--script", choices=sorted(SCRIPTS), help="a schedule made by hand")
     parser.add_argument("--tell", action="store_true", help="print each run's story")
     asked = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
@@ -30,7 +32,7 @@ def main() -> int:
         began_s = time.monotonic()
         try:
             with PLANTS[asked.plant]() if asked.plant else nullcontext():
-                run = play(seed, print if asked.tell else None)
+                run = play(seed, print if asked.tell else None, SCRIPTS.get(asked.script))
         except Exception as error:
             failed += 1
             print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)

@@ -6,8 +6,9 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from trouble import Trouble
 from virtual_time import VirtualLoop
 from writers import Fate, Write, Writer
 
-from cluster.config import parse_node_config
+from cluster.config import NodeConfig, parse_node_config
 from cluster.opening import TakeOver
 
 HEALS_S = 120.0
 """Once nothing is broken any more: so long at most until a write commits and all hold the same."""
 MEMORY = Path("/dev/shm")
 """Where a sync costs nothing, if there is such a place."""
+
+
+NAMES = ("eu-1", "us-1", "ap-1", "eu-2", "us-2")
+FLOORS = ("majority", "ack_n=1", "ack_n=2")
 
 
 class Run(msgspec.Struct):
@@ -39,73 +44,96 @@ class Run(msgspec.Struct):
     trace: list[str] = []
 
 
-class World:
-    """Everything that one seed decides."""
+class Plan(msgspec.Struct, kw_only=True):
+    """What cluster there is, and who writes: by default three voters side by side, and nobody."""
 
-    def __init__(self, seed: int, folder: Path, say: Callable[[str], None] | None) -> None:
-        self.run = Run(seed, trace=[])
-        self._bug: Exception | None = None
-        self._say = say
-        self.chance = random.Random(seed)
-        chance = self.chance
-        count = chance.choice((3, 3, 5))
-        names = ["eu-1", "us-1", "ap-1", "eu-2", "us-2"][:count]
-        self.floors = ["majority", "ack_n=1", "ack_n=2"]
-        rtts = {frozenset(pair): chance.choice((0.001, 0.01, 0.08)) for pair in _pairs(names)}
-        self.network = Network(random.Random(chance.random()), rtts)
-        readers = chance.choice((0, 0, 1)) if count == 3 else chance.choice((0, 1, 2))
-        floor = chance.choice(self.floors[:2] if count - readers < 3 else self.floors)
+    machines: int = 3
+    readers: int = 0
+    floor: str = "majority"
+    rtts_s: tuple[float, ...] = (0.001,)
+    patience_ms: int = 2_000
+    retained_bytes: int = 4 << 30
+    announce_s: float = 0.01
+    writers: int = 0
+
+    @classmethod
+    def drawn(cls, chance: random.Random) -> Plan:
+        """Anything that a cluster can be."""
+        machines = chance.choice((3, 3, 5))
+        readers = chance.choice((0, 0, 1)) if machines == 3 else chance.choice((0, 1, 2))
+        return cls(
+            machines=machines,
+            readers=readers,
+            floor=chance.choice(FLOORS[:2] if machines - readers < 3 else FLOORS),
+            rtts_s=(0.001, 0.01, 0.08),
+            patience_ms=chance.choice((2_000, 5_000)),
+            retained_bytes=chance.choice((64 << 10, 4 << 30)),
+            announce_s=chance.choice((0.01, 1.0)),  # so late that it is a heartbeat that tells
+            writers=chance.choice((1, 3)),
+        )
+
+    def config(self, at: int, folder: Path) -> NodeConfig:
+        """That of the machine with this number."""
         members = [
             {
                 "id": name,
                 "region": name[:2],
-                "addr": f"{name}:{5050 + at}",
-                "kind": "voter" if at < count - readers else "reader",
+                "addr": f"{name}:{5050 + number}",
+                "kind": "voter" if number < self.machines - self.readers else "reader",
             }
-            for at, name in enumerate(names)
+            for number, name in enumerate(NAMES[: self.machines])
         ]
-        times = {"replica_timeout_ms": chance.choice((2_000, 5_000))}
-        retention = {"bytes_max": chance.choice((64 << 10, 4 << 30))}
+        name = NAMES[at]
+        listen, data_dir = f"127.0.0.1:{5050 + at}", str(folder / name)
+        node = {"id": name, "region": name[:2], "listen": listen, "data_dir": data_dir, "role": "replica"}
+        cluster = {
+            "name": "shop",
+            "members": members,
+            "policy": self.floor,
+            "replica_timeout_ms": self.patience_ms,
+        }
+        config = {
+            "node": node,
+            "tls": {"ca": "ca", "cert": "cert", "key": "key"},
+            "audit": {"file": "off"},
+            "retention": {"bytes_max": self.retained_bytes},
+            "cluster": cluster,
+        }
+        return parse_node_config(config, str(folder / "node.yaml"))
+
+
+class World:
+    """Everything that one seed decides. `script` takes the place of troubles by chance."""
+
+    def __init__(
+        self, seed: int, folder: Path, say: Callable[[str], None] | None, script: Script | None
+    ) -> None:
+        self.run = Run(seed, trace=[])
+        self._bug: Exception | None = None
+        self._say = say
+        self._script = script
+        self.chance = chance = random.Random(seed)
+        self.plan = plan = Plan.drawn(chance) if script is None else Plan(announce_s=1.0)
+        names = NAMES[: plan.machines]
+        rtts = {frozenset(pair): chance.choice(plan.rtts_s) for pair in combinations(names, 2)}
+        self.network = Network(self._stream(), rtts)
         self.machines = [
-            Machine(
-                parse_node_config(
-                    {
-                        "node": {
-                            "id": name,
-                            "region": name[:2],
-                            "listen": f"127.0.0.1:{5050 + at}",
-                            "data_dir": str(folder / name),
-                            "role": "replica",
-                        },
-                        "tls": {"ca": "ca", "cert": "cert", "key": "key"},
-                        "audit": {"file": "off"},
-                        "retention": retention,
-                        "cluster": {"name": "shop", "members": members, "policy": floor} | times,
-                    },
-                    str(folder / "node.yaml"),
-                ),
-                self.network,
-                random.Random(chance.random()),
-                self.log,
-            )
-            for at, name in enumerate(names)
+            Machine(plan.config(at, folder), self.network, self._stream(), self.log)
+            for at in range(plan.machines)
         ]
-        self.log(f"{count} machines, {readers} readers, {floor}, retention {retention}")
+        self.log(str(plan))
         self.history = History(lambda: self.machines)
+        policies = ["", "", "majority", "ack_n=1 & majority"]
         self.writers = [
-            Writer(
-                f"w{at}",
-                self.machines,
-                ["", "", "majority", "ack_n=1 & majority"],
-                random.Random(chance.random()),
-            )
-            for at in range(chance.choice((1, 3)))
+            Writer(f"w{at}", self.machines, policies, self._stream()) for at in range(plan.writers)
         ]
-        self.trouble = Trouble(
-            self.machines, self.network, self.floors, random.Random(chance.random()), self.log
-        )
+        self.trouble = Trouble(self.machines, self.network, FLOORS, self._stream(), self.log)
         self.trouble.may_wipe = chance.random() < 0.3
         self.trouble.changes = chance.random() < 0.4
+
+    def _stream(self) -> random.Random:
+        """Chance for one purpose: what one draws does not change what others do."""
+        return random.Random(self.chance.random())
 
     def log(self, text: str) -> None:
         """A line of the run's story."""
@@ -120,7 +148,7 @@ class World:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unforeseen)
         began_s = loop.time()
-        with simulated(self.network, random.Random(self.chance.random())), self.history.watched():
+        with simulated(self.network, self._stream(), self.plan.announce_s), self.history.watched():
             try:
                 await self._play()
             finally:
@@ -139,13 +167,10 @@ class World:
         for machine in self.machines:
             machine.start(primary=machine is self.machines[0])
         tasks = [loop.create_task(writer.run()) for writer in self.writers]
-        trouble = loop.create_task(self.trouble.run())
-        for _ in range(self.chance.choice((15, 40))):
-            await asyncio.sleep(1.0)
-            self._check()
-            if trouble.done():
-                trouble.result()
-        trouble.cancel()
+        if self._script is not None:
+            await self._script(self)
+        else:
+            await self._trouble()
         await self.trouble.end()
         self.log("no more trouble")
         await self._heal()
@@ -155,6 +180,15 @@ class World:
         await self._settle()
         self._check()
         check_writes(self._writes(), check_same(self._members()))
+
+    async def _trouble(self) -> None:
+        trouble = asyncio.get_running_loop().create_task(self.trouble.run())
+        for _ in range(self.chance.choice((15, 40))):
+            await asyncio.sleep(1.0)
+            self._check()
+            if trouble.done():
+                trouble.result()
+        trouble.cancel()
 
     def _writes(self) -> list[Write]:
         return [write for writer in self.writers for write in writer.writes]
@@ -178,6 +212,7 @@ class World:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + HEALS_S
         while loop.time() < until_s:
+            self._check()
             self._start_all()
             await asyncio.sleep(6.0)
             writer = Writer("heal", self.machines, [""], random.Random(1))
@@ -243,11 +278,14 @@ class World:
         )
 
 
-def play(seed: int, say: Callable[[str], None] | None = None) -> Run:
-    """Run one seed. Raises `Violated`, with its story so far in `trace`."""
+Script = Callable[[World], Awaitable[None]]
+
+
+def play(seed: int, say: Callable[[str], None] | None = None, script: Script | None = None) -> Run:
+    """Run one seed, or `script` with it. Raises `Violated`, with its story so far in `trace`."""
     folder = Path(tempfile.mkdtemp(prefix="redwire-", dir=MEMORY if MEMORY.is_dir() else None))
     loop = VirtualLoop()
-    world = World(seed, folder, say)
+    world = World(seed, folder, say, script)
     try:
         loop.run_until_complete(world.play())
     except Exception as error:
@@ -262,10 +300,6 @@ def play(seed: int, say: Callable[[str], None] | None = None) -> Run:
         loop.close()
         shutil.rmtree(folder, ignore_errors=True)
     return world.run
-
-
-def _pairs(names: list[str]) -> list[tuple[str, str]]:
-    return [(one, other) for at, one in enumerate(names) for other in names[at + 1 :]]
 
 
 def _running() -> bool:

@@ -339,6 +339,12 @@ def test_the_new_term_is_above_every_term_that_anyone_has_seen():
     assert decide(GROWN, report("b", lsn=10, last_term=3, term=8), report("c", lsn=10, term=3)) == Open(9)
 
 
+def test_the_new_term_is_above_that_of_a_lent_log_whose_reign_we_never_accepted() -> None:
+    lent = report("a", lsn=10, term=3, last_term=7, primary="b", role="opening")
+    asked = ask(lent, FREE, take_over=TakeOver(), stands=5)
+    assert asked == Stand(Term(8), [NodeId("c")])
+
+
 def test_silent_members_are_waited_for_and_then_left_out():
     assert isinstance(decide(GROWN, elapsed_ms=PATIENCE_MS - 1), Wait)
     assert decide(GROWN) == Open(4)

@@ -1,0 +1,136 @@
+"""What chance would take too long to come upon: schedules by hand, each for a rule that forbids its loss."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from machines import Machine
+from world import Script, World
+from writers import Fate, Writer
+
+from cluster.opening import TakeOver
+
+
+async def acked_between_the_question_and_the_reign(world: World) -> None:
+    """A member that follows nobody is asked by one who would lead, follows the old primary again before the
+    new reign begins, and acks: its vote must have made an end of that.
+    """
+    old, _, middle = world.machines
+    writer = await _begun(world)
+    await _decided(world)
+    await _written_once(world, writer, old, middle)
+    await asyncio.sleep(10.0)
+
+
+async def acked_by_a_voter_that_has_started_anew(world: World) -> None:
+    """The same, where the voter loses its power in between: its vote was on its disk."""
+    old, _, middle = world.machines
+    writer = await _begun(world)
+    await _decided(world)
+    middle.crash(power=True)
+    middle.start(primary=False)
+    await _written_once(world, writer, old, middle)
+    await asyncio.sleep(10.0)
+
+
+async def taken_over_by_one_who_lags_behind(world: World) -> None:
+    """The last write is on the disks of a primary that has died and of a member that does not know whether it
+    was committed: whoever leads next has it first.
+    """
+    old, new, middle = world.machines
+    writer = await _begun(world)
+    _part(world, old, new)
+    await _acked(writer)
+    old.crash(power=True)
+    _part(world, new, middle)
+    new.crash(power=False)
+    _mend(world, new, middle)
+    new.start(primary=True, take_over=TakeOver())
+    await asyncio.sleep(8.0)
+
+
+async def two_are_told_to_make_the_cluster(world: World) -> None:
+    """Out of reach of each other, and with one member whom both reach: one of them does."""
+    first, second, _ = world.machines
+    await _until(lambda: first.running and second.running)
+    first.crash(power=False)
+    second.crash(power=False)
+    _part(world, first, second)
+    first.start(primary=True)
+    second.start(primary=True)
+    await asyncio.sleep(8.0)
+    assert any(machine.leads for machine in world.machines)
+
+
+async def _begun(world: World) -> Writer:
+    """A cluster that takes writes, and all of whose members hold all there is."""
+    old = world.machines[0]
+    writer = Writer("w0", world.machines[:1], [""], world.chance)
+    world.writers.append(writer)
+    await _until(
+        lambda: old.service is not None and old.leads and old.node is not None and old.node.role.ready
+    )
+    for _ in range(5):
+        await _acked(writer)
+    await asyncio.sleep(2.0)
+    return writer
+
+
+async def _decided(world: World) -> None:
+    """The second machine has asked the third, which follows nobody at that moment, and its reign is on its
+    way to a slow disk. Neither reaches the first.
+    """
+    old, new, middle = world.machines
+    _part(world, old, new)
+    new.crash(power=False)
+    new.start(primary=True, take_over=TakeOver())
+    await asyncio.sleep(0.9)
+    _part(world, old, middle)
+    await asyncio.sleep(0.9)
+    new.stall_s = 3.0
+    await _until(lambda: new.node is not None and new.node.storage.meta.term > 1)
+
+
+async def _written_once(world: World, writer: Writer, old: Machine, middle: Machine) -> None:
+    """The old primary and a member reach each other for no longer than one write takes."""
+    _mend(world, old, middle)
+    for _ in range(20):
+        await asyncio.sleep(0.1)
+        assert middle.node is not None
+        if middle.node.report().follows == old.name:
+            await writer.write(1.0)
+            break
+    _part(world, old, middle)
+
+
+async def _acked(writer: Writer) -> None:
+    write = await writer.write()
+    assert write.fate is Fate.COMMITTED, write
+
+
+def _part(world: World, one: Machine, other: Machine) -> None:
+    world.network.reset(one.name, other.name)
+    world.network.separate(one.name, other.name)
+    world.network.separate(other.name, one.name)
+
+
+def _mend(world: World, one: Machine, other: Machine) -> None:
+    world.network.mend(one.name, other.name)
+    world.network.mend(other.name, one.name)
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.01)
+
+
+SCRIPTS: dict[str, Script] = {
+    script.__name__: script
+    for script in (
+        acked_between_the_question_and_the_reign,
+        acked_by_a_voter_that_has_started_anew,
+        taken_over_by_one_who_lags_behind,
+        two_are_told_to_make_the_cluster,
+    )
+}

@@ -1,0 +1,74 @@
+"""Simulated clusters: some seeds, the schedules made by hand, and the planted bugs that each must find.
+
+`make simulate` runs as many seeds as one likes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SEEDS = 12
+"""Of each test: some ten seconds."""
+
+
+def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HERE / "simulate.py"), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=55, check=False)
+
+
+@pytest.mark.parametrize("first", [1, 13, 25])
+def test_whatever_goes_wrong_nothing_that_was_acknowledged_is_lost_and_a_mended_cluster_goes_on(
+    first: int,
+) -> None:
+    done = simulate("--first", first, "--seeds", SEEDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_same_with_seeds_that_nobody_has_tried() -> None:
+    done = simulate("--first", secrets.randbelow(1 << 40), "--seeds", SEEDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_seed_is_the_same_run_every_time() -> None:
+    once, again = (simulate("--first", 7, "--seeds", 1, "--tell") for _ in range(2))
+    lines = [done.stdout.splitlines()[:-2] for done in (once, again)]  # but for the time that it took
+    assert lines[0] == lines[1] and len(lines[0]) > 20, once.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "plant"),
+    [
+        ("acked_between_the_question_and_the_reign", "no_votes"),
+        ("acked_by_a_voter_that_has_started_anew", "votes_in_memory_only"),
+        ("taken_over_by_one_who_lags_behind", "the_shorter_log_leads"),
+        ("two_are_told_to_make_the_cluster", "new_clusters_without_votes"),
+    ],
+)
+def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
+    script: str, plant: str
+) -> None:
+    done = simulate("--script", script, "--seeds", 3)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = simulate("--script", script, "--seeds", 3, "--plant", plant)
+    assert found.returncode == 1 and "Violated" in found.stdout, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize(
+    ("plant", "what"),
+    [
+        ("acks_before_the_sync", "Violated|LogCorrupt"),
+        ("one_copy_is_enough", "Violated"),
+        ("keys_that_nobody_remembers", "Violated"),
+    ],
+)
+def test_chance_finds_the_usual_bugs(plant: str, what: str) -> None:
+    found = simulate("--seeds", 30, "--plant", plant)
+    assert found.returncode == 1 and any(each in found.stdout for each in what.split("|")), found.stdout
