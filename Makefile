@@ -11,12 +11,13 @@ FAST_TESTS := $(wildcard tests/unit tests/golden)
 # Tests start nodes by the hundred: their modules are compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install check format lint types contracts unit unit-pure unit-shell test demo bench clean
+.PHONY: help install check format lint types contracts unit unit-pure unit-shell test simulate demo bench clean
 
 help:
 	@echo "make demo     three regions on this machine, in under a minute"
 	@echo "make test     all tests, with real processes"
 	@echo "make check    format, lint, types, import contracts, fast tests"
+	@echo "make simulate whole clusters in one thread, where much goes wrong: SEEDS=1000 FIRST=1"
 	@echo "make bench    throughput, latency, memory"
 	@echo "make clean    remove the environment and every cache"
 
@@ -60,6 +61,9 @@ unit-shell:
 
 test: $(INSTALLED)
 	$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder tests
+
+simulate: $(INSTALLED)
+	@PYTHONPATH=. $(BIN)/python tests/simulation/simulate.py --seeds $(or $(SEEDS),200) --first $(or $(FIRST),1)
 
 demo: $(INSTALLED)
 	@$(BIN)/redwire demo
