@@ -154,29 +154,6 @@ def followed_last(me: NodeId, reign: Reign | None) -> Refused | None:
     return Refused(Code.NOT_PRIMARY, text, hint="start it as replica, or pass --take-over to make it lead")
 
 
-def unjoined(
-    me: NodeId, members: Iterable[NodeId], reports: Mapping[NodeId, Report], role: NodeRole, *, named: bool
-) -> Refused:
-    """What a node that belongs to no cluster yet tells its clients: for what it waits. `reports` are those of
-    the members in reach, `role` is its own; others are spoken of only if they may be `named`.
-    """
-    text = "this node has not joined its cluster yet"
-    roles = {role, *(report.role for report in reports.values())}
-    if any(report.cluster for report in reports.values()):
-        text += (
-            ", and follows whoever leads it" if NodeRole.PRIMARY in roles else "; nobody in reach leads it"
-        )
-    else:
-        text += "; a new one begins once a majority of it runs"
-        text += "" if NodeRole.OPENING in roles else ", among it the one with role: primary"
-    facts = {"node": str(me)}
-    missing = sorted(set(members) - reports.keys() - {me})
-    if named and missing:
-        facts["missing"] = ",".join(missing)
-        text += f"; not heard yet: {', '.join(missing)}"
-    return Refused(Code.NOT_READY, text, hint="retry", facts=facts)
-
-
 class TakeOver(msgspec.Struct, frozen=True):
     """An operator has this node lead although another one led last. What only the `lost` hold is given up."""
 

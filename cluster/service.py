@@ -8,8 +8,8 @@ from cluster.announcer import Announcer
 from cluster.answers import Caller
 from cluster.audit import Audit
 from cluster.effects import Proposal
+from cluster.joining import unjoined
 from cluster.node import Node
-from cluster.opening import unjoined
 from cluster.policies import Policies
 from cluster.primary import Primary
 from cluster.reads import Reads

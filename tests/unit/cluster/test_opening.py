@@ -17,12 +17,10 @@ from cluster.opening import (
     Wait,
     outbid,
     superseded,
-    unjoined,
 )
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid
 from redwire.message.peer import REPORT_TERMS_MAX, Report
-from redwire.node_role import NodeRole
 from redwire.position import NodeId, Term
 
 LIFE = "a" * 32
@@ -503,34 +501,3 @@ def test_what_was_committed_in_another_reign_of_the_same_term_and_place_is_lacki
 )
 def test_a_reign_outlives_what_others_report_of_reigns_that_are(other: Report) -> None:
     assert superseded(MINE, other, ready=False) is None
-
-
-NEW = "a new one begins once a majority of it runs"
-
-
-@pytest.mark.parametrize(
-    ("role", "others", "text"),
-    [
-        (NodeRole.OPENING, [], f"; {NEW}; not heard yet: b, c"),
-        (NodeRole.REPLICA, [report("b", role="opening")], f"; {NEW}; not heard yet: c"),
-        (NodeRole.REPLICA, [report("b")], f"; {NEW}, among it the one with role: primary; not heard yet: c"),
-        (NodeRole.REPLICA, [report("b", lsn=3, term=1), report("c")], "; nobody in reach leads it"),
-        (
-            NodeRole.REBUILDING,
-            [report("b", lsn=3, term=1, role="primary")],
-            ", and follows whoever leads it; not heard yet: c",
-        ),
-    ],
-)
-def test_a_node_that_has_not_joined_says_for_what_and_for_whom_it_waits(role, others, text):
-    reports = {NodeId(other.node): other for other in others}
-    told = unjoined(NodeId("a"), MEMBERS, reports, role, named=True)
-    assert (told.code, told.retry) == (Code.NOT_READY, True)
-    assert told.message == f"NOT_READY: this node has not joined its cluster yet{text}"
-    missing = sorted(MEMBERS - reports.keys() - {"a"})
-    assert told.facts == {"node": "a"} | ({"missing": ",".join(missing)} if missing else {})
-
-
-def test_who_may_not_know_the_members_is_told_that_a_node_waits_and_not_for_whom():
-    told = unjoined(NodeId("a"), MEMBERS, {}, NodeRole.OPENING, named=False)
-    assert told.message.endswith(NEW) and told.facts == {"node": "a"}

@@ -1,0 +1,65 @@
+"""What a node that belongs to no cluster yet says: one table of who is in reach and what it waits for."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.joining import unjoined
+from redwire.errors import Code
+from redwire.message.peer import Report
+from redwire.node_role import NodeRole
+from redwire.position import NodeId
+
+MEMBERS = frozenset(NodeId(name) for name in ("a", "b", "c"))
+
+
+def report(node: str, *, role: str = "replica", joined: bool = False) -> Report:
+    return Report(
+        cluster="c" * 32 if joined else "",
+        name="shop",
+        node=node,
+        region="r",
+        incarnation="a" * 32,
+        process="0c" * 16,
+        role=role,
+        term=0,
+        primary="",
+        last_term=0,
+        last_lsn=0,
+        last_chain=bytes(16),
+        watermark=0,
+        applied=0,
+        base=0,
+        terms=(),
+    )
+
+
+NEW = "a new one begins once a majority of it runs"
+
+
+@pytest.mark.parametrize(
+    ("role", "others", "text"),
+    [
+        (NodeRole.OPENING, [], f"; {NEW}; not heard yet: b, c"),
+        (NodeRole.REPLICA, [report("b", role="opening")], f"; {NEW}; not heard yet: c"),
+        (NodeRole.REPLICA, [report("b")], f"; {NEW}, among it the one with role: primary; not heard yet: c"),
+        (NodeRole.REPLICA, [report("b", joined=True), report("c")], "; nobody in reach leads it"),
+        (
+            NodeRole.REBUILDING,
+            [report("b", joined=True, role="primary")],
+            ", and follows whoever leads it; not heard yet: c",
+        ),
+    ],
+)
+def test_a_node_that_has_not_joined_says_for_what_and_for_whom_it_waits(role, others, text):
+    reports = {NodeId(other.node): other for other in others}
+    told = unjoined(NodeId("a"), MEMBERS, reports, role, named=True)
+    assert (told.code, told.retry) == (Code.NOT_READY, True)
+    assert told.message == f"NOT_READY: this node has not joined its cluster yet{text}"
+    missing = sorted(MEMBERS - reports.keys() - {"a"})
+    assert told.facts == {"node": "a"} | ({"missing": ",".join(missing)} if missing else {})
+
+
+def test_who_may_not_know_the_members_is_told_that_a_node_waits_and_not_for_whom():
+    told = unjoined(NodeId("a"), MEMBERS, {}, NodeRole.OPENING, named=False)
+    assert told.message.endswith(NEW) and told.facts == {"node": "a"}
