@@ -5,7 +5,9 @@ that starts as primary asks every member in reach first:
 
 * somebody leads already                      → refuse to start
 * its own log is empty, somebody's is not     → refuse to start: this disk was replaced
+* it is no voter                              → refuse to start
 * all logs are empty                          → make a new cluster, once a majority of the members said so
+                                                and gave it their votes
 * somebody's log is longer                    → follow that member to the end, then ask again; unless that log
                                                 lacks what somebody knows committed: then it lost
 * its own log is one that lost                → refuse to start
@@ -80,15 +82,19 @@ class Bootstrap(msgspec.Struct, frozen=True):
 
 
 class Stand(msgspec.Struct, frozen=True):
-    """Ask for votes in `term`; those of `voters` are missing."""
+    """Ask for votes in `term`; those of `voters` are missing. `bound` says of some what they do that keeps
+    them from voting.
+    """
 
     term: Term
     voters: Sequence[NodeId]
+    bound: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
         """For whom to wait."""
-        return f"asking {', '.join(self.voters)} to follow nobody before term {self.term}"
+        text = f"asking {', '.join(self.voters)} to follow nobody before term {self.term}"
+        return "; ".join((text, *self.bound))
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -229,8 +235,9 @@ class Opening(msgspec.Struct, frozen=True):
                 gone = ",".join(sorted(self._lost.union(unknown)))
                 return Wait(_MAY_HOLD.format(" and ".join(why), gone))
             undecided = self._undecided(term, others)
-            if self.enough(frozenset(unknown).union(undecided)):
-                return Stand(term, undecided)
+            if undecided and self.enough(self._lost.union(unknown, undecided)):
+                bound = [_bound(mine, others[node]) for node in undecided]
+                return Stand(term, undecided, tuple(filter(None, bound)))
         return Open(term)
 
     def _term(self, mine: Report, others: Mapping[NodeId, Report]) -> Term:
@@ -310,7 +317,11 @@ class Opening(msgspec.Struct, frozen=True):
         given = {**others_votes, **({} if own else {NodeId(mine.node): mine.voted_for})}
         away = {node: voted_for for node, voted_for in sorted(given.items()) if voted_for != mine.node}
         text = ", ".join(f"{node} to {voted_for}" for node, voted_for in away.items())
-        mend = f"start that one with role: primary, or give {', '.join(away)} an empty data directory"
+        whom = " or ".join(sorted(set(away.values())))
+        mend = (
+            f"start {whom} with role: primary; only if it is gone for good, and never led, give "
+            f"{', '.join(away)} an empty data directory"
+        )
         return Wait(f"votes for the new cluster were given already: {text}; {mend}")
 
 
@@ -339,6 +350,16 @@ def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:
             text = f"{report.node} follows {report.follows}, which leads term {report.term}"
             return Wait(f"{text}: stop {report.follows} first, or mend the way to it and let it lead")
     return None
+
+
+def _bound(mine: Report, report: Report) -> str:
+    """What keeps a member from voting until somebody stops it: a reign of an older term; "" for nothing."""
+    if report.role == NodeRole.PRIMARY:
+        return f"{report.node} leads term {report.term} and votes for nobody meanwhile: stop it first"
+    if report.follows not in ("", mine.node):
+        text = f"{report.node} follows {report.follows} in term {report.term} and votes for nobody meanwhile"
+        return f"{text}: stop {report.follows} first"
+    return ""
 
 
 def _further(mine: Report, others: Mapping[NodeId, Report]) -> FollowFirst | Refuse | None:

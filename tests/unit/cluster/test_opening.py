@@ -130,7 +130,8 @@ def test_a_vote_for_a_new_cluster_is_given_once() -> None:
     b, c = report("b"), report("c")
     decision = ask(EMPTY, voted(b, 1, "c"))
     assert isinstance(decision, Wait)
-    assert "b to c; start that one with role: primary, or give b an empty data directory" in decision.reason
+    assert "already: b to c; start c with role: primary; only if it is gone for good" in decision.reason
+    assert decision.reason.endswith("give b an empty data directory")
     ours_given_away = voted(EMPTY, 1, "c")
     assert isinstance(ask(ours_given_away, voted(b, 1)), Wait), "one of three"
     rival = msgspec.structs.replace(b, node="A", role="opening")
@@ -245,7 +246,28 @@ def test_a_vote_is_asked_of_as_many_as_it_takes() -> None:
     everybody = FREE, msgspec.structs.replace(FREE, node="b")
     assert ask(OVER, *everybody, take_over=TakeOver()) == Stand(Term(4), [NodeId("b"), NodeId("c")])
     assert ask(OVER, voted(everybody[0], 4), everybody[1], take_over=TakeOver(), stands=4) == Open(4)
-    assert ask(OVER, FREE, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4), "b is given up"
+
+
+def test_who_is_in_reach_is_asked_for_its_vote_as_if_those_given_up_were_still_there() -> None:
+    """`b` may only be out of our reach, and `c` be back with it a moment after it said that it is free."""
+    lost = TakeOver(frozenset({NodeId("b")}))
+    assert ask(OVER, FREE, take_over=lost) == Stand(Term(4), [NodeId("c")])
+    assert ask(OVER, voted(FREE, 4), take_over=lost, stands=4) == Open(4)
+    assert ask(OVER, FREE, take_over=TakeOver(frozenset({NodeId("b"), NodeId("c")}))) == Open(4)
+
+
+@pytest.mark.parametrize(
+    ("busy", "why"),
+    [
+        ({"role": "primary", "primary": "c"}, "c leads term 2 and votes for nobody meanwhile: stop it first"),
+        ({"follows": "b"}, "c follows b in term 2 and votes for nobody meanwhile: stop b first"),
+    ],
+)
+def test_what_keeps_a_voter_in_an_older_reign_is_named(busy: dict[str, str], why: str) -> None:
+    old = msgspec.structs.replace(FREE, term=2, last_term=2, **busy)
+    asked = ask(OVER, old, take_over=TakeOver())
+    assert asked == Stand(Term(4), [NodeId("c")], (why,))
+    assert asked.reason == f"asking c to follow nobody before term 4; {why}"
 
 
 @pytest.mark.parametrize(
