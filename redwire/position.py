@@ -50,7 +50,9 @@ EMPTY = Position(Term(0), Lsn(0), EMPTY_CHAIN)
 
 
 class Reign(msgspec.Struct, frozen=True):
-    """One primary's time: no two reigns share a term (R3)."""
+    """One primary's time. Two of one term can begin out of each other's reach; who has accepted one accepts
+    the other only once that has committed its first record (R3).
+    """
 
     term: Term
     primary: NodeId
