@@ -11,6 +11,7 @@ from typing import NamedTuple
 POINTS_MAX = 64
 """A slope takes no more; what is told more often replaces the last point."""
 QUARTERS = 4
+"""What comes once lies in one of them, or on the border of two: the others tell what goes on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,11 +45,8 @@ class Trend:
         """How fast it rises; below 0 when it falls, 0 when it was told only once, or over less than
         `least_ms`.
         """
-        if not self._points:
-            return 0
-        (first_ms, first), (last_ms, last) = self._points[0], self._points[-1]
-        passed_ms = last_ms - first_ms
-        return (last - first) * 1_000 // passed_ms if passed_ms >= max(1, self.least_ms) else 0
+        span_ms = self.span_ms
+        return 0 if span_ms is None else self._moved * 1_000 // span_ms
 
     def reaches_ms(self, target: int) -> int | None:
         """How long until the number is `target` at this pace: 0 when it is there, None when it stands still
@@ -56,13 +54,10 @@ class Trend:
         """
         if not self._points:
             return None
-        (first_ms, first), (last_ms, last) = self._points[0], self._points[-1]
-        if last == target:
+        left, span_ms = target - self._points[-1][1], self.span_ms
+        if left == 0:
             return 0
-        moved, left, passed_ms = last - first, target - last, last_ms - first_ms
-        if passed_ms <= 0 or passed_ms < self.least_ms or moved * left <= 0:
-            return None
-        return left * passed_ms // moved
+        return None if span_ms is None or self._moved * left <= 0 else left * span_ms // self._moved
 
     def steadily_reaches_ms(self, target: int) -> int | None:
         """As `reaches_ms`, by the pace of the second slowest quarter of the look back: what came in one or
@@ -76,6 +71,11 @@ class Trend:
             return None
         passed_ms, moved = sorted(moving, key=lambda each: abs(each[1]) / each[0], reverse=True)[QUARTERS - 2]
         return left * passed_ms // moved
+
+    @property
+    def _moved(self) -> int:
+        """By how much it rose in the look back."""
+        return self._points[-1][1] - self._points[0][1]
 
     def _quarters(self) -> Iterator[tuple[int, int]]:
         """How long each takes, and by how much the number rose in it."""
