@@ -159,12 +159,13 @@ class SnapshotReceiver:
             with translated(probe):
                 if free_bytes(probe.parent) < max(left, ROOM_BYTES):
                     return False
-                probe.write_bytes(bytes(ROOM_BYTES))  # what is free on a volume need not be free for us
+                try:
+                    probe.write_bytes(bytes(ROOM_BYTES))  # what is free on a volume need not be free for us
+                finally:
+                    probe.unlink(missing_ok=True)
             return True
         except DiskFull:
             return False
-        finally:
-            probe.unlink(missing_ok=True)
 
     def request(self) -> SnapshotFetch:
         """What to ask the source for."""
