@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
+from cluster.bell import Bell
 from cluster.changes import Changes
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.log_config import Level
@@ -89,6 +90,7 @@ class Candidate:
                     node.end_reign(Refused(Code.STALE_TERM, text, hint="retry"))
                     try:
                         await self.run(asked_ms=opening.patience_ms)
+                        node.roster.candidacy.outbid = Bell()  # what rang meanwhile was of the reign before
                     except Refused as error:
                         node.roster.candidacy.aspires = False
                         node.note(f"leads no more: {error}", Level.WARNING)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from cluster.effects import Now
-from cluster.opening import Decision, Refuse, Stand
+from cluster.opening import Decision, Open, Refuse, Stand
 from cluster.reign import Candidate
 from cluster.roster import Roster
 from redwire.errors import Code, Refused
@@ -73,3 +73,35 @@ async def test_a_primary_that_is_outbid_leads_on_while_something_stands_against_
             await asked.wait()
         tasks.cancel_scope.cancel()
     assert not node.roster.candidacy.aspires, "and no reign was ended: the node has no way to"
+
+
+@pytest.mark.anyio
+async def test_what_still_tells_of_the_reign_before_does_not_end_the_newer_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[Refused] = []
+    node: Any = SimpleNamespace(roster=Roster(), leads=True, report=lambda: None, end_reign=ended.append)
+    begun = anyio.Event()
+
+    async def opening(candidate: Candidate) -> Any:
+        return SimpleNamespace(patience_ms=5, decide=lambda *_: Open(Term(2)))
+
+    async def run(candidate: Candidate, asked_ms: int) -> None:
+        node.roster.candidacy.outbid.ring()
+        begun.set()
+
+    monkeypatch.setattr(Candidate, "_opening", opening)
+    monkeypatch.setattr(Candidate, "run", run)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Candidate(node, None, take_over=None).renew)  # type: ignore[arg-type]
+        node.roster.candidacy.outbid.ring()
+        with anyio.fail_after(5):
+            await begun.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert len(ended) == 1
+        begun = anyio.Event()
+        node.roster.candidacy.outbid.ring()
+        with anyio.fail_after(5):
+            await begun.wait()
+        assert len(ended) == 2
+        tasks.cancel_scope.cancel()
