@@ -11,6 +11,9 @@ from writers import Fate, Writer
 
 from cluster.opening import TakeOver
 
+UNTIL_S = 60.0
+"""Ten times what a cluster takes to begin: what has not come by then does not come in this schedule."""
+
 
 async def acked_between_the_question_and_the_reign(world: World) -> None:
     """A member that follows nobody is asked by one who would lead, follows the old primary again before the
@@ -121,8 +124,9 @@ def _mend(world: World, one: Machine, other: Machine) -> None:
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(UNTIL_S):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 SCRIPTS: dict[str, Script] = {

@@ -1,4 +1,4 @@
-"""`python -m tests.simulation`: run many seeds, or tell the story of one."""
+"""What `make simulate` runs: many seeds, or the story of one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from world import play
 
 def main() -> int:
     """Run the command; 1 if anything that must hold did not."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--plant", choices=sorted(PLANTS), help="a bug to look for")
