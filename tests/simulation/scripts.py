@@ -21,7 +21,18 @@ async def acked_between_the_question_and_the_reign(world: World) -> None:
     """
     old, _, middle = world.machines
     writer = await _begun(world)
-    await _decided(world)
+    await _decided(world, TakeOver())
+    await _written_once(world, writer, old, middle)
+    await asyncio.sleep(10.0)
+
+
+async def acked_by_one_that_was_called_lost(world: World) -> None:
+    """The same, where the operator calls the old primary lost, and it is only out of reach: so is what it
+    alone holds, and nothing that the other member acks.
+    """
+    old, _, middle = world.machines
+    writer = await _begun(world)
+    await _decided(world, TakeOver(frozenset({old.config.node.id})))
     await _written_once(world, writer, old, middle)
     await asyncio.sleep(10.0)
 
@@ -30,7 +41,7 @@ async def acked_by_a_voter_that_has_started_anew(world: World) -> None:
     """The same, where the voter loses its power in between: its vote was on its disk."""
     old, _, middle = world.machines
     writer = await _begun(world)
-    await _decided(world)
+    await _decided(world, TakeOver())
     middle.crash(power=True)
     middle.start(primary=False)
     await _written_once(world, writer, old, middle)
@@ -80,14 +91,14 @@ async def _begun(world: World) -> Writer:
     return writer
 
 
-async def _decided(world: World) -> None:
+async def _decided(world: World, take_over: TakeOver) -> None:
     """The second machine has asked the third, which follows nobody at that moment, and its reign is on its
     way to a slow disk. Neither reaches the first.
     """
     old, new, middle = world.machines
     _part(world, old, new)
     new.crash(power=False)
-    new.start(primary=True, take_over=TakeOver())
+    new.start(primary=True, take_over=take_over)
     await asyncio.sleep(0.9)
     _part(world, old, middle)
     await asyncio.sleep(0.9)
@@ -133,6 +144,7 @@ SCRIPTS: dict[str, Script] = {
     script.__name__: script
     for script in (
         acked_between_the_question_and_the_reign,
+        acked_by_one_that_was_called_lost,
         acked_by_a_voter_that_has_started_anew,
         taken_over_by_one_who_lags_behind,
         two_are_told_to_make_the_cluster,
