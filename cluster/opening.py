@@ -219,7 +219,9 @@ class Opening(msgspec.Struct, frozen=True):
         further = _further(mine, others)
         if further is not None:
             return further
-        rival = _rival(mine, others, ", and its log is as long")
+        end = (mine.last_term, mine.last_lsn)
+        as_long = {node: each for node, each in others.items() if (each.last_term, each.last_lsn) >= end}
+        rival = _rival(mine, as_long, ", and its log is as long")
         if rival is not None:
             return rival
         term = self._term(mine, others)

@@ -392,6 +392,15 @@ def test_of_two_that_were_told_to_lead_one_gives_way(mine):
     assert decision.error.code is Code.TERM_TAKEN
 
 
+def test_whoever_has_the_longer_log_does_not_give_way_to_one_that_has_to_follow_it_first() -> None:
+    """It would take with it what the other one waits for."""
+    longer = report("b", lsn=10, term=3, primary="b", role="opening")
+    shorter = report("a", lsn=9, term=3, primary="b", role="opening")
+    assert decide(shorter, longer, report("c"), take_over=TakeOver()) == FollowFirst(NodeId("b"))
+    assert ask(longer, shorter, report("c")) == Open(4)
+    assert isinstance(ask(longer, msgspec.structs.replace(shorter, last_lsn=10), report("c")), Refuse)
+
+
 @pytest.mark.parametrize(("known", "first"), [(9, True), (10, False)])
 def test_a_longer_log_is_followed_first_unless_it_lost_what_is_known_committed(known: int, first: bool):
     mine = report("a", lsn=10, term=3, primary="a", watermark=known, terms=((1, 1, 0), (3, 8, 0)))
