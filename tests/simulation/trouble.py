@@ -38,8 +38,7 @@ class Trouble:
         self._chance = chance
         self._log = log
         self.wiped: str = ""
-        self.may_wipe = False
-        self.changes = False
+        self.may_wipe = chance.random() < 0.5
         every = [
             self._partition,
             self._isolate,
@@ -60,8 +59,14 @@ class Trouble:
         some = chance.sample(every, chance.randint(3, len(every)))
         self._kinds = [kind for kind in some for _ in range(chance.choice((1, 1, 3)))]
         self._pause_s = chance.choice((0.3, 1.5, 5.0))
-        if chance.random() < 0.5:
-            self._kinds, self._pause_s = [self._plots], 1_000.0
+        match chance.choice(("anything", "plots", "changes")):
+            case "plots":
+                self._kinds, self._pause_s = [self._plots], 1_000.0
+            case "changes":
+                more = [self._take_over, self._crash_of_leader, self._partition, self._crash, self._isolate]
+                self._kinds, self._pause_s = [self._change] * 4 + more, 1.0
+            case _:
+                pass
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -289,7 +294,7 @@ class Trouble:
 
     async def _change(self) -> None:
         leading = [each for each in self._machines if each.leads and each.service is not None]
-        if not leading or not self.changes:
+        if not leading:
             return
         machine = self._chance.choice(leading)
         assert machine.service is not None

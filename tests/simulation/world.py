@@ -128,8 +128,6 @@ class World:
             Writer(f"w{at}", self.machines, policies, self._stream()) for at in range(plan.writers)
         ]
         self.trouble = Trouble(self.machines, self.network, FLOORS, self._stream(), self.log)
-        self.trouble.may_wipe = chance.random() < 0.3
-        self.trouble.changes = chance.random() < 0.4
 
     def _stream(self) -> random.Random:
         """Chance for one purpose: what one draws does not change what others do."""
