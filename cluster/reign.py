@@ -123,7 +123,9 @@ class Candidate:
         )
 
     async def _catch_up(self, member: NodeId) -> None:
-        """Follow `member` until our log is as long as it last said its own is, or it is gone."""
+        """Follow `member` until our log is as long as it last said its own is, or it is gone, or somebody
+        leads by now.
+        """
         asked_s = 0.0
         while True:
             role = self._node.role
@@ -133,7 +135,7 @@ class Candidate:
                 self._node.roster.lines.follow(member)
             await anyio.sleep(ASK_S)
             report, log = self._node.roster.reports.get(member), self._node.storage.log
-            if report is None:
+            if report is None or self._node.roster.leader(self._node.storage.meta.term) is not None:
                 return
             mine = (log.end.term, log.durable)
             if log.durable == log.end.lsn and mine >= (report.last_term, report.last_lsn):

@@ -281,9 +281,13 @@ class Trouble:
             await self._start_again(machine, True)
 
     async def _wipe(self) -> None:
-        """A disk is replaced: once in a run, where every acknowledged write has another copy."""
+        """A disk is replaced: once in a run, where every acknowledged write has another copy, and all nodes
+        know of the cluster.
+        """
         machine = self._one()
-        if self.wiped or not self.may_wipe or machine.leads:
+        nodes = [each.node for each in self._machines]
+        settled = all(node is not None and node.storage.applied.lsn > 0 for node in nodes)
+        if self.wiped or not self.may_wipe or machine.leads or not settled:
             return
         self.wiped = machine.name
         if machine.running:

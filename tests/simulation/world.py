@@ -213,8 +213,12 @@ class World:
             self._check()
             self._start_all()
             await asyncio.sleep(6.0)
-            writer = Writer("heal", self.machines, [""], random.Random(1))
-            if any(machine.leads for machine in self.machines):
+            members = self._members()
+            for machine in self.machines:
+                if machine not in members and machine.running:
+                    machine.stop()
+            writer = Writer("heal", members, [""], random.Random(1))
+            if any(machine.leads for machine in members):
                 write = await writer.write(5.0)
                 if write.fate is Fate.COMMITTED:
                     return
@@ -223,7 +227,7 @@ class World:
         raise Violated(f"no write commits {HEALS_S:g} s after all is mended: {self._standing()}")
 
     def _start_all(self) -> None:
-        for machine in self.machines:
+        for machine in self._members():
             if not machine.running:
                 self.log(f"start {machine.name}, which had ended: {machine.ended}")
                 machine.start(primary=False)
@@ -231,7 +235,7 @@ class World:
     async def _lead(self) -> None:
         """Have one of them lead: who knows of the newest settings knows who may."""
         for machine in self._members():
-            if any(each.leads for each in self.machines):
+            if any(each.leads for each in self._members()):
                 return
             if machine.aspires or machine.reader:
                 continue

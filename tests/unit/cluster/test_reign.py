@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from cluster.effects import Now
 from cluster.opening import Decision, Open, Refuse, Stand
 from cluster.reign import Candidate
 from cluster.roster import Roster
 from redwire.errors import Code, Refused
-from redwire.position import NodeId, Term
+from redwire.message.peer import Report
+from redwire.position import Lsn, NodeId, Position, Term
 
 QUICKER = Refuse(Refused(Code.TERM_TAKEN, "us-1 leads term 2 already"))
 
@@ -105,3 +108,24 @@ async def test_what_still_tells_of_the_reign_before_does_not_end_the_newer_one(
             await begun.wait()
         assert len(ended) == 2
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_who_follows_a_longer_log_first_looks_around_anew_once_somebody_leads(
+    vital_report: Callable[..., Report],
+) -> None:
+    longer = vital_report("us-1", lsn=9)
+    leads = replace(vital_report("ap-1", lsn=9), role="primary", term=1, primary="ap-1")
+    storage = SimpleNamespace(
+        log=SimpleNamespace(end=Position(Term(1), Lsn(4), bytes(16)), durable=Lsn(4)),
+        meta=SimpleNamespace(term=Term(1)),
+    )
+    node: Any = SimpleNamespace(roster=Roster(), role=None, storage=storage)
+    node.roster.reports = {NodeId("us-1"): longer, NodeId("ap-1"): replace(leads, term=0)}
+    candidate = Candidate(node, None, take_over=None)  # type: ignore[arg-type]
+    with anyio.move_on_after(0.2) as waiting:
+        await candidate._catch_up(NodeId("us-1"))
+    assert waiting.cancelled_caught, "one of an older term leads: nothing has changed"
+    node.roster.reports[NodeId("ap-1")] = leads
+    with anyio.fail_after(5):
+        await candidate._catch_up(NodeId("us-1"))
