@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from unittest.mock import patch
 
@@ -24,8 +24,7 @@ class Violated(Exception):
 class History:
     """All batches that any node ever applied: one log, the same everywhere (state machine safety)."""
 
-    def __init__(self, machines: Callable[[], Sequence[Machine]]) -> None:
-        self._machines = machines
+    def __init__(self) -> None:
         self._applied: dict[int, tuple[Position, str]] = {}
         self.failure: Violated | None = None
 

@@ -59,23 +59,20 @@ class Trouble:
         some = chance.sample(every, chance.randint(3, len(every)))
         self._kinds = [kind for kind in some for _ in range(chance.choice((1, 1, 3)))]
         self._pause_s = chance.choice((0.3, 1.5, 5.0))
-        match chance.choice(("anything", "plots", "changes")):
-            case "plots":
-                self._kinds, self._pause_s = [self._plots], 1_000.0
-            case "changes":
-                more = [self._take_over, self._crash_of_leader, self._partition, self._crash, self._isolate]
-                self._kinds, self._pause_s = [self._change] * 4 + more, 1.0
-            case _:
-                pass
+        what = chance.choice(("anything", "plots", "changes"))
+        self._plotting = what == "plots"
+        if what == "changes":
+            more = [self._take_over, self._crash_of_leader, self._partition, self._crash, self._isolate]
+            self._kinds, self._pause_s = [self._change] * 4 + more, 1.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Make trouble until cancelled."""
         self._begin(self._supervise())
-        if self._chance.random() < 0.7 or self._kinds == [self._plots]:
+        if self._chance.random() < 0.7 or self._plotting:
             self._begin(self._watch_over())
-        if self._kinds == [self._plots]:
-            self._begin(self._plots())
+        if self._plotting:
+            await self._plots()
         while True:
             await asyncio.sleep(self._chance.expovariate(1.0 / self._pause_s))
             kind = self._chance.choice(self._kinds)

@@ -41,7 +41,6 @@ class Run(msgspec.Struct):
     committed: int = 0
     doubtful: int = 0
     refused: int = 0
-    trace: list[str] = []
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -108,7 +107,7 @@ class World:
     def __init__(
         self, seed: int, folder: Path, say: Callable[[str], None] | None, script: Script | None
     ) -> None:
-        self.run = Run(seed, trace=[])
+        self.run = Run(seed)
         self._bug: Exception | None = None
         self._say = say
         self._script = script
@@ -122,7 +121,7 @@ class World:
             for at in range(plan.machines)
         ]
         self.log(str(plan))
-        self.history = History(lambda: self.machines)
+        self.history = History()
         policies = ["", "", "majority", "ack_n=1 & majority"]
         self.writers = [
             Writer(f"w{at}", self.machines, policies, self._stream()) for at in range(plan.writers)
@@ -137,7 +136,6 @@ class World:
         """A line of the run's story."""
         at_s = asyncio.get_running_loop().time() - VirtualLoop.BEGIN_S if _running() else 0.0
         line = f"{at_s:9.4f} {text}"
-        self.run.trace.append(line)
         if self._say is not None:
             self._say(line)
 
@@ -284,15 +282,12 @@ Script = Callable[[World], Awaitable[None]]
 
 
 def play(seed: int, say: Callable[[str], None] | None = None, script: Script | None = None) -> Run:
-    """Run one seed, or `script` with it. Raises `Violated`, with its story so far in `trace`."""
+    """Run one seed, or `script` with it. Raises `Violated`."""
     folder = Path(tempfile.mkdtemp(prefix="redwire-", dir=MEMORY if MEMORY.is_dir() else None))
     loop = VirtualLoop()
     world = World(seed, folder, say, script)
     try:
         loop.run_until_complete(world.play())
-    except Exception as error:
-        error.trace = world.run.trace  # type: ignore[attr-defined]
-        raise
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()
