@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from cluster.announcer import Announcer
 from cluster.answers import caller_of
 from cluster.bulletin import Bulletin
+from cluster.challenge import outbid, superseded
 from cluster.damage import Damage
 from cluster.effects import (
     Applied,
@@ -38,7 +39,6 @@ from cluster.events import EventKind, Events, level
 from cluster.inbox import Event, Inbox
 from cluster.log_config import Note
 from cluster.milestones import Milestones, News
-from cluster.opening import outbid, superseded
 from cluster.outbox import Outbox
 from cluster.primary import Primary
 from cluster.replica import Replica

@@ -18,12 +18,9 @@ that starts as primary asks every member in reach first:
                                                 would be missing here
 * otherwise                                   → open, with a term above every term that anyone has seen
 
-It waits for everybody, but no longer than its patience; who is silent then is not in reach. A primary
-that was out of reach learns later that it is `superseded`. While all who answer say that another process has
-this node's id there is no reign: it may be a second one of that node's.
-
-A reign goes on until another member proves that it is `superseded`. Where one is merely `outbid`, its own
-primary opens the next one.
+It waits for everybody, but no longer than its patience; who is silent then is not in reach, and ends a
+reign that should not have begun later (`challenge`). While all who answer say that another process has this
+node's id there is no reign: it may be a second one of that node's.
 
 A report alone promises nothing: whoever says that it follows nobody may follow the old primary again a moment
 later, and ack. Its vote is that promise (R11): it is on its disk, it came with what its log held then, and
@@ -43,12 +40,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from cluster.catchup import PARTED_HINT
+from cluster.challenge import lacks_committed, outgrown
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid, Refused
-from redwire.message.peer import REPORT_TERMS_MAX, Report
+from redwire.message.peer import Report
 from redwire.node_role import NodeRole
-from redwire.position import Incarnation, Lsn, NodeId, Reign, Term
+from redwire.position import Incarnation, NodeId, Reign, Term
 from redwire.spelling import nearest
 
 _MAY_HOLD = (
@@ -104,50 +101,6 @@ class Open(msgspec.Struct, frozen=True):
 
 
 Decision = Wait | Refuse | FollowFirst | Bootstrap | Stand | Open
-
-
-def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
-    """Why our own reign, which `mine` tells of, is over, as another member's report proves; None when it does
-    not (R3, R5).
-
-    Nodes can begin reigns out of each other's reach, of one term, or of newer ones over a log that the others
-    have outgrown. The one that has committed its first record goes on; `ready` says whether ours has. Of two
-    of one term that have not, the one of the node with the lesser name does.
-    """
-    leads = report.role == NodeRole.PRIMARY
-    if leads and report.term > mine.term and not (ready and _lacks_committed(report, mine)):
-        return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {mine.term} is over")
-    if leads and report.term == mine.term and report.node != mine.node and not ready:
-        text = f"{report.node} leads term {report.term} too"
-        if _begun(report):
-            return Refused(Code.TERM_TAKEN, f"{text}, and the others have accepted it")
-        if not _begun(mine) and report.node < mine.node:
-            return Refused(Code.TERM_TAKEN, f"{text}, and neither has committed anything in it")
-    return None if ready or not _lacks_committed(mine, report) else _outgrown(mine, report)
-
-
-def _begun(report: Report) -> bool:
-    """Whether the reign that `report` tells of has committed its first record."""
-    first = next((first for term, first, _ in report.terms if term == report.term), None)
-    return first is not None and report.watermark >= first
-
-
-def outbid(mine: Report, report: Report, *, ready: bool) -> bool:
-    """Whether another member knows of a newer term than that of our reign, which `mine` tells of, or has the
-    same one from another primary, and neither leads nor follows anybody in it.
-
-    It opened reigns that nobody accepted, or followed one who did, out of our reach, or gave its vote to one
-    who did not open. It follows nobody of an older term, nor of the same one before that has committed its
-    first record (`ready`), so only a newer reign of ours can have it back.
-    """
-    if report.role != NodeRole.REPLICA or report.follows:
-        return False
-    newest = Term(max(report.term, report.vote))
-    other = any(
-        term == mine.term and holder != mine.node
-        for term, holder in ((report.term, report.primary), (report.vote, report.voted_for))
-    )
-    return newest > mine.term or other and not ready
 
 
 def followed_last(me: NodeId, reign: Reign | None) -> Refused | None:
@@ -374,25 +327,9 @@ def _further(mine: Report, others: Mapping[NodeId, Report]) -> FollowFirst | Ref
     if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
         return FollowFirst(NodeId(best.node))
     ahead = _behind(mine, everybody)
-    return Refuse(_outgrown(mine, ahead)) if ahead is not None else None
+    return Refuse(outgrown(mine, ahead)) if ahead is not None else None
 
 
 def _behind(report: Report, everybody: Iterable[Report]) -> Report | None:
     """Who knows that what the log behind `report` lacks is committed; None for nobody."""
-    return next((other for other in everybody if _lacks_committed(report, other)), None)
-
-
-def _outgrown(mine: Report, other: Report) -> Refused:
-    text = f"{other.node} knows what is committed up to LSN {other.watermark}, and this log lacks some of it"
-    hint = PARTED_HINT if _lacks_committed(other, mine) else "start this node with role: replica"
-    return Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint)
-
-
-def _lacks_committed(report: Report, other: Report) -> bool:
-    """Whether the log behind `report` ends or parts from the other below what that one knows committed (R5).
-
-    Of logs too many reigns apart that cannot be told, and is not said.
-    """
-    shared = other.term_list.common_end(Lsn(other.last_lsn), report.term_list, Lsn(report.last_lsn))
-    told = shared or REPORT_TERMS_MAX not in (len(report.terms), len(other.terms))
-    return bool(told) and shared < other.watermark
+    return next((other for other in everybody if lacks_committed(report, other)), None)

@@ -12,32 +12,15 @@ from redwire.body import encode
 from redwire.errors import ProtocolError
 from redwire.frame import HEADER, Kind
 from redwire.message.client import Open, Resolve
-from redwire.message.peer import Ack, Heartbeat, Report, SnapshotFetch
+from redwire.message.peer import Ack, Heartbeat, SnapshotFetch
 from redwire.message.read import Fetch, Scan
 from redwire.record import Op, Record
+from tests.reports import report
 
 ROUNDS = 4
 FRAMES = 60
 ROLES = ("ops", "reader", "writer", "us-1", None)
 
-REPORT = Report(
-    cluster="",
-    name="dev",
-    node="us-1",
-    region="us",
-    incarnation="ab" * 16,
-    process="0c" * 16,
-    role="replica",
-    term=0,
-    primary="",
-    last_term=0,
-    last_lsn=0,
-    last_chain=bytes(16),
-    watermark=0,
-    applied=0,
-    base=0,
-    terms=(),
-)
 STATEMENT = b"SELECT $1, $2 AS b"
 QUERY_VALUES = b"\x02" + struct.pack("<q", 5) + b"\x04\x01\0\0\0x"
 NAMES = b"\x01\0c\x02\0\x02\0id\x01\0n"
@@ -48,8 +31,8 @@ SOUND: dict[int, list[bytes]] = {
     Kind.RESOLVE: [Resolve(bytes(16), 1).encode()],
     Kind.ACK: [Ack(1, 2, 2, 2, "eu-1").encode()],
     Kind.HEARTBEAT: [Heartbeat(1, 2, 2, 4, "eu-1").encode()],
-    Kind.PEER_HELLO: [encode(REPORT)],
-    Kind.FOLLOW: [encode(REPORT)],
+    Kind.PEER_HELLO: [encode(report(name="dev"))],
+    Kind.FOLLOW: [encode(report(name="dev"))],
     Kind.SNAPSHOT_FETCH: [encode(SnapshotFetch("", 0))],
     Kind.QUERY: [b"SELECT * FROM good LIMIT 2", b"SELECT doc FROM good WHERE id = 'x'", b"INSERT INTO c"],
     Kind.GET: [b'{"collection":"good","id":"doc-1"}'],

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -22,8 +21,8 @@ from redwire.body import encode
 from redwire.errors import Code
 from redwire.frame import Kind, encode_frame
 from redwire.handshake import PREFACE
-from redwire.message.peer import Report
 from tests.cluster.forked_cluster import ForkedCluster
+from tests.reports import report
 from tools.authority import Authority, Issued
 from tools.dev.plan import ClusterPlan, NodePlan
 
@@ -59,28 +58,6 @@ NOBODY: dict[str, Issue] = {
     "not before far ahead": lambda a, n: a.issue_node(n, HOSTS, now=FAR_AHEAD),
 }
 """What TLS alone refuses."""
-
-
-def report(**changed: object) -> Report:
-    stranger = Report(
-        cluster="",
-        name="shop",
-        node="us-1",
-        region="us",
-        incarnation="ab" * 16,
-        process="0c" * 16,
-        role="replica",
-        term=0,
-        primary="",
-        last_term=0,
-        last_lsn=0,
-        last_chain=bytes(16),
-        watermark=0,
-        applied=0,
-        base=0,
-        terms=(),
-    )
-    return msgspec.structs.replace(stranger, **changed)
 
 
 # --- whoever dials a node

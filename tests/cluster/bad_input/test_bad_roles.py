@@ -14,31 +14,12 @@ from redwire.body import encode
 from redwire.frame import Kind, kind_name
 from redwire.message.admin import AccountDone, RemoveUser, UsersAsked
 from redwire.message.client import Open, Resolve
-from redwire.message.peer import Ack, Report, SnapshotFetch
+from redwire.message.peer import Ack, SnapshotFetch
 from redwire.message.read import Fetch, Scan
 from redwire.message.settings import ChangeSettings, SetPolicy
 from redwire.record import Op, Record
+from tests.reports import report
 
-REPORT = encode(
-    Report(
-        cluster="",
-        name="shop",
-        node="us-1",
-        region="us",
-        incarnation="ab" * 16,
-        process="0c" * 16,
-        role="replica",
-        term=0,
-        primary="",
-        last_term=0,
-        last_lsn=0,
-        last_chain=bytes(16),
-        watermark=0,
-        applied=0,
-        base=0,
-        terms=(),
-    )
-)
 SQL = b"SELECT id FROM good LIMIT 1"
 TARGET = b'{"collection":"good","id":"nobody"}'
 COLLECTION = b"\x05\0roles"
@@ -77,9 +58,9 @@ def served(site: Any, client: bytes) -> dict[Kind, tuple[str, Kind, bytes]]:
 
 
 AMONG_MEMBERS = {
-    Kind.PEER_HELLO: REPORT,
-    Kind.PEER_WELCOME: REPORT,
-    Kind.FOLLOW: REPORT,
+    Kind.PEER_HELLO: encode(report()),
+    Kind.PEER_WELCOME: encode(report()),
+    Kind.FOLLOW: encode(report()),
     Kind.FOLLOWING: b"",
     Kind.BATCH: b"RWB1",
     Kind.ACK: Ack(1, 0, 0, 0, "eu-1").encode(),
@@ -171,7 +152,7 @@ def test_a_member_may_follow_and_nothing_else_that_clients_may(site: Any) -> Non
                 continue
             error = wire.error(kind, bodies[kind][2] if kind in bodies else TARGET)
             assert str(error) == f"UNSUPPORTED: {kind_name(kind)} is not served to a member"
-        wire.send_frame(Kind.PEER_HELLO, REPORT, 0)
+        wire.send_frame(Kind.PEER_HELLO, encode(report()), 0)
         assert wire.frame().kind == Kind.PEER_WELCOME
 
 

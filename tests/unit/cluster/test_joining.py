@@ -6,32 +6,11 @@ import pytest
 
 from cluster.joining import unjoined
 from redwire.errors import Code
-from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import NodeId
+from tests.reports import CLUSTER, report
 
 MEMBERS = frozenset(NodeId(name) for name in ("a", "b", "c"))
-
-
-def report(node: str, *, role: str = "replica", joined: bool = False) -> Report:
-    return Report(
-        cluster="c" * 32 if joined else "",
-        name="shop",
-        node=node,
-        region="r",
-        incarnation="a" * 32,
-        process="0c" * 16,
-        role=role,
-        term=0,
-        primary="",
-        last_term=0,
-        last_lsn=0,
-        last_chain=bytes(16),
-        watermark=0,
-        applied=0,
-        base=0,
-        terms=(),
-    )
 
 
 NEW = "a new one begins once a majority of it runs"
@@ -43,10 +22,10 @@ NEW = "a new one begins once a majority of it runs"
         (NodeRole.OPENING, [], f"; {NEW}; not heard yet: b, c"),
         (NodeRole.REPLICA, [report("b", role="opening")], f"; {NEW}; not heard yet: c"),
         (NodeRole.REPLICA, [report("b")], f"; {NEW}, among it the one with role: primary; not heard yet: c"),
-        (NodeRole.REPLICA, [report("b", joined=True), report("c")], "; nobody in reach leads it"),
+        (NodeRole.REPLICA, [report("b", cluster=CLUSTER), report("c")], "; nobody in reach leads it"),
         (
             NodeRole.REBUILDING,
-            [report("b", joined=True, role="primary")],
+            [report("b", cluster=CLUSTER, role="primary")],
             ", and follows whoever leads it; not heard yet: c",
         ),
     ],
