@@ -24,12 +24,14 @@ class Links:
     `credentials` prove who we are to the members; None, without TLS, is for a node that has no peers.
     """
 
-    def __init__(self, node: Node, config: NodeConfig, credentials: NodeCredentials | None) -> None:
+    def __init__(
+        self, node: Node, config: NodeConfig, credentials: NodeCredentials | None, chance: random.Random
+    ) -> None:
         self._node = node
         self._config = config
         self._credentials = credentials
+        self._chance = chance
         self._links: dict[NodeId, _Line] = {}
-        self._chance = random.Random()
         self._tasks: TaskGroup | None = None
 
     async def run(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -125,7 +126,8 @@ class Process:
         storage.reads.on_damage = partial(self._damaged, node)
         service = Service(node, audit)
         library, authenticator = _library(storage), _authenticator(node, config)
-        links = Links(node, config, self._credentials)
+        chance = random.Random()
+        links = Links(node, config, self._credentials, chance)
         rebuilder = Rebuilder(node, links)
         node.outbox.rebuild = rebuilder.begin
         node.roster.lines = links
@@ -152,7 +154,7 @@ class Process:
             tasks.start_soon(overseers.run)
             self._greet(storage)
             if node.roster.candidacy.aspires:
-                candidate = Candidate(node, config, take_over=self._take_over)
+                candidate = Candidate(node, config, chance, take_over=self._take_over)
                 await candidate.run()
                 await candidate.renew()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,7 @@ from cluster.config import ClusterConfig, NodeConfig
 from cluster.log_config import Level
 from cluster.logged import Logged
 from cluster.node import Node
-from cluster.opening import Bootstrap, FollowFirst, Open, Opening, Refuse, Stand, TakeOver, Wait
+from cluster.opening import Bootstrap, Decision, FollowFirst, Open, Opening, Refuse, Stand, TakeOver, Wait
 from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.settings import Settings
@@ -28,15 +29,23 @@ ASK_S = 0.05
 """Reports come once a second, or at once from who is greeted: a look costs nothing, and a start no time."""
 ASK_AGAIN_S = 2.0
 """A member that was asked for its log answers within a round trip; its line may have been cut meanwhile."""
+GIVE_WAY_S, GIVE_WAY_MAX_S = 0.1, 1.0
+"""Another candidate leads a round trip and two looks after it has the vote that it asked for, and is heard a
+round trip later: within a second between the furthest regions, and at once where it is near.
+"""
 
 
 class Candidate:
     """A node that was told to lead."""
 
-    def __init__(self, node: Node, config: NodeConfig, *, take_over: TakeOver | None) -> None:
+    def __init__(
+        self, node: Node, config: NodeConfig, chance: random.Random, *, take_over: TakeOver | None
+    ) -> None:
         self._node = node
         self._config = config
+        self._chance = chance
         self._take_over = take_over
+        self._outbid = 0  # how often another one has, since our last reign that came to something
         self._read: tuple[Lsn, Lsn] | None = None  # what `_logged` is of: from, to
         self._logged = Logged([], {})
         self._wrote: Reign | None = None  # the reign of the last batch of the same
@@ -51,8 +60,11 @@ class Candidate:
         while True:
             opening = await self._opening()
             decision = opening.decide(node.report(), node.roster.reports, node.clock().ms - started_ms)
-            candidacy.stands = decision.term if isinstance(decision, Stand) else Term(0)
+            stood, candidacy.stands = candidacy.stands, _stands(decision)
             match decision:
+                case Stand(term) if 0 < stood < term:
+                    candidacy.stands = Term(0)
+                    await self._give_way()
                 case Wait() | Stand():
                     if decision.reason != said:
                         said = decision.reason
@@ -80,6 +92,7 @@ class Candidate:
         node = self._node
         while True:
             await node.roster.candidacy.outbid.wait()
+            await self._give_way()
             opening = await self._opening()
             match opening.decide(node.report(), node.roster.reports, opening.patience_ms):
                 case Open() | Stand() | FollowFirst() if node.leads:
@@ -94,6 +107,16 @@ class Candidate:
                     except Refused as error:
                         node.roster.candidacy.aspires = False
                         node.note(f"leads no more: {error}", Level.WARNING)
+
+    async def _give_way(self) -> None:
+        """Leave the members to whoever asks them for more than we did, for a while by chance: of two who need
+        the same vote, and do not hear of each other, one is quicker then.
+        """
+        role = self._node.role
+        if isinstance(role, Primary) and role.ready:
+            self._outbid = 0
+        await anyio.sleep(self._chance.uniform(0, min(GIVE_WAY_S * 2**self._outbid, GIVE_WAY_MAX_S)))
+        self._outbid += 1
 
     async def _opening(self) -> Opening:
         """The question, put to the members that this node knows of by now."""
@@ -179,6 +202,11 @@ class Candidate:
         admitted = {node: Incarnation(incarnation) for node, incarnation in incarnations.items()}
         self._node.note(f"new cluster {cluster[:8]} with {', '.join(sorted(admitted))}")
         return self._config.cluster.to_record(cluster, secrets.token_bytes(32), admitted)
+
+
+def _stands(decision: Decision) -> Term:
+    """The term for which a node asks for votes that has come to this."""
+    return decision.term if isinstance(decision, Stand) else Term(0)
 
 
 def _enough(cluster: ClusterConfig, copies: frozenset[NodeId]) -> bool:

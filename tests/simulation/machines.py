@@ -20,7 +20,7 @@ import anyio.to_thread
 from lines import Network
 from msgspec.structs import replace
 
-from cluster import applier, apply_queue, disk, journal, links, outbox, peers, process, state, storage
+from cluster import applier, apply_queue, disk, journal, outbox, peers, process, state, storage
 from cluster.applier import Applier
 from cluster.config import NodeConfig
 from cluster.disk import Disk
@@ -452,7 +452,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (storage, "Wal", SmallWal),
         (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),
         (outbox, "ANNOUNCE_S", announce_s),
-        (links, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
+        (process, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
     ]
     with ExitStack() as stack:
         for module, name, value in changes:

@@ -14,6 +14,7 @@ from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
 from cluster.meta import Vote
 from cluster.opening import Opening
+from cluster.reign import Candidate
 from cluster.storage import Storage
 from redwire.batch import Batch
 from redwire.position import Lsn, Reign
@@ -89,6 +90,17 @@ def new_clusters_without_votes() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def candidates_that_never_give_way() -> Iterator[None]:
+    """Whoever is outbid asks for more at once."""
+
+    async def at_once(candidate: Candidate) -> None:
+        """No wait."""
+
+    with patch.object(Candidate, "_give_way", at_once):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -99,5 +111,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         the_shorter_log_leads,
         keys_that_nobody_remembers,
         new_clusters_without_votes,
+        candidates_that_never_give_way,
     )
 }

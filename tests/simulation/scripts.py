@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import Callable
 
 from machines import Machine
+from oracles import Violated
 from world import Script, World
 from writers import Fate, Writer
 
 from cluster.opening import TakeOver
+from cluster.primary import Primary
 
 UNTIL_S = 60.0
 """Ten times what a cluster takes to begin: what has not come by then does not come in this schedule."""
+
+TERMS_MAX = 10
+"""Of two that ask for the same vote at once: by then they wait for up to a second each, 300 ms apart."""
 
 
 async def acked_between_the_question_and_the_reign(world: World) -> None:
@@ -75,6 +80,23 @@ async def two_are_told_to_make_the_cluster(world: World) -> None:
     second.start(primary=True)
     await asyncio.sleep(8.0)
     assert any(machine.leads for machine in world.machines)
+
+
+async def two_take_over_at_once(world: World) -> None:
+    """Out of reach of each other, and each in need of the vote of the one member whom both reach: one of them
+    soon leads, instead of each asking for a newer term than the other one's.
+    """
+    old, first, second = world.machines
+    await _begun(world)
+    _part(world, first, second)
+    for machine in world.machines:
+        machine.crash(power=False)
+        machine.start(primary=machine is not old, take_over=TakeOver() if machine is not old else None)
+    nodes = [machine.node for machine in (first, second) if machine.node is not None]
+    await _until(lambda: any(isinstance(node.role, Primary) and node.role.ready for node in nodes))
+    newest = max(node.storage.meta.term for node in nodes)
+    if newest > TERMS_MAX:
+        raise Violated(f"it took them {newest - 1} terms")
 
 
 async def _begun(world: World) -> Writer:
@@ -148,5 +170,6 @@ SCRIPTS: dict[str, Script] = {
         acked_by_a_voter_that_has_started_anew,
         taken_over_by_one_who_lags_behind,
         two_are_told_to_make_the_cluster,
+        two_take_over_at_once,
     )
 }

@@ -51,6 +51,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("acked_by_a_voter_that_has_started_anew", "votes_in_memory_only"),
         ("taken_over_by_one_who_lags_behind", "the_shorter_log_leads"),
         ("two_are_told_to_make_the_cluster", "new_clusters_without_votes"),
+        ("two_take_over_at_once", "candidates_that_never_give_way"),
     ],
 )
 def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ async def test_a_primary_that_is_outbid_and_finds_another_one_quicker_follows_th
     ended: list[Refused] = []
     node: Any = SimpleNamespace(
         roster=Roster(),
+        role=None,
         leads=True,
         clock=lambda: Now(1, 1),
         report=lambda: None,
@@ -43,7 +45,7 @@ async def test_a_primary_that_is_outbid_and_finds_another_one_quicker_follows_th
     monkeypatch.setattr(Candidate, "_opening", opening)
     candidacy = node.roster.candidacy
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Candidate(node, None, take_over=None).renew)  # type: ignore[arg-type]
+        tasks.start_soon(Candidate(node, None, random.Random(1), take_over=None).renew)  # type: ignore[arg-type]
         candidacy.outbid.ring()
         with anyio.fail_after(5):
             while not said:
@@ -59,7 +61,7 @@ async def test_a_primary_that_is_outbid_leads_on_while_something_stands_against_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = anyio.Event()
-    node: Any = SimpleNamespace(roster=Roster(), leads=True, report=lambda: None)
+    node: Any = SimpleNamespace(roster=Roster(), role=None, leads=True, report=lambda: None)
 
     def refused(*_: object) -> Decision:
         asked.set()
@@ -70,7 +72,7 @@ async def test_a_primary_that_is_outbid_leads_on_while_something_stands_against_
 
     monkeypatch.setattr(Candidate, "_opening", opening)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Candidate(node, None, take_over=None).renew)  # type: ignore[arg-type]
+        tasks.start_soon(Candidate(node, None, random.Random(1), take_over=None).renew)  # type: ignore[arg-type]
         node.roster.candidacy.outbid.ring()
         with anyio.fail_after(5):
             await asked.wait()
@@ -83,7 +85,9 @@ async def test_what_still_tells_of_the_reign_before_does_not_end_the_newer_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended: list[Refused] = []
-    node: Any = SimpleNamespace(roster=Roster(), leads=True, report=lambda: None, end_reign=ended.append)
+    node: Any = SimpleNamespace(
+        roster=Roster(), role=None, leads=True, report=lambda: None, end_reign=ended.append
+    )
     begun = anyio.Event()
 
     async def opening(candidate: Candidate) -> Any:
@@ -96,7 +100,7 @@ async def test_what_still_tells_of_the_reign_before_does_not_end_the_newer_one(
     monkeypatch.setattr(Candidate, "_opening", opening)
     monkeypatch.setattr(Candidate, "run", run)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Candidate(node, None, take_over=None).renew)  # type: ignore[arg-type]
+        tasks.start_soon(Candidate(node, None, random.Random(1), take_over=None).renew)  # type: ignore[arg-type]
         node.roster.candidacy.outbid.ring()
         with anyio.fail_after(5):
             await begun.wait()
@@ -122,10 +126,42 @@ async def test_who_follows_a_longer_log_first_looks_around_anew_once_somebody_le
     )
     node: Any = SimpleNamespace(roster=Roster(), role=None, storage=storage)
     node.roster.reports = {NodeId("us-1"): longer, NodeId("ap-1"): replace(leads, term=0)}
-    candidate = Candidate(node, None, take_over=None)  # type: ignore[arg-type]
+    candidate = Candidate(node, None, random.Random(1), take_over=None)  # type: ignore[arg-type]
     with anyio.move_on_after(0.2) as waiting:
         await candidate._catch_up(NodeId("us-1"))
     assert waiting.cancelled_caught, "one of an older term leads: nothing has changed"
     node.roster.reports[NodeId("ap-1")] = leads
     with anyio.fail_after(5):
         await candidate._catch_up(NodeId("us-1"))
+
+
+@pytest.mark.anyio
+async def test_a_candidate_that_is_outbid_asks_for_nothing_for_a_while_by_chance_longer_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stands = [Stand(Term(term), [NodeId("us-1")]) for term in (2, 2, 3, 3, 5, 5)]
+    decisions: list[Decision] = [*stands, QUICKER]
+    asked: list[int] = []
+    most: list[float] = []
+    roster = Roster()
+    monkeypatch.setattr(
+        roster, "lines", SimpleNamespace(greet=lambda _: asked.append(roster.candidacy.stands))
+    )
+    node: Any = SimpleNamespace(
+        roster=roster, role=None, clock=lambda: Now(1, 1), report=lambda: None, note=lambda *_: None
+    )
+
+    class Chance(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            assert not roster.candidacy.stands
+            most.append(b)
+            return 0.0
+
+    async def opening(candidate: Candidate) -> Any:
+        return SimpleNamespace(patience_ms=5, decide=lambda *_: decisions.pop(0))
+
+    monkeypatch.setattr(Candidate, "_opening", opening)
+    with pytest.raises(Refused), anyio.fail_after(5):
+        await Candidate(node, None, Chance(1), take_over=None).run()  # type: ignore[arg-type]
+    assert asked == [2, 2, 3, 5]
+    assert most == [0.1, 0.2]
