@@ -127,7 +127,7 @@ class Node:
         if isinstance(role, Primary):
             over = superseded(self.report(), report, ready=role.ready)
             if over is not None:
-                self.inbox.post(Deposed(over))
+                self.end_reign(over)
             elif outbid(self.report(), report, ready=role.ready):
                 self.roster.candidacy.outbid.ring()
         if isinstance(role, Replica) and self.role_name is NodeRole.REPLICA and role.searching:
@@ -167,7 +167,7 @@ class Node:
         self.inbox.wake()
 
     def end_reign(self, error: RedwireError) -> None:
-        """End our own reign now; whoever waits is told."""
+        """End our own reign now, on what is known now; whoever waits is told. Nothing, if we do not lead."""
         self._step(Deposed(error), self.clock())
 
     def become_replica(self, replica: Replica) -> None:

@@ -29,6 +29,8 @@ ASK_S = 0.05
 """Reports come once a second, or at once from who is greeted: a look costs nothing, and a start no time."""
 ASK_AGAIN_S = 2.0
 """A member that was asked for its log answers within a round trip; its line may have been cut meanwhile."""
+STALLED_S = 10.0
+"""Five times asked, and nothing came, nor did a snapshot begin: others may have more by now."""
 GIVE_WAY_S, GIVE_WAY_MAX_S = 0.1, 1.0
 """Another candidate leads a round trip and two looks after it has the vote that it asked for, and is heard a
 round trip later: within a second between the furthest regions, and at once where it is near.
@@ -75,7 +77,10 @@ class Candidate:
                 case Refuse(error):
                     raise error
                 case FollowFirst(member):
-                    node.note(f"{member} has the longer log: following it to its end first")
+                    following = f"{member} has the longer log: following it to its end first"
+                    if following != said:
+                        said = following
+                        node.note(said)
                     await self._catch_up(member)
                     started_ms = node.clock().ms - asked_ms
                 case Bootstrap(incarnations):
@@ -146,19 +151,22 @@ class Candidate:
         )
 
     async def _catch_up(self, member: NodeId) -> None:
-        """Follow `member` until our log is as long as it last said its own is, or it is gone, or somebody
-        leads by now.
+        """Follow `member` until our log is as long as it last said its own is, or it is gone, or gives us
+        nothing, or somebody leads by now.
         """
-        asked_s = 0.0
+        roster, asked_s, grew_s, end = self._node.roster, 0.0, anyio.current_time(), Lsn(0)
         while True:
-            role = self._node.role
+            role, now_s = self._node.role, anyio.current_time()
             searching = isinstance(role, Replica) and role.searching
-            if searching and anyio.current_time() - asked_s > ASK_AGAIN_S:
-                asked_s = anyio.current_time()
-                self._node.roster.lines.follow(member)
+            if searching and now_s - asked_s > ASK_AGAIN_S:
+                asked_s = now_s
+                roster.lines.follow(member)
             await anyio.sleep(ASK_S)
-            report, log = self._node.roster.reports.get(member), self._node.storage.log
-            if report is None or self._node.roster.leader(self._node.storage.meta.term) is not None:
+            report, log = roster.reports.get(member), self._node.storage.log
+            if log.end.lsn != end or roster.rebuilding:
+                grew_s, end = now_s, log.end.lsn
+            stalled = now_s - grew_s > STALLED_S
+            if report is None or stalled or roster.leader(self._node.storage.meta.term) is not None:
                 return
             mine = (log.end.term, log.durable)
             if log.durable == log.end.lsn and mine >= (report.last_term, report.last_lsn):

@@ -11,7 +11,7 @@ from typing import Protocol
 from anyio.abc import TaskGroup
 
 from cluster.catchup import Common, SnapshotNeeded, plan
-from cluster.effects import Deposed, FollowerAcked, FollowerJoined, FollowerLeft
+from cluster.effects import FollowerAcked, FollowerJoined, FollowerLeft
 from cluster.errors import NodeError
 from cluster.feed import Feed
 from cluster.log_config import Level
@@ -192,7 +192,7 @@ class Source:
         if error.code is Code.TERM_TAKEN:
             self._node.roster.candidacy.outbid.ring()
         elif error.code in DEPOSING:
-            self._node.inbox.post(Deposed(error))
+            self._node.end_reign(error)
         if error.code in _REFUSALS:
             self._node.note(f"{self.end.node} refuses to follow: {error}", Level.WARNING)
         else:

@@ -92,8 +92,8 @@ async def two_take_over_at_once(world: World) -> None:
     for machine in world.machines:
         machine.crash(power=False)
         machine.start(primary=machine is not old, take_over=TakeOver() if machine is not old else None)
+    await _until(lambda: _serves(first) or _serves(second))
     nodes = [machine.node for machine in (first, second) if machine.node is not None]
-    await _until(lambda: any(isinstance(node.role, Primary) and node.role.ready for node in nodes))
     newest = max(node.storage.meta.term for node in nodes)
     if newest > TERMS_MAX:
         raise Violated(f"it took them {newest - 1} terms")
@@ -104,13 +104,16 @@ async def _begun(world: World) -> Writer:
     old = world.machines[0]
     writer = Writer("w0", world.machines[:1], [""], world.chance)
     world.writers.append(writer)
-    await _until(
-        lambda: old.service is not None and old.leads and old.node is not None and old.node.role.ready
-    )
+    await _until(lambda: _serves(old))
     for _ in range(5):
         await _acked(writer)
     await asyncio.sleep(2.0)
     return writer
+
+
+def _serves(machine: Machine) -> bool:
+    role = machine.node.role if machine.node is not None else None
+    return isinstance(role, Primary) and role.ready
 
 
 async def _decided(world: World, take_over: TakeOver) -> None:

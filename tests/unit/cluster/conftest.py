@@ -377,8 +377,10 @@ def vital_report() -> Callable[..., Report]:
 
 
 @pytest.fixture
-def open_storage(tmp_path: Path) -> Callable[[], Storage]:
-    """Opens the data directory of eu-1, the one member of its cluster; empty at first."""
+def open_storage(tmp_path: Path) -> Callable[..., Storage]:
+    """Opens the data directory of eu-1, the one member of its cluster; empty at first. Its threads say what
+    they did by `post`, which may be given.
+    """
     members = [{"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}]
     document: dict[str, Any] = {
         "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": "127.0.0.1:5050"},
@@ -387,7 +389,7 @@ def open_storage(tmp_path: Path) -> Callable[[], Storage]:
     }
     document["node"]["data_dir"] = "data"
     config = parse_node_config(document, f"{tmp_path}/node.yaml")
-    return lambda: Storage(config, lambda *_: None, lambda error: None)
+    return lambda post=lambda *_: None: Storage(config, post, lambda error: None)
 
 
 @pytest.fixture

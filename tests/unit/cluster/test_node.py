@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from contextlib import closing
 from typing import Any
 
 import anyio
@@ -10,11 +13,12 @@ from msgspec.structs import replace
 
 from cluster.effects import Now, SourceFound
 from cluster.node import Node
+from cluster.reign import Candidate
 from cluster.replica import FollowerState, Replica
 from cluster.storage import Storage
 from redwire.message.peer import Following
 from redwire.node_role import NodeRole
-from redwire.position import EMPTY, Lsn, NodeId
+from redwire.position import EMPTY, Lsn, NodeId, Term
 
 LEADER = NodeId("us-1")
 NOW = Now(1_000_000, 1_000)
@@ -22,6 +26,10 @@ NOW = Now(1_000_000, 1_000)
 
 @pytest.fixture
 def node(storage: Storage) -> Node:
+    return following(storage)
+
+
+def following(storage: Storage) -> Node:
     """A replica with an empty data directory, which follows nobody."""
     log = storage.log
     role = Replica(storage.me, storage.reign, log.end, log.durable, Lsn(0), Lsn(0))
@@ -70,6 +78,20 @@ def test_a_node_that_follows_asks_nobody(node):
     node.role.state = FollowerState.FOLLOWING
     node.greeted(told(node, NodeRole.PRIMARY, term=2))
     assert (lines.followed, lines.greeted) == ([LEADER], [])
+
+
+@pytest.mark.anyio
+async def test_a_reign_ends_at_the_report_that_proves_it_over_not_a_turn_later(open_storage):
+    """What is committed by then would end the other reign as well."""
+    with closing(open_storage(asyncio.get_running_loop().call_soon_threadsafe)) as storage:
+        node = following(storage)
+        candidate = Candidate(node, storage.config, random.Random(1), take_over=None)
+        await candidate._open(Term(1), candidate._new_cluster({storage.me: storage.meta.incarnation}))
+        assert node.leads
+        node.heard(told(node, NodeRole.PRIMARY, term=1))
+        assert node.leads
+        node.heard(told(node, NodeRole.PRIMARY, term=2))
+        assert not node.leads
 
 
 @pytest.mark.anyio

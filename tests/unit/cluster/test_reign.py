@@ -22,6 +22,11 @@ from redwire.position import Lsn, NodeId, Position, Term
 QUICKER = Refuse(Refused(Code.TERM_TAKEN, "us-1 leads term 2 already"))
 
 
+def candidate_of(node: Any, chance: random.Random | None = None) -> Candidate:
+    config: Any = None
+    return Candidate(node, config, chance or random.Random(1), take_over=None)
+
+
 @pytest.mark.anyio
 async def test_a_primary_that_is_outbid_and_finds_another_one_quicker_follows_that_one(
     monkeypatch: pytest.MonkeyPatch,
@@ -45,7 +50,7 @@ async def test_a_primary_that_is_outbid_and_finds_another_one_quicker_follows_th
     monkeypatch.setattr(Candidate, "_opening", opening)
     candidacy = node.roster.candidacy
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Candidate(node, None, random.Random(1), take_over=None).renew)  # type: ignore[arg-type]
+        tasks.start_soon(candidate_of(node).renew)
         candidacy.outbid.ring()
         with anyio.fail_after(5):
             while not said:
@@ -72,7 +77,7 @@ async def test_a_primary_that_is_outbid_leads_on_while_something_stands_against_
 
     monkeypatch.setattr(Candidate, "_opening", opening)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Candidate(node, None, random.Random(1), take_over=None).renew)  # type: ignore[arg-type]
+        tasks.start_soon(candidate_of(node).renew)
         node.roster.candidacy.outbid.ring()
         with anyio.fail_after(5):
             await asked.wait()
@@ -100,7 +105,7 @@ async def test_what_still_tells_of_the_reign_before_does_not_end_the_newer_one(
     monkeypatch.setattr(Candidate, "_opening", opening)
     monkeypatch.setattr(Candidate, "run", run)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Candidate(node, None, random.Random(1), take_over=None).renew)  # type: ignore[arg-type]
+        tasks.start_soon(candidate_of(node).renew)
         node.roster.candidacy.outbid.ring()
         with anyio.fail_after(5):
             await begun.wait()
@@ -126,11 +131,30 @@ async def test_who_follows_a_longer_log_first_looks_around_anew_once_somebody_le
     )
     node: Any = SimpleNamespace(roster=Roster(), role=None, storage=storage)
     node.roster.reports = {NodeId("us-1"): longer, NodeId("ap-1"): replace(leads, term=0)}
-    candidate = Candidate(node, None, random.Random(1), take_over=None)  # type: ignore[arg-type]
+    candidate = candidate_of(node)
     with anyio.move_on_after(0.2) as waiting:
         await candidate._catch_up(NodeId("us-1"))
     assert waiting.cancelled_caught, "one of an older term leads: nothing has changed"
     node.roster.reports[NodeId("ap-1")] = leads
+    with anyio.fail_after(5):
+        await candidate._catch_up(NodeId("us-1"))
+
+
+@pytest.mark.anyio
+async def test_who_follows_a_longer_log_first_looks_around_anew_when_nothing_comes(
+    vital_report: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.reign.STALLED_S", 0.1)
+    log = SimpleNamespace(end=Position(Term(1), Lsn(4), bytes(16)), durable=Lsn(4))
+    storage = SimpleNamespace(log=log, meta=SimpleNamespace(term=Term(1)))
+    node: Any = SimpleNamespace(roster=Roster(), role=None, storage=storage)
+    node.roster.reports = {NodeId("us-1"): vital_report("us-1", lsn=9)}
+    candidate = candidate_of(node)
+    node.roster.installing = True
+    with anyio.move_on_after(0.4) as waiting:
+        await candidate._catch_up(NodeId("us-1"))
+    assert waiting.cancelled_caught, "a snapshot is on its way"
+    node.roster.installing = False
     with anyio.fail_after(5):
         await candidate._catch_up(NodeId("us-1"))
 
@@ -162,6 +186,6 @@ async def test_a_candidate_that_is_outbid_asks_for_nothing_for_a_while_by_chance
 
     monkeypatch.setattr(Candidate, "_opening", opening)
     with pytest.raises(Refused), anyio.fail_after(5):
-        await Candidate(node, None, Chance(1), take_over=None).run()  # type: ignore[arg-type]
+        await candidate_of(node, Chance(1)).run()
     assert asked == [2, 2, 3, 5]
     assert most == [0.1, 0.2]
