@@ -16,7 +16,7 @@ from cluster.errors import FormatNewer, FormatOlder, MetaCorrupt
 from cluster.files import SYSCALLS, Syscalls, translated
 from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term, TermList
 
-FORMAT = 2
+FORMAT = 3
 """Of the file; of another one it is refused."""
 _NAME = "meta.cbor"
 _CRC_BYTES = 5
@@ -25,15 +25,23 @@ _CRC_HEAD = b"\x1a"
 
 
 class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The vote given in `term`; `node` None when none was given."""
+    """The vote given in `term`; `node` None when none was given. `other` is the newest term of a vote that
+    was given to any other node before, 0 for none.
+    """
 
     term: Term = Term(0)
     node: NodeId | None = None
+    other: Term = Term(0)
 
     @property
     def reign(self) -> Reign:
         """The reign that was voted for."""
         return Reign(self.term, self.node or NodeId(""))
+
+    def followed_by(self, reign: Reign) -> Vote:
+        """What is remembered once the next vote, in a newer term, is for `reign`."""
+        other = self.other if self.node == reign.primary else self.term
+        return Vote(reign.term, reign.primary, other)
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

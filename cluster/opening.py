@@ -12,8 +12,10 @@ that starts as primary asks every member in reach first:
                                                 lacks what somebody knows committed: then it lost
 * its own log is one that lost                → refuse to start
 * it followed another primary last            → refuse, unless the operator said `--take-over`
-* it did, or somebody has followed one since  → wait for one of every set of voters that is enough for a
+* it did, or somebody has followed or voted
+  for one since                               → wait for one of every set of voters that is enough for a
                                                 commit, and for its vote
+* it led last itself                          → wait for the votes of as many as a commit takes, with its own
 * somebody follows one who leads              → wait until it does not: what that one still commits through it
                                                 would be missing here
 * otherwise                                   → open, with a term above every term that anyone has seen
@@ -26,12 +28,14 @@ A report alone promises nothing: whoever says that it follows nobody may follow 
 later, and ack. Its vote is that promise (R11): it is on its disk, it came with what its log held then, and
 from then on it accepts no older term.
 
-Whoever led last has all that it acknowledged, and its log ends with what it wrote itself. Where another one
-wrote the end, that one has led since, were it in the same term as a reign of this node that nobody accepted.
-Any other node has what the voters in reach have: were none heard of a set that is enough for a commit, that
-set may hold what was acknowledged and nobody else has. A voter with another data directory than the one that
-the log has admitted says nothing of what it held before (R11); nor does one of whom this log admits none: a
-record that only others hold may have admitted one since.
+Whoever led last has all that it acknowledged, and its log ends with what it wrote itself. Whether it did is
+not for it to know alone: whoever led since has the votes of one of every set that is enough for a commit, so
+one such set must say that there is none, and promise that there will not be. A reign without any votes would
+be in the term of another one, and the longer log of the two not the one to follow. Any other node has what
+the voters in reach have: were none heard of a set that is enough for a commit, that set may hold what was
+acknowledged and nobody else has. A voter with another data directory than the one that the log has admitted
+says nothing of what it held before (R11); nor does one of whom this log admits none: a record that only
+others hold may have admitted one since.
 """
 
 from __future__ import annotations
@@ -50,6 +54,10 @@ from redwire.spelling import nearest
 
 _MAY_HOLD = (
     "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk "
+    "that it had, or if they are gone for good, say so with --take-over --lost {}"
+)
+_MAY_LEAD = (
+    "may have elected another primary since, as nobody in reach knows: {}. Start one of them, with the disk "
     "that it had, or if they are gone for good, say so with --take-over --lost {}"
 )
 
@@ -130,9 +138,10 @@ class TakeOver(msgspec.Struct, frozen=True):
 class Opening(msgspec.Struct, frozen=True):
     """The question, put by `me`. `members` are all configured members, this node included; `voters` are those
     whose copies can count, and `admitted` is which incarnation of each does; `patience_ms` bounds the
-    asking; `enough` says whether copies on these nodes alone can have committed a record. `wrote_last` says
-    that the last batch of this node's log is its own. `taken` are those who say that another process has
-    this node's id. `stands` is the term for which votes were asked so far, 0 for none.
+    asking; `enough` says whether copies on these nodes alone can have committed a record, by any of the
+    settings that may count, and `enough_by_all` whether by all of them. `wrote_last` says that the last batch
+    of this node's log is its own. `taken` are those who say that another process has this node's id. `stands`
+    is the term for which votes were asked so far, 0 for none.
     """
 
     me: NodeId
@@ -142,6 +151,7 @@ class Opening(msgspec.Struct, frozen=True):
     patience_ms: int
     take_over: TakeOver | None
     enough: Callable[[frozenset[NodeId]], bool]
+    enough_by_all: Callable[[frozenset[NodeId]], bool]
     wrote_last: bool
     taken: frozenset[NodeId]
     stands: Term
@@ -183,17 +193,26 @@ class Opening(msgspec.Struct, frozen=True):
             return Refuse(
                 Refused(Code.STALE_TERM, text, hint="a member reports terms that never were: find it")
             )
-        if not (self.wrote_last and _led_last(mine, others)):
-            unknown = self._unknown(mine, others)
-            if unknown and self.enough(self._lost.union(unknown)):
-                why = [f"{node} ({why})" for node, why in unknown.items()]
-                gone = ",".join(sorted(self._lost.union(unknown)))
-                return Wait(_MAY_HOLD.format(" and ".join(why), gone))
-            undecided = self._undecided(term, others)
-            if undecided and self.enough(self._lost.union(unknown, undecided)):
-                bound = [_bound(mine, others[node]) for node in undecided]
-                return Stand(term, undecided, tuple(filter(None, bound)))
-        return Open(term)
+        return self._missing(mine, others, term) or Open(term)
+
+    def _missing(self, mine: Report, others: Mapping[NodeId, Report], term: Term) -> Wait | Stand | None:
+        """Whose word, or vote, a reign of `term` lacks; None when it may begin."""
+        unknown, undecided = self._unknown(mine, others), self._undecided(term, others)
+        led_last = self.wrote_last and _led_last(mine, others)
+        if led_last and self.enough_by_all(self.voters.difference(unknown, undecided, self._lost)):
+            return None
+        unheard = bool(unknown) and self.enough(self._lost.union(unknown))
+        if not unheard and not (undecided and self.enough(self._lost.union(unknown, undecided))):
+            return None
+        if unheard and not (led_last and undecided):
+            why = " and ".join(f"{node} ({why})" for node, why in unknown.items())
+            return Wait((_MAY_LEAD if led_last else _MAY_HOLD).format(why, self._gone(unknown)))
+        bound = [_bound(mine, others[node]) for node in undecided]
+        return Stand(term, undecided, tuple(filter(None, bound)))
+
+    def _gone(self, unknown: Iterable[NodeId]) -> str:
+        """Whom `--lost` has to name."""
+        return ",".join(sorted(self._lost.union(unknown)))
 
     def _term(self, mine: Report, others: Mapping[NodeId, Report]) -> Term:
         """Above every term that anybody has accepted, has in its log (a lent one can be of a reign that its
@@ -294,7 +313,10 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
 def _led_last(mine: Report, others: Mapping[NodeId, Report]) -> bool:
     """Whether nobody can have led since this node did, as far as it and those in reach know."""
     led = any(each.term > mine.term and each.primary not in ("", mine.node) for each in others.values())
-    voted = any(each.vote > mine.term for each in (mine, *others.values()))  # ours may have replaced another
+    given = (
+        each.other_vote if each.voted_for == mine.node else each.vote for each in (mine, *others.values())
+    )
+    voted = max(given) > mine.term
     return mine.primary == mine.node and mine.last_term <= mine.term and not led and not voted
 
 

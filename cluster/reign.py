@@ -134,9 +134,6 @@ class Candidate:
         ever = [each.cluster for each in (applied, *logged.settings)]
         record = next((each.record for each in (applied, *logged.settings) if each.record), None)
 
-        def enough(copies: frozenset[NodeId]) -> bool:
-            return any(_enough(cluster, copies) for cluster in ever)
-
         return Opening(
             me=storage.me,
             members=frozenset(member.id for member in applied.cluster.members),
@@ -144,7 +141,8 @@ class Candidate:
             admitted={**storage.admitted(record), **logged.admits},
             patience_ms=applied.cluster.replica_timeout_ms,
             take_over=self._take_over,
-            enough=enough,
+            enough=lambda copies: any(_enough(cluster, copies) for cluster in ever),
+            enough_by_all=lambda copies: all(_enough(cluster, copies) for cluster in ever),
             wrote_last=self._wrote is not None and self._wrote.primary == storage.me,
             taken=frozenset(self._node.roster.taken),
             stands=self._node.roster.candidacy.stands,

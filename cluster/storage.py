@@ -24,7 +24,7 @@ from cluster.errors import DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart,
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.logged import Logged
-from cluster.meta import Meta, Vote
+from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
 from cluster.replacement import Replacement, check_named, remove_strays, stray_generations
 from cluster.settings import Settings
@@ -148,7 +148,7 @@ class Storage:
         """Where this node stands, for its peers; `follows` is whoever leads it now, `stands` the term for
         which it asks for votes.
         """
-        meta, log, node, vote = self.meta, self.log, self.config.node, self.journal.disk.meta.vote.reign
+        meta, log, node, vote = self.meta, self.log, self.config.node, self.journal.disk.meta.vote
         return Report(
             cluster=meta.cluster,
             name=self.config.cluster.name,
@@ -162,7 +162,8 @@ class Storage:
             follows=follows or "",
             stands=stands,
             vote=vote.term,
-            voted_for=vote.primary,
+            voted_for=vote.node or "",
+            other_vote=vote.other,
             last_term=log.end.term,
             last_lsn=log.end.lsn,
             last_chain=log.end.chain,
@@ -198,7 +199,7 @@ class Storage:
 
     def save_vote(self, reign: Reign) -> None:
         """Write the vote for `reign`; reports tell of it once it is on disk."""
-        self.meta = msgspec.structs.replace(self.meta, vote=Vote(reign.term, reign.primary))
+        self.meta = msgspec.structs.replace(self.meta, vote=self.meta.vote.followed_by(reign))
         self.journal.disk.save_meta(self.meta)
 
     async def begin_reign(self, term: Term, cluster: ClusterId) -> None:

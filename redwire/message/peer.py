@@ -31,15 +31,15 @@ AddressOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([A-Za-z0-9._:\[\]-]{1,2
 class Report(ClosedStruct, frozen=True, kw_only=True):
     """PeerHello (60), PeerWelcome (61) and Follow (62): who I am and where my log stands.
 
-    `cluster` is "" while the node has never joined one; `process` is random, new at each start; `term`
-    and `primary` are the reign that it accepted last (0 and "" for none), `follows` is whoever leads and is
+    `cluster` is "" while the node has never joined one; `process` is random, new at each start; `term` and
+    `primary` are the reign that it accepted last (0 and "" for none), `follows` is whoever leads and is
     followed at this moment, "" for nobody. `stands` is the term for which it asks for votes, 0 for none, and
     `vote` and `voted_for` are the last vote that it gave, on its disk: since then it accepts no older term,
-    and of that one no other primary (R11). `applied` is its state's LSN,
-    `base` the LSN its log begins after. `role` is a word of `NodeRole`, or one that only newer nodes
-    know. `terms` are the last `REPORT_TERMS_MAX` entries of its log's list. `advertise` is
-    where clients reach the node, "" for the address that the cluster knows it by. `vitals` stand in hello
-    and welcome; Follow goes without.
+    and of that one no other primary (R11); `other_vote` is the newest term of a vote that it gave to anyone
+    else than `voted_for`. `applied` is its state's LSN, `base` the LSN its log begins after. `role` is a word
+    of `NodeRole`, or one that only newer nodes know. `terms` are the last `REPORT_TERMS_MAX` entries of its
+    log's list. `advertise` is where clients reach the node, "" for the address that the cluster knows it by.
+    `vitals` stand in hello and welcome; Follow goes without.
     """
 
     format: Literal[1] = 1
@@ -56,6 +56,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     stands: TermNumber = 0
     vote: TermNumber = 0
     voted_for: Name = ""
+    other_vote: TermNumber = 0
     last_term: TermNumber
     last_lsn: U63
     last_chain: Bytes16

@@ -117,7 +117,7 @@ def test_of_two_primaries_of_one_term_the_one_that_committed_nothing_follows_the
         shop.isolate(old)
         mark = shop.mark(old)
         shop.kill(old)
-        shop.start_node(old)
+        shop.start_node(old, "--take-over", "--lost", f"{new},{other}")
         shop.wait_log(old, "begins at LSN", since=mark)
         shop.crown(new)
         writer.wait_acked()
@@ -185,13 +185,13 @@ def test_a_vote_for_one_who_does_not_begin_costs_a_new_reign_and_nothing_else(sh
 
 
 def test_a_newer_reign_over_an_outgrown_log_ends_and_the_one_that_serves_goes_on(shop: Any) -> None:
-    old, (new, _) = shop.leader, shop.followers
+    old, (new, other) = shop.leader, shop.followers
     shop.db.put("c", "before", {}, timeout_s=30)
     shop.isolate(old)
     for _ in range(2):
         mark = shop.mark(old)
         shop.kill(old)
-        shop.start_node(old)
+        shop.start_node(old, "--take-over", "--lost", f"{new},{other}")
         shop.wait_log(old, "begins at LSN", since=mark)
     shop.crown(new)
     assert shop.status(old).term > shop.status(new).term

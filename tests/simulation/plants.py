@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from cluster import opening
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
-from cluster.meta import Vote
 from cluster.opening import Opening
 from cluster.reign import Candidate
 from cluster.storage import Storage
 from redwire.batch import Batch
-from redwire.position import Lsn, Reign
+from redwire.message.peer import Report
+from redwire.position import Lsn, NodeId, Reign, Term
 from redwire.record import Key
 from regions.coordinator import QuorumCoordinator
 
@@ -40,8 +40,8 @@ def votes_in_memory_only() -> Iterator[None]:
     """A vote is told of, and forgotten at a crash."""
 
     def told(storage: Storage, reign: Reign) -> None:
-        vote = Vote(reign.term, reign.primary)
-        storage.journal.disk.meta = replace(storage.journal.disk.meta, vote=vote)
+        meta = storage.journal.disk.meta
+        storage.journal.disk.meta = replace(meta, vote=meta.vote.followed_by(reign))
 
     with patch.object(Storage, "save_vote", told):
         yield
@@ -91,6 +91,19 @@ def new_clusters_without_votes() -> Iterator[None]:
 
 
 @contextmanager
+def no_votes_for_who_led_last() -> Iterator[None]:
+    """Whoever led last believes that it did."""
+    missing = Opening._missing
+
+    def believed(self: Opening, mine: Report, others: Mapping[NodeId, Report], term: Term) -> Any:
+        led_last = self.wrote_last and opening._led_last(mine, others)
+        return None if led_last else missing(self, mine, others, term)
+
+    with patch.object(Opening, "_missing", believed):
+        yield
+
+
+@contextmanager
 def candidates_that_never_give_way() -> Iterator[None]:
     """Whoever is outbid asks for more at once."""
 
@@ -112,5 +125,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         keys_that_nobody_remembers,
         new_clusters_without_votes,
         candidates_that_never_give_way,
+        no_votes_for_who_led_last,
     )
 }

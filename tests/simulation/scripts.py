@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from machines import Machine
 from oracles import Violated
-from world import Script, World
+from world import Plan, Script, World
 from writers import Fate, Writer
 
 from cluster.opening import TakeOver
@@ -99,6 +99,26 @@ async def two_take_over_at_once(world: World) -> None:
         raise Violated(f"it took them {newest - 1} terms")
 
 
+async def elected_beside_one_who_led_last(world: World) -> None:
+    """One is elected while the one who led last is started again, and does not hear of it; then each reaches
+    as many as a commit takes. Where they do hear of it, the latter may be the quicker one.
+    """
+    old, new, near, *far = world.machines
+    await _begun(world)
+    _part(world, old, new)
+    for machine in (old, new):
+        machine.crash(power=False)
+    new.start(primary=True, take_over=TakeOver())
+    await asyncio.sleep(0.03)
+    old.start(primary=True)
+    new.stall_s = 1.0
+    await _until(lambda: _serves(old) or new.node is not None and new.node.storage.meta.term > 1)
+    for machine in far:
+        _part(world, old, machine)
+    _part(world, new, near)
+    await asyncio.sleep(8.0)
+
+
 async def _begun(world: World) -> Writer:
     """A cluster that takes writes, and all of whose members hold all there is."""
     old = world.machines[0]
@@ -165,14 +185,18 @@ async def _until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-SCRIPTS: dict[str, Script] = {
-    script.__name__: script
-    for script in (
-        acked_between_the_question_and_the_reign,
-        acked_by_one_that_was_called_lost,
-        acked_by_a_voter_that_has_started_anew,
-        taken_over_by_one_who_lags_behind,
-        two_are_told_to_make_the_cluster,
-        two_take_over_at_once,
+THREE = Plan(announce_s=1.0)
+"""By majority. Members hear late what is committed."""
+FIVE = Plan(machines=5, floor="ack_n=1", announce_s=1.0)
+SCRIPTS: dict[str, tuple[Script, Plan]] = {
+    script.__name__: (script, plan)
+    for script, plan in (
+        (acked_between_the_question_and_the_reign, THREE),
+        (acked_by_one_that_was_called_lost, THREE),
+        (acked_by_a_voter_that_has_started_anew, THREE),
+        (taken_over_by_one_who_lags_behind, THREE),
+        (two_are_told_to_make_the_cluster, THREE),
+        (two_take_over_at_once, THREE),
+        (elected_beside_one_who_led_last, FIVE),
     )
 }

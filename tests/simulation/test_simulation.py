@@ -52,6 +52,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("taken_over_by_one_who_lags_behind", "the_shorter_log_leads"),
         ("two_are_told_to_make_the_cluster", "new_clusters_without_votes"),
         ("two_take_over_at_once", "candidates_that_never_give_way"),
+        ("elected_beside_one_who_led_last", "no_votes_for_who_led_last"),
     ],
 )
 def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(

@@ -102,17 +102,17 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 class World:
-    """Everything that one seed decides. `script` takes the place of troubles by chance."""
+    """Everything that one seed decides. `script` takes the place of plans and troubles by chance."""
 
     def __init__(
-        self, seed: int, folder: Path, say: Callable[[str], None] | None, script: Script | None
+        self, seed: int, folder: Path, say: Callable[[str], None] | None, script: tuple[Script, Plan] | None
     ) -> None:
         self.run = Run(seed)
         self._bug: Exception | None = None
         self._say = say
-        self._script = script
+        self._script = script[0] if script is not None else None
         self.chance = chance = random.Random(seed)
-        self.plan = plan = Plan.drawn(chance) if script is None else Plan(announce_s=1.0)
+        self.plan = plan = Plan.drawn(chance) if script is None else script[1]
         names = NAMES[: plan.machines]
         rtts = {frozenset(pair): chance.choice(plan.rtts_s) for pair in combinations(names, 2)}
         self.network = Network(self._stream(), rtts)
@@ -281,7 +281,9 @@ class World:
 Script = Callable[[World], Awaitable[None]]
 
 
-def play(seed: int, say: Callable[[str], None] | None = None, script: Script | None = None) -> Run:
+def play(
+    seed: int, say: Callable[[str], None] | None = None, script: tuple[Script, Plan] | None = None
+) -> Run:
     """Run one seed, or `script` with it. Raises `Violated`."""
     folder = Path(tempfile.mkdtemp(prefix="redwire-", dir=MEMORY if MEMORY.is_dir() else None))
     loop = VirtualLoop()

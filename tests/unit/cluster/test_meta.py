@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, MetaCorrupt
 from cluster.files import SYSCALLS
 from cluster.meta import FORMAT, Meta, Vote, load, save
-from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Term, TermEntry, TermList
+from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term, TermEntry, TermList
 
 NEW = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
 FULL = Meta(
@@ -24,13 +24,22 @@ FULL = Meta(
     cluster=ClusterId("cd" * 16),
     term=Term(7),
     primary=NodeId("us-1"),
-    vote=Vote(Term(8), NodeId("ap-1")),
+    vote=Vote(Term(8), NodeId("ap-1"), Term(5)),
     watermark=Lsn(2**60),
     state_file="state-3.db",
     generation=3,
     base=Position(Term(6), Lsn(100), bytes(range(16))),
     terms=TermList((TermEntry(Term(1), Lsn(1), 0), TermEntry(Term(6), Lsn(40), 0))),
 )
+
+
+def test_the_newest_vote_for_anybody_else_is_remembered_beside_the_last_one() -> None:
+    vote, others = Vote(), []
+    for term, node in ((2, "b"), (3, "b"), (5, "a"), (6, "a"), (8, "c"), (9, "a")):
+        vote = vote.followed_by(Reign(Term(term), NodeId(node)))
+        assert vote.reign == Reign(Term(term), NodeId(node))
+        others.append(vote.other)
+    assert others == [0, 0, 3, 3, 6, 8]
 
 
 @pytest.mark.parametrize("meta", [NEW, FULL])

@@ -44,10 +44,11 @@ def ask(
     admitted=None,
     taken=(),
     enough=2,
+    by_all=0,
     wrote_last=True,
     stands=0,
 ):
-    """So many of the three are `enough` for a commit."""
+    """So many of the three are `enough` for a commit, by all settings `by_all`."""
     opening = Opening(
         me=NodeId(mine.node),
         members=MEMBERS,
@@ -56,6 +57,7 @@ def ask(
         patience_ms=PATIENCE_MS,
         take_over=take_over,
         enough=lambda copies: len(copies) >= enough,
+        enough_by_all=lambda copies: len(copies) >= max(enough, by_all),
         wrote_last=wrote_last,
         taken=frozenset(taken),
         stands=Term(stands),
@@ -180,8 +182,6 @@ def test_a_take_over_waits_until_nobody_unheard_can_hold_what_was_acknowledged()
     assert decision.reason.endswith("--lost b,c")
     assert decide(mine, other, take_over=TakeOver(frozenset({NodeId("b")}))) == Open(4)
     assert decide(mine, take_over=TakeOver(frozenset({NodeId("b"), NodeId("c")}))) == Open(4)
-    led = report("a", lsn=10, term=3, primary="a", role="opening")
-    assert decide(led, take_over=TakeOver()) == decide(led) == Open(4), "it has all that it acknowledged"
 
 
 OVER = report("a", lsn=10, term=3, primary="b", role="opening")
@@ -245,21 +245,40 @@ def test_the_term_that_is_stood_for_is_kept_while_nobody_else_can_have_it(stands
     assert decision.term == term
 
 
-def test_who_led_last_asks_for_votes_once_one_was_given_to_another() -> None:
-    led = report("a", lsn=10, term=3, primary="a", role="opening")
-    assert ask(led, FREE) == Open(4)
-    assert ask(led, voted(FREE, 4, "b")) == Stand(Term(5), [NodeId("c")])
-    assert ask(voted(led, 4, "b"), FREE) == Stand(Term(5), [NodeId("c")])
-    assert ask(led, voted(FREE, 5), enough=3) == Open(5), "as many as it takes"
-    assert isinstance(ask(led, voted(FREE, 5), enough=1), Wait), "ours may have replaced the one for b"
+LED = report("a", lsn=10, term=3, primary="a", role="opening")
 
 
-def test_who_led_last_asks_for_votes_where_another_one_wrote_the_end_of_its_log() -> None:
-    """Its reign of term 3 was void; b led in term 3 by votes, and c lent it a part of what b wrote."""
-    void = report("a", lsn=10, term=3, primary="a", role="opening")
-    assert ask(void, FREE) == Open(4)
-    assert ask(void, FREE, wrote_last=False) == Stand(Term(4), [NodeId("c")])
-    assert isinstance(ask(void, wrote_last=False), Wait)
+def test_who_led_last_needs_the_votes_of_as_many_as_a_commit_takes() -> None:
+    """It has all that it acknowledged; what it does not know alone is whether it led last."""
+    alone = ask(LED)
+    assert isinstance(alone, Wait)
+    assert "elected another primary since, as nobody in reach knows: b (not heard yet) and c" in alone.reason
+    assert alone.reason.endswith("--lost b,c")
+    assert ask(LED, take_over=TakeOver(frozenset({NodeId("b"), NodeId("c")}))) == Open(4)
+    assert ask(LED, FREE) == Stand(Term(4), [NodeId("c")])
+    assert ask(LED, voted(FREE, 4), stands=4) == Open(4)
+    assert ask(LED, enough=1) == Open(4), "its own copy is all that a commit takes"
+    assert isinstance(ask(LED, enough=1, by_all=2), Wait), "by other settings it took two"
+    assert ask(LED, FREE, enough=1, by_all=2) == Stand(Term(4), [NodeId("c")])
+    assert ask(LED, voted(FREE, 4), enough=1, by_all=2, stands=4) == Open(4)
+    replaced = msgspec.structs.replace(voted(FREE, 4), incarnation="f" * 32)
+    assert isinstance(ask(LED, replaced, enough=1, by_all=2, stands=4), Wait), "it may have voted before"
+
+
+def test_who_led_before_a_vote_for_another_needs_what_every_other_needs() -> None:
+    """With `enough=1` each voter may hold what that other one acknowledged."""
+    assert isinstance(ask(LED, voted(FREE, 4, "b"), enough=1), Wait)
+    assert isinstance(ask(voted(LED, 4, "b"), FREE, enough=1), Wait)
+    both = msgspec.structs.replace(voted(FREE, 6), other_vote=5)
+    assert isinstance(ask(LED, both, enough=1, stands=6), Wait), "the one for b came before ours"
+    assert ask(LED, msgspec.structs.replace(both, other_vote=3), enough=1, stands=6) == Open(6)
+    assert ask(LED, both, stands=6) == Open(6)
+    assert ask(LED, voted(FREE, 4, "b")) == Stand(Term(5), [NodeId("c")])
+
+
+def test_who_wrote_not_the_end_of_its_own_log_needs_what_every_other_needs() -> None:
+    assert isinstance(ask(LED, FREE, enough=1, wrote_last=False), Wait)
+    assert ask(LED, FREE, wrote_last=False) == Stand(Term(4), [NodeId("c")])
 
 
 @pytest.mark.parametrize("late", [{}, {"lsn": 9, "term": 3, "primary": "b"}])
@@ -328,7 +347,7 @@ def test_the_new_term_is_above_that_of_a_lent_log_whose_reign_we_never_accepted(
 
 def test_silent_members_are_waited_for_and_then_left_out():
     assert isinstance(decide(GROWN, elapsed_ms=PATIENCE_MS - 1), Wait)
-    assert decide(GROWN) == Open(4)
+    assert decide(GROWN, enough=1) == Open(4)
 
 
 @pytest.mark.parametrize("mine", [EMPTY, GROWN])
@@ -356,7 +375,7 @@ def test_whoever_has_the_longer_log_does_not_give_way_to_one_that_has_to_follow_
     longer = report("b", lsn=10, term=3, primary="b", role="opening")
     shorter = report("a", lsn=9, term=3, primary="b", role="opening")
     assert decide(shorter, longer, report("c"), take_over=TakeOver()) == FollowFirst(NodeId("b"))
-    assert ask(longer, shorter, report("c")) == Open(4)
+    assert ask(longer, shorter, voted(report("c"), 4, "b"), stands=4) == Open(4)
     assert isinstance(ask(longer, msgspec.structs.replace(shorter, last_lsn=10), report("c")), Refuse)
 
 
