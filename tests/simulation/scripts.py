@@ -102,7 +102,7 @@ async def two_take_over_at_once(world: World) -> None:
 async def _begun(world: World) -> Writer:
     """A cluster that takes writes, and all of whose members hold all there is."""
     old = world.machines[0]
-    writer = Writer("w0", world.machines[:1], [""], world.chance)
+    writer = Writer("w0", world.machines[:1], [""], world.chance, world.receipts)
     world.writers.append(writer)
     await _until(lambda: _serves(old))
     for _ in range(5):
