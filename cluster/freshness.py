@@ -19,8 +19,8 @@ Done = Callable[[RedwireError | None], None]
 
 
 class History(msgspec.Struct, frozen=True):
-    """What this node has applied: up to `applied`, in the terms of `terms`. `cluster` is "" for a node that has
-    not joined one: it is far behind whatever a token saw, and nothing was replaced.
+    """What this node has applied: up to `applied`, in the terms of `terms`. `cluster` is "" for a node that
+    has not joined one: it is behind whatever a token saw, and nothing was replaced.
     """
 
     cluster: ClusterId

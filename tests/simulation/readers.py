@@ -38,7 +38,7 @@ LIMITS = (1, 10, 1_000)
 
 
 class Question(msgspec.Struct):
-    """One read. `owed` is the LSN that its answer must not be below, since it came to the node at `came_s`."""
+    """One read. It came to the node at `came_s`, and `owed` is the LSN that its answer must not be below."""
 
     asked: Fetch | Scan
     owed: int = 0

@@ -69,6 +69,22 @@ async def taken_over_by_one_who_lags_behind(world: World) -> None:
     await asyncio.sleep(8.0)
 
 
+async def all_lose_their_power_behind_an_acknowledgement(world: World) -> None:
+    """Disks are slow, and all of them stop at the moment at which a write is acknowledged: it is on two."""
+    old, *others = world.machines
+    writer = await _begun(world)
+    for machine in world.machines:
+        machine.stall_s = 0.5
+    await _acked(writer)
+    for machine in world.machines:
+        machine.crash(power=True)
+        machine.stall_s = 0.0
+    old.start(primary=True)
+    for machine in others:
+        machine.start(primary=False)
+    await asyncio.sleep(8.0)
+
+
 async def two_are_told_to_make_the_cluster(world: World) -> None:
     """Out of reach of each other, and with one member whom both reach: one of them does."""
     first, second, _ = world.machines
@@ -172,6 +188,7 @@ SCRIPTS: dict[str, Script] = {
         acked_by_one_that_was_called_lost,
         acked_by_a_voter_that_has_started_anew,
         taken_over_by_one_who_lags_behind,
+        all_lose_their_power_behind_an_acknowledgement,
         two_are_told_to_make_the_cluster,
         two_take_over_at_once,
     )
