@@ -19,7 +19,9 @@ Done = Callable[[RedwireError | None], None]
 
 
 class History(msgspec.Struct, frozen=True):
-    """What this node has applied: up to `applied`, in the terms of `terms`."""
+    """What this node has applied: up to `applied`, in the terms of `terms`. `cluster` is "" for a node that
+    has not joined one: it is behind whatever a token saw, and nothing was replaced.
+    """
 
     cluster: ClusterId
     applied: Lsn
@@ -42,10 +44,7 @@ class Freshness:
 
     def wait(self, token: Token, wait_ms: int, now_ms: int, history: History, done: Done) -> None:
         """Call `done` as soon as `token` is covered, or when it cannot be."""
-        if token.cluster != history.cluster:
-            text = f"the token is of cluster {token.cluster[:8]}, this is {history.cluster[:8]}"
-            done(TokenLost(text, hint="read without the token"))
-        elif token.lsn <= history.applied:
+        if token.lsn <= history.applied or _foreign(token, history):
             done(verdict(token, history))
         elif not wait_ms or len(self._heap) >= WAITING_MAX:
             done(_stale(token, history))
@@ -70,11 +69,18 @@ class Freshness:
 
 def verdict(token: Token, history: History) -> TokenLost | None:
     """None when the applied history is the one that the token saw, else why not."""
+    if _foreign(token, history):
+        text = f"the token is of cluster {token.cluster[:8]}, this is {history.cluster[:8]}"
+        return TokenLost(text, hint="read without the token")
     term = history.terms.term_at(token.lsn)
     if term == token.term:
         return None
     text = f"the token saw LSN {token.lsn} in term {token.term}; here term {term} wrote it"
     return TokenLost(text, hint="what it saw was replaced: read without the token and decide anew")
+
+
+def _foreign(token: Token, history: History) -> bool:
+    return history.cluster not in ("", token.cluster)
 
 
 def _stale(token: Token, history: History) -> Refused:

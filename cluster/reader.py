@@ -116,19 +116,26 @@ class ReadThreads(Generic[Q, A]):
     def _run(self) -> None:
         worker: Worker[Q, A] | None = None
         while jobs := self._take():
-            answered = 0
-            try:
-                worker = worker or self._make()
-                for answers in worker.answers([query for query, _ in jobs]):
-                    told = jobs[answered : answered + len(answers)]
-                    self._post(_tell, [done for _, done in told], answers)
-                    answered += len(answers)
-            except RedwireError as error:
-                for _, done in jobs[answered:]:
-                    self._post(done, error)
-                _closed(worker)
-                worker = None
+            worker = self._answered(worker, jobs)
         _closed(worker)
+
+    def _answered(
+        self, worker: Worker[Q, A] | None, jobs: Sequence[tuple[Q, Callable[[A | RedwireError], object]]]
+    ) -> Worker[Q, A] | None:
+        """Answer `jobs`; the worker for the next ones, None after an error."""
+        answered = 0
+        try:
+            worker = worker or self._make()
+            for answers in worker.answers([query for query, _ in jobs]):
+                told = jobs[answered : answered + len(answers)]
+                self._post(_tell, [done for _, done in told], answers)
+                answered += len(answers)
+        except RedwireError as error:
+            for _, done in jobs[answered:]:
+                self._post(done, error)
+            _closed(worker)
+            return None
+        return worker
 
     def _take(self) -> list[tuple[Q, Callable[[A | RedwireError], object]]]:
         """What waits, up to the bound; empty when it is time to stop."""

@@ -73,5 +73,7 @@ class Reads:
         self._waiting.tick(self._node.clock().ms, self._history())
 
     def _history(self) -> History:
-        storage = self._node.storage
-        return History(ClusterId(storage.meta.cluster), storage.applied.lsn, storage.log.terms)
+        """By the state alone: while a snapshot takes its place, the log is still that of the one before."""
+        storage, state = self._node.storage, self._node.storage.state
+        applied = state.applied.lsn  # before the terms, which are never behind it
+        return History(ClusterId(storage.meta.cluster), applied, state.terms)

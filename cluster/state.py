@@ -169,7 +169,8 @@ class State:
             finally:
                 if not committed:
                     self._roll_back()
-        self.applied, self.batch_time_ms, self.terms = end, batches[-1].time_ms, terms
+        self.terms, self.batch_time_ms = terms, batches[-1].time_ms
+        self.applied = end  # last: whoever looks at it first finds all that belongs to it
         return applied
 
     def lookup(self, key: Key) -> Result | None:

@@ -20,7 +20,7 @@ import anyio.to_thread
 from lines import Network
 from msgspec.structs import replace
 
-from cluster import applier, apply_queue, disk, journal, outbox, peers, process, state, storage
+from cluster import applier, apply_queue, disk, journal, outbox, peers, process, reader, state, storage
 from cluster.applier import Applier
 from cluster.config import NodeConfig
 from cluster.disk import Disk
@@ -30,9 +30,11 @@ from cluster.log_config import Level
 from cluster.node import Node
 from cluster.opening import TakeOver
 from cluster.process import Process
+from cluster.reader import Reader, Worker
 from cluster.server import Server
 from cluster.service import Service
 from cluster.signals import Signals
+from cluster.threads import Post
 from cluster.wal import Wal
 from redwire.errors import ChannelClosed, RedwireError
 from redwire.frame import Frame, FrameDecoder, expanded
@@ -325,18 +327,56 @@ class Unthreaded:
         """It never ran."""
 
 
-class Desk:
-    """Stands for the threads that read: nobody asks them here."""
+class SimulatedReader(Reader):
+    """The read threads' work, done by the loop when its time has come."""
 
-    def __init__(self, path: Path, post: object) -> None:
-        self.on_damage: Callable[[NodeError], None] = lambda error: None
-        self.documents = self.sql = SimpleNamespace(status=lambda: SimpleNamespace(waiting=0, taken=0))
+    def __init__(self, path: Path, post: Post) -> None:
+        self._machine = HERE.get()
+        self._life = self._machine.life
+        self._due = False
+        self._worker: Worker[Any, Any] | None = None
+        super().__init__(path, post, threads=1)
 
-    def use(self, path: Path) -> None:
-        """Nothing is read."""
+    def submit(self, query: Any, done: Callable[[Any], object]) -> None:
+        super().submit(query, done)
+        self._soon()
 
     def stop(self) -> None:
-        """Nothing is read."""
+        super().stop()
+        while not self._life.over and self._waiting:
+            self._work()
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _soon(self) -> None:
+        if not self._due and self._waiting:
+            self._due = True
+            self._machine.later(self._work, slow=False)
+
+    def _work(self) -> None:
+        self._due = False
+        if self._waiting:
+            self._worker = self._answered(self._worker, self._take())
+            self._soon()
+
+
+class Desk:
+    """A read desk without SQL, and without the look for damage."""
+
+    def __init__(self, path: Path, post: Post) -> None:
+        self.on_damage: Callable[[NodeError], None] = lambda error: None
+        self.sql = SimpleNamespace(status=lambda: SimpleNamespace(waiting=0, taken=0))
+        self._post = post
+        self.use(path)
+
+    def use(self, path: Path) -> None:
+        """Read from `path` from now on."""
+        self.documents = SimulatedReader(path, self._post)
+
+    def stop(self) -> None:
+        """Let go of the state file."""
+        self.documents.stop()
 
 
 class SmallWal(Wal):
@@ -448,6 +488,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (journal, "Disk", SimulatedDisk),
         (apply_queue, "Applier", SimulatedApplier),
         (applier, "threading", threads),
+        (reader, "threading", threads),
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),
         (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),

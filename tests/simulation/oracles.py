@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from unittest.mock import patch
 
 from machines import HERE, Machine
+from truth import Found, Truth
 from writers import COLLECTION, Fate, Write
 
 from cluster.apply_queue import ApplyQueue
@@ -22,9 +23,12 @@ class Violated(Exception):
 
 
 class History:
-    """All batches that any node ever applied: one log, the same everywhere (state machine safety)."""
+    """All batches that any node ever applied: one log, the same everywhere (state machine safety). `truth` is
+    what it amounts to.
+    """
 
     def __init__(self) -> None:
+        self.truth = Truth(COLLECTION)
         self._applied: dict[int, tuple[Position, str]] = {}
         self.failure: Violated | None = None
 
@@ -42,6 +46,8 @@ class History:
 
     def _see(self, batches: Iterable[Batch], name: str) -> None:
         for batch in batches:
+            if batch.first == self.truth.end + 1:
+                self.truth.add(batch)
             known, who = self._applied.setdefault(batch.first, (batch.position, name))
             if known != batch.position and self.failure is None:
                 text = (
@@ -55,7 +61,7 @@ class History:
             raise self.failure
 
 
-def documents(storage: Storage) -> dict[str, tuple[int, bytes]]:
+def documents(storage: Storage) -> dict[str, Found]:
     """All documents of a state that stands still, by id: version and content."""
     with closing(sqlite3.connect(f"file:{storage.state.path}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
@@ -64,7 +70,7 @@ def documents(storage: Storage) -> dict[str, tuple[int, bytes]]:
         return {ident: (version, bytes(doc)) for ident, version, doc in rows}
 
 
-def check_writes(writes: Iterable[Write], found: dict[str, tuple[int, bytes]]) -> None:
+def check_writes(writes: Iterable[Write], found: dict[str, Found]) -> None:
     """Each write came to what its writer was told. Raises `Violated`."""
     for write in writes:
         version, doc = found.get(write.ident, (0, b""))
@@ -80,14 +86,13 @@ def check_writes(writes: Iterable[Write], found: dict[str, tuple[int, bytes]]) -
                 )
 
 
-def check_same(machines: Sequence[Machine]) -> dict[str, tuple[int, bytes]]:
-    """All running machines hold the same documents; those. Raises `Violated`."""
-    first: dict[str, tuple[int, bytes]] | None = None
+def check_same(machines: Sequence[Machine], truth: Truth) -> dict[str, Found]:
+    """All running machines hold the documents that the log amounts to; those. Raises `Violated`."""
+    true = truth.documents()
     for machine in machines:
         assert machine.node is not None
         found = documents(machine.node.storage)
-        if first is not None and found != first:
-            different = sorted(found.items() ^ first.items())[:4]
-            raise Violated(f"{machine.name} and {machines[0].name} hold different documents: {different}")
-        first = first or found
-    return first or {}
+        if found != true:
+            different = sorted(found.items() ^ true.items())[:4]
+            raise Violated(f"{machine.name} does not hold what the log amounts to: {different}")
+    return true

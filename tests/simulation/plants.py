@@ -10,15 +10,19 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from cluster import opening
+from cluster.freshness import Done, Freshness
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
 from cluster.opening import Opening
+from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
 from cluster.storage import Storage
 from redwire.batch import Batch
+from redwire.errors import RedwireError
 from redwire.message.peer import Report
-from redwire.position import Lsn, NodeId, Reign, Term
-from redwire.record import Key
+from redwire.message.read import Fetch, Fetched, Scan, Scanned
+from redwire.position import Lsn, NodeId, Reign, Term, Token
+from redwire.record import Key, RequestKind, records, request_heads
 from regions.coordinator import QuorumCoordinator
 
 
@@ -114,6 +118,56 @@ def candidates_that_never_give_way() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def replicas_that_do_not_wait() -> Iterator[None]:
+    """A read is answered at once, whatever its token has seen."""
+
+    def at_once(waiting: Freshness, token: Token, wait_ms: int, now_ms: int, _: object, done: Done) -> None:
+        done(None)
+
+    with patch.object(Freshness, "wait", at_once):
+        yield
+
+
+@contextmanager
+def reads_of_what_is_logged() -> Iterator[None]:
+    """A read sees the newest write in the log, committed or not."""
+    read = Reads.read
+
+    def ahead(reads: Reads, asked: Fetch | Scan, answer: Answer) -> None:
+        log = reads._node.storage.log
+
+        def told(result: Fetched | Scanned | RedwireError) -> None:
+            if isinstance(asked, Fetch) and isinstance(result, Fetched):
+                for batch in log.tail.after(Lsn(result.applied), 1 << 20, log.end.lsn) or ():
+                    result = _newest(batch, asked.id) or result
+            answer(result)
+
+        read(reads, asked, told)
+
+    with patch.object(Reads, "read", ahead):
+        yield
+
+
+def _newest(batch: Batch, ident: str) -> Fetched | None:
+    """What `batch` would make of a document, if anything."""
+    lsn, found = batch.first, None
+    for head in request_heads(batch.body):
+        written = records(head.data) if head.kind is RequestKind.WRITE else ()
+        for at, (_, _, _, name, doc, _) in enumerate(written, lsn):
+            if name.decode() == ident and doc:
+                found = Fetched(True, at, batch.reign.term, batch.last, doc)
+        lsn = Lsn(lsn + head.count)
+    return found
+
+
+@contextmanager
+def primaries_that_read_before_their_first_record() -> Iterator[None]:
+    """Who has begun to lead answers reads, whatever it has applied of what was acknowledged before."""
+    with patch.object(Reads, "check", lambda reads: None):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -126,5 +180,8 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         new_clusters_without_votes,
         candidates_that_never_give_way,
         no_votes_for_who_led_last,
+        replicas_that_do_not_wait,
+        reads_of_what_is_logged,
+        primaries_that_read_before_their_first_record,
     )
 }

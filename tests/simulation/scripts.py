@@ -69,6 +69,22 @@ async def taken_over_by_one_who_lags_behind(world: World) -> None:
     await asyncio.sleep(8.0)
 
 
+async def all_lose_their_power_behind_an_acknowledgement(world: World) -> None:
+    """Disks are slow, and all of them stop at the moment at which a write is acknowledged: it is on two."""
+    old, *others = world.machines
+    writer = await _begun(world)
+    for machine in world.machines:
+        machine.stall_s = 0.5
+    await _acked(writer)
+    for machine in world.machines:
+        machine.crash(power=True)
+        machine.stall_s = 0.0
+    old.start(primary=True)
+    for machine in others:
+        machine.start(primary=False)
+    await asyncio.sleep(8.0)
+
+
 async def two_are_told_to_make_the_cluster(world: World) -> None:
     """Out of reach of each other, and with one member whom both reach: one of them does."""
     first, second, _ = world.machines
@@ -122,7 +138,7 @@ async def elected_beside_one_who_led_last(world: World) -> None:
 async def _begun(world: World) -> Writer:
     """A cluster that takes writes, and all of whose members hold all there is."""
     old = world.machines[0]
-    writer = Writer("w0", world.machines[:1], [""], world.chance)
+    writer = Writer("w0", world.machines[:1], [""], world.chance, world.receipts)
     world.writers.append(writer)
     await _until(lambda: _serves(old))
     for _ in range(5):
@@ -195,6 +211,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (acked_by_one_that_was_called_lost, THREE),
         (acked_by_a_voter_that_has_started_anew, THREE),
         (taken_over_by_one_who_lags_behind, THREE),
+        (all_lose_their_power_behind_an_acknowledgement, THREE),
         (two_are_told_to_make_the_cluster, THREE),
         (two_take_over_at_once, THREE),
         (elected_beside_one_who_led_last, FIVE),

@@ -44,7 +44,7 @@ def main() -> int:
             took = time.monotonic() - began_s
             print(
                 f"seed {seed}: {run.committed} committed, {run.doubtful} in doubt, {run.refused} refused, "
-                f"{run.virtual_s:.0f} s in {took:.1f}",
+                f"{run.reads} reads, {run.virtual_s:.0f} s in {took:.1f}",
                 flush=True,
             )
     print(f"{asked.seeds} seeds, {failed} failed, {time.monotonic() - began:.0f} s")

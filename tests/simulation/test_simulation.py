@@ -16,6 +16,8 @@ import pytest
 HERE = Path(__file__).parent
 SEEDS = 12
 """Of each test: some ten seconds."""
+FOUND = ("Violated", "LogCorrupt")
+"""A node that starts finds it by itself where its state is ahead of its log."""
 
 
 def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -50,6 +52,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("acked_by_one_that_was_called_lost", "no_votes"),
         ("acked_by_a_voter_that_has_started_anew", "votes_in_memory_only"),
         ("taken_over_by_one_who_lags_behind", "the_shorter_log_leads"),
+        ("all_lose_their_power_behind_an_acknowledgement", "acks_before_the_sync"),
         ("two_are_told_to_make_the_cluster", "new_clusters_without_votes"),
         ("two_take_over_at_once", "candidates_that_never_give_way"),
         ("elected_beside_one_who_led_last", "no_votes_for_who_led_last"),
@@ -61,17 +64,19 @@ def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
     done = simulate("--script", script, "--seeds", 3)
     assert done.returncode == 0, done.stdout + done.stderr
     found = simulate("--script", script, "--seeds", 3, "--plant", plant)
-    assert found.returncode == 1 and "Violated" in found.stdout, found.stdout + found.stderr
+    assert found.returncode == 1 and any(word in found.stdout for word in FOUND), found.stdout + found.stderr
 
 
 @pytest.mark.parametrize(
-    ("plant", "what"),
+    "plant",
     [
-        ("acks_before_the_sync", "Violated|LogCorrupt"),
-        ("one_copy_is_enough", "Violated"),
-        ("keys_that_nobody_remembers", "Violated"),
+        "one_copy_is_enough",
+        "keys_that_nobody_remembers",
+        "replicas_that_do_not_wait",
+        "reads_of_what_is_logged",
+        "primaries_that_read_before_their_first_record",
     ],
 )
-def test_chance_finds_the_usual_bugs(plant: str, what: str) -> None:
+def test_chance_finds_the_usual_bugs(plant: str) -> None:
     found = simulate("--seeds", 30, "--plant", plant)
-    assert found.returncode == 1 and any(each in found.stdout for each in what.split("|")), found.stdout
+    assert found.returncode == 1 and "Violated" in found.stdout, found.stdout

@@ -16,12 +16,14 @@ import msgspec
 from lines import Network
 from machines import Machine, simulated
 from oracles import History, Violated, check_same, check_writes
+from readers import Promises, Reader
 from trouble import Trouble
 from virtual_time import VirtualLoop
-from writers import Fate, Write, Writer
+from writers import COLLECTION, Fate, Receipts, Write, Writer
 
 from cluster.config import NodeConfig, parse_node_config
 from cluster.opening import TakeOver
+from redwire.message.read import Scan
 
 HEALS_S = 120.0
 """Once nothing is broken any more: so long at most until a write commits and all hold the same."""
@@ -41,10 +43,13 @@ class Run(msgspec.Struct):
     committed: int = 0
     doubtful: int = 0
     refused: int = 0
+    reads: int = 0
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What cluster there is, and who writes: by default three voters side by side, and nobody."""
+    """What cluster there is, and how many clients write, and read: by default three voters side by side, and
+    nobody.
+    """
 
     machines: int = 3
     readers: int = 0
@@ -54,6 +59,7 @@ class Plan(msgspec.Struct, kw_only=True):
     retained_bytes: int = 4 << 30
     announce_s: float = 0.01
     writers: int = 0
+    reading: int = 0
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Plan:
@@ -69,6 +75,7 @@ class Plan(msgspec.Struct, kw_only=True):
             retained_bytes=chance.choice((64 << 10, 4 << 30)),
             announce_s=chance.choice((0.01, 1.0)),  # so late that it is a heartbeat that tells
             writers=chance.choice((1, 3)),
+            reading=chance.choice((1, 3)),
         )
 
     def config(self, at: int, folder: Path) -> NodeConfig:
@@ -121,10 +128,15 @@ class World:
             for at in range(plan.machines)
         ]
         self.log(str(plan))
-        self.history = History()
+        self.history, self.receipts = History(), Receipts()
+        self.promises = Promises(self.history.truth, self.receipts)
         policies = ["", "", "majority", "ack_n=1 & majority"]
         self.writers = [
-            Writer(f"w{at}", self.machines, policies, self._stream()) for at in range(plan.writers)
+            Writer(f"w{at}", self.machines, policies, self._stream(), self.receipts)
+            for at in range(plan.writers)
+        ]
+        self.readers = [
+            Reader(self.machines, self.receipts, self.promises, self._stream()) for _ in range(plan.reading)
         ]
         self.trouble = Trouble(self.machines, self.network, FLOORS, self._stream(), self.log)
 
@@ -157,12 +169,13 @@ class World:
         self.run.committed = sum(write.fate is Fate.COMMITTED for write in writes)
         self.run.doubtful = sum(write.fate is Fate.DOUBTFUL for write in writes)
         self.run.refused = sum(write.fate is Fate.REFUSED for write in writes)
+        self.run.reads = self.promises.answered
 
     async def _play(self) -> None:
         loop = asyncio.get_running_loop()
         for machine in self.machines:
             machine.start(primary=machine is self.machines[0])
-        tasks = [loop.create_task(writer.run()) for writer in self.writers]
+        tasks = [loop.create_task(client.run()) for client in (*self.writers, *self.readers)]
         if self._script is not None:
             await self._script(self)
         else:
@@ -170,12 +183,13 @@ class World:
         await self.trouble.end()
         self.log("no more trouble")
         await self._heal()
-        for writer in self.writers:
-            writer.stopping = True
+        for client in (*self.writers, *self.readers):
+            client.stopping = True
         await asyncio.gather(*tasks)
         await self._settle()
+        await self._read_everywhere()
         self._check()
-        check_writes(self._writes(), check_same(self._members()))
+        check_writes(self._writes(), check_same(self._members(), self.history.truth))
 
     async def _trouble(self) -> None:
         trouble = asyncio.get_running_loop().create_task(self.trouble.run())
@@ -200,6 +214,8 @@ class World:
     def _check(self) -> None:
         """Raises what went wrong so far."""
         self.history.check()
+        if self.promises.failure:
+            raise Violated(self.promises.failure)
         if self._bug is not None:
             raise self._bug
 
@@ -215,7 +231,7 @@ class World:
             for machine in self.machines:
                 if machine not in members and machine.running:
                     machine.stop()
-            writer = Writer("heal", members, [""], random.Random(1))
+            writer = Writer("heal", members, [""], random.Random(1), self.receipts)
             if any(machine.leads for machine in members):
                 write = await writer.write(5.0)
                 if write.fate is Fate.COMMITTED:
@@ -258,6 +274,13 @@ class World:
             self._start_all()
             await asyncio.sleep(0.5)
         raise Violated(f"members stand apart {HEALS_S:g} s after all is mended: {self._standing()}")
+
+    async def _read_everywhere(self) -> None:
+        """Each member answers, and as of the last receipt."""
+        reader = Reader(self.machines, self.receipts, self.promises, random.Random(1))
+        for machine in self._members():
+            if await reader.read(machine, Scan(COLLECTION, token=self.receipts.tokens[-1])) is None:
+                raise Violated(f"{machine.name} answers no read, when all is mended")
 
     def _members(self) -> list[Machine]:
         """Those who are members by the newest settings that anybody has applied."""

@@ -12,6 +12,7 @@ import msgspec
 from machines import Machine
 
 from cluster.keys import NOISE_BYTES, client_id
+from cluster.primary import Primary
 from cluster.session import Session
 from redwire.body import decode, encode
 from redwire.errors import Code, NotConfirmed, RedwireError
@@ -22,19 +23,21 @@ from redwire.message.client import (
     RecordStatus,
     Resolve,
     WrittenEntry,
-    decode_ack_block,
     decode_written,
     encode_write_frame_body,
 )
 from redwire.message.failure import Failure
 from redwire.message.settings import ChangeSettings, SettingsChange
-from redwire.position import Lsn
+from redwire.position import ClusterId, Lsn, Token
+from redwire.receipt import Receipt, open_receipt
 from redwire.record import Op, Record, encode_record, encode_write
 from redwire.session_keys import SessionKeys
 
 ANSWER_S = 8.0
 """How long one attempt may take, the way there and back included."""
 COLLECTION = "docs"
+SHELVES = tuple(f"shelf-{number}" for number in range(4))
+"""Documents that all writers write and delete, beside those that are each written once."""
 
 
 class Fate(Enum):
@@ -60,14 +63,44 @@ class Write:
     said: list[str] = field(default_factory=list)
 
 
+class Receipts:
+    """What was acknowledged: how far by the reigns of each term, and to whom. `tokens` are those that writers
+    hold, `ids` of what they know to be there.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: list[Token] = []
+        self.ids: list[str] = []
+        self._confirmed: dict[int, int] = {}
+
+    def left(self, machine: Machine, entry: WrittenEntry) -> None:
+        """`machine` acknowledges a write."""
+        role = machine.node.role if machine.node is not None else None
+        if isinstance(role, Primary):
+            last, term = entry.first_lsn + entry.count - 1, role.reign.term
+            self._confirmed[term] = max(last, self._confirmed.get(term, 0))
+
+    def confirmed(self, term: int) -> int:
+        """The highest LSN that reigns up to `term` have acknowledged."""
+        return max((lsn for reign, lsn in self._confirmed.items() if reign <= term), default=0)
+
+    def came(self, write: Write, receipt: Receipt) -> None:
+        """A writer holds `receipt`."""
+        self.tokens.append(receipt.token)
+        self.ids.append(write.ident)
+
+
 class Conversation:
     """One session with the process on a machine; `ask` waits for the answer, and for its way."""
 
-    def __init__(self, machine: Machine, delay_s: float, *, admin: bool = False) -> None:
+    def __init__(
+        self, machine: Machine, delay_s: float, receipts: Receipts | None = None, *, admin: bool = False
+    ) -> None:
         assert machine.service is not None
         self.machine = machine
         self.number = machine.number
         self._delay_s = delay_s
+        self._receipts = receipts
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
         self._asked = 0
         role = Role.ADMIN if admin else Role.WRITE
@@ -79,6 +112,12 @@ class Conversation:
         """Whether the same process runs still."""
         return self.machine.service is not None and self.machine.number == self.number
 
+    @property
+    def cluster(self) -> ClusterId:
+        """The cluster of the node at the other end; "" for one that has never joined any."""
+        assert self.machine.node is not None
+        return ClusterId(self.machine.node.storage.meta.cluster)
+
     async def ask(self, kind: Kind, payload: bytes, limit_s: float = ANSWER_S) -> Frame | None:
         """The answer; None when the process has gone, or when there is none in time."""
         await asyncio.sleep(self._delay_s)
@@ -88,6 +127,7 @@ class Conversation:
         number, loop = self._asked, asyncio.get_running_loop()
         answer = self._waiting[number] = loop.create_future()
         frame = Frame(kind, 0, 0, number, payload)
+        self.handed(frame)
         self.machine.context.copy().run(self._session.handle, frame)
         try:
             async with asyncio.timeout(limit_s):
@@ -99,15 +139,20 @@ class Conversation:
         await asyncio.sleep(self._delay_s)
         return frame if self.open else None
 
+    def handed(self, frame: Frame) -> None:
+        """The session gets `frame` now."""
+
     # --- as the wire of the session
 
-    peer = "writer"
+    peer = "app"
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         """An answer leaves the node."""
         if kind == Kind.WRITTEN:
             _, entries = decode_written(payload)
             for entry in entries:
+                if self._receipts is not None and self.open and entry.outcome is Outcome.COMMITTED:
+                    self._receipts.left(self.machine, entry)
                 self._answer(entry.correlation, Frame(kind, 0, 0, entry.correlation, payload))
         else:
             self._answer(correlation, Frame(kind, 0, 0, correlation, payload))
@@ -122,7 +167,12 @@ class Writer:
     """Writes until told to stop. `writes` is all that it ever asked for."""
 
     def __init__(
-        self, name: str, machines: Sequence[Machine], policies: Sequence[str], chance: random.Random
+        self,
+        name: str,
+        machines: Sequence[Machine],
+        policies: Sequence[str],
+        chance: random.Random,
+        receipts: Receipts,
     ) -> None:
         self.name = name
         self.writes: list[Write] = []
@@ -131,6 +181,7 @@ class Writer:
         self._machines = machines
         self._policies = policies
         self._chance = chance
+        self._receipts = receipts
         self._talk: Conversation | None = None
         self._keys: SessionKeys | None = None
 
@@ -162,9 +213,7 @@ class Writer:
                 assert self._keys is not None
                 sequence = self._keys.take()
                 key = self._keys.key(sequence, ())
-                request = encode_write(
-                    [encode_record(Record(write.op, COLLECTION, write.ident, write.doc))], key
-                )
+                request = encode_write([*map(encode_record, self._records(write))], key)
             body = encode_write_frame_body(int(ANSWER_S * 1000), attempt, write.policy, request)
             frame = await talk.ask(Kind.WRITE, body)
             if frame is None:
@@ -174,7 +223,7 @@ class Writer:
                 continue
             answer = _answer(frame)
             if isinstance(answer, WrittenEntry) and answer.outcome is Outcome.COMMITTED:
-                self._committed(write, frame, answer)
+                self._committed(write, frame, answer, talk)
                 break
             if isinstance(answer, WrittenEntry | NotConfirmed):
                 write.said.append("not confirmed")
@@ -199,11 +248,20 @@ class Writer:
             else:
                 self._keys.keep(sequence)
 
-    def _committed(self, write: Write, frame: Frame, entry: WrittenEntry) -> None:
+    def _records(self, write: Write) -> list[Record]:
+        """The document, and with it now and then one that others write too."""
+        found = [Record(write.op, COLLECTION, write.ident, write.doc)]
+        if self._chance.random() < 0.5:
+            delete, shelf = self._chance.random() < 0.3, self._chance.choice(SHELVES)
+            doc = msgspec.json.encode({"by": write.ident})
+            found.append(Record(Op.DELETE if delete else Op.PUT, COLLECTION, shelf, b"" if delete else doc))
+        return found
+
+    def _committed(self, write: Write, frame: Frame, entry: WrittenEntry, talk: Conversation) -> None:
         block, _ = decode_written(frame.payload)
-        decode_ack_block(block)
         write.fate, write.lsn = Fate.COMMITTED, entry.first_lsn
-        [(write.status, version)] = entry.results
+        (write.status, version), *_ = entry.results
+        self._receipts.came(write, open_receipt(block, entry, talk.cluster))
         write.said.append(f"committed at {entry.first_lsn}: {write.status.name} {version}")
 
     async def _absent(self, talk: Conversation, sequence: int) -> bool:
@@ -225,7 +283,7 @@ class Writer:
         await asyncio.sleep(0.01)
         if machine.service is None:
             return None
-        self._talk = Conversation(machine, self._chance.uniform(0.001, 0.03))
+        self._talk = Conversation(machine, self._chance.uniform(0.001, 0.03), self._receipts)
         if self._keys is None:
             noise = self._chance.randbytes(NOISE_BYTES)
             self._keys = SessionKeys(client_id(Lsn(machine.service.applied), noise))

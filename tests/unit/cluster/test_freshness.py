@@ -54,6 +54,18 @@ def test_a_token_of_another_cluster_is_lost():
     assert isinstance(answers[0], TokenLost)
 
 
+def test_a_node_that_has_not_joined_a_cluster_is_behind_and_says_lost_of_no_token():
+    new = History(ClusterId(""), Lsn(0), TermList())
+    at_once, later, foreign, waits = Answers(), Answers(), Answers(), Freshness()
+    waits.wait(token(5, 1), 0, 0, new, at_once)
+    assert isinstance(at_once[0], Refused) and at_once[0].code is Code.STALE
+    waits.wait(token(5, 1), 1_000, 0, new, later)
+    waits.wait(token(5, 1, "d" * 32), 1_000, 0, new, foreign)
+    waits.applied(history(5))
+    assert later == [None]
+    assert isinstance(foreign[0], TokenLost)
+
+
 def test_who_may_not_wait_is_told_how_far_this_node_is():
     answers = Answers()
     Freshness().wait(token(9, 3), 0, 0, history(5), answers)

@@ -18,6 +18,7 @@ from redwire.message.read import Fetch, Fetched, Scan
 from redwire.position import ClusterId, Lsn, NodeId, Term, TermEntry, TermList, Token
 
 CLUSTER = ClusterId("c" * 32)
+TERMS = TermList((TermEntry(Term(1), Lsn(1), 0),))
 FOUND = Fetched(True, 1, 1, 5, b"{}")
 
 
@@ -32,8 +33,8 @@ class Site:
         self.damage = Damage(NodeId("eu-1"), lambda kind, text: self.events.append(text))
         self.storage = SimpleNamespace(
             meta=SimpleNamespace(cluster=CLUSTER),
-            applied=SimpleNamespace(lsn=Lsn(5)),
-            log=SimpleNamespace(terms=TermList((TermEntry(Term(1), Lsn(1), 0),))),
+            state=SimpleNamespace(applied=SimpleNamespace(lsn=Lsn(5)), terms=TERMS),
+            log=SimpleNamespace(terms=TERMS),
             reads=SimpleNamespace(documents=SimpleNamespace(submit=self._submit)),
         )
         node = SimpleNamespace(
@@ -72,9 +73,18 @@ def test_what_the_state_covers_may_be_read_at_once(site: Site, lsn: int | None) 
 def test_what_it_does_not_cover_waits_and_has_apply_go_on(site: Site) -> None:
     site.ask(7)
     assert site.told == [] and site.reads.waiting and site.pushed == 1
-    site.storage.applied.lsn = Lsn(7)
+    site.storage.state.applied.lsn = Lsn(7)
     site.reads.applied()
     assert site.told == [None] and not site.reads.waiting
+
+
+def test_a_state_that_a_snapshot_has_just_replaced_speaks_for_itself_and_not_through_the_old_log(
+    site: Site,
+) -> None:
+    newer = TermList((*TERMS.entries, TermEntry(Term(2), Lsn(8), 0)))
+    site.storage.state = SimpleNamespace(applied=SimpleNamespace(lsn=Lsn(9)), terms=newer)
+    site.reads.when_fresh(Fetch("c", "x", Token(CLUSTER, Term(2), Lsn(9)), 0), site.told.append)
+    assert site.told == [None]
 
 
 def test_nothing_waits_longer_than_it_said_nor_longer_than_a_minute(site: Site) -> None:
