@@ -20,7 +20,19 @@ import anyio.to_thread
 from lines import Network
 from msgspec.structs import replace
 
-from cluster import applier, apply_queue, disk, journal, outbox, peers, process, reader, state, storage
+from cluster import (
+    applier,
+    apply_queue,
+    disk,
+    journal,
+    outbox,
+    peers,
+    process,
+    reader,
+    state,
+    storage,
+    volume,
+)
 from cluster.applier import Applier
 from cluster.config import NodeConfig
 from cluster.disk import Disk
@@ -477,6 +489,8 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         return chance.randbytes(size).hex()
 
     threads = SimpleNamespace(Condition=threading.Condition, Thread=Unthreaded, Event=threading.Event)
+    clock = SimpleNamespace(perf_counter_ns=lambda: HERE.get().now().us * 1_000)
+    room = SimpleNamespace(statvfs=lambda folder: SimpleNamespace(f_bavail=1 << 28, f_frsize=4_096))
     changes: list[tuple[Any, str, Any]] = [
         (peers, "dial", dial),
         (anyio.to_thread, "run_sync", run_sync),
@@ -486,6 +500,8 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (process, "Service", SimulatedService),
         (process, "Server", SimulatedServer),
         (journal, "Disk", SimulatedDisk),
+        (disk, "time", clock),
+        (volume, "os", room),
         (apply_queue, "Applier", SimulatedApplier),
         (applier, "threading", threads),
         (reader, "threading", threads),

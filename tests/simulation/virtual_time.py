@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+from unittest.mock import patch
+
+from anyio._backends._asyncio import CancelScope
 
 STEPS_MAX = 200_000
 """Passes of the loop at one moment: beyond it something runs in a circle."""
@@ -19,6 +25,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.now_s = self.BEGIN_S
         self._steps = 0
         self._selector = self
+        numbers = count()
+
+        def numbered(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **how: Any) -> Numbered:
+            return Numbered(work, loop=loop, number=next(numbers), **how)
+
+        self.set_task_factory(numbered)
 
     def time(self) -> float:
         """The moment, in seconds."""
@@ -43,3 +55,31 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Nobody sleeps."""
+
+
+class Numbered(asyncio.Task[Any]):
+    """A task whose place in a set is not that of its address in memory, which is another one in each run."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], *, number: int, **how: Any) -> None:
+        self._number = number
+        super().__init__(work, **how)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+@contextmanager
+def numbered_scopes() -> Iterator[None]:
+    """The same for whatever can be cancelled."""
+    numbers, made = count(), dict[int, int]()
+
+    def new(cls: type[CancelScope], *_: object, **__: object) -> CancelScope:
+        scope = object.__new__(cls)
+        made[id(scope)] = next(numbers)
+        return scope
+
+    with (
+        patch.object(CancelScope, "__new__", new),
+        patch.object(CancelScope, "__hash__", lambda scope: made[id(scope)]),
+    ):
+        yield

@@ -18,7 +18,7 @@ from machines import Machine, simulated
 from oracles import History, Violated, check_same, check_writes
 from readers import Promises, Reader
 from trouble import Trouble
-from virtual_time import VirtualLoop
+from virtual_time import VirtualLoop, numbered_scopes
 from writers import COLLECTION, Fate, Receipts, Write, Writer
 
 from cluster.config import NodeConfig, parse_node_config
@@ -312,7 +312,8 @@ def play(
     loop = VirtualLoop()
     world = World(seed, folder, say, script)
     try:
-        loop.run_until_complete(world.play())
+        with numbered_scopes():
+            loop.run_until_complete(world.play())
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()
