@@ -193,7 +193,7 @@ class SourceFound(msgspec.Struct, frozen=True):
 
 
 class BatchesReceived(msgspec.Struct, frozen=True):
-    """Whole batches from the source, in order."""
+    """Whole batches from the source, in order; none when only a part of one has come: it is alive."""
 
     session: int
     batches: Sequence[Batch]

@@ -182,7 +182,7 @@ class DiskFailed(NodeError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
             f"{path}: {what}",
-            hint="check the disk, then start the node again",
+            hint="check the disk, and that the node may read and write there, then start the node again",
             facts={"path": str(path)},
         )
 

@@ -89,6 +89,15 @@ class Syscalls(msgspec.Struct, frozen=True):
 
 
 SYSCALLS = Syscalls()
+_MEDIUM = frozenset((errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT))
+"""What says that the bytes of a file are gone, and not that this process cannot get at them."""
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether reading failed because of what the disk holds: not for rights, limits or memory that are short,
+    which an operator mends without giving up what is there.
+    """
+    return error.errno in _MEDIUM
 
 
 @contextmanager

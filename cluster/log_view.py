@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from cluster.errors import LogCorrupt, LogPruned
+from cluster.errors import DiskFailed, LogCorrupt, LogPruned
+from cluster.files import is_lost
 from cluster.segment import Mark, Segment, Walk, Window
 from redwire.batch import Batch
 from redwire.position import Lsn, Position, Reign
@@ -115,5 +116,7 @@ class LogView(msgspec.Struct, frozen=True):
                         if entry.last >= last:
                             return
         except OSError as error:
+            if not is_lost(error):
+                raise DiskFailed(segment.path, str(error)) from error
             raise LogCorrupt(segment.path, offset, reached, f"cannot be read: {error}") from error
         raise LogCorrupt(segment.path, walk.offset, reached, walk.why or "zeros where a batch was")

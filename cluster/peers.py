@@ -160,6 +160,9 @@ class PeerLink:
             frames = await dialled.receive()
             self._waits_since = None
             batches: list[Batch] = []
+            if not frames and self._followed_over(session):
+                # a batch of 15 MiB is under way for longer than a silence lasts where the line is slow
+                self._node.inbox.post(BatchesReceived(session, []))
             for frame in frames:
                 if frame.kind == Kind.BATCH:
                     batches.append(self._batch(frame, session))

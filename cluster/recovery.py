@@ -18,7 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from cluster.errors import FormatNewer, LogCorrupt
+from cluster.errors import DiskFailed, FormatNewer, LogCorrupt
+from cluster.files import is_lost
 from cluster.segment import Mark, Place, Segment, Walk, Window, clear_tail, decode_header, later_marks
 from redwire.batch import HEADER_BYTES_MAX, MAGIC, Batch, batch_size, follows, parse_batch
 from redwire.errors import BatchInvalid
@@ -53,7 +54,8 @@ def recover(
     """Verify the log in `place.folder` and make its end durable.
 
     `base` and `base_terms` are where its generation began. `applied` is an LSN that this disk is known to
-    have held. Raises `LogCorrupt` or `FormatNewer`, and then changed nothing; `OSError` when the disk fails.
+    have held. Raises `LogCorrupt`, `FormatNewer`, or `DiskFailed` for a file that may not be read, and then
+    changed nothing; `OSError` when the disk fails.
     """
     opening = _Opening(place, base, base_terms, watermark)
     paths = place.paths()
@@ -90,6 +92,8 @@ class _Opening:
                 self._join(segment)
                 self._read(segment, window)
         except OSError as error:
+            if not is_lost(error):
+                raise DiskFailed(path, str(error)) from error
             at = self.segments[-1].end if self.segments and self.segments[-1].path == path else 0
             raise LogCorrupt(path, at, Lsn(self.end.lsn + 1), f"cannot be read: {error}") from error
 

@@ -11,6 +11,7 @@ import anyio
 from cluster.bell import Bell
 from cluster.changes import Changes
 from cluster.config import ClusterConfig, NodeConfig
+from cluster.events import EventKind
 from cluster.log_config import Level
 from cluster.logged import Logged
 from cluster.node import Node
@@ -92,9 +93,10 @@ class Candidate:
 
     async def renew(self) -> None:
         """Whenever our reign is outbid, have a newer one follow it, unless something known now stands against
-        that: for ever. Where another one was quicker, this node follows that one.
+        that: for ever. What does is an event, for the member stays away until an operator acts. Where another
+        one was quicker, this node follows that one.
         """
-        node = self._node
+        node, said = self._node, ""
         while True:
             await node.roster.candidacy.outbid.wait()
             await self._give_way()
@@ -112,6 +114,10 @@ class Candidate:
                     except Refused as error:
                         node.roster.candidacy.aspires = False
                         node.note(f"leads no more: {error}", Level.WARNING)
+                case Refuse(error) if node.leads and error.message != said:
+                    said = error.message
+                    text = f"a member of a newer term stays away, and none may begin here: {error}"
+                    node.happened(EventKind.MEMBER_UNHEALTHY, text)
 
     async def _give_way(self) -> None:
         """Leave the members to whoever asks them for more than we did, for a while by chance: of two who need

@@ -20,7 +20,7 @@ from cluster.apply_queue import ApplyQueue
 from cluster.config import ClusterConfig, NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus
-from cluster.errors import DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
+from cluster.errors import ApplyStopped, DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.logged import Logged
@@ -31,6 +31,7 @@ from cluster.settings import Settings
 from cluster.state import State
 from cluster.threads import Post
 from cluster.wal import Wal
+from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.log import ClusterRecord
 from redwire.message.peer import Report, report_terms
 from redwire.node_role import NodeRole
@@ -124,12 +125,18 @@ class Storage:
         return [ClusterConfig.from_record(record) for _, record in self.state.cluster_records()]
 
     async def logged(self) -> Logged:
-        """What the log above what is applied now decides. Nothing is appended meanwhile."""
+        """What the log above what is applied now decides. Nothing is appended meanwhile.
+
+        Raises `ApplyStopped` at a batch that this version does not understand: another one is to start here.
+        """
         found = Logged([], {})
         at, end = self.applied.lsn, self.log.end.lsn
         while at < end:
             for batch in await self.journal.read(at, READ_BYTES, end):
-                found.take(batch)
+                try:
+                    found.take(batch)
+                except (RequestInvalid, BodyInvalid) as error:
+                    raise ApplyStopped(batch.last, str(error)) from error
                 at = batch.last
         return found
 

@@ -146,7 +146,7 @@ class Wal:
 
         At most `bytes_max` bytes, but at least one batch if there is one. A batch must begin at `after` + 1
         (`ValueError` otherwise). Each batch's CRC is checked. Raises `LogPruned` when `after` is below
-        `base`, and `LogCorrupt`.
+        `base`, `LogCorrupt`, and `DiskFailed` where only the way to the bytes is barred.
         """
         while True:
             view = self._view

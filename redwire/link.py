@@ -192,11 +192,14 @@ class Link:
                 self._give_up(error.message)
 
     async def _watch(self, dialled: Dialled) -> None:
-        """Find out when the other side has gone without a word."""
-        silent = 0
+        """Find out when the other side has gone without a word. It is there as long as it takes what we send,
+        which for a large document on a slow line may be all that it does for a long while.
+        """
+        silent = unsent = 0
         while True:
             await anyio.sleep(TICK_S)
-            silent = 0 if self._heard or not self._calls else silent + 1
+            before, unsent = unsent, dialled.channel.buffered_bytes
+            silent = 0 if self._heard or unsent < before or not self._calls else silent + 1
             self._heard = False
             if silent == DEAD_AFTER_TICKS:
                 self._give_up(f"it has been silent for {DEAD_AFTER_TICKS * TICK_S:g} s")

@@ -211,9 +211,13 @@ def _raise_conflict(committed: Committed, request: bytes) -> None:
     """Raises `Conflict` for the first record whose condition did not hold."""
     for row, record in zip(committed.records, records(memoryview(request)), strict=True):
         if row.status in _CONFLICTS:
-            what = "exists already" if row.status is RecordStatus.EXISTS else "has another version"
+            collection, exists = record[2].decode(), row.status is RecordStatus.EXISTS
+            what = "exists already" if exists else "has another version"
+            text = f"{collection}/{row.id} {what}; it stands at {row.version or 'no document'}"
+            if exists and not row.version:
+                text = f"the name of {collection} differs from an existing collection's only in case"
             conflict = Conflict(
-                f"{record[2].decode()}/{row.id} {what}; it stands at {row.version or 'no document'}",
+                text,
                 status=row.status.name,
                 version=row.version,
             )

@@ -4,11 +4,13 @@
         written = db.put("products", "p1", {"name": "lamp"})
         print(written.receipt)
 
-Methods, arguments, results and errors are those of `redwire.client.Client`. It may be used from many threads.
+Methods, arguments, results and errors are those of `redwire.client.Client`. It may be used from many threads,
+and in the one process that opened it: a fork takes its thread, and so every answer, along to no child.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -41,6 +43,7 @@ class SyncClient:
         self._client = asynchronous
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
+        self._process = 0
 
     def __repr__(self) -> str:
         return repr(self._client).replace("Client", "SyncClient", 1)
@@ -51,13 +54,16 @@ class SyncClient:
             self._portal = stack.enter_context(start_blocking_portal("asyncio"))
             stack.enter_context(self._portal.wrap_async_context_manager(self._client))
             self._stack = stack.pop_all()
+        self._process = os.getpid()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close every connection; in a forked child nothing, for they are the parent's."""
         self._portal = None
-        self._stack.close()
+        if self._process == os.getpid():
+            self._stack.close()
 
     def put(
         self,
@@ -175,6 +181,9 @@ class SyncClient:
     def _run(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
         if self._portal is None:
             raise ChannelClosed("the client is not open", hint="use it inside `with redwire.connect_sync(…)`")
+        if self._process != os.getpid():
+            text = f"the client was opened by process {self._process}, before this one was forked from it"
+            raise ChannelClosed(text, hint="open one in each process, after the fork")
         return self._portal.call(partial(function, *arguments, **options))
 
 

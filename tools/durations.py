@@ -1,4 +1,6 @@
-"""Lengths of time as people write them: `80ms`, `1.2s`, `10 s`, or a bare `80` for milliseconds."""
+"""Lengths of time as people write them: `80ms`, `1.2s`, `10 s`, and for what is not set for good a bare `80`,
+for milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,13 @@ def parse_ms(text: str) -> float:
 def setting_ms(text: str, kind: Any) -> int:
     """Milliseconds for a setting of type `kind`, such as `cluster.config.Millis`, which has the bounds.
 
-    Raises `DurationInvalid`.
+    The unit has to be said: `--timeout 5` is five seconds everywhere else on the command line. Raises
+    `DurationInvalid`.
     """
     time_ms = parse_ms(text)
+    if text.strip()[-1] != "s":
+        number = text.strip()
+        raise DurationInvalid(f"{number} has no unit", hint=f"write {number}s, or {number}ms")
     try:
         return int(msgspec.convert(int(time_ms) if time_ms == int(time_ms) else time_ms, kind))
     except msgspec.ValidationError as error:

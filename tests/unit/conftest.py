@@ -411,6 +411,9 @@ class FakeCluster:
             return RESULT.pack(RecordStatus.DELETED if version else RecordStatus.NOT_FOUND, version)
         if change.op is Op.INSERT and version:
             return RESULT.pack(RecordStatus.EXISTS, version)
+        names = {name for name, _ in self.documents}
+        if change.collection not in names and change.collection.lower() in map(str.lower, names):
+            return RESULT.pack(RecordStatus.EXISTS, 0)
         self.documents[place] = self.lsn, change.doc
         return RESULT.pack(RecordStatus.APPLIED, self.lsn)
 

@@ -127,6 +127,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
     unled = _unled(known, facts)
     found = [_problem(each, facts, view) for each in known if each not in unled]
     found += _waiting([each.subject for each in unled if facts.node(each.subject) is not None])
+    found += _apart(facts, view)
     ahead = trouble.ahead(view, view.vantage.at_ms, growing)
     found += [_trouble(each, view) for each in ahead if each.tone in _LEVELS and not _told(each)]
     found += _disks(view)
@@ -153,6 +154,22 @@ def _waiting(names: list[str]) -> Iterator[Finding]:
             f"{', '.join(names)} run and wait for a primary; how far behind they are is not known until then"
         )
         yield Finding(Check.NODES, Level.WARNING, "cluster", what, "", "nothing on them: see leader")
+
+
+def _apart(facts: Facts, view: Status) -> Iterator[Finding]:
+    """Who follows nobody because it has accepted a newer reign than that of the primary, which then cannot
+    begin a newer one: their histories have parted.
+    """
+    term = view.term
+    if term is None or view.primary.state != "leading":
+        return
+    for other in facts.views:
+        if other.primary.state != "leading" and (other.term or 0) > term:
+            node = other.vantage.node
+            what = f"it has accepted term {other.term}, {view.primary.node} leads term {term}"
+            why = "it follows no older one; the primary may lack what it knows committed, as from an old copy"
+            mend = f"if it stays so: the log of {view.primary.node}, or redwire events, says more"
+            yield Finding(Check.LEADER, Level.ERROR, node, what, why, mend)
 
 
 def _stuck(node: NodeStatus) -> bool:

@@ -65,11 +65,19 @@ async def test_a_primary_that_is_outbid_and_finds_another_one_quicker_follows_th
 async def test_a_primary_that_is_outbid_leads_on_while_something_stands_against_a_newer_reign(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = anyio.Event()
-    node: Any = SimpleNamespace(roster=Roster(), role=None, leads=True, report=lambda: None)
+    asked = 0
+    told: list[str] = []
+    node: Any = SimpleNamespace(
+        roster=Roster(),
+        role=None,
+        leads=True,
+        report=lambda: None,
+        happened=lambda kind, text: told.append(f"{kind}: {text}"),
+    )
 
     def refused(*_: object) -> Decision:
-        asked.set()
+        nonlocal asked
+        asked += 1
         return QUICKER
 
     async def opening(candidate: Candidate) -> Any:
@@ -78,10 +86,13 @@ async def test_a_primary_that_is_outbid_leads_on_while_something_stands_against_
     monkeypatch.setattr(Candidate, "_opening", opening)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(candidate_of(node).renew)
-        node.roster.candidacy.outbid.ring()
         with anyio.fail_after(5):
-            await asked.wait()
+            while asked < 2:
+                node.roster.candidacy.outbid.ring()
+                await anyio.sleep(0.001)
         tasks.cancel_scope.cancel()
+    text = f"a member of a newer term stays away, and none may begin here: {QUICKER.error}"
+    assert told == [f"member_unhealthy: {text}"], "once"
     assert not node.roster.candidacy.aspires, "and no reign was ended: the node has no way to"
 
 

@@ -551,11 +551,11 @@ def test_a_silent_source_is_tried_again(grown):
     assert grown.wait(SILENCE_MS) == []
 
 
-@pytest.mark.parametrize("word", ["batches", "heartbeat"])
+@pytest.mark.parametrize("word", ["batches", "heartbeat", "a part of a batch"])
 def test_every_word_of_the_source_breaks_the_silence(word, grown):
     grown.follow()
     grown.wait(SILENCE_MS - 1)
-    grown.beat() if word == "heartbeat" else grown.receive(*batches(1, after=grown.end))
+    grown.beat() if word == "heartbeat" else grown.receive(*batches(word == "batches", after=grown.end))
     assert grown.wait(SILENCE_MS - 1) == []
     assert len(of(Drop, grown.wait(1))) == 1
 

@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
 from cluster import meta as meta_file
-from cluster.errors import DataDirInUse, DiskFailed, DiskFull, MetaCorrupt, StateCorrupt
+from cluster.errors import ApplyStopped, DataDirInUse, DiskFailed, DiskFull, MetaCorrupt, StateCorrupt
 from cluster.replacement import Replacement
 from cluster.storage import Storage
 from redwire import body
@@ -56,6 +58,24 @@ def test_an_apply_that_is_undone_puts_no_other_settings_into_force(
     storage.state._connection.execute("PRAGMA max_page_count = 1000000")
     storage.state.apply([batch, written_log.batch(config_request("majority"))])
     assert (storage.settings.lsn, str(storage.settings.cluster.default_policy)) == (3, "majority")
+
+
+def test_a_batch_above_the_state_that_only_a_newer_version_understands_is_told_with_its_lsn(
+    storage: Storage, written_log: Any, config_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = bytearray(config_request("local"))
+    request[4] = 99  # a kind that there is none of
+    batch = written_log.batch(bytes(request))
+
+    async def read(*_: object) -> list[Any]:
+        return [batch]
+
+    monkeypatch.setattr(storage.journal, "read", read)
+    monkeypatch.setattr(storage, "log", SimpleNamespace(end=batch.position))
+    with pytest.raises(
+        ApplyStopped, match="the batch that ends at LSN 1: request of kind 99.*a newer version"
+    ):
+        anyio.run(storage.logged)
 
 
 def names(folder: Path) -> set[str]:

@@ -19,7 +19,7 @@ from cluster.errors import CutRefused, DiskFailed, DiskFull, FormatNewer, LogCor
 from cluster.files import SYSCALLS, Syscalls
 from cluster.log_view import LogView
 from cluster.recovery import Recovery
-from cluster.segment import MARK_BYTES, MARK_MAGIC, Mark, Place, Segment
+from cluster.segment import MARK_BYTES, MARK_MAGIC, Mark, Place, Segment, Window
 from cluster.wal import Wal, generations
 from redwire.batch import Batch, make_batch, parse_batch
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Reign, Term, TermEntry, TermList
@@ -258,6 +258,28 @@ def test_a_read_checks_what_it_returns(tmp_path: Path) -> None:
     with pytest.raises(LogCorrupt, match="cannot be read"):
         read(wal, Lsn(0), BIG, Lsn(3))
     crash(wal)
+
+
+def test_a_file_that_may_not_be_opened_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when too many are open, or root wrote it: whoever believes that it is damaged gives it up."""
+    wal, _ = opened(tmp_path)
+    wal.append(run_of(EMPTY, 3), Lsn(0))
+
+    def barred(window: Window, path: Path, size: int = 0) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as rights:
+        rights.setattr(Window, "__init__", barred)
+        with pytest.raises(DiskFailed, match="Permission denied"):
+            read(wal, Lsn(0), BIG, Lsn(3))
+        wal.close()
+        with pytest.raises(DiskFailed, match="Permission denied"):
+            opened(tmp_path)
+    wal, _ = opened(tmp_path)
+    assert len(read(wal, Lsn(0), BIG, Lsn(3))) == 3
+    wal.close()
 
 
 def test_readers_meet_only_whole_batches_while_the_writer_appends_prunes_and_cuts(tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ async def test_a_conflict_is_an_error_that_names_the_version_that_stands(cluster
     assert (mismatch.value.status, mismatch.value.version) == ("VERSION_MISMATCH", 1)
 
 
+async def test_a_collection_that_differs_from_another_one_only_in_case_is_the_conflict_that_is_told(
+    cluster,
+) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        with pytest.raises(errors.Conflict, match="the name of Products differs .* only in case$"):
+            await db.put("Products", "p1", {})
+
+
 async def test_an_insert_without_an_id_gets_its_lsn_as_id(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         assert (await db.insert("products", {"a": 1})).id == "1"

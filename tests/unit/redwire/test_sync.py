@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Callable
+
 import anyio.to_thread
 import pytest
 
@@ -54,6 +58,37 @@ async def test_an_error_while_connecting_or_in_the_body_comes_out_as_it_is(clust
             raise ValueError("mine")
 
     await in_thread(use, cluster.uri(), cluster.uri(user="app:wrong@"))
+
+
+async def test_a_forked_child_is_told_to_open_a_client_of_its_own(cluster) -> None:
+    def use(uri: str) -> None:
+        with redwire.connect_sync(uri) as db:
+            with pytest.raises(errors.ChannelClosed, match="before this one was forked.*; open one in each"):
+                in_child(lambda: db.put("products", "p1", {}))
+            in_child(lambda: db.__exit__(None, None, None))
+            assert db.put("products", "p1", {}).id == "p1", "and the parent's goes on"
+
+    await in_thread(use, cluster.uri())
+
+
+def in_child(do: Callable[[], object]) -> None:
+    """Do it in a forked child. Raises `ChannelClosed`, with the words, where the child did."""
+    ours, theirs = os.pipe()
+    with warnings.catch_warnings(action="ignore"):  # there are threads, and this is about them
+        child = os.fork()
+    if not child:
+        try:
+            do()
+        except errors.ChannelClosed as error:
+            os.write(theirs, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as told:
+        words = told.read()
+    os.waitpid(child, 0)
+    if words:
+        raise errors.ChannelClosed(words)
 
 
 def test_the_methods_are_those_of_the_client() -> None:

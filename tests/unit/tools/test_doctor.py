@@ -169,6 +169,18 @@ def test_a_region_that_the_primary_does_not_reach_and_that_answers_here_is_not_g
     assert region.mend.startswith("they run (us-1 answer from here)") and "gone for good" not in region.mend
 
 
+def test_a_node_that_stays_away_for_a_newer_term_than_the_primarys_is_told_from_a_broken_line() -> None:
+    gone = node("us-1", health="unhealthy", why="not connected")
+    status = cluster(us_1=gone)
+    lost = Primary(node="eu-1", state="lost", since_at_ms=NOW_MS - 60_000)
+    apart = replace(seen_from("us-1", status), term=3, primary=lost)
+    others = tuple(each for each in asked(status) if each.member != "us-1")
+    found = bad(facts(asked=(*others, Asked("us-1", "us-1.example.net:5050", apart))))
+    leader = next(finding for finding in found if finding.check is Check.LEADER)
+    assert (leader.level, leader.where) == (Level.ERROR, "us-1")
+    assert leader.what == "it has accepted term 3, eu-1 leads term 1" and "redwire events" in leader.mend
+
+
 def test_a_node_that_does_not_let_the_user_in_is_there_and_says_so() -> None:
     refused = Asked("us-1", "us-1.example.net:5050", error="wrong user or password", refused=True)
     others = tuple(each for each in asked(cluster()) if each.member != "us-1")

@@ -48,3 +48,8 @@ def test_a_setting_takes_all_that_its_bounds_allow(text: str, kind: Any, ms: int
 def test_what_a_setting_cannot_be_is_refused_with_what_it_can(text: str, kind: Any, bounds: str) -> None:
     with pytest.raises(DurationInvalid, match=f"{text} cannot be set; what can be: .*{bounds}"):
         setting_ms(text, kind)
+
+
+def test_a_setting_needs_its_unit() -> None:
+    with pytest.raises(DurationInvalid, match="5 has no unit; write 5s, or 5ms"):
+        setting_ms(" 5 ", Millis)
