@@ -24,7 +24,7 @@ from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRe
 from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, NodeId, Region
 from redwire.spelling import nearest
-from regions.binding import Member, MemberKind, Membership, default_policy, satisfiable
+from regions.binding import Member, MemberKind, Membership, default_policy, require_satisfiable
 from regions.commit_policy import CommitPolicy, Quorum
 from regions.lag import DEFAULT_REPLICA_TIMEOUT_MS
 from regions.quorum import at_least
@@ -329,7 +329,7 @@ def _check_cluster(cluster: ClusterConfig, file: str, prefix: str) -> None:
         raise ConfigInvalid(file, where, "no member is a voter", hint="a reader's copy never counts")
     for name, policy in (("policy", cluster.default_policy), ("floor", cluster.commit_rule)):
         try:
-            satisfiable(policy, cluster.membership)
+            require_satisfiable(policy, cluster.membership)
         except PolicyInvalid as error:
             hint = error.hint if Quorum() not in policy.clauses else "write majority, ack_n=N or regions(...)"
             raise ConfigInvalid(file, prefix + name, error.message, hint=hint) from error

@@ -7,7 +7,7 @@ import msgspec
 from cluster.settings import Settings
 from redwire.errors import Code, Refused
 from redwire.position import Lsn, NodeId
-from regions.binding import Membership, satisfiable
+from regions.binding import Membership, require_satisfiable
 from regions.commit_policy import CommitPolicy, Quorum
 from regions.quorum import ENUMERATED_VOTERS_MAX, at_least, minimal_sets
 
@@ -80,7 +80,7 @@ class Policies:
             asked = self.floor
         else:
             asked = self._resolve(CommitPolicy.parse(text)) if text else self.default
-        satisfiable(asked, self._membership)
+        require_satisfiable(asked, self._membership)
         if text and not at_least(asked, self.floor, self._membership, self._me):
             message = f"{asked} can be met by copies that do not meet the floor {self.floor}"
             hint = f"ask for {(asked & self.floor).quoted}, or leave the policy out"

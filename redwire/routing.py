@@ -64,7 +64,9 @@ ReadMode = Primary | Nearest | InRegion | AnyNode
 
 
 class AddressStatus(msgspec.Struct, frozen=True):
-    """One address as the router sees it. `rtt_us` None: never measured."""
+    """One address as the router sees it. `rtt_us` None: never measured. `retry_ms` is when it may be tried
+    again, by the monotonic clock: 0, or past, for an address that is not in back-off.
+    """
 
     addr: str
     region: str | None
@@ -112,7 +114,8 @@ class Router:
         """Take over `topology` if it says more than the one in force; whether it did.
 
         An older epoch never replaces a newer one. At the same epoch the fuller view wins: a primary-only
-        view, as strangers get it, takes nothing away.
+        view, as strangers get it, takes nothing away. A newer term ends the back-off of the primary that it
+        names, however long that was away; of every seed where the name is none that may be dialled.
         """
         known = self._topology
         if known is not None and topology.epoch < known.epoch:
@@ -121,6 +124,9 @@ class Router:
             return False
         self._topology = topology
         self._met.keep((*self._seeds, *self._advertised()))
+        if known is not None and topology.term > known.term:
+            leads = topology.primary.addr
+            self._met.forgive((leads,) if self._may_dial(leads) else self._seeds)
         if self._leader is not None and not self._met.knows(self._leader[1]):
             self._leader = None
         return True
@@ -303,6 +309,11 @@ class _Experience:
         node.failures += 1
         node.retry_ms = now_ms + round(pause_ms * (0.5 + 0.5 * self._chance.random()))
         return node.retry_ms
+
+    def forgive(self, addrs: Iterable[str]) -> None:
+        """They may be tried now; another failure goes on where their back-off was."""
+        for addr in addrs:
+            self.node(addr).retry_ms = 0
 
     def by_distance(self, addrs: list[str], now_ms: int) -> list[str]:
         """Those about as near as the nearest take turns, the rest follow by distance.

@@ -1,6 +1,6 @@
 """How far a replicated log is committed: policies, who counts for them, and the one ack table."""
 
-from regions.binding import Member, MemberKind, Membership, default_policy, satisfiable
+from regions.binding import Member, MemberKind, Membership, default_policy, require_satisfiable
 from regions.commit_policy import AckN, CommitPolicy, Local, Majority, Quorum, Regions, RemoteWal
 from regions.commit_time import Distances, Never, Unmeasured, expected_commit_ms
 from regions.coordinator import ProvedLess, QuorumCoordinator
@@ -81,7 +81,7 @@ __all__ = [
     "lag_ms",
     "minimal_sets",
     "prove",
-    "satisfiable",
+    "require_satisfiable",
     "satisfied_by",
     "watermark",
     "what_if",

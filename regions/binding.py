@@ -122,7 +122,7 @@ def default_policy(membership: Membership) -> CommitPolicy:
     return MAJORITY if len(membership.voters) > 1 else LOCAL
 
 
-def satisfiable(policy: CommitPolicy, membership: Membership) -> None:
+def require_satisfiable(policy: CommitPolicy, membership: Membership) -> None:
     """Return when the configured voters, all up, can meet `policy`, whichever of them leads.
 
     Raises `PolicyInvalid` that says which clause they can never meet. `quorum` has to be resolved before.

@@ -32,7 +32,7 @@ from itertools import combinations
 import msgspec
 
 from redwire.position import NodeId, Region
-from regions.binding import UNBOUND, Membership, satisfiable
+from regions.binding import UNBOUND, Membership, require_satisfiable
 from regions.commit_policy import CommitPolicy
 from regions.errors import RegionUnknown
 from regions.quorum import satisfied_by
@@ -180,8 +180,8 @@ def prove(
     `MemberUnknown` when `primary` is no voter. The losses grow with the square of the voters.
     """
     asked = rule if policy is None else policy
-    satisfiable(rule, membership)
-    satisfiable(asked, membership)
+    require_satisfiable(rule, membership)
+    require_satisfiable(asked, membership)
     return Verdict(
         asked,
         rule,

@@ -266,7 +266,7 @@ def at_least(policy: CommitPolicy, floor: CommitPolicy, membership: Membership, 
 
     Exact up to `ENUMERATED_VOTERS_MAX` voters. Above, clauses are compared instead: True is still a proof,
     False may be said of a policy that only an enumeration could prove. A policy that no set can meet is at or
-    above every floor: ask `satisfiable` first. Raises as `compile_rule`.
+    above every floor: ask `require_satisfiable` first. Raises as `compile_rule`.
     """
     if len(membership.voters) <= ENUMERATED_VOTERS_MAX:
         sets = minimal_sets(policy, membership, primary)

@@ -14,7 +14,7 @@ from redwire.message.log import MEMBERS_MAX
 from redwire.message.settings import SetPolicy
 from redwire.position import NodeId, Region
 from redwire.spelling import nearest
-from regions.binding import Member, Membership, default_policy, satisfiable
+from regions.binding import Member, Membership, default_policy, require_satisfiable
 from regions.commit_policy import AckN, CommitPolicy
 from regions.commit_time import Distances
 from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
@@ -194,7 +194,7 @@ def check(
     rule = floor or (None if config is None else config.floor) or policy
     rule = QuorumConfig(default).resolve(rule)
     for each in (policy, rule):
-        satisfiable(each, membership)
+        require_satisfiable(each, membership)
     _require_at_least(policy, rule, membership)
     found = verdict.assess(policy, rule, membership, leader, distances, fsync_ms)
     _print(found, as_json=as_json)

@@ -96,11 +96,12 @@ class LocalCluster(ClusterFolder):
             found = next((line for line in lines if text in line), None)
             if found is not None:
                 return found
-            if ended:
-                break
+            if process is not None and ended:
+                said = _last_lines(self.log_path(node), since)
+                raise NodeNotReady(f"{node} ended with code {process.returncode}; it said:\n{said}")
             time.sleep(POLL_S)
-        tail = _last_lines(self.log_path(node))
-        raise NodeNotReady(f"{node} did not say {text!r} within {timeout_s:g} s; it said:\n{tail}")
+        said = _last_lines(self.log_path(node), since)
+        raise NodeNotReady(f"{node} did not say {text!r} within {timeout_s:g} s; it said:\n{said}")
 
     def check_processes(self) -> None:
         """Raises `NodeNotReady`, with its last words, when a node has ended by itself."""
@@ -149,5 +150,6 @@ class LocalCluster(ClusterFolder):
             )
 
 
-def _last_lines(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:]) if log.exists() else ""
+def _last_lines(log: Path, since: int = 0) -> str:
+    said = log.read_bytes()[since:] if log.exists() else b""
+    return "\n".join(said.decode(errors="replace").splitlines()[-LAST_LINES:])

@@ -308,6 +308,29 @@ def test_an_answer_ends_the_back_off() -> None:
     assert chosen.failed("a:1", 1_000) <= 1_100
 
 
+def test_a_newer_term_ends_the_back_off_of_the_primary_that_it_names() -> None:
+    chosen = router("p:1")
+    chosen.update(topology(epoch_of(Term(3)), replica("r:1")))
+    for _ in range(9):
+        chosen.failed("p:1", 0)
+        away_ms = chosen.failed("r:1", 0)
+    assert chosen.update(topology(epoch_of(Term(3)) + 1, replica("r:1", healthy=False)))
+    assert chosen.retry_ms("p:1") > 0, "nobody said that it is back"
+    assert chosen.update(topology(epoch_of(Term(4)), replica("r:1")))
+    assert (chosen.retry_ms("p:1"), chosen.retry_ms("r:1")) == (0, away_ms)
+    assert chosen.dial_order(0)[0] == "p:1"
+    assert chosen.failed("p:1", 0) >= BACKOFF_MAX_MS / 2, "one try, not the whole ladder again"
+
+
+def test_behind_other_addresses_a_newer_term_ends_every_back_off() -> None:
+    chosen = router("s:1", "s:2", discovery=False)
+    chosen.update(topology(epoch_of(Term(3)), primary="p:1"))
+    chosen.failed("s:1", 0)
+    chosen.failed("s:2", 0)
+    chosen.update(topology(epoch_of(Term(4)), primary="p:1"))
+    assert [chosen.retry_ms(addr) for addr in ("s:1", "s:2")] == [0, 0]
+
+
 def test_when_all_failed_the_first_to_be_free_is_tried_first() -> None:
     chosen = router("a:1", "b:1", "c:1")
     for _ in range(8):

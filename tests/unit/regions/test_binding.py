@@ -6,7 +6,7 @@ import pytest
 
 from redwire.errors import PolicyInvalid
 from redwire.position import Incarnation, NodeId, Region
-from regions.binding import UNBOUND, Member, MemberKind, Membership, default_policy, satisfiable
+from regions.binding import UNBOUND, Member, MemberKind, Membership, default_policy, require_satisfiable
 from regions.commit_policy import CommitPolicy
 from regions.errors import MembershipInvalid, MemberUnknown
 
@@ -92,7 +92,7 @@ def test_the_default_is_majority_for_several_voters_and_local_for_one() -> None:
     ],
 )
 def test_what_the_voters_can_meet_is_accepted(text: str) -> None:
-    satisfiable(CommitPolicy.parse(text), THREE)
+    require_satisfiable(CommitPolicy.parse(text), THREE)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_what_the_voters_can_meet_is_accepted(text: str) -> None:
 )
 def test_what_the_voters_can_never_meet_is_refused_by_clause(text: str, says: str) -> None:
     with pytest.raises(PolicyInvalid, match=says):
-        satisfiable(CommitPolicy.parse(text), THREE)
+        require_satisfiable(CommitPolicy.parse(text), THREE)
 
 
 def test_a_policy_over_unbound_voters_says_so() -> None:
     with pytest.raises(PolicyInvalid, match="voters are in no region"):
-        satisfiable(CommitPolicy.parse("regions(eu)"), Membership((Member(NodeId("n"), UNBOUND),)))
+        require_satisfiable(CommitPolicy.parse("regions(eu)"), Membership((Member(NodeId("n"), UNBOUND),)))
