@@ -278,6 +278,7 @@ class FakeCluster:
         self.context = server_context(self.ca, certificates / "node.pem", certificates / "node.key")
         self.term, self.counter, self.lsn = Term(1), 0, Lsn(0)
         self.documents: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._named: dict[str, str] = {}  # of each name in any case the one that is taken
         self.keys: dict[tuple[bytes, int], tuple[int, bytes]] = {}
         self.accounts: list[object] = []
         self.registry = Accounts()
@@ -411,8 +412,7 @@ class FakeCluster:
             return RESULT.pack(RecordStatus.DELETED if version else RecordStatus.NOT_FOUND, version)
         if change.op is Op.INSERT and version:
             return RESULT.pack(RecordStatus.EXISTS, version)
-        names = {name for name, _ in self.documents}
-        if change.collection not in names and change.collection.lower() in map(str.lower, names):
+        if self._named.setdefault(change.collection.lower(), change.collection) != change.collection:
             return RESULT.pack(RecordStatus.EXISTS, 0)
         self.documents[place] = self.lsn, change.doc
         return RESULT.pack(RecordStatus.APPLIED, self.lsn)
