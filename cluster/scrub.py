@@ -14,13 +14,15 @@ from pathlib import Path
 
 from cluster.errors import NodeError
 from cluster.soundness import pieces
-from cluster.tables import open_reader, translated
+from cluster.tables import is_barred, open_reader, translated
 from cluster.threads import Post
 
 FIRST_S = 5.0
 """A node that starts has other things to do."""
 EVERY_S = 24 * 3600.0
 """Disks rot over months; a state of 100 GB takes an hour of the day."""
+AGAIN_S = 60.0
+"""After the file could not be opened: descriptors or memory may be back by then."""
 REST_S = 0.01
 """Between two pieces: a twentieth of a core at most."""
 
@@ -52,13 +54,16 @@ class Scrub:
     def _run(self) -> None:
         pause_s = self._first_s
         while not self._stopping.wait(pause_s):
+            pause_s = EVERY_S
             try:
                 self._look()
             except NodeError as error:
+                if is_barred(error, self._path):
+                    pause_s = AGAIN_S
+                    continue
                 if not self._stopping.is_set():
                     self._post(self._found, error)
                 return
-            pause_s = EVERY_S
 
     def _look(self) -> None:
         """Once over everything, unless it is time to stop. Raises what is wrong."""

@@ -36,7 +36,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 from zlib import crc32
 
-from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, StateCorrupt
+from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, NodeError, StateCorrupt
 from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermList
 
 APPLICATION_ID = 0x52575354
@@ -98,6 +98,8 @@ _WRITER_PRAGMAS = (
     "secure_delete = OFF",
     f"cache_size = -{WRITER_CACHE_KIB}",
 )
+
+_BARRED = frozenset((sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM))
 
 NAMES = frozenset(("meta", "terms", "collections", "docs", "keys", "config", "users", "tokens"))
 """What SQL must not reach (see `sql`)."""
@@ -238,6 +240,14 @@ def translated(path: Path) -> Iterator[None]:
         raise StateCorrupt(path, "its schema cannot be read") from error
     except OSError as error:
         raise DiskFailed(path, str(error)) from error
+
+
+def is_barred(error: NodeError, path: Path) -> bool:
+    """Whether the file at `path`, about which `error` is, is there and SQLite did not get at it, for want of
+    rights, descriptors or memory: which says nothing of what is in it.
+    """
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+    return code in _BARRED and path.exists()
 
 
 @contextmanager

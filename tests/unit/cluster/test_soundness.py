@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import NodeError, StateCorrupt
+from cluster.errors import DiskFailed, NodeError, StateCorrupt
 from cluster.keys import client_id
 from cluster.scrub import Scrub
 from cluster.soundness import pieces, verify
@@ -139,3 +139,18 @@ def test_a_sound_file_is_left_without_a_word_and_a_look_can_be_broken_off(sound:
     quiet = Scrub(sound, lambda *args: scrub.posted.put(args), lambda error: None)  # not begun yet
     quiet.stop()
     assert scrub.posted.empty()
+
+
+def test_a_file_that_is_there_and_cannot_be_opened_is_looked_at_later_and_one_that_is_gone_is_told_of(
+    tmp_path: Path, scrub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the process has no descriptor left."""
+    monkeypatch.setattr("cluster.scrub.AGAIN_S", 0.05)
+    monkeypatch.setattr("cluster.scrub.open_reader", lambda path: sqlite3.connect(tmp_path / "no" / "folder"))
+    barred = tmp_path / "state.db"
+    barred.touch()
+    scrub(barred)
+    with pytest.raises(queue.Empty):
+        scrub.posted.get(timeout=0.3)
+    barred.unlink()
+    assert isinstance(scrub.posted.get(timeout=10), DiskFailed)
