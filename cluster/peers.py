@@ -29,7 +29,7 @@ from redwire import status
 from redwire.batch import Batch, parse_batch
 from redwire.body import decode, encode
 from redwire.dial import Dialled, dial
-from redwire.errors import BatchInvalid, Code, ProtocolError, RedwireError, Refused
+from redwire.errors import AuthenticationFailed, BatchInvalid, Code, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, kind_name
 from redwire.handshake import Certificate
 from redwire.message.client import TopologyNotice
@@ -118,16 +118,7 @@ class PeerLink:
             self._end.send(Kind.SNAPSHOT_FETCH, encode(receiver.request()))
 
     async def _talk(self) -> None:
-        name = self._config.node.id
-        host = f"{self._member}.{self._config.cluster.name}.redwire"
-        dialled = await dial(
-            self._address.host,
-            self._address.port,
-            self._context(),
-            Certificate(),
-            server_hostname=host,
-            client_name=name,
-        )
+        dialled = await self._dial()
         end = self._end = ChannelEnd(self._member, dialled.channel)
         session = self._node.roster.attach(end, dialled=True)
         try:
@@ -143,6 +134,23 @@ class PeerLink:
             self._node.roster.detach(session)
             self._node.inbox.post(SourceLost(session))
             dialled.channel.close()
+
+    async def _dial(self) -> Dialled:
+        name = self._config.node.id
+        host = f"{self._member}.{self._config.cluster.name}.redwire"
+        try:
+            return await dial(
+                self._address.host,
+                self._address.port,
+                self._context(),
+                Certificate(),
+                server_hostname=host,
+                client_name=name,
+            )
+        except AuthenticationFailed as error:
+            text = f"{self._member} knows no member {name} of its cluster: it was removed, or not added yet"
+            hint = "stop this node, or have an administrator add it: redwire members add"
+            raise Refused(Code.UNAUTHENTICATED, text, hint=hint) from error
 
     async def _say_hello(self, end: ChannelEnd) -> None:
         while True:

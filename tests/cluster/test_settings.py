@@ -193,6 +193,7 @@ def test_a_node_joins_as_a_reader_is_promoted_and_leaves(fleet: Any) -> None:
     mark = four.mark("sa-1")
     admin.change_settings(RemoveMember("sa-1"))
     four.wait_log("sa-1", "sa-1 is no member of this cluster any more", since=mark)
+    four.wait_log("sa-1", "knows no member sa-1 of its cluster: it was removed, or not added yet", since=mark)
     four.until(lambda: len(four.db.topology().replicas) == 2, "the topology knows sa-1 no more")
     four.db.put("c", "y", {}, timeout_s=20)
     four.converge("eu-1", "us-1", "ap-1")
