@@ -29,6 +29,7 @@ from cluster.peer_end import ChannelEnd
 from cluster.service import Service
 from cluster.session import Session, Wire
 from cluster.source import SnapshotServer, Source
+from cluster.unread import Unread
 from cluster.visit import Visit
 from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.frame import Kind
@@ -37,8 +38,6 @@ from redwire.message.driver import encode_error
 from redwire.position import NodeId
 from redwire.stream import Channel, accept, incoming
 
-UNREAD_BYTES_MAX = 8 << 20
-"""Answers that a client has not taken yet: the largest document. Beyond it nothing more is read from it."""
 TURN_S = 0.002
 """What one client may have done at a time before others, and the node itself, are looked after: fifty that
 send without a pause leave each other a turn every 0.1 s.
@@ -160,10 +159,12 @@ class Server:
         guest = self.guests.enter(principal, visit.stay)
         counts = self._service.node.bulletin.counts
         counts.session_begun()
+        self._service.unread.enter(visit.channel)
         try:
-            await attend(visit, session, drivers)
+            await attend(visit, session, drivers, self._service.unread)
         finally:
             counts.session_ended()
+            self._service.unread.leave(visit.channel)
             self.guests.leave(guest)
             session.close()
             if guest.verdict is not None:
@@ -172,7 +173,7 @@ class Server:
                 self._service.audit.record(Ended(session=session.accounts.actor, why=guest.verdict.message))
 
 
-async def attend(visit: Visit, session: Session, drivers: Drivers) -> None:
+async def attend(visit: Visit, session: Session, drivers: Drivers, unread: Unread) -> None:
     """Take a client's frames until it says goodbye, which returns, or goes, which raises."""
     while True:
         frames = await visit.frames()
@@ -192,8 +193,9 @@ async def attend(visit: Visit, session: Session, drivers: Drivers) -> None:
             if time.monotonic() > turn_ends_s:
                 await anyio.lowlevel.checkpoint()
                 turn_ends_s = time.monotonic() + TURN_S
-            if visit.channel.buffered_bytes >= UNREAD_BYTES_MAX:
-                await visit.channel.drain_below(UNREAD_BYTES_MAX)
+            limit_bytes = unread.limit_bytes(visit.channel)
+            if visit.channel.buffered_bytes >= limit_bytes:
+                await visit.channel.drain_below(limit_bytes)
 
 
 _PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED))

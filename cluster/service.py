@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from cluster.announcer import Announcer
@@ -15,6 +16,7 @@ from cluster.primary import Primary
 from cluster.reads import Reads
 from cluster.settings import Settings
 from cluster.status import StatusDesk
+from cluster.unread import Unread
 from redwire.errors import NotPrimary, Refused
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
@@ -32,6 +34,7 @@ class Service:
         self.node = node
         self.audit = audit
         self.reads = Reads(node)
+        self.unread = Unread(time.monotonic)
         self.desk = StatusDesk(node, lambda: self.settings, lambda: self.policies)
         self.announcer: Announcer = node.announcer
         self._policies = Policies.of(self.settings, self.me)

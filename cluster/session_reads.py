@@ -16,7 +16,8 @@ from redwire.message.read import Fetch, Fetched, Scan, Scanned
 READS_MAX = 32
 """Reads of one session that are under way at once: what one client asks for does not make others wait."""
 READ_AHEAD_BYTES = 8 << 20
-"""What the answers to those reads may come to, judged by the last ones."""
+"""What the answers to those reads may come to, judged by the last ones; one at a time while memory is scarce.
+"""
 ANSWER_BYTES_GUESS = 2 << 20
 """Before the first answer; documents may be four times as large, and most are a thousand times smaller."""
 WAITING_MAX = 256
@@ -45,7 +46,10 @@ class SessionReads:
     @property
     def crowded(self) -> bool:
         """Whether so much is under way that no more should be taken; it ends by itself."""
-        return self._under_way >= READS_MAX or self._under_way * self._answer_bytes >= READ_AHEAD_BYTES
+        if not self._under_way:
+            return False
+        full = self._under_way >= READS_MAX or self._under_way * self._answer_bytes >= READ_AHEAD_BYTES
+        return full or self._service.unread.scarce
 
     def fetch(self, frame: Frame) -> None:
         """Take a Fetch (42). Raises what refuses it."""

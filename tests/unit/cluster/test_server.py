@@ -12,10 +12,11 @@ from anyio.lowlevel import checkpoint
 
 from cluster.drivers import Drivers
 from cluster.inbox import WAITING_BYTES_MAX, Inbox
-from cluster.server import UNREAD_BYTES_MAX, attend
+from cluster.server import attend
 from cluster.service import Service
 from cluster.session import Session
 from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, WAITING_MAX
+from cluster.unread import ALL_BYTES_MAX, EACH_BYTES_MAX, SCARCE_BYTES_MAX, Unread
 from cluster.visit import Visit
 from redwire.errors import ChannelClosed
 from redwire.frame import Frame, Kind
@@ -70,10 +71,12 @@ class House:
         self.reading: list[Callable[[Any], None]] = []
         counts = SimpleNamespace(answered=lambda code: None)
         self.bulletin = SimpleNamespace(counts=counts)
+        self.unread = Unread(lambda: 0.0)
         self.clock = lambda: SimpleNamespace(us=0, ms=0)
         self.service = SimpleNamespace(
             node=self,
             reads=self,
+            unread=self.unread,
             require_primary=lambda: None,
             limit_us=lambda remaining_ms: 1,
             policies=SimpleNamespace(effective=lambda text: text),
@@ -89,7 +92,8 @@ class House:
     async def attend(self, client: Client, role: Role = Role.WRITE) -> None:
         principal = Principal(PrincipalKind.USER, "app", role, False)
         service, visit = cast(Service, self.service), cast(Visit, client)
-        await attend(visit, Session(service, principal, visit), Drivers(service, principal, visit))
+        session, drivers = Session(service, principal, visit), Drivers(service, principal, visit)
+        await attend(visit, session, drivers, self.unread)
 
 
 def fetch(correlation: int, token: Token | None = None) -> Frame:
@@ -154,10 +158,30 @@ async def test_a_write_waits_while_the_nodes_queue_is_full_and_other_requests_do
 
 async def test_whoever_does_not_take_its_answers_is_read_no_further_until_it_does(house: House) -> None:
     client = Client()
-    client.channel.buffered_bytes = UNREAD_BYTES_MAX
+    client.channel.buffered_bytes = EACH_BYTES_MAX
     client.sends(PING, BYE)
     await house.attend(client)
-    assert client.drained == [UNREAD_BYTES_MAX]
+    assert client.drained == [EACH_BYTES_MAX]
+
+
+async def test_while_all_leave_too_much_each_may_leave_little_and_reads_one_at_a_time(house: House) -> None:
+    others = [SimpleNamespace(buffered_bytes=EACH_BYTES_MAX) for _ in range(ALL_BYTES_MAX // EACH_BYTES_MAX)]
+    for other in others:
+        house.unread.enter(other)
+    client = Client()
+    house.unread.enter(client.channel)
+    client.channel.buffered_bytes = SCARCE_BYTES_MAX
+    client.sends(PING, fetch(1), fetch(2))
+    client.sends(BYE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.attend, client)
+        await settled()
+        assert client.drained == [SCARCE_BYTES_MAX]
+        assert len(house.reading) == 1
+        house.reading[0](Fetched(False, 0, 1, 1))
+        await settled()
+        house.reading[1](Fetched(False, 0, 1, 1))
+    assert client.heard == [(Kind.PONG, 77), (Kind.FETCHED, 1), (Kind.BYE, 78), (Kind.FETCHED, 2)]
 
 
 async def test_whoever_goes_without_a_goodbye_ends_it_all_the_same(house: House) -> None:

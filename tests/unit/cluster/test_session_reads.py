@@ -10,6 +10,7 @@ import pytest
 
 from cluster.service import Service
 from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, READS_MAX, WAITING_MAX, SessionReads
+from cluster.unread import Unread
 from redwire.errors import Code, RedwireError, Refused, TokenLost
 from redwire.frame import Frame, Kind
 from redwire.message.read import Fetch, Fetched, Scan
@@ -28,7 +29,7 @@ class Desk:
         self.reading: list[Callable[[Any], None]] = []
         self.sent: list[tuple[int, int]] = []
         self.failed: list[tuple[int, RedwireError]] = []
-        service = SimpleNamespace(reads=self)
+        service = SimpleNamespace(reads=self, unread=Unread(lambda: 0.0))
         self.rings = 0
         self.reads = SessionReads(
             cast(Service, service),

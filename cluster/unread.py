@@ -1,0 +1,61 @@
+"""Answers that clients have asked for and do not take, all together.
+
+Each client may leave some megabytes lying, for it may only be slow. A node with many such clients would have
+no memory left: while all together leave too much, each may leave one answer, and asks for one at a time. Who
+takes what it gets notices nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+EACH_BYTES_MAX = 8 << 20
+"""The largest document. A client that leaves more is read no further until it takes some."""
+ALL_BYTES_MAX = 256 << 20
+"""Thirty-two clients that leave all they may: a fault of one application, and no machine is out of memory."""
+SCARCE_BYTES_MAX = 64 << 10
+"""What each may leave while all leave too much: what is on its way to somebody who is merely far."""
+LOOK_S = 0.1
+"""Meanwhile the fastest disk brings some hundred megabytes; a look at each answer would cost more than it."""
+
+
+class Answers(Protocol):
+    """One client's channel."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was written to it and is not taken yet."""
+
+
+class Unread:
+    """For the event loop's thread only; `clock_s` is monotonic."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._clients: list[Answers] = []
+        self._looked_s = float("-inf")
+        self._scarce = False
+
+    def enter(self, client: Answers) -> None:
+        """A client's session begins."""
+        self._clients.append(client)
+
+    def leave(self, client: Answers) -> None:
+        """It has ended."""
+        self._clients.remove(client)
+
+    @property
+    def scarce(self) -> bool:
+        """Whether all together leave too much, as last looked at."""
+        now_s = self._clock_s()
+        if now_s - self._looked_s >= LOOK_S:
+            self._looked_s = now_s
+            self._scarce = sum(client.buffered_bytes for client in self._clients) > ALL_BYTES_MAX
+        return self._scarce
+
+    def limit_bytes(self, client: Answers) -> int:
+        """What `client` may leave lying now."""
+        if client.buffered_bytes < SCARCE_BYTES_MAX or not self.scarce:
+            return EACH_BYTES_MAX
+        return SCARCE_BYTES_MAX
