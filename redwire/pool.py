@@ -124,12 +124,16 @@ class Pool:
         return visit.opened.client_id
 
     def look_around(self) -> None:
-        """Meet the nodes that are not linked yet: the primary that we know has lost them, and one may lead by
-        now.
+        """Meet the nodes that are not linked yet, and ask those that are who leads: the primary that we know
+        has lost them, and one may lead by now.
         """
         now_ms = clock_ms()
         for addr in self.router.dial_order(now_ms):
-            if self.router.retry_ms(addr) <= now_ms:
+            link = self._links.get(addr)
+            if link is not None and link.usable and not link.leads and not link.asking:
+                link.asking = True
+                self._tasks.start_soon(link.ask_again)
+            elif self.router.retry_ms(addr) <= now_ms:
                 self.link(addr)
 
     # what links report

@@ -561,6 +561,21 @@ async def test_of_two_that_lead_in_one_term_writes_go_to_the_one_that_serves_the
     assert asked >= 1 and len(cluster.rival.writes) == asked
 
 
+async def test_one_that_we_knew_as_a_replica_is_found_to_serve_in_the_term_of_another_that_does_not(
+    cluster, scripts
+) -> None:
+    """Its topology has the same epoch as that of the one that led first."""
+    void, serves, _ = cluster.nodes
+    async with redwire.connect(cluster.uri(void, serves)) as db:
+        await db.get("products", "p1", read="nearest")
+        await db.put("products", "p1", {})
+        await db.get("products", "p1", read="any")
+        await db.get("products", "p1", read="any")
+        void.script.extend([scripts.refusing(Code.NOT_READY)] * 100)
+        cluster.rival, cluster.leader = void, serves
+        await db.put("products", "p2", {}, timeout_s=5)
+
+
 async def test_a_forgotten_client_goes_on_under_a_new_id(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         await db.put("products", "p1", {})
