@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from itertools import count
 from typing import Protocol
 
@@ -74,7 +73,7 @@ class Link:
 
     `opened` is None until the node said who it is. `leads` is whether it says that it is the primary, in
     `term`, and `unready` that it cannot serve writes yet. `settled` is set once the link is open or has
-    ended. `asking` is set by whoever has it `ask_again`, until that is over.
+    ended.
     """
 
     def __init__(self, addr: str, owner: Owner, client_name: str) -> None:
@@ -83,7 +82,6 @@ class Link:
         self.failure: RedwireError | None = None
         self.leads = False
         self.unready = False
-        self.asking = False
         self.settled = anyio.Event()
         self._owner = owner
         self._client_name = client_name
@@ -154,14 +152,6 @@ class Link:
         self._owner.learned(opened.topology)
         self._owner.opened(self, int((time.monotonic() - began) * 1e6))
         self.settled.set()
-
-    async def ask_again(self) -> None:
-        """`open` an open link once more. Never raises: what goes wrong ends the link, or is no answer."""
-        try:
-            with suppress(RedwireError), anyio.move_on_after(OPEN_S):
-                await self.open()
-        finally:
-            self.asking = False
 
     async def run(self) -> None:
         """Dial, open and serve the link until it ends. Run once, in the owner's task group; never raises."""

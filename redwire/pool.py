@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
@@ -13,7 +15,7 @@ from redwire import topology
 from redwire.dial import Dialled, dial
 from redwire.errors import ChannelClosed, Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.handshake import Credentials
-from redwire.link import Link
+from redwire.link import OPEN_S, Link
 from redwire.position import ClusterId
 from redwire.routing import Router
 
@@ -66,9 +68,8 @@ class Pool:
         self.failures: dict[str, RedwireError] = {}
         self._denied: set[str] = set()
         self._changed = anyio.Event()
-        self._seekers = 0
-        self._searching = False
-        self._hopeless: RedwireError | None = None
+        self._quest = _Quest()
+        self._asking: set[Link] = set()
 
     @property
     def phase(self) -> str:
@@ -130,9 +131,9 @@ class Pool:
         now_ms = clock_ms()
         for addr in self.router.dial_order(now_ms):
             link = self._links.get(addr)
-            if link is not None and link.usable and not link.leads and not link.asking:
-                link.asking = True
-                self._tasks.start_soon(link.ask_again)
+            if link is not None and link.usable and not link.leads and link not in self._asking:
+                self._asking.add(link)
+                self._tasks.start_soon(_ask_again, link, self._asking)
             elif self.router.retry_ms(addr) <= now_ms:
                 self.link(addr)
 
@@ -207,26 +208,26 @@ class Pool:
 
     async def _sought(self, found: Callable[[], Link | None]) -> Link:
         """What `found` finds, now or by a search, which all who seek share."""
-        self._seekers += 1
+        self._quest.seekers += 1
         try:
             _require_open(self._tasks)
             while (link := found()) is None:
-                if not self._searching:
-                    self._searching = True
-                    self._hopeless = None
+                if not self._quest.under_way:
+                    self._quest.under_way = True
+                    self._quest.hopeless = None
                     self._tasks.start_soon(self._search)
                 await self._changed.wait()
                 _require_open(self._tasks)
-                if self._hopeless is not None:
-                    raise self._hopeless
+                if self._quest.hopeless is not None:
+                    raise self._quest.hopeless
             return link
         finally:
-            self._seekers -= 1
+            self._quest.seekers -= 1
 
     async def _search(self) -> None:
         """Go round the addresses, the likeliest first, until one leads or nobody seeks any more."""
         try:
-            while self._seekers:
+            while self._quest.seekers:
                 failures: list[RedwireError] = []
                 order = self.router.dial_order(clock_ms())
                 for addr in order:
@@ -236,12 +237,12 @@ class Pool:
                     if failure is not None and _is_final(failure):
                         failures.append(failure)
                 if len(failures) == len(order):
-                    self._hopeless = failures[0]
+                    self._quest.hopeless = failures[0]
                     return
                 with anyio.move_on_after(SEARCH_PAUSE_S):
                     await self._changed.wait()
         finally:
-            self._searching = False
+            self._quest.under_way = False
             self._notify()
 
     async def _try(self, addr: str) -> RedwireError | None:
@@ -259,6 +260,28 @@ class Pool:
         except RedwireError as error:
             return error
         return link.failure if link is not None else None
+
+
+@dataclass(slots=True, eq=False)
+class _Quest:
+    """The search for a primary, or for anybody: who wants it, whether it is under way, and why it ended in
+    vain.
+    """
+
+    seekers: int = 0
+    under_way: bool = False
+    hopeless: RedwireError | None = None
+
+
+async def _ask_again(link: Link, asking: set[Link]) -> None:
+    """Ask it whether it leads by now; what goes wrong ends the link, or is no answer. One of `asking` no more
+    then.
+    """
+    try:
+        with suppress(RedwireError), anyio.move_on_after(OPEN_S):
+            await link.open()
+    finally:
+        asking.discard(link)
 
 
 def clock_ms() -> int:
