@@ -22,7 +22,7 @@ from cluster.topology_advertiser import TopologyAdvertiser
 from redwire import __version__
 from redwire.errors import Code, Refused
 from redwire.message.log import ClusterRecord
-from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Reign, Term
+from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
 from regions.quorum import satisfied_by
 
 ASK_S = 0.05
@@ -48,7 +48,7 @@ class Candidate:
         self._chance = chance
         self._take_over = take_over
         self._outbid = 0  # how often another one has, since our last reign that came to something
-        self._read: tuple[Lsn, Lsn] | None = None  # what `_logged` is of: from, to
+        self._read: tuple[Lsn, Position, Lsn] | None = None  # what `_logged` is of: from, to, durable
         self._logged = Logged([], {})
         self._wrote: Reign | None = None  # the reign of the last batch of the same
 
@@ -84,7 +84,8 @@ class Candidate:
                     await self._catch_up(member)
                     started_ms = node.clock().ms - asked_ms
                 case Bootstrap(incarnations):
-                    await self._open(Term(1), self._new_cluster(incarnations))
+                    term = Term(self._node.storage.meta.term + 1)  # 1, but after a start that came to nothing
+                    await self._open(term, self._new_cluster(incarnations))
                     return
                 case Open(term):
                     await self._open(term, None)
@@ -126,8 +127,7 @@ class Candidate:
     async def _opening(self) -> Opening:
         """The question, put to the members that this node knows of by now."""
         storage = self._node.storage
-        span = (storage.applied.lsn, storage.log.end.lsn)
-        if span != self._read:
+        while self._read != (span := (storage.applied.lsn, storage.log.end, storage.log.durable)):
             self._read, self._logged = span, await storage.logged()
             self._wrote = await storage.journal.last_reign()
         applied, logged = storage.settings, self._logged
@@ -204,7 +204,7 @@ class Candidate:
         return Changes.at_opening(storage.me, [applied, *later], watermark, admitted)
 
     def _new_cluster(self, incarnations: Mapping[NodeId, str]) -> ClusterRecord:
-        cluster = ClusterId(secrets.token_hex(16))
+        cluster = self._node.storage.meta.cluster or ClusterId(secrets.token_hex(16))
         admitted = {node: Incarnation(incarnation) for node, incarnation in incarnations.items()}
         self._node.note(f"new cluster {cluster[:8]} with {', '.join(sorted(admitted))}")
         return self._config.cluster.to_record(cluster, secrets.token_bytes(32), admitted)

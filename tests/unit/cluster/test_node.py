@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -13,12 +14,13 @@ from msgspec.structs import replace
 
 from cluster.effects import Now, SourceFound
 from cluster.node import Node
+from cluster.opening import Bootstrap
 from cluster.reign import Candidate
 from cluster.replica import FollowerState, Replica
 from cluster.storage import Storage
 from redwire.message.peer import Following
 from redwire.node_role import NodeRole
-from redwire.position import EMPTY, Lsn, NodeId, Term
+from redwire.position import EMPTY, ClusterId, Lsn, NodeId, Reign, Term
 
 LEADER = NodeId("us-1")
 NOW = Now(1_000_000, 1_000)
@@ -92,6 +94,26 @@ async def test_a_reign_ends_at_the_report_that_proves_it_over_not_a_turn_later(o
         assert node.leads
         node.heard(told(node, NodeRole.PRIMARY, term=2))
         assert not node.leads
+
+
+@pytest.mark.anyio
+async def test_a_new_cluster_that_was_lost_with_the_power_is_begun_again_under_its_name_in_a_newer_term(
+    open_storage, monkeypatch
+):
+    """Its reign was on the disk and its first records were not; others may have heard of both."""
+    with closing(open_storage(asyncio.get_running_loop().call_soon_threadsafe)) as storage:
+        candidate = Candidate(following(storage), storage.config, random.Random(1), take_over=None)
+        await storage.begin_reign(Term(1), ClusterId("c" * 32))
+        bootstrap = Bootstrap({storage.me: storage.meta.incarnation})
+
+        async def opening(candidate):
+            return SimpleNamespace(decide=lambda *_: bootstrap)
+
+        monkeypatch.setattr(Candidate, "_opening", opening)
+        await candidate.run()
+        primary = candidate._node.role
+        assert primary.reign == Reign(Term(2), storage.me) == storage.reign
+        assert primary.record.cluster == storage.meta.cluster == "c" * 32
 
 
 @pytest.mark.anyio

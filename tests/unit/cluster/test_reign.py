@@ -12,14 +12,18 @@ import pytest
 from msgspec.structs import replace
 
 from cluster.effects import Now
+from cluster.logged import Logged
 from cluster.opening import Decision, Open, Refuse, Stand
 from cluster.reign import Candidate
 from cluster.roster import Roster
 from redwire.errors import Code, Refused
 from redwire.message.peer import Report
-from redwire.position import Lsn, NodeId, Position, Term
+from redwire.position import Lsn, NodeId, Position, Reign, Term
 
 QUICKER = Refuse(Refused(Code.TERM_TAKEN, "us-1 leads term 2 already"))
+
+
+VOTERS = SimpleNamespace(voters=())
 
 
 def candidate_of(node: Any, chance: random.Random | None = None) -> Candidate:
@@ -189,3 +193,39 @@ async def test_a_candidate_that_is_outbid_asks_for_nothing_for_a_while_by_chance
         await candidate_of(node, Chance(1)).run()
     assert asked == [2, 2, 3, 5]
     assert most == [0.1, 0.2]
+
+
+@pytest.mark.anyio
+async def test_settings_in_the_end_of_a_longer_log_are_seen_where_it_took_the_place_of_one_as_long() -> None:
+    """A tail of ours was cut, and the same number of records came: no LSN tells, and apply lags behind."""
+    log = SimpleNamespace(end=Position(Term(1), Lsn(4), bytes(16)), durable=Lsn(4))
+    settings = SimpleNamespace(
+        lsn=Lsn(1), record=None, cluster=SimpleNamespace(members=(), replica_timeout_ms=5, membership=VOTERS)
+    )
+    read: list[Position] = []
+
+    async def logged() -> Logged:
+        read.append(log.end)
+        if len(read) == 2:  # more comes while it is read
+            log.end = Position(Term(2), Lsn(5), bytes(16))
+        return Logged([], {})
+
+    async def last_reign() -> Reign:
+        return Reign(log.end.term, NodeId("eu-1"))
+
+    storage = SimpleNamespace(
+        me=NodeId("eu-1"),
+        applied=SimpleNamespace(lsn=Lsn(2)),
+        settings=settings,
+        log=log,
+        journal=SimpleNamespace(last_reign=last_reign),
+        logged=logged,
+        admitted=lambda record: {},
+    )
+    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage))
+    await candidate._opening()
+    await candidate._opening()
+    ours = log.end
+    theirs = log.end = Position(Term(2), Lsn(4), bytes(16))
+    await candidate._opening()
+    assert read == [ours, theirs, log.end]
