@@ -372,14 +372,23 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self.stop()
-        if kind is None and self._crash is not None:
-            raise self._crash
+        if self._crash is not None:
+            raise self._crash  # whatever else is wrong then, it may be for that
 
     def stop(self) -> None:
         """Begin no more writes, and wait for the outcome of those under way."""
         self._stopping.set()
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), "the writer does not come to an end"
+
+    def wait_doubtful(self, more: int, *, timeout_s: float = DEADLINE_S) -> None:
+        """Return when so many writes are in doubt or, as nobody could be met, refused; one is in doubt."""
+        deadline = time.monotonic() + timeout_s
+        while not self.doubtful or len(self.doubtful) + len(self.refused) < more:
+            assert self._thread.is_alive(), f"the writer ended: {self._crash!r}"
+            state = f"{len(self.acked)} acked, {len(self.doubtful)} doubtful, {len(self.refused)} refused"
+            assert time.monotonic() < deadline, f"not {more} in doubt within {timeout_s:g} s: {state}"
+            time.sleep(POLL_S)
 
     def wait_acked(self, more: int = 20, *, timeout_s: float = DEADLINE_S) -> None:
         """Return when so many more writes were acknowledged."""
@@ -426,7 +435,7 @@ class Writer:
                 self.doubtful[ident] = error
             except RedwireError as error:
                 self.refused[ident] = error
-            if count % 10 == 0:
+            if (count + lane) % 10 == 0:  # not in all lanes at once: of these nobody counts what is in doubt
                 with contextlib.suppress(RedwireError):
                     hot = await db.put(self.collection, self._hot_id, {"n": count}, **self._options)
                     self.hot = max(self.hot, hot.version)

@@ -91,7 +91,7 @@ def test_a_key_that_was_in_flight_when_the_primary_died_has_one_outcome(shop: An
     with shop.writer(lanes=8, pause_s=0, timeout_s=0.3) as writer:
         writer.wait_acked(50)
         shop.kill("eu-1")
-        shop.until(lambda: len(writer.doubtful) >= 8, "writes are in doubt")
+        writer.wait_doubtful(8)
         shop.lead("eu-1")
         writer.wait_acked(20)
     shop.check_nothing_lost(writer)
