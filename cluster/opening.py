@@ -52,13 +52,11 @@ from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Reign, Term
 from redwire.spelling import nearest
 
-_MAY_HOLD = (
-    "may hold writes that were acknowledged and that nobody else has: {}. Start one of them, with the disk "
-    "that it had, or if they are gone for good, say so with --take-over --lost {}"
-)
-_MAY_LEAD = (
-    "may have elected another primary since, as nobody in reach knows: {}. Start one of them, with the disk "
-    "that it had, or if they are gone for good, say so with --take-over --lost {}"
+_MAY_HOLD = "may hold writes that were acknowledged and that nobody else has"
+_MAY_LEAD = "may have elected another primary since, as nobody in reach knows"
+_MISSED = (
+    "{}: {}. Start one of them, with the disk that it had, or if they are gone for good, say so with "
+    "--take-over --lost {}"
 )
 
 
@@ -206,13 +204,10 @@ class Opening(msgspec.Struct, frozen=True):
             return None
         if unheard and not (led_last and undecided):
             why = " and ".join(f"{node} ({why})" for node, why in unknown.items())
-            return Wait((_MAY_LEAD if led_last else _MAY_HOLD).format(why, self._gone(unknown)))
+            fear = _MAY_LEAD if led_last else _MAY_HOLD
+            return Wait(_MISSED.format(fear, why, ",".join(sorted(self._lost.union(unknown)))))
         bound = [_bound(mine, others[node]) for node in undecided]
         return Stand(term, undecided, tuple(filter(None, bound)))
-
-    def _gone(self, unknown: Iterable[NodeId]) -> str:
-        """Whom `--lost` has to name."""
-        return ",".join(sorted(self._lost.union(unknown)))
 
     def _term(self, mine: Report, others: Mapping[NodeId, Report]) -> Term:
         """Above every term that anybody has accepted, has in its log (a lent one can be of a reign that its

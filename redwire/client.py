@@ -188,7 +188,8 @@ class Client:
         pieces: list[Committed] = []
         for start, end in cut(encoded):
             try:
-                pieces.append(await session.write(encoded[start:end], ids[start:end], policy, timeout_s))
+                piece = encoded[start:end], ids[start:end]
+                pieces.append(await session.write(*piece, policy, timeout_s, row_by_row=True))
             except RedwireError as error:
                 error.facts["rows_committed"] = start
                 raise

@@ -85,24 +85,28 @@ class Pending:
         """Its idempotency key."""
         return self.keys.key(self.sequence, self.ids)
 
-    def result(self) -> Committed:
-        """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises."""
+    def result(self, *, row_by_row: bool = False) -> Committed:
+        """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises.
+
+        With `row_by_row` each record stands for itself, and none raises `Conflict`.
+        """
         if isinstance(self._outcome, RedwireError):
             raise self._outcome
         assert self._outcome is not None, "the write is still under way"
         block, entry = self._outcome
         committed = Committed(self.ids, entry, block, self._owner.cluster)
-        if any(entry.items[:: RESULT.size]) and (entry.count == 1 or self.request[5] & ATOMIC):
+        alone = not row_by_row and (entry.count == 1 or self.request[5] & ATOMIC)
+        if alone and any(entry.items[:: RESULT.size]):
             _raise_conflict(committed, self.request)
         return committed
 
-    async def wait(self) -> Committed:
+    async def wait(self, *, row_by_row: bool = False) -> Committed:
         """The outcome, as soon as there is one; as `result`. Cancelling this ends only the wait."""
         if self._outcome is None:
             if self._settled is None:
                 self._settled = anyio.Event()
             await self._settled.wait()
-        return self.result()
+        return self.result(row_by_row=row_by_row)
 
     def __await__(self) -> Generator[Any, Any, Committed]:
         return self.wait().__await__()

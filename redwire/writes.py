@@ -107,9 +107,19 @@ class Writes:
         return pending
 
     async def write(
-        self, encoded: Sequence[bytes], ids: Sequence[str], *, policy: str, atomic: bool, timeout_s: float
+        self,
+        encoded: Sequence[bytes],
+        ids: Sequence[str],
+        *,
+        policy: str,
+        atomic: bool,
+        row_by_row: bool,
+        timeout_s: float,
     ) -> Committed:
-        """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
+        """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it.
+
+        `row_by_row` as in `Pending.result`.
+        """
         began_s = time.monotonic()
         if self.keys.full:
             with anyio.move_on_after(timeout_s) as waiting:
@@ -120,7 +130,7 @@ class Writes:
         left_s = began_s + timeout_s - time.monotonic()
         pending = self.submit(encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s)
         try:
-            return await pending.wait()
+            return await pending.wait(row_by_row=row_by_row)
         finally:
             pending.forget()
 

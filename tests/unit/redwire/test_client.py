@@ -99,6 +99,16 @@ async def test_inserted_rows_have_a_result_each_and_a_conflict_leaves_the_others
     assert inserted.receipt.lsn == 3
 
 
+async def test_a_single_row_that_exists_is_told_row_by_row_unless_it_is_all_or_nothing(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        assert [row.status.name for row in (await db.insert_many("products", [("p1", {})])).records] == [
+            "EXISTS"
+        ]
+        with pytest.raises(errors.Conflict):
+            await db.insert_many("products", [("p1", {})], atomic=True)
+
+
 async def test_many_rows_go_out_in_pieces_of_which_an_error_tells_how_many_stand(cluster, scripts) -> None:
     rows = [(f"{number:05}", {}) for number in range(10_001)]
     async with redwire.connect(cluster.uri()) as db:

@@ -60,7 +60,8 @@ async def test_whoever_waits_for_a_picture_hears_how_far_it_is(cluster, told) ->
     heard: list[int] = []
     feed = ClusterFeed(cluster.uri(), "test")
     await take(feed, size=(100, 30), seconds=2, on_second=heard.append)
-    assert sorted(set(heard)) in ([0, 1, 2], [1, 2]) and heard == sorted(heard)
+    # seconds of the clock: a drawing that comes late passes one over
+    assert heard == sorted(heard) and heard[0] < 2 <= heard[-1]
 
 
 def test_on_a_terminal_progress_is_drawn_where_the_command_was_typed(monkeypatch) -> None:
