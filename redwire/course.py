@@ -21,6 +21,7 @@ import msgspec
 
 from redwire.errors import (
     ASK_HINT,
+    LONELY,
     ChannelClosed,
     Code,
     DeadlineExceeded,
@@ -36,7 +37,6 @@ PAUSE_FIRST_S = 0.02
 """Some commits within a region: what passes at all has often passed by then."""
 PAUSE_MAX_S = 1.0
 """So soon a write goes on once the cluster takes writes again; a crowd of clients asks once a second each."""
-_LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS, Code.NOT_READY))
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -97,10 +97,10 @@ class Course:
 
     @property
     def lonely(self) -> bool:
-        """Whether the primary was last heard to say that too few of the others are in its reach, or that its
-        reign has not committed anything yet, which may have the same reason.
-        """
-        return self._refusal is not None and self._refusal.code in _LONELY
+        """Whether the primary may be cut off: it lacks others, and another one may lead."""
+        if isinstance(self._doubt, NotConfirmed):
+            return True
+        return self._refusal is not None and self._refusal.code in LONELY
 
     def sent(self) -> None:
         """The request went out."""

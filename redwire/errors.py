@@ -89,6 +89,11 @@ RETRYABLE = frozenset(
 )
 """Refusals that can pass by themselves: a client retries them inside its own deadline."""
 
+LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS, Code.NOT_READY))
+"""What a primary answers that lacks others, or has not committed anything in its reign yet, which may have
+the same reason: it may be cut off, and another one lead.
+"""
+
 
 class RedwireError(Exception):
     """The root. `str()` says what, where and what to do; `facts` are the same for programs."""

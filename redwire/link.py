@@ -10,10 +10,10 @@ import anyio
 
 from redwire.body import decode, encode
 from redwire.dial import Dialled
-from redwire.errors import ChannelClosed, Code, ProtocolError, RedwireError
+from redwire.errors import LONELY, ChannelClosed, Code, ProtocolError, RedwireError
 from redwire.frame import Frame, Kind, encode_header
 from redwire.handshake import Role
-from redwire.message.client import Open, Opened, TopologyNotice, WrittenEntry, decode_written
+from redwire.message.client import Open, Opened, Outcome, TopologyNotice, WrittenEntry, decode_written
 from redwire.message.failure import Failure
 from redwire.node_role import NodeRole
 from redwire.position import Term
@@ -58,8 +58,8 @@ class Owner(Protocol):
     def learned(self, blob: bytes) -> None:
         """A node sent a topology."""
 
-    def unready(self, link: Link) -> None:
-        """The node leads, and says that it cannot serve writes yet."""
+    def lonely(self, link: Link) -> None:
+        """The node leads, and says that it lacks others: it may be cut off."""
 
     def denied(self, link: Link) -> None:
         """The node refused a request because it does not lead."""
@@ -72,7 +72,8 @@ class Link:
     """A connection that is being made, is open, or has ended for good.
 
     `opened` is None until the node said who it is. `leads` is whether it says that it is the primary, in
-    `term`, and `unready` that it cannot serve writes yet. `settled` is set once the link is open or has
+    `term`; `lonely_s` is when it last said that it lacks others, by the monotonic clock, 0 if it committed
+    something since. `settled` is set once the link is open or has
     ended.
     """
 
@@ -81,7 +82,7 @@ class Link:
         self.opened: Opened | None = None
         self.failure: RedwireError | None = None
         self.leads = False
-        self.unready = False
+        self.lonely_s = 0.0
         self.settled = anyio.Event()
         self._owner = owner
         self._client_name = client_name
@@ -234,7 +235,8 @@ class Link:
         if frame.kind == Kind.WRITTEN:
             block, entries = decode_written(frame.payload)
             pop = self._calls.pop
-            self.unready = False
+            if self.lonely_s and any(entry.outcome is Outcome.COMMITTED for entry in entries):
+                self.lonely_s = 0.0
             for entry in entries:
                 call = pop(entry.correlation, None)
                 if call is not None:
@@ -249,9 +251,9 @@ class Link:
                 self._owner.learned(failure.topology)
             if failure.code is Code.NOT_PRIMARY:
                 self._owner.denied(self)
-            elif failure.code is Code.NOT_READY:
-                self.unready = True
-                self._owner.unready(self)
+            elif failure.code in LONELY or failure.code is Code.NOT_CONFIRMED:
+                self.lonely_s = time.monotonic()
+                self._owner.lonely(self)
             if call is not None:
                 call.failed(failure.to_error())
             elif not frame.correlation:  # it speaks of the connection, and is its last word

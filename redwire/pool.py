@@ -155,7 +155,10 @@ class Pool:
         self.router.observed(link.addr, rtt_us, now_ms)
         self.router.met(link.addr, link.opened.region, link.opened.term, leads=link.leads)
         self.failures.pop(link.addr, None)
-        self._denied.discard(link.addr)
+        if link.leads:
+            self._denied.discard(link.addr)
+        else:
+            self._denied.add(link.addr)
         self._choose()
 
     def learned(self, blob: bytes) -> None:
@@ -165,8 +168,8 @@ class Pool:
             self._denied.clear()
             self._choose()
 
-    def unready(self, link: Link) -> None:
-        """The node leads, and says that it cannot serve writes yet: another one of its term may."""
+    def lonely(self, link: Link) -> None:
+        """The node leads, and says that it lacks others: another one of its term may not."""
         self._choose()
 
     def denied(self, link: Link) -> None:
@@ -190,12 +193,13 @@ class Pool:
     def _choose(self) -> None:
         """A node that says it leads, in no older term than the topology's; else whom the topology names.
 
-        Two may say so in one term, while one of them is cut off: then it is whoever serves writes.
+        Two may say so in one term, while one of them is cut off: then it is whoever commits, or else they
+        take turns.
         """
         shape = self.router.topology
         term = 0 if shape is None else shape.term
         leaders = [link for link in self.usable_links() if link.leads and link.term >= term]
-        self.leading = max(leaders, key=lambda link: (link.term, not link.unready), default=None)
+        self.leading = max(leaders, key=lambda link: (link.term, -link.lonely_s), default=None)
         addr = self.router.primary()
         if self.leading is None and addr is not None and addr not in self._denied:
             named = self._links.get(addr)
@@ -311,7 +315,7 @@ class _Visit:
     def learned(self, blob: bytes) -> None:
         pass
 
-    def unready(self, link: Link) -> None:
+    def lonely(self, link: Link) -> None:
         pass
 
     def denied(self, link: Link) -> None:

@@ -85,6 +85,20 @@ async def all_lose_their_power_behind_an_acknowledgement(world: World) -> None:
     await asyncio.sleep(8.0)
 
 
+async def the_primary_dies_behind_an_acknowledgement(world: World) -> None:
+    """The others' disks are slow, and they lose their power too: what was acknowledged is on one of them."""
+    _, new, middle = world.machines
+    writer = await _begun(world)
+    new.stall_s = middle.stall_s = 0.5
+    await _acked(writer)
+    for machine in world.machines:
+        machine.crash(power=True)
+        machine.stall_s = 0.0
+    new.start(primary=True, take_over=TakeOver())
+    middle.start(primary=False)
+    await asyncio.sleep(8.0)
+
+
 async def two_are_told_to_make_the_cluster(world: World) -> None:
     """Out of reach of each other, and with one member whom both reach: one of them does."""
     first, second, _ = world.machines
@@ -212,6 +226,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (acked_by_a_voter_that_has_started_anew, THREE),
         (taken_over_by_one_who_lags_behind, THREE),
         (all_lose_their_power_behind_an_acknowledgement, THREE),
+        (the_primary_dies_behind_an_acknowledgement, THREE),
         (two_are_told_to_make_the_cluster, THREE),
         (two_take_over_at_once, THREE),
         (elected_beside_one_who_led_last, FIVE),

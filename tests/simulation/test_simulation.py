@@ -53,6 +53,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("acked_by_a_voter_that_has_started_anew", "votes_in_memory_only"),
         ("taken_over_by_one_who_lags_behind", "the_shorter_log_leads"),
         ("all_lose_their_power_behind_an_acknowledgement", "acks_before_the_sync"),
+        ("the_primary_dies_behind_an_acknowledgement", "one_copy_is_enough"),
         ("two_are_told_to_make_the_cluster", "new_clusters_without_votes"),
         ("two_take_over_at_once", "candidates_that_never_give_way"),
         ("elected_beside_one_who_led_last", "no_votes_for_who_led_last"),
@@ -70,7 +71,6 @@ def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
 @pytest.mark.parametrize(
     "plant",
     [
-        "one_copy_is_enough",
         "keys_that_nobody_remembers",
         "replicas_that_do_not_wait",
         "reads_of_what_is_logged",

@@ -561,14 +561,37 @@ async def test_a_late_refusal_is_the_outcome_and_no_last_try_makes_it_unknown(cl
     assert len(cluster.leader.writes) == 1
 
 
-async def test_of_two_that_lead_in_one_term_writes_go_to_the_one_that_serves_them(cluster, scripts) -> None:
+@pytest.mark.parametrize("code", [Code.NOT_READY, Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS])
+async def test_of_two_that_lead_in_one_term_writes_go_to_the_one_that_serves_them(
+    cluster, scripts, code
+) -> None:
     cluster.rival, cluster.leader, _ = cluster.nodes
-    cluster.rival.script.extend([scripts.refusing(Code.NOT_READY)] * 100)
+    cluster.rival.script.extend([scripts.refusing(code)] * 100)
     async with redwire.connect(cluster.uri(cluster.rival)) as db:
         await db.put("products", "p1", {}, timeout_s=5)
         asked = len(cluster.rival.writes)
         await db.put("products", "p2", {}, timeout_s=5)
     assert asked >= 1 and len(cluster.rival.writes) == asked
+
+
+async def test_two_that_lead_in_one_term_and_cannot_serve_yet_are_asked_in_turns(cluster, scripts) -> None:
+    cluster.rival, cluster.leader, _ = cluster.nodes
+    cluster.rival.script.extend([scripts.refusing(Code.INSUFFICIENT_REPLICAS)] * 100)
+    cluster.leader.script.extend([scripts.refusing(Code.NOT_READY)] * 3)
+    async with redwire.connect(cluster.uri(cluster.rival)) as db:
+        await db.put("products", "p1", {}, timeout_s=5)
+    assert len(cluster.leader.writes) == 4 and len(cluster.rival.writes) >= 3
+
+
+async def test_a_node_that_says_it_does_not_lead_is_sent_no_write_though_the_topology_names_it(
+    cluster,
+) -> None:
+    leads, named, _ = cluster.nodes
+    cluster.addresses[leads.name] = named.addr
+    async with redwire.connect(cluster.uri(named, leads)) as db:
+        await db.put("products", "p1", {})
+        await db.put("products", "p2", {})
+    assert len(leads.writes) == 2 and not named.writes
 
 
 async def test_one_that_we_knew_as_a_replica_is_found_to_serve_in_the_term_of_another_that_does_not(

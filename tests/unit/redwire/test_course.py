@@ -87,6 +87,13 @@ def test_a_primary_without_its_members_is_told_from_a_busy_one(code: Code, lonel
     assert course.lonely == lonely
 
 
+def test_a_primary_that_cannot_tell_of_an_earlier_attempt_may_be_cut_off() -> None:
+    course, _ = walk(["lost"])
+    assert not course.lonely
+    course.failed(UNSETTLED)
+    assert course.lonely
+
+
 def test_asking_ends_with_the_refusal_only_when_the_key_is_absent() -> None:
     course, _ = walk(["lost", FORBIDDEN])
     assert isinstance(course.unanswered(LOST), Ask)
