@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from redwire.document import Document
     from redwire.errors import (
         AuthenticationFailed,
+        ChannelClosed,
         Code,
         Conflict,
         ConnectFailed,
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
         RedwireError,
         Refused,
         RequestInvalid,
+        TlsInvalid,
+        TokenInvalid,
         TokenLost,
         UnknownOutcome,
         UriInvalid,
     )
+    from redwire.message.client import RecordStatus
     from redwire.pending import Pending
     from redwire.position import Token
     from redwire.receipt import Committed, Receipt
+    from redwire.record import Key
     from redwire.sync import SyncClient
     from redwire.sync import connect as connect_sync
     from redwire.topology import Topology
@@ -38,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AuthenticationFailed",
+    "ChannelClosed",
     "Client",
     "Code",
     "Committed",
@@ -47,15 +53,19 @@ __all__ = [
     "Deleted",
     "Document",
     "Inserted",
+    "Key",
     "NotConfirmed",
     "NotPrimary",
     "Pending",
     "Receipt",
+    "RecordStatus",
     "RedwireError",
     "Refused",
     "RequestInvalid",
     "SyncClient",
+    "TlsInvalid",
     "Token",
+    "TokenInvalid",
     "TokenLost",
     "Topology",
     "UnknownOutcome",
@@ -67,9 +77,11 @@ __all__ = [
 _HOMES = {
     "redwire.client": ("Client", "Deleted", "Inserted", "connect"),
     "redwire.document": ("Document",),
+    "redwire.message.client": ("RecordStatus",),
     "redwire.pending": ("Pending",),
     "redwire.position": ("Token",),
     "redwire.receipt": ("Committed", "Receipt"),
+    "redwire.record": ("Key",),
     "redwire.sync": ("SyncClient",),
     "redwire.topology": ("Topology",),
 }

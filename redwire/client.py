@@ -38,7 +38,7 @@ from redwire.frame import Frame, Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
 from redwire.message.client import Outcome, RecordStatus, Resolve, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
-from redwire.pending import Pending
+from redwire.pending import Pending, check_conditions
 from redwire.pool import Dialler, Pool
 from redwire.position import Token
 from redwire.reads import read_mode
@@ -218,7 +218,7 @@ class Client:
         timeout_s: float | None = None,
         callback: Callable[[Pending], None] | None = None,
     ) -> Pending:
-        """Begin to write records that `encode_record` made, as one request, and do not wait.
+        """Begin to write records that `redwire.document.encode_record` made, as one request; do not wait.
 
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
         the event loop, once it is done. There may be 4,096 at once; one more raises `Refused` (BUSY). Writes
@@ -249,9 +249,9 @@ class Client:
 
         Asking settles it: when the write was not executed before, it never will be.
 
-        Raises `Refused` with code NOT_FOUND (no such request was executed, and none ever will be) or
-        KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it is still open at the deadline, and
-        `UnknownOutcome` when no primary could be asked.
+        Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
+        executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
+        is still open at the deadline, and `UnknownOutcome` when no primary could be asked.
         """
         require_key(key)
         body = Resolve(key.client, key.sequence).encode()
@@ -270,7 +270,10 @@ class Client:
         block, entry = answer
         ids = key.ids if isinstance(key, WriteKey) and len(key.ids) == entry.count else ("",) * entry.count
         session.writes.close_key(key)
-        return Committed(ids, entry, block, session.cluster)
+        committed = Committed(ids, entry, block, session.cluster)
+        if not (isinstance(key, WriteKey) and key.row_by_row):
+            check_conditions(committed, [ident or "the document" for ident in ids])
+        return committed
 
     async def get(
         self,
@@ -284,7 +287,8 @@ class Client:
         """The document, or None. `read` is "primary", "nearest", "any" or "region:<name>"; None is the URI's.
 
         With `at_least`, a receipt's or a document's token, the answer is as fresh as what the token saw.
-        Raises `TokenLost` when that history was replaced, `RequestInvalid`, `DeadlineExceeded`, `Refused`.
+        Raises `TokenLost` when that history was replaced, `TokenInvalid` for a text that is none,
+        `RequestInvalid`, `DeadlineExceeded`, `Refused`.
         """
         session = self._opened()
         require_text("collection", collection)

@@ -30,7 +30,11 @@ is sent again when a connection is lost, and others wait for the apply of so muc
 """
 
 Json = Mapping[str, Any] | bytes
-"""A document: a mapping, or a JSON object as UTF-8 bytes, which are stored as they are."""
+"""A document: a mapping, or a JSON object as UTF-8 bytes, which are stored as they are.
+
+In a mapping, what JSON has no word for is written as msgspec does it and reads back as that: dates, UUIDs and
+decimals as text, sets as arrays, whole-number keys as text.
+"""
 Row = Json | tuple[str, Json]
 """A document with its id, or without one: the cluster then makes it."""
 

@@ -21,7 +21,7 @@ from redwire.errors import (
 from redwire.frame import Frame
 from redwire.message.client import RESULT, Outcome, RecordStatus, WrittenEntry
 from redwire.position import ClusterId
-from redwire.receipt import Committed, open_receipt
+from redwire.receipt import Committed, RecordResult, open_receipt
 from redwire.record import ATOMIC, REQUEST_HEADER, RequestKind, records
 from redwire.session_keys import SessionKeys, WriteKey
 
@@ -53,6 +53,8 @@ class Pending:
     It goes on by itself until its own deadline, whoever waits and for how long.
     """
 
+    row_by_row = False
+
     def __init__(
         self, owner: Owner, sequence: int, request: bytes, ids: Sequence[str], policy: str, timeout_s: float
     ) -> None:
@@ -83,30 +85,27 @@ class Pending:
     @property
     def key(self) -> WriteKey:
         """Its idempotency key."""
-        return self.keys.key(self.sequence, self.ids)
+        return self.keys.key(self.sequence, self.ids, row_by_row=self.row_by_row)
 
-    def result(self, *, row_by_row: bool = False) -> Committed:
-        """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises.
-
-        With `row_by_row` each record stands for itself, and none raises `Conflict`.
-        """
+    def result(self) -> Committed:
+        """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises."""
         if isinstance(self._outcome, RedwireError):
             raise self._outcome
         assert self._outcome is not None, "the write is still under way"
         block, entry = self._outcome
         committed = Committed(self.ids, entry, block, self._owner.cluster)
-        alone = not row_by_row and (entry.count == 1 or self.request[5] & ATOMIC)
-        if alone and any(entry.items[:: RESULT.size]):
-            _raise_conflict(committed, self.request)
+        if not self.row_by_row and any(entry.items[:: RESULT.size]):
+            pairs = zip(records(memoryview(self.request)), committed.records, strict=True)
+            check_conditions(committed, [f"{record[2].decode()}/{row.id}" for record, row in pairs])
         return committed
 
-    async def wait(self, *, row_by_row: bool = False) -> Committed:
+    async def wait(self) -> Committed:
         """The outcome, as soon as there is one; as `result`. Cancelling this ends only the wait."""
         if self._outcome is None:
             if self._settled is None:
                 self._settled = anyio.Event()
             await self._settled.wait()
-        return self.result(row_by_row=row_by_row)
+        return self.result()
 
     def __await__(self) -> Generator[Any, Any, Committed]:
         return self.wait().__await__()
@@ -206,24 +205,36 @@ class Pending:
             self.callback(self)
 
 
+class PendingRows(Pending):
+    """A write of records that stand for themselves: each has its status, and none raises `Conflict`."""
+
+    row_by_row = True
+
+
 def request_head(length: int, flags: int, count: int, keys: SessionKeys, sequence: int) -> bytes:
     """The header of a WRITE request of `length` bytes with `count` records, under `sequence`."""
     return REQUEST_HEADER.pack(length, RequestKind.WRITE, flags, count, keys.client, sequence, keys.oldest)
 
 
-def _raise_conflict(committed: Committed, request: bytes) -> None:
-    """Raises `Conflict` for the first record whose condition did not hold."""
-    for row, record in zip(committed.records, records(memoryview(request)), strict=True):
+def check_conditions(committed: Committed, names: Sequence[str]) -> None:
+    """Raises `Conflict` where one condition that did not hold left nothing to be changed, be it of a single
+    record or of an atomic request. `names` are the documents'.
+    """
+    rows = committed.records
+    if len(rows) > 1 and all(row.status is not RecordStatus.ABORTED for row in rows):
+        return
+    for name, row in zip(names, rows, strict=True):
         if row.status in _CONFLICTS:
-            collection, exists = record[2].decode(), row.status is RecordStatus.EXISTS
-            what = "exists already" if exists else "has another version"
-            text = f"{collection}/{row.id} {what}; it stands at {row.version or 'no document'}"
-            if exists and not row.version:
-                text = f"the name of {collection} differs from an existing collection's only in case"
-            conflict = Conflict(
-                text,
-                status=row.status.name,
-                version=row.version,
-            )
-            conflict.receipt = committed.receipt
-            raise conflict
+            raise _conflict(committed, name, row)
+
+
+def _conflict(committed: Committed, name: str, row: RecordResult) -> Conflict:
+    exists = row.status is RecordStatus.EXISTS
+    if not row.version:
+        case = "the name of its collection differs from an existing one's only in case"
+        text = f"{name}: {case}" if exists else f"{name} does not exist, so it has no version"
+    else:
+        text = f"{name} {'exists already' if exists else 'has another version'}; it stands at {row.version}"
+    conflict = Conflict(text, status=row.status.name, version=row.version)
+    conflict.receipt = committed.receipt
+    return conflict

@@ -6,6 +6,7 @@ asked, so a thousand writes in flight cost no thousand receipts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -112,6 +113,10 @@ class Committed:
     def __post_init__(self) -> None:
         if self.entry.outcome is not Outcome.COMMITTED or self.entry.count != len(self.ids):
             raise BodyInvalid(f"Written: {self.entry.count} results for a request of {len(self.ids)} records")
+
+    def __str__(self) -> str:
+        counts = Counter(status.name for status, _ in self.entry.results)
+        return f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {self.receipt}"
 
     @property
     def records(self) -> list[RecordResult]:

@@ -61,12 +61,15 @@ class SessionKeys:
         if sequence >= self.oldest and sequence not in self._closed:
             self._kept.add(sequence)
 
-    def key(self, sequence: int, ids: Sequence[str]) -> WriteKey:
+    def key(self, sequence: int, ids: Sequence[str], *, row_by_row: bool) -> WriteKey:
         """The key of `sequence`, for a write of these documents."""
-        return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids))
+        return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids), row_by_row)
 
 
 class WriteKey(Key, frozen=True):
-    """The key of a write, and the ids of its documents ("" where the cluster makes one)."""
+    """The key of a write, the ids of its documents ("" where the cluster makes one), and whether each of them
+    stands for itself: then no `Conflict` is raised.
+    """
 
     ids: tuple[str, ...]
+    row_by_row: bool = False

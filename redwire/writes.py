@@ -29,7 +29,7 @@ from redwire.errors import (
 from redwire.frame import Frame, Kind
 from redwire.link import Link
 from redwire.message.client import Resolve, encode_write_frame_body
-from redwire.pending import Pending, request_head
+from redwire.pending import Pending, PendingRows, request_head
 from redwire.pool import Pool
 from redwire.receipt import Committed
 from redwire.record import ATOMIC, OPEN_MAX, RECORDS_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER, Key
@@ -77,9 +77,12 @@ class Writes:
         policy: str,
         atomic: bool,
         timeout_s: float,
+        row_by_row: bool = False,
         callback: Callable[[Pending], None] | None = None,
     ) -> Pending:
         """Begin to write these encoded records, as one request under one key. Never waits.
+
+        With `row_by_row` each of them stands for itself: none raises `Conflict`.
 
         Raises `TooLarge`, and `Refused` (BUSY) when `OPEN_MAX` keys are under way.
         """
@@ -94,7 +97,8 @@ class Writes:
         if not sequence:
             raise Refused(Code.BUSY, f"{OPEN_MAX} writes are under way", hint="wait for some of them")
         request = b"".join((request_head(length, ATOMIC * atomic, len(encoded), keys, sequence), *encoded))
-        pending = Pending(self, sequence, request, ids, policy, timeout_s)
+        make = PendingRows if row_by_row else Pending
+        pending = make(self, sequence, request, ids, policy, timeout_s)
         pending.callback = callback
         self._unfinished.add(pending)
         if pending.deadline_s < self._watch_at_s:
@@ -116,10 +120,7 @@ class Writes:
         row_by_row: bool,
         timeout_s: float,
     ) -> Committed:
-        """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it.
-
-        `row_by_row` as in `Pending.result`.
-        """
+        """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
         began_s = time.monotonic()
         if self.keys.full:
             with anyio.move_on_after(timeout_s) as waiting:
@@ -128,9 +129,11 @@ class Writes:
                 text = f"not sent within {timeout_s:g} s: {OPEN_MAX} writes are under way"
                 raise DeadlineExceeded(text, phase="send")
         left_s = began_s + timeout_s - time.monotonic()
-        pending = self.submit(encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s)
+        pending = self.submit(
+            encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s, row_by_row=row_by_row
+        )
         try:
-            return await pending.wait(row_by_row=row_by_row)
+            return await pending.wait()
         finally:
             pending.forget()
 

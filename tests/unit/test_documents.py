@@ -83,8 +83,9 @@ def test_a_command_in_the_readme_can_be_typed(
         assert command is not None
         command.make_context(words[1], arguments, default_map={"uri": "reds://host"})
     else:
-        *action, option, file = arguments
-        assert action in ([], ["check"], ["reload"]) and (option, file) == ("--config", "node.yaml")
+        *action, option, file = [each for each in arguments if each != "--take-over"]
+        assert action in ([], ["check"], ["reload"]) and option == "--config"
+        assert file in ("node.yaml", "us-1.yaml")
 
 
 def test_what_the_readme_shows_of_a_policy_is_what_the_command_prints() -> None:
@@ -98,6 +99,11 @@ def test_the_readme_has_python_that_compiles() -> None:
     assert found
     for block in found:
         compile(block, "README.md", "exec")
+
+
+@pytest.mark.parametrize("package", ["redwire", "regions", "cluster"])
+def test_the_types_of_a_package_for_others_are_seen_by_checkers(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()
 
 
 def test_the_readmes_node_configuration_is_in_order() -> None:

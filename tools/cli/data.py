@@ -219,7 +219,7 @@ def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
     """Say what became of a write that was not confirmed, or whose outcome was unknown.
 
     KEY is what its error named. Exit code 0: committed; 3: still open, or it cannot be told; 4: certainly not
-    written.
+    written, also where its condition did not hold.
     """
 
     try:

@@ -56,7 +56,7 @@ def load(
     uri: str,
     as_json: bool,
 ) -> None:
-    """Write each line of FILE, a JSON object, as a document.
+    """Write each line of FILE, a JSON object, as a document, over the one that has its id.
 
     How far the file is committed is kept beside it, in FILE.redwire-load, until all of it is: the same
     command goes on from there, also after Ctrl-C. A line that is no such document stops the load; what

@@ -69,7 +69,10 @@ VERBS = {
         "tools.cli.data:resolve",
         "Say what became of a write that was not confirmed, or whose outcome was unknown.",
     ),
-    "load": Verb("tools.cli.load:load", "Write each line of FILE, a JSON object, as a document."),
+    "load": Verb(
+        "tools.cli.load:load",
+        "Write each line of FILE, a JSON object, as a document, over the one that has its id.",
+    ),
     "bench": Verb(
         "tools.cli.bench:command",
         "Start a fresh cluster here, put loads on it, print what was measured, and remove everything.",

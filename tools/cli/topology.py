@@ -62,7 +62,10 @@ def topology(uri: str, as_json: bool) -> None:
         "hello": None if hello is None else msgspec.to_builtins(hello),
         "full": None if full is None else msgspec.to_builtins(full),
     }
-    legend = "HelloAck tells it to everybody, AuthOk to this user; ? is unknown"
+    legend = (
+        "HelloAck tells it to everybody, AuthOk to this user; lag and applied may be as old as the epoch, "
+        "as they are now: redwire lag; ? is unknown"
+    )
     parts: Parts = [Words("\n".join(said)), Grid("", COLUMNS, rows, left=LEFT), Legend(legend)]
     show_parts(document, parts, as_json=as_json)
 

@@ -76,7 +76,7 @@ async def test_a_delete_of_nothing_is_no_error(cluster) -> None:
         await db.put("products", "p1", {})
         gone = await db.delete("products", "p1")
         again = await db.delete("products", "p1")
-        with pytest.raises(errors.Conflict):
+        with pytest.raises(errors.Conflict, match="products/p1 does not exist, so it has no version"):
             await db.delete("products", "p1", if_version=3)
     assert (gone.deleted, gone.version, gone.receipt.lsn) == (True, 1, 2)
     assert (again.deleted, again.version) == (False, 0)
@@ -97,6 +97,7 @@ async def test_inserted_rows_have_a_result_each_and_a_conflict_leaves_the_others
         ("3", RecordStatus.APPLIED),
     ]
     assert inserted.receipt.lsn == 3
+    assert str(inserted.pieces[0]).startswith("2 APPLIED, 1 EXISTS; LSN 3 in term ")
 
 
 async def test_a_single_row_that_exists_is_told_row_by_row_unless_it_is_all_or_nothing(cluster) -> None:
@@ -489,6 +490,32 @@ async def test_not_confirmed_carries_what_is_proven_and_the_key_that_resolves_it
         resolved = await db.resolve(unsure.value.key)
     assert unsure.value.lsn == 1 and len(unsure.value.receipt.acks) == 2
     assert (resolved.id, resolved.version, resolved.receipt.duplicate) == ("p1", 1, True)
+
+
+async def test_what_is_resolved_raises_the_conflict_that_the_write_would_have_raised(
+    cluster, scripts
+) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.leader.script.append(scripts.execute_silently)
+        with pytest.raises(errors.UnknownOutcome) as unsure:
+            await db.put("products", "p1", {}, if_version=9, timeout_s=0.2)
+        with pytest.raises(errors.Conflict, match="p1 has another version; it stands at 1") as conflict:
+            await db.resolve(unsure.value.key)
+    assert (conflict.value.status, conflict.value.version) == ("VERSION_MISMATCH", 1)
+    assert conflict.value.receipt is not None and conflict.value.receipt.duplicate
+
+
+async def test_what_is_resolved_of_rows_is_a_status_for_each_even_for_a_single_one(cluster, scripts) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        for rows in ([("p1", {})], [("p1", {}), ("p2", {})]):
+            cluster.leader.script.append(scripts.execute_silently)
+            with pytest.raises(errors.UnknownOutcome) as unsure:
+                await db.insert_many("products", rows, timeout_s=0.2)
+            resolved = await db.resolve(unsure.value.key)
+            assert [row.id for row in resolved.records] == [name for name, _ in rows]
+            assert resolved.records[0].status is RecordStatus.EXISTS
 
 
 async def test_silence_until_the_deadline_is_an_unknown_outcome_that_can_be_resolved(

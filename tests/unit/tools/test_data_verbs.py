@@ -58,7 +58,7 @@ async def test_a_scan_prints_a_line_or_an_array_element_for_each_document(cluste
             'the document is empty; a document is a JSON object, such as {"name"',
         ),
         (("put", "../c", "p1", "{}"), None, 4, "collection name"),
-        (("put", "c", "p1", "{}", "--if-version", "9"), None, 4, "has another version"),
+        (("put", "c", "p1", "{}", "--if-version", "9"), None, 4, "does not exist, so it has no version"),
         (("put", "c", "p1", "{}"), Code.FORBIDDEN, 4, "FORBIDDEN"),
         (("put", "c", "p1", "{}"), "unconfirmed", 3, "not confirmed"),
         (("put", "c", "p1", "{}", "--timeout", "0.2"), "silence", 3, "not known"),
