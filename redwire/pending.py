@@ -22,7 +22,7 @@ from redwire.frame import Frame
 from redwire.message.client import RESULT, Outcome, RecordStatus, WrittenEntry
 from redwire.position import ClusterId
 from redwire.receipt import Committed, RecordResult, open_receipt
-from redwire.record import ATOMIC, REQUEST_HEADER, RequestKind, records
+from redwire.record import REQUEST_HEADER, RequestKind, records
 from redwire.session_keys import SessionKeys, WriteKey
 
 if TYPE_CHECKING:

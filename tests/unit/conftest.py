@@ -50,6 +50,7 @@ from tools.authority import Authority
 
 CLUSTER = ClusterId("ab" * 16)
 NOW_MS = 1_700_000_000_000
+FAILING = (RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH)
 Script = Callable[["FakeNode", "Wire", Frame, WriteEnvelope], None]
 
 
@@ -396,8 +397,14 @@ class FakeCluster:
         known = self.keys.get((head.key.client, head.key.sequence))
         if known is not None:
             return *known, True
-        first = self.lsn + 1
-        items = b"".join(self.apply(each) for each in request.records)
+        first, before = self.lsn + 1, dict(self.documents)
+        results = [self.apply(each) for each in request.records]
+        failed = [result for result in results if result[0] in FAILING]
+        if request.atomic and failed:
+            self.documents = before
+            aborted = RESULT.pack(RecordStatus.ABORTED, 0)
+            results = [result if result is failed[0] else aborted for result in results]
+        items = b"".join(results)
         self.keys[head.key.client, head.key.sequence] = first, items
         return first, items, False
 
