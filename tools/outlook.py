@@ -54,6 +54,17 @@ class Outlook(msgspec.Struct, frozen=True):
         return self.after.empty
 
     @property
+    def risk(self) -> str:
+        """What losses acknowledged writes survived before and do not after; "" if there are none."""
+        kept = QUESTIONS[0]
+        losses = [
+            loss for each in self.groups if each.question == kept and not each.won for loss in each.losses
+        ]
+        if not losses:
+            return "" if self.before.empty else self.warning
+        return f"acknowledged writes would no longer survive the loss of {', '.join(losses)}"
+
+    @property
     def groups(self) -> tuple[Group, ...]:
         """The differences, what is lost first. A pair of which one node is enough says nothing new."""
         alone = {(each.won, each.question, each.loss) for each in self.differences}

@@ -161,6 +161,7 @@ def test_tls_or_the_lack_of_it_is_told_at_once(shop: Any, ran: Any, fleet: Any, 
     [
         (("policy", "set", "regions(eu,uss)"), 4, "no voter in uss"),
         (("policy", "set", "local", "--floor", "majority", "--dry-run"), 4, "can be met without the floor"),
+        (("policy", "set", "local"), 4, "no longer survive the loss of eu-1, "),
         (("members", "promote", "us-2"), 4, "'us-2' is no member of this cluster; did you mean us-1?"),
         (("members", "remove", "eu-1"), 4, "eu-1 leads and cannot be removed"),
         (("regions", "bind", "us-2", "us"), 4, "'us-2' is no member of this cluster"),
@@ -200,7 +201,7 @@ def test_what_a_missing_region_refuses_names_the_options_against_it(shop: Any, r
             return code == 4 and "bring a voter of the region back" in err
 
         shop.until(put, "a write is refused")
-        code, _, err = ran("policy", "set", "majority", uri=uri)
+        code, _, err = ran("policy", "set", "majority", "--yes", uri=uri)
         assert code == 4 and "MISSING_REGIONS" in err and "named with --lost" in err
     finally:
         shop.start_node("us-1")

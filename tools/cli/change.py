@@ -24,12 +24,15 @@ class How(msgspec.Struct, frozen=True):
     uri: str
     lost: tuple[str, ...]
     confirm_lost: str | None
+    yes: bool
     dry_run: bool
     as_json: bool
 
 
 def change_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `--dry-run`, `--lost`, `--confirm-lost`, `--uri` and `--json`, all of them as `how`."""
+    """Give a command `--dry-run`, `--yes`, `--lost`, `--confirm-lost`, `--uri` and `--json`, all of them as
+    `how`.
+    """
 
     @functools.wraps(function)
     def command(
@@ -37,11 +40,12 @@ def change_options(function: Callable[..., None]) -> Callable[..., None]:
         uri: str,
         lost: tuple[str, ...],
         confirm_lost: str | None,
+        yes: bool,
         dry_run: bool,
         as_json: bool,
         **named: object,
     ) -> None:
-        function(how=How(uri, lost, confirm_lost, dry_run, as_json), **named)
+        function(how=How(uri, lost, confirm_lost, yes, dry_run, as_json), **named)
 
     for option in (
         json_option,
@@ -57,6 +61,7 @@ def change_options(function: Callable[..., None]) -> Callable[..., None]:
             metavar="REGION|NODE",
             help="Gone for good: the old commit rule does not wait for it. Repeatable, typed back, audited.",
         ),
+        click.option("--yes", is_flag=True, help="Do not ask where acknowledged writes would survive less."),
         click.option("--dry-run", is_flag=True, help="Change nothing; print what would be won and lost."),
     ):
         command = option(command)
@@ -73,7 +78,8 @@ def settings(uri: str) -> SettingsView:
 
 
 def change(wanted: SettingsChange, how: How) -> None:
-    """Plan `wanted`, have what is lost typed back, make the change, and print what it wins and loses.
+    """Plan `wanted`, have what is lost typed back, make the change, and print what it wins and loses. Where
+    acknowledged writes would survive less, that is asked about first, or takes `--yes`.
 
     The change is based on the settings that the plan saw: who changes them in between wins, and this one is
     told. Raises as `redwire.admin.Admin.change_settings`.
@@ -87,6 +93,8 @@ def change(wanted: SettingsChange, how: How) -> None:
             return planned
         if how.lost:
             _type_back(how.lost, how.confirm_lost)
+        if not how.yes:
+            _agree(outlook(planned).risk)
         return await client.admin.change_settings(wanted, based_on=planned.before.lsn, lost=how.lost)
 
     try:
@@ -113,6 +121,18 @@ def _type_back(lost: Sequence[str], confirmed: str | None) -> None:
     said = ",".join(sorted(name.strip() for name in str(confirmed).split(",")))
     if said != names:
         raise RequestInvalid(f"{said!r} was typed back, not {names!r}", hint="nothing was changed")
+
+
+def _agree(risk: str) -> None:
+    """Have the operator say that `risk` is meant. Raises `RequestInvalid` where it is not, or nobody says."""
+    if not risk:
+        return
+    if not sys.stdin.isatty():
+        raise RequestInvalid(
+            risk, hint="nothing was changed; add --yes if that is meant, or look with --dry-run"
+        )
+    if not click.confirm(f"{risk[0].upper()}{risk[1:]}. Is that meant?", err=True):
+        raise RequestInvalid("it was not meant", hint="nothing was changed")
 
 
 def _print(changed: SettingsChanged, how: How, floor: str) -> None:

@@ -53,6 +53,17 @@ def test_what_is_lost_comes_before_what_is_won() -> None:
     assert won == sorted(won) and set(won) == {False, True}
 
 
+def test_a_change_after_which_writes_survive_less_is_told_by_what_they_do_not_survive() -> None:
+    assert found("majority", "majority & regions(eu,us)").risk == ""
+    assert found("local", "ack_n=1").risk == ""
+    assert found("majority", "ack_n=1").risk.startswith(
+        "acknowledged writes would no longer survive the loss of eu-1 + eu-2, "
+    )
+    risk = found("majority", "local").risk
+    assert risk.startswith("acknowledged writes would no longer survive the loss of eu-1, eu-2, ")
+    assert " + " not in risk, "one node is enough"
+
+
 def test_members_count_alike_whoever_names_them() -> None:
     told = tuple(NodeStatus(id=n, region=n[:2], addr=f"{n}:5050") for n in NODES)
     assert membership(told) == membership(view("majority").members)
