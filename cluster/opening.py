@@ -302,7 +302,8 @@ def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Ref
     if rival >= mine.node:
         return None
     text = f"{rival} was told to lead too{also}"
-    return Refuse(Refused(Code.TERM_TAKEN, text, hint="exactly one member has role: primary"))
+    hint = f"one may be: stop {rival}, or start this node with role: replica"
+    return Refuse(Refused(Code.TERM_TAKEN, text, hint=hint))
 
 
 def _led_last(mine: Report, others: Mapping[NodeId, Report]) -> bool:

@@ -253,6 +253,7 @@ class Conflict(RedwireError):
     `receipt` is the proof of the commit.
     """
 
+    code = Code.CONFLICT
     receipt: Receipt | None = None
 
     def __init__(self, message: str, *, status: str, version: int) -> None:

@@ -61,7 +61,7 @@ class SessionKeys:
         if sequence >= self.oldest and sequence not in self._closed:
             self._kept.add(sequence)
 
-    def key(self, sequence: int, ids: Sequence[str], *, row_by_row: bool) -> WriteKey:
+    def key(self, sequence: int, ids: Sequence[str], *, row_by_row: bool = False) -> WriteKey:
         """The key of `sequence`, for a write of these documents."""
         return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids), row_by_row)
 

@@ -55,11 +55,12 @@ class Outlook(msgspec.Struct, frozen=True):
 
     @property
     def risk(self) -> str:
-        """What losses acknowledged writes survived before and do not after; "" if there are none."""
+        """What one loss acknowledged writes survived before and do not after; "" if there is none. Of two
+        nodes at once the table tells.
+        """
         kept = QUESTIONS[0]
-        losses = [
-            loss for each in self.groups if each.question == kept and not each.won for loss in each.losses
-        ]
+        worse = (each for each in self.groups if each.question == kept and not each.won)
+        losses = [loss for each in worse for loss in each.losses if " + " not in loss]
         if not losses:
             return "" if self.before.empty else self.warning
         return f"acknowledged writes would no longer survive the loss of {', '.join(losses)}"

@@ -41,7 +41,7 @@ def test_of_two_that_are_told_to_lead_over_empty_disks_one_leads_and_the_other_e
     shop.wait_ready(winner)
     assert shop.ends(loser) == 1
     assert f"{winner} " in shop.said(loser).splitlines()[-1].split("stopped: ")[1]
-    assert "replica" in shop.said(loser) or "exactly one member has role: primary" in shop.said(loser)
+    assert "start this node with role: replica" in shop.said(loser)
     shop.set_role(loser, "replica")
     shop.start_node(loser)
     shop.db.put("c", "one", {"n": 1}, policy="ack_n=2", timeout_s=30)

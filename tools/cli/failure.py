@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from collections.abc import Mapping
 
 import click
 import msgspec
@@ -47,13 +48,16 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a command says at its end. `key` is that of a write whose outcome is not known, None otherwise."""
+    """What a command says at its end. `facts` are for programs, and differ from code to code. `key` is that
+    of a write whose outcome is not known, None otherwise.
+    """
 
     code: str
     message: str
     exit_code: int
     hint: str = ""
     key: Key | None = None
+    facts: Mapping[str, object] = {}
 
     def __str__(self) -> str:
         return (
@@ -66,13 +70,14 @@ class Failure(msgspec.Struct, frozen=True):
         """The same for programs, on one line; these keys are stable, and `key` is there only with a key."""
         document = {
             "code": self.code,
-            "message": self.message,
+            "message": self.message.removeprefix(f"{self.code}: "),
             "hint": self.hint,
             "exit_code": self.exit_code,
+            "facts": dict(self.facts),
         }
         if self.key is not None:
             document["key"] = str(self.key)
-        return json.dumps(document)
+        return json.dumps(document, default=str)
 
 
 def failure(
@@ -83,7 +88,7 @@ def failure(
         case RedwireError():
             key = getattr(error, "key", None)
             hint = error.hint if key is None or error.hint not in ("", ASK_HINT) else resolve_hint(key)
-            return Failure(error_code(error), error.message, exit_code(error), hint, key)
+            return Failure(error_code(error), error.message, exit_code(error), hint, key, error.facts)
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return Failure("SYSTEM", f"{where}{error.strerror or error}", EXIT_FAILED)

@@ -77,6 +77,17 @@ async def test_an_exit_code_for_each_outcome(
     assert ran.code == code and says in ran.err and not ran.out
 
 
+async def test_for_programs_an_error_has_its_facts_and_no_code_in_its_message(
+    cluster, scripts, command_line
+) -> None:
+    ask = ("put", "c", "p1", "{}", "--if-version", "9", "--json", "--uri", cluster.uri())
+    conflict = json.loads((await command_line(*ask)).err)
+    assert (conflict["code"], conflict["facts"]) == ("CONFLICT", {"status": "VERSION_MISMATCH", "version": 0})
+    cluster.leader.script.append(scripts.refusing(Code.FORBIDDEN))
+    refused = json.loads((await command_line(*ask)).err)
+    assert (refused["code"], refused["message"], refused["exit_code"]) == ("FORBIDDEN", "told to", 4)
+
+
 async def test_an_error_says_where_nobody_answered_and_no_password(command_line) -> None:
     uri = "red://bob:secret@127.0.0.1:1/?timeout_ms=200"
     ran = await command_line("get", "c", "p1", "--uri", uri)

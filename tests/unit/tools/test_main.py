@@ -66,7 +66,7 @@ def test_with_json_an_error_is_one_object_with_stable_keys(
     assert (shown["code"], shown["exit_code"], [*shown]) == (
         "AUTHORITY_INVALID",
         1,
-        ["code", "message", "hint", "exit_code"],
+        ["code", "message", "hint", "exit_code", "facts"],
     )
 
 
