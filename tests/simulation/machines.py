@@ -29,6 +29,7 @@ from cluster import (
     peers,
     process,
     reader,
+    server,
     state,
     storage,
     volume,
@@ -49,7 +50,8 @@ from cluster.signals import Signals
 from cluster.threads import Post
 from cluster.wal import Wal
 from redwire.errors import ChannelClosed, RedwireError
-from redwire.frame import Frame, FrameDecoder, expanded
+from redwire.frame import Frame, FrameDecoder, encode_header, expanded
+from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.position import NodeId
 from redwire.stream import Channel
 from regions.binding import MemberKind
@@ -100,7 +102,14 @@ class Machine:
     def accept(self, channel: Channel, dialler: str) -> None:
         """Serve a connection."""
         assert self.server is not None
-        self.spawn(self.server.serve_member(channel, NodeId(dialler)))
+        member = isinstance(self._network.places[dialler], Machine)
+        serve = self.server.serve_member if member else self.server.serve_client
+        self.spawn(serve(channel, NodeId(dialler)))
+
+    @property
+    def addr(self) -> str:
+        """The address that clients find in the topology."""
+        return str(next(m.addr for m in self.config.cluster.members if m.id == self.config.node.id))
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run `work` as part of its process."""
@@ -416,7 +425,7 @@ class SimulatedService(Service):
 
 
 class SimulatedServer(Server):
-    """Serves members over lines of the network; clients speak with the service of a node directly."""
+    """Serves members, and clients, over lines of the network."""
 
     async def serve(self, listener: object) -> None:
         machine = HERE.get()
@@ -436,18 +445,34 @@ class SimulatedServer(Server):
         finally:
             channel.close()
 
+    async def serve_client(self, channel: Channel, name: str) -> None:
+        """The same for an application."""
+        who = Principal(PrincipalKind.USER, name, Role.WRITE, topology_read=True)
+        try:
+            await self._serve_client(Visitor(channel), who)  # type: ignore[arg-type]
+        except* RedwireError:
+            pass
+        finally:
+            channel.close()
+
 
 class Visitor:
-    """An accepted connection of a member who has proved who it is."""
+    """An accepted connection of somebody who has proved who it is."""
+
+    certificate = stay = None
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self.peer = channel.name
         self._decoder = FrameDecoder(expand=False)
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        self.channel.write(encode_header(kind, len(payload), correlation, stream), payload)
 
     async def frames(self) -> list[Frame]:
         data = await self.channel.receive()
         if not data:
-            raise ChannelClosed("the member has gone")
+            raise ChannelClosed("it has gone")
         return self._decoder.receive_data(data)
 
     def plain(self, frame: Frame) -> Frame:
@@ -499,6 +524,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (process, "Node", SimulatedNode),
         (process, "Service", SimulatedService),
         (process, "Server", SimulatedServer),
+        (server, "time", SimpleNamespace(monotonic=lambda: 0.0)),
         (journal, "Disk", SimulatedDisk),
         (disk, "time", clock),
         (volume, "os", room),

@@ -18,7 +18,9 @@ from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
 from cluster.storage import Storage
 from redwire.batch import Batch
+from redwire.course import Course
 from redwire.errors import RedwireError
+from redwire.link import Link
 from redwire.message.peer import Report
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import Lsn, NodeId, Reign, Term, Token
@@ -64,6 +66,20 @@ def one_copy_is_enough() -> Iterator[None]:
     with patch.object(
         QuorumCoordinator, "commit_watermark", lambda table, *_: table.durable(table._table.me)
     ):
+        yield
+
+
+@contextmanager
+def clients_that_stay_with_who_is_cut_off() -> Iterator[None]:
+    """Of two that lead one term clients write to whom they knew first."""
+    with patch.object(Link, "lonely_s", property(lambda link: 0.0, lambda link, when_s: None), create=True):
+        yield
+
+
+@contextmanager
+def refusals_that_hide_a_lost_try() -> Iterator[None]:
+    """A client calls a write refused of which an earlier try may have been logged."""
+    with patch.object(Course, "doubtful", False):
         yield
 
 
@@ -175,6 +191,8 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         votes_in_memory_only,
         no_votes,
         one_copy_is_enough,
+        clients_that_stay_with_who_is_cut_off,
+        refusals_that_hide_a_lost_try,
         the_shorter_log_leads,
         keys_that_nobody_remembers,
         new_clusters_without_votes,

@@ -149,6 +149,42 @@ async def elected_beside_one_who_led_last(world: World) -> None:
     await asyncio.sleep(8.0)
 
 
+async def two_lead_one_term_and_one_of_them_serves(world: World) -> None:
+    """The old primary calls all others lost, out of their reach, and they elect another one. An application
+    reaches both, and has known both.
+    """
+    old, new, other = world.machines
+    await _begun(world)
+    for machine in (new, other):
+        _part(world, old, machine)
+        machine.crash(power=False)
+    old.crash(power=False)
+    old.start(primary=True, take_over=TakeOver(frozenset({new.config.node.id, other.config.node.id})))
+    await _until(lambda: old.leads)
+    other.start(primary=False)
+    new.start(primary=True, take_over=TakeOver())
+    await _until(lambda: _serves(new))
+    writer = Writer("w1", [new], [""], world.chance, world.receipts)
+    world.writers.append(writer)
+    for _ in range(60):
+        await _acked(writer)
+        await asyncio.sleep(0.5)
+
+
+async def a_write_outlives_its_primary_and_its_deadline(world: World) -> None:
+    """Answers stay away, then the primary dies, and nobody leads until the deadline of what was under way."""
+    old, new, _ = world.machines
+    await _begun(world)
+    for application in world.applications:
+        world.network.separate(old.name, application.name)
+    await asyncio.sleep(3.0)
+    old.crash(power=False)
+    await asyncio.sleep(25.0)
+    new.crash(power=False)
+    new.start(primary=True, take_over=TakeOver())
+    await asyncio.sleep(8.0)
+
+
 async def _begun(world: World) -> Writer:
     """A cluster that takes writes, and all of whose members hold all there is."""
     old = world.machines[0]
@@ -218,6 +254,7 @@ async def _until(holds: Callable[[], bool]) -> None:
 THREE = Plan(announce_s=1.0)
 """By majority. Members hear late what is committed."""
 FIVE = Plan(machines=5, floor="ack_n=1", announce_s=1.0)
+SERVED = Plan(announce_s=1.0, applications=3)
 SCRIPTS: dict[str, tuple[Script, Plan]] = {
     script.__name__: (script, plan)
     for script, plan in (
@@ -230,5 +267,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (two_are_told_to_make_the_cluster, THREE),
         (two_take_over_at_once, THREE),
         (elected_beside_one_who_led_last, FIVE),
+        (two_lead_one_term_and_one_of_them_serves, SERVED),
+        (a_write_outlives_its_primary_and_its_deadline, SERVED),
     )
 }

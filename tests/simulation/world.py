@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from applications import Application, Serving, applied
 from lines import Network
 from machines import Machine, simulated
 from oracles import History, Violated, check_same, check_writes
@@ -60,6 +61,7 @@ class Plan(msgspec.Struct, kw_only=True):
     announce_s: float = 0.01
     writers: int = 0
     reading: int = 0
+    applications: int = 0
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Plan:
@@ -76,6 +78,7 @@ class Plan(msgspec.Struct, kw_only=True):
             announce_s=chance.choice((0.01, 1.0)),  # so late that it is a heartbeat that tells
             writers=chance.choice((1, 3)),
             reading=chance.choice((1, 3)),
+            applications=chance.choice((0, 1, 3)),
         )
 
     def config(self, at: int, folder: Path) -> NodeConfig:
@@ -90,8 +93,14 @@ class Plan(msgspec.Struct, kw_only=True):
             for number, name in enumerate(NAMES[: self.machines])
         ]
         name = NAMES[at]
-        listen, data_dir = f"127.0.0.1:{5050 + at}", str(folder / name)
-        node = {"id": name, "region": name[:2], "listen": listen, "data_dir": data_dir, "role": "replica"}
+        node = {
+            "id": name,
+            "region": name[:2],
+            "listen": f"127.0.0.1:{5050 + at}",
+            "advertise": members[at]["addr"],
+            "data_dir": str(folder / name),
+            "role": "replica",
+        }
         cluster = {
             "name": "shop",
             "members": members,
@@ -121,7 +130,10 @@ class World:
         self.chance = chance = random.Random(seed)
         self.plan = plan = Plan.drawn(chance) if script is None else script[1]
         names = NAMES[: plan.machines]
-        rtts = {frozenset(pair): chance.choice(plan.rtts_s) for pair in combinations(names, 2)}
+        applications = [f"app-{at}" for at in range(plan.applications)]
+        rtts = {
+            frozenset(pair): chance.choice(plan.rtts_s) for pair in combinations((*names, *applications), 2)
+        }
         self.network = Network(self._stream(), rtts)
         self.machines = [
             Machine(plan.config(at, folder), self.network, self._stream(), self.log)
@@ -137,6 +149,12 @@ class World:
         ]
         self.readers = [
             Reader(self.machines, self.receipts, self.promises, self._stream()) for _ in range(plan.reading)
+        ]
+        self.serving = Serving()
+        self.receipts.served = self.serving.acknowledged
+        self.applications = [
+            Application(name, self.machines, self.network, self.receipts, self.serving, self._stream())
+            for name in applications
         ]
         self.trouble = Trouble(self.machines, self.network, FLOORS, self._stream(), self.log)
 
@@ -156,7 +174,11 @@ class World:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unforeseen)
         began_s = loop.time()
-        with simulated(self.network, self._stream(), self.plan.announce_s), self.history.watched():
+        with (
+            simulated(self.network, self._stream(), self.plan.announce_s),
+            applied(self.network),
+            self.history.watched(),
+        ):
             try:
                 await self._play()
             finally:
@@ -175,7 +197,8 @@ class World:
         loop = asyncio.get_running_loop()
         for machine in self.machines:
             machine.start(primary=machine is self.machines[0])
-        tasks = [loop.create_task(client.run()) for client in (*self.writers, *self.readers)]
+        clients = (*self.writers, *self.readers, *self.applications)
+        tasks = [loop.create_task(client.run()) for client in clients]
         if self._script is not None:
             await self._script(self)
         else:
@@ -183,7 +206,7 @@ class World:
         await self.trouble.end()
         self.log("no more trouble")
         await self._heal()
-        for client in (*self.writers, *self.readers):
+        for client in clients:
             client.stopping = True
         await asyncio.gather(*tasks)
         await self._settle()
@@ -201,7 +224,7 @@ class World:
         trouble.cancel()
 
     def _writes(self) -> list[Write]:
-        return [write for writer in self.writers for write in writer.writes]
+        return [write for writer in (*self.writers, *self.applications) for write in writer.writes]
 
     def _unforeseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An error that nobody takes: a bug, of a node or of this."""
@@ -214,8 +237,9 @@ class World:
     def _check(self) -> None:
         """Raises what went wrong so far."""
         self.history.check()
-        if self.promises.failure:
-            raise Violated(self.promises.failure)
+        broken = (self.promises.failure, self.serving.failure, *(each.failure for each in self.applications))
+        for failure in filter(None, broken):
+            raise Violated(failure)
         if self._bug is not None:
             raise self._bug
 

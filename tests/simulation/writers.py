@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -65,13 +65,15 @@ class Write:
 
 class Receipts:
     """What was acknowledged: how far by the reigns of each term, and to whom. `tokens` are those that writers
-    hold, `ids` of what they know to be there.
+    hold, `ids` of what they know to be there; `served` hears of who acknowledged a write by no policy of its
+    own.
     """
 
     def __init__(self) -> None:
         self.tokens: list[Token] = []
         self.ids: list[str] = []
         self._confirmed: dict[int, int] = {}
+        self.served: Callable[[Machine], None] = lambda machine: None
 
     def left(self, machine: Machine, entry: WrittenEntry) -> None:
         """`machine` acknowledges a write."""
@@ -262,6 +264,8 @@ class Writer:
         write.fate, write.lsn = Fate.COMMITTED, entry.first_lsn
         (write.status, version), *_ = entry.results
         self._receipts.came(write, open_receipt(block, entry, talk.cluster))
+        if not write.policy:
+            self._receipts.served(talk.machine)
         write.said.append(f"committed at {entry.first_lsn}: {write.status.name} {version}")
 
     async def _absent(self, talk: Conversation, sequence: int) -> bool:

@@ -470,7 +470,7 @@ async def test_a_refusal_that_lasts_until_the_deadline_is_the_outcome(cluster, s
     cluster.leader.script.extend([scripts.refusing(Code.MISSING_REGIONS)] * 100)
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.Refused, match="MISSING_REGIONS"):
-            await db.put("products", "p1", {}, timeout_s=2.0)  # most of it is a pause between two tries
+            await db.put("products", "p1", {}, timeout_s=5.0)  # most of it is a pause between two tries
     assert len(cluster.leader.writes) > 1
 
 

@@ -1,0 +1,229 @@
+"""Those who use the client: the real one, over lines of the network, as an application would.
+
+What it promises, and is held to here:
+
+    a write that returned       is in the history as it was asked for, once, at the LSN of its receipt
+    one that was refused        is not there
+    what resolve said           is true
+    a read with a token         shows what its holder wrote
+    a cluster that serves       serves this client too, within `PATIENCE_S`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+from lines import Network
+from machines import HERE, Machine
+from writers import COLLECTION, Fate, Receipts, Write
+
+from redwire import link, pending, pool, reads, writes
+from redwire.client import Client
+from redwire.errors import Code, DeadlineExceeded, NotConfirmed, RedwireError, TokenLost, UnknownOutcome
+from redwire.frame import Frame, FrameDecoder
+from redwire.handshake import Role
+from redwire.position import Token
+from redwire.record import Key, Op
+from redwire.stream import Channel
+from redwire.uri import ConnectionConfig
+
+LIMIT_S = 20.0
+"""Of a write or read."""
+PATIENCE_S = 12.0
+"""A node that was served to others for so long serves this client by then: a way that was given up is tried
+again within ten seconds.
+"""
+GAP_S = 2.0
+"""Between two acknowledgements of a cluster that serves."""
+
+
+class Serving:
+    """Since when which machine acknowledges what its clients ask for without a policy of their own, over and
+    over. `failure` is of whom it did not serve meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.failure = ""
+        self._since_s: dict[str, tuple[float, float]] = {}
+
+    def acknowledged(self, machine: Machine) -> None:
+        """`machine` has just acknowledged a write."""
+        now_s = asyncio.get_running_loop().time()
+        since_s, last_s = self._since_s.get(machine.name, (now_s, now_s))
+        self._since_s[machine.name] = (since_s if now_s - last_s <= GAP_S else now_s, now_s)
+
+    def missed(self, who: str, what: str, error: RedwireError) -> None:
+        """Somebody who waited until its deadline got nothing but `error`."""
+        now_s = asyncio.get_running_loop().time()
+        for name, (since_s, last_s) in self._since_s.items():
+            if now_s - last_s <= GAP_S and now_s - since_s >= PATIENCE_S:
+                served = f"{name} has served others for {now_s - since_s:.0f} s"
+                self.failure = (
+                    self.failure or f"{who} could not {what} within {LIMIT_S:g} s: {error}; {served}"
+                )
+
+
+class Application:
+    """Writes and reads until told to stop. `writes` is all that it ever asked for. It is a place of the
+    network, from which all machines are in reach.
+    """
+
+    number = 1
+    listening = False
+    powered = True
+
+    def __init__(
+        self,
+        name: str,
+        machines: Sequence[Machine],
+        network: Network,
+        receipts: Receipts,
+        serving: Serving,
+        chance: random.Random,
+    ) -> None:
+        self.name = name
+        self.context = contextvars.copy_context()
+        self.writes: list[Write] = []
+        self.failure = ""
+        self.stopping = False
+        self._machines = machines
+        self._receipts = receipts
+        self._serving = serving
+        self._chance = chance
+        self._pause_s = chance.choice((0.02, 0.2, 1.0))
+        self._seen: tuple[Token, Write] | None = None
+        network.places[name] = self
+
+    def accept(self, channel: Channel, dialler: str) -> None:
+        """Nobody dials it."""
+        raise AssertionError
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """It has no process that others run things in."""
+        raise AssertionError
+
+    async def run(self) -> None:
+        """Be started again and again."""
+        self.context.run(HERE.set, self)
+        await asyncio.get_running_loop().create_task(self._lives(), context=self.context)
+
+    async def _lives(self) -> None:
+        while not self.stopping:
+            try:
+                await self._live()
+            except RedwireError as error:  # nobody was reached at the start
+                await asyncio.sleep(self._chance.uniform(0.1, 1.0))
+                if isinstance(error, DeadlineExceeded):
+                    self._serving.missed(self.name, "reach anybody", error)
+
+    async def _live(self) -> None:
+        chance = self._chance
+        known = chance.sample([*self._machines], chance.randint(1, len(self._machines)))
+        seeds = tuple(machine.addr for machine in known)
+        config = ConnectionConfig(seeds, tls=False, timeout_ms=int(LIMIT_S * 1000))
+        async with Client(config, name=self.name, chance=random.Random(chance.random())) as db:
+            for _ in range(chance.choice((5, 50, 500))):
+                if self.stopping:
+                    return
+                await asyncio.sleep(chance.expovariate(1.0 / self._pause_s))
+                if chance.random() < 0.3 and self._seen is not None:
+                    await self._read(db, *self._seen)
+                else:
+                    await self._write(db)
+
+    async def _write(self, db: Client) -> None:
+        op = self._chance.choice((Op.PUT, Op.INSERT))
+        doc = msgspec.json.encode({"n": len(self.writes), "pad": "x" * self._chance.choice((10, 3_000))})
+        write = Write(f"{self.name}-{len(self.writes)}", op, doc, "")
+        self.writes.append(write)
+        put = (
+            db.put(COLLECTION, write.ident, doc) if op is Op.PUT else db.insert(COLLECTION, doc, write.ident)
+        )
+        key = await self._asked(write, put, "write")
+        if key is not None and self._chance.random() < 0.7:
+            await asyncio.sleep(self._chance.choice((0.0, 1.0, 10.0)))
+            await self._asked(write, db.resolve(key), "resolve")
+
+    async def _asked(self, write: Write, call: Coroutine[Any, Any, Any], what: str) -> Key | None:
+        """Hold what was said of `write`; its key where that is open."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            committed = await call
+        except (NotConfirmed, UnknownOutcome) as error:
+            write.fate = Fate.DOUBTFUL
+            self._said(write, error, what, loop.time() - began_s)
+            return error.key
+        except RedwireError as error:
+            if what == "write" or error.code is Code.NOT_FOUND:
+                write.fate = Fate.REFUSED
+            self._said(write, error, what, loop.time() - began_s)
+        else:
+            write.fate, write.lsn, write.status = Fate.COMMITTED, committed.receipt.lsn, committed.status
+            write.said.append(f"{what}: {committed}")
+            self._receipts.came(write, committed.receipt)
+            self._seen = committed.receipt.token, write
+        return None
+
+    def _said(self, write: Write, error: RedwireError, what: str, took_s: float) -> None:
+        write.said.append(f"{what}: {error}")
+        if took_s >= 0.8 * LIMIT_S:
+            self._serving.missed(self.name, f"{what} {write.ident}", error)
+
+    async def _read(self, db: Client, token: Token, write: Write) -> None:
+        """A document that it wrote, anywhere."""
+        mode = self._chance.choice(("primary", "nearest", "any"))
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            found = await db.get(COLLECTION, write.ident, read=mode, at_least=token)
+        except RedwireError as error:
+            if loop.time() - began_s >= 0.8 * LIMIT_S and not isinstance(error, TokenLost):
+                self._serving.missed(self.name, f"read {write.ident} from {mode}", error)
+            else:
+                self.failure = self.failure or f"{self.name} reads {write.ident} from {mode}: {error}"
+        else:
+            if found is None or (found.version, found.raw) != (write.lsn, write.doc):
+                at = "not at all" if found is None else f"at {found.version}"
+                self.failure = (
+                    self.failure or f"{self.name} reads {write.ident} {at}, wrote it at {write.lsn}"
+                )
+
+
+class Side:
+    """The client's side of a connection whose handshake is over."""
+
+    def __init__(self) -> None:
+        self._decoder = FrameDecoder()
+
+    def receive_data(self, data: bytes) -> list[Frame]:
+        """The frames that are whole now."""
+        return self._decoder.receive_data(data)
+
+    def receive_eof(self) -> None:
+        """There is nothing half."""
+
+
+@contextmanager
+def applied(network: Network) -> Iterator[None]:
+    """Inside, clients dial machines of the network, by its clock."""
+
+    async def dial(host: str, port: int, *_: object, client_name: str) -> SimpleNamespace:
+        channel = await network.dial(HERE.get(), host)
+        established = SimpleNamespace(role=Role.WRITE)
+        return SimpleNamespace(channel=channel, connection=Side(), established=established, early=[])
+
+    clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(pool, "dial", dial))
+        for module in (link, pending, pool, reads, writes):
+            stack.enter_context(patch.object(module, "time", clock))
+        yield
