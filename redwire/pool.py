@@ -134,7 +134,7 @@ class Pool:
             if link is not None and link.usable and not link.leads and link not in self._asking:
                 self._asking.add(link)
                 self._tasks.start_soon(_ask_again, link, self._asking)
-            elif self.router.retry_ms(addr) <= now_ms:
+            elif self.router.seek_ms(addr) <= now_ms:
                 self.link(addr)
 
     # what links report
@@ -252,7 +252,7 @@ class Pool:
     async def _try(self, addr: str) -> RedwireError | None:
         """Dial, or ask again who leads; why the address is of no use, None if it is or may become so."""
         link = self._links.get(addr)
-        if link is None and self.router.retry_ms(addr) > clock_ms():
+        if link is None and self.router.seek_ms(addr) > clock_ms():
             return self.failures.get(addr)
         try:
             with anyio.move_on_after(STAGGER_S):

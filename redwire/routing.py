@@ -33,8 +33,12 @@ NEAR_SLACK_US = 1_000
 BACKOFF_FIRST_MS = 100
 """A process that starts anew listens again within a second: the fourth try finds it."""
 BACKOFF_MAX_MS = 10_000
-"""A region that comes back is used again within ten seconds; until then each client costs it six dials a
+"""A region that comes back is read from again within ten seconds; until then each client costs it six dials a
 minute.
+"""
+SEEK_MAX_MS = 1_000
+"""Who waits for a primary tries each address about once a second: whichever comes back is soon found, and a
+crowd of clients costs it a dial a second each.
 """
 
 
@@ -114,8 +118,7 @@ class Router:
         """Take over `topology` if it says more than the one in force; whether it did.
 
         An older epoch never replaces a newer one. At the same epoch the fuller view wins: a primary-only
-        view, as strangers get it, takes nothing away. A newer term ends the back-off of the primary that it
-        names, however long that was away; of every seed where the name is none that may be dialled.
+        view, as strangers get it, takes nothing away.
         """
         known = self._topology
         if known is not None and topology.epoch < known.epoch:
@@ -124,9 +127,6 @@ class Router:
             return False
         self._topology = topology
         self._met.keep((*self._seeds, *self._advertised()))
-        if known is not None and topology.term > known.term:
-            leads = topology.primary.addr
-            self._met.forgive((leads,) if self._may_dial(leads) else self._seeds)
         if self._leader is not None and not self._met.knows(self._leader[1]):
             self._leader = None
         return True
@@ -198,6 +198,10 @@ class Router:
         """When `addr` may be tried again; in the past, or 0, for a node that is not in back-off."""
         return self._met.node(addr).retry_ms
 
+    def seek_ms(self, addr: str) -> int:
+        """The same for those who wait for a primary: sooner, where `addr` was away for long."""
+        return self._met.node(addr).seek_ms
+
     def status(self) -> RouterStatus:
         """What the router knows now."""
         nodes = tuple(
@@ -265,6 +269,7 @@ class _Node:
     sampled_ms: int = 0
     failures: int = 0
     retry_ms: int = 0
+    seek_ms: int = 0
     chosen: int = 0
 
 
@@ -300,20 +305,17 @@ class _Experience:
         sample = float(max(rtt_us, 1))
         node.rtt_us = sample if average is None else average + RTT_WEIGHT * (sample - average)
         node.sampled_ms = now_ms
-        node.failures = node.retry_ms = 0
+        node.failures = node.retry_ms = node.seek_ms = 0
 
     def failed(self, addr: str, now_ms: int) -> int:
         """The pause doubles from 100 ms to 10 s; half of it is chance, to keep clients from one rhythm."""
         node = self.node(addr)
         pause_ms = min(BACKOFF_FIRST_MS << min(node.failures, 16), BACKOFF_MAX_MS)
+        share = 0.5 + 0.5 * self._chance.random()
         node.failures += 1
-        node.retry_ms = now_ms + round(pause_ms * (0.5 + 0.5 * self._chance.random()))
+        node.retry_ms = now_ms + round(pause_ms * share)
+        node.seek_ms = now_ms + round(min(pause_ms, SEEK_MAX_MS) * share)
         return node.retry_ms
-
-    def forgive(self, addrs: Iterable[str]) -> None:
-        """They may be tried now; another failure goes on where their back-off was."""
-        for addr in addrs:
-            self.node(addr).retry_ms = 0
 
     def by_distance(self, addrs: list[str], now_ms: int) -> list[str]:
         """Those about as near as the nearest take turns, the rest follow by distance.

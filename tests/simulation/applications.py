@@ -26,32 +26,36 @@ from machines import HERE, Machine
 from writers import COLLECTION, Fate, Receipts, Write
 
 from redwire import link, pending, pool, reads, writes
-from redwire.client import Client
+from redwire.client import Client, Inserted
 from redwire.errors import Code, DeadlineExceeded, NotConfirmed, RedwireError, TokenLost, UnknownOutcome
 from redwire.frame import Frame, FrameDecoder
 from redwire.handshake import Role
+from redwire.message.client import RecordStatus
 from redwire.position import Token
+from redwire.receipt import Committed
 from redwire.record import Key, Op
 from redwire.stream import Channel
 from redwire.uri import ConnectionConfig
 
 LIMIT_S = 20.0
 """Of a write or read."""
-PATIENCE_S = 12.0
-"""A node that was served to others for so long serves this client by then: a way that was given up is tried
-again within ten seconds.
+PATIENCE_S = 10.0
+"""A node that has served others for so long serves this client by then: a primary that says nothing is
+given up after eight, and who waits for one tries every address about once a second.
 """
 GAP_S = 2.0
 """Between two acknowledgements of a cluster that serves."""
+Written = Coroutine[Any, Any, Committed] | Coroutine[Any, Any, Inserted]
 
 
 class Serving:
     """Since when which machine acknowledges what its clients ask for without a policy of their own, over and
-    over. `failure` is of whom it did not serve meanwhile.
+    over. `failure` is of whom it did not serve meanwhile, though nothing stood between them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network) -> None:
         self.failure = ""
+        self._network = network
         self._since_s: dict[str, tuple[float, float]] = {}
 
     def acknowledged(self, machine: Machine) -> None:
@@ -64,6 +68,7 @@ class Serving:
         """Somebody who waited until its deadline got nothing but `error`."""
         now_s = asyncio.get_running_loop().time()
         for name, (since_s, last_s) in self._since_s.items():
+            since_s = max(since_s, self._network.disturbed_s(who, name))
             if now_s - last_s <= GAP_S and now_s - since_s >= PATIENCE_S:
                 served = f"{name} has served others for {now_s - since_s:.0f} s"
                 self.failure = (
@@ -73,7 +78,7 @@ class Serving:
 
 class Application:
     """Writes and reads until told to stop. `writes` is all that it ever asked for. It is a place of the
-    network, from which all machines are in reach.
+    network, whose lines to machines are cut now and then.
     """
 
     number = 1
@@ -140,62 +145,81 @@ class Application:
                     await self._write(db)
 
     async def _write(self, db: Client) -> None:
-        op = self._chance.choice((Op.PUT, Op.INSERT))
-        doc = msgspec.json.encode({"n": len(self.writes), "pad": "x" * self._chance.choice((10, 3_000))})
-        write = Write(f"{self.name}-{len(self.writes)}", op, doc, "")
-        self.writes.append(write)
-        put = (
-            db.put(COLLECTION, write.ident, doc) if op is Op.PUT else db.insert(COLLECTION, doc, write.ident)
-        )
-        key = await self._asked(write, put, "write")
+        kind = self._chance.choice(("put", "put over nothing", "insert", "insert rows"))
+        writes = [self._wanted(kind) for _ in range(3 if kind == "insert rows" else 1)]
+        first, rows = writes[0], [(write.ident, write.doc) for write in writes]
+        if kind == "put":
+            call: Written = db.put(COLLECTION, first.ident, first.doc)
+        elif kind == "put over nothing":
+            call = db.put(COLLECTION, first.ident, first.doc, if_version=0)
+        elif kind == "insert":
+            call = db.insert(COLLECTION, first.doc, first.ident)
+        else:
+            there = [] if self._seen is None else [(self._seen[1].ident, first.doc)]
+            call = db.insert_many(COLLECTION, rows + there)
+        key = await self._asked(writes, call, kind)
         if key is not None and self._chance.random() < 0.7:
             await asyncio.sleep(self._chance.choice((0.0, 1.0, 10.0)))
-            await self._asked(write, db.resolve(key), "resolve")
+            await self._asked(writes, db.resolve(key), "resolve")
 
-    async def _asked(self, write: Write, call: Coroutine[Any, Any, Any], what: str) -> Key | None:
-        """Hold what was said of `write`; its key where that is open."""
+    def _wanted(self, kind: str) -> Write:
+        doc = msgspec.json.encode({"n": len(self.writes), "pad": "x" * self._chance.choice((10, 3_000))})
+        op = Op.PUT if kind.startswith("put") else Op.INSERT
+        write = Write(f"{self.name}-{len(self.writes)}", op, doc, "")
+        self.writes.append(write)
+        return write
+
+    async def _asked(self, writes: Sequence[Write], call: Written, what: str) -> Key | None:
+        """Hold what was said of `writes`, one request; its key where that is open."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:
             committed = await call
-        except (NotConfirmed, UnknownOutcome) as error:
-            write.fate = Fate.DOUBTFUL
-            self._said(write, error, what, loop.time() - began_s)
-            return error.key
         except RedwireError as error:
-            if what == "write" or error.code is Code.NOT_FOUND:
-                write.fate = Fate.REFUSED
-            self._said(write, error, what, loop.time() - began_s)
-        else:
-            write.fate, write.lsn, write.status = Fate.COMMITTED, committed.receipt.lsn, committed.status
-            write.said.append(f"{what}: {committed}")
+            doubtful = isinstance(error, NotConfirmed | UnknownOutcome)
+            refused = not doubtful and (what != "resolve" or error.code is Code.NOT_FOUND)
+            for write in writes:
+                write.said.append(f"{what}: {error}")
+                write.fate = Fate.DOUBTFUL if doubtful else Fate.REFUSED if refused else write.fate
+            if loop.time() - began_s >= 0.8 * LIMIT_S:
+                self._serving.missed(self.name, f"{what} {writes[0].ident}", error)
+            return getattr(error, "key", None)
+        for write, row in zip(writes, committed.records, strict=False):
+            write.fate, write.lsn, write.status = Fate.COMMITTED, row.version, row.status
+            write.said.append(f"{what}: {row}")
             self._receipts.came(write, committed.receipt)
-            self._seen = committed.receipt.token, write
+        for row in committed.records[len(writes) :]:
+            if row.status is not RecordStatus.EXISTS:
+                self.failure = self.failure or f"{self.name} inserted {row.id} once more: {row}"
+        self._seen = committed.receipt.token, writes[-1]
         return None
 
-    def _said(self, write: Write, error: RedwireError, what: str, took_s: float) -> None:
-        write.said.append(f"{what}: {error}")
-        if took_s >= 0.8 * LIMIT_S:
-            self._serving.missed(self.name, f"{what} {write.ident}", error)
-
-    async def _read(self, db: Client, token: Token, write: Write) -> None:
-        """A document that it wrote, anywhere."""
-        mode = self._chance.choice(("primary", "nearest", "any"))
+    async def _read(self, db: Client, token: Token, last: Write) -> None:
+        """A document that it wrote, or all of them, anywhere."""
+        mode, all_ = self._chance.choice(("primary", "nearest", "any")), self._chance.random() < 0.3
+        wanted = [last] if not all_ else [each for each in self.writes if each.fate is Fate.COMMITTED]
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:
-            found = await db.get(COLLECTION, write.ident, read=mode, at_least=token)
+            if all_:
+                documents = db.scan(COLLECTION, after=f"{self.name}-", read=mode, at_least=token)
+                found = [each async for each in documents]
+            else:
+                found = [
+                    each for each in [await db.get(COLLECTION, last.ident, read=mode, at_least=token)] if each
+                ]
         except RedwireError as error:
             if loop.time() - began_s >= 0.8 * LIMIT_S and not isinstance(error, TokenLost):
-                self._serving.missed(self.name, f"read {write.ident} from {mode}", error)
+                self._serving.missed(self.name, f"read {last.ident} from {mode}", error)
             else:
-                self.failure = self.failure or f"{self.name} reads {write.ident} from {mode}: {error}"
-        else:
-            if found is None or (found.version, found.raw) != (write.lsn, write.doc):
-                at = "not at all" if found is None else f"at {found.version}"
-                self.failure = (
-                    self.failure or f"{self.name} reads {write.ident} {at}, wrote it at {write.lsn}"
-                )
+                self.failure = self.failure or f"{self.name} reads {last.ident} from {mode}: {error}"
+            return
+        there = {each.id: (each.version, each.raw) for each in found}
+        for write in wanted:
+            if there.get(write.ident) != (write.lsn, write.doc):
+                at = there.get(write.ident, ("no LSN", b""))[0]
+                text = f"{self.name} reads {write.ident} from {mode} at {at}, wrote it at {write.lsn}"
+                self.failure = self.failure or text
 
 
 class Side:

@@ -53,6 +53,13 @@ class Network:
         self._chance = chance
         self._rtt_s = rtt_s
         self._ends: list[End] = []
+        self._mended_s: dict[frozenset[str], float] = {}
+
+    def disturbed_s(self, one: str, other: str) -> float:
+        """When something last stood between the two; now, if it does."""
+        if {(one, other), (other, one)} & self.cut:
+            return asyncio.get_running_loop().time()
+        return self._mended_s.get(frozenset((one, other)), 0.0)
 
     def delay_s(self, source: str, to: str) -> float:
         """How long the next bytes take: half of the round trip, and now and then far more."""
@@ -84,6 +91,7 @@ class Network:
     def mend(self, source: str, to: str) -> None:
         """What was held is delivered, and what follows."""
         self.cut.discard((source, to))
+        self._mended_s[frozenset((source, to))] = asyncio.get_running_loop().time()
         for end in self._ends:
             if end.place.name == source and end.peer == to:
                 end.resume()

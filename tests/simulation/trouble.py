@@ -29,12 +29,14 @@ class Trouble:
         machines: Sequence[Machine],
         network: Network,
         policies: Sequence[str],
+        applications: Sequence[str],
         chance: random.Random,
         log: Callable[[str], None],
     ) -> None:
         self._machines = machines
         self._network = network
         self._policies = policies
+        self._applications = applications
         self._chance = chance
         self._log = log
         self.wiped: str = ""
@@ -55,6 +57,7 @@ class Trouble:
             self._wrong_primary,
             self._change,
             self._wipe,
+            *[self._line_of_application] * (len(applications) > 0),
         ]
         some = chance.sample(every, chance.randint(3, len(every)))
         self._kinds = [kind for kind in some for _ in range(chance.choice((1, 1, 3)))]
@@ -142,6 +145,19 @@ class Trouble:
         machine = self._chance.choice(leading) if leading and self._chance.random() < 0.5 else self._one()
         self._log(f"isolate {machine.name}")
         await self._cut(self._pairs(machine))
+
+    async def _line_of_application(self) -> None:
+        """The line of one of them to one machine, or to all but one, is cut or broken."""
+        name, machine = self._chance.choice(list(self._applications)), self._one()
+        some = [machine] if self._chance.random() < 0.5 else [m for m in self._machines if m is not machine]
+        self._log(f"disturb {name} and {[each.name for each in some]}")
+        if self._chance.random() < 0.3:
+            for each in some:
+                self._network.reset(name, each.name)
+            return
+        there = [(name, each.name) for each in some]
+        back = [pair[::-1] for pair in there]
+        await self._cut(self._chance.choice((there, back, there + back)))
 
     async def _reset(self) -> None:
         one, other = self._chance.sample(list(self._machines), 2)

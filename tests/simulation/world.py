@@ -150,13 +150,13 @@ class World:
         self.readers = [
             Reader(self.machines, self.receipts, self.promises, self._stream()) for _ in range(plan.reading)
         ]
-        self.serving = Serving()
+        self.serving = Serving(self.network)
         self.receipts.served = self.serving.acknowledged
         self.applications = [
             Application(name, self.machines, self.network, self.receipts, self.serving, self._stream())
             for name in applications
         ]
-        self.trouble = Trouble(self.machines, self.network, FLOORS, self._stream(), self.log)
+        self.trouble = Trouble(self.machines, self.network, FLOORS, applications, self._stream(), self.log)
 
     def _stream(self) -> random.Random:
         """Chance for one purpose: what one draws does not change what others do."""

@@ -12,6 +12,7 @@ from redwire.position import Term
 from redwire.routing import (
     BACKOFF_MAX_MS,
     SAMPLE_AGE_MAX_MS,
+    SEEK_MAX_MS,
     AddressStatus,
     AnyNode,
     InRegion,
@@ -308,27 +309,16 @@ def test_an_answer_ends_the_back_off() -> None:
     assert chosen.failed("a:1", 1_000) <= 1_100
 
 
-def test_a_newer_term_ends_the_back_off_of_the_primary_that_it_names() -> None:
+def test_who_waits_for_a_primary_tries_all_about_once_a_second_however_long_they_were_away() -> None:
     chosen = router("p:1")
-    chosen.update(topology(epoch_of(Term(3)), replica("r:1")))
-    for _ in range(9):
-        chosen.failed("p:1", 0)
-        away_ms = chosen.failed("r:1", 0)
-    assert chosen.update(topology(epoch_of(Term(3)) + 1, replica("r:1", healthy=False)))
-    assert chosen.retry_ms("p:1") > 0, "nobody said that it is back"
-    assert chosen.update(topology(epoch_of(Term(4)), replica("r:1")))
-    assert (chosen.retry_ms("p:1"), chosen.retry_ms("r:1")) == (0, away_ms)
-    assert chosen.dial_order(0)[0] == "p:1"
-    assert chosen.failed("p:1", 0) >= BACKOFF_MAX_MS / 2, "one try, not the whole ladder again"
-
-
-def test_behind_other_addresses_a_newer_term_ends_every_back_off() -> None:
-    chosen = router("s:1", "s:2", discovery=False)
-    chosen.update(topology(epoch_of(Term(3)), primary="p:1"))
-    chosen.failed("s:1", 0)
-    chosen.failed("s:2", 0)
-    chosen.update(topology(epoch_of(Term(4)), primary="p:1"))
-    assert [chosen.retry_ms(addr) for addr in ("s:1", "s:2")] == [0, 0]
+    for _ in range(30):
+        away_ms = chosen.failed("p:1", 0)
+    assert away_ms == chosen.retry_ms("p:1") >= BACKOFF_MAX_MS / 2
+    assert SEEK_MAX_MS / 2 <= chosen.seek_ms("p:1") <= SEEK_MAX_MS
+    chosen.observed("p:1", 500, 10)
+    assert chosen.seek_ms("p:1") == 0
+    chosen.failed("p:1", 0)
+    assert chosen.seek_ms("p:1") == chosen.retry_ms("p:1")
 
 
 def test_when_all_failed_the_first_to_be_free_is_tried_first() -> None:
