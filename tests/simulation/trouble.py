@@ -320,8 +320,8 @@ class Trouble:
         other = self._one()
         options: list[SettingsChange] = [SetPolicy(policy=None, floor=self._chance.choice(self._policies))]
         if other.name not in names:
-            config = other.config.node
-            options.append(AddMember(node=other.name, region=config.region, addr=str(config.listen)))
+            region = other.config.node.region
+            options.append(AddMember(node=other.name, region=region, addr=other.addr))
         else:
             options += [PromoteMember(other.name)] * 2
             if other is not machine:
