@@ -39,6 +39,8 @@ from redwire.uri import ConnectionConfig
 
 LIMIT_S = 20.0
 """Of a write or read."""
+SLACK_S = 0.1
+"""Beyond a call's deadline, or for closing a client: nothing waits there for anybody."""
 PATIENCE_S = 10.0
 """A node that has served others for so long serves this client by then: a primary that says nothing is
 given up after eight, and who waits for one tries every address about once a second.
@@ -115,34 +117,43 @@ class Application:
         """It has no process that others run things in."""
         raise AssertionError
 
+    def _broken(self, text: str) -> None:
+        """A promise was; the first one counts."""
+        self.failure = self.failure or f"{self.name} {text}"
+
     async def run(self) -> None:
         """Be started again and again."""
         self.context.run(HERE.set, self)
         await asyncio.get_running_loop().create_task(self._lives(), context=self.context)
 
     async def _lives(self) -> None:
+        loop = asyncio.get_running_loop()
         while not self.stopping:
             try:
-                await self._live()
+                left_s = await self._live()
+                if loop.time() - left_s > SLACK_S:
+                    self._broken(f"took {loop.time() - left_s:g} s to close")
             except RedwireError as error:  # nobody was reached at the start
                 await asyncio.sleep(self._chance.uniform(0.1, 1.0))
                 if isinstance(error, DeadlineExceeded):
                     self._serving.missed(self.name, "reach anybody", error)
 
-    async def _live(self) -> None:
-        chance = self._chance
+    async def _live(self) -> float:
+        """One client; when it began to be closed."""
+        chance, loop = self._chance, asyncio.get_running_loop()
         known = chance.sample([*self._machines], chance.randint(1, len(self._machines)))
         seeds = tuple(machine.addr for machine in known)
         config = ConnectionConfig(seeds, tls=False, timeout_ms=int(LIMIT_S * 1000))
         async with Client(config, name=self.name, chance=random.Random(chance.random())) as db:
             for _ in range(chance.choice((5, 50, 500))):
                 if self.stopping:
-                    return
+                    break
                 await asyncio.sleep(chance.expovariate(1.0 / self._pause_s))
                 if chance.random() < 0.3 and self._seen is not None:
                     await self._read(db, *self._seen)
                 else:
                     await self._write(db)
+            return loop.time()
 
     async def _write(self, db: Client) -> None:
         kind = self._chance.choice(("put", "put over nothing", "insert", "insert rows"))
@@ -181,8 +192,7 @@ class Application:
             for write in writes:
                 write.said.append(f"{what}: {error}")
                 write.fate = Fate.DOUBTFUL if doubtful else Fate.REFUSED if refused else write.fate
-            if loop.time() - began_s >= 0.8 * LIMIT_S:
-                self._serving.missed(self.name, f"{what} {writes[0].ident}", error)
+            self._late(loop.time() - began_s, f"{what} {writes[0].ident}", error)
             return getattr(error, "key", None)
         for write, row in zip(writes, committed.records, strict=False):
             write.fate, write.lsn, write.status = Fate.COMMITTED, row.version, row.status
@@ -190,9 +200,17 @@ class Application:
             self._receipts.came(write, committed.receipt)
         for row in committed.records[len(writes) :]:
             if row.status is not RecordStatus.EXISTS:
-                self.failure = self.failure or f"{self.name} inserted {row.id} once more: {row}"
+                self._broken(f"inserted {row.id} once more: {row}")
         self._seen = committed.receipt.token, writes[-1]
         return None
+
+    def _late(self, took_s: float, what: str, error: RedwireError) -> bool:
+        """Whether `error` is what a call says at its deadline; none says anything later."""
+        if took_s > LIMIT_S + SLACK_S:
+            self._broken(f"heard after {took_s:g} s that it could not {what}: {error}")
+        if took_s >= 0.8 * LIMIT_S:
+            self._serving.missed(self.name, what, error)
+        return took_s >= 0.8 * LIMIT_S
 
     async def _read(self, db: Client, token: Token, last: Write) -> None:
         """A document that it wrote, or all of them, anywhere."""
@@ -209,17 +227,16 @@ class Application:
                     each for each in [await db.get(COLLECTION, last.ident, read=mode, at_least=token)] if each
                 ]
         except RedwireError as error:
-            if loop.time() - began_s >= 0.8 * LIMIT_S and not isinstance(error, TokenLost):
-                self._serving.missed(self.name, f"read {last.ident} from {mode}", error)
-            else:
-                self.failure = self.failure or f"{self.name} reads {last.ident} from {mode}: {error}"
+            what = f"read {last.ident} from {mode}"
+            if not self._late(loop.time() - began_s, what, error) or isinstance(error, TokenLost):
+                self._broken(f"could not {what}: {error}")
             return
         there = {each.id: (each.version, each.raw) for each in found}
         for write in wanted:
             if there.get(write.ident) != (write.lsn, write.doc):
                 at = there.get(write.ident, ("no LSN", b""))[0]
-                text = f"{self.name} reads {write.ident} from {mode} at {at}, wrote it at {write.lsn}"
-                self.failure = self.failure or text
+                text = f"reads {write.ident} from {mode} at {at}, wrote it at {write.lsn}"
+                self._broken(text)
 
 
 class Side:
