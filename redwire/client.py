@@ -92,7 +92,8 @@ class Inserted(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """One application's connection to a cluster: an asynchronous context manager, to be entered once.
+    """One application's connection to a cluster: an asynchronous context manager, entered once at a
+    time.
 
     Any number of tasks may use it at once. `policy` is a commit policy's text, None for the cluster's
     default; `timeout_s` is the deadline of the whole call, None for the URI's.
@@ -111,8 +112,11 @@ class Client:
         return f"<redwire.Client of {','.join(self.config.seeds)}, {state}>"
 
     async def __aenter__(self) -> Self:
-        """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, or `DeadlineExceeded`."""
-        assert self._session is None, "a client is entered once"
+        """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, or `DeadlineExceeded`; of a
+        client that is open already `RequestInvalid`.
+        """
+        if self._session is not None:
+            raise RequestInvalid("this client is open already", hint="connect() makes another one")
         config = self.config
         router = Router(config.seeds, config.region, config.discovery, self._chance)
 

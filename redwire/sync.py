@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class SyncClient:
-    """A `Client` behind blocking calls: a context manager, to be entered once."""
+    """A `Client` behind blocking calls: a context manager, entered once at a time."""
 
     def __init__(self, asynchronous: Client) -> None:
         self._client = asynchronous
@@ -51,9 +51,10 @@ class SyncClient:
     def __enter__(self) -> Self:
         """Start the thread and reach any one node. Raises as `Client.__aenter__`."""
         with ExitStack() as stack:
-            self._portal = stack.enter_context(start_blocking_portal("asyncio"))
-            stack.enter_context(self._portal.wrap_async_context_manager(self._client))
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            stack.enter_context(portal.wrap_async_context_manager(self._client))
             self._stack = stack.pop_all()
+        self._portal = portal
         self._process = os.getpid()
         return self
 

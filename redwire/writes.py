@@ -121,14 +121,15 @@ class Writes:
         timeout_s: float,
     ) -> Committed:
         """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
-        began_s = time.monotonic()
+        left_s = timeout_s
         if self.keys.full:
+            began_s = time.monotonic()
             with anyio.move_on_after(timeout_s) as waiting:
                 await self._place()
             if waiting.cancelled_caught:
                 text = f"not sent within {timeout_s:g} s: {OPEN_MAX} writes are under way"
                 raise DeadlineExceeded(text, phase="send")
-        left_s = began_s + timeout_s - time.monotonic()
+            left_s = began_s + timeout_s - time.monotonic()
         pending = self.submit(
             encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s, row_by_row=row_by_row
         )

@@ -324,6 +324,13 @@ async def test_what_calls_wait_for_can_be_asked_while_they_do(cluster, scripts) 
         assert db.routing.trouble == ""
 
 
+async def test_a_client_that_is_open_is_not_opened_again_and_stays_open(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.RequestInvalid, match="is open already; connect"):
+            await db.__aenter__()
+        await db.put("products", "p1", {})
+
+
 async def test_a_change_that_no_primary_was_asked_for_is_certainly_not_made(cluster, scripts) -> None:
     from redwire.message.admin import RemoveUser
 

@@ -38,6 +38,16 @@ async def test_every_call_of_the_client_has_its_blocking_twin(cluster) -> None:
     await in_thread(use, cluster.uri())
 
 
+async def test_a_client_that_is_open_is_not_opened_again_and_stays_open(cluster) -> None:
+    def use(uri: str) -> None:
+        with redwire.connect_sync(uri) as db:
+            with pytest.raises(errors.RequestInvalid, match="is open already"):
+                db.__enter__()
+            assert db.put("products", "p1", {}).version == 1
+
+    await in_thread(use, cluster.uri())
+
+
 async def test_not_confirmed_is_resolved_by_its_key(cluster, scripts) -> None:
     cluster.leader.script.append(scripts.unconfirmed)
 
