@@ -15,7 +15,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SEEDS = 8
-"""Of each test: some ten seconds."""
+"""Of each test: some twenty seconds."""
 FOUND = ("Violated", "LogCorrupt")
 """A node that starts finds it by itself where its state is ahead of its log."""
 

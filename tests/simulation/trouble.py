@@ -123,8 +123,9 @@ class Trouble:
     def _while_s(self) -> float:
         return self._chance.choice((0.05, 0.5, 2.0, 6.0, 12.0)) * self._chance.uniform(0.5, 1.5)
 
-    def _pairs(self, machine: Machine) -> list[tuple[str, str]]:
+    def _pairs(self, machine: Machine, *, applications: bool) -> list[tuple[str, str]]:
         others = [other.name for other in self._machines if other is not machine]
+        others += [*self._applications] * applications
         return [pair for other in others for pair in ((machine.name, other), (other, machine.name))]
 
     async def _cut(self, pairs: Sequence[tuple[str, str]]) -> None:
@@ -143,8 +144,9 @@ class Trouble:
     async def _isolate(self) -> None:
         leading = [each for each in self._machines if each.leads]
         machine = self._chance.choice(leading) if leading and self._chance.random() < 0.5 else self._one()
-        self._log(f"isolate {machine.name}")
-        await self._cut(self._pairs(machine))
+        applications = self._chance.random() < 0.5
+        self._log(f"isolate {machine.name}{', from applications too' * applications}")
+        await self._cut(self._pairs(machine, applications=applications))
 
     async def _line_of_application(self) -> None:
         """The line of one of them to one machine, or to all but one, is cut or broken."""
