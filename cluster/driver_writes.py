@@ -23,16 +23,8 @@ from cluster.driver_rows import (
     results_of,
 )
 from cluster.effects import Proposal, Result
-from cluster.primary import Primary
 from cluster.service import Service
-from redwire.errors import (
-    Code,
-    NotConfirmed,
-    NotPrimary,
-    RedwireError,
-    Refused,
-    RequestInvalid,
-)
+from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Kind
 from redwire.handshake import Principal
 from redwire.message.client import RecordStatus
@@ -77,7 +69,7 @@ class DriverWrites:
 
     async def bulk_insert(self, payload: bytes) -> Answer:
         """BulkInsert (04): one row, rows one by one, or all rows or none."""
-        self._require_primary()
+        self._service.require_primary()
         insert = await _off_loop(len(payload), decode_bulk_insert, payload)
         check_collection(insert.collection)
         if insert.atomic:
@@ -96,7 +88,7 @@ class DriverWrites:
 
     async def bulk_insert_binary(self, payload: bytes) -> Answer:
         """BulkInsertBinary (06) and its twin that asks for no checks (08), which gets them all the same."""
-        self._require_primary()
+        self._service.require_primary()
         rows = await anyio.to_thread.run_sync(decode_binary_rows, payload)  # a small body can announce many
         check_collection(rows.collection)
         if not rows.documents:
@@ -110,7 +102,7 @@ class DriverWrites:
 
     async def delete(self, payload: bytes) -> Answer:
         """Delete (1A): the number of documents that are gone by it."""
-        self._require_primary()
+        self._service.require_primary()
         target = decode_target(payload)
         record = encode_record(Record(Op.DELETE, target.collection, target.id))
         result = await self._commit(encode_write([record]), 1)
@@ -138,12 +130,13 @@ class DriverWrites:
 
     async def _commit_once(self, insert: BulkInsert, text: str, size: int) -> Result:
         """What `insert` came to under the idempotency key `text`, now or at an earlier attempt."""
-        service, role = self._service, self._require_primary()
+        service = self._service
+        role = service.require_primary()
         role.check_ready()
         state, term = service.node.storage.state, role.reign.term
         claim = await self._keys.claim(self._principal, text, state, service.applied, term)
         try:
-            if self._require_primary().reign.term != term:
+            if service.require_primary().reign.term != term:
                 raise Refused(Code.NOT_READY, "another reign began meanwhile", hint="retry")
             known = state.lookup(claim.key)
             if known is not None:
@@ -163,7 +156,7 @@ class DriverWrites:
             await service.node.inbox.uncrowded()
         if service.node.inbox.crowded:
             raise Refused(Code.BUSY, "too many writes wait on this node", hint="retry")
-        self._require_primary()
+        self._service.require_primary()
         writer, arrived_us = Writer(), service.node.clock().us
         proposal = Proposal(
             writer,
@@ -192,13 +185,6 @@ class DriverWrites:
                 if claim is not None and not isinstance(outcome, NotConfirmed):
                     claim.logged = max(0, claim.logged - 1)
                 raise outcome
-
-    def _require_primary(self) -> Primary:
-        service, role = self._service, self._service.node.role
-        if isinstance(role, Primary):
-            return role
-        topology = service.announcer.blob(self._principal)
-        raise NotPrimary(f"{service.me} does not lead", topology, hint=service.primary_hint)
 
 
 class Writer:

@@ -4,6 +4,7 @@ A core is a class with one `step(event, now)`. It returns effects, and the shell
 given. The ordering rules that make the log safe:
 
 * `SaveMeta` is on disk (its `MetaSaved` came back) before the first `SendAck` of a new reign leaves (R3).
+* `SaveVote` is on disk before any report tells of the vote (R11).
 * `Append` reaches the disk thread and the followers in one go; only `Durable` may count the copy (R2).
 * `Cut` has saved the conflicting tail and is on disk before anything else of the new session happens (R4).
 * `Commit` never passes the node's own durable LSN (R6), so an applied record is always in the log.

@@ -8,7 +8,7 @@ from cluster.settings import Settings
 from redwire.errors import Code, Refused
 from redwire.position import Lsn, NodeId
 from regions.binding import Membership, require_satisfiable
-from regions.commit_policy import CommitPolicy, Quorum
+from regions.commit_policy import CommitPolicy
 from regions.quorum import ENUMERATED_VOTERS_MAX, at_least, minimal_sets
 
 TEXTS_MAX = 256
@@ -79,7 +79,7 @@ class Policies:
         if text is None:
             asked = self.floor
         else:
-            asked = self._resolve(CommitPolicy.parse(text)) if text else self.default
+            asked = CommitPolicy.parse(text).resolved(self.default) if text else self.default
         require_satisfiable(asked, self._membership)
         if text and not at_least(asked, self.floor, self._membership, self._me):
             message = f"{asked} can be met by copies that do not meet the floor {self.floor}"
@@ -101,9 +101,3 @@ class Policies:
         if len(self._membership.voters) > ENUMERATED_VOTERS_MAX:
             return policy
         return self._twins.setdefault(minimal_sets(policy, self._membership, self._me), policy)
-
-    def _resolve(self, policy: CommitPolicy) -> CommitPolicy:
-        if not any(isinstance(clause, Quorum) for clause in policy.clauses):
-            return policy
-        others = tuple(clause for clause in policy.clauses if not isinstance(clause, Quorum))
-        return CommitPolicy((*self.default.clauses, *others))

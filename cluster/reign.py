@@ -139,7 +139,6 @@ class Candidate:
         applied, logged = storage.settings, self._logged
         ever = [each.cluster for each in (applied, *logged.settings)]
         record = next((each.record for each in (applied, *logged.settings) if each.record), None)
-
         return Opening(
             me=storage.me,
             members=frozenset(member.id for member in applied.cluster.members),

@@ -34,8 +34,9 @@ from redwire.errors import (
     RequestInvalid,
     UnknownOutcome,
 )
-from redwire.frame import Frame, Kind
+from redwire.frame import Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
+from redwire.link import entry_of
 from redwire.message.client import Outcome, RecordStatus, Resolve, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending, check_conditions
@@ -71,7 +72,7 @@ class Deleted(msgspec.Struct, frozen=True):
 
     @property
     def receipt(self) -> Receipt:
-        """The receipt."""
+        """The proof of the commit, also where there was nothing to delete."""
         return self.committed.receipt
 
 
@@ -261,7 +262,7 @@ class Client:
         body = Resolve(key.client, key.sequence).encode()
         session = self._opened()
         try:
-            answer = await session.ask(Kind.RESOLVE, body, timeout_s)
+            block, entry = entry_of(await session.ask(Kind.RESOLVE, body, timeout_s))
         except NotConfirmed as error:
             error.key = key
             raise
@@ -269,9 +270,8 @@ class Client:
             unknown = UnknownOutcome(error.message, phase=error.phase)
             unknown.key = key
             raise unknown from error
-        if isinstance(answer, Frame) or answer[1].outcome is not Outcome.COMMITTED:
-            raise ProtocolError("a Resolve was not answered as one")
-        block, entry = answer
+        if entry.outcome is not Outcome.COMMITTED:
+            raise ProtocolError("a Resolve was answered with a write that is still open")
         ids = key.ids if isinstance(key, WriteKey) and len(key.ids) == entry.count else ("",) * entry.count
         session.writes.close_key(key)
         committed = Committed(ids, entry, block, session.cluster)

@@ -98,9 +98,7 @@ class Course:
     @property
     def lonely(self) -> bool:
         """Whether the primary may be cut off: it lacks others, and another one may lead."""
-        if isinstance(self._doubt, NotConfirmed):
-            return True
-        return self._refusal is not None and self._refusal.code in LONELY
+        return any(error is not None and error.code in LONELY for error in (self._doubt, self._refusal))
 
     def sent(self) -> None:
         """The request went out."""

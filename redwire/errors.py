@@ -89,9 +89,11 @@ RETRYABLE = frozenset(
 )
 """Refusals that can pass by themselves: a client retries them inside its own deadline."""
 
-LONELY = frozenset((Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS, Code.NOT_READY))
-"""What a primary answers that lacks others, or has not committed anything in its reign yet, which may have
-the same reason: it may be cut off, and another one lead.
+LONELY = frozenset(
+    (Code.INSUFFICIENT_REPLICAS, Code.MISSING_REGIONS, Code.NOT_READY, Code.NOT_CONFIRMED),
+)
+"""What a primary answers that lacks others, or cannot tell of a write yet, or has not committed anything in
+its reign, which may have the same reason: it may be cut off, and another one lead.
 """
 
 

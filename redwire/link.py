@@ -59,7 +59,7 @@ class Owner(Protocol):
         """A node sent a topology."""
 
     def lonely(self, link: Link) -> None:
-        """The node leads, and says that it lacks others: it may be cut off."""
+        """The node answered with one of `LONELY`: it may be cut off."""
 
     def denied(self, link: Link) -> None:
         """The node refused a request because it does not lead."""
@@ -72,9 +72,8 @@ class Link:
     """A connection that is being made, is open, or has ended for good.
 
     `opened` is None until the node said who it is. `leads` is whether it says that it is the primary, in
-    `term`; `lonely_s` is when it last said that it lacks others, by the monotonic clock, 0 if it committed
-    something since. `settled` is set once the link is open or has
-    ended.
+    `term`; `lonely_s` is when it last said that it lacks others, by the monotonic clock, 0 if it
+    committed something since. `settled` is set once the link is open or has ended.
     """
 
     def __init__(self, addr: str, owner: Owner, client_name: str) -> None:
@@ -251,7 +250,7 @@ class Link:
                 self._owner.learned(failure.topology)
             if failure.code is Code.NOT_PRIMARY:
                 self._owner.denied(self)
-            elif failure.code in LONELY or failure.code is Code.NOT_CONFIRMED:
+            elif failure.code in LONELY:
                 self.lonely_s = time.monotonic()
                 self._owner.lonely(self)
             if call is not None:
@@ -285,7 +284,18 @@ def payload(answer: Answer, kind: Kind) -> bytes:
     """The body of an answer that must be of `kind`. Raises `ProtocolError`."""
     if isinstance(answer, Frame) and answer.kind == kind:
         return answer.payload
-    raise ProtocolError(f"the server answered with something else than {kind.name}")
+    raise _otherwise(kind)
+
+
+def entry_of(answer: Answer) -> tuple[bytes, WrittenEntry]:
+    """The block and the entry of an answer that must be one of a Written. Raises `ProtocolError`."""
+    if isinstance(answer, Frame):
+        raise _otherwise(Kind.WRITTEN)
+    return answer
+
+
+def _otherwise(kind: Kind) -> ProtocolError:
+    return ProtocolError(f"the server answered with something else than {kind.name}")
 
 
 class _Reply:

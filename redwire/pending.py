@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 
@@ -19,7 +19,7 @@ from redwire.errors import (
     UnknownOutcome,
 )
 from redwire.frame import Frame
-from redwire.message.client import RESULT, Outcome, RecordStatus, WrittenEntry
+from redwire.message.client import Outcome, RecordStatus, WrittenEntry
 from redwire.position import ClusterId
 from redwire.receipt import Committed, RecordResult, open_receipt
 from redwire.record import REQUEST_HEADER, RequestKind, records
@@ -53,7 +53,8 @@ class Pending:
     It goes on by itself until its own deadline, whoever waits and for how long.
     """
 
-    row_by_row = False
+    row_by_row: ClassVar[bool] = False
+    """Whether each record stands for itself: then none that is refused raises `Conflict`."""
 
     def __init__(
         self, owner: Owner, sequence: int, request: bytes, ids: Sequence[str], policy: str, timeout_s: float
@@ -94,7 +95,7 @@ class Pending:
         assert self._outcome is not None, "the write is still under way"
         block, entry = self._outcome
         committed = Committed(self.ids, entry, block, self._owner.cluster)
-        if not self.row_by_row and any(entry.items[:: RESULT.size]):
+        if not self.row_by_row and not entry.all_applied:
             pairs = zip(records(memoryview(self.request)), committed.records, strict=True)
             check_conditions(committed, [f"{record[2].decode()}/{row.id}" for record, row in pairs])
         return committed
@@ -173,8 +174,8 @@ class Pending:
         """Go on under another key: the server forgot the client that the old one belonged to."""
         self.keys.close(self.sequence)
         self.keys, self.sequence = self._owner.keys, sequence
-        flags, count = self.request[5], len(self.ids)
-        head = request_head(len(self.request), flags, count, self.keys, sequence)
+        length, _, flags, count, *_ = REQUEST_HEADER.unpack_from(self.request)
+        head = request_head(length, flags, count, self.keys, sequence)
         self.request = head + self.request[REQUEST_HEADER.size :]
 
     def _story(self, *, in_flight: bool) -> Course:
@@ -206,7 +207,7 @@ class Pending:
 
 
 class PendingRows(Pending):
-    """A write of records that stand for themselves: each has its status, and none raises `Conflict`."""
+    """A write of records that stand for themselves, also where there is only one."""
 
     row_by_row = True
 

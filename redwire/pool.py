@@ -55,7 +55,8 @@ class Pool:
 
     `leading` is the link for writes, None while none is known; it changes by itself with what the nodes say.
     `cluster` is the id of the cluster that was met first: a node of another one is refused. `failures` are
-    why addresses are not reached now, the latest last.
+    why addresses are not reached now, the latest last. `_denied` are the addresses of nodes that said that
+    they do not lead: of them the topology is not believed that it is otherwise, until there is a newer one.
     """
 
     def __init__(self, router: Router, dialler: Dialler, tasks: TaskGroup) -> None:
@@ -125,8 +126,8 @@ class Pool:
         return visit.opened.client_id
 
     def look_around(self) -> None:
-        """Meet the nodes that are not linked yet, and ask those that are who leads: the primary that we know
-        has lost them, and one may lead by now.
+        """Meet the nodes that are not linked yet, and ask those that are who they are by now: one of them may
+        be who is wanted, and one may lead, where the primary that we know has lost them.
         """
         now_ms = clock_ms()
         for addr in self.router.dial_order(now_ms):
@@ -169,7 +170,7 @@ class Pool:
             self._choose()
 
     def lonely(self, link: Link) -> None:
-        """The node leads, and says that it lacks others: another one of its term may not."""
+        """The node says that it lacks others: if another one leads in its term too, that one has its turn."""
         self._choose()
 
     def denied(self, link: Link) -> None:

@@ -169,9 +169,7 @@ class Reads:
             known = sorted({shape.primary.region, *(replica.region for replica in shape.replicas)} - {""})
             text = f"no node of region {mode.name!r} is in the topology"
             raise Refused(Code.MISSING_REGIONS, text, hint=f"the regions are {', '.join(known)}")
-        for addr in self._pool.router.dial_order(clock_ms()):
-            if self._pool.router.retry_ms(addr) <= clock_ms():
-                self._pool.link(addr)
+        self._pool.look_around()
 
 
 def read_mode(read: ReadMode | str) -> ReadMode:

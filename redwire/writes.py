@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,16 +19,16 @@ from anyio.abc import TaskGroup
 
 from redwire.course import Again, Ask, End, Rekey, Step
 from redwire.errors import (
+    BodyInvalid,
     ChannelClosed,
     Code,
     DeadlineExceeded,
-    ProtocolError,
     RedwireError,
     Refused,
     TooLarge,
 )
-from redwire.frame import Frame, Kind
-from redwire.link import Link
+from redwire.frame import Kind
+from redwire.link import Link, entry_of
 from redwire.message.client import Resolve, encode_write_frame_body
 from redwire.pending import Pending, PendingRows, request_head
 from redwire.pool import Pool
@@ -240,14 +241,13 @@ class Writes:
         try:
             link = await self._pool.leader()
             body = Resolve(pending.keys.client, pending.sequence).encode()
-            answer = await link.ask(Kind.RESOLVE, body)
+            block, entry = entry_of(await link.ask(Kind.RESOLVE, body))
         except RedwireError as error:
             if error.code is Code.NOT_FOUND:
                 return pending.course.absent()
             return pending.course.unanswered(error)
-        if isinstance(answer, Frame):
-            return pending.course.unanswered(ProtocolError("a Resolve was not answered as one"))
-        pending.written(*answer)
+        with suppress(BodyInvalid):  # then `pending` goes on by itself, as after a lost connection
+            pending.written(block, entry)
         return None
 
     async def _renew(self, pending: Pending) -> Step | None:

@@ -170,6 +170,13 @@ class CommitPolicy:
         """The policy that asks for what both ask for."""
         return CommitPolicy(self.clauses + other.clauses)
 
+    def resolved(self, quorum: CommitPolicy) -> CommitPolicy:
+        """The policy with what `quorum` asks for in place of the name `quorum`."""
+        if Quorum() not in self.clauses:
+            return self
+        named = tuple(clause for clause in self.clauses if not isinstance(clause, Quorum))
+        return CommitPolicy(named + quorum.clauses)
+
     def __str__(self) -> str:
         return self.text
 

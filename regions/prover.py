@@ -52,6 +52,11 @@ class Loss(msgspec.Struct, frozen=True):
             raise RegionUnknown(region, (member.region for member in membership.members))
         return cls(nodes, region)
 
+    @property
+    def single(self) -> bool:
+        """Whether it is one member, or one region."""
+        return len(self.nodes) == 1 or self.region != UNBOUND
+
     def __str__(self) -> str:
         return f"region {self.region}" if self.region else " + ".join(self.nodes) or "nothing"
 
@@ -130,7 +135,7 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def single_points(self) -> SinglePoints:
         """The losses of one voter or of one region that change something."""
-        single = [each for each in self.losses if len(each.lost.nodes) == 1 or each.lost.region]
+        single = [each for each in self.losses if each.lost.single]
         stopped = (Writable.NO, Writable.UNLESS_PRIMARY_LOST)
         return SinglePoints(
             tuple(each.lost for each in single if not each.kept),

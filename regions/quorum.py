@@ -105,13 +105,11 @@ class QuorumConfig(msgspec.Struct, frozen=True):
         Raises `PolicyInvalid` when it names an ASYNC quorum: the caller asks for a promise and would get
         none.
         """
-        if Quorum() not in policy.clauses:
-            return policy
-        if self.mode is QuorumMode.ASYNC:
+        if Quorum() in policy.clauses and self.mode is QuorumMode.ASYNC:
             raise PolicyInvalid(
                 "quorum: the cluster's quorum is async and waits for nobody", hint="write 'majority'"
             )
-        return CommitPolicy((*(c for c in policy.clauses if not isinstance(c, Quorum)), *self.policy.clauses))
+        return policy.resolved(self.policy)
 
 
 def satisfied_by(policy: CommitPolicy, primary: NodeId, copies: Set[NodeId], membership: Membership) -> bool:

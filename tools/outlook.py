@@ -12,19 +12,20 @@ from redwire.position import NodeId, Region
 from redwire.status import NodeStatus
 from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
-from regions.prover import QUESTIONS, Verdict, Writable, prove
+from regions.prover import QUESTIONS, Loss, LossVerdict, Verdict, Writable, prove
 from tools.grid import Grid, Part, Words
 
 _RANKS = (Writable.NO, Writable.UNLESS_PRIMARY_LOST, Writable.WITH_SUCCESSOR, Writable.YES)
+"""From the worst answer to the best."""
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """After `loss` the answer to `question` is another one; `won` says whether it is the better one.
+    """After `lost` the answer to `question` is another one; `won` says whether it is the better one.
 
     What there is on one side only, as of a member that joins or leaves, makes no difference.
     """
 
-    loss: str
+    lost: Loss
     question: str
     before: str
     after: str
@@ -55,12 +56,12 @@ class Outlook(msgspec.Struct, frozen=True):
 
     @property
     def risk(self) -> str:
-        """What one loss acknowledged writes survived before and do not after; "" if there is none. Of two
-        nodes at once the table tells.
+        """Why the change is to be asked about: it makes the promise empty, or there is a node or region whose
+        loss acknowledged writes survived before and do not after; "" if neither. Of two nodes at once the
+        table tells.
         """
-        kept = QUESTIONS[0]
-        worse = (each for each in self.groups if each.question == kept and not each.won)
-        losses = [loss for each in worse for loss in each.losses if " + " not in loss]
+        kept = {str(each.lost) for each in self.before.losses if each.kept}
+        losses = [loss for loss in map(str, self.after.single_points.data) if loss in kept]
         if not losses:
             return "" if self.before.empty else self.warning
         return f"acknowledged writes would no longer survive the loss of {', '.join(losses)}"
@@ -68,13 +69,14 @@ class Outlook(msgspec.Struct, frozen=True):
     @property
     def groups(self) -> tuple[Group, ...]:
         """The differences, what is lost first. A pair of which one node is enough says nothing new."""
-        alone = {(each.won, each.question, each.loss) for each in self.differences}
+        singles = [each for each in self.differences if each.lost.single]
+        alone = {(each.won, each.question, each.lost.nodes) for each in singles}
         found: dict[tuple[bool, str, str, str], list[str]] = {}
         for each in self.differences:
-            parts = each.loss.split(" + ")
-            if len(parts) == 1 or not any((each.won, each.question, part) in alone for part in parts):
+            parts = ((each.won, each.question, (node,)) for node in each.lost.nodes)
+            if each.lost.single or alone.isdisjoint(parts):
                 kind = (each.won, each.question, each.before, each.after)
-                found.setdefault(kind, []).append(each.loss)
+                found.setdefault(kind, []).append(str(each.lost))
         groups = (Group(*kind, tuple(losses)) for kind, losses in found.items())
         return tuple(sorted(groups, key=lambda group: group.won))
 
@@ -114,17 +116,20 @@ def outlook(changed: SettingsChanged) -> Outlook:
 
 
 def _differences(before: Verdict, after: Verdict) -> Iterator[Difference]:
-    old = {str(each.lost): each for each in before.losses}
+    old = {str(each.lost): each for each in before.losses}  # by name: a region may have other nodes now
     for each in after.losses:
         was = old.get(str(each.lost))
         if was is None:
             continue
-        better = (each.kept, _RANKS.index(each.writable), each.successor)
-        worse = (was.kept, _RANKS.index(was.writable), was.successor)
-        answers = zip(QUESTIONS, was.words, each.words, better, worse, strict=True)
-        for question, then, now, rank_now, rank_then in answers:
+        answers = zip(QUESTIONS, was.words, each.words, _ranks(was), _ranks(each), strict=True)
+        for question, then, now, rank_then, rank_now in answers:
             if then != now:
-                yield Difference(str(each.lost), question, then, now, rank_now > rank_then)
+                yield Difference(each.lost, question, then, now, rank_now > rank_then)
+
+
+def _ranks(verdict: LossVerdict) -> tuple[int, int, int]:
+    """How good each answer is, in the order of `QUESTIONS`: of two answers to one the higher is better."""
+    return int(verdict.kept), _RANKS.index(verdict.writable), int(verdict.successor)
 
 
 def part(found: Outlook) -> Part:
@@ -152,7 +157,7 @@ def document(changed: SettingsChanged, found: Outlook, *, dry_run: bool) -> dict
         "empty": found.warning or None,
         "differences": [
             {
-                "lost": each.loss,
+                "lost": str(each.lost),
                 "question": each.question,
                 "before": each.before,
                 "after": each.after,

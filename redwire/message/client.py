@@ -137,6 +137,11 @@ class WrittenEntry(msgspec.Struct, frozen=True):
         """Status and version of each record, in the request's order."""
         return [(_STATUSES[status], version) for status, version in RESULT.iter_unpack(self.items)]
 
+    @property
+    def all_applied(self) -> bool:
+        """Whether every record has the status APPLIED; looks at no version, so it is quick."""
+        return not any(self.items[:: RESULT.size])
+
 
 _BLOCK = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<I")

@@ -61,7 +61,7 @@ SEGMENT_BYTES = 32 << 10
 CHECKPOINT_BYTES = 128 << 10
 """So small that states are checkpointed within a run: before that no log is let go of."""
 HERE: contextvars.ContextVar[Machine] = contextvars.ContextVar("machine")
-"""The machine whose process runs at this moment."""
+"""The machine whose process runs at this moment; the `Application` where that is a client's."""
 
 
 class Machine:

@@ -84,7 +84,6 @@ def change(wanted: SettingsChange, how: How) -> None:
     The change is based on the settings that the plan saw: who changes them in between wins, and this one is
     told. Raises as `redwire.admin.Admin.change_settings`.
     """
-
     _require_answer(how)
 
     async def call(client: Client) -> SettingsChanged:

@@ -221,7 +221,6 @@ def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
     KEY is what its error named. Exit code 0: committed; 3: still open, or it cannot be told; 4: certainly not
     written, also where its condition did not hold.
     """
-
     try:
         asked = Key.parse(key)
     except RequestInvalid as error:  # exit code 4 would say that it was not written

@@ -17,7 +17,7 @@ from redwire.spelling import nearest
 from regions.binding import Member, Membership, default_policy, require_satisfiable
 from regions.commit_policy import AckN, CommitPolicy
 from regions.commit_time import Distances
-from regions.quorum import ENUMERATED_VOTERS_MAX, QuorumConfig, at_least
+from regions.quorum import ENUMERATED_VOTERS_MAX, at_least
 from tools import verdict
 from tools.cli.change import How, change, change_options, settings
 from tools.cli.connection import uri_option
@@ -190,9 +190,8 @@ def check(
     leader = None if primary is None else _voter(primary, membership)
     distances = _with(distances, rtts, membership)
     default = default_policy(membership) if config is None else config.default_policy
-    policy = QuorumConfig(default).resolve(policy)
-    rule = floor or (None if config is None else config.floor) or policy
-    rule = QuorumConfig(default).resolve(rule)
+    policy = policy.resolved(default)
+    rule = (floor or (None if config is None else config.floor) or policy).resolved(default)
     for each in (policy, rule):
         require_satisfiable(each, membership)
     _require_at_least(policy, rule, membership)

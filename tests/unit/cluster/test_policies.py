@@ -45,6 +45,10 @@ def test_quorum_stands_for_the_default_policy():
     assert both.effective("quorum").is_rule == both.effective("").is_rule
 
 
+def test_quorum_stands_for_the_default_policy_also_where_that_is_local():
+    assert made(floor="local", default="local").effective("quorum").text == "local"
+
+
 @pytest.mark.parametrize("text", ["local", "ack_n=1", "regions(eu)"])
 def test_what_can_be_met_without_the_floor_is_refused(text):
     with pytest.raises(Refused) as caught:

@@ -14,7 +14,7 @@ import redwire
 from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
-from redwire.message.client import RecordStatus
+from redwire.message.client import RESULT, RecordStatus
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import decode_write
 
@@ -641,6 +641,19 @@ async def test_one_that_we_knew_as_a_replica_is_found_to_serve_in_the_term_of_an
         void.script.extend([scripts.refusing(Code.NOT_READY)] * 100)
         cluster.rival, cluster.leader = void, serves
         await db.put("products", "p2", {}, timeout_s=5)
+
+
+async def test_an_answer_about_a_key_that_makes_no_sense_costs_that_write_alone(cluster, scripts) -> None:
+    def remembered_with_a_result_too_many(node, wire, frame, envelope) -> None:
+        key = decode_write(envelope.request).key
+        node.cluster.keys[key.client, key.sequence] = 1, RESULT.pack(RecordStatus.APPLIED, 1) * 2
+        node.drop(wire)
+
+    cluster.leader.script.extend([remembered_with_a_result_too_many, scripts.refusing(Code.INVALID)])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=1)
+        assert (await db.put("products", "p2", {})).version == 1
 
 
 async def test_a_forgotten_client_goes_on_under_a_new_id(cluster) -> None:

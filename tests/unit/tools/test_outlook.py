@@ -32,7 +32,7 @@ def found(before: str, after: str, nodes: tuple[str, ...] = NODES):
 
 def test_a_pair_of_which_one_node_is_enough_says_nothing_new() -> None:
     seen = found("regions(eu,us)", "regions(eu,us,ap)")
-    lost = [each.loss for each in seen.differences if not each.won]
+    lost = [str(each.lost) for each in seen.differences if not each.won]
     assert "eu-1 + ap-1" in lost and "eu-1 + us-1" not in lost
     first, *others = seen.groups
     assert first == Group(False, "still writable", "yes", "no", ("ap-1", "region ap"))

@@ -200,7 +200,7 @@ REFUSED = [
     (("majority", "--floor", "ack_n=4", "--nodes", "eu:3"), "ack_n=4 can never be met"),
     (("ack_n=1", "--floor", "majority", "--nodes", "eu:2,us:3"), "check ack_n=1 & majority"),
     (("ack_n=4", "--floor", "regions(eu,us)", "--nodes", "eu:6,us:6"), "compared for at most 9 voters"),
-    (("quorum", "--nodes", "eu:1"), "waits for nobody"),
+    (("quorum", "--nodes", "eu:1"), "local promises one disk"),
     (("majority", "--nodes", "eu:1"), "eu-1 is the only voter"),
 ]
 
