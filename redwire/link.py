@@ -53,7 +53,7 @@ class Owner(Protocol):
         """An authenticated connection to `addr`."""
 
     def opened(self, link: Link, rtt_us: int) -> None:
-        """The node said who it is; it may say so again, with another role."""
+        """The node said who it is, and which topology it knows; it may say so again, with another role."""
 
     def learned(self, blob: bytes) -> None:
         """A node sent a topology."""
@@ -150,7 +150,6 @@ class Link:
         opened = decode(payload(frame, Kind.OPENED), Opened)
         self.opened = opened
         self.leads = opened.role == NodeRole.PRIMARY
-        self._owner.learned(opened.topology)
         self._owner.opened(self, int((time.monotonic() - began) * 1e6))
         self.settled.set()
 

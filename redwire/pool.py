@@ -144,13 +144,16 @@ class Pool:
         return await self._dialler.dial(addr)
 
     def opened(self, link: Link, rtt_us: int) -> None:
-        """The node said who it is. Raises `Refused` when it belongs to another cluster."""
+        """The node said who it is. Raises `Refused` when it belongs to another cluster: then nothing that it
+        says counts; and `TopologyInvalid`.
+        """
         assert link.opened is not None
         if self.cluster is None:
             self.cluster = ClusterId(link.opened.cluster)
         elif link.opened.cluster != self.cluster:
             text = f"{link.addr} belongs to cluster {link.opened.name} ({link.opened.cluster[:8]})"
             raise Refused(Code.OTHER_CLUSTER, text, hint="the URI's hosts are not of one cluster")
+        self.learned(link.opened.topology)
         now_ms = clock_ms()
         self.router.observed(link.addr, rtt_us, now_ms)
         self.router.met(link.addr, link.opened.region, link.opened.term, leads=link.leads)

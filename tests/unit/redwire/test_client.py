@@ -374,6 +374,27 @@ async def test_a_node_of_another_cluster_is_refused(cluster) -> None:
             await db.status(cluster.nodes[1].addr)
 
 
+async def test_what_a_node_of_another_cluster_says_of_its_primary_is_not_believed(cluster) -> None:
+    stranger = cluster.nodes[1]
+
+    def open_elsewhere(node, wire, frame) -> None:
+        ours = cluster.id, cluster.term, cluster.leader
+        cluster.id, cluster.term, cluster.leader = ClusterId("cd" * 16), Term(99), node
+        node.open(wire, frame)
+        cluster.id, cluster.term, cluster.leader = ours
+
+    stranger.open_script.append(open_elsewhere)
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        await db.put("products", "p1", {})
+        with pytest.raises(errors.Refused, match="OTHER_CLUSTER"):
+            await db.status(stranger.addr)
+        for wire in [*cluster.leader.wires]:
+            wire.channel.close()
+        await db.put("products", "p2", {}, timeout_s=5)
+        assert db.routing.primary == cluster.leader.addr
+    assert not stranger.writes
+
+
 async def test_an_error_in_the_body_comes_out_as_it_is(cluster) -> None:
     with pytest.raises(ValueError, match="mine"):
         async with redwire.connect(cluster.uri()):
