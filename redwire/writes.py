@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from redwire.course import Again, Ask, End, Rekey, Step
 from redwire.errors import (
+    BodyInvalid,
     ChannelClosed,
     Code,
     DeadlineExceeded,
@@ -57,6 +59,7 @@ class Writes:
         self._watch_at_s = float("inf")
         self._earlier = anyio.Event()
         self._renewing = anyio.Lock()
+        self._closed = False
 
     @property
     def under_way(self) -> int:
@@ -84,8 +87,10 @@ class Writes:
 
         With `row_by_row` each of them stands for itself: none raises `Conflict`.
 
-        Raises `TooLarge`, and `Refused` (BUSY) when `OPEN_MAX` keys are under way.
+        Raises `TooLarge`, `Refused` (BUSY) when `OPEN_MAX` keys are under way, and `ChannelClosed`.
         """
+        if self._closed:
+            raise ChannelClosed("the client was closed")
         length = REQUEST_HEADER.size + sum(map(len, encoded))
         if len(encoded) > RECORDS_MAX:
             code = Code.BATCH_TOO_LARGE
@@ -164,9 +169,14 @@ class Writes:
                 await self._earlier.wait()
 
     def close(self) -> None:
-        """The client is being closed: whoever waits is told so."""
-        for pending in [*self._unfinished]:
-            pending.abandon()
+        """The client is being closed: whoever waits is told so, and nothing new begins.
+
+        Everybody is told, whatever a callback raises; that is raised then.
+        """
+        self._closed = True
+        with ExitStack() as told:
+            for pending in self._unfinished:
+                told.callback(pending.abandon)
 
     async def _place(self) -> None:
         """Wait until the window has a place."""
@@ -246,7 +256,8 @@ class Writes:
             return pending.course.unanswered(error)
         if isinstance(answer, Frame):
             return pending.course.unanswered(ProtocolError("a Resolve was not answered as one"))
-        pending.written(*answer)
+        with suppress(BodyInvalid):  # then it goes on as if the answer had been lost
+            pending.written(*answer)
         return None
 
     async def _renew(self, pending: Pending) -> Step | None:

@@ -585,6 +585,21 @@ async def test_a_later_refusal_stands_once_the_primary_says_that_the_key_is_abse
     assert not cluster.documents
 
 
+async def test_an_answer_about_a_key_that_does_not_fit_its_write_leaves_it_unknown_and_the_client_open(
+    cluster, scripts
+) -> None:
+    def two_rows(node, wire, frame) -> None:
+        node.answer(wire, frame.correlation, "majority", 1, bytes(18), True)
+
+    cluster.leader.script.extend([scripts.cut_before, *[scripts.refusing(Code.FORBIDDEN)] * 100])
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.RESOLVE: two_rows}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=0.5)
+        cluster.leader.script.clear()
+        await db.put("products", "p1", {})
+
+
 async def test_a_later_refusal_that_lasts_leaves_a_lost_attempt_unknown(cluster, scripts) -> None:
     cluster.leader.script.extend([scripts.cut_before, *[scripts.refusing(Code.NOT_READY)] * 100])
     async with redwire.connect(cluster.uri()) as db:
@@ -726,6 +741,46 @@ async def test_closing_the_client_tells_those_who_wait(cluster, scripts) -> None
             while not cluster.leader.writes:
                 await anyio.sleep(0.01)
     assert len(outcomes) == 1 and "closed" in outcomes[0]
+
+
+async def test_closing_the_client_tells_those_who_wait_for_a_place_that_nothing_was_written(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.silence] * 4_096)
+    outcomes = []
+
+    async def put(db: redwire.Client, number: int) -> None:
+        try:
+            await db.put("products", f"q{number}", {}, timeout_s=60)
+        except errors.ChannelClosed as error:
+            outcomes.append(error.message)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, redwire.connect(cluster.uri()) as db:
+            for number in range(4_096):
+                db.submit_put("products", f"p{number}", {}, timeout_s=60)
+            for number in range(3):
+                tasks.start_soon(put, db, number)
+            await anyio.wait_all_tasks_blocked()
+    assert outcomes == ["the client was closed"] * 3
+
+
+async def test_a_callback_that_fails_keeps_no_other_write_from_its_outcome_and_no_task_alive(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.silence] * 3)
+    tasks = asyncio.all_tasks()
+    client = redwire.connect(cluster.uri())
+
+    def once_more(pending: redwire.Pending) -> None:
+        client.submit_put("products", "p4", {}, callback=once_more)
+
+    with pytest.raises(errors.ChannelClosed, match="not open"):
+        async with client as db:
+            written = [db.submit_put("products", f"p{number}", {}, callback=once_more) for number in range(3)]
+    assert {type(each.error) for each in written} == {errors.UnknownOutcome}
+    names = {task.get_name() for task in asyncio.all_tasks() - tasks}
+    assert not [name for name in names if "Link" in name or "Writes" in name]
 
 
 async def test_closing_the_client_ends_at_once_what_would_wait_for_a_node(cluster) -> None:
