@@ -440,6 +440,23 @@ async def test_the_primary_is_found_again_when_the_old_one_is_gone(cluster) -> N
     assert len(cluster.nodes[1].writes) == 1
 
 
+@pytest.mark.slow
+async def test_one_that_leads_in_an_older_term_is_found_when_all_of_the_newer_term_are_gone(cluster) -> None:
+    """As after a take-over by nodes that never heard of the newest reigns, whose nodes are lost."""
+    lost, survivor, _ = cluster.nodes
+    cluster.term = Term(8)
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.stop(lost)
+        cluster.hand_over(survivor, push=False)
+        cluster.term = Term(6)
+        await db.put("products", "p2", {}, timeout_s=10)
+        assert db.routing.primary == survivor.addr and db.routing.epoch == 6 << 24
+        cluster.hand_over(cluster.nodes[2], push=True)
+        await db.put("products", "p3", {}, timeout_s=1)
+        assert db.routing.primary == cluster.nodes[2].addr
+
+
 async def test_an_older_topology_changes_nothing(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         old = cluster.notice()
