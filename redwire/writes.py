@@ -214,6 +214,7 @@ class Writes:
                 except RedwireError as error:
                     return pending.course.failed(error)
                 if not pending.done:
+                    self._make_way(pending)
                     self._transmit(pending, link)
                 return None
             case Ask(pause_s):
@@ -224,6 +225,15 @@ class Writes:
             case End(error):
                 pending.end(error)
                 return None
+
+    def _make_way(self, pending: Pending) -> None:
+        """However long `pending` is refused, others go on: it was certainly not logged under its old key."""
+        if pending.course is None or pending.course.doubtful or pending.keys is not self.keys:
+            return
+        sequence = self.keys.renewed(pending.sequence)
+        if sequence != pending.sequence:
+            pending.rekey(sequence)
+            self._admit()
 
     def _transmit(self, pending: Pending, link: Link) -> None:
         attempt = 1

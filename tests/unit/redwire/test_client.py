@@ -886,6 +886,26 @@ async def test_a_full_window_makes_calls_wait_and_then_lets_them_in(cluster, scr
     assert "late" not in {ident for _, ident in cluster.documents}
 
 
+async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_others(cluster, scripts) -> None:
+    def by_policy(node, wire, frame, envelope) -> None:
+        if envelope.policy:
+            scripts.refusing(Code.MISSING_REGIONS)(node, wire, frame, envelope)
+        else:
+            node.commit(wire, frame, envelope)
+
+    cluster.leader.script.extend([by_policy] * 20_000)
+    async with redwire.connect(cluster.uri()) as db:
+        refused = db.submit_put("products", "far", {}, policy="regions(moon)", timeout_s=30)
+        for batch in range(3):
+            pending = [db.submit_put("products", f"p{batch}-{number}", {}) for number in range(2_000)]
+            for each in pending:
+                await each
+            await anyio.sleep(1.0)  # until it is refused once more
+        assert not refused.done
+        cluster.leader.script.clear()
+        assert (await refused).id == "far"
+
+
 async def test_a_broken_connection_loses_none_of_those_in_flight(cluster, scripts) -> None:
     cluster.leader.script.extend([scripts.silence] * 20 + [scripts.cut_after])
     async with redwire.connect(cluster.uri()) as db:
