@@ -305,7 +305,7 @@ class Trouble:
         options: list[SettingsChange] = [SetPolicy(policy=None, floor=self._chance.choice(self._policies))]
         if other.name not in names:
             config = other.config.node
-            options.append(AddMember(node=other.name, region=config.region, addr=str(config.listen)))
+            options.append(AddMember(node=other.name, region=config.region, addr=other.addr))
         else:
             options += [PromoteMember(other.name)] * 2
             if other is not machine:
