@@ -381,6 +381,7 @@ async def test_what_a_node_of_another_cluster_says_of_its_primary_is_not_believe
         ours = cluster.id, cluster.term, cluster.leader
         cluster.id, cluster.term, cluster.leader = ClusterId("cd" * 16), Term(99), node
         node.open(wire, frame)
+        wire.send(Kind.TOPOLOGY, cluster.notice())
         cluster.id, cluster.term, cluster.leader = ours
 
     stranger.open_script.append(open_elsewhere)
@@ -438,6 +439,23 @@ async def test_the_primary_is_found_again_when_the_old_one_is_gone(cluster) -> N
         cluster.stop(cluster.nodes[0])
         await db.put("products", "p2", {}, timeout_s=10)
     assert len(cluster.nodes[1].writes) == 1
+
+
+async def test_one_that_takes_long_to_say_that_it_leads_is_found(cluster) -> None:
+    cluster.addresses = {node.name: f"{node.name}.invalid:5050" for node in cluster.nodes}
+    late = cluster.nodes[1]
+    async with redwire.connect(cluster.uri(discovery="off")) as db:
+        await db.put("products", "p1", {})
+        for node in cluster.nodes:
+            await db.status(node.addr)
+
+        def open_late(node, wire, frame) -> None:
+            asyncio.get_running_loop().call_later(1.3, type(late).open, node, wire, frame)
+
+        late.HANDLERS = late.HANDLERS | {Kind.OPEN: open_late}
+        cluster.hand_over(late, push=False)
+        await db.put("products", "p2", {}, timeout_s=8)
+    assert len(late.writes) == 1
 
 
 @pytest.mark.slow
