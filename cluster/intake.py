@@ -16,9 +16,11 @@ from itertools import chain
 from typing import NamedTuple
 
 from cluster.effects import Fate, Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
-from cluster.policies import Policies
+from cluster.policies import Effective, Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
 from redwire.errors import Code, RedwireError, Refused
+from redwire.message.client import RESULT
+from redwire.position import Lsn
 from redwire.record import Key
 from regions.commit_policy import CommitPolicy
 
@@ -32,6 +34,9 @@ KeyLookup = Callable[[Key], Result | None]
 """The stored result of a key that was applied; None when it is not known, EXPIRED for a forgotten
 one.
 """
+
+Reached = Callable[[CommitPolicy], Lsn]
+"""How far a policy is met by the copies that are proven."""
 
 Refusal = Callable[[CommitPolicy, int], RedwireError | None]
 """Why a policy cannot be met by the members in reach at that time (monotonic ms); None when it can (R8)."""
@@ -97,6 +102,7 @@ class Intake:
     """
 
     lookup: KeyLookup
+    reached: Reached
     refusal: Refusal
     flights: Collection[Flight]
     policies: Policies
@@ -215,19 +221,36 @@ class Intake:
 
     def _known(self, proposal: Proposal, turn: Turn) -> Answer | None:
         """What the key came to before. That a key is forgotten is believed only of a log applied to its end:
-        a client's id names an LSN that apply may not have reached.
+        a client's id names an LSN that apply may not have reached. None also where it was executed, and a
+        policy stronger than the commit rule is not met yet: what is logged now will wait for that (R6).
         """
         known = None if proposal.key is None else self.lookup(proposal.key)
         if known is None or known.fate is Fate.EXPIRED and not turn.settled:
             return None
-        proposal.answered = True
         refusal = known.refusal
+        if refusal is None and not self._met(proposal.policy, known):
+            return None
+        proposal.answered = True
         return Known(proposal, known) if refusal is None else Reject(proposal, refusal)
 
+    def _met(self, policy: Effective, known: Result) -> bool:
+        """Whether the copies that `policy` asks for are proven of what was executed."""
+        if policy.is_rule:
+            return True
+        last = known.first_lsn + len(known.items) // RESULT.size - 1
+        return self.reached(policy.counted_by) >= last
+
     def _refuse(self, proposal: Proposal, error: RedwireError, turn: Turn) -> Answer:
-        """Refuse for certain, or say "not confirmed" where an earlier attempt may yet be executed (R9)."""
-        certain = proposal.attempt == 1 or self._alone(proposal, turn)
+        """Refuse for certain, or say "not confirmed" where an earlier attempt may yet be executed (R9), or
+        was.
+        """
+        known = None if proposal.key is None else self.lookup(proposal.key)
+        executed = known is not None and known.refusal is None
+        certain = not executed and (proposal.attempt == 1 or self._alone(proposal, turn))
         proposal.answered = True
+        if executed:
+            text = f"an earlier attempt is committed, but not known to be by {proposal.policy.text}"
+            return Unconfirmed(proposal, None, f"{text}, and now: {error}")
         if certain:
             return Reject(proposal, error)
         return Unconfirmed(proposal, None, f"an earlier attempt may be in the log, and now: {error}")

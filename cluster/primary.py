@@ -113,7 +113,8 @@ class Primary:
         self.coordinator = self.changes.coordinator
         self.waiter = CommitWaiter(self.coordinator)
         flights, policies = self.waiter.flights, self.changes.policies
-        self._intake = Intake(lookup, self.coordinator.refusal, flights, policies)
+        reached, refusal = self.coordinator.commit_watermark, self.coordinator.refusal
+        self._intake = Intake(lookup, reached, refusal, flights, policies)
         self._told = _Told()
 
     def begin(self, known: Lsn, now: Now) -> list[Effect]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 
@@ -53,7 +54,7 @@ class Owner(Protocol):
         """An authenticated connection to `addr`."""
 
     def opened(self, link: Link, rtt_us: int) -> None:
-        """The node said who it is; it may say so again, with another role."""
+        """The node said who it is, and which topology it knows; it may say so again, with another role."""
 
     def learned(self, blob: bytes) -> None:
         """A node sent a topology."""
@@ -132,9 +133,20 @@ class Link:
         Raises what the server answered, and `ChannelClosed` when the connection ended before it did, whatever
         for. Where the link had ended before, nothing was sent, and `failure` is raised.
         """
+        return await self._answer(kind, body, _Reply())
+
+    async def open(self) -> None:
+        """Ask the node who it is and whether it leads; at first, and whenever that may have changed.
+
+        The answer counts when it comes, before anything else that the node says, and also when this was
+        cancelled meanwhile.
+        """
+        body = encode(Open(self._client_name, subscribe=True))
+        payload(await self._answer(Kind.OPEN, body, _OpenReply(self._opened)), Kind.OPENED)
+
+    async def _answer(self, kind: Kind, body: bytes, reply: _Reply) -> Answer:
         if self.failure is not None:
             raise self.failure
-        reply = _Reply()
         self.send(kind, body, reply)
         await reply.event.wait()
         assert reply.answer is not None
@@ -142,15 +154,10 @@ class Link:
             raise reply.answer
         return reply.answer
 
-    async def open(self) -> None:
-        """Ask the node who it is and whether it leads; at first, and whenever that may have changed."""
-        began = time.monotonic()
-        frame = await self.ask(Kind.OPEN, encode(Open(self._client_name, subscribe=True)))
-        opened = decode(payload(frame, Kind.OPENED), Opened)
-        self.opened = opened
-        self.leads = opened.role == NodeRole.PRIMARY
-        self._owner.learned(opened.topology)
-        self._owner.opened(self, int((time.monotonic() - began) * 1e6))
+    def _opened(self, frame: Frame, rtt_us: int) -> None:
+        self.opened = decode(payload(frame, Kind.OPENED), Opened)
+        self.leads = self.opened.role == NodeRole.PRIMARY
+        self._owner.opened(self, rtt_us)
         self.settled.set()
 
     async def run(self) -> None:
@@ -322,3 +329,20 @@ class _Reply:
     def _set(self, answer: Answer | RedwireError) -> None:
         self.answer = answer
         self.event.set()
+
+
+class _OpenReply(_Reply):
+    """A call that waits for an Opened, which `opened` takes with how long it took, in microseconds."""
+
+    def __init__(self, opened: Callable[[Frame, int], None]) -> None:
+        super().__init__()
+        self._opened = opened
+        self._began_s = time.monotonic()
+
+    def answered(self, frame: Frame) -> None:
+        try:
+            self._opened(frame, int((time.monotonic() - self._began_s) * 1e6))
+        except RedwireError as error:
+            self.lost(error)
+            raise
+        super().answered(frame)

@@ -171,7 +171,7 @@ class Pending:
             self._settle(UnknownOutcome(text, phase="answer", hint=ASK_HINT))
 
     def rekey(self, sequence: int) -> None:
-        """Go on under another key: the server forgot the client that the old one belonged to."""
+        """Go on under another key: nothing was logged under the old one, nor will be."""
         self.keys.close(self.sequence)
         self.keys, self.sequence = self._owner.keys, sequence
         length, _, flags, count, *_ = REQUEST_HEADER.unpack_from(self.request)

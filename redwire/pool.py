@@ -30,6 +30,11 @@ SEARCH_PAUSE_S = 0.25
 backoff to say: a round that dials nobody costs nothing.
 """
 
+OUTLIVED_MS = 5_000
+"""How long the primary of the newest term is looked for before one that leads in an older term is believed:
+half of the ten seconds in which whoever serves is found. One that is cut off refuses writes by then.
+"""
+
 
 class Dialler:
     """How to reach any node of a cluster: as whom, and trusting which authority."""
@@ -145,13 +150,16 @@ class Pool:
         return await self._dialler.dial(addr)
 
     def opened(self, link: Link, rtt_us: int) -> None:
-        """The node said who it is. Raises `Refused` when it belongs to another cluster."""
+        """The node said who it is. Raises `Refused` when it belongs to another cluster: then nothing that it
+        says counts; and `TopologyInvalid`.
+        """
         assert link.opened is not None
         if self.cluster is None:
             self.cluster = ClusterId(link.opened.cluster)
         elif link.opened.cluster != self.cluster:
             text = f"{link.addr} belongs to cluster {link.opened.name} ({link.opened.cluster[:8]})"
             raise Refused(Code.OTHER_CLUSTER, text, hint="the URI's hosts are not of one cluster")
+        self.learned(link.opened.topology)
         now_ms = clock_ms()
         self.router.observed(link.addr, rtt_us, now_ms)
         self.router.met(link.addr, link.opened.region, link.opened.term, leads=link.leads)
@@ -195,16 +203,26 @@ class Pool:
         """A node that says it leads, in no older term than the topology's; else whom the topology names.
 
         Two may say so in one term, while one of them is cut off: then it is whoever commits, or else they
-        take turns.
+        take turns. One that leads in an older term counts when the newer one is sought in vain: after a
+        take-over by nodes that never heard of that term, whose nodes are lost, there is no other.
         """
         shape = self.router.topology
         term = 0 if shape is None else shape.term
-        leaders = [link for link in self.usable_links() if link.leads and link.term >= term]
-        self.leading = max(leaders, key=lambda link: (link.term, -link.lonely_s), default=None)
+        leaders = [link for link in self.usable_links() if link.leads]
+        first = max(leaders, key=lambda link: (link.term, -link.lonely_s), default=None)
+        self.leading = first if first is not None and first.term >= term else None
         addr = self.router.primary()
         if self.leading is None and addr is not None and addr not in self._denied:
             named = self._links.get(addr)
             self.leading = named if named is not None and named.usable else None
+        if self.leading is None and first is not None and self._quest.in_vain(clock_ms()):
+            assert first.opened is not None
+            shape = topology.decode(first.opened.topology)
+            if shape is not None:
+                self.router.revert(shape)
+                self.leading = first
+        if self.leading is not None:
+            self._quest.since_ms = None
         self._notify()
 
     def _notify(self) -> None:
@@ -218,8 +236,7 @@ class Pool:
             _require_open(self._tasks)
             while (link := found()) is None:
                 if not self._quest.under_way:
-                    self._quest.under_way = True
-                    self._quest.hopeless = None
+                    self._quest.begin(clock_ms())
                     self._tasks.start_soon(self._search)
                 await self._changed.wait()
                 _require_open(self._tasks)
@@ -270,12 +287,23 @@ class Pool:
 @dataclass(slots=True, eq=False)
 class _Quest:
     """The search for a primary, or for anybody: who wants it, whether it is under way, and why it ended in
-    vain.
+    vain. `since_ms` is since when it finds nobody, however often it was begun anew; None once it did.
     """
 
     seekers: int = 0
     under_way: bool = False
     hopeless: RedwireError | None = None
+    since_ms: int | None = None
+
+    def begin(self, now_ms: int) -> None:
+        """Somebody wants a primary, and there is none."""
+        self.under_way, self.hopeless = True, None
+        if self.since_ms is None:
+            self.since_ms = now_ms
+
+    def in_vain(self, now_ms: int) -> bool:
+        """Whether it has been looked for in vain for `OUTLIVED_MS`."""
+        return self.since_ms is not None and now_ms - self.since_ms >= OUTLIVED_MS
 
 
 async def _ask_again(link: Link, asking: set[Link]) -> None:

@@ -1,9 +1,9 @@
 """Which node a client talks to: the primary for writes, the right replica for reads.
 
 What is known comes from three sources: the seeds that the application configured (kept for ever),
-topologies that the cluster sent (a newer epoch replaces an older one, never the reverse), and what the
-client itself met: round trips, failures, who said that it leads. Nothing here waits or dials; time and
-chance are passed in.
+topologies that the cluster sent (a newer epoch replaces an older one, and the reverse only where nobody of
+the newer term is left), and what the client itself met: round trips, failures, who said that it leads.
+Nothing here waits or dials; time and chance are passed in.
 
 Rules of a read: a node that failed comes last until its back-off ends, and comes back by itself; among nodes
 that are about equally near the least recently chosen goes first, so that no node serves long runs; a sample
@@ -130,6 +130,11 @@ class Router:
         if self._leader is not None and not self._met.knows(self._leader[1]):
             self._leader = None
         return True
+
+    def revert(self, topology: Topology) -> None:
+        """Take over `topology` although it is older than the one in force: whose nodes are gone for good."""
+        self._topology = self._leader = None
+        self.update(topology)
 
     def met(self, addr: str, region: str, term: int, *, leads: bool) -> None:
         """The node at `addr` answered: its region, and whether it leads in `term`.

@@ -75,8 +75,10 @@ class Session:
         """Close every link. Whoever waits for a write is told that its outcome is unknown, and whoever waits
         for anything else gets `ChannelClosed`.
         """
-        self.writes.close()
-        await _leave(self._tasks)
+        try:
+            self.writes.close()
+        finally:
+            await _leave(self._tasks)
 
     async def write(
         self,

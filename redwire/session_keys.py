@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from redwire.record import OPEN_MAX, Key
 
+YOUNG = OPEN_MAX // 2
+"""Sequences behind the newest one up to which a place in the window hinders nobody yet."""
+
 
 class SessionKeys:
     """The sequences that go with one client id: 1, 2, 3 and so on.
@@ -55,6 +58,20 @@ class SessionKeys:
                 break
             closed.remove(sequence)
         self.oldest = sequence
+
+    def renewed(self, sequence: int) -> int:
+        """A sequence for a request that was certainly not executed under `sequence`, which is open: another
+        one where its age would soon keep others out of the window, and `sequence` is closed then.
+        """
+        if self._next - sequence <= YOUNG:
+            return sequence
+        if sequence == self.oldest:
+            self.close(sequence)
+            return self.take()
+        newer = self.take()
+        if newer:
+            self.close(sequence)
+        return newer or sequence
 
     def keep(self, sequence: int) -> None:
         """Nobody waits for `sequence` any more; what became of it is not known."""

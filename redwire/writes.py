@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -58,6 +58,7 @@ class Writes:
         self._watch_at_s = float("inf")
         self._earlier = anyio.Event()
         self._renewing = anyio.Lock()
+        self._closed = False
 
     @property
     def under_way(self) -> int:
@@ -85,8 +86,10 @@ class Writes:
 
         With `row_by_row` each of them stands for itself: none raises `Conflict`.
 
-        Raises `TooLarge`, and `Refused` (BUSY) when `OPEN_MAX` keys are under way.
+        Raises `TooLarge`, `Refused` (BUSY) when `OPEN_MAX` keys are under way, and `ChannelClosed`.
         """
+        if self._closed:
+            raise ChannelClosed("the client was closed")
         length = REQUEST_HEADER.size + sum(map(len, encoded))
         if len(encoded) > RECORDS_MAX:
             code = Code.BATCH_TOO_LARGE
@@ -166,9 +169,14 @@ class Writes:
                 await self._earlier.wait()
 
     def close(self) -> None:
-        """The client is being closed: whoever waits is told so."""
-        for pending in [*self._unfinished]:
-            pending.abandon()
+        """The client is being closed: whoever waits is told so, and nothing new begins.
+
+        Everybody is told, whatever a callback raises; that is raised then.
+        """
+        self._closed = True
+        with ExitStack() as told:
+            for pending in self._unfinished:
+                told.callback(pending.abandon)
 
     async def _place(self) -> None:
         """Wait until the window has a place."""
@@ -206,6 +214,7 @@ class Writes:
                 except RedwireError as error:
                     return pending.course.failed(error)
                 if not pending.done:
+                    self._make_way(pending)
                     self._transmit(pending, link)
                 return None
             case Ask(pause_s):
@@ -216,6 +225,15 @@ class Writes:
             case End(error):
                 pending.end(error)
                 return None
+
+    def _make_way(self, pending: Pending) -> None:
+        """However long `pending` is refused, others go on: it was certainly not logged under its old key."""
+        if pending.course is None or pending.course.doubtful or pending.keys is not self.keys:
+            return
+        sequence = self.keys.renewed(pending.sequence)
+        if sequence != pending.sequence:
+            pending.rekey(sequence)
+            self._admit()
 
     def _transmit(self, pending: Pending, link: Link) -> None:
         attempt = 1

@@ -14,7 +14,7 @@ from cluster.intake import FRAMING_BYTES_MAX, Draft, Intake, Room, Turn
 from cluster.policies import Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT, HEADER_BYTES_MAX
 from redwire.errors import Code, RedwireError, Refused
-from redwire.position import NodeId, Region
+from redwire.position import Lsn, NodeId, Region
 from redwire.record import Key
 from regions.binding import Member, Membership
 from regions.commit_policy import LOCAL
@@ -43,9 +43,13 @@ class World:
     errors: dict[str, RedwireError] = field(default_factory=dict)
     flights: deque[Flight] = field(default_factory=deque)
     asked: list[str] = field(default_factory=list)
+    met: dict[str, int] = field(default_factory=dict)
 
     def lookup(self, asked: Key) -> Result | None:
         return self.results.get((asked.client, asked.sequence))
+
+    def reached(self, policy: object) -> Lsn:
+        return Lsn(self.met.get(str(policy), 0))
 
     def refusal(self, policy: object, now_ms: int) -> RedwireError | None:
         assert now_ms == self.ms
@@ -64,7 +68,7 @@ def world() -> World:
 
 @pytest.fixture
 def intake(world) -> Intake:
-    return Intake(world.lookup, world.refusal, world.flights, POLICIES)
+    return Intake(world.lookup, world.reached, world.refusal, world.flights, POLICIES)
 
 
 @pytest.fixture
@@ -372,6 +376,22 @@ def test_a_first_attempt_that_is_refused_gets_its_result_if_there_is_one(take, w
     assert told(take(propose(key=key(1)), propose(key=key(2)))[1]) == [(Known, 1), (Reject, 2)]
 
 
+def test_what_was_executed_is_known_under_a_stronger_policy_once_that_is_met(take, world, propose):
+    world.results[key(1).client, 1] = EXECUTED  # at LSN 7
+    world.met["ack_n=2"] = 6
+    assert take(propose("ack_n=2", key=key(1), attempt=2)) == ([[1]], [])  # once more, to wait for it
+    world.met["ack_n=2"] = 7
+    assert take(propose("ack_n=2", key=key(1), attempt=2)) == ([], [Known(propose.made[1], EXECUTED)])
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_what_was_executed_is_never_refused_while_a_stronger_policy_is_not_met(attempt, take, world, propose):
+    world.results[key(1).client, 1] = EXECUTED
+    world.errors["ack_n=2"] = OUT_OF_REACH
+    _, answers = take(propose("ack_n=2", key=key(1), attempt=attempt))
+    assert told(answers) == [(Unconfirmed, 1)] and "an earlier attempt is committed" in answers[0].message
+
+
 def test_that_a_key_is_forgotten_is_believed_of_a_log_applied_to_its_end(take, world, propose):
     world.results[key(1).client, 1] = FORGOTTEN
     _, answers = take(propose(key=key(1), attempt=2))
@@ -506,7 +526,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 def test_every_proposal_is_logged_or_answered_once_and_its_bytes_are_counted(steps, makers):
     (_, propose), world = makers(), World(ready=False)
-    intake = Intake(world.lookup, world.refusal, world.flights, POLICIES)
+    intake = Intake(world.lookup, world.reached, world.refusal, world.flights, POLICIES)
     left: dict[int, Proposal] = {}
 
     def leave(proposal: Proposal, *, answered: bool) -> None:

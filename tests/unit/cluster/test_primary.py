@@ -644,6 +644,22 @@ def test_a_later_attempt_is_answered_from_what_is_known(lead):
     assert effect.result is known
 
 
+def test_a_later_attempt_waits_for_the_stronger_policy_that_the_first_one_asked_for(lead):
+    primary = lead().serve()
+    primary.take(primary.propose("ack_n=2", key=key(1)))
+    primary.durable()
+    primary.ack("us-1")
+    primary.apply()  # by the commit rule
+    first = primary.propose.made[0]
+    primary.known[b"c" * 16, 1] = Result(Fate.DUPLICATE, primary.core.end.lsn, bytes(9))
+    primary.take(primary.propose("ack_n=2", key=key(1), attempt=2))
+    primary.durable()
+    primary.ack("us-1")
+    assert not answers(primary.apply()) and not first.answered
+    released = primary.ack("ap-1")
+    assert sorted(each for _, each in answers(released)) == [1, 2]
+
+
 # The end (R3, R5)
 
 

@@ -381,6 +381,28 @@ async def test_a_node_of_another_cluster_is_refused(cluster) -> None:
             await db.status(cluster.nodes[1].addr)
 
 
+async def test_what_a_node_of_another_cluster_says_of_its_primary_is_not_believed(cluster) -> None:
+    stranger = cluster.nodes[1]
+
+    def open_elsewhere(node, wire, frame) -> None:
+        ours = cluster.id, cluster.term, cluster.leader
+        cluster.id, cluster.term, cluster.leader = ClusterId("cd" * 16), Term(99), node
+        node.open(wire, frame)
+        wire.send(Kind.TOPOLOGY, cluster.notice())
+        cluster.id, cluster.term, cluster.leader = ours
+
+    stranger.open_script.append(open_elsewhere)
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        await db.put("products", "p1", {})
+        with pytest.raises(errors.Refused, match="OTHER_CLUSTER"):
+            await db.status(stranger.addr)
+        for wire in [*cluster.leader.wires]:
+            wire.channel.close()
+        await db.put("products", "p2", {}, timeout_s=5)
+        assert db.routing.primary == cluster.leader.addr
+    assert not stranger.writes
+
+
 async def test_an_error_in_the_body_comes_out_as_it_is(cluster) -> None:
     with pytest.raises(ValueError, match="mine"):
         async with redwire.connect(cluster.uri()):
@@ -424,6 +446,40 @@ async def test_the_primary_is_found_again_when_the_old_one_is_gone(cluster) -> N
         cluster.stop(cluster.nodes[0])
         await db.put("products", "p2", {}, timeout_s=10)
     assert len(cluster.nodes[1].writes) == 1
+
+
+async def test_one_that_takes_long_to_say_that_it_leads_is_found(cluster) -> None:
+    cluster.addresses = {node.name: f"{node.name}.invalid:5050" for node in cluster.nodes}
+    late = cluster.nodes[1]
+    async with redwire.connect(cluster.uri(discovery="off")) as db:
+        await db.put("products", "p1", {})
+        for node in cluster.nodes:
+            await db.status(node.addr)
+
+        def open_late(node, wire, frame) -> None:
+            asyncio.get_running_loop().call_later(1.3, type(late).open, node, wire, frame)
+
+        late.HANDLERS = late.HANDLERS | {Kind.OPEN: open_late}
+        cluster.hand_over(late, push=False)
+        await db.put("products", "p2", {}, timeout_s=8)
+    assert len(late.writes) == 1
+
+
+@pytest.mark.slow
+async def test_one_that_leads_in_an_older_term_is_found_when_all_of_the_newer_term_are_gone(cluster) -> None:
+    """As after a take-over by nodes that never heard of the newest reigns, whose nodes are lost."""
+    lost, survivor, _ = cluster.nodes
+    cluster.term = Term(8)
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.stop(lost)
+        cluster.hand_over(survivor, push=False)
+        cluster.term = Term(6)
+        await db.put("products", "p2", {}, timeout_s=10)
+        assert db.routing.primary == survivor.addr and db.routing.epoch == 6 << 24
+        cluster.hand_over(cluster.nodes[2], push=True)
+        await db.put("products", "p3", {}, timeout_s=1)
+        assert db.routing.primary == cluster.nodes[2].addr
 
 
 async def test_an_older_topology_changes_nothing(cluster) -> None:
@@ -569,6 +625,21 @@ async def test_a_later_refusal_stands_once_the_primary_says_that_the_key_is_abse
         with pytest.raises(errors.Refused, match="FORBIDDEN"):
             await db.put("products", "p1", {})
     assert not cluster.documents
+
+
+async def test_an_answer_about_a_key_that_does_not_fit_its_write_leaves_it_unknown_and_the_client_open(
+    cluster, scripts
+) -> None:
+    def two_rows(node, wire, frame) -> None:
+        node.answer(wire, frame.correlation, "majority", 1, bytes(18), True)
+
+    cluster.leader.script.extend([scripts.cut_before, *[scripts.refusing(Code.FORBIDDEN)] * 100])
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.RESOLVE: two_rows}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=0.5)
+        cluster.leader.script.clear()
+        await db.put("products", "p1", {})
 
 
 async def test_a_later_refusal_that_lasts_leaves_a_lost_attempt_unknown(cluster, scripts) -> None:
@@ -727,6 +798,46 @@ async def test_closing_the_client_tells_those_who_wait(cluster, scripts) -> None
     assert len(outcomes) == 1 and "closed" in outcomes[0]
 
 
+async def test_closing_the_client_tells_those_who_wait_for_a_place_that_nothing_was_written(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.silence] * 4_096)
+    outcomes = []
+
+    async def put(db: redwire.Client, number: int) -> None:
+        try:
+            await db.put("products", f"q{number}", {}, timeout_s=60)
+        except errors.ChannelClosed as error:
+            outcomes.append(error.message)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, redwire.connect(cluster.uri()) as db:
+            for number in range(4_096):
+                db.submit_put("products", f"p{number}", {}, timeout_s=60)
+            for number in range(3):
+                tasks.start_soon(put, db, number)
+            await anyio.wait_all_tasks_blocked()
+    assert outcomes == ["the client was closed"] * 3
+
+
+async def test_a_callback_that_fails_keeps_no_other_write_from_its_outcome_and_no_task_alive(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.silence] * 3)
+    tasks = asyncio.all_tasks()
+    client = redwire.connect(cluster.uri())
+
+    def once_more(pending: redwire.Pending) -> None:
+        client.submit_put("products", "p4", {}, callback=once_more)
+
+    with pytest.raises(errors.ChannelClosed, match="not open"):
+        async with client as db:
+            written = [db.submit_put("products", f"p{number}", {}, callback=once_more) for number in range(3)]
+    assert {type(each.error) for each in written} == {errors.UnknownOutcome}
+    names = {task.get_name() for task in asyncio.all_tasks() - tasks}
+    assert not [name for name in names if "Link" in name or "Writes" in name]
+
+
 async def test_closing_the_client_ends_at_once_what_would_wait_for_a_node(cluster) -> None:
     from redwire.message.admin import RemoveUser
 
@@ -811,6 +922,26 @@ async def test_a_full_window_makes_calls_wait_and_then_lets_them_in(cluster, scr
                 tasks.start_soon(db.put, "products", f"q{number}", {})
         await pending[0]
     assert "late" not in {ident for _, ident in cluster.documents}
+
+
+async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_others(cluster, scripts) -> None:
+    def by_policy(node, wire, frame, envelope) -> None:
+        if envelope.policy:
+            scripts.refusing(Code.MISSING_REGIONS)(node, wire, frame, envelope)
+        else:
+            node.commit(wire, frame, envelope)
+
+    cluster.leader.script.extend([by_policy] * 20_000)
+    async with redwire.connect(cluster.uri()) as db:
+        refused = db.submit_put("products", "far", {}, policy="regions(moon)", timeout_s=30)
+        for batch in range(3):
+            pending = [db.submit_put("products", f"p{batch}-{number}", {}) for number in range(2_000)]
+            for each in pending:
+                await each
+            await anyio.sleep(1.0)  # until it is refused once more
+        assert not refused.done
+        cluster.leader.script.clear()
+        assert (await refused).id == "far"
 
 
 async def test_a_broken_connection_loses_none_of_those_in_flight(cluster, scripts) -> None:

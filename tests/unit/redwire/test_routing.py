@@ -70,6 +70,17 @@ def test_a_newer_epoch_replaces_an_older_one_and_never_the_reverse() -> None:
     assert chosen.topology == topology(6, primary="q:1")
 
 
+def test_an_older_topology_comes_back_when_the_newer_one_is_given_up() -> None:
+    chosen = router("a:1", "lost:1")
+    chosen.update(topology(epoch_of(Term(8)), replica("q:1"), primary="lost:1"))
+    chosen.met("lost:1", "eu", 8, leads=True)
+    older = topology(epoch_of(Term(6)), replica("r:1"), primary="a:1")
+    chosen.revert(older)
+    assert (chosen.topology, chosen.primary()) == (older, "a:1")
+    assert chosen.dial_order(0) == ["a:1", "r:1", "lost:1"]
+    assert chosen.update(topology(epoch_of(Term(7)), primary="r:1"))
+
+
 def test_at_one_epoch_the_fuller_view_wins_in_either_order() -> None:
     full, narrow = topology(5, replica("r:1")), topology(5)
     first_narrow = router()
