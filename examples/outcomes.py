@@ -27,7 +27,12 @@ async def place(db: redwire.Client, order: str, policy: str | None = None) -> st
             settled = await db.resolve(error.key, timeout_s=30)
         except redwire.Refused as verdict:
             return f"not written after all ({verdict.code})"
+        except (redwire.NotConfirmed, redwire.UnknownOutcome):
+            return f"still not known: ask again later, for {error.key}"
         return f"committed after all, at LSN {settled.receipt.lsn}"
+    except redwire.RedwireError as error:
+        # any other error, as where no primary was found before the deadline
+        return f"certainly not written: {error}"
     return f"committed by {written.receipt.achieved}, at LSN {written.receipt.lsn}"
 
 

@@ -252,7 +252,9 @@ class Client:
     async def resolve(self, key: Key, *, timeout_s: float | None = None) -> Committed:
         """What became of the write whose error carried `key`: committed after all, with what results.
 
-        Asking settles it: when the write was not executed before, it never will be.
+        Asking settles it: when the write was not executed before, it never will be. A key that `Key.parse`
+        read does not know the ids of its documents: there a result's `id` is right only where the cluster
+        made it.
 
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
         executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
@@ -267,7 +269,7 @@ class Client:
             error.key = key
             raise
         except DeadlineExceeded as error:
-            unknown = UnknownOutcome(error.message, phase=error.phase)
+            unknown = UnknownOutcome(error.message, phase=error.phase, hint=error.hint)
             unknown.key = key
             raise unknown from error
         if entry.outcome is not Outcome.COMMITTED:

@@ -137,8 +137,9 @@ class Course:
     def timed_out(self, phase: str, timeout_s: float, why: str) -> RedwireError:
         """The deadline came in `phase`: what can be said. `why` is the last thing that went wrong, or ""."""
         tail = f": {why}" if why else ""
-        unsent = f"not sent within {timeout_s:g} s, in phase {phase}{tail}"
-        return self._left(phase, f"within {timeout_s:g} s", tail, DeadlineExceeded(unsent, phase=phase))
+        how = f"within {round(timeout_s, 3):g} s"  # of which a little was gone before it came here
+        unsent = f"not sent {how}, in phase {phase}{tail}"
+        return self._left(phase, how, tail, DeadlineExceeded(unsent, phase=phase))
 
     def abandoned(self) -> RedwireError:
         """The client is being closed: what can be said."""

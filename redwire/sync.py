@@ -4,9 +4,10 @@
         written = db.put("products", "p1", {"name": "lamp"})
         print(written.receipt)
 
-Methods, arguments, results and errors are those of `redwire.client.Client`, which has `submit` and
-`submit_put` too: their callbacks belong to a loop. It may be used from many threads, and in the one process
-that opened it: a fork takes its thread, and so every answer, along to no child.
+Methods, arguments, results and errors are those of `redwire.client.Client`, but for `submit` and
+`submit_put`, which belong to an event loop: here threads have many writes in flight. It may be used from many
+threads, and in the one process that opened it: a fork takes its thread, and so every answer, along to no
+child.
 """
 
 from __future__ import annotations

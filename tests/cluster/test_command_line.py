@@ -180,6 +180,28 @@ def test_a_change_that_is_refused_is_told_from_wrong_usage(
     assert shop.db.admin.settings() == before
 
 
+def test_ctrl_c_where_a_change_is_asked_about_ends_it_and_changes_nothing(shop: Any) -> None:
+    """A real terminal, so a real process, whose Ctrl-C reaches whoever waits for the answer."""
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-m", "tools.cli.main", "policy", "set", "local"]
+    environment = {**os.environ, "REDWIRE_URI": shop.uri()}
+    before = shop.db.admin.settings()
+    with subprocess.Popen(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        try:
+            os.close(theirs)
+            shown = b""
+            while b"Is that meant?" not in shown:
+                shown += os.read(ours, 1 << 12)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(AT_ONCE_S) == 130
+        finally:
+            process.kill()
+            os.close(ours)
+    assert shop.db.admin.settings() == before
+
+
 def test_a_scan_of_which_only_the_head_is_read_ends_without_a_word(shop: Any) -> None:
     for name in ("first", "second", "third"):
         shop.db.put("long", name, {"text": "x" * (1 << 20)})

@@ -67,6 +67,21 @@ def test_an_example_does_what_it_says(cluster: ForkedCluster, name: str) -> None
     assert [line[: len(said)] for line, said in zip(lines, SAYS[name], strict=True)] == SAYS[name]
 
 
+def test_of_an_order_that_found_no_primary_it_is_said_that_it_is_certainly_not_written(
+    tmp_path: Path,
+) -> None:
+    plan = ClusterPlan((NodePlan("eu-1", "eu"), NodePlan("us-1", "us"), NodePlan("ap-1", "ap")))
+    with ForkedCluster(plan, tmp_path) as shop:
+        shop.wait_ready()
+        shop.kill("eu-1")
+        environment = {**os.environ, "REDWIRE_URI": shop.uri()}
+        program = [sys.executable, str(EXAMPLES / "outcomes.py")]
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=RUN_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    for order, line in enumerate(done.stdout.splitlines(), 1):
+        assert line.startswith(f"order {order}: certainly not written: not sent within 5 s")
+
+
 @pytest.mark.parametrize("name", sorted(set(SAYS) - {"coordinator.py"}))
 def test_an_example_without_a_cluster_says_what_it_lacks(name: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "REDWIRE_URI"}

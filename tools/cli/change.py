@@ -82,27 +82,32 @@ def change(wanted: SettingsChange, how: How) -> None:
     acknowledged writes would survive less, that is asked about first, or takes `--yes`.
 
     The change is based on the settings that the plan saw: who changes them in between wins, and this one is
-    told. Raises as `redwire.admin.Admin.change_settings`.
+    told. Nothing is connected while somebody is asked: they may take their time, and Ctrl-C ends it. Raises
+    as `redwire.admin.Admin.change_settings`.
     """
     _require_answer(how)
-
-    async def call(client: Client) -> SettingsChanged:
-        planned = await client.admin.change_settings(wanted, lost=how.lost, dry_run=True)
-        if how.dry_run:
-            return planned
-        if how.lost:
-            _type_back(how.lost, how.confirm_lost)
-        if not how.yes:
-            _agree(outlook(planned).risk)
-        return await client.admin.change_settings(wanted, based_on=planned.before.lsn, lost=how.lost)
-
     try:
-        changed = with_client(how.uri, call)
+        changed = _request(wanted, how, dry_run=True)
+        if not how.dry_run:
+            if how.lost:
+                _type_back(how.lost, how.confirm_lost)
+            if not how.yes:
+                _agree(outlook(changed).risk)
+            changed = _request(wanted, how, based_on=changed.before.lsn)
     except Refused as error:
         if error.code in (Code.MISSING_REGIONS, Code.INSUFFICIENT_REPLICAS):
             error.hint = "bring the missing nodes back; what is gone for good is named with --lost"
         raise
     _print(changed, how, own_floor(changed.after) if isinstance(wanted, SetPolicy) else "")
+
+
+def _request(
+    wanted: SettingsChange, how: How, *, based_on: int = 0, dry_run: bool = False
+) -> SettingsChanged:
+    async def call(client: Client) -> SettingsChanged:
+        return await client.admin.change_settings(wanted, based_on=based_on, lost=how.lost, dry_run=dry_run)
+
+    return with_client(how.uri, call)
 
 
 def _require_answer(how: How) -> None:

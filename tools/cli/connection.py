@@ -14,7 +14,7 @@ import anyio
 import click
 
 from redwire.client import Client
-from redwire.errors import DeadlineExceeded, NotPrimary
+from redwire.errors import DeadlineExceeded, NotPrimary, UnknownOutcome
 from redwire.spelling import nearest
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
@@ -91,12 +91,12 @@ async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bo
             notices.begin(long=long)
             try:
                 return await call(client)
-            except (DeadlineExceeded, NotPrimary) as error:
+            except (DeadlineExceeded, NotPrimary, UnknownOutcome) as error:
                 error.hint = error.hint or _leaderless_hint(client, error)
                 raise
 
 
-def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary) -> str:
+def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary | UnknownOutcome) -> str:
     """What to type when nodes answer and none of them leads; "" when that is not what is wrong."""
     sought = isinstance(error, NotPrimary) or error.phase in ("select", "connect")
     well = [node.addr for node in client.routing.nodes if node.rtt_us is not None and not node.failures]

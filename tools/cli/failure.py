@@ -88,7 +88,7 @@ def failure(
         case RedwireError():
             key = getattr(error, "key", None)
             hint = error.hint if key is None or error.hint not in ("", ASK_HINT) else resolve_hint(key)
-            return Failure(error_code(error), error.message, exit_code(error), hint, key, error.facts)
+            return Failure(error_code(error), error.message, exit_code(error), hint, key, _facts(error))
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return Failure("SYSTEM", f"{where}{error.strerror or error}", EXIT_FAILED)
@@ -99,6 +99,12 @@ def failure(
             return Failure("FAILED", error.format_message(), error.exit_code)
         case click.Abort() | KeyboardInterrupt():
             return Failure("INTERRUPTED", "interrupted", EXIT_INTERRUPTED)
+
+
+def _facts(error: RedwireError) -> Mapping[str, object]:
+    """What programs are told of it: its facts, and the receipt where the cluster gave one."""
+    receipt = error.receipt if isinstance(error, Conflict | NotConfirmed) else None
+    return error.facts if receipt is None else error.facts | {"receipt": receipt.to_json()}
 
 
 def resolve_hint(key: Key) -> str:

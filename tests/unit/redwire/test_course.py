@@ -161,6 +161,12 @@ def test_what_may_be_in_the_log_is_never_called_refused(events) -> None:
         assert isinstance(course.timed_out("answer", 1, ""), NotConfirmed | UnknownOutcome)
 
 
+def test_a_deadline_is_told_as_it_was_given() -> None:
+    sent = Course(random.Random(7), in_flight=True)
+    for given_s, left_s in (("0.03", 0.0299979), ("4", 3.99987), ("12.5", 12.4999)):
+        assert f"within {given_s} s" in str(sent.timed_out("answer", left_s, ""))
+
+
 def test_pauses_double_up_to_a_second_and_half_of_each_is_chance() -> None:
     course = Course(random.Random(7), in_flight=True)
     pauses = [course.failed(BUSY).pause_s for _ in range(10)]

@@ -82,7 +82,13 @@ async def test_for_programs_an_error_has_its_facts_and_no_code_in_its_message(
 ) -> None:
     ask = ("put", "c", "p1", "{}", "--if-version", "9", "--json", "--uri", cluster.uri())
     conflict = json.loads((await command_line(*ask)).err)
+    receipt = conflict["facts"].pop("receipt")
     assert (conflict["code"], conflict["facts"]) == ("CONFLICT", {"status": "VERSION_MISMATCH", "version": 0})
+    assert (receipt["lsn"], receipt["achieved"]) == (1, receipt["requested"])
+    cluster.leader.script.append(scripts.unconfirmed)
+    unsure = json.loads((await command_line(*ask)).err)
+    assert (unsure["code"], unsure["facts"]["receipt"]["lsn"]) == ("NOT_CONFIRMED", 2)
+    assert len(unsure["facts"]["receipt"]["acks"]) == 2
     cluster.leader.script.append(scripts.refusing(Code.FORBIDDEN))
     refused = json.loads((await command_line(*ask)).err)
     assert (refused["code"], refused["message"], refused["exit_code"]) == ("FORBIDDEN", "told to", 4)
@@ -160,6 +166,15 @@ async def test_who_finds_no_primary_is_told_that_others_answer_and_what_to_type(
     assert cluster.nodes[1].addr in ran.err.rpartition("though ")[2]
     assert cluster.nodes[0].addr not in ran.err.rpartition("though ")[2]
     assert ("--read any reads from whoever answers" in ran.err) == reads
+
+
+async def test_who_asks_for_a_key_and_finds_no_primary_is_not_told_to_ask_for_it(
+    cluster, command_line
+) -> None:
+    cluster.stop(cluster.nodes[0])
+    ran = await command_line("resolve", "01" * 16 + "-7", "--timeout", "1.5", "--uri", cluster.uri())
+    assert ran.code == 3 and "no primary was found, though " in ran.err
+    assert "redwire resolve" not in ran.err
 
 
 async def test_where_nobody_answers_no_hint_says_that_somebody_does(cluster, command_line) -> None:
