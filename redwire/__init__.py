@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from redwire.client import Client, Deleted, Inserted, connect
+    from redwire.client import Client, connect
     from redwire.document import Document
     from redwire.errors import (
         AuthenticationFailed,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from redwire.message.client import RecordStatus
     from redwire.pending import Pending
     from redwire.position import Token
-    from redwire.receipt import Committed, Receipt
+    from redwire.receipt import Committed, Deleted, Inserted, Receipt
     from redwire.record import Key
     from redwire.sync import SyncClient
     from redwire.sync import connect as connect_sync
@@ -75,12 +75,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "redwire.client": ("Client", "Deleted", "Inserted", "connect"),
+    "redwire.client": ("Client", "connect"),
     "redwire.document": ("Document",),
     "redwire.message.client": ("RecordStatus",),
     "redwire.pending": ("Pending",),
     "redwire.position": ("Token",),
-    "redwire.receipt": ("Committed", "Receipt"),
+    "redwire.receipt": ("Committed", "Deleted", "Inserted", "Receipt"),
     "redwire.record": ("Key",),
     "redwire.sync": ("SyncClient",),
     "redwire.topology": ("Topology",),

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
@@ -37,13 +36,13 @@ from redwire.errors import (
 from redwire.frame import Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
 from redwire.link import entry_of
-from redwire.message.client import Outcome, RecordStatus, Resolve, TopologyNotice
+from redwire.message.client import Outcome, Resolve, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending, check_conditions
 from redwire.pool import Dialler, Pool
 from redwire.position import Token
 from redwire.reads import read_mode
-from redwire.receipt import Committed, Receipt, RecordResult
+from redwire.receipt import Committed, Deleted, Inserted
 from redwire.record import Key, Op
 from redwire.routing import ReadMode, Router, RouterStatus
 from redwire.session import Session
@@ -53,43 +52,6 @@ from redwire.status import decode as decode_status
 from redwire.tls import client_context
 from redwire.topology import Topology
 from redwire.uri import ConnectionConfig
-
-
-class Deleted(msgspec.Struct, frozen=True):
-    """A committed delete. `deleted` is False when there was nothing to delete."""
-
-    committed: Committed
-
-    @property
-    def deleted(self) -> bool:
-        """Whether a document was there."""
-        return self.committed.status is RecordStatus.DELETED
-
-    @property
-    def version(self) -> int:
-        """The version that was deleted; 0 when there was none."""
-        return self.committed.version if self.deleted else 0
-
-    @property
-    def receipt(self) -> Receipt:
-        """The proof of the commit, also where there was nothing to delete."""
-        return self.committed.receipt
-
-
-class Inserted(msgspec.Struct, frozen=True):
-    """Committed rows, in their order. A row's status says whether it was applied."""
-
-    pieces: tuple[Committed, ...]
-
-    @property
-    def records(self) -> list[RecordResult]:
-        """What became of each row."""
-        return [record for piece in self.pieces for record in piece.records]
-
-    @property
-    def receipt(self) -> Receipt:
-        """The receipt of the last piece: its token sees all rows."""
-        return self.pieces[-1].receipt
 
 
 class Client:

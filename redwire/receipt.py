@@ -143,3 +143,40 @@ class Committed:
     def receipt(self) -> Receipt:
         """The receipt, opened now. Raises `BodyInvalid` for a block that no server sends."""
         return open_receipt(self.block, self.entry, self.cluster)
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """A committed delete. `deleted` is False when there was nothing to delete."""
+
+    committed: Committed
+
+    @property
+    def deleted(self) -> bool:
+        """Whether a document was there."""
+        return self.committed.status is RecordStatus.DELETED
+
+    @property
+    def version(self) -> int:
+        """The version that was deleted; 0 when there was none."""
+        return self.committed.version if self.deleted else 0
+
+    @property
+    def receipt(self) -> Receipt:
+        """The proof of the commit, also where there was nothing to delete."""
+        return self.committed.receipt
+
+
+class Inserted(msgspec.Struct, frozen=True):
+    """Committed rows, in their order. A row's status says whether it was applied."""
+
+    pieces: tuple[Committed, ...]
+
+    @property
+    def records(self) -> list[RecordResult]:
+        """What became of each row."""
+        return [record for piece in self.pieces for record in piece.records]
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt of the last piece: its token sees all rows."""
+        return self.pieces[-1].receipt

@@ -23,13 +23,13 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from redwire import client
 from redwire.admin import Admin
-from redwire.client import Client, Deleted, Inserted
+from redwire.client import Client
 from redwire.document import Document, Json, Row
 from redwire.errors import ChannelClosed
 from redwire.message.admin import AccountChange, AccountDone, TokensPage, UsersPage
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
 from redwire.position import Token
-from redwire.receipt import Committed
+from redwire.receipt import Committed, Deleted, Inserted
 from redwire.record import Key
 from redwire.routing import ReadMode, RouterStatus
 from redwire.status import Status

@@ -26,13 +26,13 @@ from machines import HERE, Machine
 from writers import COLLECTION, Fate, Receipts, Write
 
 from redwire import link, pending, pool, reads, writes
-from redwire.client import Client, Inserted
+from redwire.client import Client
 from redwire.errors import Code, DeadlineExceeded, NotConfirmed, RedwireError, TokenLost, UnknownOutcome
 from redwire.frame import Frame, FrameDecoder
 from redwire.handshake import Role
 from redwire.message.client import RecordStatus
 from redwire.position import Token
-from redwire.receipt import Committed
+from redwire.receipt import Committed, Inserted
 from redwire.record import Key, Op
 from redwire.stream import Channel
 from redwire.uri import ConnectionConfig

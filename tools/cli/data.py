@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from redwire.client import Client, Deleted
+from redwire.client import Client
 from redwire.document import Document, encode_record
 from redwire.errors import (
     Code,
@@ -26,7 +26,7 @@ from redwire.errors import (
 )
 from redwire.pending import Pending
 from redwire.reads import read_mode
-from redwire.receipt import Committed
+from redwire.receipt import Committed, Deleted
 from redwire.record import Key, Op
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.output import json_option, show
