@@ -43,6 +43,14 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def asleep(process: subprocess.Popen[Any]) -> bool:
+    """Whether its main thread waits for something, and still does a moment later."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    states = [stat.read_text().rpartition(") ")[2][0]]
+    time.sleep(0.1)
+    return [*states, stat.read_text().rpartition(") ")[2][0]] == ["S", "S"]
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Run `redwire` with these arguments; what `ended` tells."""
@@ -194,6 +202,7 @@ def test_ctrl_c_where_a_change_is_asked_about_ends_it_and_changes_nothing(shop: 
             shown = b""
             while b"Is that meant?" not in shown:
                 shown += os.read(ours, 1 << 12)
+            shop.until(lambda: asleep(process), "it waits for the answer")
             process.send_signal(signal.SIGINT)
             assert process.wait(AT_ONCE_S) == 130
         finally:
