@@ -20,6 +20,8 @@ from tools.errors import LinkInvalid, NodeNotReady
 
 READY_S = 30.0
 """Many nodes that start at once on two cores; then one is broken."""
+REFUSES_S = 1.0
+"""A node that may not lead, or not with these settings, has heard so from another one by then, and ends."""
 POLL_S = 0.02
 """A start is told in tenths of a second."""
 LAST_LINES = 5
@@ -83,8 +85,12 @@ class LocalCluster(ClusterFolder):
         self.wait_log(name, "serves writes", since=self._marks.get(name, 0))
 
     def wait_listening(self, node: str) -> None:
-        """Return when `node` can be dialled. Raises `NodeNotReady`."""
+        """Return when `node` can be dialled, and did not end for a moment. Raises `NodeNotReady`."""
         self.wait_log(node, "listens on", since=self._marks[node])
+        deadline = time.monotonic() + REFUSES_S
+        while time.monotonic() < deadline:
+            self.check_processes()
+            time.sleep(POLL_S)
 
     def wait_log(self, node: str, text: str, *, since: int = 0, timeout_s: float = READY_S) -> str:
         """The first line of the node's log from byte `since` on that holds `text`. Raises `NodeNotReady`."""
@@ -107,7 +113,7 @@ class LocalCluster(ClusterFolder):
         """Raises `NodeNotReady`, with its last words, when a node has ended by itself."""
         for node, process in self.processes.items():
             if process.poll() is not None:
-                said = _last_lines(self.log_path(node))
+                said = _last_lines(self.log_path(node), self._marks.get(node, 0))
                 raise NodeNotReady(f"{node} ended with code {process.returncode}; it said:\n{said}")
 
     def signal_node(self, node: str, number: signal.Signals) -> None:

@@ -41,6 +41,13 @@ def test_a_node_that_ended_is_told_with_its_code_and_the_words_of_this_life_only
     assert str(ended.value) == "eu-1 ended with code 3; it said:\nno disk"
 
 
+def test_a_node_that_listens_and_ends_a_moment_later_is_told_too(cluster: Rehearsed) -> None:
+    cluster.script = "import time; print('listens on', flush=True); time.sleep(0.2); raise SystemExit('no')"
+    cluster.start_node("eu-1")
+    with pytest.raises(NodeNotReady, match="eu-1 ended with code 1; it said:\nlistens on\nno"):
+        cluster.wait_listening("eu-1")
+
+
 def test_a_node_that_says_nothing_is_told_with_how_long_was_waited(cluster: Rehearsed) -> None:
     cluster.script = "import time; time.sleep(60)"
     cluster.start_node("eu-1")
