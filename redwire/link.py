@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import anyio
 
@@ -69,12 +69,21 @@ class Owner(Protocol):
         """The link is over; its calls were told."""
 
 
+class Lonely(NamedTuple):
+    """When a node said first and last that it lacks others, and committed nothing between, by the monotonic
+    clock.
+    """
+
+    since_s: float
+    last_s: float
+
+
 class Link:
     """A connection that is being made, is open, or has ended for good.
 
     `opened` is None until the node said who it is. `leads` is whether it says that it is the primary, in
-    `term`; `lonely_s` is when it last said that it lacks others, by the monotonic clock, 0 if it
-    committed something since. `settled` is set once the link is open or has ended.
+    `term`; `lonely` is since when it says that it lacks others, None if it never did or committed something
+    since. `settled` is set once the link is open or has ended.
     """
 
     def __init__(self, addr: str, owner: Owner, client_name: str) -> None:
@@ -82,7 +91,7 @@ class Link:
         self.opened: Opened | None = None
         self.failure: RedwireError | None = None
         self.leads = False
-        self.lonely_s = 0.0
+        self.lonely: Lonely | None = None
         self.settled = anyio.Event()
         self._owner = owner
         self._client_name = client_name
@@ -241,8 +250,8 @@ class Link:
         if frame.kind == Kind.WRITTEN:
             block, entries = decode_written(frame.payload)
             pop = self._calls.pop
-            if self.lonely_s and any(entry.outcome is Outcome.COMMITTED for entry in entries):
-                self.lonely_s = 0.0
+            if self.lonely is not None and any(entry.outcome is Outcome.COMMITTED for entry in entries):
+                self.lonely = None
             for entry in entries:
                 call = pop(entry.correlation, None)
                 if call is not None:
@@ -258,7 +267,8 @@ class Link:
             if failure.code is Code.NOT_PRIMARY:
                 self._owner.denied(self)
             elif failure.code in LONELY:
-                self.lonely_s = time.monotonic()
+                now_s = time.monotonic()
+                self.lonely = Lonely(now_s if self.lonely is None else self.lonely.since_s, now_s)
                 self._owner.lonely(self)
             if call is not None:
                 call.failed(failure.to_error())

@@ -32,7 +32,8 @@ backoff to say: a round that dials nobody costs nothing.
 
 OUTLIVED_MS = 5_000
 """How long the primary of the newest term is looked for before one that leads in an older term is believed:
-half of the ten seconds in which whoever serves is found. One that is cut off refuses writes by then.
+half of the ten seconds in which whoever serves is found. One that is cut off refuses writes by then. So long
+one that leads is also asked for what it cannot commit before another one, of an older term, is.
 """
 
 
@@ -203,19 +204,19 @@ class Pool:
         """A node that says it leads, in no older term than the topology's; else whom the topology names.
 
         Two may say so in one term, while one of them is cut off: then it is whoever commits, or else they
-        take turns. One that leads in an older term counts when the newer one is sought in vain: after a
-        take-over by nodes that never heard of that term, whose nodes are lost, there is no other.
+        take turns. One that leads in an older term counts when the newer one is sought, or asked, in vain:
+        after a take-over by nodes that never heard of that term, whose nodes are lost or cut off, there is no
+        other.
         """
         shape = self.router.topology
         term = 0 if shape is None else shape.term
-        leaders = [link for link in self.usable_links() if link.leads]
-        first = max(leaders, key=lambda link: (link.term, -link.lonely_s), default=None)
+        first, instead = _foremost([link for link in self.usable_links() if link.leads])
         self.leading = first if first is not None and first.term >= term else None
         addr = self.router.primary()
-        if self.leading is None and addr is not None and addr not in self._denied:
+        if self.leading is None and not instead and addr is not None and addr not in self._denied:
             named = self._links.get(addr)
             self.leading = named if named is not None and named.usable else None
-        if self.leading is None and first is not None and self._quest.in_vain(clock_ms()):
+        if self.leading is None and first is not None and (instead or self._quest.in_vain(clock_ms())):
             assert first.opened is not None
             shape = topology.decode(first.opened.topology)
             if shape is not None:
@@ -320,6 +321,22 @@ async def _ask_again(link: Link, asking: set[Link]) -> None:
 def clock_ms() -> int:
     """The clock of everything that the client schedules."""
     return int(time.monotonic() * 1000)
+
+
+def _foremost(leaders: list[Link]) -> tuple[Link | None, bool]:
+    """Whom to believe of those who lead; and whether it is one instead of another of a newer term, which has
+    not been able to commit anything for long.
+    """
+    first = max(
+        leaders, key=lambda each: (each.term, -each.lonely.last_s if each.lonely else 0), default=None
+    )
+    if first is None or first.lonely is None:
+        return first, False
+    waited_ms = (time.monotonic() - first.lonely.since_s) * 1000
+    others = [each for each in leaders if each.lonely is None]
+    if waited_ms < OUTLIVED_MS or not others:
+        return first, False
+    return max(others, key=lambda each: each.term), True
 
 
 def _require_open(tasks: TaskGroup) -> None:

@@ -72,7 +72,7 @@ def one_copy_is_enough() -> Iterator[None]:
 @contextmanager
 def clients_that_stay_with_who_is_cut_off() -> Iterator[None]:
     """Of two that lead one term clients write to whom they knew first."""
-    with patch.object(Link, "lonely_s", property(lambda link: 0.0, lambda link, when_s: None), create=True):
+    with patch.object(Link, "lonely", property(lambda link: None, lambda link, lonely: None), create=True):
         yield
 
 

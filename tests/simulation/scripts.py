@@ -171,6 +171,28 @@ async def two_lead_one_term_and_one_of_them_serves(world: World) -> None:
         await asyncio.sleep(0.5)
 
 
+async def one_leads_a_newer_term_and_an_older_one_serves(world: World) -> None:
+    """As before, but the old primary, which cannot commit anything, has begun some reigns more."""
+    old, new, other = world.machines
+    await _begun(world)
+    for machine in (new, other):
+        _part(world, old, machine)
+        machine.crash(power=False)
+    for _ in range(3):
+        old.crash(power=False)
+        old.start(primary=True, take_over=TakeOver(frozenset({new.config.node.id, other.config.node.id})))
+        await _until(lambda: old.leads)
+        await asyncio.sleep(1.0)
+    other.start(primary=False)
+    new.start(primary=True, take_over=TakeOver())
+    await _until(lambda: _serves(new))
+    writer = Writer("w1", [new], [""], world.chance, world.receipts)
+    world.writers.append(writer)
+    for _ in range(60):
+        await _acked(writer)
+        await asyncio.sleep(0.5)
+
+
 async def a_write_outlives_its_primary_and_its_deadline(world: World) -> None:
     """Answers stay away, then the primary dies, and nobody leads until the deadline of what was under way."""
     old, new, _ = world.machines
@@ -268,6 +290,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (two_take_over_at_once, THREE),
         (elected_beside_one_who_led_last, FIVE),
         (two_lead_one_term_and_one_of_them_serves, SERVED),
+        (one_leads_a_newer_term_and_an_older_one_serves, SERVED),
         (a_write_outlives_its_primary_and_its_deadline, SERVED),
     )
 }
