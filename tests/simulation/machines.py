@@ -90,6 +90,7 @@ class Machine:
         self._process: Process | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._life = Life()
+        self._held = 0
         network.places[self.name] = self
 
     # --- as a place of the network
@@ -125,6 +126,13 @@ class Machine:
         return self._process is not None
 
     @property
+    def held(self) -> int:
+        """The highest LSN that was ever safe on one of its disks."""
+        if self.node is not None:
+            self._held = max(self._held, self.node.storage.log.durable)
+        return self._held
+
+    @property
     def reader(self) -> bool:
         """Whether it is no voter, as far as it knows."""
         cluster = self.node.storage.settings.cluster if self.node is not None else self.config.cluster
@@ -158,6 +166,7 @@ class Machine:
         too.
         """
         assert self.running
+        self._held = self.held
         self._life.over = True
         self.ended = ""
         self.node = self.service = self.server = self._process = None
@@ -222,6 +231,7 @@ class Machine:
             raise
         finally:
             if not life.over:
+                self._held = self.held
                 life.over = True
                 failure = self._process._failure
                 self.ended = self.ended or (str(failure) if failure is not None else "stopped")

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from cluster import opening
 from cluster.freshness import Done, Freshness
+from cluster.intake import Intake
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
 from cluster.opening import Opening
@@ -73,6 +74,13 @@ def one_copy_is_enough() -> Iterator[None]:
 def clients_that_stay_with_who_is_cut_off() -> Iterator[None]:
     """Of two that lead one term clients write to whom they knew first."""
     with patch.object(Link, "lonely", property(lambda link: None, lambda link, lonely: None), create=True):
+        yield
+
+
+@contextmanager
+def retries_that_ask_for_less() -> Iterator[None]:
+    """What was executed is called committed, whatever policy it is tried again under."""
+    with patch.object(Intake, "_met", lambda intake, policy, known: True):
         yield
 
 
@@ -193,6 +201,7 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         one_copy_is_enough,
         clients_that_stay_with_who_is_cut_off,
         refusals_that_hide_a_lost_try,
+        retries_that_ask_for_less,
         the_shorter_log_leads,
         keys_that_nobody_remembers,
         new_clusters_without_votes,

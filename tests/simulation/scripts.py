@@ -193,6 +193,17 @@ async def one_leads_a_newer_term_and_an_older_one_serves(world: World) -> None:
         await asyncio.sleep(0.5)
 
 
+async def tried_again_under_a_policy_that_is_not_met(world: World) -> None:
+    """Two of five hold what takes three to be committed as it was asked for; the other disks are slow."""
+    old, _, *far = world.machines
+    await _begun(world)
+    for machine in far:
+        machine.stall_s = 12.0
+    others = [Writer(f"w{at}", [old], ["majority"], world.chance, world.receipts) for at in range(1, 5)]
+    world.writers += others
+    await asyncio.gather(*(writer.write() for writer in others))  # some try again what is not confirmed
+
+
 async def a_write_outlives_its_primary_and_its_deadline(world: World) -> None:
     """Answers stay away, then the primary dies, and nobody leads until the deadline of what was under way."""
     old, new, _ = world.machines
@@ -290,6 +301,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (two_take_over_at_once, THREE),
         (elected_beside_one_who_led_last, FIVE),
         (two_lead_one_term_and_one_of_them_serves, SERVED),
+        (tried_again_under_a_policy_that_is_not_met, FIVE),
         (one_leads_a_newer_term_and_an_older_one_serves, SERVED),
         (a_write_outlives_its_primary_and_its_deadline, SERVED),
     )

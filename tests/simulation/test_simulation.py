@@ -58,6 +58,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("two_take_over_at_once", "candidates_that_never_give_way"),
         ("elected_beside_one_who_led_last", "no_votes_for_who_led_last"),
         ("two_lead_one_term_and_one_of_them_serves", "clients_that_stay_with_who_is_cut_off"),
+        ("tried_again_under_a_policy_that_is_not_met", "retries_that_ask_for_less"),
         ("one_leads_a_newer_term_and_an_older_one_serves", "clients_that_stay_with_who_is_cut_off"),
         ("a_write_outlives_its_primary_and_its_deadline", "refusals_that_hide_a_lost_try"),
     ],

@@ -140,7 +140,7 @@ class World:
             for at in range(plan.machines)
         ]
         self.log(str(plan))
-        self.history, self.receipts = History(), Receipts()
+        self.history, self.receipts = History(), Receipts(self.machines)
         self.promises = Promises(self.history.truth, self.receipts)
         policies = ["", "", "majority", "ack_n=1 & majority"]
         self.writers = [
@@ -237,7 +237,12 @@ class World:
     def _check(self) -> None:
         """Raises what went wrong so far."""
         self.history.check()
-        broken = (self.promises.failure, self.serving.failure, *(each.failure for each in self.applications))
+        broken = (
+            self.receipts.failure,
+            self.promises.failure,
+            self.serving.failure,
+            *(each.failure for each in self.applications),
+        )
         for failure in filter(None, broken):
             raise Violated(failure)
         if self._bug is not None:

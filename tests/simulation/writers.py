@@ -32,6 +32,8 @@ from redwire.position import ClusterId, Lsn, Token
 from redwire.receipt import Receipt, open_receipt
 from redwire.record import Op, Record, encode_record, encode_write
 from redwire.session_keys import SessionKeys
+from regions.commit_policy import CommitPolicy
+from regions.quorum import satisfied_by
 
 ANSWER_S = 8.0
 """How long one attempt may take, the way there and back included."""
@@ -64,23 +66,31 @@ class Write:
 
 
 class Receipts:
-    """What was acknowledged: how far by the reigns of each term, and to whom. `tokens` are those that writers
+    """What was acknowledged: how far by the reigns of each term, and to whom. `failure` is the first receipt
+    whose policy was not met by the disks of `machines` as it left. `tokens` are those that writers
     hold, `ids` of what they know to be there; `served` hears of who acknowledged a write by no policy of its
     own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        self.failure = ""
+        self._machines = machines
         self.tokens: list[Token] = []
         self.ids: list[str] = []
         self._confirmed: dict[int, int] = {}
         self.served: Callable[[Machine], None] = lambda machine: None
 
-    def left(self, machine: Machine, entry: WrittenEntry) -> None:
+    def left(self, machine: Machine, receipt: Receipt) -> None:
         """`machine` acknowledges a write."""
         role = machine.node.role if machine.node is not None else None
         if isinstance(role, Primary):
-            last, term = entry.first_lsn + entry.count - 1, role.reign.term
-            self._confirmed[term] = max(last, self._confirmed.get(term, 0))
+            term = role.reign.term
+            self._confirmed[term] = max(receipt.lsn, self._confirmed.get(term, 0))
+            holders = {each.config.node.id for each in self._machines if each.held >= receipt.lsn}
+            policy, members = CommitPolicy.parse(receipt.requested), role.changes.policies._membership
+            if not satisfied_by(policy, machine.config.node.id, holders, members):
+                text = f"{machine.name} calls LSN {receipt.lsn} committed by {policy}"
+                self.failure = self.failure or f"{text}; it is on {sorted(holders)}"
 
     def confirmed(self, term: int) -> int:
         """The highest LSN that reigns up to `term` have acknowledged."""
@@ -151,10 +161,10 @@ class Conversation:
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         """An answer leaves the node."""
         if kind == Kind.WRITTEN:
-            _, entries = decode_written(payload)
+            block, entries = decode_written(payload)
             for entry in entries:
                 if self._receipts is not None and self.open and entry.outcome is Outcome.COMMITTED:
-                    self._receipts.left(self.machine, entry)
+                    self._receipts.left(self.machine, open_receipt(block, entry, self.cluster))
                 self._answer(entry.correlation, Frame(kind, 0, 0, entry.correlation, payload))
         else:
             self._answer(correlation, Frame(kind, 0, 0, correlation, payload))
