@@ -23,7 +23,7 @@ class Announcer:
         self._advertiser: TopologyAdvertiser | None = None
         self._current = Topology(0, Endpoint("", region), ())
         self._lost = True
-        self._listeners: set[Listener] = set()
+        self._listeners: dict[Listener, None] = {}  # in their order
 
     @property
     def current(self) -> Topology:
@@ -74,11 +74,11 @@ class Announcer:
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` after every change."""
-        self._listeners.add(listener)
+        self._listeners[listener] = None
 
     def unlisten(self, listener: Listener) -> None:
         """Call it no more."""
-        self._listeners.discard(listener)
+        self._listeners.pop(listener, None)
 
     def _change(self, topology: Topology, *, lost: bool) -> None:
         changed = (topology.epoch, lost) != (self._current.epoch, self._lost)

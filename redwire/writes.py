@@ -53,7 +53,7 @@ class Writes:
         self.chance = chance
         self._pool = pool
         self._tasks = tasks
-        self._unfinished: set[Pending] = set()
+        self._unfinished: dict[Pending, None] = {}  # in their order
         self._queue: deque[anyio.Event] = deque()  # of those who wait for a place in the window
         self._watch_at_s = float("inf")
         self._earlier = anyio.Event()
@@ -104,7 +104,7 @@ class Writes:
         make = PendingRows if row_by_row else Pending
         pending = make(self, sequence, request, ids, policy, timeout_s)
         pending.callback = callback
-        self._unfinished.add(pending)
+        self._unfinished[pending] = None
         if pending.deadline_s < self._watch_at_s:
             self._earlier.set()
         link = self._pool.leading
@@ -144,7 +144,7 @@ class Writes:
 
     def finished(self, pending: Pending) -> None:
         """`pending` has its outcome."""
-        self._unfinished.discard(pending)
+        self._unfinished.pop(pending, None)
         self._admit()
 
     def pursue(self, pending: Pending, step: Step) -> None:
