@@ -188,8 +188,8 @@ class Client:
         """Begin to write records that `redwire.document.encode_record` made, as one request; do not wait.
 
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
-        the event loop, once it is done. There may be 4,096 at once; one more raises `Refused` (BUSY). Writes
-        in flight together have no order among them.
+        the event loop, once it is done, which must not raise. There may be 4,096 since the oldest one that is
+        under way; one more raises `Refused` (BUSY). Writes in flight together have no order among them.
         """
         session = self._opened()
         text, limit_s = policy_text(policy), session.limit_s(timeout_s)

@@ -25,6 +25,8 @@ PING_AFTER_TICKS = 2
 """Three pings have had no answer when a link is given up."""
 DEAD_AFTER_TICKS = 8
 """So many silent seconds with a request in flight: the node, or the way to it, is gone without a word."""
+STUCK_BYTES = 64 << 10
+"""More than this waits to be sent only where the kernel takes no more: less may leave towards nobody."""
 CROWDED_BYTES = 16 << 20
 """Unsent bytes from which on requests wait; a quarter of what the channel holds at most."""
 OPEN_S = 10.0
@@ -215,7 +217,8 @@ class Link:
         while True:
             await anyio.sleep(TICK_S)
             before, unsent = unsent, dialled.channel.buffered_bytes
-            silent = 0 if self._heard or unsent < before or not self._calls else silent + 1
+            taken = before > max(unsent, STUCK_BYTES)
+            silent = 0 if self._heard or taken or not self._calls else silent + 1
             self._heard = False
             if silent == DEAD_AFTER_TICKS:
                 self._give_up(f"it has been silent for {DEAD_AFTER_TICKS * TICK_S:g} s")

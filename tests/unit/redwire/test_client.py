@@ -1074,7 +1074,6 @@ async def test_a_read_that_may_pass_is_asked_again(cluster) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 async def test_a_primary_that_falls_silent_is_left_behind(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         await db.put("products", "p1", {})

@@ -1,0 +1,56 @@
+"""One connection of a client: when its other side counts as gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from redwire import link
+from redwire.link import STUCK_BYTES, Link
+
+
+class Line:
+    """A channel of which so many bytes are unsent at one look after the other, 0 in the end."""
+
+    def __init__(self, unsent: Iterator[int]) -> None:
+        self._unsent = unsent
+        self.closed = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        return next(self._unsent, 0)
+
+    def write(self, *parts: object) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def closed_while(monkeypatch: pytest.MonkeyPatch, unsent: list[int]) -> bool:
+    """Whether a line was given up before all of `unsent` was looked at: nothing comes over it."""
+    monkeypatch.setattr(link, "TICK_S", 0.001)
+    looks = iter(unsent)
+    line: Any = Line(looks)
+    waiting = Link("a:1", SimpleNamespace(), "test")  # type: ignore[arg-type]
+    dialled: Any = SimpleNamespace(channel=line)
+    waiting._dialled, waiting._calls = dialled, {1: SimpleNamespace()}  # type: ignore[dict-item]
+    with anyio.move_on_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(waiting._watch, dialled)
+            while not line.closed and looks.__length_hint__():
+                await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+    return line.closed
+
+
+async def test_a_line_that_takes_a_large_document_bit_by_bit_is_not_given_up(monkeypatch) -> None:
+    assert not await closed_while(monkeypatch, [STUCK_BYTES * left for left in range(40, 1, -1)])
+
+
+async def test_what_waits_for_a_moment_only_is_no_sign_of_life(monkeypatch) -> None:
+    assert await closed_while(monkeypatch, [300, 0] * 20)
