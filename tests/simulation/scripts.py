@@ -153,44 +153,12 @@ async def two_lead_one_term_and_one_of_them_serves(world: World) -> None:
     """The old primary calls all others lost, out of their reach, and they elect another one. An application
     reaches both, and has known both.
     """
-    old, new, other = world.machines
-    await _begun(world)
-    for machine in (new, other):
-        _part(world, old, machine)
-        machine.crash(power=False)
-    old.crash(power=False)
-    old.start(primary=True, take_over=TakeOver(frozenset({new.config.node.id, other.config.node.id})))
-    await _until(lambda: old.leads)
-    other.start(primary=False)
-    new.start(primary=True, take_over=TakeOver())
-    await _until(lambda: _serves(new))
-    writer = Writer("w1", [new], [""], world.chance, world.receipts)
-    world.writers.append(writer)
-    for _ in range(60):
-        await _acked(writer)
-        await asyncio.sleep(0.5)
+    await _led_twice(world, reigns=1)
 
 
 async def one_leads_a_newer_term_and_an_older_one_serves(world: World) -> None:
     """As before, but the old primary, which cannot commit anything, has begun some reigns more."""
-    old, new, other = world.machines
-    await _begun(world)
-    for machine in (new, other):
-        _part(world, old, machine)
-        machine.crash(power=False)
-    for _ in range(3):
-        old.crash(power=False)
-        old.start(primary=True, take_over=TakeOver(frozenset({new.config.node.id, other.config.node.id})))
-        await _until(lambda: old.leads)
-        await asyncio.sleep(1.0)
-    other.start(primary=False)
-    new.start(primary=True, take_over=TakeOver())
-    await _until(lambda: _serves(new))
-    writer = Writer("w1", [new], [""], world.chance, world.receipts)
-    world.writers.append(writer)
-    for _ in range(60):
-        await _acked(writer)
-        await asyncio.sleep(0.5)
+    await _led_twice(world, reigns=3)
 
 
 async def tried_again_under_a_policy_that_is_not_met(world: World) -> None:
@@ -216,6 +184,30 @@ async def a_write_outlives_its_primary_and_its_deadline(world: World) -> None:
     new.crash(power=False)
     new.start(primary=True, take_over=TakeOver())
     await asyncio.sleep(8.0)
+
+
+async def _led_twice(world: World, *, reigns: int) -> None:
+    """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
+    minute.
+    """
+    old, new, other = world.machines
+    await _begun(world)
+    for machine in (new, other):
+        _part(world, old, machine)
+        machine.crash(power=False)
+    for _ in range(reigns):
+        old.crash(power=False)
+        old.start(primary=True, take_over=TakeOver(frozenset({new.config.node.id, other.config.node.id})))
+        await _until(lambda: old.leads)
+        await asyncio.sleep(1.0)
+    other.start(primary=False)
+    new.start(primary=True, take_over=TakeOver())
+    await _until(lambda: _serves(new))
+    writer = Writer("w1", [new], [""], world.chance, world.receipts)
+    world.writers.append(writer)
+    for _ in range(60):
+        await _acked(writer)
+        await asyncio.sleep(0.5)
 
 
 async def _begun(world: World) -> Writer:
