@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Tests of real processes wait for a third of their time: one more at once than there are cores, up to eight.
-TEST_JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 7 ] && n=7; echo $$((n + 1)))
+# Tests of real processes wait for half of their time: two more at once than there are cores, up to eight.
+TEST_JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 6 ] && n=6; echo $$((n + 2)))
 FAST_TESTS := $(wildcard tests/unit tests/golden)
 
 # Tests start nodes by the hundred: their modules are compiled once, whatever the environment says.
