@@ -36,7 +36,7 @@ from redwire.errors import (
 from redwire.frame import Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
 from redwire.link import entry_of
-from redwire.message.client import Outcome, Resolve, TopologyNotice
+from redwire.message.client import Outcome, RecordStatus, Resolve, TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending, check_conditions
 from redwire.pool import Dialler, Pool
@@ -151,12 +151,12 @@ class Client:
         if not ids:
             raise RequestInvalid("there are no rows to insert")
         if atomic:
-            return Inserted((await session.write(encoded, ids, policy, timeout_s, atomic=True),))
+            return Inserted((await session.write(encoded, ids, policy, timeout_s),))
         pieces: list[Committed] = []
         for start, end in cut(encoded):
             try:
                 piece = encoded[start:end], ids[start:end]
-                pieces.append(await session.write(*piece, policy, timeout_s, row_by_row=True))
+                pieces.append(await session.write(*piece, policy, timeout_s, atomic=False))
             except RedwireError as error:
                 error.facts["rows_committed"] = start
                 raise
@@ -190,11 +190,13 @@ class Client:
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
         the event loop, once it is done, which must not raise. There may be 4,096 since the oldest one that is
         under way; one more raises `Refused` (BUSY). Writes in flight together have no order among them.
+        `atomic` makes several records all or nothing, as one always is: nothing raises `Conflict`.
         """
         session = self._opened()
         text, limit_s = policy_text(policy), session.limit_s(timeout_s)
+        whole = atomic or len(records) == 1
         return session.writes.submit(
-            records, ids, policy=text, atomic=atomic, timeout_s=limit_s, callback=callback
+            records, ids, policy=text, atomic=whole, timeout_s=limit_s, callback=callback
         )
 
     def submit_put(
@@ -204,11 +206,12 @@ class Client:
         document: Json,
         *,
         policy: str | None = None,
+        if_version: int | None = None,
         timeout_s: float | None = None,
         callback: Callable[[Pending], None] | None = None,
     ) -> Pending:
         """Begin to `put` one document, and do not wait; see `submit`."""
-        record = encode_record(Op.PUT, collection, id, document)
+        record = encode_record(Op.PUT, collection, id, document, if_version)
         return self.submit([record], (id,), policy=policy, timeout_s=timeout_s, callback=callback)
 
     async def resolve(self, key: Key, *, timeout_s: float | None = None) -> Committed:
@@ -236,10 +239,14 @@ class Client:
             raise unknown from error
         if entry.outcome is not Outcome.COMMITTED:
             raise ProtocolError("a Resolve was answered with a write that is still open")
-        ids = key.ids if isinstance(key, WriteKey) and len(key.ids) == entry.count else ("",) * entry.count
         session.writes.close_key(key)
+        if isinstance(key, WriteKey) and len(key.ids) == entry.count:
+            ids, atomic = key.ids, key.atomic
+        else:
+            ids = ("",) * entry.count
+            atomic = entry.count == 1 or any(status is RecordStatus.ABORTED for status, _ in entry.results)
         committed = Committed(ids, entry, block, session.cluster)
-        if not (isinstance(key, WriteKey) and key.row_by_row):
+        if atomic:
             check_conditions(committed, [ident or "the document" for ident in ids])
         return committed
 

@@ -53,8 +53,8 @@ class Pending:
     It goes on by itself until its own deadline, whoever waits and for how long.
     """
 
-    row_by_row: ClassVar[bool] = False
-    """Whether each record stands for itself: then none that is refused raises `Conflict`."""
+    atomic: ClassVar[bool] = True
+    """All records or none, and none raises `Conflict`; else each stands for itself, as its result tells."""
 
     def __init__(
         self, owner: Owner, sequence: int, request: bytes, ids: Sequence[str], policy: str, timeout_s: float
@@ -86,7 +86,7 @@ class Pending:
     @property
     def key(self) -> WriteKey:
         """Its idempotency key."""
-        return self.keys.key(self.sequence, self.ids, row_by_row=self.row_by_row)
+        return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
 
     def result(self) -> Committed:
         """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises."""
@@ -95,7 +95,7 @@ class Pending:
         assert self._outcome is not None, "the write is still under way"
         block, entry = self._outcome
         committed = Committed(self.ids, entry, block, self._owner.cluster)
-        if not self.row_by_row and not entry.all_applied:
+        if self.atomic and not entry.all_applied:
             pairs = zip(records(memoryview(self.request)), committed.records, strict=True)
             check_conditions(committed, [f"{record[2].decode()}/{row.id}" for record, row in pairs])
         return committed
@@ -209,7 +209,7 @@ class Pending:
 class PendingRows(Pending):
     """A write of records that stand for themselves, also where there is only one."""
 
-    row_by_row = True
+    atomic = False
 
 
 def request_head(length: int, flags: int, count: int, keys: SessionKeys, sequence: int) -> bytes:
@@ -217,14 +217,29 @@ def request_head(length: int, flags: int, count: int, keys: SessionKeys, sequenc
     return REQUEST_HEADER.pack(length, RequestKind.WRITE, flags, count, keys.client, sequence, keys.oldest)
 
 
-def check_conditions(committed: Committed, names: Sequence[str]) -> None:
-    """Raises `Conflict` where one condition that did not hold left nothing to be changed, be it of a single
-    record or of an atomic request. `names` are the documents'.
+def unproven(pending: Pending, block: bytes, entry: WrittenEntry, cluster: ClusterId) -> NotConfirmed | None:
+    """Of `pending`, which was refused for good, an earlier attempt came to this: the error where that is
+    committed, but by less than what was asked. The answer to a question for a key speaks of the commit rule.
+
+    Raises `BodyInvalid` for a block that no server sends.
     """
-    rows = committed.records
-    if len(rows) > 1 and all(row.status is not RecordStatus.ABORTED for row in rows):
-        return
-    for name, row in zip(names, rows, strict=True):
+    assert pending.course is not None
+    if not pending.policy or entry.outcome is not Outcome.COMMITTED:
+        return None
+    receipt = open_receipt(block, entry, cluster)
+    if receipt.achieved == pending.policy:
+        return None
+    text = f"an earlier attempt is committed, but not known to be by {pending.policy}"
+    error = NotConfirmed(f"{text}, and now: {pending.course.trouble}", hint=ASK_HINT)
+    error.receipt = receipt
+    return error
+
+
+def check_conditions(committed: Committed, names: Sequence[str]) -> None:
+    """Raises `Conflict` for a request of all records or none, and hence for any of one record, where it was
+    none: a condition did not hold. `names` are the documents'.
+    """
+    for name, row in zip(names, committed.records, strict=True):
         if row.status in _CONFLICTS:
             raise _conflict(committed, name, row)
 

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
 from redwire import topology
+from redwire.clock import clock_ms
 from redwire.dial import Dialled, dial
-from redwire.errors import ChannelClosed, Code, ConnectFailed, ProtocolError, RedwireError, Refused
+from redwire.errors import Code, ConnectFailed, RedwireError, Refused
 from redwire.handshake import Credentials
 from redwire.link import OPEN_S, Link
 from redwire.position import ClusterId
 from redwire.routing import Router
+from redwire.search import Search, require_open
 
-STAGGER_S = 1.0
-"""How long one address may keep a search waiting before the next one is tried beside it: after six round
-trips over an ocean a link is open.
-"""
 TROUBLES_MAX = 3
 """Addresses that an error speaks of: more would hide what it is about."""
-SEARCH_PAUSE_S = 0.25
-"""Between two rounds over all addresses when nothing was heard meanwhile. Who is dialled is for the router's
-backoff to say: a round that dials nobody costs nothing.
-"""
 
 OUTLIVED_MS = 5_000
 """How long the primary of the newest term is looked for before one that leads in an older term is believed:
@@ -74,8 +66,7 @@ class Pool:
         self._links: dict[str, Link] = {}
         self.failures: dict[str, RedwireError] = {}
         self._denied: set[str] = set()
-        self._changed = anyio.Event()
-        self._quest = _Quest()
+        self._search = Search(self, tasks)
         self._asking: set[Link] = set()
 
     @property
@@ -97,26 +88,26 @@ class Pool:
         """The link to `addr`, dialled now if there is none; see `Link.settled`. Raises `ChannelClosed`."""
         link = self._links.get(addr)
         if link is None:
-            _require_open(self._tasks)
+            require_open(self._tasks)
             link = self._links[addr] = Link(addr, self, self._dialler.client_name)
             self._tasks.start_soon(link.run)
         return link
+
+    def known(self, addr: str) -> Link | None:
+        """The link to `addr`, if there is one, whatever its state."""
+        return self._links.get(addr)
 
     def usable_links(self) -> list[Link]:
         """The links that are open now."""
         return [link for link in self._links.values() if link.usable]
 
     async def leader(self) -> Link:
-        """The link to the primary, as soon as there is one. Has no deadline: cancel it.
-
-        Raises `AuthenticationFailed` or `ConnectFailed` when no address is left that another try could help,
-        and `ChannelClosed`.
-        """
-        return await self._sought(lambda: self.leading)
+        """The link to the primary, as soon as there is one; as `Search.until`."""
+        return await self._search.until(lambda: self.leading)
 
     async def any_link(self) -> Link:
-        """Any open link, as soon as there is one. As `leader` otherwise."""
-        return await self._sought(lambda: next(iter(self.usable_links()), None))
+        """Any open link, as soon as there is one; as `Search.until`."""
+        return await self._search.until(lambda: next(iter(self.usable_links()), None))
 
     async def new_client_id(self) -> bytes:
         """A client id that nobody else has. Has no deadline: cancel it. Raises as `leader` and `dial` do."""
@@ -176,6 +167,8 @@ class Pool:
         shape = topology.decode(blob)
         if shape is not None and self.router.update(shape):
             self._denied.clear()
+            known = self.router.dial_order(clock_ms())
+            self.failures = {addr: error for addr, error in self.failures.items() if addr in known}
             self._choose()
 
     def lonely(self, link: Link) -> None:
@@ -216,95 +209,13 @@ class Pool:
         if self.leading is None and not instead and addr is not None and addr not in self._denied:
             named = self._links.get(addr)
             self.leading = named if named is not None and named.usable else None
-        if self.leading is None and first is not None and (instead or self._quest.in_vain(clock_ms())):
+        if self.leading is None and first is not None and (instead or self._search.in_vain(OUTLIVED_MS)):
             assert first.opened is not None
             shape = topology.decode(first.opened.topology)
             if shape is not None:
                 self.router.revert(shape)
                 self.leading = first
-        if self.leading is not None:
-            self._quest.since_ms = None
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    async def _sought(self, found: Callable[[], Link | None]) -> Link:
-        """What `found` finds, now or by a search, which all who seek share."""
-        self._quest.seekers += 1
-        try:
-            _require_open(self._tasks)
-            while (link := found()) is None:
-                if not self._quest.under_way:
-                    self._quest.begin(clock_ms())
-                    self._tasks.start_soon(self._search)
-                await self._changed.wait()
-                _require_open(self._tasks)
-                if self._quest.hopeless is not None:
-                    raise self._quest.hopeless
-            return link
-        finally:
-            self._quest.seekers -= 1
-
-    async def _search(self) -> None:
-        """Go round the addresses, the likeliest first, until one leads or nobody seeks any more."""
-        try:
-            while self._quest.seekers:
-                failures: list[RedwireError] = []
-                order = self.router.dial_order(clock_ms())
-                for addr in order:
-                    failure = await self._try(addr)
-                    if self.leading is not None:
-                        return
-                    if failure is not None and _is_final(failure):
-                        failures.append(failure)
-                if len(failures) == len(order):
-                    self._quest.hopeless = failures[0]
-                    return
-                with anyio.move_on_after(SEARCH_PAUSE_S):
-                    await self._changed.wait()
-        finally:
-            self._quest.under_way = False
-            self._notify()
-
-    async def _try(self, addr: str) -> RedwireError | None:
-        """Dial, or ask again who leads; why the address is of no use, None if it is or may become so."""
-        link = self._links.get(addr)
-        if link is None and self.router.seek_ms(addr) > clock_ms():
-            return self.failures.get(addr)
-        try:
-            with anyio.move_on_after(STAGGER_S):
-                if link is not None and link.usable:
-                    await link.open()
-                else:
-                    link = self.link(addr)
-                    await link.settled.wait()
-        except RedwireError as error:
-            return error
-        return link.failure if link is not None else None
-
-
-@dataclass(slots=True, eq=False)
-class _Quest:
-    """The search for a primary, or for anybody: who wants it, whether it is under way, and why it ended in
-    vain. `since_ms` is since when it finds nobody, however often it was begun anew; None once it did.
-    """
-
-    seekers: int = 0
-    under_way: bool = False
-    hopeless: RedwireError | None = None
-    since_ms: int | None = None
-
-    def begin(self, now_ms: int) -> None:
-        """Somebody wants a primary, and there is none."""
-        self.under_way, self.hopeless = True, None
-        if self.since_ms is None:
-            self.since_ms = now_ms
-
-    def in_vain(self, now_ms: int) -> bool:
-        """Whether it has been looked for in vain for `OUTLIVED_MS`."""
-        return self.since_ms is not None and now_ms - self.since_ms >= OUTLIVED_MS
+        self._search.changed()
 
 
 async def _ask_again(link: Link, asking: set[Link]) -> None:
@@ -316,11 +227,6 @@ async def _ask_again(link: Link, asking: set[Link]) -> None:
             await link.open()
     finally:
         asking.discard(link)
-
-
-def clock_ms() -> int:
-    """The clock of everything that the client schedules."""
-    return int(time.monotonic() * 1000)
 
 
 def _foremost(leaders: list[Link]) -> tuple[Link | None, bool]:
@@ -337,16 +243,6 @@ def _foremost(leaders: list[Link]) -> tuple[Link | None, bool]:
     if waited_ms < OUTLIVED_MS or not others:
         return first, False
     return max(others, key=lambda each: each.term), True
-
-
-def _require_open(tasks: TaskGroup) -> None:
-    if tasks.cancel_scope.cancel_called:
-        raise ChannelClosed("the client was closed")
-
-
-def _is_final(failure: RedwireError) -> bool:
-    """Whether only other credentials, certificates or hosts help; a node that talks nonsense may restart."""
-    return not failure.retry and not isinstance(failure, ProtocolError)
 
 
 class _Visit:

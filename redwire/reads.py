@@ -11,6 +11,7 @@ import anyio
 
 from redwire import uri
 from redwire.arguments import require_text
+from redwire.clock import clock_ms
 from redwire.errors import (
     ChannelClosed,
     Code,
@@ -23,9 +24,10 @@ from redwire.errors import (
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
-from redwire.pool import STAGGER_S, Pool, clock_ms
+from redwire.pool import Pool
 from redwire.position import Token
 from redwire.routing import InRegion, Primary, ReadMode
+from redwire.search import STAGGER_S
 
 if TYPE_CHECKING:
     import random

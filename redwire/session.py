@@ -87,14 +87,11 @@ class Session:
         policy: str | None,
         timeout_s: float | None,
         *,
-        atomic: bool = False,
-        row_by_row: bool = False,
+        atomic: bool = True,
     ) -> Committed:
-        """Write encoded records as one request. Raises as `Client.put`; `Conflict` not with `row_by_row`."""
+        """Write encoded records as one request. Raises as `Client.put`; `Conflict` only if `atomic`."""
         text, limit_s = policy_text(policy), self.limit_s(timeout_s)
-        return await self.writes.write(
-            records, ids, policy=text, atomic=atomic, row_by_row=row_by_row, timeout_s=limit_s
-        )
+        return await self.writes.write(records, ids, policy=text, atomic=atomic, timeout_s=limit_s)
 
     async def ask(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
         """Ask the primary something that may be asked twice."""

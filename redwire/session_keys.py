@@ -78,15 +78,15 @@ class SessionKeys:
         if sequence >= self.oldest and sequence not in self._closed:
             self._kept.add(sequence)
 
-    def key(self, sequence: int, ids: Sequence[str], *, row_by_row: bool = False) -> WriteKey:
+    def key(self, sequence: int, ids: Sequence[str], *, atomic: bool = True) -> WriteKey:
         """The key of `sequence`, for a write of these documents."""
-        return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids), row_by_row)
+        return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids), atomic)
 
 
 class WriteKey(Key, frozen=True):
-    """The key of a write, the ids of its documents ("" where the cluster makes one), and whether each of them
-    stands for itself: then no `Conflict` is raised.
+    """The key of a write, the ids of its documents ("" where the cluster makes one), and whether it was all
+    or none of them: then none raises `Conflict`.
     """
 
     ids: tuple[str, ...]
-    row_by_row: bool = False
+    atomic: bool = True

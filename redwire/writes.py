@@ -30,7 +30,7 @@ from redwire.errors import (
 from redwire.frame import Kind
 from redwire.link import Link, entry_of
 from redwire.message.client import Resolve, encode_write_frame_body
-from redwire.pending import Pending, PendingRows, request_head
+from redwire.pending import Pending, PendingRows, request_head, unproven
 from redwire.pool import Pool
 from redwire.receipt import Committed
 from redwire.record import ATOMIC, OPEN_MAX, RECORDS_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER, Key
@@ -79,12 +79,12 @@ class Writes:
         policy: str,
         atomic: bool,
         timeout_s: float,
-        row_by_row: bool = False,
         callback: Callable[[Pending], None] | None = None,
     ) -> Pending:
         """Begin to write these encoded records, as one request under one key. Never waits.
 
-        With `row_by_row` each of them stands for itself: none raises `Conflict`.
+        `atomic`: all of them or none, and none raises `Conflict`; else each stands for itself, even if there
+        is only one.
 
         Raises `TooLarge`, `Refused` (BUSY) when `OPEN_MAX` keys are under way, and `ChannelClosed`.
         """
@@ -100,8 +100,9 @@ class Writes:
         sequence = keys.take()
         if not sequence:
             raise Refused(Code.BUSY, f"{OPEN_MAX} writes are under way", hint="wait for some of them")
-        request = b"".join((request_head(length, ATOMIC * atomic, len(encoded), keys, sequence), *encoded))
-        make = PendingRows if row_by_row else Pending
+        flags = ATOMIC if atomic and len(encoded) > 1 else 0
+        request = b"".join((request_head(length, flags, len(encoded), keys, sequence), *encoded))
+        make = Pending if atomic else PendingRows
         pending = make(self, sequence, request, ids, policy, timeout_s)
         pending.callback = callback
         self._unfinished[pending] = None
@@ -121,7 +122,6 @@ class Writes:
         *,
         policy: str,
         atomic: bool,
-        row_by_row: bool,
         timeout_s: float,
     ) -> Committed:
         """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
@@ -134,9 +134,7 @@ class Writes:
                 text = f"not sent within {timeout_s:g} s: {OPEN_MAX} writes are under way"
                 raise DeadlineExceeded(text, phase="send")
             left_s = began_s + timeout_s - time.monotonic()
-        pending = self.submit(
-            encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s, row_by_row=row_by_row
-        )
+        pending = self.submit(encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s)
         try:
             return await pending.wait()
         finally:
@@ -260,6 +258,8 @@ class Writes:
             link = await self._pool.leader()
             body = Resolve(pending.keys.client, pending.sequence).encode()
             block, entry = entry_of(await link.ask(Kind.RESOLVE, body))
+            if (error := unproven(pending, block, entry, self.cluster)) is not None:
+                return End(error)
         except RedwireError as error:
             if error.code is Code.NOT_FOUND:
                 return pending.course.absent()

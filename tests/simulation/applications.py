@@ -25,7 +25,7 @@ from lines import Network
 from machines import HERE, Machine
 from writers import COLLECTION, Fate, Receipts, Write
 
-from redwire import link, pending, pool, reads, writes
+from redwire import clock, link, pending, pool, reads, writes
 from redwire.client import Client
 from redwire.errors import Code, DeadlineExceeded, NotConfirmed, RedwireError, TokenLost, UnknownOutcome
 from redwire.frame import Frame, FrameDecoder
@@ -262,9 +262,9 @@ def applied(network: Network) -> Iterator[None]:
         established = SimpleNamespace(role=Role.WRITE)
         return SimpleNamespace(channel=channel, connection=Side(), established=established, early=[])
 
-    clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
+    virtual = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
     with ExitStack() as stack:
         stack.enter_context(patch.object(pool, "dial", dial))
-        for module in (link, pending, pool, reads, writes):
-            stack.enter_context(patch.object(module, "time", clock))
+        for module in (clock, link, pending, pool, reads, writes):
+            stack.enter_context(patch.object(module, "time", virtual))
         yield

@@ -13,8 +13,8 @@ from textual.containers import Container, VerticalScroll
 from textual.message import Message
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
+from redwire.clock import clock_ms
 from redwire.errors import RedwireError
-from redwire.pool import clock_ms
 from tools.monitor import headline, panels
 from tools.monitor.commits import commits
 from tools.monitor.desk import Desk, not_admin

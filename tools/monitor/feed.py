@@ -12,6 +12,7 @@ import anyio
 from redwire import uri
 from redwire.admin import Admin
 from redwire.client import Client
+from redwire.clock import clock_ms
 from redwire.errors import (
     AuthenticationFailed,
     ChannelClosed,
@@ -20,7 +21,6 @@ from redwire.errors import (
     RedwireError,
 )
 from redwire.message.settings import SettingsChanged, SettingsView
-from redwire.pool import clock_ms
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, Ended, Lost, News
 from tools.monitor.whom import Whom, sees

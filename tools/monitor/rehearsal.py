@@ -13,10 +13,10 @@ from cluster.events import EventKind, level
 from cluster.retention import Reason
 from cluster.settings import Planned, Settings, plan
 from redwire import status
+from redwire.clock import clock_ms
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import ChangeSettings, SettingsChanged, SettingsView
 from redwire.node_role import NodeRole
-from redwire.pool import clock_ms
 from redwire.position import Lsn, NodeId
 from redwire.status import (
     UNKNOWN,

@@ -84,7 +84,7 @@ def test_a_key_carries_the_ids_and_never_an_oldest_above_itself() -> None:
     keys = taken(2)
     keys.close(1)
     keys.close(2)
-    assert keys.key(2, ["a"], row_by_row=True) == WriteKey(CLIENT, 2, 2, ("a",), row_by_row=True)
+    assert keys.key(2, ["a"], atomic=False) == WriteKey(CLIENT, 2, 2, ("a",), atomic=False)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["take", "close", "keep"]), st.integers(1, 40)), max_size=80))

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
+from redwire.clock import clock_ms
 from redwire.errors import RedwireError
 from redwire.frame import Kind
 from redwire.message.settings import SettingsChanged, SettingsView
 from redwire.status import Cluster, NodeStatus, Primary, Status, Vantage
-from tools.monitor.feed import clock_ms
 from tools.monitor.rehearsal import IN_FORCE, answer, planned
 from tools.monitor.steering import Request
 from tools.monitor.watch import Arrived, News

@@ -13,11 +13,11 @@ from textual.geometry import Region
 from textual.scrollbar import ScrollBar
 from textual.widget import Widget
 
+from redwire.clock import clock_ms
 from redwire.errors import Code, ConnectFailed, Refused, UnknownOutcome
 from redwire.message.settings import BindRegion, SetPolicy
 from redwire.status import Quorum, Vantage
 from tools.monitor.app import TABS, Monitor
-from tools.monitor.feed import clock_ms
 from tools.monitor.pace import DRAW_MS
 from tools.monitor.rehearsal import BEGAN_MS, document
 from tools.monitor.watch import Ended, Lost
