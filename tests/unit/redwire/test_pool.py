@@ -24,7 +24,7 @@ async def test_an_address_that_has_left_the_cluster_is_no_trouble_any_more() -> 
         pool = Pool(router, Dialler(None, Anonymous(), "test"), tasks)
         pool.learned(topology(1, "old:1", "new:1"))
         for addr in ("old:1", "new:1"):
-            pool.failures[addr] = ConnectFailed(f"{addr} is out")
+            pool.failures[addr] = ConnectFailed(f"{addr} is out", retry=True)
         assert pool.trouble == "new:1 is out; old:1 is out"
         pool.learned(topology(2, "new:1"))
         assert pool.trouble == "new:1 is out"
