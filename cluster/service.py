@@ -86,8 +86,7 @@ class Service:
         role = self.node.role
         if isinstance(role, Primary):
             return role
-        topology = self.announcer.blob(None)
-        raise NotPrimary(f"{self.me} does not lead", topology, hint=self.primary_hint)
+        raise NotPrimary(f"{self.me} does not lead", hint=self.primary_hint)
 
     @property
     def primary_hint(self) -> str:

@@ -134,7 +134,7 @@ class FakeNode:
 
     def lead(self) -> None:
         if not self.leads:
-            raise NotPrimary(f"{self.name} does not lead", self.cluster.topology_blob())
+            raise NotPrimary(f"{self.name} does not lead")
 
     def open(self, wire: Wire, frame: Frame) -> None:
         if self.open_script:
