@@ -221,6 +221,12 @@ class FakeNode:
         wire.send(Kind.SCANNED, page.encode(), frame.correlation)
 
     @property
+    def keys(self) -> list[tuple[bytes, int, int]]:
+        """Of each Write that came: who wrote it, its sequence, and the attempt."""
+        found = [(record.decode_write(write.request).key, write.attempt) for write in self.writes]
+        return [(key.client, key.sequence, attempt) for key, attempt in found]
+
+    @property
     def applied(self) -> int:
         return self.cluster.lsn - self.applied_back
 
