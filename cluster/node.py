@@ -43,7 +43,7 @@ from cluster.outbox import Outbox
 from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.roster import Roster
-from cluster.storage import Storage
+from cluster.storage import Storage, follower
 from redwire.errors import Code, NotPrimary, RedwireError, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
@@ -219,10 +219,7 @@ class Node:
         self.happened(EventKind.REIGN_ENDED, f"the reign ends: {error}")
         for session in list(self.roster.feeds):
             self.outbox.drop(session, NotPrimary(f"{self.storage.me} leads no more"))
-        log, applied = self.storage.log, self.storage.applied.lsn
-        watermark, reign = self.role.watermark, self.role.reign
-        vote = self.storage.meta.vote.reign
-        self.become_replica(Replica(self.storage.me, reign, log.end, log.durable, watermark, applied, vote))
+        self.become_replica(follower(self.storage, self.role.watermark))
 
     def _applied(self, event: Applied) -> None:
         self.inbox.post(event)
