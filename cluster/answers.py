@@ -53,6 +53,9 @@ def share(flight: Flight, watermark: Lsn, proposals: Iterable[Proposal], standin
 
 def parts(release: Release) -> Iterator[Release]:
     """The same answers, in releases of at most `POLICIES_MAX` policies: more do not fit into an ack block."""
+    if len({proposal.policy.text for proposal, _ in release.answers}) <= POLICIES_MAX:
+        yield release
+        return
     texts, answers = set[str](), Answers()
     for answer in release.answers:
         text = answer[0].policy.text

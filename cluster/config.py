@@ -23,7 +23,7 @@ from redwire.handshake import DNS_LABEL, USER_NAME
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, ClusterRecord, MemberRecord
 from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, NodeId, Region
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from regions.binding import Member, MemberKind, Membership, default_policy, require_satisfiable
 from regions.commit_policy import CommitPolicy, Quorum
 from regions.lag import DEFAULT_REPLICA_TIMEOUT_MS
@@ -352,8 +352,7 @@ def _check_node(node: NodeSection, cluster: ClusterConfig, file: str) -> None:
     member = cluster.member(node.id)
     ids = [other.id for other in cluster.members]
     if member is None:
-        meant = nearest(node.id, ids)
-        hint = f"did you mean {meant}?" if meant else f"members are {', '.join(ids)}"
+        hint = guess(node.id, ids, f"members are {', '.join(ids)}")
         raise ConfigInvalid(
             file, "node.id", f"{node.id} is no member of the cluster {cluster.name}", hint=hint
         )
@@ -368,9 +367,8 @@ def _check_node(node: NodeSection, cluster: ClusterConfig, file: str) -> None:
         if other == node.id:
             raise ConfigInvalid(file, f"node.dial.{other}", "a node does not dial itself")
         if other not in ids:
-            meant = nearest(other, ids)
-            hint = f"did you mean {meant}?" if meant else ""
-            raise ConfigInvalid(file, f"node.dial.{other}", "is no member of the cluster", hint=hint)
+            text = "is no member of the cluster"
+            raise ConfigInvalid(file, f"node.dial.{other}", text, hint=guess(other, ids))
 
 
 def _check_tls_off(read: _File, file: str) -> None:

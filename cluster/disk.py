@@ -50,19 +50,15 @@ class DiskState(Enum):
 
 
 class DiskStatus(msgspec.Struct, frozen=True):
-    """One moment of the disk thread. Times are of whole groups, write and sync; 0 before the first.
+    """One moment of the disk thread. Times are of whole groups, write and sync; None before the first.
 
     `syncs` counts the same times, and `logged_bytes` what went into the log, since the thread began.
     """
 
     state: DiskState
-    queued_bytes: int
     room_bytes: int
-    groups: int
-    batches: int
-    group_p50_us: int
-    group_p99_us: int
-    group_max_us: int
+    group_p50_us: int | None
+    group_p99_us: int | None
     syncs: Buckets
     logged_bytes: int
     wal: WalStatus
@@ -174,16 +170,12 @@ class Disk:
 
     def status(self) -> DiskStatus:
         """A frozen snapshot; may be called from any thread."""
-        p50, p99, worst = self._load.percentiles()
+        p50, p99 = self._load.percentiles()
         return DiskStatus(
             state=self.state,
-            queued_bytes=self._load.waiting_bytes,
             room_bytes=self.room(),
-            groups=self._load.groups,
-            batches=self._load.batches,
             group_p50_us=p50,
             group_p99_us=p99,
-            group_max_us=worst,
             syncs=self._load.syncs.status(),
             logged_bytes=self._load.settled_bytes,
             wal=self.wal.status(),
@@ -239,9 +231,8 @@ class Disk:
         try:
             self.wal.append([batch for batch in batches if batch.last > before], watermark)
         finally:
-            written = sum(before < batch.last <= self.wal.end.lsn for batch in batches)
-            if written:
-                self._load.note(written, (time.perf_counter_ns() - begun) // 1_000)
+            if self.wal.end.lsn > before:
+                self._load.note((time.perf_counter_ns() - begun) // 1_000)
                 self._post(self._on_durable, self.wal.end.lsn)
 
     def _with_space(self, work: Callable[[], T]) -> T:
@@ -302,8 +293,7 @@ class _Load:
     def __init__(self) -> None:
         self.queued_bytes = 0
         self.settled_bytes = 0
-        self.groups = 0
-        self.batches = 0
+        self._groups = 0
         self.syncs = Histogram()
         self._took_us = array("Q", bytes(8 * _TIMINGS))
 
@@ -313,14 +303,13 @@ class _Load:
         settled = self.settled_bytes
         return self.queued_bytes - settled
 
-    def note(self, batches: int, took_us: int) -> None:
+    def note(self, took_us: int) -> None:
         """Count one group."""
-        self._took_us[self.groups % _TIMINGS] = took_us
+        self._took_us[self._groups % _TIMINGS] = took_us
         self.syncs.note(took_us)
-        self.groups += 1
-        self.batches += batches
+        self._groups += 1
 
-    def percentiles(self) -> tuple[int, int, int]:
-        """The median, the 99th percentile and the maximum of the last groups, in microseconds."""
-        took = sorted(self._took_us[: min(self.groups, _TIMINGS)]) or [0]
-        return took[len(took) // 2], took[len(took) * 99 // 100], took[-1]
+    def percentiles(self) -> tuple[int, int] | tuple[None, None]:
+        """The median and the 99th percentile of the last groups, in microseconds; None before the first."""
+        took = sorted(self._took_us[: min(self._groups, _TIMINGS)])
+        return (took[len(took) // 2], took[len(took) * 99 // 100]) if took else (None, None)

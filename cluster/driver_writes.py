@@ -156,19 +156,18 @@ class DriverWrites:
             await service.node.inbox.uncrowded()
         if service.node.inbox.crowded:
             raise Refused(Code.BUSY, "too many writes wait on this node", hint="retry")
-        self._service.require_primary()
-        writer, arrived_us = Writer(), service.node.clock().us
-        proposal = Proposal(
+        service.require_primary()
+        writer = Writer()
+        proposal = service.proposal(
             writer,
             0,
             RequestKind.WRITE,
             request,
             count=count,
-            policy=service.policies.effective(""),
-            deadline_us=arrived_us + service.limit_us(REMAINING_MS),
+            policy="",
+            remaining_ms=REMAINING_MS,
             key=claim.key if claim else None,
             attempt=claim.attempt if claim else 1,
-            arrived_us=arrived_us,
         )
         if claim is not None:
             claim.logged += 1

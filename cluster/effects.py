@@ -49,8 +49,10 @@ class Proposal:
     """One request on its way into the log, and the one who waits for it.
 
     `caller` (see `answers.Caller`) and `correlation` say whom to answer: the core only carries them.
-    `request` is logged as it stands. `deadline_us` (monotonic) is when the waiter is told "not confirmed" or
-    "refused"; `arrived_us` is when it came, 0 if nobody looked. `answered` is set by the core.
+    `request` is logged as it stands, and takes `count` LSNs. Its answer waits for `policy`, which the core
+    judges anew under other settings. `deadline_us` (monotonic) is when the waiter is told "not confirmed" or
+    "refused"; `arrived_us` is when it came, 0 if nobody looked. Without a `key` nobody asks for it again;
+    above the first `attempt` an earlier one may be in the log (R9). `answered` is set by the core.
     """
 
     caller: object

@@ -66,6 +66,11 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Tick for ever."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._expire_snapshots)
+            await self._ticks()
+
+    async def _ticks(self) -> None:
         ticks = 0
         self._retain()
         while True:
@@ -77,8 +82,13 @@ class Housekeeping:
             if ticks % round(RETENTION_S / TICK_S) == 0:
                 self._note_watermark()
                 self._retain()
-                self._snapshots.expire()
                 self._service.desk.second()
+
+    async def _expire_snapshots(self) -> None:
+        """Beside the ticks: a disk that is slow to remove files holds up none of them."""
+        while True:
+            await anyio.sleep(RETENTION_S)
+            await self._snapshots.expire()
 
     def _heed_settings(self) -> None:
         """Say it once when other settings are in force."""

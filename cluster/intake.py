@@ -18,7 +18,7 @@ from typing import NamedTuple
 from cluster.effects import Fate, Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from cluster.policies import Effective, Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
-from redwire.errors import Code, RedwireError, Refused
+from redwire.errors import Code, NotPrimary, RedwireError, Refused
 from redwire.message.client import RESULT
 from redwire.position import Lsn
 from redwire.record import Key
@@ -186,7 +186,7 @@ class Intake:
                 answers.append(Unconfirmed(proposal, None, text))
             else:
                 text = "this node's reign has ended"
-                answers.append(Reject(proposal, Refused(Code.NOT_PRIMARY, text, hint="ask the new primary")))
+                answers.append(Reject(proposal, NotPrimary(text, hint="ask the new primary")))
         self._fresh.clear()
         self._held.clear()
         self.waiting_bytes = 0

@@ -76,6 +76,7 @@ _NODE: tuple[tuple[str, str, Callable[[Snapshot], Value]], ...] = (
     ("disk_free_bytes", "Free on its volume.", lambda s: s.status.own.disk.free_bytes),
     ("disk_floor_bytes", "What retention wants free.", lambda s: s.status.own.disk.floor_bytes),
     ("disk_floor_seconds", "Until no more is free.", lambda s: _s(s.status.own.disk.floor_ms)),
+    ("log_base_lsn", "The log is kept from the record after it.", lambda s: s.status.own.base),
     ("log_bytes", "Files of the log.", lambda s: s.status.own.disk.log_bytes),
     ("log_room_bytes", "What the log surely takes.", lambda s: s.disk.room_bytes),
     (
@@ -95,6 +96,7 @@ _MEMBER: tuple[tuple[str, str, Callable[[NodeStatus], Value]], ...] = (
     ("sent_lsn", "How far it was sent the log.", lambda row: row.sent),
     ("durable_lsn", "How far that is on its disk.", lambda row: row.durable),
     ("applied_lsn", "How far its state goes.", lambda row: row.applied),
+    ("watermark_lsn", "How far it knows the log committed.", lambda row: row.watermark),
     ("acked_timestamp_seconds", "Its last word.", lambda row: _s(row.acked_at_ms)),
     ("lag_records", "Records that it has not applied.", lambda row: row.lag.records),
     ("lag_bytes", "Bytes of them.", lambda row: row.lag.bytes),

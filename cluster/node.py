@@ -43,8 +43,8 @@ from cluster.outbox import Outbox
 from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.roster import Roster
-from cluster.storage import Storage
-from redwire.errors import Code, RedwireError, Refused
+from cluster.storage import Storage, follower
+from redwire.errors import Code, NotPrimary, RedwireError, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import NodeId, Reign, Term
@@ -211,18 +211,15 @@ class Node:
 
     def _send_away(self, proposals: list[Proposal]) -> None:
         for proposal in proposals:
-            error = Refused(Code.NOT_PRIMARY, "this node does not lead", hint="ask the primary")
+            error = NotPrimary("this node does not lead", hint="ask the primary")
             caller_of(proposal).rejected(proposal, error)
 
     def _reign_ended(self, error: RedwireError) -> None:
         """Nobody is led from here on: followers look for the primary anew, and so does this node."""
         self.happened(EventKind.REIGN_ENDED, f"the reign ends: {error}")
         for session in list(self.roster.feeds):
-            self.outbox.drop(session, Refused(Code.NOT_PRIMARY, f"{self.storage.me} leads no more"))
-        log, applied = self.storage.log, self.storage.applied.lsn
-        watermark, reign = self.role.watermark, self.role.reign
-        vote = self.storage.meta.vote.reign
-        self.become_replica(Replica(self.storage.me, reign, log.end, log.durable, watermark, applied, vote))
+            self.outbox.drop(session, NotPrimary(f"{self.storage.me} leads no more"))
+        self.become_replica(follower(self.storage, self.role.watermark))
 
     def _applied(self, event: Applied) -> None:
         self.inbox.post(event)

@@ -50,7 +50,7 @@ from redwire.errors import Code, ConfigInvalid, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Reign, Term
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 _MAY_HOLD = "may hold writes that were acknowledged and that nobody else has"
 _MAY_LEAD = "may have elected another primary since, as nobody in reach knows"
@@ -128,8 +128,7 @@ class TakeOver(msgspec.Struct, frozen=True):
         """Raises `ConfigInvalid` for a name that none of `members` bears, all that there ever were."""
         known = sorted(set(members))
         for name in sorted(self.lost.difference(known)):
-            meant = nearest(name, known)
-            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+            hint = guess(name, known, f"there are {', '.join(known)}")
             raise ConfigInvalid("--lost", "", f"{name} is no member of the cluster", hint=hint)
 
 

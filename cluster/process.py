@@ -33,13 +33,12 @@ from cluster.overseers import Overseers
 from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
 from cluster.reload import Reloader
-from cluster.replica import Replica
 from cluster.server import Server
 from cluster.service import Service
 from cluster.settings import check_file, compare
 from cluster.signals import Signals, ignore_hangups
 from cluster.snapshot import SnapshotLibrary
-from cluster.storage import Storage
+from cluster.storage import Storage, follower
 from redwire.errors import RedwireError
 
 
@@ -111,17 +110,8 @@ class Process:
                 await anyio.to_thread.run_sync(audit.close)
 
     async def _serve(self, storage: Storage, audit: Audit) -> None:
-        config, log = self._config, storage.log
-        role = Replica(
-            storage.me,
-            storage.reign,
-            log.end,
-            log.durable,
-            storage.watermark,
-            storage.applied.lsn,
-            storage.meta.vote.reign,
-        )
-        node = Node(storage, role, now, self._note)
+        config = self._config
+        node = Node(storage, follower(storage, storage.watermark), now, self._note)
         node.roster.candidacy.aspires = config.node.role is ReplicationRole.PRIMARY
         storage.reads.on_damage = partial(self._damaged, node)
         service = Service(node, audit)

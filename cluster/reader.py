@@ -35,6 +35,8 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 Q_contra = TypeVar("Q_contra", contravariant=True)
 A_co = TypeVar("A_co", covariant=True)
+Job = tuple[Q, Callable[[A | RedwireError], object]]
+"""A query, and who is told its answer, or the error that it came to."""
 
 
 class Worker(Protocol[Q_contra, A_co]):
@@ -68,16 +70,14 @@ class ReadThreads(Generic[Q, A]):
         name: str,
         threads: int,
         together_max: int,
-        waiting: Turns[tuple[Q, Callable[[A | RedwireError], object]]] | None = None,
+        waiting: Turns[Job[Q, A]] | None = None,
     ) -> None:
         """`waiting` says who is next; without it, who came first."""
         self._make = make
         self._post = post
         self._together_max = together_max
         self._changed = threading.Condition()
-        self._waiting = (
-            deque[tuple[Q, Callable[[A | RedwireError], object]]]() if waiting is None else waiting
-        )
+        self._waiting = deque[Job[Q, A]]() if waiting is None else waiting
         self._stopping = False
         self._taken = 0
         self._threads = [
@@ -119,9 +119,7 @@ class ReadThreads(Generic[Q, A]):
             worker = self._answered(worker, jobs)
         _closed(worker)
 
-    def _answered(
-        self, worker: Worker[Q, A] | None, jobs: Sequence[tuple[Q, Callable[[A | RedwireError], object]]]
-    ) -> Worker[Q, A] | None:
+    def _answered(self, worker: Worker[Q, A] | None, jobs: Sequence[Job[Q, A]]) -> Worker[Q, A] | None:
         """Answer `jobs`; the worker for the next ones, None after an error."""
         answered = 0
         try:
@@ -137,7 +135,7 @@ class ReadThreads(Generic[Q, A]):
             return None
         return worker
 
-    def _take(self) -> list[tuple[Q, Callable[[A | RedwireError], object]]]:
+    def _take(self) -> list[Job[Q, A]]:
         """What waits, up to the bound; empty when it is time to stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)

@@ -24,8 +24,8 @@ from cluster.events import EventKind
 from cluster.links import Links
 from cluster.node import Node
 from cluster.replacement import Replacement
-from cluster.replica import Replica
 from cluster.snapshot import SnapshotReceiver
+from cluster.storage import follower
 from redwire.errors import Code, Refused
 from redwire.message.peer import SnapshotManifest
 
@@ -143,18 +143,7 @@ class Rebuilder:
         node.happened(EventKind.SNAPSHOT_DONE, text)
         if by.diverged:
             node.happened(EventKind.TAIL_SAVED, "log and state of before lie in diverged/ now")
-        watermark = storage.meta.watermark
         node.roster.installing = False
         node.outbox.apply.restart(storage.applied.lsn)
-        node.become_replica(
-            Replica(
-                storage.me,
-                storage.reign,
-                log.end,
-                log.durable,
-                watermark,
-                storage.applied.lsn,
-                storage.meta.vote.reign,
-            )
-        )
+        node.become_replica(follower(storage, storage.meta.watermark))
         node.on_applied()

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from redwire.errors import ConfigInvalid, RedwireError
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 S = TypeVar("S", bound=msgspec.Struct)
 Refuse = Callable[[str, str, str], ConfigInvalid]
@@ -64,9 +64,8 @@ def _unknown_key(
 ) -> ConfigInvalid:
     where = f"{path}.{key}" if path else str(key)
     assert isinstance(data, dict)
-    meant = nearest(str(key), [name for name in fields if name not in data])
-    hint = f"did you mean {meant}?" if meant else f"valid keys: {', '.join(fields)}"
-    return refuse(where, "unknown key", hint)
+    free = [name for name in fields if name not in data]
+    return refuse(where, "unknown key", guess(str(key), free, f"valid keys: {', '.join(fields)}"))
 
 
 def _value(kind: Any, data: object, path: str, refuse: Refuse) -> Any:
@@ -127,8 +126,7 @@ def _choice(kind: type[Enum], data: object, path: str, refuse: Refuse) -> Enum:
     word = _word(data)
     if isinstance(word, str) and word in choices:
         return choices[word]
-    meant = nearest(word, choices) if isinstance(word, str) else None
-    hint = f"did you mean {meant}?" if meant else ""
+    hint = guess(word, choices) if isinstance(word, str) else ""
     raise refuse(path, f"expected {_described(kind)}, not {shown(data)}", hint)
 
 

@@ -15,8 +15,8 @@ enters it, so that an append changes no metadata and cannot run out of space. Al
              48     8    term  \
              56     8    LSN    > the position that the first batch continues
              64     16   chain /
-             80     16n  the term list of that position: (term, first LSN)
-             80+16n 4    CRC-32 of everything before
+             80     20n  the term list of that position: (term, first LSN, mark of its first batch)
+             80+20n 4    CRC-32 of everything before
 
     mark     0      4    "RWM1"
              4      8    durable: the LSN up to which the log was on disk before the bytes behind this mark

@@ -104,7 +104,7 @@ class Server:
                 if visit.principal is not None:
                     await self._serve(visit, visit.principal)
             if visit is not None:
-                await visit.let_out()
+                await visit.channel.let_out()
         except* RedwireError:
             pass  # the peer was told, or is gone
         finally:
@@ -133,7 +133,7 @@ class Server:
             else:
                 await self._serve_client(visit, principal)
         except* ProtocolError:
-            await visit.let_out()  # the reason leaves before the connection ends
+            await visit.channel.let_out()  # the reason leaves before the connection ends
             raise
 
     async def _serve_member(self, visit: Visit, member: NodeId) -> None:

@@ -21,7 +21,7 @@ from redwire.errors import NotPrimary, Refused
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
 from redwire.position import Lsn, NodeId, Term
-from redwire.record import RequestKind
+from redwire.record import Key, RequestKind
 
 ANSWER_SHARE = 0.9
 """Of the caller's remaining time: what is left carries the answer back (R8)."""
@@ -86,8 +86,7 @@ class Service:
         role = self.node.role
         if isinstance(role, Primary):
             return role
-        topology = self.announcer.blob(None)
-        raise NotPrimary(f"{self.me} does not lead", topology, hint=self.primary_hint)
+        raise NotPrimary(f"{self.me} does not lead", hint=self.primary_hint)
 
     @property
     def primary_hint(self) -> str:
@@ -95,28 +94,39 @@ class Service:
         primary = self.announcer.current.primary.addr
         return f"the primary is {primary}" if primary else "no primary is known here"
 
-    def limit_us(self, remaining_ms: int | None) -> int:
-        """How long a request may wait before it is told "not confirmed": the policy timeout, or most of the
-        caller's remaining time.
+    def proposal(
+        self,
+        caller: Caller,
+        correlation: int,
+        kind: RequestKind,
+        request: bytes,
+        *,
+        count: int = 1,
+        policy: str | None = None,
+        remaining_ms: int | None = None,
+        key: Key | None = None,
+        attempt: int = 1,
+    ) -> Proposal:
+        """A request that arrives now, for which `caller` waits under `correlation`.
+
+        `policy` is the text that it names, "" for the default and None for the commit rule. `remaining_ms` is
+        what its caller has left, None for no limit: it is told "not confirmed" when most of that is over, or
+        the policy timeout (R8). Raises what refuses the policy.
         """
         limit_ms = float(self.settings.cluster.policy_timeout_ms)
         if remaining_ms is not None:
             limit_ms = min(limit_ms, remaining_ms * ANSWER_SHARE)
-        return int(limit_ms * 1000)
-
-    def proposal(self, caller: Caller, correlation: int, kind: RequestKind, request: bytes) -> Proposal:
-        """A request of one of the cluster's own records, for which `caller` waits under `correlation`: by the
-        commit rule, and no longer than the policy timeout.
-        """
         arrived_us = self.node.clock().us
         return Proposal(
             caller,
             correlation,
             kind,
             request,
-            count=1,
-            policy=self.policies.rule,
-            deadline_us=arrived_us + self.limit_us(None),
+            count=count,
+            policy=self.policies.effective(policy),
+            deadline_us=arrived_us + int(limit_ms * 1000),
+            key=key,
+            attempt=attempt,
             arrived_us=arrived_us,
         )
 

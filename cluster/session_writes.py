@@ -42,18 +42,16 @@ class SessionWrites:
             distance = f"{head.key.sequence} is too far from the oldest unresolved one, {head.key.oldest}"
             hint = f"resolve older requests first: at most {OPEN_MAX} are remembered"
             raise RequestInvalid(f"sequence {distance}", hint=hint)
-        arrived_us = self._service.node.clock().us
-        proposal = Proposal(
+        proposal = self._service.proposal(
             self,
             frame.correlation,
             RequestKind.WRITE,
             bytes(envelope.request),
             count=head.count,
-            policy=self._service.policies.effective(envelope.policy),
-            deadline_us=arrived_us + self._service.limit_us(envelope.remaining_ms),
+            policy=envelope.policy,
+            remaining_ms=envelope.remaining_ms,
             key=head.key,
             attempt=envelope.attempt,
-            arrived_us=arrived_us,
         )
         self._under_way += 1
         self._service.node.inbox.propose(proposal)

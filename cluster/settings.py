@@ -29,7 +29,7 @@ from redwire.message.settings import (
     SettingsView,
 )
 from redwire.position import Lsn, NodeId
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from regions.commit_policy import CommitPolicy
 
 
@@ -207,8 +207,7 @@ def _named(names: Iterable[str], cluster: ClusterConfig) -> Iterator[NodeId]:
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> NoReturn:
-    meant = nearest(name, known)
-    hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+    hint = guess(name, known, f"there are {', '.join(known)}")
     raise RequestInvalid(f"{name!r} is no {what} of this cluster", hint=hint)
 
 

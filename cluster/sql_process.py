@@ -46,8 +46,8 @@ ALARM_LATE_S = 0.5
 ANSWER_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
 GENTLE = 10
 """By how much statements give way to a node that serves writes."""
-GOODBYE_S = 10.0
-"""Longer than a statement that is under way may take."""
+EXIT_S = 10.0
+"""What a process has to end once nobody asks it anything: longer than its alarm leaves a statement."""
 
 _LENGTH_BYTES = 4
 _OUT_OF_MEMORY = 3
@@ -126,7 +126,7 @@ class SqlProcess:
         if process is None:
             return
         try:
-            process.communicate(timeout=GOODBYE_S)
+            process.communicate(timeout=EXIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

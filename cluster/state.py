@@ -86,11 +86,10 @@ class AppliedBatch(NamedTuple):
 
 
 class StateStatus(msgspec.Struct, frozen=True):
-    """The state at a glance. `checkpointed` is the LSN that survives a power cut without the log."""
+    """What the state weighs: SQLite's own log, and the clients and their keys that are remembered, of which
+    `key_entries` are stored.
+    """
 
-    applied: Position
-    batch_time_ms: int
-    checkpointed: Lsn
     wal_bytes: int
     clients: int
     open_keys: int
@@ -98,7 +97,8 @@ class StateStatus(msgspec.Struct, frozen=True):
 
 
 class State:
-    """The state in one file, and the key memory beside it.
+    """The state in one file, and the key memory beside it. `checkpointed` is the LSN that survives a power
+    cut without the log.
 
     It belongs to one thread at a time: whoever opens it hands it over to the applier. `applied`,
     `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status` and
@@ -241,17 +241,8 @@ class State:
         return position
 
     def status(self) -> StateStatus:
-        """The state at a glance."""
-        keys = self.keys
-        return StateStatus(
-            self.applied,
-            self.batch_time_ms,
-            self.checkpointed,
-            self._wal_bytes(),
-            len(keys),
-            keys.open,
-            self._key_entries,
-        )
+        """What it weighs."""
+        return StateStatus(self._wal_bytes(), len(self.keys), self.keys.open, self._key_entries)
 
     def _load(self) -> None:
         """Read from the tables whatever is kept in memory beside them."""

@@ -27,6 +27,7 @@ from cluster.logged import Logged
 from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
 from cluster.replacement import Replacement, check_named, remove_strays, stray_generations
+from cluster.replica import Replica
 from cluster.settings import Settings
 from cluster.state import State
 from cluster.threads import Post
@@ -261,6 +262,15 @@ class Storage:
             self.notes.append(cut)
         time_ms = max(found.time_ms, state.batch_time_ms)
         return state, wal, Log(found.base, found.end, found.end.lsn, found.terms, time_ms)
+
+
+def follower(storage: Storage, watermark: Lsn) -> Replica:
+    """A follower of nobody yet, over the log and the state that are here now; `watermark` is the highest one
+    known (R5).
+    """
+    log, meta = storage.log, storage.meta
+    reign, applied = storage.reign, storage.applied.lsn
+    return Replica(storage.me, reign, log.end, log.durable, watermark, applied, meta.vote.reign)
 
 
 def _new_directory(data_dir: Path, node: NodeId) -> Meta:

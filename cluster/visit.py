@@ -18,11 +18,9 @@ from redwire.connection import ServerConnection
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError
 from redwire.frame import FRAME_BYTES_UNAUTHENTICATED, Frame, Kind, encode_header, expanded
 from redwire.handshake import Principal
-from redwire.stream import Channel
+from redwire.stream import LAST_WORD_S, Channel
 from redwire.tls import certificate_identities
 
-GOODBYE_S = 1.0
-"""Three times around the earth: who has not read it by then reads nothing."""
 SERVER_NAME = "redwire/" + ".".join(__version__.split(".")[:2])
 
 
@@ -102,11 +100,6 @@ class Visit:
         """The last word was said: what others still have to say is dropped."""
         self._hushed = True
 
-    async def let_out(self) -> None:
-        """Give what is buffered a moment to leave. Raises `ChannelClosed`."""
-        with anyio.move_on_after(GOODBYE_S):
-            await self.channel.drain_below(1)
-
     async def see_off(self) -> None:
         """After a refusal: let the other side go first, for a moment. Raises `ChannelClosed`.
 
@@ -116,7 +109,7 @@ class Visit:
         if not self._connection.attempt.refusal:
             return
         unread_bytes = FRAME_BYTES_UNAUTHENTICATED
-        with anyio.move_on_after(GOODBYE_S):
+        with anyio.move_on_after(LAST_WORD_S):
             await self.channel.drain_below(1)
             while unread_bytes > 0 and (data := await self.channel.receive()):
                 unread_bytes -= len(data)

@@ -8,8 +8,9 @@ sync is final: every later call that would write raises the same `DiskFailed`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -25,17 +26,18 @@ from cluster.segment_writer import SegmentWriter, forget_leftovers
 from redwire.batch import Batch, follows
 from redwire.position import Incarnation, Lsn, Position, Reign, TermList
 
+T = TypeVar("T")
+
 
 class WalStatus(msgspec.Struct, frozen=True):
-    """One moment of a log, durable up to `end`; `bytes` are allocated on disk, the spare segment included."""
+    """One moment of a log that begins behind `base`; `bytes` are allocated on disk, the spare segment
+    included.
+    """
 
     generation: int
     segments: tuple[Extent, ...]
     bytes: int
-    room_bytes: int
     base: Position
-    end: Position
-    watermark: Lsn
     failed: bool
 
 
@@ -148,39 +150,21 @@ class Wal:
         (`ValueError` otherwise). Each batch's CRC is checked. Raises `LogPruned` when `after` is below
         `base`, `LogCorrupt`, and `DiskFailed` where only the way to the bytes is barred.
         """
-        while True:
-            view = self._view
-            try:
-                return view.read(after, bytes_max, through)
-            except LogCorrupt:
-                if _still(self._view, view):
-                    raise
+        return _found(lambda: self._view, lambda view: view.read(after, bytes_max, through))
 
     def position_at(self, lsn: Lsn) -> Position | None:
         """The position of the kept batch that ends at `lsn`; None if there is none. `base` and `end` count.
 
         Raises `LogCorrupt`.
         """
-        while True:
-            view = self._view
-            try:
-                return view.position_at(lsn)
-            except LogCorrupt:
-                if _still(self._view, view):
-                    raise
+        return _found(lambda: self._view, lambda view: view.position_at(lsn))
 
     def last_reign(self) -> Reign | None:
         """The reign that wrote the last durable batch; None where a snapshot was the last thing that came.
 
         Raises `LogCorrupt`.
         """
-        while True:
-            view = self._view
-            try:
-                return view.last_reign()
-            except LogCorrupt:
-                if _still(self._view, view):
-                    raise
+        return _found(lambda: self._view, lambda view: view.last_reign())
 
     def keep_tail(self, after: Position, diverged_dir: Path, reason: str) -> Path:
         """Copy all batches behind `after` to `diverged_dir`, see `diverged.keep_tail`; the log stays."""
@@ -258,10 +242,7 @@ class Wal:
             generation=writer.place.generation,
             segments=extents,
             bytes=sum(extent.size_bytes for extent in extents) + writer.spare_bytes,
-            room_bytes=self.room_bytes,
             base=view.base,
-            end=view.end,
-            watermark=self.watermark,
             failed=writer.failed is not None,
         )
 
@@ -302,9 +283,18 @@ class Wal:
             self._view = replace(view, end=batches[-1].position)
 
 
-def _still(now: LogView, view: LogView) -> bool:
-    """Whether the files that `view` read are still the log's, `now`: if not, what it met was no damage."""
-    return (now.history, now.base) == (view.history, view.base)
+def _found(now: Callable[[], LogView], find: Callable[[LogView], T]) -> T:
+    """What `find` finds in the log's files as they are `now`, asked again where these were taken away as it
+    read: what it met there was no damage. Raises as `find`.
+    """
+    while True:
+        view = now()
+        try:
+            return find(view)
+        except LogCorrupt:
+            current = now()
+            if (current.history, current.base) == (view.history, view.base):
+                raise
 
 
 def _other_place(place: Place, generation: int) -> Place:

@@ -17,7 +17,7 @@ RedwireError                  code, hint, whether a retry may help
 ├── Refused                   outcome: certainly not written (or not answered)
 │   ├── KeyExpired            the memory of the key is gone
 │   ├── KeyClosed             somebody asked for the key before the request came
-│   └── NotPrimary            carries the topology that names the primary
+│   └── NotPrimary            the node reached does not accept writes
 ├── Conflict                  outcome: committed, and its condition did not hold; nothing changed
 ├── NotConfirmed              outcome: logged, may or may not survive
 ├── UnknownOutcome            outcome: the connection or the deadline ended before an answer
@@ -241,11 +241,10 @@ class KeyClosed(Refused):
 
 
 class NotPrimary(Refused):
-    """The node reached does not accept writes. `topology` is a blob, and names the primary."""
+    """The node reached does not accept writes; the hint names the one that does, where it is known."""
 
-    def __init__(self, message: str, topology: bytes, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(Code.NOT_PRIMARY, message, hint=hint)
-        self.topology = topology
 
 
 class Conflict(RedwireError):

@@ -20,6 +20,12 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     return ranked[0][1]
 
 
+def guess(word: str, words: Iterable[str], otherwise: str = "") -> str:
+    """The hint for a `word` that is none of `words`: which one was probably meant, else `otherwise`."""
+    meant = nearest(word, words)
+    return f"did you mean {meant}?" if meant else otherwise
+
+
 def _distance(a: str, b: str) -> int:
     """Letters inserted, deleted, replaced or swapped with their neighbour on the way from `a` to `b`."""
     before: list[int] = []

@@ -29,6 +29,10 @@ UNSENT_BYTES_MAX = 256 << 10
 """How much the operating system may hold that has not left yet: an urgent write waits behind all of it."""
 BUFFERED_BYTES_MAX = 64 << 20
 """Four of the largest frames: beyond it the other side has stopped reading, and the channel is closed."""
+LAST_WORD_S = 1.0
+"""How long a last word may take to leave, three times around the earth: who has not read it by then reads
+nothing.
+"""
 NEXT_ADDRESS_S = 0.25
 """How long one address of a host may keep the next one waiting (RFC 8305, section 5)."""
 
@@ -90,6 +94,11 @@ class Channel:
         if self._failure:
             raise self._closed()
 
+    async def let_out(self) -> None:
+        """Give what is buffered `LAST_WORD_S` to leave. Raises `ChannelClosed`."""
+        with anyio.move_on_after(LAST_WORD_S):
+            await self.drain_below(1)
+
     async def receive(self) -> bytes:
         """The next bytes, `RECEIVE_BYTES_MAX` at most; none at all once the other side has ended.
 
@@ -107,7 +116,7 @@ class Channel:
         return data
 
     def close(self) -> None:
-        """Close now; what is buffered is lost. Wait for `drain_below(1)` first to say a last word."""
+        """Close now; what is buffered is lost: `let_out` comes first where there is a last word."""
         self._break_is_end = False
         self._fail("it was closed on this side")
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from redwire.errors import PolicyInvalid
 from redwire.position import Incarnation, NodeId, Region
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from regions.commit_policy import (
     LOCAL,
     MAJORITY,
@@ -150,8 +150,5 @@ def _check_regions(clause: Regions, names: Iterable[Region], membership: Members
     empty = [name for name in names if not membership.voters_in(name)]
     if len(clause.names) - len(empty) < clause.needed:
         known = sorted({member.region for member in membership.voters} - {UNBOUND})
-        meant = nearest(empty[0], known)
-        raise PolicyInvalid(
-            f"{clause} can never be met: no voter in {', '.join(empty)}",
-            hint=f"did you mean {meant}?" if meant else f"voters are in {', '.join(known) or 'no region'}",
-        )
+        hint = guess(empty[0], known, f"voters are in {', '.join(known) or 'no region'}")
+        raise PolicyInvalid(f"{clause} can never be met: no voter in {', '.join(empty)}", hint=hint)

@@ -25,7 +25,6 @@ class MemberStatus(msgspec.Struct, frozen=True):
     streaming: bool
     uncounted: str
     incarnation: Incarnation | None
-    counts_from: Lsn
     received: Lsn
     durable: Lsn
     applied: Lsn
@@ -89,7 +88,6 @@ def member_statuses(
                 streaming=row.streaming,
                 uncounted="" if own else _uncounted(member, row),
                 incarnation=row.incarnation,
-                counts_from=row.counts_from,
                 received=head.value if own else row.received,
                 durable=row.durable,
                 applied=row.applied,

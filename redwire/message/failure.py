@@ -34,9 +34,7 @@ class Failure(ClosedStruct, frozen=True, kw_only=True):
 
     @classmethod
     def from_error(cls, error: RedwireError, topology: bytes | None = None) -> Self:
-        """What the wire says of `error`. A `NotPrimary` brings its own topology. Long texts are cut."""
-        if topology is None and isinstance(error, errors.NotPrimary):
-            topology = error.topology
+        """What the wire says of `error`, and beside it the `topology` that helps. Long texts are cut."""
         return cls(
             code=error.code,
             message=_cut(error.message.removeprefix(f"{error.code}: "), MESSAGE_CHARS_MAX),
@@ -58,8 +56,6 @@ class Failure(ClosedStruct, frozen=True, kw_only=True):
     def _of_its_class(self) -> RedwireError:
         if self.code in (Code.INVALID, Code.TOO_LARGE, Code.BATCH_TOO_LARGE):
             return self._request_error()
-        if self.code is Code.NOT_PRIMARY:
-            return errors.NotPrimary(self.message, self.topology or b"", hint=self.hint)
         if self.code is Code.TIMEOUT:
             phase = str(self.facts.get("phase", "answer"))
             return errors.DeadlineExceeded(self.message, phase=phase, hint=self.hint)
@@ -84,6 +80,7 @@ _SIMPLE: dict[Code, type[RedwireError]] = {
     Code.COMMIT_POLICY_INVALID: errors.PolicyInvalid,
     Code.UNAUTHENTICATED: errors.AuthenticationFailed,
     Code.NOT_CONFIRMED: errors.NotConfirmed,
+    Code.NOT_PRIMARY: errors.NotPrimary,
     Code.TOKEN_LOST: errors.TokenLost,
 }
 

@@ -97,8 +97,8 @@ def test_a_key_that_was_in_flight_when_the_primary_died_has_one_outcome(shop: An
     shop.check_nothing_lost(writer)
     held = shop.documents("us-1", writer.collection)
     for ident, error in writer.doubtful.items():
-        if error.key is not None:
-            assert (outcome(shop.db, error.key) == "committed") == (ident in held), f"{ident}: {error}"
+        assert error.key is not None, f"{ident} cannot be asked about: {error}"
+        assert (outcome(shop.db, error.key) == "committed") == (ident in held), f"{ident}: {error}"
 
 
 def outcome(db: Any, key: Any) -> str:

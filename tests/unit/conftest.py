@@ -134,7 +134,7 @@ class FakeNode:
 
     def lead(self) -> None:
         if not self.leads:
-            raise NotPrimary(f"{self.name} does not lead", self.cluster.topology_blob())
+            raise NotPrimary(f"{self.name} does not lead")
 
     def open(self, wire: Wire, frame: Frame) -> None:
         if self.open_script:
@@ -219,6 +219,12 @@ class FakeNode:
         )
         page = Scanned(self.cluster.term, self.applied, len(ids) > asked.limit, rows)
         wire.send(Kind.SCANNED, page.encode(), frame.correlation)
+
+    @property
+    def keys(self) -> list[tuple[bytes, int, int]]:
+        """Of each Write that came: who wrote it, its sequence, and the attempt."""
+        found = [(record.decode_write(write.request).key, write.attempt) for write in self.writes]
+        return [(key.client, key.sequence, attempt) for key, attempt in found]
 
     @property
     def applied(self) -> int:

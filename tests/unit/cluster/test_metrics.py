@@ -62,6 +62,7 @@ def status() -> Status:
                 received=10,
                 durable=10,
                 applied=9,
+                base=4,
                 disk=Disk(state="working", free_bytes=5, floor_bytes=4, floor_ms=2_500, log_bytes=3),
                 certificate_ends_at_ms=1_700_000_000_500,
                 version='0.1 "x"',
@@ -75,6 +76,7 @@ def status() -> Status:
                 sent=9,
                 durable=8,
                 applied=7,
+                watermark=6,
                 acked_at_ms=1_700_000_000_000,
                 lag=Lag(state="behind", records=3, bytes=300, ms=1_250, catch_up_ms=5_000),
                 slot=Slot(state="at_risk", bound="bytes_max", eviction_ms=60_000, held_bytes=77),
@@ -88,7 +90,7 @@ def status() -> Status:
 def disk_status(syncs: Buckets, logged_bytes: int) -> DiskStatus:
     """A disk thread that is well. Nobody looks at its log's own status here."""
     wal: Any = None
-    return DiskStatus(DiskState.WORKING, 0, 99, 1, 1, 0, 0, 0, syncs, logged_bytes, wal)
+    return DiskStatus(DiskState.WORKING, 99, None, None, syncs, logged_bytes, wal)
 
 
 @pytest.fixture
@@ -144,6 +146,7 @@ def test_gauges_are_the_status_documents_in_seconds_and_bytes(snapshot: Snapshot
     assert found["redwire_quorum_met", ()] == found["redwire_primary_in_sight", ()] == 1
     assert (found["redwire_head_lsn", ()], found["redwire_watermark_lsn", ()]) == (10, 9)
     assert (found["redwire_waiting_requests", ()], found["redwire_waiting_bytes", ()]) == (4, 400)
+    assert (found["redwire_log_base_lsn", ()], found["redwire_member_watermark_lsn", AT_US]) == (4, 6)
     assert found["redwire_member_healthy", AT_US] == 0
     assert found["redwire_member_lag_seconds", AT_US] == 1.25
     assert found["redwire_member_rtt_seconds", AT_US] == 0.08

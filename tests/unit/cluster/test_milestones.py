@@ -22,7 +22,6 @@ GONE = MemberStatus(
     streaming=False,
     uncounted="",
     incarnation=None,
-    counts_from=Lsn(0),
     received=Lsn(0),
     durable=Lsn(7),
     applied=Lsn(5),

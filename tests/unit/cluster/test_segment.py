@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from pathlib import Path
 
 import pytest
 
+from cluster import segment
 from cluster.errors import FormatNewer, FormatOlder, NodeError
 from cluster.segment import (
     INDEX_BYTES,
@@ -73,6 +75,15 @@ def test_a_header_gives_back_what_it_was_made_of(
         assert isinstance(segment, Segment)
         assert (segment.previous, segment.terms) == (previous, terms)
         assert (segment.begin, segment.size) == (len(data), len(data + tail))
+
+
+def test_the_table_of_the_header_says_how_long_it_is(place: Place) -> None:
+    rows = re.search(r"(\d+) +(\d+)n +the term list.*\n +\1\+\2n +(\d+) +CRC-32", segment.__doc__ or "")
+    assert rows is not None
+    fixed, each, crc = map(int, rows.groups())
+    for terms in (TermList(), TERMS):
+        size = fixed + each * len(terms.entries) + crc
+        assert len(encode_header(place, Term(4), PREVIOUS, terms)) == size
 
 
 def test_a_header_cut_short_or_with_any_byte_changed_is_bad(place: Place) -> None:

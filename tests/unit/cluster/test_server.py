@@ -78,8 +78,7 @@ class House:
             reads=self,
             unread=self.unread,
             require_primary=lambda: None,
-            limit_us=lambda remaining_ms: 1,
-            policies=SimpleNamespace(effective=lambda text: text),
+            proposal=lambda *asked, **more: SimpleNamespace(correlation=asked[1], request=asked[3]),
         )
 
     def when_fresh(self, asked: Fetch, go: Callable[[None], None]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.effects import Now, Proposal
+from cluster.effects import Proposal
 from cluster.service import Service
 from cluster.session_writes import SessionWrites
 from redwire.errors import Code, RedwireError, Refused
@@ -27,14 +27,16 @@ class Desk:
         inbox = SimpleNamespace(propose=self.proposed.append)
         service = SimpleNamespace(
             require_primary=lambda: None,
-            limit_us=lambda remaining_ms: remaining_ms * 1_000,
-            policies=SimpleNamespace(effective=lambda text: text),
-            node=SimpleNamespace(clock=lambda: Now(0, 0), inbox=inbox),
+            proposal=self._proposal,
+            node=SimpleNamespace(inbox=inbox),
         )
         self.writes = SessionWrites(cast(Service, service), _unexpected, self._fail)
 
     def _fail(self, correlation: int, error: RedwireError) -> None:
         self.failed.append((correlation, error))
+
+    def _proposal(self, caller: object, correlation: int, *asked: object, **more: object) -> object:
+        return SimpleNamespace(correlation=correlation)
 
     def write(self, correlation: int) -> None:
         self.writes.write(Frame(Kind.WRITE, 0, 0, correlation, BODY))

@@ -1,18 +1,21 @@
-"""Taking a snapshot where there is no room for it: nothing but a wait comes of that."""
+"""Snapshots: one that finds no room is waited with, and those that were given are kept for a while."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
 from cluster.errors import DiskFull
 from cluster.files import FILE_MODE
-from cluster.snapshot import SnapshotReceiver
+from cluster.peer_end import ChannelEnd
+from cluster.snapshot import KEPT_MAX, SnapshotLibrary, SnapshotReceiver
 from redwire.message.peer import SnapshotChunk, SnapshotFetch, SnapshotManifest
-from redwire.position import EMPTY
+from redwire.position import EMPTY, Lsn, Position
 
 pytestmark = pytest.mark.anyio
 
@@ -92,3 +95,79 @@ async def test_room_is_what_all_that_is_to_come_would_find(tmp_path: Path) -> No
     with pytest.raises(DiskFull):
         await receiver.take(SnapshotChunk(0, CONTENT))
     assert isinstance(receiver.full, DiskFull)
+
+
+class Watched(type(Path())):  # type: ignore[misc]
+    """A path that remembers which threads removed files."""
+
+    removers: list[int]
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        Watched.removers.append(threading.get_ident())
+        super().unlink(missing_ok)
+
+
+class Member:
+    """In the place of a `ChannelEnd`: takes all that it is sent."""
+
+    def send(self, kind: int, payload: bytes) -> None:
+        pass
+
+    async def ready(self) -> None:
+        pass
+
+
+class Shelf:
+    """A library of states that are made at LSN 10, 11, …, over a log that begins at `base`."""
+
+    def __init__(self, folder: Path) -> None:
+        Watched.removers = []
+        self.folder, self.made, self.base = Watched(folder), 9, Lsn(0)
+        self.library = SnapshotLibrary(self.folder, self._make, lambda: Lsn(self.made), lambda: self.base)
+
+    def _make(self, path: Path) -> Position:
+        self.made += 1
+        path.write_bytes(CONTENT)
+        return replace(EMPTY, lsn=Lsn(self.made))
+
+    async def give(self) -> None:
+        member: Any = Member()
+        await self.library.serve(cast(ChannelEnd, member), SnapshotFetch("", 0))
+
+    @property
+    def kept(self) -> list[Lsn]:
+        assert len(list(self.folder.glob("offer-*"))) == len(self.library.pins())
+        return self.library.pins()
+
+
+async def test_of_snapshots_that_nobody_is_sent_the_youngest_are_kept(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for _ in range(KEPT_MAX + 2):
+        await shelf.give()
+    assert shelf.kept == [12, 13, 14, 15]
+
+
+async def test_a_snapshot_that_the_log_does_not_continue_goes(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for _ in range(2):
+        await shelf.give()
+    await shelf.library.expire()
+    assert shelf.kept == [10, 11]
+    shelf.base = Lsn(11)
+    await shelf.library.expire()
+    assert shelf.kept == [11]
+
+
+async def test_no_file_of_a_states_size_is_removed_by_the_event_loop(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for _ in range(KEPT_MAX + 1):
+        await shelf.give()
+    shelf.base = Lsn(99)
+    await shelf.library.expire()
+    assert shelf.kept == [] and len(Watched.removers) == KEPT_MAX + 1
+    receiver = SnapshotReceiver(shelf.folder, Installed())
+    await receiver.begin(replace(MANIFEST, size=3, snapshot="other"))
+    await receiver.take(SnapshotChunk(0, b"abc"))
+    await receiver.begin(MANIFEST)
+    assert len(Watched.removers) == KEPT_MAX + 3
+    assert threading.get_ident() not in Watched.removers

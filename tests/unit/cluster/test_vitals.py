@@ -55,13 +55,9 @@ class Here:
 
 DISK = DiskStatus(
     state=DiskState.WORKING,
-    queued_bytes=0,
     room_bytes=0,
-    groups=0,
-    batches=0,
-    group_p50_us=0,
-    group_p99_us=0,
-    group_max_us=0,
+    group_p50_us=None,
+    group_p99_us=None,
     syncs=Buckets(),
     logged_bytes=0,
     wal=WAL,

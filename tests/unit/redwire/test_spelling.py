@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redwire.spelling import nearest
+from redwire.spelling import guess, nearest
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_the_nearest_word_is_one_that_could_have_been_meant(word: str, meant: st
 
 def test_nothing_is_near_when_there_is_nothing() -> None:
     assert nearest("id", []) is None
+
+
+def test_a_guess_is_a_question_and_without_one_there_is_something_else_to_say() -> None:
+    assert guess("regoin", ["id", "region"], "there are two") == "did you mean region?"
+    assert (guess("xyz", ["id", "region"], "there are two"), guess("xyz", [])) == ("there are two", "")

@@ -15,7 +15,15 @@ import pytest
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT, Identity, PrincipalKind
 from redwire.pipe import AHEAD_BYTES, Pipe
-from redwire.stream import RECEIVE_BYTES_MAX, SEND_BYTES_MAX, Channel, accept, connect, incoming
+from redwire.stream import (
+    LAST_WORD_S,
+    RECEIVE_BYTES_MAX,
+    SEND_BYTES_MAX,
+    Channel,
+    accept,
+    connect,
+    incoming,
+)
 from redwire.tls import certificate_identities, client_context, server_context
 
 pytestmark = pytest.mark.anyio
@@ -244,6 +252,15 @@ async def test_writes_of_one_pass_leave_in_one_send() -> None:
     assert transport.sends == []
     await channel.drain_below(1)
     assert transport.sends == [b"".join(bytes([number]) + b"." for number in range(100))]
+
+
+async def test_a_last_word_has_a_moment_to_leave_and_no_more() -> None:
+    for transport in (FakeTransport(), FakeTransport(shut=True)):
+        channel = a_channel(transport)
+        channel.write(b"bye")
+        with anyio.fail_after(LAST_WORD_S + 5):
+            await channel.let_out()
+        assert (transport.sends, channel.buffered_bytes > 0) == ([b"bye"], transport.shut)
 
 
 async def test_urgent_writes_overtake_and_no_write_is_torn() -> None:

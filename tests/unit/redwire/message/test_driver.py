@@ -275,7 +275,7 @@ def test_a_batch_error_names_code_and_row(
             errors.Refused(Code.QUERY, "no such table", hint="SHOW COLLECTIONS"),
             "QUERY: no such table; SHOW COLLECTIONS",
         ),
-        (errors.NotPrimary("eu-1 follows", b"", hint="ask us-1"), "NOT_PRIMARY: eu-1 follows; ask us-1"),
+        (errors.NotPrimary("eu-1 follows", hint="ask us-1"), "NOT_PRIMARY: eu-1 follows; ask us-1"),
         (RequestInvalid("no id", 2), "INVALID: record 2: no id"),
         (errors.Refused(Code.QUERY, "\ud800"), "QUERY: ?"),
     ],

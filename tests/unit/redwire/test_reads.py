@@ -1,0 +1,84 @@
+"""Reads of the client: who is asked, how fresh the answer is, and what follows when there is none."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import redwire
+from redwire import errors
+from redwire.errors import Code
+from redwire.position import Lsn, Term, Token
+
+
+async def test_a_scan_goes_page_by_page_in_order_and_stops_at_its_limit(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.insert_many("products", [(f"{number:05}", {"n": number}) for number in range(1_500)])
+        everything = [document.id async for document in db.scan("products")]
+        some = [document.id async for document in db.scan("products", after="01000", limit=3)]
+        exact = [document.id async for document in db.scan("products", limit=1_000)]
+    assert everything == sorted(everything) and len(everything) == 1_500
+    assert some == ["01001", "01002", "01003"] and len(exact) == 1_000
+
+
+async def test_reads_go_where_the_mode_says(cluster) -> None:
+    async with redwire.connect(cluster.uri(region="us")) as db:
+        await db.put("products", "p1", {})
+        for mode, node in [("primary", 0), ("region:ap", 2), ("nearest", 1)]:
+            before = [each.fetches for each in cluster.nodes]
+            assert await db.get("products", "p1", read=mode) is not None
+            after = [each.fetches for each in cluster.nodes]
+            assert after[node] == before[node] + 1, mode
+        before = cluster.nodes[0].fetches
+        for _ in range(4):
+            await db.get("products", "p1", read="any")
+        assert cluster.nodes[0].fetches == before
+
+
+async def test_a_region_that_does_not_exist_is_refused_at_once(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        with anyio.fail_after(3), pytest.raises(errors.Refused, match="MISSING_REGIONS.*ap, eu, us"):
+            await db.get("products", "p1", read="region:moon")
+
+
+async def test_a_replica_behind_the_token_is_followed_by_the_primary(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {})
+        cluster.nodes[1].applied_back = cluster.nodes[2].applied_back = 1
+        assert await db.get("products", "p1", read="any", at_least=written.receipt.token) is not None
+        assert await db.get("products", "p1", read="any", at_least=str(written.receipt.token)) is not None
+        assert cluster.nodes[0].fetches == 2
+        with pytest.raises(errors.Refused, match="STALE"):
+            await db.get("products", "p1", read="region:us", at_least=written.receipt.token, timeout_s=0.3)
+
+
+async def test_a_lost_token_is_never_answered_from_another_history(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.nodes[1].reads.append(errors.TokenLost("term 3 wrote it"))
+        with pytest.raises(errors.TokenLost):
+            await db.get("products", "p1", read="region:us", at_least=Token(cluster.id, Term(1), Lsn(1)))
+        assert cluster.nodes[0].fetches == 0
+
+
+async def test_a_read_goes_on_to_the_next_node_when_one_is_gone(cluster) -> None:
+    async with redwire.connect(cluster.uri(cluster.nodes[0], region="us")) as db:
+        await db.put("products", "p1", {})
+        cluster.stop(cluster.nodes[1])
+        with anyio.fail_after(5):
+            assert await db.get("products", "p1", read="nearest") is not None
+
+
+async def test_a_read_that_nobody_answers_names_its_phase(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.nodes[0].frozen = True
+        with pytest.raises(errors.DeadlineExceeded) as late:
+            await db.get("products", "p1", timeout_s=0.2)
+        cluster.nodes[0].frozen = False
+        assert await db.get("products", "p1") is None
+    assert late.value.phase == "answer"
+
+
+async def test_a_read_that_may_pass_is_asked_again(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.nodes[0].reads.append(errors.Refused(Code.NOT_READY, "a new reign"))
+        assert await db.get("products", "p1") is None

@@ -1,0 +1,303 @@
+"""What a write comes to that does not go straight: tried again, refused, not confirmed, unknown, resolved."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+
+import redwire
+from redwire import errors
+from redwire.errors import Code
+from redwire.frame import Kind
+from redwire.message.client import RESULT, RecordStatus
+from redwire.record import decode_write
+
+
+async def test_a_connection_that_breaks_is_followed_by_the_same_key_as_the_second_attempt(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.append(scripts.cut_before)
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {})
+    (first, sequence, one), (second, again, two) = cluster.leader.keys
+    assert (first, sequence) == (second, again) and (one, two) == (1, 2)
+    assert not written.receipt.duplicate
+
+
+async def test_a_write_that_was_executed_before_the_break_is_not_executed_again(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.cut_after)
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.insert("products", {"a": 1}, "p1")
+    assert written.receipt.duplicate and written.version == 1 and cluster.lsn == 1
+
+
+async def test_a_refusal_that_may_pass_is_tried_again_as_the_first_attempt(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.refusing(Code.INSUFFICIENT_REPLICAS), scripts.refusing(Code.BUSY)])
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+    assert [attempt for *_, attempt in cluster.leader.keys] == [1, 1, 1]
+
+
+async def test_a_refusal_that_lasts_until_the_deadline_is_the_outcome(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.refusing(Code.MISSING_REGIONS)] * 100)
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="MISSING_REGIONS"):
+            await db.put("products", "p1", {}, timeout_s=5.0)  # most of it is a pause between two tries
+    assert len(cluster.leader.writes) > 1
+
+
+async def test_a_refusal_for_good_is_not_tried_again(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.refusing(Code.FORBIDDEN))
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="FORBIDDEN"):
+            await db.put("products", "p1", {})
+    assert len(cluster.leader.writes) == 1
+
+
+async def test_not_confirmed_carries_what_is_proven_and_the_key_that_resolves_it(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.unconfirmed)
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.NotConfirmed) as unsure:
+            await db.put("products", "p1", {})
+        resolved = await db.resolve(unsure.value.key)
+    assert unsure.value.lsn == 1 and len(unsure.value.receipt.acks) == 2
+    assert (resolved.id, resolved.version, resolved.receipt.duplicate) == ("p1", 1, True)
+
+
+async def test_what_is_resolved_raises_the_conflict_that_the_write_would_have_raised(
+    cluster, scripts
+) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.leader.script.append(scripts.execute_silently)
+        with pytest.raises(errors.UnknownOutcome) as unsure:
+            await db.put("products", "p1", {}, if_version=9, timeout_s=0.2)
+        with pytest.raises(errors.Conflict, match="p1 has another version; it stands at 1") as conflict:
+            await db.resolve(unsure.value.key)
+    assert (conflict.value.status, conflict.value.version) == ("VERSION_MISMATCH", 1)
+    assert conflict.value.receipt is not None and conflict.value.receipt.duplicate
+
+
+async def test_what_is_resolved_of_rows_is_a_status_for_each_even_for_a_single_one(cluster, scripts) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        for rows in ([("p1", {})], [("p1", {}), ("p2", {})]):
+            cluster.leader.script.append(scripts.execute_silently)
+            with pytest.raises(errors.UnknownOutcome) as unsure:
+                await db.insert_many("products", rows, timeout_s=0.2)
+            resolved = await db.resolve(unsure.value.key)
+            assert [row.id for row in resolved.records] == [name for name, _ in rows]
+            assert resolved.records[0].status is RecordStatus.EXISTS
+
+
+async def test_silence_until_the_deadline_is_an_unknown_outcome_that_can_be_resolved(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.execute_silently, scripts.silence])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome) as executed:
+            await db.put("products", "p1", {}, timeout_s=0.2)
+        with pytest.raises(errors.UnknownOutcome) as lost:
+            await db.put("products", "p2", {}, timeout_s=0.2)
+        assert (await db.resolve(executed.value.key)).id == "p1"
+        with pytest.raises(errors.Refused, match="NOT_FOUND"):
+            await db.resolve(lost.value.key)
+    assert executed.value.phase == "answer"
+
+
+async def test_a_key_can_be_asked_for_although_its_answer_came_late(cluster, scripts) -> None:
+    asked = []
+    cluster.leader.script.append(lambda *write: asked.append(write))
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome) as unknown:
+            await db.put("products", "p1", {}, timeout_s=0.2)
+        ((_, wire, frame, envelope),) = asked
+        cluster.leader.commit(wire, frame, envelope)
+        for _ in range(2):  # the first one is answered behind it
+            await db.put("products", "p2", {})
+        assert decode_write(cluster.leader.writes[-1].request).key.oldest == unknown.value.key.sequence
+        assert (await db.resolve(unknown.value.key)).id == "p1"
+        await db.put("products", "p3", {})
+    assert decode_write(cluster.leader.writes[-1].request).key.oldest > unknown.value.key.sequence
+
+
+async def test_a_later_refusal_does_not_override_a_lost_attempt_that_was_executed(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {})
+    assert written.version == 1 and written.receipt.duplicate
+
+
+async def test_a_later_refusal_stands_once_the_primary_says_that_the_key_is_absent(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_before, scripts.refusing(Code.FORBIDDEN)])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="FORBIDDEN"):
+            await db.put("products", "p1", {})
+    assert not cluster.documents
+
+
+async def test_an_answer_about_a_key_that_does_not_fit_its_write_leaves_it_unknown_and_the_client_open(
+    cluster, scripts
+) -> None:
+    def two_rows(node, wire, frame) -> None:
+        node.answer(wire, frame.correlation, "majority", 1, bytes(18), True)
+
+    cluster.leader.script.extend([scripts.cut_before, *[scripts.refusing(Code.FORBIDDEN)] * 100])
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.RESOLVE: two_rows}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=0.5)
+        cluster.leader.script.clear()
+        await db.put("products", "p1", {})
+
+
+async def test_a_later_refusal_that_lasts_leaves_a_lost_attempt_unknown(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_before, *[scripts.refusing(Code.NOT_READY)] * 100])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=0.4)
+
+
+async def test_a_new_primary_that_cannot_look_back_yet_is_asked_again(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.cut_after, scripts.unsettled])
+    async with redwire.connect(cluster.uri()) as db:
+        assert (await db.put("products", "p1", {})).receipt.duplicate
+
+
+async def test_a_late_refusal_is_the_outcome_and_no_last_try_makes_it_unknown(cluster, scripts) -> None:
+    def late(*asked) -> None:
+        asyncio.get_running_loop().call_later(2.75, scripts.refusing(Code.MISSING_REGIONS), *asked)
+
+    cluster.leader.script.extend([late, scripts.silence])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.Refused, match="MISSING_REGIONS"):
+            await db.put("products", "p1", {}, timeout_s=3)
+    assert len(cluster.leader.writes) == 1
+
+
+async def test_an_answer_about_a_key_that_makes_no_sense_costs_that_write_alone(cluster, scripts) -> None:
+    def remembered_with_a_result_too_many(node, wire, frame, envelope) -> None:
+        key = decode_write(envelope.request).key
+        node.cluster.keys[key.client, key.sequence] = 1, RESULT.pack(RecordStatus.APPLIED, 1) * 2
+        node.drop(wire)
+
+    cluster.leader.script.extend([remembered_with_a_result_too_many, scripts.refusing(Code.INVALID)])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=1)
+        assert (await db.put("products", "p2", {})).version == 1
+
+
+async def test_a_forgotten_client_goes_on_under_a_new_id(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.forgotten.add(cluster.leader.keys[0][0])
+        await db.put("products", "p2", {})
+        await db.put("products", "p3", {})
+    clients = [client for client, *_ in cluster.leader.keys]
+    assert clients[0] == clients[1] != clients[2] == clients[3]
+
+
+async def test_a_call_that_is_cancelled_while_its_new_id_is_fetched_takes_no_place_under_it(cluster) -> None:
+    held = []
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.forgotten.add(cluster.leader.keys[0][0])
+        cluster.leader.open_script.append(lambda node, *parts: held.append(parts))
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(db.put, "products", "p2", {})
+            while not held:
+                await anyio.sleep(0.01)
+            calls.cancel_scope.cancel()
+        cluster.leader.open(*held[0])
+        await db.put("products", "p3", {})
+        pending = [db.submit_put("products", f"q{number}", {}) for number in range(4_096)]
+        for each in pending:
+            await each
+    assert ("products", "p2") not in cluster.documents
+
+
+async def test_a_cancelled_call_ends_the_wait_and_disturbs_nobody(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.silence)
+    async with redwire.connect(cluster.uri()) as db:
+        with anyio.move_on_after(0.1) as waiting:
+            await db.put("products", "p1", {})
+        assert waiting.cancelled_caught
+        await db.put("products", "p2", {})
+
+
+async def test_a_write_without_an_answer_is_not_laid_to_an_address_that_it_did_not_need(
+    cluster, scripts
+) -> None:
+    away = cluster.nodes[2]
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.stop(away)
+        with pytest.raises(errors.ConnectFailed, match=away.addr):
+            await db.status(away.addr, timeout_s=0.5)
+        cluster.leader.script.append(scripts.silence)
+        with pytest.raises(errors.UnknownOutcome) as unknown:
+            await db.put("products", "p2", {}, timeout_s=0.2)
+    assert away.addr not in unknown.value.message
+
+
+async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_others(cluster, scripts) -> None:
+    def by_policy(node, wire, frame, envelope) -> None:
+        if envelope.policy:
+            scripts.refusing(Code.MISSING_REGIONS)(node, wire, frame, envelope)
+        else:
+            node.commit(wire, frame, envelope)
+
+    cluster.leader.script.extend([by_policy] * 20_000)
+    async with redwire.connect(cluster.uri()) as db:
+        refused = db.submit_put("products", "far", {}, policy="regions(moon)", timeout_s=30)
+        for batch in range(3):
+            pending = [db.submit_put("products", f"p{batch}-{number}", {}) for number in range(2_000)]
+            for each in pending:
+                await each
+            await anyio.sleep(1.0)  # until it is refused once more
+        assert not refused.done
+        cluster.leader.script.clear()
+        assert (await refused).id == "far"
+
+
+async def test_a_broken_connection_loses_none_of_those_in_flight(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.silence] * 20 + [scripts.cut_after])
+    async with redwire.connect(cluster.uri()) as db:
+        pending = [db.submit_put("products", f"p{number}", {}) for number in range(50)]
+        for each in pending:
+            await each
+    assert len(cluster.documents) == 50
+
+
+@pytest.mark.parametrize("policy", [None, "majority"])
+async def test_an_earlier_attempt_that_is_committed_is_the_outcome_of_one_refused_later(
+    cluster, scripts, policy: str | None
+) -> None:
+    cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
+    async with redwire.connect(cluster.uri()) as db:
+        written = await db.put("products", "p1", {}, policy=policy)
+    assert written.receipt.duplicate and written.receipt.achieved == "majority"
+
+
+async def test_what_was_asked_beyond_the_commit_rule_is_not_confirmed_by_an_earlier_attempt(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(
+            errors.NotConfirmed, match=r"not known to be by ack_n=2, and now: .*FORBIDDEN"
+        ) as unsure:
+            await db.put("products", "p1", {}, policy="ack_n=2")
+        assert unsure.value.receipt.achieved == "majority" and unsure.value.lsn == 1
+        assert (await db.resolve(unsure.value.key)).id == "p1"
+
+
+async def test_many_in_flight_may_name_the_version_that_they_replace(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        first = await db.submit_put("products", "p1", {}, if_version=0)
+        with pytest.raises(errors.Conflict, match="stands at 1"):
+            await db.submit_put("products", "p1", {}, if_version=0)
+        assert (await db.submit_put("products", "p1", {}, if_version=first.version)).version == 3
