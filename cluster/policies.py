@@ -13,6 +13,8 @@ from regions.quorum import ENUMERATED_VOTERS_MAX, at_least, minimal_sets
 
 TEXTS_MAX = 256
 """Texts whose verdict is remembered; few exist, but clients choose them."""
+UNJUDGED = Lsn(-1)
+"""Before any settings."""
 
 
 class Effective(msgspec.Struct, frozen=True):
@@ -22,7 +24,8 @@ class Effective(msgspec.Struct, frozen=True):
     whose watermark says when it is met: the same copies meet both, and one is counted for all of their like.
     `is_rule`: meeting the commit rule already meets it, so the answer leaves as soon as the record is
     applied. `asked` is the text that the request named, "" for the default and None for the commit rule;
-    `settings` is the LSN of the settings by which it was judged.
+    `settings` is the LSN of the settings by which it was judged, `UNJUDGED` for a text that none allow yet:
+    such a policy is never met.
     """
 
     parsed: CommitPolicy
@@ -93,6 +96,12 @@ class Policies:
         effective = Effective(asked, str(asked), self._twin(asked), is_rule, text, self.lsn)
         self._known[text] = effective
         return effective
+
+    def unjudged(self, text: str) -> Effective:
+        """For a text that is refused, where that is for somebody to say who knows of earlier attempts: its
+        caller waits as for the commit rule.
+        """
+        return msgspec.structs.replace(self.rule, text=text, is_rule=False, asked=text, settings=UNJUDGED)
 
     def _twin(self, policy: CommitPolicy) -> CommitPolicy:
         """The first policy that the same copies meet: however many ways there are to write one, its watermark

@@ -17,7 +17,7 @@ from cluster.reads import Reads
 from cluster.settings import Settings
 from cluster.status import StatusDesk
 from cluster.unread import Unread
-from redwire.errors import NotPrimary, Refused
+from redwire.errors import NotPrimary, RedwireError, Refused
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
 from redwire.position import Lsn, NodeId, Term
@@ -111,8 +111,15 @@ class Service:
 
         `policy` is the text that it names, "" for the default and None for the commit rule. `remaining_ms` is
         what its caller has left, None for no limit: it is told "not confirmed" when most of that is over, or
-        the policy timeout (R8). Raises what refuses the policy.
+        the policy timeout (R8). Raises what refuses the policy of a first attempt; of a later one the intake
+        says so, when it has looked for those before (R9).
         """
+        try:
+            effective = self.policies.effective(policy)
+        except RedwireError:
+            if policy is None or attempt == 1:
+                raise
+            effective = self.policies.unjudged(policy)
         limit_ms = float(self.settings.cluster.policy_timeout_ms)
         if remaining_ms is not None:
             limit_ms = min(limit_ms, remaining_ms * ANSWER_SHARE)
@@ -123,7 +130,7 @@ class Service:
             kind,
             request,
             count=count,
-            policy=self.policies.effective(policy),
+            policy=effective,
             deadline_us=arrived_us + int(limit_ms * 1000),
             key=key,
             attempt=attempt,

@@ -376,6 +376,26 @@ def test_a_key_that_cannot_be_is_refused(site: Any) -> None:
         )
 
 
+def test_a_later_attempt_by_a_policy_that_cannot_be_is_refused_only_where_no_earlier_one_was_executed(
+    site: Any,
+) -> None:
+    put = Record(Op.PUT, "attempts", "x", b"{}")
+    with site.login("writer") as wire:
+        client = site.client_id(wire)
+        assert wire.ask(Kind.WRITE, site.write_body(put, key=Key(client, 1, 1))).kind == Kind.WRITTEN
+        told = [
+            wire.error(Kind.WRITE, site.write_body(put, key=key, attempt=attempt, policy="ack_n=9")).code
+            for key in (Key(client, 1, 1), Key(client, 2, 1))
+            for attempt in (1, 2)
+        ]
+        assert told == [
+            Code.COMMIT_POLICY_INVALID,  # of a first attempt nothing can have been executed
+            Code.NOT_CONFIRMED,
+            Code.COMMIT_POLICY_INVALID,
+            Code.COMMIT_POLICY_INVALID,
+        ]
+
+
 # --- policies
 
 POLICIES: dict[str, bytes] = {

@@ -392,6 +392,24 @@ def test_what_was_executed_is_never_refused_while_a_stronger_policy_is_not_met(a
     assert told(answers) == [(Unconfirmed, 1)] and "an earlier attempt is committed" in answers[0].message
 
 
+@pytest.mark.parametrize("deadline_ms", [10_000, 500])
+@pytest.mark.parametrize(
+    ("result", "told_of"),
+    [(None, Reject), (EXECUTED, Unconfirmed), (FORGOTTEN, Reject), (Result(Fate.CLOSED), Reject)],
+)
+def test_a_later_attempt_by_a_policy_that_is_refused_is_first_looked_for(
+    result, told_of, deadline_ms, take, intake, world, propose
+):
+    if result is not None:
+        world.results[key(1).client, 1] = result
+    world.met[str(POLICIES.floor)] = 7
+    proposal = propose(key=key(1), attempt=2, deadline_ms=deadline_ms)
+    proposal.policy = POLICIES.unjudged("ack_n=9")
+    _, answers = take(proposal)
+    assert told(answers) == [(told_of, 1)]
+    assert "ack_n=9" in str(answers[0].message if told_of is Unconfirmed else answers[0].error) or result
+
+
 def test_that_a_key_is_forgotten_is_believed_of_a_log_applied_to_its_end(take, world, propose):
     world.results[key(1).client, 1] = FORGOTTEN
     _, answers = take(propose(key=key(1), attempt=2))
