@@ -51,7 +51,7 @@ class DataDirInUse(NodeError):
         super().__init__(
             f"{path} is in use by process {pid or 'unknown'}",
             hint="stop that process, or give this node a data directory of its own",
-            facts={"path": str(path), "pid": pid},
+            facts={"file": str(path), "pid": pid},
         )
         self.pid = pid
 
@@ -80,7 +80,7 @@ class FormatNewer(NodeError):
         super().__init__(
             f"{path}: {what}",
             hint="a newer version wrote it: start that version again",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -91,7 +91,7 @@ class FormatOlder(NodeError):
         super().__init__(
             f"{path}: {what}",
             hint="formats change before 1.0: start that version again, or give the node an empty directory",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -99,7 +99,7 @@ class MetaCorrupt(NodeError):
     """meta.cbor cannot be trusted, so neither can the node's promises about terms. Nothing was touched."""
 
     def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"path": str(path)})
+        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"file": str(path)})
 
 
 class LogCorrupt(NodeError):
@@ -112,7 +112,7 @@ class LogCorrupt(NodeError):
         super().__init__(
             f"{path} is damaged at byte {offset} (LSN {lsn}): {what}",
             hint=_MEND,
-            facts={"path": str(path), "offset": offset, "lsn": lsn},
+            facts={"file": str(path), "offset": offset, "lsn": lsn},
         )
         self.path = path
         self.offset = offset
@@ -128,7 +128,7 @@ class LogPruned(NodeError):
         super().__init__(
             f"the log after LSN {asked} is not kept any more, it begins after {base.lsn}",
             hint="take a snapshot first",
-            facts={"asked": asked, "base": base.lsn},
+            facts={"lsn": asked, "base": base.lsn},
         )
         self.base = base
 
@@ -139,7 +139,7 @@ class CutRefused(NodeError):
     def __init__(self, to: Position, committed: Lsn) -> None:
         super().__init__(
             f"the log is not cut to {to}: records up to LSN {committed} in it are committed",
-            facts={"to": to.lsn, "committed": committed},
+            facts={"lsn": to.lsn, "committed": committed},
         )
         self.committed = committed
 
@@ -154,7 +154,7 @@ class DiskFull(NodeError):
         super().__init__(
             f"{path}: no space {what}",
             hint="free some disk space; the node goes on by itself",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -183,7 +183,7 @@ class DiskFailed(NodeError):
         super().__init__(
             f"{path}: {what}",
             hint="check the disk, and that the node may read and write there, then start the node again",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -193,7 +193,7 @@ class StateCorrupt(NodeError):
     code = Code.DAMAGED
 
     def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"path": str(path)})
+        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"file": str(path)})
 
 
 class OutOfOrder(NodeError):
@@ -203,7 +203,7 @@ class OutOfOrder(NodeError):
     def __init__(self, first: Lsn, end: Position) -> None:
         super().__init__(
             f"the batch at LSN {first} does not continue what ends at {end}",
-            facts={"first": first, "applied": end.lsn, "term": end.term},
+            facts={"lsn": first, "end": end.lsn, "term": end.term},
         )
 
 

@@ -168,7 +168,8 @@ class Reads:
         if isinstance(mode, InRegion) and shape is not None and shape.replicas:
             known = sorted({shape.primary.region, *(replica.region for replica in shape.replicas)} - {""})
             text = f"no node of region {mode.name!r} is in the topology"
-            raise Refused(Code.MISSING_REGIONS, text, hint=f"the regions are {', '.join(known)}")
+            hint, facts = f"the regions are {', '.join(known)}", {"missing": [mode.name], "lacking": 1}
+            raise Refused(Code.MISSING_REGIONS, text, hint=hint, facts=facts)
         self._pool.look_around()
 
 

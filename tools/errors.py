@@ -74,7 +74,14 @@ class LoadRuns(ToolError):
 
 
 class LineInvalid(ToolError):
-    """A line of a file that is to be loaded is no document, or one that the cluster does not take."""
+    """A line of a file that is to be loaded is no document, or one that the cluster does not take. `line`
+    counts from 1; None where the whole file is not what it should be.
+    """
+
+    def __init__(self, file: str, line: int | None, reason: str, *, hint: str = "") -> None:
+        where = file if line is None else f"{file}: line {line}:"
+        facts: dict[str, object] = {"file": file} if line is None else {"file": file, "line": line}
+        super().__init__(f"{where} {reason}", hint=hint, facts=facts)
 
 
 class PlanInvalid(ToolError):

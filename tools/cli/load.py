@@ -208,7 +208,9 @@ class Loader:
         piece = next((piece for piece, each in self._under_way if each is pending), None)
         if isinstance(error, RequestInvalid) and error.record is not None and piece is not None:
             reason = error.message.removeprefix(f"record {error.record}: ")
-            return LineInvalid(f"{self._name}: line {piece.lines[error.record]}: {reason}", hint=error.hint)
+            bad = LineInvalid(self._name, piece.lines[error.record], reason, hint=error.hint)
+            bad.facts |= {name: value for name, value in error.facts.items() if name != "record"}
+            return bad
         return error
 
 

@@ -101,6 +101,28 @@ async def test_an_error_says_where_nobody_answered_and_no_password(command_line)
 
 
 @pytest.mark.parametrize(
+    ("words", "hosts", "code"),
+    [
+        (("get", "c", "p1"), "127.0.0.1:1,127.0.0.1:2", "DEADLINE_EXCEEDED"),
+        (("status",), "127.0.0.1:1,127.0.0.1:2", "DEADLINE_EXCEEDED"),
+        (("topology",), "127.0.0.1:1", "CONNECT_FAILED"),
+    ],
+)
+async def test_who_could_not_be_reached_is_a_list_for_programs(command_line, words, hosts, code) -> None:
+    ran = await command_line(*words, "--json", "--uri", f"red://{hosts}/?timeout_ms=300")
+    told = json.loads(ran.err)
+    assert (told["code"], sorted(told["facts"]["addresses"])) == (code, hosts.split(","))
+
+
+async def test_an_address_at_which_something_else_answers_is_one_too(cluster, command_line) -> None:
+    uri = cluster.uri().partition("?")[0]  # whose authority is nobody's here
+    ran = await command_line("put", "c", "p1", "{}", "--json", "--uri", uri)
+    told = json.loads(ran.err)
+    addresses = [node.addr for node in cluster.nodes]
+    assert (told["code"], sorted(told["facts"]["addresses"])) == ("CONNECT_FAILED", sorted(addresses))
+
+
+@pytest.mark.parametrize(
     ("script", "code", "says"),
     [
         ("unconfirmed", 0, "committed: 1 APPLIED"),

@@ -179,7 +179,7 @@ def unsure() -> errors.NotConfirmed:
         (errors.UriInvalid("x"), "URI_INVALID", 2),
         (errors.TokenInvalid("x"), "TOKEN_INVALID", 2),
         (RoleAbove("x"), "ROLE_ABOVE", 4),
-        (LineInvalid("x"), "LINE_INVALID", 1),
+        (LineInvalid("f", 3, "x"), "LINE_INVALID", 1),
         (OSError(2, "No such file", "f"), "SYSTEM", 1),
         (Interrupted("x"), "INTERRUPTED", 130),
         (Interrupted("x", number=15), "INTERRUPTED", 143),
