@@ -65,7 +65,7 @@ class Failure(ClosedStruct, frozen=True, kw_only=True):
             return errors.NotPrimary(self.message, self.topology or b"", hint=self.hint)
         if self.code is Code.TIMEOUT:
             phase = str(self.facts.get("phase", "answer"))
-            return errors.DeadlineExceeded(self.message, phase=phase, hint=self.hint)
+            return errors.DeadlineExceeded(self.message, phase=phase, hint=self.hint, sent=True)
         simple = _SIMPLE.get(self.code)
         if simple is not None:
             return simple(self.message, hint=self.hint)

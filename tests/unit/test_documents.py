@@ -34,6 +34,7 @@ from tools.cli.failure import (
     EXIT_PIPE_CLOSED,
     EXIT_REFUSED,
     EXIT_UNKNOWN,
+    EXIT_UNSENT,
     EXIT_USAGE,
 )
 from tools.cli.main import redwire
@@ -142,6 +143,7 @@ def test_the_readme_has_every_exit_code() -> None:
         EXIT_USAGE,
         EXIT_UNKNOWN,
         EXIT_REFUSED,
+        EXIT_UNSENT,
         EXIT_INTERRUPTED,
         EXIT_PIPE_CLOSED,
     ]

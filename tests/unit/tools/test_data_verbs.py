@@ -97,7 +97,7 @@ async def test_for_programs_an_error_has_its_facts_and_no_code_in_its_message(
 async def test_an_error_says_where_nobody_answered_and_no_password(command_line) -> None:
     uri = "red://bob:secret@127.0.0.1:1/?timeout_ms=200"
     ran = await command_line("get", "c", "p1", "--uri", uri)
-    assert ran.code == 1 and "127.0.0.1:1" in ran.err and "secret" not in ran.err
+    assert ran.code == 5 and "127.0.0.1:1" in ran.err and "secret" not in ran.err
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,14 @@ async def test_what_cannot_be_told_of_a_key_is_an_open_outcome(cluster, command_
     assert silent.code == forgotten.code == 3
     assert json.loads(silent.err)["key"] == json.loads(forgotten.err)["key"] == key
     assert "was forgotten" in json.loads(forgotten.err)["message"]
+    assert (json.loads(silent.err)["code"], json.loads(forgotten.err)["code"]) == (
+        "UNKNOWN_OUTCOME",
+        "KEY_EXPIRED",
+    )
+    assert "resolve" not in json.loads(forgotten.err)["hint"]
+    unreached = await command_line("resolve", key, "--json", "--uri", "red://127.0.0.1:1/?timeout_ms=200")
+    told = json.loads(unreached.err)
+    assert (unreached.code, told["code"], told["key"]) == (3, "UNKNOWN_OUTCOME", key)
     assert (await command_line("resolve", "seven", "--uri", cluster.uri())).code == 2
 
 
@@ -167,7 +175,7 @@ async def test_a_long_wait_is_told_with_its_reason_and_its_end_but_not_to_a_prog
     cluster.leader.frozen = True
     ask = ("get", "c", "p1", "--timeout", "2.6", "--uri", cluster.uri(cluster.leader))
     told, quiet = await command_line(*ask), await command_line(*ask, "--json")
-    assert told.code == quiet.code == 1
+    assert told.code == quiet.code == 5
     waiting, error = told.err.splitlines()
     assert waiting.startswith("redwire: waiting, 1 s more at most: ") and cluster.leader.addr in waiting
     assert error.startswith("redwire: no node was reached within 2.6 s: ")
@@ -183,7 +191,7 @@ async def test_who_finds_no_primary_is_told_that_others_answer_and_what_to_type(
 ) -> None:
     cluster.stop(cluster.nodes[0])
     ran = await command_line(*arguments, "--timeout", "1.5", "--uri", cluster.uri())
-    assert ran.code == 1 and not ran.out
+    assert ran.code == 5 and not ran.out
     assert "no primary was found, though " in ran.err and "see redwire status, redwire doctor" in ran.err
     assert cluster.nodes[1].addr in ran.err.rpartition("though ")[2]
     assert cluster.nodes[0].addr not in ran.err.rpartition("though ")[2]
@@ -203,7 +211,7 @@ async def test_where_nobody_answers_no_hint_says_that_somebody_does(cluster, com
     for node in cluster.nodes:
         cluster.stop(node)
     ran = await command_line("get", "c", "p1", "--timeout", "0.5", "--uri", cluster.uri())
-    assert ran.code == 1 and "no primary" not in ran.err
+    assert ran.code == 5 and "no primary" not in ran.err
 
 
 @pytest.mark.parametrize("words", [("put", "c", "x", "{oops"), ("put", "c", "", "{}"), ("delete", "c", "")])
