@@ -148,7 +148,8 @@ def part(found: Outlook) -> Part:
 
 def _lines(group: Group) -> Iterator[str]:
     """A head, and the losses below it: no table, since there may be many of them. None is broken in two."""
-    yield f"{'won ' if group.won else 'LOST'}  {group.question}: {group.before} -> {group.after}, when this is lost:"
+    answer = f"{group.question}: {group.before} -> {group.after}"
+    yield f"{'won ' if group.won else 'LOST'}  {answer}, when this is lost:"
     losses = ", ".join(each.replace(" ", _HARD_SPACE) for each in group.losses)
     for line in textwrap.wrap(losses, LINE_CHARS - len(_INDENT), break_on_hyphens=False):
         yield _INDENT + line.replace(_HARD_SPACE, " ")
