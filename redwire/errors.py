@@ -77,6 +77,9 @@ class Code(StrEnum):
 ASK_HINT = "ask with client.resolve(error.key) what became of it"
 """What to do about an outcome that is not known."""
 
+ELSEWHERE_HINT = 'see client.status(); read="any" reads from whoever answers'
+"""What to do about a primary that does not answer a read."""
+
 RETRYABLE = frozenset(
     (
         Code.NOT_PRIMARY,

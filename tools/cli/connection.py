@@ -15,7 +15,14 @@ import anyio
 import click
 
 from redwire.client import Client
-from redwire.errors import ChannelClosed, ConnectFailed, DeadlineExceeded, NotPrimary, UnknownOutcome
+from redwire.errors import (
+    ELSEWHERE_HINT,
+    ChannelClosed,
+    ConnectFailed,
+    DeadlineExceeded,
+    NotPrimary,
+    UnknownOutcome,
+)
 from redwire.spelling import nearest
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
@@ -93,7 +100,8 @@ async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bo
             try:
                 return await call(client)
             except (DeadlineExceeded, NotPrimary, UnknownOutcome) as error:
-                error.hint = error.hint or _leaderless_hint(client, error)
+                if error.hint in ("", ELSEWHERE_HINT):
+                    error.hint = _leaderless_hint(client, error)
                 raise
 
 
@@ -119,14 +127,17 @@ def _addresses(client: Client) -> Iterator[None]:
 
 
 def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary | UnknownOutcome) -> str:
-    """What to type when nodes answer and none of them leads; "" when that is not what is wrong."""
-    sought = isinstance(error, NotPrimary) or error.phase in ("select", "connect")
+    """What to type when nodes answer and none of them leads, or whoever leads is silent; "" when that is not
+    what is wrong.
+    """
+    silent = error.hint == ELSEWHERE_HINT
+    sought = silent or isinstance(error, NotPrimary) or error.phase in ("select", "connect")
     well = [node.addr for node in client.routing.nodes if node.rtt_us is not None and not node.failures]
-    if not sought or not well:
+    if not sought or not (well or silent):
         return ""
-    hint = (
-        f"no primary was found, though {', '.join(well)} can be reached: see redwire status, redwire doctor"
-    )
+    hint = "the primary may hang" if silent else "no primary was found"
+    hint += f", though {', '.join(well)} can be reached" if well else ""
+    hint += ": see redwire status, redwire doctor"
     context = click.get_current_context(silent=True)
     if context is not None and context.params.get("read", "none") in (None, "primary"):
         hint += "; --read any reads from whoever answers"

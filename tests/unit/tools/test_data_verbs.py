@@ -7,6 +7,7 @@ import json
 import pytest
 
 from redwire.errors import Code
+from redwire.frame import Kind
 from tools.cli.failure import EXIT_REFUSED
 
 
@@ -224,3 +225,13 @@ async def test_a_byte_order_mark_is_no_part_of_a_document(cluster, command_line)
     ran = await command_line("put", "c", "x", "-", "--uri", cluster.uri(), stdin=b'\xef\xbb\xbf{"n": 1}\n')
     assert ran.code == 0
     assert (await command_line("get", "c", "x", "--uri", cluster.uri())).out == '{"n": 1}\n'
+
+
+async def test_who_reads_from_a_primary_that_hangs_is_told_what_to_type(cluster, command_line) -> None:
+    cluster.leader.unheard = frozenset((Kind.FETCH,))
+    ran = await command_line("get", "c", "p1", "--timeout", "1", "--uri", cluster.uri())
+    assert ran.code == 1
+    assert f"in phase answer: {cluster.leader.addr} did not answer within " in ran.err
+    assert ran.err.endswith(
+        "; the primary may hang: see redwire status, redwire doctor; --read any reads from whoever answers\n"
+    )
