@@ -4,6 +4,8 @@ RedwireError
 ├── NodeError
 │   ├── DataDirInUse          another process works in this data directory
 │   ├── DataDirForeign        a data directory of another node
+│   ├── DataDirNoFolder       something else stands where the data directory should be
+│   ├── Scarce                the system gives this process no more threads or memory
 │   ├── ListenFailed          the listener's address cannot be had
 │   ├── ReloadFailed          a running node was not brought to use new credentials
 │   ├── FormatNewer           a file that only a newer version understands: never cut, never overwritten
@@ -62,6 +64,29 @@ class DataDirForeign(NodeError):
     def __init__(self, path: Path, owner: str, me: str) -> None:
         super().__init__(
             f"{path} belongs to node {owner}, not to {me}", hint="give every node a directory of its own"
+        )
+
+
+class DataDirNoFolder(NodeError):
+    """What stands at `there`, which is the data directory or above it, is no directory."""
+
+    def __init__(self, path: Path, there: Path) -> None:
+        what = "a file" if there.is_file() else "no directory" if there.exists() else "a link to nothing"
+        where = f"{path}: it" if there == path else f"{path}: {there}"
+        super().__init__(
+            f"{where} is {what}; node.data_dir names a directory",
+            hint="name another one, or move away what stands there",
+            facts={"file": str(there)},
+        )
+
+
+class Scarce(NodeError):
+    """The system refused this process a thread, or memory."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the system gives this process no more {what}",
+            hint="raise its limits: ulimit -u and -v, or TasksMax, MemoryMax and LimitAS of its service",
         )
 
 
