@@ -99,10 +99,12 @@ class Changes:
         """Why `planned` must not be logged now; None when it may."""
         if planned.before is not self._newest:
             text = f"the settings were changed at LSN {self._newest.lsn} meanwhile"
-            return Refused(Code.SETTINGS_CHANGED, text, hint="look at them again, then decide")
+            facts: dict[str, object] = {"lsn": self._newest.lsn, "based_on": planned.before.lsn}
+            return Refused(Code.SETTINGS_CHANGED, text, hint="look at them again, then decide", facts=facts)
         if self.coming and not planned.lost:
             hint = "wait for it, or name what it waits for as lost"
-            return Refused(Code.SETTINGS_CHANGED, f"another change is on its way: {self.pending}", hint=hint)
+            text = f"another change is on its way: {self.pending}"
+            return Refused(Code.SETTINGS_CHANGED, text, hint=hint, facts={"pending": self.pending})
         above = Lsn(self._newest.lsn + 1)
         return self.coordinator.obstacle(_step(planned.after(above)), now_ms)
 

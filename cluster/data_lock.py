@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from cluster.errors import DataDirInUse
+from cluster.errors import DataDirInUse, DataDirNoFolder
 from cluster.files import FILE_MODE, SYSCALLS, translated
 
 _NAME = "lock"
@@ -67,8 +67,9 @@ class DataLock:
     def take(cls, data_dir: Path) -> DataLock:
         """Take `data_dir`, made if missing. Waits `TRY_S` for whoever has it.
 
-        Raises `DataDirInUse`, which names the process that has it, or `DiskFailed`.
+        Raises `DataDirInUse`, which names the process that has it, `DataDirNoFolder`, or `DiskFailed`.
         """
+        require_folder(data_dir)
         with translated(data_dir):
             SYSCALLS.make_folder(data_dir)
             folder = os.open(data_dir, _FOLDER)
@@ -94,6 +95,21 @@ class DataLock:
     def _write(self, data: bytes) -> None:
         os.pwrite(self._words, data, 0)  # in one piece: a reader sees the old lines or the new
         os.ftruncate(self._words, len(data))
+
+
+def nearest(folder: Path) -> Path:
+    """`folder`, or what is there of the way to it."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder
+
+
+def require_folder(data_dir: Path) -> None:
+    """Raise `DataDirNoFolder` where something else stands in the place of a directory, and `DiskFailed`."""
+    with translated(data_dir):
+        there = nearest(data_dir)
+        if not there.is_dir():
+            raise DataDirNoFolder(data_dir, there)
 
 
 @contextmanager

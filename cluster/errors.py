@@ -4,6 +4,8 @@ RedwireError
 ├── NodeError
 │   ├── DataDirInUse          another process works in this data directory
 │   ├── DataDirForeign        a data directory of another node
+│   ├── DataDirNoFolder       something else stands where the data directory should be
+│   ├── Scarce                the system gives this process no more threads or memory
 │   ├── ListenFailed          the listener's address cannot be had
 │   ├── ReloadFailed          a running node was not brought to use new credentials
 │   ├── FormatNewer           a file that only a newer version understands: never cut, never overwritten
@@ -51,7 +53,7 @@ class DataDirInUse(NodeError):
         super().__init__(
             f"{path} is in use by process {pid or 'unknown'}",
             hint="stop that process, or give this node a data directory of its own",
-            facts={"path": str(path), "pid": pid},
+            facts={"file": str(path), "pid": pid},
         )
         self.pid = pid
 
@@ -62,6 +64,29 @@ class DataDirForeign(NodeError):
     def __init__(self, path: Path, owner: str, me: str) -> None:
         super().__init__(
             f"{path} belongs to node {owner}, not to {me}", hint="give every node a directory of its own"
+        )
+
+
+class DataDirNoFolder(NodeError):
+    """What stands at `there`, which is the data directory or above it, is no directory."""
+
+    def __init__(self, path: Path, there: Path) -> None:
+        what = "a file" if there.is_file() else "no directory" if there.exists() else "a link to nothing"
+        where = f"{path}: it" if there == path else f"{path}: {there}"
+        super().__init__(
+            f"{where} is {what}; node.data_dir names a directory",
+            hint="name another one, or move away what stands there",
+            facts={"file": str(there)},
+        )
+
+
+class Scarce(NodeError):
+    """The system refused this process a thread, or memory."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the system gives this process no more {what}",
+            hint="raise its limits: ulimit -u and -v, or TasksMax, MemoryMax and LimitAS of its service",
         )
 
 
@@ -80,7 +105,7 @@ class FormatNewer(NodeError):
         super().__init__(
             f"{path}: {what}",
             hint="a newer version wrote it: start that version again",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -91,7 +116,7 @@ class FormatOlder(NodeError):
         super().__init__(
             f"{path}: {what}",
             hint="formats change before 1.0: start that version again, or give the node an empty directory",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -99,7 +124,7 @@ class MetaCorrupt(NodeError):
     """meta.cbor cannot be trusted, so neither can the node's promises about terms. Nothing was touched."""
 
     def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"path": str(path)})
+        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"file": str(path)})
 
 
 class LogCorrupt(NodeError):
@@ -112,7 +137,7 @@ class LogCorrupt(NodeError):
         super().__init__(
             f"{path} is damaged at byte {offset} (LSN {lsn}): {what}",
             hint=_MEND,
-            facts={"path": str(path), "offset": offset, "lsn": lsn},
+            facts={"file": str(path), "offset": offset, "lsn": lsn},
         )
         self.path = path
         self.offset = offset
@@ -128,7 +153,7 @@ class LogPruned(NodeError):
         super().__init__(
             f"the log after LSN {asked} is not kept any more, it begins after {base.lsn}",
             hint="take a snapshot first",
-            facts={"asked": asked, "base": base.lsn},
+            facts={"lsn": asked, "base": base.lsn},
         )
         self.base = base
 
@@ -139,7 +164,7 @@ class CutRefused(NodeError):
     def __init__(self, to: Position, committed: Lsn) -> None:
         super().__init__(
             f"the log is not cut to {to}: records up to LSN {committed} in it are committed",
-            facts={"to": to.lsn, "committed": committed},
+            facts={"lsn": to.lsn, "committed": committed},
         )
         self.committed = committed
 
@@ -154,7 +179,7 @@ class DiskFull(NodeError):
         super().__init__(
             f"{path}: no space {what}",
             hint="free some disk space; the node goes on by itself",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -183,7 +208,7 @@ class DiskFailed(NodeError):
         super().__init__(
             f"{path}: {what}",
             hint="check the disk, and that the node may read and write there, then start the node again",
-            facts={"path": str(path)},
+            facts={"file": str(path)},
         )
 
 
@@ -193,7 +218,7 @@ class StateCorrupt(NodeError):
     code = Code.DAMAGED
 
     def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"path": str(path)})
+        super().__init__(f"{path} is damaged: {what}", hint=_MEND, facts={"file": str(path)})
 
 
 class OutOfOrder(NodeError):
@@ -203,7 +228,7 @@ class OutOfOrder(NodeError):
     def __init__(self, first: Lsn, end: Position) -> None:
         super().__init__(
             f"the batch at LSN {first} does not continue what ends at {end}",
-            facts={"first": first, "applied": end.lsn, "term": end.term},
+            facts={"lsn": first, "end": end.lsn, "term": end.term},
         )
 
 

@@ -21,7 +21,7 @@ from cluster import credentials, meta
 from cluster.address import Address
 from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig, ReplicationRole
 from cluster.credentials import CredentialSet
-from cluster.data_lock import Holder, looked_into
+from cluster.data_lock import Holder, looked_into, nearest, require_folder
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
 from cluster.opening import followed_last
 from cluster.registry import Registry
@@ -131,9 +131,8 @@ class Kept(msgspec.Struct, frozen=True):
 def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     """Look into a directory that can be written to and is this node's. Raises what the node itself would."""
     folder = Path(config.node.data_dir)
-    there = _nearest(folder)
-    if not there.is_dir():
-        raise DiskFailed(folder, f"{there} is no directory")
+    require_folder(folder)
+    there = nearest(folder)
     if not may_write(there):
         what = "cannot be written to" if there == folder else f"cannot be made in {there}"
         raise DiskFailed(folder, f"the data directory {what} by this user")
@@ -172,18 +171,11 @@ def _nobody_leads(config: NodeConfig, kept: Kept) -> Iterator[str]:
         yield "node.role is replica, and there is no other member: nobody leads; write role: primary"
 
 
-def _nearest(folder: Path) -> Path:
-    """`folder`, or what is there of the way to it."""
-    while not os.path.lexists(folder):
-        folder = folder.parent
-    return folder
-
-
 def _short_of_space(config: NodeConfig, free_bytes: Callable[[Path], int]) -> Iterator[str]:
     """Raises `DiskFailed`."""
     folder, floor = Path(config.node.data_dir), config.retention.disk_free_min_bytes
     with translated(folder):
-        free = free_bytes(_nearest(folder))
+        free = free_bytes(nearest(folder))
     if free <= floor:
         yield (
             f"{folder}: {free} bytes are free on its volume, retention.disk_free_min_bytes is {floor}: "

@@ -25,9 +25,9 @@ def unjoined(
     else:
         text += "; a new one begins once a majority of it runs"
         text += "" if NodeRole.OPENING in roles else ", among it the one with role: primary"
-    facts = {"node": str(me)}
+    facts: dict[str, object] = {"node": str(me)}
     missing = sorted(set(members) - reports.keys() - {me})
     if named and missing:
-        facts["missing"] = ",".join(missing)
+        facts["missing"] = missing
         text += f"; not heard yet: {', '.join(missing)}"
     return Refused(Code.NOT_READY, text, hint="retry", facts=facts)

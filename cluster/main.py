@@ -25,6 +25,7 @@ from cluster.opening import TakeOver
 from cluster.process import run
 from cluster.reload import ask
 from cluster.signals import Signals
+from cluster.threads import scarce
 from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import ConfigInvalid, RedwireError
@@ -66,6 +67,12 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
             print(json.dumps(_answer(config, [error], [])))
         else:
             print(f"redwire-node: {error}", file=sys.stderr)
+        return 1
+    except (RuntimeError, MemoryError) as error:  # before there is a log
+        refused = scarce(error)
+        if refused is None:
+            raise
+        print(f"redwire-node: {refused}", file=sys.stderr)
         return 1
 
 
@@ -140,6 +147,12 @@ def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> in
             return anyio.run(node, backend_options={"use_uvloop": fast})
         except RedwireError as error:
             notes(f"stopped: {error}", Level.ERROR)
+            return 1
+        except (RuntimeError, MemoryError, ExceptionGroup) as error:
+            refused = scarce(error)
+            if refused is None:
+                raise
+            notes(f"stopped: {refused}", Level.ERROR)
             return 1
 
 

@@ -87,7 +87,8 @@ class Policies:
         if text and not at_least(asked, self.floor, self._membership, self._me):
             message = f"{asked} can be met by copies that do not meet the floor {self.floor}"
             hint = f"ask for {(asked & self.floor).quoted}, or leave the policy out"
-            raise Refused(Code.COMMIT_POLICY_BELOW_FLOOR, message, hint=hint)
+            facts = {"asked": str(asked), "floor": str(self.floor)}
+            raise Refused(Code.COMMIT_POLICY_BELOW_FLOOR, message, hint=hint, facts=facts)
         if len(self._known) >= TEXTS_MAX:
             self._known.clear()
             self._twins.clear()

@@ -87,8 +87,9 @@ class Process:
         with threads.watched(lambda error: post(self._fail, error)):
             await self._run(Storage(self._config, post, self._fail))
         if self._failure is not None:
-            foreseen = isinstance(self._failure, RedwireError)
-            self._note(f"stopped: {self._failure if foreseen else repr(self._failure)}", Level.ERROR)
+            told = threads.scarce(self._failure) or self._failure
+            foreseen = isinstance(told, RedwireError)
+            self._note(f"stopped: {told if foreseen else repr(told)}", Level.ERROR)
             return 1
         self._note("stopped")
         return 0

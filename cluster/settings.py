@@ -110,12 +110,15 @@ def plan(
         raise RequestInvalid(f"{primary} leads, so it is not lost", hint="name what is gone for good")
     if changed == bare and pending and not lost:
         hint = "wait for it, or name what it waits for as lost"
-        raise Refused(Code.SETTINGS_CHANGED, f"{text}: that is on its way and not committed", hint=hint)
+        message = f"{text}: that is on its way and not committed"
+        raise Refused(Code.SETTINGS_CHANGED, message, hint=hint, facts={"pending": record.text})
     if changed == bare and not pending:
         return Planned(before, record, lost, f"{text}: it is so already", False)
     if asked.based_on not in (0, before.lsn):
         message = f"the settings were changed at LSN {before.lsn}, after those of LSN {asked.based_on}"
-        raise Refused(Code.SETTINGS_CHANGED, message, hint="look at them again, then decide")
+        hint = "look at them again, then decide"
+        facts: dict[str, object] = {"lsn": before.lsn, "based_on": asked.based_on}
+        raise Refused(Code.SETTINGS_CHANGED, message, hint=hint, facts=facts)
     if lost:
         text += f"; given up: {', '.join(sorted(lost))}"
     changed = msgspec.structs.replace(changed, by=by, text=text, lost=tuple(sorted(lost)))

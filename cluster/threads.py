@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from cluster.errors import Scarce
+
 
 class Post(Protocol):
     """How results reach the event loop: `loop.call_soon_threadsafe`, or a queue's `put` in tests."""
@@ -34,3 +36,13 @@ def watched(failed: Callable[[BaseException], object]) -> Iterator[None]:
         yield
     finally:
         threading.excepthook = show
+
+
+def scarce(error: BaseException) -> Scarce | None:
+    """What `error`, or one of its group, says that the system has refused: a thread, or memory; else None."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(scarce, error.exceptions)), None)
+    if isinstance(error, MemoryError):
+        return Scarce("memory")
+    is_thread = isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+    return Scarce("threads") if is_thread else None

@@ -21,7 +21,7 @@ from redwire.handshake import (
     Password,
 )
 from redwire.scram import salted_password
-from redwire.stream import Channel, connect
+from redwire.stream import Channel, address, connect
 
 
 class Dialled(msgspec.Struct, frozen=True):
@@ -70,9 +70,9 @@ async def dial(
                 channel.close()
                 raise
     except TimeoutError as error:
-        raise ConnectFailed(
-            f"{host}:{port} did not finish the handshake within {HANDSHAKE_S:g} s", retry=True
-        ) from error
+        addr = address(host, port)
+        text = f"{addr} did not finish the handshake within {HANDSHAKE_S:g} s"
+        raise ConnectFailed(text, retry=True, addr=addr) from error
 
 
 async def _authenticate(channel: Channel, credentials: Credentials, client_name: str) -> Dialled:
@@ -86,7 +86,8 @@ async def _authenticate(channel: Channel, credentials: Credentials, client_name:
             raise AuthenticationFailed("the server closed the connection")
         if channel.ssl_object is None and data.startswith((TLS_ONLY, WRONG_TRANSPORT[:2])):
             hint = "write reds:// instead of red://, with ca=… and who you are"
-            raise ConnectFailed(f"{channel.name} speaks TLS only", retry=False, hint=hint)
+            name = channel.name
+            raise ConnectFailed(f"{name} speaks TLS only", retry=False, addr=name, hint=hint)
         early = connection.receive_data(data)
         if connection.challenge is not None:
             assert isinstance(credentials, Password)

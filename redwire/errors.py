@@ -77,6 +77,9 @@ class Code(StrEnum):
 ASK_HINT = "ask with client.resolve(error.key) what became of it"
 """What to do about an outcome that is not known."""
 
+ELSEWHERE_HINT = 'see client.status(); read="any" reads from whoever answers'
+"""What to do about a primary that does not answer a read."""
+
 RETRYABLE = frozenset(
     (
         Code.NOT_PRIMARY,
@@ -190,14 +193,16 @@ class TlsInvalid(RedwireError):
     """A certificate, key or CA file that cannot be used."""
 
     def __init__(self, path: object, reason: str, *, hint: str = "") -> None:
-        super().__init__(f"{path}: {reason}", hint=hint, facts={"path": str(path)})
+        super().__init__(f"{path}: {reason}", hint=hint, facts={"file": str(path)})
 
 
 class ConnectFailed(RedwireError):
-    """No connection came about. `retry` is False where only a change of names or certificates can help."""
+    """No connection to `addr` came about. `retry` is False where only a change of names or certificates can
+    help.
+    """
 
-    def __init__(self, message: str, *, retry: bool, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, retry: bool, addr: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint, facts={"addresses": [addr]} if addr else {})
         self.retry = retry
 
 

@@ -13,6 +13,7 @@ from redwire import uri
 from redwire.arguments import require_text
 from redwire.clock import clock_ms
 from redwire.errors import (
+    ELSEWHERE_HINT,
     ChannelClosed,
     Code,
     DeadlineExceeded,
@@ -103,13 +104,27 @@ class Reads:
                 self.trouble = attempt.trouble.message if attempt.trouble is not None else ""
                 await anyio.sleep(pause_s * (0.5 + 0.5 * self._chance.random()))
                 pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        raise self._overdue(attempt, timeout_s) from attempt.trouble
+
+    def _overdue(self, attempt: _Attempt, timeout_s: float) -> RedwireError:
+        """What to tell of a request whose deadline has come."""
+        if attempt.waits_for is not None:
+            self._silent(attempt, attempt.waits_for)
         trouble = attempt.trouble
         if trouble is not None and (trouble.code is Code.STALE or isinstance(trouble, NotConfirmed)):
-            raise trouble
+            return trouble
         why = trouble.message if trouble is not None else self._pool.trouble
         what = "no answer" if attempt.sent else "nobody could be asked"
         text = f"{what} within {timeout_s:g} s, in phase {attempt.phase}" + (f": {why}" if why else "")
-        raise DeadlineExceeded(text, phase=attempt.phase, sent=attempt.sent) from trouble
+        hint = ELSEWHERE_HINT if attempt.sent and isinstance(attempt.mode, Primary) else ""
+        return DeadlineExceeded(text, phase=attempt.phase, hint=hint, sent=attempt.sent)
+
+    def _silent(self, attempt: _Attempt, link: Link) -> None:
+        """The node was asked and said nothing in the time that it had."""
+        attempt.waits_for = None
+        seconds = time.monotonic() - attempt.asked_s
+        attempt.trouble = ChannelClosed(f"{link.addr} did not answer within {seconds:.1f} s")
+        self._pool.router.failed(link.addr, clock_ms())
 
     async def _round(self, attempt: _Attempt) -> Answer | None:
         """Ask each node that the mode allows, the best first; None when nobody had an answer."""
@@ -145,16 +160,17 @@ class Reads:
         wait_ms = int(left_s * WAIT_SHARE * 1000) if alone else min(WAIT_ELSEWHERE_MS, int(left_s * 1000))
         patience_s = left_s if alone else min(left_s, ANSWER_S)
         sent, attempt.sent = attempt.sent, True
+        attempt.waits_for, attempt.asked_s = link, began_s
         try:
             with anyio.move_on_after(patience_s):
                 answer = await link.ask(attempt.kind, attempt.body(max(wait_ms, 0)))
+                attempt.waits_for = None
                 if attempt.token is None:
                     self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
                 return answer
-            attempt.trouble = ChannelClosed(f"{link.addr} did not answer within {patience_s:.1f} s")
-            self._pool.router.failed(link.addr, clock_ms())
+            self._silent(attempt, link)
         except RedwireError as error:
-            attempt.trouble = error
+            attempt.trouble, attempt.waits_for = error, None
             if isinstance(error, Refused):
                 attempt.sent = sent  # it certainly did nothing
             if error.code is Code.STALE:
@@ -170,7 +186,8 @@ class Reads:
         if isinstance(mode, InRegion) and shape is not None and shape.replicas:
             known = sorted({shape.primary.region, *(replica.region for replica in shape.replicas)} - {""})
             text = f"no node of region {mode.name!r} is in the topology"
-            raise Refused(Code.MISSING_REGIONS, text, hint=f"the regions are {', '.join(known)}")
+            hint, facts = f"the regions are {', '.join(known)}", {"missing": [mode.name], "lacking": 1}
+            raise Refused(Code.MISSING_REGIONS, text, hint=hint, facts=facts)
         self._pool.look_around()
 
 
@@ -197,3 +214,6 @@ class _Attempt:
     phase: str = "select"
     sent: bool = False
     trouble: RedwireError | None = None
+    waits_for: Link | None = None
+    """Whom it was sent to, at `asked_s`, while there is no answer."""
+    asked_s: float = 0.0

@@ -104,21 +104,32 @@ class Session:
         a moment.
         """
         limit_s = self.limit_s(timeout_s)
+        silent: list[str] = []
         with anyio.move_on_after(limit_s):
             if addr is None:
-                return await self._ask_any(kind, answer, body, min(PATIENCE_S, limit_s / 3))
+                return await self._ask_any(kind, answer, body, min(PATIENCE_S, limit_s / 3), silent)
             require_address("addr", addr)
             link = self.pool.link(addr)
             await link.settled.wait()
+            silent.append(addr)
             return payload(await link.ask(kind, body), answer)
-        text = f"no node answered within {limit_s:g} s{_why(self.pool)}"
-        raise DeadlineExceeded(text, phase=self.pool.phase)
+        if not silent:
+            raise DeadlineExceeded(
+                f"no node answered within {limit_s:g} s{_why(self.pool)}", phase=self.pool.phase
+            )
+        text = f"no node answered within {limit_s:g} s: {', '.join(dict.fromkeys(silent))} said nothing"
+        raise DeadlineExceeded(text, phase="answer", sent=True)
 
-    async def _ask_any(self, kind: Kind, answer: Kind, body: bytes, patience_s: float) -> bytes:
-        """Ask one node after the other, the primary first. Has no deadline: cancel it."""
+    async def _ask_any(
+        self, kind: Kind, answer: Kind, body: bytes, patience_s: float, silent: list[str]
+    ) -> bytes:
+        """Ask one node after the other, the primary first; `silent` grows by each of them. Has no deadline:
+        cancel it.
+        """
         pool, asked = self.pool, set[Link]()
         link = await _leader_or_any(pool, min(LEADER_S, patience_s))
         while True:
+            silent.append(link.addr)
             try:
                 with anyio.move_on_after(patience_s):
                     return payload(await link.ask(kind, body), answer)

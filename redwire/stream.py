@@ -205,16 +205,18 @@ async def connect(
     Has no deadline of its own: cancel it. Raises `ConnectFailed`. Under TLS 1.3 the server judges our
     certificate only afterwards, see `Channel.receive`.
     """
-    name = _address(host, port)
+    name = address(host, port)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
     except (socket.gaierror, UnicodeError) as error:
         passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
         hint = "" if passing else "check the name of the host"
-        raise ConnectFailed(f"cannot find {name}: {_reason(error)}", retry=passing, hint=hint) from error
+        raise ConnectFailed(
+            f"cannot find {name}: {_reason(error)}", retry=passing, addr=name, hint=hint
+        ) from error
     except OSError as error:
-        raise ConnectFailed(f"cannot connect to {name}: {_reason(error)}", retry=True) from error
+        raise ConnectFailed(f"cannot connect to {name}: {_reason(error)}", retry=True, addr=name) from error
     return await _opened(sock, name, context, server_side=False, hostname=server_hostname or host)
 
 
@@ -233,7 +235,7 @@ async def accept(sock: socket.socket, context: ssl.SSLContext | None) -> Channel
     Has no deadline of its own: cancel it. Raises `ConnectFailed`.
     """
     try:
-        name = _address(*sock.getpeername()[:2])
+        name = address(*sock.getpeername()[:2])
     except OSError:
         name = "a client that has gone"
     return await _opened(sock, name, context, server_side=True, hostname=None)
@@ -266,7 +268,8 @@ async def _opened(
             sock.close()
 
 
-def _address(host: str, port: int) -> str:
+def address(host: str, port: int) -> str:
+    """host:port, an address of IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -284,14 +287,17 @@ def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
         refused = ConnectFailed(
             f"the certificate of {name} is not accepted: {error.verify_message.removesuffix('.')}",
             retry=False,
+            addr=name,
             hint=_OF_CERTIFICATES.get(error.verify_code, "check the CA, the host name and the dates"),
         )
         refused.facts |= {"certificate_of": name, "why": error.verify_message}
         return refused
     if isinstance(error, ssl.SSLError | ValueError):
         hint = _PLAIN_HINT if getattr(error, "reason", None) in _OF_PLAIN else ""
-        return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=False, hint=hint)
-    return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=True)
+        return ConnectFailed(
+            f"TLS handshake with {name}: {_reason(error)}", retry=False, addr=name, hint=hint
+        )
+    return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=True, addr=name)
 
 
 _FOREIGN = (

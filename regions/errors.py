@@ -55,12 +55,12 @@ class MissingRegions(QuorumError):
     def __init__(self, missing: Iterable[Region], lacking: int | None = None) -> None:
         self.missing = frozenset(missing)
         self.lacking = len(self.missing) if lacking is None else lacking
-        names = ",".join(sorted(self.missing))
+        missing = sorted(self.missing)
         need = "" if self.lacking == len(self.missing) else f"{self.lacking} of "
         super().__init__(
-            f"no voter in reach in {need}{names}",
+            f"no voter in reach in {need}{','.join(missing)}",
             hint="bring a voter of the region back",
-            facts={"missing": names, "lacking": self.lacking},
+            facts={"missing": missing, "lacking": self.lacking},
         )
 
 
@@ -78,11 +78,12 @@ class Timeout(QuorumError):
         self.target_lsn = target_lsn
         self.elapsed_ms = elapsed_ms
         self.acked_regions = frozenset(acked_regions)
-        names = ",".join(sorted(self.acked_regions))
+        acked = sorted(self.acked_regions)
         super().__init__(
-            f"LSN {target_lsn} not proven on enough disks in {elapsed_ms} ms, only in {names or 'no region'}",
+            f"LSN {target_lsn} not proven on enough disks in {elapsed_ms} ms, "
+            f"only in {','.join(acked) or 'no region'}",
             hint="it may or may not survive: ask again for its key",
-            facts={"target_lsn": target_lsn, "elapsed_ms": elapsed_ms, "acked_regions": names},
+            facts={"lsn": target_lsn, "elapsed_ms": elapsed_ms, "acked_regions": acked},
         )
 
 

@@ -13,6 +13,7 @@ RedwireError
     ├── DocumentMissing       a document that is not there, or not any more
     ├── LoadRuns              a file that another load is at work on
     ├── LineInvalid           a line of a file that cannot be loaded; what stands before it may be
+    ├── LoadStopped           a load that has written something, and came no further
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
     ├── PlanInvalid           a cluster that cannot be, or a region or pair of regions that is not in it
     ├── ClusterRuns           a cluster runs, or is being started, where another one should be
@@ -74,7 +75,24 @@ class LoadRuns(ToolError):
 
 
 class LineInvalid(ToolError):
-    """A line of a file that is to be loaded is no document, or one that the cluster does not take."""
+    """A line of a file that is to be loaded is no document, or one that the cluster does not take. `line`
+    counts from 1; None where the whole file is not what it should be.
+    """
+
+    def __init__(self, file: str, line: int | None, reason: str, *, hint: str = "") -> None:
+        where = file if line is None else f"{file}: line {line}:"
+        facts: dict[str, object] = {"file": file} if line is None else {"file": file, "line": line}
+        super().__init__(f"{where} {reason}", hint=hint, facts=facts)
+
+
+class LoadStopped(ToolError):
+    """A load that came no further for a `reason` which says that nothing was written: before it something
+    was.
+    """
+
+    def __init__(self, reason: RedwireError) -> None:
+        super().__init__(reason.message, hint=reason.hint, facts=reason.facts)
+        self.reason = reason
 
 
 class PlanInvalid(ToolError):

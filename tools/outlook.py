@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,8 +14,12 @@ from redwire.status import NodeStatus
 from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.prover import QUESTIONS, Loss, LossVerdict, Verdict, Writable, prove
-from tools.grid import Grid, Part, Words
+from tools.grid import Part, Words
 
+LINE_CHARS = 80
+"""A terminal has no fewer."""
+_INDENT = " " * 6
+_HARD_SPACE = "\u00a0"
 _RANKS = (Writable.NO, Writable.UNLESS_PRIMARY_LOST, Writable.WITH_SUCCESSOR, Writable.YES)
 """From the worst answer to the best."""
 
@@ -133,15 +138,21 @@ def _ranks(verdict: LossVerdict) -> tuple[int, int, int]:
 
 
 def part(found: Outlook) -> Part:
-    """What is won and lost, losses with the same answers in one line of a table; or words that nothing is."""
-    lines = [
-        ("won" if each.won else "LOST", each.question, each.before, each.after, ", ".join(each.losses))
-        for each in found.groups
-    ]
-    if not lines:
+    """What is won and lost, losses with the same answers in one paragraph; or words that nothing is."""
+    if not found.groups:
         return Words("nothing is won or lost, whatever node or region is lost")
-    columns = ("won or lost", "question", "before", "after", "when this is lost")
-    return Grid("What is won and lost", columns, lines)
+    return Words(
+        "\n".join(["What is won and lost", *(line for each in found.groups for line in _lines(each))])
+    )
+
+
+def _lines(group: Group) -> Iterator[str]:
+    """A head, and the losses below it: no table, since there may be many of them. None is broken in two."""
+    answer = f"{group.question}: {group.before} -> {group.after}"
+    yield f"{'won ' if group.won else 'LOST'}  {answer}, when this is lost:"
+    losses = ", ".join(each.replace(" ", _HARD_SPACE) for each in group.losses)
+    for line in textwrap.wrap(losses, LINE_CHARS - len(_INDENT), break_on_hyphens=False):
+        yield _INDENT + line.replace(_HARD_SPACE, " ")
 
 
 def document(changed: SettingsChanged, found: Outlook, *, dry_run: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Self
 
 import msgspec
@@ -19,7 +20,9 @@ HINT_CHARS_MAX = 1_024
 FACTS_MAX = 16
 """The widest error has three."""
 FACT_CHARS_MAX = 256
-"""As long as an address may be."""
+"""As long as an address may be; of a list it is all its texts together."""
+Fact = int | str | list[str]
+"""One value: a number, a text, or several texts."""
 
 
 class Failure(ClosedStruct, frozen=True, kw_only=True):
@@ -29,7 +32,7 @@ class Failure(ClosedStruct, frozen=True, kw_only=True):
     message: str
     hint: str = ""
     retry: bool = False
-    facts: Annotated[dict[str, int | str], msgspec.Meta(max_length=FACTS_MAX)] = {}  # noqa: RUF012
+    facts: Annotated[dict[str, Fact], msgspec.Meta(max_length=FACTS_MAX)] = {}  # noqa: RUF012
     topology: bytes | None = None
 
     @classmethod
@@ -58,7 +61,7 @@ class Failure(ClosedStruct, frozen=True, kw_only=True):
             return self._request_error()
         if self.code is Code.TIMEOUT:
             phase = str(self.facts.get("phase", "answer"))
-            return errors.DeadlineExceeded(self.message, phase=phase, hint=self.hint)
+            return errors.DeadlineExceeded(self.message, phase=phase, hint=self.hint, sent=True)
         simple = _SIMPLE.get(self.code)
         if simple is not None:
             return simple(self.message, hint=self.hint)
@@ -90,7 +93,19 @@ def _cut(text: str, chars_max: int) -> str:
     return text[:chars_max].encode(errors="replace").decode()
 
 
-def _fact(value: object) -> int | str:
+def _fact(value: object) -> Fact:
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
         return int(value)
+    if isinstance(value, list | tuple):
+        return [*_listed(value)]
     return _cut(str(value), FACT_CHARS_MAX)
+
+
+def _listed(values: Iterable[object]) -> Iterator[str]:
+    """Whole texts from the first on, as many as have room."""
+    room = FACT_CHARS_MAX
+    for text in map(str, values):
+        room -= max(1, len(text))
+        if room < 0:
+            return
+        yield _cut(text, FACT_CHARS_MAX)

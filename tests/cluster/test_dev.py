@@ -399,9 +399,9 @@ def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_i
 
     dev("pause", "us-1")
     place = {"name": "dev", "dir": str(dev.folder)}
-    assert dev("down") == place | {"ended": ["eu-1", "us-1", "delay links"], "purged": False}
+    assert dev("down") == place | {"ended": ["eu-1", "us-1", "delay links"], "purged": False, "by_hand": {}}
     assert command_lines(dev.folder) == []
-    assert dev("down", "--purge") == place | {"ended": [], "purged": True}
+    assert dev("down", "--purge") == place | {"ended": [], "purged": True, "by_hand": {}}
     assert not dev.folder.exists()
 
 

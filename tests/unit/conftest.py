@@ -88,6 +88,7 @@ class FakeNode:
     writes: list[WriteEnvelope] = field(default_factory=list)
     fetches: int = 0
     frozen: bool = False
+    unheard: frozenset[Kind] = frozenset()
     wires: set[Wire] = field(default_factory=set)
     scope: anyio.CancelScope | None = None
 
@@ -121,7 +122,7 @@ class FakeNode:
                 channel.close()
 
     def take(self, wire: Wire, frame: Frame) -> None:
-        if self.frozen:
+        if self.frozen or frame.kind in self.unheard:
             return
         try:
             self.HANDLERS[frame.kind](self, wire, frame)

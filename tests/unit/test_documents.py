@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -33,12 +34,14 @@ from tools.cli.failure import (
     EXIT_PIPE_CLOSED,
     EXIT_REFUSED,
     EXIT_UNKNOWN,
+    EXIT_UNSENT,
     EXIT_USAGE,
 )
 from tools.cli.main import redwire
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+ERRORS = (ROOT / "docs" / "ERRORS.md").read_text()
 PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 RUNBOOKS = OPERATIONS[: OPERATIONS.index("## The status document")]
@@ -140,6 +143,7 @@ def test_the_readme_has_every_exit_code() -> None:
         EXIT_USAGE,
         EXIT_UNKNOWN,
         EXIT_REFUSED,
+        EXIT_UNSENT,
         EXIT_INTERRUPTED,
         EXIT_PIPE_CLOSED,
     ]
@@ -149,7 +153,7 @@ def test_the_readme_has_every_exit_code() -> None:
     "document",
     [
         *("README.md", "docs/ARCHITECTURE.md", "docs/CONFIGURATION.md", "docs/OPERATIONS.md"),
-        *("docs/METRICS.md", "docs/PROTOCOL.md"),
+        *("docs/ERRORS.md", "docs/METRICS.md", "docs/PROTOCOL.md"),
     ],
 )
 def test_a_file_that_a_document_names_exists(document: str) -> None:
@@ -222,6 +226,36 @@ def test_the_protocol_names_every_code_and_says_which_may_pass() -> None:
     rows = re.findall(r"^\| ([A-Z_]{4,}) \| (yes)? ?\| ", PROTOCOL, re.MULTILINE)
     assert sorted(name for name, _ in rows) == sorted(Code)
     assert {name for name, retry in rows if retry} == RETRYABLE
+
+
+def facts_of(tree: ast.Module) -> Iterator[str]:
+    """The names of the facts that a module's errors are given."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.keyword(arg="facts", value=value):
+                yield from keys_of(value)
+            case ast.AugAssign(target=target, value=value) | ast.Assign(targets=[target], value=value):
+                name = ast.unparse(target)
+                if name.endswith("facts"):
+                    yield from keys_of(value)
+                elif found := re.fullmatch(r"(?:.*\.)?facts\['(\w+)'\]", name):
+                    yield found[1]
+            case ast.AnnAssign(target=ast.Name(id="facts"), value=ast.expr() as value):
+                yield from keys_of(value)
+
+
+def keys_of(value: ast.expr) -> Iterator[str]:
+    for node in ast.walk(value):
+        if isinstance(node, ast.Dict):
+            yield from (str(key.value) for key in node.keys if isinstance(key, ast.Constant))
+
+
+def test_every_fact_of_an_error_is_documented_once_and_there_is_no_other() -> None:
+    files = [path for folder in ("redwire", "regions", "cluster") for path in (ROOT / folder).rglob("*.py")]
+    files += [ROOT / "tools" / "errors.py", *(ROOT / "tools" / "cli").glob("*.py")]
+    named = {name for path in files for name in facts_of(ast.parse(path.read_text()))}
+    rows = re.findall(r"^\| `(\w+)` \| (?:number|text|list|object) \| ", ERRORS, re.MULTILINE)
+    assert rows == sorted(named | {"receipt"})
 
 
 def test_the_protocols_limits_are_those_of_the_code() -> None:

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from redwire.client import Client
-from redwire.errors import Code, Refused, RequestInvalid
+from redwire.errors import Code, DeadlineExceeded, Refused, RequestInvalid, UnknownOutcome
 from redwire.message.settings import SetPolicy, SettingsChange, SettingsChanged, SettingsView
 from tools.cli.connection import uri_option, with_client
 from tools.cli.output import json_option, show_parts
@@ -107,7 +107,12 @@ def _request(
     async def call(client: Client) -> SettingsChanged:
         return await client.admin.change_settings(wanted, based_on=based_on, lost=how.lost, dry_run=dry_run)
 
-    return with_client(how.uri, call)
+    try:
+        return with_client(how.uri, call)
+    except UnknownOutcome as error:
+        if not dry_run:
+            raise
+        raise DeadlineExceeded(error.message, phase=error.phase, hint="nothing was changed") from error
 
 
 def _require_answer(how: How) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Self, TypeVar
 
@@ -14,7 +15,14 @@ import anyio
 import click
 
 from redwire.client import Client
-from redwire.errors import DeadlineExceeded, NotPrimary, UnknownOutcome
+from redwire.errors import (
+    ELSEWHERE_HINT,
+    ChannelClosed,
+    ConnectFailed,
+    DeadlineExceeded,
+    NotPrimary,
+    UnknownOutcome,
+)
 from redwire.spelling import nearest
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
@@ -87,24 +95,49 @@ def with_client(
 
 async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bool, long: bool) -> T:
     with _Notices(client, quiet=quiet) as notices:
-        async with client:
+        async with _opened(client):
             notices.begin(long=long)
             try:
                 return await call(client)
             except (DeadlineExceeded, NotPrimary, UnknownOutcome) as error:
-                error.hint = error.hint or _leaderless_hint(client, error)
+                if error.hint in ("", ELSEWHERE_HINT):
+                    error.hint = _leaderless_hint(client, error)
                 raise
 
 
+@asynccontextmanager
+async def _opened(client: Client) -> AsyncIterator[Client]:
+    """The client, open inside. What ends because nobody was reached, or answered, says in its facts who could
+    have been.
+    """
+    with _addresses(client):
+        async with client:
+            with _addresses(client):
+                yield client
+
+
+@contextmanager
+def _addresses(client: Client) -> Iterator[None]:
+    try:
+        yield
+    except (ConnectFailed, DeadlineExceeded, UnknownOutcome) as error:
+        with suppress(ChannelClosed):  # the client is closed again: it was told inside
+            error.facts["addresses"] = [node.addr for node in client.routing.nodes]
+        raise
+
+
 def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary | UnknownOutcome) -> str:
-    """What to type when nodes answer and none of them leads; "" when that is not what is wrong."""
-    sought = isinstance(error, NotPrimary) or error.phase in ("select", "connect")
+    """What to type when nodes answer and none of them leads, or whoever leads is silent; "" when that is not
+    what is wrong.
+    """
+    silent = error.hint == ELSEWHERE_HINT
+    sought = silent or isinstance(error, NotPrimary) or error.phase in ("select", "connect")
     well = [node.addr for node in client.routing.nodes if node.rtt_us is not None and not node.failures]
-    if not sought or not well:
+    if not sought or not (well or silent):
         return ""
-    hint = (
-        f"no primary was found, though {', '.join(well)} can be reached: see redwire status, redwire doctor"
-    )
+    hint = "the primary may hang" if silent else "no primary was found"
+    hint += f", though {', '.join(well)} can be reached" if well else ""
+    hint += ": see redwire status, redwire doctor"
     context = click.get_current_context(silent=True)
     if context is not None and context.params.get("read", "none") in (None, "primary"):
         hint += "; --read any reads from whoever answers"
@@ -182,10 +215,10 @@ async def addr_of(client: Client, node: str | None) -> str | None:
     raise click.UsageError(f"{node!r} is no node, and no address such as {example}; {hint}")
 
 
-def onlooker(uri: str, addr: str | None) -> Client:
+def onlooker(uri: str, addr: str | None) -> AbstractAsyncContextManager[Client]:
     """A client for looking, at any node that answers or at `addr` alone. Raises as `redwire.connect`."""
     config = parse(uri)
     config = replace(config, timeout_ms=min(config.timeout_ms, LOOK_MS))
     if addr is not None:
         config = replace(config, seeds=(addr,), discovery=False)
-    return Client(config, name=CLIENT_NAME, chance=random.Random())
+    return _opened(Client(config, name=CLIENT_NAME, chance=random.Random()))

@@ -16,7 +16,9 @@ import msgspec
 from redwire.client import Client
 from redwire.document import Document, encode_record
 from redwire.errors import (
+    AuthenticationFailed,
     Code,
+    ConnectFailed,
     DeadlineExceeded,
     NotConfirmed,
     RedwireError,
@@ -231,7 +233,7 @@ def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
 
     try:
         found = with_client(uri, call, timeout_s)
-    except (Refused, DeadlineExceeded) as error:
+    except (Refused, DeadlineExceeded, UnknownOutcome, ConnectFailed, AuthenticationFailed) as error:
         raise _verdict(error, asked) from error
     receipt = found.receipt
     counts = Counter(record.status.name for record in found.records)
@@ -248,13 +250,15 @@ def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
     )
 
 
-def _verdict(error: Refused | DeadlineExceeded, key: Key) -> RedwireError:
-    """What a question without an answer says of the write: only NOT_FOUND that it was not executed."""
+def _verdict(error: RedwireError, key: Key) -> RedwireError:
+    """What a question without an answer says of the write: only NOT_FOUND that it was not executed. Else its
+    outcome stays open, and the code says why, as KEY_EXPIRED does.
+    """
     if error.code is Code.NOT_FOUND:
         text = error.message.removeprefix(f"{error.code}: ")
         return Refused(error.code, text, hint="it was certainly not written: write it again")
     unknown = UnknownOutcome(error.message, phase="answer", hint=error.hint)
-    unknown.key = key
+    unknown.code, unknown.key, unknown.facts = error.code, key, error.facts
     return unknown
 
 

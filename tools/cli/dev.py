@@ -16,7 +16,7 @@ from tools.cli.dev_view import Pings, Steps, follow, last_lines, status_document
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
 from tools.dev.bring_up import bring_up
-from tools.dev.dev_cluster import DevCluster
+from tools.dev.dev_cluster import DevCluster, by_hand
 from tools.dev.ping import measure, way
 from tools.dev.place import folder_of, typed
 from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
@@ -171,8 +171,11 @@ def down(cluster: DevCluster, purge: bool, as_json: bool) -> None:
     """End everything that was started, and nothing else."""
     ended = cluster.down(purge=purge)
     text = f"ended {', '.join(ended)}" if ended else "nothing ran"
+    left = {} if purge else {node: process.pid for node, process in by_hand(cluster, {}).items()}
+    text += "".join(f"; {node} (process {pid}) was started by hand and runs on" for node, pid in left.items())
     text += f"; removed its data in {cluster.folder}" if purge else f"; its data stays in {cluster.folder}"
     document = {"name": cluster.plan.name, "dir": str(cluster.folder), "ended": ended, "purged": purge}
+    document["by_hand"] = left
     show(document, text, as_json=as_json)
 
 

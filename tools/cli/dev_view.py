@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from tools.dev.dev_cluster import DevStatus
+from tools.dev.dev_cluster import DevNode, DevStatus
 from tools.dev.ping import Way
 from tools.grid import Grid, Part, Words
 
@@ -90,7 +90,7 @@ def status_document(status: DevStatus) -> dict[str, Any]:
 def status_parts(status: DevStatus) -> list[Part]:
     """Everything for people: the nodes, and the round trips between their regions."""
     nodes = [
-        (node.id, node.region, node.role, node.addr, str(node.pid or "-"), str(node.state))
+        (node.id, node.region, node.role, node.addr, str(node.pid or "-"), _state(node))
         for node in status.nodes
     ]
     columns = ("node", "region", "role", "address", "pid", "state")
@@ -100,6 +100,10 @@ def status_parts(status: DevStatus) -> list[Part]:
     elif len({node.region for node in status.nodes}) > 1:
         parts.append(Words("The links between the regions are down."))
     return parts
+
+
+def _state(node: DevNode) -> str:
+    return f"{node.state}, by hand" if node.by_hand else str(node.state)
 
 
 def _matrix(status: DevStatus) -> Grid:

@@ -13,8 +13,11 @@ import msgspec
 
 from redwire.errors import (
     ASK_HINT,
+    AuthenticationFailed,
     Code,
     Conflict,
+    ConnectFailed,
+    DeadlineExceeded,
     NotConfirmed,
     PolicyInvalid,
     RedwireError,
@@ -25,7 +28,7 @@ from redwire.errors import (
     UriInvalid,
 )
 from redwire.record import Key
-from tools.errors import Interrupted, PromiseEmpty, RoleAbove
+from tools.errors import Interrupted, LoadStopped, PromiseEmpty, RoleAbove
 
 URI_VARIABLE = "REDWIRE_URI"
 """Where a command looks for the URI that it was not given."""
@@ -36,6 +39,8 @@ EXIT_UNKNOWN = 3
 """Written or not: that is not known."""
 EXIT_REFUSED = 4
 """Certainly nothing was changed; or a policy that should not be."""
+EXIT_UNSENT = 5
+"""Nobody was reached, or let us in, in time: it was not sent, so certainly nothing was changed."""
 EXIT_SIGNALLED = 128
 """And the number of the signal, as shells have it."""
 EXIT_INTERRUPTED = EXIT_SIGNALLED + signal.SIGINT
@@ -118,8 +123,12 @@ def exit_code(error: RedwireError) -> int:
     match error:
         case Interrupted():
             return EXIT_SIGNALLED + error.number
-        case NotConfirmed() | UnknownOutcome():
+        case LoadStopped():
+            return EXIT_FAILED
+        case NotConfirmed() | UnknownOutcome() | RedwireError(code=Code.KEY_EXPIRED):
             return EXIT_UNKNOWN
+        case ConnectFailed() | AuthenticationFailed() | DeadlineExceeded(sent=False):
+            return EXIT_UNSENT
         case UriInvalid() | TokenInvalid():
             return EXIT_USAGE
         case Refused() | Conflict() | RequestInvalid() | PolicyInvalid() | PromiseEmpty() | RoleAbove():
@@ -130,6 +139,8 @@ def exit_code(error: RedwireError) -> int:
 
 def error_code(error: RedwireError) -> str:
     """The protocol's code where that says what happened; else the class of the error, as in URI_INVALID."""
+    if isinstance(error, LoadStopped):
+        return error_code(error.reason)
     if error.code not in _VAGUE:
         return str(error.code)
     return _HUMP.sub("_", type(error).__name__).upper()

@@ -13,14 +13,15 @@ import anyio
 import click
 
 from redwire.client import Client
-from redwire.errors import ASK_HINT, RedwireError, RequestInvalid
+from redwire.errors import ASK_HINT, NotConfirmed, RedwireError, RequestInvalid, UnknownOutcome
 from redwire.pending import Pending
 from redwire.record import COLLECTION, COLLECTION_RULE
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
+from tools.cli.failure import EXIT_REFUSED, EXIT_UNSENT, exit_code
 from tools.cli.ndjson import Piece, Place
 from tools.cli.output import json_option, show
 from tools.cli.source import Source, opened
-from tools.errors import Interrupted, LineInvalid
+from tools.errors import Interrupted, LineInvalid, LoadStopped
 
 SAVE_S = 1.0
 """How often the bookmark is renewed: so much is sent again after a crash, to no effect."""
@@ -107,7 +108,9 @@ def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None, go_
     else:
         how = "nothing was written"
     error.hint = how if error.hint in ("", ASK_HINT) else f"{error.hint}; {how}"
-    return error
+    error.facts["lines_committed"] = line
+    told = exit_code(error) in (EXIT_REFUSED, EXIT_UNSENT)
+    return LoadStopped(error) if told and loader is not None and loader.wrote else error
 
 
 def _show_loaded(
@@ -163,6 +166,15 @@ class Loader:
         """Whether any piece was to be written."""
         return bool(self.documents or self._under_way)
 
+    @property
+    def wrote(self) -> bool:
+        """Whether any piece was written, or may have been."""
+        errors = [pending.error for _, pending in self._under_way]
+        open_outcome = (NotConfirmed, UnknownOutcome)
+        return bool(self.documents) or any(
+            error is None or isinstance(error, open_outcome) for error in errors
+        )
+
     async def run(self, source: AsyncIterator[Piece]) -> None:
         """Write all pieces. Raises the first error, once every piece in flight has its outcome."""
         try:
@@ -208,7 +220,9 @@ class Loader:
         piece = next((piece for piece, each in self._under_way if each is pending), None)
         if isinstance(error, RequestInvalid) and error.record is not None and piece is not None:
             reason = error.message.removeprefix(f"record {error.record}: ")
-            return LineInvalid(f"{self._name}: line {piece.lines[error.record]}: {reason}", hint=error.hint)
+            bad = LineInvalid(self._name, piece.lines[error.record], reason, hint=error.hint)
+            bad.facts |= {name: value for name, value in error.facts.items() if name != "record"}
+            return bad
         return error
 
 

@@ -99,6 +99,7 @@ Exit codes:
   2    wrong usage
   3    not confirmed or unknown: it may or may not be written
   4    refused: certainly nothing was changed; or a policy that should not be set
+  5    not sent: nobody was reached in time, or let us in; certainly nothing was changed
   130  interrupted
   141  nobody reads the output any more, as in redwire scan c | head
 

@@ -78,7 +78,7 @@ def pieces(file: Lines, name: str, collection: str, id_field: str, start: Place)
                     yield piece
                 elif first:
                     _check_whole(name, document)
-                raise _line_invalid(f"{name}: line {place.line}", document, error) from error
+                raise _line_invalid(name, place.line, document, error) from error
             first = False
             piece.records.append(record)
             piece.ids.append(ident)
@@ -95,15 +95,14 @@ def pieces(file: Lines, name: str, collection: str, id_field: str, start: Place)
 def _check_whole(name: str, document: bytes) -> None:
     """Raises `LineInvalid` where it is not the first line that is wrong, but what the whole file is."""
     if document.startswith(b"["):
-        text = f"{name} is one JSON array, and not a JSON object on each line"
-        raise LineInvalid(text, hint=f"write it as lines: jq -c '.[]' {quote(name)}")
+        text = "is one JSON array, and not a JSON object on each line"
+        raise LineInvalid(name, None, text, hint=f"write it as lines: jq -c '.[]' {quote(name)}")
     if document.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise LineInvalid(
-            f"{name} is UTF-16", hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {quote(name)}"
-        )
+        hint = f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {quote(name)}"
+        raise LineInvalid(name, None, "is UTF-16", hint=hint)
 
 
-def _line_invalid(where: str, document: bytes, error: Exception) -> LineInvalid:
+def _line_invalid(name: str, line: int, document: bytes, error: Exception) -> LineInvalid:
     """What is wrong with a line, and what to do against just that."""
     reason, hint = str(error), "each line is one whole JSON object"
     match error:
@@ -119,7 +118,7 @@ def _line_invalid(where: str, document: bytes, error: Exception) -> LineInvalid:
             hint = "an id is a text or a whole number"
         case _:
             pass
-    return LineInvalid(f"{where}: {reason}", hint=hint)
+    return LineInvalid(name, line, reason, hint=hint)
 
 
 def _is_utf8(data: bytes) -> bool:

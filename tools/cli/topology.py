@@ -94,7 +94,7 @@ async def _ask(uri: str) -> Told:
     door = dialler(config, CLIENT_NAME)
     failure: RedwireError | None = None
     for addr in Router(config.seeds, config.region, config.discovery, random.Random()).dial_order(0):
-        silent = ConnectFailed(f"{addr} did not answer within {DIAL_S:g} s", retry=True)
+        silent = ConnectFailed(f"{addr} did not answer within {DIAL_S:g} s", retry=True, addr=addr)
         try:
             with anyio.move_on_after(DIAL_S):
                 dialled = await door.dial(addr)

@@ -16,7 +16,7 @@ from cluster.config import parse_node_config
 from redwire.client import connect
 from tools.accounts import password_user
 from tools.dev.cluster_folder import UNFINISHED, ClusterFolder, is_free
-from tools.dev.dev_cluster import APP, LOCK, DevCluster, locked
+from tools.dev.dev_cluster import APP, LOCK, DevCluster, locked, refuse_by_hand
 from tools.dev.joining import all_follow, make_user
 from tools.dev.local_cluster import READY_S, LocalCluster
 from tools.dev.place import typed
@@ -90,6 +90,7 @@ def _clear(dev: DevCluster, tell: Tell) -> None:
         raise ClusterRuns(
             f"{dev.plan.name} runs already: {running}", hint=f"end it first: {typed(dev.folder, 'down')}"
         )
+    refuse_by_hand(dev)
     if found:
         tell(f"ended what an interrupted start had left: {', '.join(dev.end_all())}")
     dev.up_marker.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """A cluster that lives on between commands: what runs of it, and what is done to it.
 
 Nothing says what runs but the system itself (`tools.dev.process`); whether a start came to its end stands in
-the file `up`. Commands that start or end processes take turns by a lock on the folder.
+the file `up`. Commands that start or end processes take turns by a lock on the folder. A node that somebody
+started by hand, with redwire-node, is known by the lock on its data directory.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 import yaml
 
 from cluster.config import ReplicationRole
+from cluster.data_lock import looked_into
 from tools.dev.certificates import HOST
 from tools.dev.cluster_folder import LINKS, ClusterFolder
 from tools.dev.distances import Distance, Distances
@@ -41,7 +43,9 @@ class NodeState(StrEnum):
 
 
 class DevNode(msgspec.Struct, frozen=True):
-    """A node at a glance. `role` is what its file says, `pid` None while it is down."""
+    """A node at a glance. `role` is what its file says, `pid` None while it is down. `by_hand`: it runs, and
+    no command of `redwire dev` started it.
+    """
 
     id: str
     region: str
@@ -49,6 +53,7 @@ class DevNode(msgspec.Struct, frozen=True):
     addr: str
     pid: int | None
     state: NodeState
+    by_hand: bool = False
 
 
 class DevStatus(msgspec.Struct, frozen=True):
@@ -70,7 +75,7 @@ class DevCluster(ClusterFolder):
         return Distances(self)
 
     def processes(self) -> dict[str, Process]:
-        """What runs of it, by the id of the node; the links are `LINKS`."""
+        """What runs of it, by the id of the node; the links are `LINKS`. Without what runs `by_hand`."""
         return find(self.commands)
 
     def status(self) -> DevStatus:
@@ -78,8 +83,11 @@ class DevCluster(ClusterFolder):
         node's file is missing or cut short.
         """
         found = self.processes()
-        links = found.get(LINKS)
-        nodes = (self._node_status(node.id, node.region, found.get(node.id)) for node in self.plan.nodes)
+        links, others = found.get(LINKS), by_hand(self, found)
+        nodes = (
+            self._node_status(node.id, node.region, found.get(node.id), others.get(node.id))
+            for node in self.plan.nodes
+        )
         distances = () if links is None else self.distances.now()
         return DevStatus(
             self.plan.name, self.folder, tuple(nodes), None if links is None else links.pid, distances
@@ -115,8 +123,10 @@ class DevCluster(ClusterFolder):
         self.node(node)
         with locked(self.folder):
             found = self.processes()
-            if node in found:
-                raise ClusterRuns(f"{node} runs already, as process {found[node].pid}")
+            others = by_hand(self, found)
+            if node in found | others:
+                how = "by hand, " if node in others else ""
+                raise ClusterRuns(f"{node} runs already, {how}as process {(found | others)[node].pid}")
             if LINKS in self.commands and LINKS not in found:
                 hint = f"start all of it: {typed(self.folder, 'up')}"
                 raise ClusterMissing(f"{self.plan.name} does not run", hint=hint)
@@ -132,8 +142,12 @@ class DevCluster(ClusterFolder):
             return pid
 
     def down(self, *, purge: bool) -> list[str]:
-        """End everything that runs, and with `purge` remove what was written; the names of what ran."""
+        """End everything that commands started, and with `purge` remove what was written; the names of what
+        ran. Raises `ClusterRuns` when `purge` would remove what a node that runs by hand works with.
+        """
         with locked(self.folder):
+            if purge:
+                refuse_by_hand(self)
             found = self.end_all()
             self.up_marker.unlink(missing_ok=True)
             if purge:
@@ -212,20 +226,44 @@ class DevCluster(ClusterFolder):
             hint = f"remove it and start it again, which writes it anew: {again}"
             raise ClusterMissing(f"{path} is damaged: it does not say the node's role", hint=hint) from error
 
-    def _node_status(self, node: str, region: str, process: Process | None) -> DevNode:
-        state = NodeState.DOWN
+    def _node_status(self, node: str, region: str, started: Process | None, other: Process | None) -> DevNode:
+        process, state = started or other, NodeState.DOWN
         if process is not None:
             state = NodeState.PAUSED if process.is_paused else NodeState.RUNNING
-        pid = None if process is None else process.pid
-        return DevNode(node, region, self._role(node), f"{HOST}:{self.ports[node]}", pid, state)
+        pid, addr = None if process is None else process.pid, f"{HOST}:{self.ports[node]}"
+        return DevNode(node, region, self._role(node), addr, pid, state, by_hand=process is other is not None)
 
     def _running(self, node: str) -> Process:
-        process = self.processes().get(self.node(node))
+        found = self.processes()
+        process = (found | by_hand(self, found)).get(self.node(node))
         if process is None:
             raise ClusterMissing(
                 f"{node} does not run", hint=f"start it: {typed(self.folder, 'start', node)}"
             )
         return process
+
+
+def by_hand(cluster: ClusterFolder, started: Mapping[str, Process]) -> dict[str, Process]:
+    """The nodes that run and are none of those that commands `started`: whoever holds their data. One that
+    does not say which process it is, is not found.
+    """
+    found: dict[str, Process] = {}
+    for node in cluster.ports:
+        with looked_into(cluster.data_dir(node)) as holder:
+            process = Process.of(holder.pid) if holder is not None and holder.pid else None
+        if process is not None and node not in started:
+            found[node] = process
+    return found
+
+
+def refuse_by_hand(cluster: DevCluster) -> None:
+    """Raise `ClusterRuns` while a node runs by hand: what it works with is not taken away from it."""
+    found = by_hand(cluster, cluster.processes())
+    if found:
+        running = ", ".join(f"{node} (process {process.pid})" for node, process in found.items())
+        raise ClusterRuns(
+            f"started by hand, and still running: {running}", hint="end it where it was started"
+        )
 
 
 def _signalled(process: Process, number: signal.Signals) -> int:

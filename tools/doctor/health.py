@@ -13,11 +13,11 @@ from regions.commit_policy import CommitPolicy
 from regions.errors import MembershipInvalid, MemberUnknown
 from regions.prover import Loss, prove
 from tools import figures
+from tools.condition import problems, trouble
+from tools.condition.foresight import Rules
+from tools.condition.tone import Tone
 from tools.doctor.facts import Facts
 from tools.doctor.finding import Check, Finding, Level, or_fine
-from tools.monitor import problems, trouble
-from tools.monitor.foresight import Rules
-from tools.monitor.ink import Tone
 
 FSYNC_P99_US_MAX = 100_000
 """A disk that takes longer is seen in every commit; an SSD stays far below it."""

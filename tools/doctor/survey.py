@@ -120,9 +120,11 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
 def _unjoined(name: str, addr: str, refusal: Refused) -> Asked:
     """It answers, and says for what it waits."""
     member = name or str(refusal.facts.get("node", ""))
-    missing = str(refusal.facts.get("missing", "")).split(",")
+    missing = refusal.facts.get("missing", ())
     why = refusal.message.removeprefix(f"{refusal.code}: ")
-    return Asked(member, addr, error=why, waits=True, missing=tuple(filter(None, missing)))
+    return Asked(
+        member, addr, error=why, waits=True, missing=tuple(missing) if isinstance(missing, list) else ()
+    )
 
 
 async def _settings(uri: str, asked: Iterable[Asked]) -> Settings | RedwireError | None:

@@ -15,13 +15,14 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from redwire.clock import clock_ms
 from redwire.errors import RedwireError
+from tools.condition.tone import Tone
 from tools.monitor import headline, panels
 from tools.monitor.commits import commits
 from tools.monitor.desk import Desk, not_admin
 from tools.monitor.dialogs import Notice, help_lines
 from tools.monitor.drawn import Chooser, Drawn, content
 from tools.monitor.feed import Feed
-from tools.monitor.ink import Tone, marked
+from tools.monitor.ink import marked
 from tools.monitor.pace import Pace
 from tools.monitor.themes import THEMES
 from tools.monitor.watch import STEPS_S, Arrived, Ended, News, View, Watch

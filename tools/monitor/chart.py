@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tools.monitor.ink import Line, Span, Tone
+from tools.condition.tone import Tone
+from tools.monitor.ink import Line, Span
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 GAP = "·"

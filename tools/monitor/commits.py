@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tools import figures
+from tools.condition.tone import Tone
 from tools.monitor import chart
 from tools.monitor.history import Sample
-from tools.monitor.ink import Column, Line, Span, Tone, cut_line, stacked, table
+from tools.monitor.ink import Column, Line, Span, cut_line, stacked, table
 from tools.monitor.watch import View
 
 RATE_ROWS = 4

@@ -9,10 +9,11 @@ from textual.app import App
 
 from redwire.errors import NotConfirmed, RedwireError, UnknownOutcome
 from redwire.message.settings import SettingsChanged
+from tools.condition.tone import Tone
 from tools.monitor import steering
 from tools.monitor.dialogs import FormDialog, Notice, PlanDialog
 from tools.monitor.feed import Feed
-from tools.monitor.ink import Line, Span, Tone, marked
+from tools.monitor.ink import Line, Span, marked
 from tools.monitor.steering import Form, Request
 from tools.monitor.watch import View
 

@@ -14,8 +14,9 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Static
 
 from redwire.errors import RedwireError
+from tools.condition.tone import Tone
 from tools.monitor.drawn import content
-from tools.monitor.ink import SYMBOLS, Line, Span, Tone, marked
+from tools.monitor.ink import SYMBOLS, Line, Span, marked
 from tools.monitor.steering import Form, Plan, Request
 
 _CANCEL: BindingType = Binding("escape", "cancel", "Cancel")
@@ -77,7 +78,7 @@ class PlanDialog(ModalScreen[bool]):
         self._plan = plan
 
     def compose(self) -> ComposeResult:
-        """Before, after, won, lost, and the question."""
+        """Before, after, lost, won, and the question."""
         with Vertical(classes="dialog"):
             yield Label("The plan; nothing is changed yet", classes="heading")
             with VerticalScroll(classes="body above-typed" if self._plan.typed else "body"):
@@ -120,7 +121,7 @@ def plan_lines(plan: Plan) -> list[Line]:
         lines.append((Span("nothing changes: it is so already"),))
     for what, before, after in plan.rows:
         lines.append((Span(f"{what}: ", Tone.HEAD), Span(before), Span("  ->  "), Span(after, Tone.STRONG)))
-    lines += [(), *_listed("won", plan.won, Tone.GOOD), *_listed("lost", plan.lost, Tone.BAD)]
+    lines += [(), *_listed("lost", plan.lost, Tone.BAD), *_listed("won", plan.won, Tone.GOOD)]
     return lines
 
 

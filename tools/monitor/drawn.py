@@ -13,7 +13,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tools.monitor.ink import Line, Tone
+from tools.condition.tone import Tone
+from tools.monitor.ink import Line
 from tools.monitor.panels import Panel
 from tools.monitor.watch import View
 

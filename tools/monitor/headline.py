@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tools import figures
-from tools.monitor.ink import SYMBOLS, Line, Span, Tone, cut_line, fitting, marked, spread
-from tools.monitor.problems import Kind, Problem
-from tools.monitor.trouble import Trouble
+from tools.condition.problems import Kind, Problem
+from tools.condition.tone import Tone
+from tools.condition.trouble import Trouble
+from tools.monitor.ink import SYMBOLS, Line, Span, cut_line, fitting, marked, spread
 from tools.monitor.watch import View
 
 PROBLEMS_SHOWN = 3

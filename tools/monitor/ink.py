@@ -8,27 +8,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import msgspec
+
+from tools.condition.tone import Tone
 
 GAP = "  "
 MORE = "…"
 LAST_CELLS = 36
 """As much of a sentence in a last column as must be seen to know what it is about."""
-
-
-class Tone(Enum):
-    """How a span is meant; a theme knows how that looks."""
-
-    PLAIN = "plain"
-    DIM = "dim"
-    HEAD = "head"
-    STRONG = "strong"
-    CHART = "chart"
-    GOOD = "good"
-    WARN = "warn"
-    BAD = "bad"
 
 
 SYMBOLS = {Tone.GOOD: "●", Tone.WARN: "▲", Tone.BAD: "✗", Tone.DIM: "?", Tone.PLAIN: "○"}

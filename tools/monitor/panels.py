@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from redwire.node_role import NodeRole
 from redwire.status import UNKNOWN, Disk, Event, Lag, NodeStatus, RegionStatus
 from tools import figures
-from tools.monitor import chart, trouble
-from tools.monitor.foresight import Forecast, if_region_goes
-from tools.monitor.ink import Column, Line, Span, Tone, cut_line, marked, table
-from tools.monitor.trouble import Trouble
+from tools.condition import trouble
+from tools.condition.foresight import Forecast, if_region_goes
+from tools.condition.tone import Tone
+from tools.condition.trouble import Trouble
+from tools.monitor import chart
+from tools.monitor.ink import Column, Line, Span, cut_line, marked, table
 from tools.monitor.watch import View
 
 Panel = Callable[[View, int], list[Line]]

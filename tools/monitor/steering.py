@@ -170,11 +170,13 @@ def _regions(status: Status) -> tuple[str, ...]:
 
 
 def plan(request: Request, answer: SettingsChanged) -> Plan:
-    """The plan that a dry run answered. Dangerous is what loses something, or gives something up."""
+    """The plan that a dry run answered. Dangerous is what gives something up, what there is a doubt about,
+    and what the command line asks about as well: `Outlook.risk`.
+    """
     before, after = answer.before, answer.after
-    won, lost = _consequences(answer)
-    doubts = (*request.warnings, *(f"{name} is given up for good" for name in request.lost))
-    typed = " ".join(request.lost) or (request.name if lost or doubts else "")
+    won, lost, risk = _consequences(answer)
+    doubts = (*request.warnings, *(f"{name} is given up for good" for name in request.lost), *risk)
+    typed = " ".join(request.lost) or (request.name if doubts else "")
     return Plan(answer.text, tuple(_differences(before, after)), won, (*doubts, *lost), typed, before.lsn)
 
 
@@ -194,14 +196,17 @@ def _differences(before: SettingsView, after: SettingsView) -> Iterator[tuple[st
             yield f"region of {member.id}", was, will
 
 
-def _consequences(answer: SettingsChanged) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is won and what is lost, losses with the same answers in one text."""
+def _consequences(answer: SettingsChanged) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """What is won, what is lost, losses with the same answers in one text, and what is to be asked about."""
     try:
         found = outlook(answer)
     except RedwireError as error:
-        return (), (f"what follows cannot be worked out here: {error.message}",)
-    texts: dict[bool, list[str]] = {True: [], False: [found.warning] if found.warning else []}
+        return (), (), (f"what follows cannot be worked out here: {error.message}",)
+    risk = (found.risk,) if found.risk else ()
+    texts: dict[bool, list[str]] = {True: [], False: []}
+    if found.warning and found.warning not in risk:
+        texts[False].append(found.warning)
     for each in found.groups:
         what = f"{each.question}: {each.before} -> {each.after}"
         texts[each.won].append(f"{what}, when this is lost: {', '.join(each.losses)}")
-    return tuple(texts[True]), tuple(texts[False])
+    return tuple(texts[True]), tuple(texts[False]), risk

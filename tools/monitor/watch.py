@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from redwire.errors import RedwireError
 from redwire.status import SCHEMA, Event, Status
-from tools.monitor import problems, trouble
+from tools.condition import problems, trouble
+from tools.condition.problems import Key, Kind, Problem
+from tools.condition.tone import Tone
+from tools.condition.trouble import Trouble
 from tools.monitor.history import EventBook, History
-from tools.monitor.ink import Tone
-from tools.monitor.problems import Key, Kind, Problem
-from tools.monitor.trouble import Trouble
 
 GROWING_S = 15
 """A follower that is behind and no nearer after so long will not catch up as things are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redwire.status import Status
-from regions.lag import DEFAULT_REPLICA_TIMEOUT_MS
+from tools.condition.view import fresh
 
 
 class Whom:
@@ -51,8 +51,3 @@ class Whom:
 def sees(status: Status) -> bool:
     """Whether who gave `status` knows of a primary and has fresh word of it."""
     return status.primary.state == "leading" and fresh(status)
-
-
-def fresh(status: Status) -> bool:
-    """Whether the view of the others is of now: no older than a silent node may be and still count."""
-    return status.vantage.age_ms <= (status.settings.replica_timeout_ms or DEFAULT_REPLICA_TIMEOUT_MS)

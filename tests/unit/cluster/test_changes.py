@@ -123,8 +123,10 @@ def test_of_two_changes_that_were_planned_alike_one_is_told(led):
     proposal, (reject,) = propose(led, second)
     assert isinstance(reject, Reject)
     assert (reject.proposal, reject.error.code) == (proposal, Code.SETTINGS_CHANGED)
-    with pytest.raises(RedwireError, match="another change is on its way: policy majority"):
+    assert reject.error.facts == {"lsn": 3, "based_on": 2}
+    with pytest.raises(RedwireError, match="another change is on its way: policy majority") as caught:
         plan(led, SetPolicy(policy="ack_n=2"))
+    assert caught.value.facts == {"pending": first.record.text}
 
 
 def test_a_change_that_nobody_could_commit_now_is_not_logged(led):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.data_lock import TRY_S, DataLock, Holder, Reloaded, looked_into
-from cluster.errors import DataDirInUse, DiskFailed
+from cluster.errors import DataDirInUse, DataDirNoFolder, DiskFailed
 
 REFUSED = Reloaded(number=1, done=False, message="no: Zürich\n", sha256="ab" * 32)
 DONE = Reloaded(number=2, done=True, message="yes", sha256="cd" * 32)
@@ -42,7 +42,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     lock = DataLock.take(tmp_path)
     code = (
         "import sys, pathlib\nfrom cluster.data_lock import DataLock\n"
-        "from cluster.errors import DataDirInUse, DiskFailed\n"
+        "from cluster.errors import DataDirInUse, DataDirNoFolder, DiskFailed\n"
         "try: DataLock.take(pathlib.Path(sys.argv[1]))\nexcept DataDirInUse as error: print(error.pid)"
     )
     root = Path(__file__).parents[3]
@@ -122,3 +122,21 @@ def test_half_an_outcome_is_none(tmp_path: Path, rest: bytes) -> None:
     (tmp_path / "lock").write_bytes(b"42\n" + rest)
     assert holder(tmp_path) == Holder(pid=42)
     lock.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("file", "file: it is a file; "),
+        ("file/of/eu-1", "/file is a file; "),
+        ("link", "link: it is a link to nothing; "),
+        ("pipe", "pipe: it is no directory; "),
+    ],
+)
+def test_what_is_no_directory_is_told_as_what_it_is(tmp_path: Path, path: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "away")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataDirNoFolder) as caught:
+        DataLock.take(tmp_path / path)
+    assert said in str(caught.value) and "check the disk" not in str(caught.value)

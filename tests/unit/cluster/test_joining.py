@@ -36,7 +36,7 @@ def test_a_node_that_has_not_joined_says_for_what_and_for_whom_it_waits(role, ot
     assert (told.code, told.retry) == (Code.NOT_READY, True)
     assert told.message == f"NOT_READY: this node has not joined its cluster yet{text}"
     missing = sorted(MEMBERS - reports.keys() - {"a"})
-    assert told.facts == {"node": "a"} | ({"missing": ",".join(missing)} if missing else {})
+    assert told.facts == {"node": "a"} | ({"missing": list(missing)} if missing else {})
 
 
 def test_who_may_not_know_the_members_is_told_that_a_node_waits_and_not_for_whom():

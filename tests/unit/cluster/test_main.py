@@ -53,3 +53,17 @@ def test_what_is_given_up_goes_with_a_take_over(tmp_path: Path, capsys: pytest.C
         main(["--config", str(file), "--lost", "us-1"])
     assert ended.value.code == 2
     assert "--lost says what --take-over gives up" in capsys.readouterr().err
+
+
+def test_a_node_that_gets_no_thread_says_so_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "node.yaml").write_text(NODE)
+    monkeypatch.setattr("cluster.main._run", refused)
+    assert main(["--config", str(tmp_path / "node.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("redwire-node: the system gives this process no more threads; raise its limits")
+    assert said.count("\n") == 1

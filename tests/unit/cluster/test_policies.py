@@ -54,6 +54,7 @@ def test_what_can_be_met_without_the_floor_is_refused(text):
     with pytest.raises(Refused) as caught:
         made().effective(text)
     assert caught.value.code is Code.COMMIT_POLICY_BELOW_FLOOR
+    assert caught.value.facts == {"asked": text, "floor": str(made().floor)}
     assert re.fullmatch(
         r"ask for '[^']*regions\(2 of ap,eu,us\)[^']*', or leave the policy out", caught.value.hint
     )

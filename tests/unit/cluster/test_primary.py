@@ -546,7 +546,7 @@ def test_a_missing_region_is_named(lead):
     primary.leave("ap-1")
     primary.ms += GRACE_MS
     (reject,) = primary.take(primary.propose("majority & regions(ap)"))
-    assert reject.error.code is Code.MISSING_REGIONS and reject.error.facts["missing"] == "ap"
+    assert reject.error.code is Code.MISSING_REGIONS and reject.error.facts["missing"] == ["ap"]
 
 
 def test_a_refusal_speaks_of_the_policy_that_was_asked_for_whatever_the_same_copies_meet(lead):

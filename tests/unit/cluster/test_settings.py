@@ -116,6 +116,7 @@ def test_what_is_on_its_way_is_not_so_already() -> None:
     with pytest.raises(Refused, match="on its way and not committed") as caught:
         plan(pending, asked, LEADER, "ops", pending=True)
     assert caught.value.code is Code.SETTINGS_CHANGED
+    assert caught.value.facts == {"pending": "policy ack_n=1 (was regions(eu,us))"}
     again = ChangeSettings(change=SetPolicy(policy="ack_n=1"), lost=("us",))
     found = plan(pending, again, LEADER, "ops", pending=True)
     assert found.changes and found.record.lost == ("us-1",)
@@ -225,6 +226,7 @@ def test_of_two_operators_the_second_is_told() -> None:
     assert isinstance(error, Refused)
     assert error.code is Code.SETTINGS_CHANGED
     assert "changed at LSN 2, after those of LSN 1" in str(error)
+    assert error.facts == {"lsn": 2, "based_on": 1}
 
 
 def test_the_primary_cannot_be_lost_and_strangers_neither() -> None:

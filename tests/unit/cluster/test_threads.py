@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from cluster.threads import watched
+from cluster.errors import Scarce
+from cluster.threads import scarce, watched
 
 
 def end(error: BaseException | None = None) -> None:
@@ -49,3 +50,12 @@ def test_afterwards_all_is_as_before() -> None:
     with watched(lambda error: None):
         assert threading.excepthook is not before
     assert threading.excepthook is before
+
+
+def test_what_the_system_refuses_is_told_apart_from_a_bug() -> None:
+    thread = RuntimeError("can't start new thread")
+    for error in (thread, ExceptionGroup("", [KeyError(), ExceptionGroup("", [thread])])):
+        told = scarce(error)
+        assert isinstance(told, Scarce) and "no more threads" in told.message and "ulimit -u" in told.hint
+    assert "memory" in str(scarce(MemoryError()))
+    assert scarce(RuntimeError("a bug")) is None and scarce(ExceptionGroup("", [KeyError()])) is None

@@ -82,3 +82,32 @@ async def test_a_read_that_may_pass_is_asked_again(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         cluster.nodes[0].reads.append(errors.Refused(Code.NOT_READY, "a new reign"))
         assert await db.get("products", "p1") is None
+
+
+@pytest.mark.parametrize("read", ["primary", "region:eu"])
+async def test_a_read_that_the_primary_keeps_says_whom_it_waited_for_and_what_to_do(cluster, read) -> None:
+    silent = cluster.nodes[0]
+    async with redwire.connect(cluster.uri()) as db:
+        assert await db.get("products", "p1", read=read) is None
+        silent.frozen = True
+        with pytest.raises(errors.DeadlineExceeded) as late:
+            await db.get("products", "p1", read=read, timeout_s=0.3)
+    told = late.value
+    text = f"no answer within 0.3 s, in phase answer: {silent.addr} did not answer within 0.3 s"
+    assert (told.message, told.phase, told.sent) == (text, "answer", True)
+    assert told.hint == (errors.ELSEWHERE_HINT if read == "primary" else "")
+
+
+async def test_a_question_to_one_node_that_is_silent_says_so(cluster) -> None:
+    silent = cluster.nodes[1]
+    async with redwire.connect(cluster.uri()) as db:
+        link = db._opened().pool.link(silent.addr)
+        await link.settled.wait()
+        silent.frozen = True
+        with pytest.raises(errors.DeadlineExceeded) as late:
+            await db.status(silent.addr, timeout_s=0.3)
+    told = late.value
+    assert (told.message, told.phase) == (
+        f"no node answered within 0.3 s: {silent.addr} said nothing",
+        "answer",
+    )

@@ -187,7 +187,7 @@ def test_every_bad_file_is_named_with_its_reason(authority: Any, tmp_path: Path)
         with pytest.raises(TlsInvalid, match=says) as caught:
             server_context(ca, cert, key)
         assert isinstance(caught.value, RedwireError)
-        assert caught.value.facts["path"]
+        assert caught.value.facts["file"]
 
 
 @pytest.mark.parametrize("days", [-1, 30, 365 * 40])

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from redwire.errors import Code
+from redwire.frame import Kind
 from tools.cli.failure import EXIT_REFUSED
 
 
@@ -97,7 +98,29 @@ async def test_for_programs_an_error_has_its_facts_and_no_code_in_its_message(
 async def test_an_error_says_where_nobody_answered_and_no_password(command_line) -> None:
     uri = "red://bob:secret@127.0.0.1:1/?timeout_ms=200"
     ran = await command_line("get", "c", "p1", "--uri", uri)
-    assert ran.code == 1 and "127.0.0.1:1" in ran.err and "secret" not in ran.err
+    assert ran.code == 5 and "127.0.0.1:1" in ran.err and "secret" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "hosts", "code"),
+    [
+        (("get", "c", "p1"), "127.0.0.1:1,127.0.0.1:2", "DEADLINE_EXCEEDED"),
+        (("status",), "127.0.0.1:1,127.0.0.1:2", "DEADLINE_EXCEEDED"),
+        (("topology",), "127.0.0.1:1", "CONNECT_FAILED"),
+    ],
+)
+async def test_who_could_not_be_reached_is_a_list_for_programs(command_line, words, hosts, code) -> None:
+    ran = await command_line(*words, "--json", "--uri", f"red://{hosts}/?timeout_ms=300")
+    told = json.loads(ran.err)
+    assert (told["code"], sorted(told["facts"]["addresses"])) == (code, hosts.split(","))
+
+
+async def test_an_address_at_which_something_else_answers_is_one_too(cluster, command_line) -> None:
+    uri = cluster.uri().partition("?")[0]  # whose authority is nobody's here
+    ran = await command_line("put", "c", "p1", "{}", "--json", "--uri", uri)
+    told = json.loads(ran.err)
+    addresses = [node.addr for node in cluster.nodes]
+    assert (told["code"], sorted(told["facts"]["addresses"])) == ("CONNECT_FAILED", sorted(addresses))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +159,14 @@ async def test_what_cannot_be_told_of_a_key_is_an_open_outcome(cluster, command_
     assert silent.code == forgotten.code == 3
     assert json.loads(silent.err)["key"] == json.loads(forgotten.err)["key"] == key
     assert "was forgotten" in json.loads(forgotten.err)["message"]
+    assert (json.loads(silent.err)["code"], json.loads(forgotten.err)["code"]) == (
+        "UNKNOWN_OUTCOME",
+        "KEY_EXPIRED",
+    )
+    assert "resolve" not in json.loads(forgotten.err)["hint"]
+    unreached = await command_line("resolve", key, "--json", "--uri", "red://127.0.0.1:1/?timeout_ms=200")
+    told = json.loads(unreached.err)
+    assert (unreached.code, told["code"], told["key"]) == (3, "UNKNOWN_OUTCOME", key)
     assert (await command_line("resolve", "seven", "--uri", cluster.uri())).code == 2
 
 
@@ -145,7 +176,7 @@ async def test_a_long_wait_is_told_with_its_reason_and_its_end_but_not_to_a_prog
     cluster.leader.frozen = True
     ask = ("get", "c", "p1", "--timeout", "2.6", "--uri", cluster.uri(cluster.leader))
     told, quiet = await command_line(*ask), await command_line(*ask, "--json")
-    assert told.code == quiet.code == 1
+    assert told.code == quiet.code == 5
     waiting, error = told.err.splitlines()
     assert waiting.startswith("redwire: waiting, 1 s more at most: ") and cluster.leader.addr in waiting
     assert error.startswith("redwire: no node was reached within 2.6 s: ")
@@ -161,7 +192,7 @@ async def test_who_finds_no_primary_is_told_that_others_answer_and_what_to_type(
 ) -> None:
     cluster.stop(cluster.nodes[0])
     ran = await command_line(*arguments, "--timeout", "1.5", "--uri", cluster.uri())
-    assert ran.code == 1 and not ran.out
+    assert ran.code == 5 and not ran.out
     assert "no primary was found, though " in ran.err and "see redwire status, redwire doctor" in ran.err
     assert cluster.nodes[1].addr in ran.err.rpartition("though ")[2]
     assert cluster.nodes[0].addr not in ran.err.rpartition("though ")[2]
@@ -181,7 +212,7 @@ async def test_where_nobody_answers_no_hint_says_that_somebody_does(cluster, com
     for node in cluster.nodes:
         cluster.stop(node)
     ran = await command_line("get", "c", "p1", "--timeout", "0.5", "--uri", cluster.uri())
-    assert ran.code == 1 and "no primary" not in ran.err
+    assert ran.code == 5 and "no primary" not in ran.err
 
 
 @pytest.mark.parametrize("words", [("put", "c", "x", "{oops"), ("put", "c", "", "{}"), ("delete", "c", "")])
@@ -194,3 +225,13 @@ async def test_a_byte_order_mark_is_no_part_of_a_document(cluster, command_line)
     ran = await command_line("put", "c", "x", "-", "--uri", cluster.uri(), stdin=b'\xef\xbb\xbf{"n": 1}\n')
     assert ran.code == 0
     assert (await command_line("get", "c", "x", "--uri", cluster.uri())).out == '{"n": 1}\n'
+
+
+async def test_who_reads_from_a_primary_that_hangs_is_told_what_to_type(cluster, command_line) -> None:
+    cluster.leader.unheard = frozenset((Kind.FETCH,))
+    ran = await command_line("get", "c", "p1", "--timeout", "1", "--uri", cluster.uri())
+    assert ran.code == 1
+    assert f"in phase answer: {cluster.leader.addr} did not answer within " in ran.err
+    assert ran.err.endswith(
+        "; the primary may hang: see redwire status, redwire doctor; --read any reads from whoever answers\n"
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from tools.dev.dev_cluster import DevCluster, DevNode, DevStatus, NodeState
 from tools.dev.distances import Distance
 from tools.dev.ping import Way
 from tools.dev.plan import Wanted
-from tools.errors import PlanInvalid
+from tools.errors import ClusterRuns, PlanInvalid
 from tools.grid import plain
 
 CommandLine = Callable[..., Awaitable[Any]]
@@ -191,7 +194,7 @@ STATUS = DevStatus(
     (
         DevNode("eu-1", "eu", "primary", "127.0.0.1:10001", 41, NodeState.RUNNING),
         DevNode("us-1", "us", "replica", "127.0.0.1:10002", None, NodeState.DOWN),
-        DevNode("ap-1", "ap", "replica", "127.0.0.1:10003", 43, NodeState.PAUSED),
+        DevNode("ap-1", "ap", "replica", "127.0.0.1:10003", 43, NodeState.PAUSED, by_hand=True),
     ),
     40,
     (
@@ -208,7 +211,7 @@ def test_a_status_shows_nodes_and_round_trips() -> None:
         "node  region  role     address          pid  state\n"
         "eu-1  eu      primary  127.0.0.1:10001  41   running\n"
         "us-1  us      replica  127.0.0.1:10002  -    down\n"
-        "ap-1  ap      replica  127.0.0.1:10003  43   paused\n\n"
+        "ap-1  ap      replica  127.0.0.1:10003  43   paused, by hand\n\n"
         "Round trips\n"
         "region  eu                       us                       ap\n"
         "eu      -                        80 ms + 5, cut us to eu  120.5 ms\n"
@@ -228,6 +231,7 @@ def test_a_status_for_programs_holds_the_same() -> None:
         "addr": "127.0.0.1:10002",
         "pid": None,
         "state": "down",
+        "by_hand": False,
     }
     assert document["rtt"][0] == {
         "here": "eu",
@@ -253,6 +257,48 @@ def test_what_runs_is_asked_of_the_system(stopped: ClusterFolder) -> None:
     dev.up_marker.touch()
     assert dev.processes() == {}
     assert [node.state for node in dev.status().nodes] == [NodeState.DOWN, NodeState.DOWN]
+
+
+@pytest.fixture
+def foreground(stopped: ClusterFolder) -> Iterator[int]:
+    """The process of somebody else who holds the data of eu-1, as a redwire-node on a terminal does."""
+    script = (
+        "import sys, pathlib; from cluster.data_lock import DataLock;"
+        "lock = DataLock.take(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(stopped.data_dir("eu-1"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.read(1)
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+async def test_a_node_that_was_started_by_hand_is_called_that(
+    command_line: CommandLine, stopped: ClusterFolder, foreground: int
+) -> None:
+    ran = await command_line("dev", "status", "--json")
+    node = json.loads(ran.out)["nodes"][0]
+    assert (node["state"], node["by_hand"], node["pid"]) == ("running", True, foreground)
+    assert "running, by hand" in (await command_line("dev", "status")).out
+    ran = await command_line("dev", "start", "eu-1")
+    assert (ran.code, ran.err) == (1, f"redwire: eu-1 runs already, by hand, as process {foreground}\n")
+    ran = await command_line("dev", "down")
+    assert ran.out.startswith(f"nothing ran; eu-1 (process {foreground}) was started by hand and runs on; ")
+    ran = await command_line("dev", "down", "--purge")
+    message = f"redwire: started by hand, and still running: eu-1 (process {foreground}); end it where it"
+    assert ran.code == 1 and ran.err.startswith(message)
+    assert stopped.data_dir("eu-1").exists()
+    assert (await command_line("dev", "kill", "eu-1")).out == f"eu-1 (process {foreground}) was killed\n"
+    assert (await command_line("dev", "status", "--json")).out.count('"down"') == 2
+
+
+def test_a_cluster_of_which_a_node_runs_by_hand_is_not_started_beside_it(
+    stopped: ClusterFolder, foreground: int
+) -> None:
+    with pytest.raises(ClusterRuns, match=rf"still running: eu-1 \(process {foreground}\); end it where"):
+        bring_up(stopped.folder, Wanted("dev"), print)
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -29,12 +29,12 @@ from redwire.status import (
     Vantage,
 )
 from redwire.status import Settings as InForce
+from tools.condition import problems, trouble
 from tools.dev.place import clusters
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
 from tools.doctor.finding import Check, Finding, Level, document, text
 from tools.doctor.health import OF_PROBLEMS, OF_TROUBLES
 from tools.doctor.judge import judge
-from tools.monitor import problems, trouble
 
 NOW_MS = 1_700_000_000_000
 NAMES = ("eu-1", "us-1", "ap-1")
@@ -602,6 +602,46 @@ async def test_the_command_asks_every_node_and_its_exit_code_says_whether_someth
     cluster.stop(cluster.nodes[2])
     ran = await command_line("doctor", "--uri", cluster.uri())
     assert ran.code == 1 and "error    ports          ap-1: no answer at" in ran.out
+
+
+class Looks:
+    """What the doctor finds out, one look after the other; the last one stays."""
+
+    def __init__(self, *found: Facts) -> None:
+        self._found = list(found)
+        self.count = 0
+
+    async def __call__(self, uri: str | None, file: str | None) -> Facts:
+        self.count += 1
+        return self._found.pop(0) if len(self._found) > 1 else self._found[0]
+
+
+def unheard() -> Facts:
+    """us-1 has just started, and has not heard ap-1 yet."""
+    return facts(cluster(us_1=node("us-1", rtts_us={"eu-1": 80_000})))
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+async def test_a_node_that_has_just_started_is_given_a_moment(
+    command_line: Any, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("tools.cli.doctor.survey", looks := Looks(unheard(), facts()))
+    ran = await command_line("doctor", "--uri", "reds://eu-1:5050", *arguments)
+    assert (ran.code, looks.count) == (0, 2)
+    said = "redwire: nodes that run do not hear each other: looking again, for 3 s\n"
+    assert ran.err == ("" if arguments else said)
+
+
+async def test_what_is_wrong_for_longer_is_told_after_that_moment_and_what_cannot_pass_at_once(
+    command_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.cli.doctor.SETTLE_S", 0.6)
+    monkeypatch.setattr("tools.cli.doctor.survey", looks := Looks(unheard()))
+    ran = await command_line("doctor", "--uri", "reds://eu-1:5050")
+    assert (ran.code, looks.count) == (1, 2) and "us-1 does not reach ap-1" in ran.out
+    monkeypatch.setattr("tools.cli.doctor.survey", looks := Looks(facts(cluster(), "us-1")))
+    assert (await command_line("doctor", "--uri", "reds://eu-1:5050")).code == 1
+    assert looks.count == 1
 
 
 async def test_the_command_wants_to_know_where_to_look(command_line: Any, monkeypatch: Any) -> None:

@@ -50,7 +50,8 @@ async def test_a_bad_line_stops_the_load_and_the_rest_follows_once_it_is_correct
 async def test_a_refused_piece_leaves_a_bookmark_before_it(cluster, scripts, command_line, file) -> None:
     cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
     ran = await command_line(*arguments(file, cluster), "--in-flight", "2")
-    assert ran.code == 4 and "FORBIDDEN" in ran.err
+    told = json.loads(ran.err)
+    assert (ran.code, told["code"], told["facts"]) == (1, "FORBIDDEN", {"lines_committed": 500})
     bookmark = json.loads((file.parent / "products.ndjson.redwire-load").read_bytes())
     assert bookmark["line"] == 500
     ran = await command_line(*arguments(file, cluster))
@@ -61,7 +62,7 @@ async def test_another_collection_does_not_go_on_from_this_one_unless_told_to_be
     cluster, scripts, command_line, file
 ) -> None:
     cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
-    assert (await command_line(*arguments(file, cluster), "--in-flight", "1")).code == 4
+    assert (await command_line(*arguments(file, cluster), "--in-flight", "1")).code == 1
     other = ("load", str(file), "--collection", "d", "--id-field", "sku", "--uri", cluster.uri())
     assert "--restart" in (await command_line(*other)).err
     assert (await command_line(*other, "--restart")).code == 0
@@ -103,6 +104,8 @@ async def test_a_load_of_which_nothing_is_committed_leaves_no_bookmark(
     refused = await command_line(*arguments(file, cluster), "--in-flight", "1")
     assert refused.code == 4 and "begins again at the first line" in json.loads(refused.err)["hint"]
     assert list(file.parent.iterdir()) == [file]
+    (told,) = json.loads(refused.err)["facts"].items()
+    assert told == ("lines_committed", 0)
     assert (await command_line(*arguments(file, cluster))).code == 0
 
 

@@ -19,7 +19,7 @@ from redwire.record import Key
 from tools.cli.failure import failure
 from tools.cli.group import Group
 from tools.cli.main import main, redwire
-from tools.errors import Interrupted, LineInvalid, RoleAbove
+from tools.errors import Interrupted, LineInvalid, LoadStopped, RoleAbove
 
 ROOT = Path(__file__).parents[3]
 
@@ -171,15 +171,20 @@ def unsure() -> errors.NotConfirmed:
         (errors.PolicyInvalid("x"), "COMMIT_POLICY_INVALID", 4),
         (unsure(), "NOT_CONFIRMED", 3),
         (errors.UnknownOutcome("x", phase="answer"), "UNKNOWN_OUTCOME", 3),
-        (errors.DeadlineExceeded("x", phase="connect"), "DEADLINE_EXCEEDED", 1),
-        (errors.ConnectFailed("x", retry=True), "CONNECT_FAILED", 1),
-        (errors.AuthenticationFailed("x"), "UNAUTHENTICATED", 1),
+        (errors.DeadlineExceeded("x", phase="connect"), "DEADLINE_EXCEEDED", 5),
+        (errors.DeadlineExceeded("x", phase="answer", sent=True), "DEADLINE_EXCEEDED", 1),
+        (errors.ConnectFailed("x", retry=True), "CONNECT_FAILED", 5),
+        (errors.AuthenticationFailed("x"), "UNAUTHENTICATED", 5),
+        (errors.KeyExpired(), "KEY_EXPIRED", 3),
+        (errors.KeyClosed(), "KEY_CLOSED", 4),
+        (LoadStopped(errors.Refused(Code.BUSY, "x")), "BUSY", 1),
+        (LoadStopped(errors.ConnectFailed("x", retry=True)), "CONNECT_FAILED", 1),
         (errors.RequestInvalid("x"), "REQUEST_INVALID", 4),
         (errors.TooLarge("x", 2, 1), "TOO_LARGE", 4),
         (errors.UriInvalid("x"), "URI_INVALID", 2),
         (errors.TokenInvalid("x"), "TOKEN_INVALID", 2),
         (RoleAbove("x"), "ROLE_ABOVE", 4),
-        (LineInvalid("x"), "LINE_INVALID", 1),
+        (LineInvalid("f", 3, "x"), "LINE_INVALID", 1),
         (OSError(2, "No such file", "f"), "SYSTEM", 1),
         (Interrupted("x"), "INTERRUPTED", 130),
         (Interrupted("x", number=15), "INTERRUPTED", 143),

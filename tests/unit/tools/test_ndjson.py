@@ -56,8 +56,9 @@ def test_pieces_are_bounded_and_any_of_their_ends_is_a_place_to_go_on_from() -> 
 def test_a_bad_line_is_named_after_what_stands_before_it_was_given_out(line, reason) -> None:
     source = pieces(io.BytesIO(b'{"id": 1}\n{"id": 2}\n' + line + b"\n"), "f.ndjson", "c", "id", Place())
     assert next(source).ids == ["1", "2"]
-    with pytest.raises(LineInvalid, match=rf"f\.ndjson: line 3: .*({reason})"):
+    with pytest.raises(LineInvalid, match=rf"f\.ndjson: line 3: .*({reason})") as caught:
         next(source)
+    assert caught.value.facts == {"file": "f.ndjson", "line": 3}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
+import pytest
 from msgspec.structs import replace
+from rich.console import Console
 
 from redwire.message.settings import MemberView, SettingsChanged, SettingsView
 from redwire.status import NodeStatus
 from regions.binding import MemberKind
-from tools.grid import Grid
+from tools.grid import draw
 from tools.outlook import Group, membership, outlook, own_floor, part
 
 NODES = ("eu-1", "eu-2", "us-1", "us-2", "ap-1")
@@ -37,9 +41,23 @@ def test_a_pair_of_which_one_node_is_enough_says_nothing_new() -> None:
     first, *others = seen.groups
     assert first == Group(False, "still writable", "yes", "no", ("ap-1", "region ap"))
     assert all(group.won for group in others) and any("eu-1 + us-1" in group.losses for group in others)
-    shown = part(seen)
-    assert isinstance(shown, Grid)
-    assert shown.lines[0] == ("LOST", "still writable", "yes", "no", "ap-1, region ap")
+    assert part(seen).text().splitlines()[:3] == [
+        "What is won and lost",
+        "LOST  still writable: yes -> no, when this is lost:",
+        "      ap-1, region ap",
+    ]
+
+
+@pytest.mark.parametrize(("before", "after"), [("local", "ack_n=1"), ("majority", "ack_n=1")])
+def test_what_is_won_and_lost_fits_on_a_terminal_and_no_loss_is_broken_in_two(before, after) -> None:
+    many = tuple(f"{region}-{number}" for region in ("frankfurt", "virginia", "tokyo") for number in (1, 2))
+    seen = found(before, after, many)
+    said = io.StringIO()
+    draw([part(seen)], Console(file=said, width=80, force_terminal=True, color_system=None))
+    lines = said.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) > 2 * len(seen.groups) > 0
+    names = [name for line in lines if line.startswith("      ") for name in line.strip(" ,").split(", ")]
+    assert names == [loss for group in seen.groups for loss in group.losses]
 
 
 def test_where_nothing_is_won_or_lost_that_is_said_in_words() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from redwire.errors import UnknownOutcome
 from regions.prover import Writable
 from tools.verdict import LEGEND
 
@@ -293,3 +294,15 @@ def test_on_a_terminal_the_tables_are_drawn() -> None:
     assert any(re.match("region eu +no +no +no", line) for line in lines)
     assert max(map(len, lines)) <= 80
     assert " ".join(map(str.strip, lines)).endswith(" ".join(LEGEND.words.split()))
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), (), ("--yes",)])
+async def test_a_plan_that_nobody_answers_has_certainly_changed_nothing(
+    command_line: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    def silence(*_: object) -> None:
+        raise UnknownOutcome("no answer within 1 s", phase="answer", hint="look at the settings")
+
+    monkeypatch.setattr("tools.cli.change.with_client", silence)
+    ran = await command_line("policy", "set", "majority", *words, "--uri", "reds://eu-1:5050")
+    assert (ran.code, ran.err) == (5, "redwire: no answer within 1 s; nothing was changed\n")

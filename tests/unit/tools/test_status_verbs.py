@@ -63,7 +63,7 @@ async def test_a_cluster_of_which_nobody_answers_is_an_error(cluster, command_li
     for node in cluster.nodes:
         cluster.stop(node)
     ran = await command_line("status", "--uri", cluster.uri())
-    assert ran.code == 1 and "no node was reached" in ran.err and "refused" in ran.err
+    assert ran.code == 5 and "no node was reached" in ran.err and "refused" in ran.err
 
 
 async def test_one_nodes_own_view_is_asked_of_that_node_alone(cluster, command_line) -> None:

@@ -15,7 +15,7 @@ ERRORS: list[RedwireError] = [
     errors.TokenLost("term 3 did not survive"),
     errors.PolicyInvalid("what is ack_n=x", facts={"position": 6}),
     errors.AuthenticationFailed("wrong password"),
-    errors.Refused(Code.INSUFFICIENT_REPLICAS, "1 of 2 in reach", facts={"missing": "us"}),
+    errors.Refused(Code.INSUFFICIENT_REPLICAS, "1 of 2 in reach", facts={"missing": ["ap", "us"]}),
     errors.Refused(Code.FORBIDDEN, "reading takes a role"),
     errors.Refused(Code.KEY_EXPIRED, "too old"),
     errors.Refused(Code.SNAPSHOT_NEEDED, "the log begins later"),
@@ -79,9 +79,19 @@ def test_long_and_strange_texts_are_cut_to_what_a_body_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "fact"), [(True, 1), (-5, -5), (1 << 80, str(1 << 80)), ([1], "[1]"), ("a", "a")]
+    ("value", "fact"),
+    [
+        (True, 1),
+        (-5, -5),
+        (1 << 80, str(1 << 80)),
+        ("a", "a"),
+        ([], []),
+        (("ap", "us"), ["ap", "us"]),
+        (["x" * 200, "y" * 56, "z"], ["x" * 200, "y" * 56]),
+        (["", 1] * 1_000, ["", "1"] * 128),
+    ],
 )
-def test_facts_travel_as_numbers_or_text(value: object, fact: int | str) -> None:
+def test_facts_travel_as_numbers_texts_or_lists_of_texts(value: object, fact: object) -> None:
     failure = Failure.from_error(errors.Refused(Code.QUERY, "m", facts={"fact": value}))
     assert Failure.decode(failure.encode()).facts == {"fact": fact}
 
@@ -91,6 +101,7 @@ def test_facts_travel_as_numbers_or_text(value: object, fact: int | str) -> None
     [
         ({"code": "NEW_CODE"}, r"\$.code"),
         ({"facts": {"a": [1]}}, r"\$.facts"),
+        ({"facts": {"a": {"b": "c"}}}, r"\$.facts"),
         ({"facts": {str(n): n for n in range(17)}}, r"\$.facts"),
         ({"extra": 1}, "unknown field"),
     ],

@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from redwire.clock import clock_ms
 from redwire.errors import Code, ConnectFailed, Refused, UnknownOutcome
-from redwire.message.settings import BindRegion, SetPolicy
+from redwire.message.settings import SetPolicy
 from redwire.status import Quorum, Vantage
 from tools.monitor.app import TABS, Monitor
 from tools.monitor.pace import DRAW_MS
@@ -324,15 +324,15 @@ async def test_a_harmless_change_is_done_by_a_key_on_the_settings_that_were_seen
 
 async def test_a_dangerous_change_is_typed_back_and_nothing_else_does(feed, until, press) -> None:
     async with Monitor(feed).run_test(size=(80, 24)) as pilot:
-        await begin(press, feed, until, pilot, "u", "Unbind a node")
-        await fill(press, pilot, node="us-2")
-        await until(pilot, "still writable: yes -> no, when this is lost: us-1", "type us-2")
+        await begin(press, feed, until, pilot, "p", "Change the commit policy")
+        await fill(press, pilot, policy="ack_n=1")
+        await until(pilot, "acknowledged writes would no longer survive the loss of", "type ack_n=1")
         await press(pilot, "y", "enter")
-        await until(pilot, "that is not us-2; nothing is changed")
+        await until(pilot, "that is not ack_n=1; nothing is changed")
         assert len(feed.asked) == 1
-        await press(pilot, "backspace", *"us-2", "enter")
+        await press(pilot, "backspace", *"ack_n=1", "enter")
         await until(pilot, "committed at LSN 13")
-    assert feed.asked[1][0].change == BindRegion("us-2", "")
+    assert feed.asked[1][0].change == SetPolicy(policy="ack_n=1")
 
 
 async def test_binding_begins_with_the_chosen_node_and_doubts_a_wrong_name(feed, until, press) -> None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from tools import figures
+from tools.condition.tone import Tone
 from tools.monitor.chart import bars, sparkline
-from tools.monitor.ink import Column, Span, Tone, cells, cut, fitting, marked, plain, spread, stacked, table
+from tools.monitor.ink import Column, Span, cells, cut, fitting, marked, plain, spread, stacked, table
 
 
 def test_control_characters_of_others_never_reach_the_terminal() -> None:

@@ -18,6 +18,7 @@ from tools.monitor.steering import (
     policy_form,
     unbind_form,
 )
+from tools.outlook import outlook
 
 STATUS = document(0)
 SETTINGS = IN_FORCE.view()
@@ -131,12 +132,22 @@ def test_a_weaker_policy_wins_and_loses_and_is_typed_back() -> None:
 def test_a_policy_that_hangs_on_one_more_node_says_so() -> None:
     found = planned(filled(policy_form(STATUS, SETTINGS), policy="regions(eu,us,ap)"))
     assert found.lost == ("still writable: yes -> no, when this is lost: ap-1, region ap",)
-    assert found.typed == "regions(eu,us,ap)"
+    assert found.typed == ""
 
 
 def test_a_promise_that_is_empty_is_a_loss() -> None:
     found = planned(filled(policy_form(STATUS, SETTINGS), policy="local", floor="local"))
-    assert found.lost[0].startswith("local promises one disk")
+    assert found.lost[0].startswith("acknowledged writes would no longer survive the loss of eu-1, ")
+    assert found.lost[1].startswith("local promises one disk")
+
+
+@pytest.mark.parametrize("policy", ["majority", "regions(eu,us,ap)", "regions(eu)", "ack_n=1", "local"])
+def test_what_is_typed_back_is_what_the_command_line_asks_about(policy: str) -> None:
+    request = filled(policy_form(STATUS, SETTINGS), policy=policy)
+    answer = dry(request)
+    risk = outlook(answer).risk
+    assert bool(plan(request, answer).typed) == bool(risk) == (policy in ("regions(eu)", "ack_n=1", "local"))
+    assert plan(request, answer).lost[:1] == (risk,) or not risk
 
 
 def test_what_loses_nothing_needs_no_typing() -> None:
@@ -149,7 +160,7 @@ def test_unbinding_the_second_node_of_a_region_lets_it_hang_on_the_first() -> No
     found = planned(filled(unbind_form(STATUS, "us-2")))
     assert found.rows == (("region of us-2", "us", "no region"),)
     assert found.lost == ("still writable: yes -> no, when this is lost: us-1",)
-    assert found.typed == "us-2"
+    assert found.typed == ""
 
 
 def test_what_is_given_up_for_good_is_typed_back_by_name() -> None:

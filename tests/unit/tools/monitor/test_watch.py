@@ -18,7 +18,8 @@ from redwire.status import (
     Vantage,
 )
 from regions.lag import Contact, LagConfig, health
-from tools.monitor import panels, problems, trouble
+from tools.condition import problems, trouble
+from tools.monitor import panels
 from tools.monitor.commits import commits
 from tools.monitor.headline import PROBLEMS_SHOWN, headline, since, title
 from tools.monitor.ink import plain

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from redwire.status import NodeStatus, Primary, Settings, Status
-from tools.monitor.foresight import if_region_goes
+from tools.condition.foresight import if_region_goes
 
 HOMES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us", "us-2": "us", "ap-1": "ap"}
 

@@ -10,7 +10,7 @@ import msgspec
 from redwire.node_role import NodeRole
 from redwire.status import CERTIFICATE_SOON_DAYS, NodeStatus, Status
 from tools import figures
-from tools.monitor.ink import Tone
+from tools.condition.tone import Tone
 
 _HOUR, _DAY = 3_600_000, 86_400_000
 

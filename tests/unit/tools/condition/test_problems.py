@@ -16,10 +16,10 @@ from redwire.status import (
     Status,
     Vantage,
 )
-from tools.monitor.foresight import if_region_goes
-from tools.monitor.ink import Tone
-from tools.monitor.problems import find
-from tools.monitor.trouble import Kind, ahead, unknown
+from tools.condition.foresight import if_region_goes
+from tools.condition.problems import find
+from tools.condition.tone import Tone
+from tools.condition.trouble import Kind, ahead, unknown
 
 WELL = NodeStatus(id="us-1", region="us", declared="us", role="replica", health="healthy")
 

@@ -10,8 +10,8 @@ import msgspec
 from redwire.node_role import NodeRole
 from redwire.status import NodeStatus, RegionStatus, Status
 from tools import figures
-from tools.monitor.ink import Tone
-from tools.monitor.whom import fresh
+from tools.condition.tone import Tone
+from tools.condition.view import fresh
 
 
 class Kind(Enum):
