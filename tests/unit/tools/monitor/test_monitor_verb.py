@@ -30,7 +30,7 @@ async def test_who_is_not_let_in_gets_an_error_and_no_picture(cluster, command_l
     picture = tmp_path / "cluster.svg"
     uri = cluster.uri(token="nobody")
     ran = await command_line("monitor", "--uri", uri, "--screenshot", str(picture))
-    assert ran.code == 1 and "refused" in ran.err and "nobody" not in ran.err
+    assert ran.code == 5 and "refused" in ran.err and "nobody" not in ran.err
     assert not picture.exists()
 
 
