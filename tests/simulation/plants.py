@@ -15,6 +15,7 @@ from cluster.intake import Intake
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
 from cluster.opening import Opening
+from cluster.peers import PeerLink
 from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
 from cluster.storage import Storage
@@ -143,6 +144,20 @@ def candidates_that_never_give_way() -> Iterator[None]:
 
 
 @contextmanager
+def members_that_ask_once_for_a_log() -> Iterator[None]:
+    """Who is told to take a snapshot asks for no log on that line any more."""
+    failed = PeerLink._failed
+
+    def told(link: PeerLink, error: RedwireError, session: int) -> None:
+        asked = link._asked
+        failed(link, error, session)
+        link._asked = asked
+
+    with patch.object(PeerLink, "_failed", told):
+        yield
+
+
+@contextmanager
 def replicas_that_do_not_wait() -> Iterator[None]:
     """A read is answered at once, whatever its token has seen."""
 
@@ -207,6 +222,7 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         new_clusters_without_votes,
         candidates_that_never_give_way,
         no_votes_for_who_led_last,
+        members_that_ask_once_for_a_log,
         replicas_that_do_not_wait,
         reads_of_what_is_logged,
         primaries_that_read_before_their_first_record,
