@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -10,6 +10,8 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from cluster import opening
+from cluster.errors import DiskFailed
+from cluster.files import Syscalls
 from cluster.freshness import Done, Freshness
 from cluster.intake import Intake
 from cluster.journal import Journal
@@ -18,6 +20,8 @@ from cluster.opening import Opening
 from cluster.peers import PeerLink
 from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
+from cluster.segment import Mark, Segment
+from cluster.segment_writer import SegmentWriter
 from cluster.storage import Storage
 from redwire.batch import Batch
 from redwire.course import Course
@@ -158,6 +162,23 @@ def members_that_ask_once_for_a_log() -> Iterator[None]:
 
 
 @contextmanager
+def syncs_that_are_tried_again() -> Iterator[None]:
+    """A second sync is believed, which knows nothing of the pages that the first one could not write."""
+    write = SegmentWriter.write
+
+    def again(writer: SegmentWriter, segment: Segment, batches: Sequence[Batch], mark: Mark) -> None:
+        try:
+            write(writer, segment, batches, mark)
+        except DiskFailed:
+            writer.failed = None
+            with patch.object(Syscalls, "write_all", lambda _, fd, data, at: at + sum(map(len, data))):
+                write(writer, segment, batches, mark)
+
+    with patch.object(SegmentWriter, "write", again):
+        yield
+
+
+@contextmanager
 def replicas_that_do_not_wait() -> Iterator[None]:
     """A read is answered at once, whatever its token has seen."""
 
@@ -223,6 +244,7 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         candidates_that_never_give_way,
         no_votes_for_who_led_last,
         members_that_ask_once_for_a_log,
+        syncs_that_are_tried_again,
         replicas_that_do_not_wait,
         reads_of_what_is_logged,
         primaries_that_read_before_their_first_record,

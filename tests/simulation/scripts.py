@@ -217,6 +217,16 @@ async def two_who_lead_give_a_snapshot_to_one_that_comes_back(world: World) -> N
     await asyncio.sleep(8.0)
 
 
+async def a_sync_fails_under_a_write(world: World) -> None:
+    """What it was for is not on the disk, whatever the next sync says."""
+    old, new, _ = world.machines
+    writer = await _begun(world)
+    for machine in (new, old):
+        machine.faults.syncs_left = 0
+        await writer.write(1.0)
+    await asyncio.sleep(3.0)
+
+
 async def _led_twice(world: World, *, reigns: int) -> None:
     """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
     minute.
@@ -335,5 +345,6 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (one_leads_a_newer_term_and_an_older_one_serves, SERVED),
         (a_write_outlives_its_primary_and_its_deadline, SERVED),
         (two_who_lead_give_a_snapshot_to_one_that_comes_back, PRUNED),
+        (a_sync_fails_under_a_write, THREE),
     )
 }

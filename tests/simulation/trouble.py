@@ -50,6 +50,8 @@ class Trouble:
             self._crash_of_leader,
             self._stop,
             self._stall,
+            self._fill,
+            self._break,
             self._skew,
             self._take_over,
             self._plot,
@@ -116,6 +118,7 @@ class Trouble:
             self._network.mend(source, to)
         for machine in self._machines:
             machine.stall_s = 0.0
+            machine.faults.full, machine.faults.syncs_left = False, None
 
     def _one(self) -> Machine:
         return self._chance.choice(self._machines)
@@ -200,6 +203,20 @@ class Trouble:
         self._log(f"the disk of {machine.name} takes {machine.stall_s} s")
         await asyncio.sleep(self._while_s())
         machine.stall_s = 0.0
+
+    async def _fill(self) -> None:
+        machine = self._one()
+        self._log(f"the disk of {machine.name} is full")
+        machine.faults.full = True
+        await asyncio.sleep(self._while_s())
+        machine.faults.full = False
+        self._log(f"the disk of {machine.name} has space")
+
+    async def _break(self) -> None:
+        """One of the next syncs of a machine fails, whatever it is for."""
+        machine = self._one()
+        machine.faults.syncs_left = self._chance.choice((0, 1, 2, 5, 20))
+        self._log(f"sync {machine.faults.syncs_left} of {machine.name} fails")
 
     async def _skew(self) -> None:
         self._one().skew_ms = self._chance.randint(-3_600_000, 3_600_000)

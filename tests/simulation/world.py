@@ -125,6 +125,7 @@ class World:
     ) -> None:
         self.run = Run(seed)
         self._bug: Exception | None = None
+        self._failed_s: dict[str, float] = {}
         self._say = say
         self._script = script[0] if script is not None else None
         self.chance = chance = random.Random(seed)
@@ -243,6 +244,12 @@ class World:
             self.serving.failure,
             *(each.failure for each in self.applications),
         )
+        now_s = asyncio.get_running_loop().time()
+        for machine in self.machines:
+            if not (machine.faults.failed and machine.running):
+                self._failed_s.pop(machine.name, None)
+            elif now_s - self._failed_s.setdefault(machine.name, now_s) > 2.0:
+                raise Violated(f"{machine.name} goes on although a sync has failed")
         for failure in filter(None, broken):
             raise Violated(failure)
         if self._bug is not None:
