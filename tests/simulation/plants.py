@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from machines import HERE
 from msgspec.structs import replace
 
-from cluster import opening
+from cluster import documents, opening
 from cluster.errors import DiskFailed
 from cluster.files import Syscalls
 from cluster.freshness import Done, Freshness
 from cluster.intake import Intake
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
+from cluster.logical import Decision
 from cluster.opening import Opening
 from cluster.peers import PeerLink
 from cluster.reads import Answer, Reads
@@ -30,7 +32,7 @@ from redwire.link import Link
 from redwire.message.peer import Report
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import Lsn, NodeId, Reign, Term, Token
-from redwire.record import Key, RequestKind, records, request_heads
+from redwire.record import Key, Op, RequestKind, records, request_heads
 from regions.coordinator import QuorumCoordinator
 
 
@@ -179,6 +181,18 @@ def syncs_that_are_tried_again() -> Iterator[None]:
 
 
 @contextmanager
+def conditions_that_only_who_leads_looks_at() -> Iterator[None]:
+    """Whether a document has the version that a write asks for is decided by each node for itself."""
+    decide = documents.decide
+
+    def lax(op: Op, wanted: int | None, current: int, lsn: int, **how: bool) -> Decision:
+        return decide(op, wanted if HERE.get().leads else None, current, lsn, **how)
+
+    with patch.object(documents, "decide", lax):
+        yield
+
+
+@contextmanager
 def replicas_that_do_not_wait() -> Iterator[None]:
     """A read is answered at once, whatever its token has seen."""
 
@@ -245,6 +259,7 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         no_votes_for_who_led_last,
         members_that_ask_once_for_a_log,
         syncs_that_are_tried_again,
+        conditions_that_only_who_leads_looks_at,
         replicas_that_do_not_wait,
         reads_of_what_is_logged,
         primaries_that_read_before_their_first_record,

@@ -78,6 +78,7 @@ def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
     "plant",
     [
         "keys_that_nobody_remembers",
+        "conditions_that_only_who_leads_looks_at",
         "replicas_that_do_not_wait",
         "reads_of_what_is_logged",
         "primaries_that_read_before_their_first_record",

@@ -213,7 +213,8 @@ class World:
         await self._settle()
         await self._read_everywhere()
         self._check()
-        check_writes(self._writes(), check_same(self._members(), self.history.truth))
+        truth = self.history.truth
+        check_writes(self._writes(), check_same(self._members(), truth), truth)
 
     async def _trouble(self) -> None:
         trouble = asyncio.get_running_loop().create_task(self.trouble.run())
