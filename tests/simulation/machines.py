@@ -62,6 +62,8 @@ SEGMENT_BYTES = 32 << 10
 """So small that logs are let go of within a run, and snapshots are needed."""
 CHECKPOINT_BYTES = 128 << 10
 """So small that states are checkpointed within a run: before that no log is let go of."""
+KEY_ENTRIES = 16
+"""So few of what is stored of keys that was dropped: then it is written anew within a run."""
 HERE: contextvars.ContextVar[Machine] = contextvars.ContextVar("machine")
 """The machine whose process runs at this moment; the `Application` where that is a client's."""
 
@@ -597,6 +599,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),
         (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),
+        (state, "KEY_ENTRIES_SLACK", KEY_ENTRIES),
         (outbox, "ANNOUNCE_S", announce_s),
         (process, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
     ]

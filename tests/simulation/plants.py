@@ -10,7 +10,7 @@ from unittest.mock import patch
 from machines import HERE
 from msgspec.structs import replace
 
-from cluster import documents, opening
+from cluster import documents, opening, state
 from cluster.errors import DiskFailed
 from cluster.files import Syscalls
 from cluster.freshness import Done, Freshness
@@ -193,6 +193,13 @@ def conditions_that_only_who_leads_looks_at() -> Iterator[None]:
 
 
 @contextmanager
+def who_starts_anew_does_not_know_whom_it_forgot() -> Iterator[None]:
+    """That a client was forgotten is not stored: what comes from it may be executed again."""
+    with patch.object(state, "Keys", lambda forgotten_through: Keys()):
+        yield
+
+
+@contextmanager
 def replicas_that_do_not_wait() -> Iterator[None]:
     """A read is answered at once, whatever its token has seen."""
 
@@ -260,6 +267,7 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         members_that_ask_once_for_a_log,
         syncs_that_are_tried_again,
         conditions_that_only_who_leads_looks_at,
+        who_starts_anew_does_not_know_whom_it_forgot,
         replicas_that_do_not_wait,
         reads_of_what_is_logged,
         primaries_that_read_before_their_first_record,

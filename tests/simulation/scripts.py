@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from machines import Machine
+from machines import KEY_ENTRIES, Machine
 from oracles import Violated
 from world import Plan, Script, World
 from writers import Fate, Writer
@@ -227,6 +227,25 @@ async def a_sync_fails_under_a_write(world: World) -> None:
     await asyncio.sleep(3.0)
 
 
+async def a_client_that_was_forgotten_writes_again(world: World) -> None:
+    """The primary's clock leaps a day ahead while another client writes; a member that starts anew has only
+    what it stored of whom it forgot.
+    """
+    old, new, _ = world.machines
+    writer = await _begun(world)
+    old.skew_ms = 25 * 3_600_000
+    other = Writer("w1", [old], [""], world.chance, world.receipts)
+    world.writers.append(other)
+    for _ in range(3 * KEY_ENTRIES):
+        await _acked(other)
+    new.crash(power=False)
+    new.start(primary=False)
+    await asyncio.sleep(3.0)
+    write = await writer.write()
+    assert write.fate is Fate.REFUSED, write
+    await _acked(writer)
+
+
 async def _led_twice(world: World, *, reigns: int) -> None:
     """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
     minute.
@@ -346,5 +365,6 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (a_write_outlives_its_primary_and_its_deadline, SERVED),
         (two_who_lead_give_a_snapshot_to_one_that_comes_back, PRUNED),
         (a_sync_fails_under_a_write, THREE),
+        (a_client_that_was_forgotten_writes_again, THREE),
     )
 }

@@ -14,6 +14,7 @@ from writers import change
 from cluster.opening import TakeOver
 from redwire.message.settings import (
     AddMember,
+    BindRegion,
     PromoteMember,
     RemoveMember,
     SetPolicy,
@@ -219,7 +220,8 @@ class Trouble:
         self._log(f"sync {machine.faults.syncs_left} of {machine.name} fails")
 
     async def _skew(self) -> None:
-        self._one().skew_ms = self._chance.randint(-3_600_000, 3_600_000)
+        hours = self._chance.choice((1, 1, 30))
+        self._one().skew_ms = self._chance.randint(-hours * 3_600_000, hours * 3_600_000)
 
     async def _plot(self) -> None:
         """What takes most luck to happen by itself: one who lags behind takes over from one who is gone for a
@@ -343,6 +345,7 @@ class Trouble:
             options.append(AddMember(node=other.name, region=region, addr=other.addr))
         else:
             options += [PromoteMember(other.name)] * 2
+            options.append(BindRegion(other.name, self._chance.choice(("eu", "us", "ap", ""))))
             if other is not machine:
                 options.append(RemoveMember(other.name))
         wanted = self._chance.choice(options)

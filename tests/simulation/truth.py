@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 
+from cluster.keys import CLIENT_AGE_MS, issue_lsn
 from redwire.batch import Batch
 from redwire.body import decode
 from redwire.message.client import RecordStatus
 from redwire.message.log import CloseKey
 from redwire.message.read import SCAN_BYTES_MAX, Fetch, Fetched, Scan, Scanned, ScannedRow
-from redwire.record import IF_VERSION, REQUEST_HEADER, Op, RequestHead, RequestKind, records, request_heads
+from redwire.record import (
+    IF_VERSION,
+    REQUEST_HEADER,
+    Key,
+    Op,
+    RequestHead,
+    RequestKind,
+    records,
+    request_heads,
+)
 
 Found = tuple[int, bytes]
 """A document: version and content."""
@@ -32,6 +42,8 @@ class Truth:
         self._collection = collection.encode()
         self._terms = {0: 0}  # by the last LSN of each batch: between those no state ever stands
         self.outcomes: dict[Ident, Outcome | None] = {}
+        self._clients: dict[bytes, tuple[int, int]] = {}  # oldest sequence, and when it wrote last
+        self._forgotten = -1  # who was given its id up to here may be one who was forgotten
         self._ids: list[str] = []
         self._stories: dict[str, tuple[list[int], list[bytes | None]]] = {}
 
@@ -39,11 +51,13 @@ class Truth:
         """The log goes on with `batch`."""
         assert batch.first == self.end + 1
         lsn = int(batch.first)
+        self._forget(batch.time_ms)
         for head in request_heads(batch.body):
             if head.kind is RequestKind.CLOSE:
                 closed = decode(bytes(head.data[REQUEST_HEADER.size :]), CloseKey)
-                self.outcomes.setdefault((closed.client, closed.sequence), None)
-            elif head.kind is RequestKind.WRITE:
+                if self._open(Key(closed.client, closed.sequence, 0), batch.time_ms):
+                    self.outcomes[closed.client, closed.sequence] = None
+            elif head.kind is RequestKind.WRITE and (head.key is None or self._open(head.key, batch.time_ms)):
                 self._request(head, lsn)
             lsn += head.count
         self.end = int(batch.last)
@@ -81,11 +95,27 @@ class Truth:
         found = ((ident, self.at(self.end, ident)) for ident in self._ids)
         return {ident: document for ident, document in found if document is not None}
 
+    def _forget(self, now_ms: int) -> None:
+        """Who has not written for a day is not known any more (R9)."""
+        for client, (_, time_ms) in list(self._clients.items()):
+            if time_ms <= now_ms - CLIENT_AGE_MS:
+                del self._clients[client]
+                self._forgotten = max(self._forgotten, issue_lsn(client))
+
+    def _open(self, key: Key, now_ms: int) -> bool:
+        """Whether what comes with `key` now is for its client to be executed: then it has written. It is not
+        where the key was used before, or may have been by one who was forgotten (R9).
+        """
+        oldest, _ = self._clients.get(key.client, (0, 0))
+        if key.client not in self._clients and not self._forgotten < issue_lsn(key.client) <= self.end:
+            return False
+        if key.sequence < oldest or (key.client, key.sequence) in self.outcomes:
+            return False
+        self._clients[key.client] = max(oldest, key.oldest), now_ms
+        return True
+
     def _request(self, head: RequestHead, first: int) -> None:
-        """Execute a write, unless it was executed, or ruled out, before (R9)."""
-        key = (head.key.client, head.key.sequence) if head.key is not None else None
-        if key in self.outcomes:
-            return
+        """Execute a write."""
         changed: dict[str, Version] = {}
         results: list[tuple[RecordStatus, int]] = []
         for at, (op, flags, collection, name, doc, version) in enumerate(records(head.data), first):
@@ -105,8 +135,8 @@ class Truth:
         for ident, after in changed.items():
             if after != self._newest(ident):
                 self._write(ident, after[0] or first, after[1])
-        if key is not None:
-            self.outcomes[key] = first, results
+        if head.key is not None:
+            self.outcomes[head.key.client, head.key.sequence] = first, results
 
     def _newest(self, ident: str) -> Version:
         versions, docs = self._stories.get(ident, ((), ()))

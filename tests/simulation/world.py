@@ -33,7 +33,7 @@ MEMORY = Path("/dev/shm")
 
 
 NAMES = ("eu-1", "us-1", "ap-1", "eu-2", "us-2")
-FLOORS = ("majority", "ack_n=1", "ack_n=2")
+FLOORS = ("majority", "ack_n=1", "regions(eu,us)", "ack_n=2")
 
 
 class Run(msgspec.Struct):
@@ -71,7 +71,7 @@ class Plan(msgspec.Struct, kw_only=True):
         return cls(
             machines=machines,
             readers=readers,
-            floor=chance.choice(FLOORS[:2] if machines - readers < 3 else FLOORS),
+            floor=chance.choice(FLOORS[:3] if machines - readers < 3 else FLOORS),
             rtts_s=(0.001, 0.01, 0.08),
             patience_ms=chance.choice((2_000, 5_000)),
             retained_bytes=chance.choice((64 << 10, 4 << 30)),
@@ -143,7 +143,7 @@ class World:
         self.log(str(plan))
         self.history, self.receipts = History(), Receipts(self.machines)
         self.promises = Promises(self.history.truth, self.receipts)
-        policies = ["", "", "majority", "ack_n=1 & majority"]
+        policies = ["", "", "majority", "ack_n=1 & majority", "majority & regions(us)"]
         self.writers = [
             Writer(f"w{at}", self.machines, policies, self._stream(), self.receipts)
             for at in range(plan.writers)

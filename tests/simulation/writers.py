@@ -258,6 +258,8 @@ class Writer:
                 if doubt and await self._absent(talk, sequence):
                     doubt = False
                 write.fate = Fate.DOUBTFUL if doubt else Fate.REFUSED
+                if answer.code is Code.KEY_EXPIRED:
+                    self._keys = self._talk = None  # forgotten: it is somebody else from now on
                 break
             await asyncio.sleep(self._chance.uniform(0.05, 0.5))
         if write.fate is Fate.UNDER_WAY:
