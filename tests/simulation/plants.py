@@ -24,6 +24,7 @@ from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
 from cluster.segment import Mark, Segment
 from cluster.segment_writer import SegmentWriter
+from cluster.snapshot import SnapshotReceiver
 from cluster.storage import Storage
 from redwire.batch import Batch
 from redwire.course import Course
@@ -200,6 +201,13 @@ def who_starts_anew_does_not_know_whom_it_forgot() -> Iterator[None]:
 
 
 @contextmanager
+def snapshots_that_never_find_room() -> Iterator[None]:
+    """Who had no room for one believes that it has none."""
+    with patch.object(SnapshotReceiver, "has_room", lambda receiver: False):
+        yield
+
+
+@contextmanager
 def replicas_that_do_not_wait() -> Iterator[None]:
     """A read is answered at once, whatever its token has seen."""
 
@@ -268,6 +276,7 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         syncs_that_are_tried_again,
         conditions_that_only_who_leads_looks_at,
         who_starts_anew_does_not_know_whom_it_forgot,
+        snapshots_that_never_find_room,
         replicas_that_do_not_wait,
         reads_of_what_is_logged,
         primaries_that_read_before_their_first_record,

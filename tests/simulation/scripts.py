@@ -217,6 +217,24 @@ async def two_who_lead_give_a_snapshot_to_one_that_comes_back(world: World) -> N
     await asyncio.sleep(8.0)
 
 
+async def a_disk_is_full_while_a_snapshot_comes(world: World) -> None:
+    """Who needs one has no room, from a moment by chance on; there is some in the end."""
+    old, _, away = world.machines
+    writer = await _begun(world)
+    away.crash(power=False)
+    node = old.node
+    assert node is not None
+    while node.storage.log.base.lsn <= writer.writes[-1].lsn // 2:
+        await _acked(writer)
+    away.start(primary=False)
+    await _until(lambda: away.node is not None and away.node.roster.rebuilding)
+    await asyncio.sleep(world.chance.choice((0.0, 0.001, 0.003)))
+    away.faults.full = True
+    await asyncio.sleep(8.0)
+    away.faults.full = False
+    await asyncio.sleep(8.0)
+
+
 async def a_sync_fails_under_a_write(world: World) -> None:
     """What it was for is not on the disk, whatever the next sync says."""
     old, new, _ = world.machines
@@ -347,6 +365,7 @@ FIVE = Plan(machines=5, floor="ack_n=1", announce_s=1.0)
 SERVED = Plan(announce_s=1.0, applications=3)
 PRUNED = Plan(machines=5, rtts_s=(0.08,), retained_bytes=64 << 10)
 """Of whom none keeps much of the log."""
+LITTLE = Plan(retained_bytes=64 << 10)
 SCRIPTS: dict[str, tuple[Script, Plan]] = {
     script.__name__: (script, plan)
     for script, plan in (
@@ -365,6 +384,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (a_write_outlives_its_primary_and_its_deadline, SERVED),
         (two_who_lead_give_a_snapshot_to_one_that_comes_back, PRUNED),
         (a_sync_fails_under_a_write, THREE),
+        (a_disk_is_full_while_a_snapshot_comes, LITTLE),
         (a_client_that_was_forgotten_writes_again, THREE),
     )
 }

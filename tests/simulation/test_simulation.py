@@ -63,6 +63,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("a_write_outlives_its_primary_and_its_deadline", "refusals_that_hide_a_lost_try"),
         ("two_who_lead_give_a_snapshot_to_one_that_comes_back", "members_that_ask_once_for_a_log"),
         ("a_sync_fails_under_a_write", "syncs_that_are_tried_again"),
+        ("a_disk_is_full_while_a_snapshot_comes", "snapshots_that_never_find_room"),
         ("a_client_that_was_forgotten_writes_again", "who_starts_anew_does_not_know_whom_it_forgot"),
     ],
 )
