@@ -92,8 +92,10 @@ class Receipts:
             term = role.reign.term
             self._confirmed[term] = max(receipt.lsn, self._confirmed.get(term, 0))
             holders = {each.config.node.id for each in self._machines if each.held >= receipt.lsn}
-            policy, members = CommitPolicy.parse(receipt.requested), role.changes.policies._membership
-            if not satisfied_by(policy, machine.config.node.id, holders, members):
+            policy, me = CommitPolicy.parse(receipt.requested), machine.config.node.id
+            # other members count from the commit of their record on, a moment before it is applied
+            counted = (role.changes.policies._membership, role.coordinator.membership)
+            if not any(satisfied_by(policy, me, holders, members) for members in counted):
                 text = f"{machine.name} calls LSN {receipt.lsn} committed by {policy}"
                 self.failure = self.failure or f"{text}; it is on {sorted(holders)}"
 
