@@ -124,6 +124,7 @@ class World:
         self, seed: int, folder: Path, say: Callable[[str], None] | None, script: tuple[Script, Plan] | None
     ) -> None:
         self.run = Run(seed)
+        self._folder = f"{folder}/"
         self._bug: Exception | None = None
         self._failed_s: dict[str, float] = {}
         self._say = say
@@ -166,7 +167,7 @@ class World:
     def log(self, text: str) -> None:
         """A line of the run's story."""
         at_s = asyncio.get_running_loop().time() - VirtualLoop.BEGIN_S if _running() else 0.0
-        line = f"{at_s:9.4f} {text}"
+        line = f"{at_s:9.4f} {text.replace(self._folder, '')}"  # which has another name in each run
         if self._say is not None:
             self._say(line)
 
