@@ -67,6 +67,12 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     base: Position = EMPTY
     terms: TermList = TermList()
 
+    def in_reign(self, reign: Reign, cluster: ClusterId) -> Meta:
+        """What is remembered in `reign`, which is one of `cluster` where that was unknown."""
+        return msgspec.structs.replace(
+            self, term=reign.term, primary=reign.primary, cluster=self.cluster or cluster
+        )
+
 
 def load(data_dir: Path) -> Meta | None:
     """The state saved last; None in a directory that never had one.

@@ -199,8 +199,8 @@ class Node:
         elif isinstance(event, ChangeProposed):
             self._send_away([event.proposal])
             return
-        elif isinstance(event, SourceFound) and not (event.reply.leads or self.roster.candidacy.aspires):
-            return  # its reign has ended meanwhile: as a mere lender it is followed on the way to lead only
+        elif isinstance(event, SourceFound) and not self.roster.may_follow(leads=event.reply.leads):
+            return
         else:
             effects = role.step(event, now) if isinstance(event, ReplicaEvent) else []
             if isinstance(event, TailCut):

@@ -158,7 +158,8 @@ class Opening(msgspec.Struct, frozen=True):
         if self.me not in self.voters:
             hint = "start a voter as primary"
             return Refuse(Refused(Code.NOT_PRIMARY, f"{self.me} is no voter of this cluster", hint=hint))
-        leader = next((report for report in others.values() if report.role == NodeRole.PRIMARY), None)
+        leading = (report for report in others.values() if report.role == NodeRole.PRIMARY)
+        leader = max(leading, key=lambda report: report.term, default=None)
         if leader is not None and leader.term >= mine.term:
             text = f"{leader.node} leads term {leader.term} already"
             return Refuse(Refused(Code.TERM_TAKEN, text, hint="start this node with role: replica"))

@@ -222,7 +222,7 @@ class PeerLink:
                 await self._snapshot.begin(decode(frame.payload, SnapshotManifest))
             case Kind.SNAPSHOT_CHUNK if self._snapshot is not None:
                 if await self._snapshot.take(SnapshotChunk.decode(frame.payload)):
-                    self._snapshot = self._asked = None  # the log goes on from the snapshot: ask anew
+                    self._snapshot = None
             case Kind.FAILURE:
                 self._failed(decode(frame.payload, Failure).to_error(), session)
             case _:
@@ -242,6 +242,7 @@ class PeerLink:
 
     def _failed(self, error: RedwireError, session: int) -> None:
         if error.code == Code.SNAPSHOT_NEEDED:
+            self._asked = None  # asked anew behind the snapshot, whoever gives it
             self._node.outbox.rebuild(Rebuild(session, error.message, diverged=False))
         else:
             raise error

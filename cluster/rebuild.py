@@ -66,7 +66,7 @@ class Rebuilder:
         """Fetch a snapshot over the session that `effect` names, or go on with an interrupted one."""
         node = self._node
         link = self._links.with_session(effect.session)
-        if link is None or node.roster.rebuilding:
+        if link is None or node.roster.rebuilding or node.roster.candidacy.opens or node.leads:
             return
         if node.storage.applied.lsn > self._applied_then:
             self._in_a_row, self._given_up = 0, False

@@ -61,6 +61,9 @@ class Candidate:
         node, candidacy, said = self._node, self._node.roster.candidacy, ""
         started_ms = node.clock().ms - asked_ms
         while True:
+            if node.roster.rebuilding:  # the log to decide by, and to go on from, is the snapshot's
+                await anyio.sleep(ASK_S)
+                continue
             opening = await self._opening()
             decision = opening.decide(node.report(), node.roster.reports, node.clock().ms - started_ms)
             stood, candidacy.stands = candidacy.stands, _stands(decision)
@@ -101,6 +104,8 @@ class Candidate:
         while True:
             await node.roster.candidacy.outbid.wait()
             await self._give_way()
+            if isinstance(node.role, Replica):
+                continue  # what it hears now is for who leads
             opening = await self._opening()
             match opening.decide(node.report(), node.roster.reports, opening.patience_ms):
                 case Open() | Stand() | FollowFirst() if node.leads:
@@ -161,7 +166,7 @@ class Candidate:
         while True:
             role, now_s = self._node.role, anyio.current_time()
             searching = isinstance(role, Replica) and role.searching
-            if searching and now_s - asked_s > ASK_AGAIN_S:
+            if searching and not roster.rebuilding and now_s - asked_s > ASK_AGAIN_S:
                 asked_s = now_s
                 roster.lines.follow(member)
             await anyio.sleep(ASK_S)
@@ -176,6 +181,14 @@ class Candidate:
                 return
 
     async def _open(self, term: Term, record: ClusterRecord | None) -> None:
+        candidacy = self._node.roster.candidacy
+        candidacy.opens = True
+        try:
+            await self._begin(term, record)
+        finally:
+            candidacy.opens = False
+
+    async def _begin(self, term: Term, record: ClusterRecord | None) -> None:
         node = self._node
         node.stop_following()
         await node.storage.journal.synced()

@@ -56,7 +56,8 @@ class Replacement(msgspec.Struct, frozen=True):
             os.replace(self.file, path)
         state = State.open(path)
         try:
-            wal.restart(self.at, state.terms, generation)
+            if wal.status().generation != generation:  # else an earlier attempt came as far
+                wal.restart(self.at, state.terms, generation)
             meta = self._meta(meta, generation, state)
             meta_file.save(data_dir, meta)
         except DiskFull:

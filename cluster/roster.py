@@ -71,12 +71,14 @@ class Life(NamedTuple):
 @dataclass(slots=True, eq=False)
 class Candidacy:
     """What this node wants of the members. `aspires`: it was told to lead and asks whether it may; `stands`
-    is the term for which it asks for their votes, 0 while it does not. `outbid` rings while it leads and a
-    member that is free to follow knows of a newer term.
+    is the term for which it asks for their votes, 0 while it does not. `opens`: it may, and its reign is on
+    the way to the disk, so its log stands still. `outbid` rings while it leads and a member that is free to
+    follow knows of a newer term.
     """
 
     aspires: bool = False
     stands: Term = Term(0)
+    opens: bool = False
     outbid: Bell = field(default_factory=Bell)
 
 
@@ -106,6 +108,13 @@ class Roster:
     def rebuilding(self) -> bool:
         """Whether a snapshot is on its way: until it is installed nobody is followed."""
         return self.fetching is not None or self.installing
+
+    def may_follow(self, *, leads: bool) -> bool:
+        """Whether a member that answers with its log is followed now. What it would append must not be what a
+        snapshot takes the place of, nor come behind what a reign of ours is about to go on from. One whose
+        reign has ended since we asked is followed as a mere lender, on the way to lead only.
+        """
+        return (leads or self.candidacy.aspires) and not (self.rebuilding or self.candidacy.opens)
 
     def attach(self, end: PeerEnd, *, dialled: bool) -> int:
         """A session began; its number."""

@@ -196,13 +196,8 @@ class Storage:
         return record.secret if record is not None else self.meta.incarnation.encode()
 
     def save_reign(self, reign: Reign, cluster: ClusterId, done: Callable[[], None]) -> None:
-        """Write the reign from now on, ours or one that we follow, and the cluster where it was unknown."""
-        self.meta = msgspec.structs.replace(
-            self.meta,
-            term=reign.term,
-            primary=reign.primary,
-            cluster=self.meta.cluster or cluster,
-        )
+        """Write the reign from now on, one that we follow, and its cluster where that was unknown."""
+        self.meta = self.meta.in_reign(reign, cluster)
         self.journal.disk.save_meta(self.meta, lambda saved: done())
 
     def save_vote(self, reign: Reign) -> None:
@@ -211,10 +206,14 @@ class Storage:
         self.journal.disk.save_meta(self.meta)
 
     async def begin_reign(self, term: Term, cluster: ClusterId) -> None:
-        """Write our own reign; it is on disk when this returns."""
-        saved = anyio.Event()
-        self.save_reign(Reign(term, self.me), cluster, saved.set)
+        """Write our own reign; it is on disk when this returns. Nobody hears of a new cluster before: should
+        this process end first, another one is made.
+        """
+        begun, saved = self.meta.in_reign(Reign(term, self.me), cluster), anyio.Event()
+        self.meta = msgspec.structs.replace(begun, cluster=self.meta.cluster)
+        self.journal.disk.save_meta(begun, lambda _: saved.set())
         await saved.wait()
+        self.meta = msgspec.structs.replace(self.meta, cluster=begun.cluster)
 
     async def replace(self, by: Replacement) -> None:
         """Put a snapshot in the place of state and log. Nothing is appended meanwhile."""

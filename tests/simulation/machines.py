@@ -8,8 +8,10 @@ import random
 import secrets
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ from unittest.mock import patch
 
 import anyio
 import anyio.to_thread
+from disks import Faults, failing
 from lines import Network
 from msgspec.structs import replace
 
@@ -32,13 +35,12 @@ from cluster import (
     server,
     state,
     storage,
-    volume,
 )
 from cluster.applier import Applier
 from cluster.config import NodeConfig
 from cluster.disk import Disk
 from cluster.effects import Now
-from cluster.errors import NodeError
+from cluster.errors import DiskFailed, DiskFull, NodeError, NoSpaceToStart
 from cluster.log_config import Level
 from cluster.node import Node
 from cluster.opening import TakeOver
@@ -60,6 +62,8 @@ SEGMENT_BYTES = 32 << 10
 """So small that logs are let go of within a run, and snapshots are needed."""
 CHECKPOINT_BYTES = 128 << 10
 """So small that states are checkpointed within a run: before that no log is let go of."""
+KEY_ENTRIES = 16
+"""So few of what is stored of keys that was dropped: then it is written anew within a run."""
 HERE: contextvars.ContextVar[Machine] = contextvars.ContextVar("machine")
 """The machine whose process runs at this moment; the `Application` where that is a client's."""
 
@@ -67,7 +71,7 @@ HERE: contextvars.ContextVar[Machine] = contextvars.ContextVar("machine")
 class Machine:
     """A computer with one disk. `node` and `service` are those of its process while it runs one.
 
-    `stall_s` makes its disk slow; `skew_ms` is how far its wall clock is off.
+    `stall_s` makes its disk slow, `faults` are those of its disk; `skew_ms` is how far its wall clock is off.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Machine:
         self.number = 0
         self.powered = True
         self.stall_s = 0.0
+        self.faults = Faults()
         self.skew_ms = 0
         self.node: Node | None = None
         self.service: Service | None = None
@@ -155,6 +160,7 @@ class Machine:
         self.number += 1
         self.powered, self.ended = True, ""
         self._life = Life()
+        self.faults.failed = False
         self.context = contextvars.copy_context()
         self.context.run(HERE.set, self)
         role = process.ReplicationRole.PRIMARY if primary else process.ReplicationRole.REPLICA
@@ -204,9 +210,9 @@ class Machine:
         us = int(asyncio.get_running_loop().time() * 1_000_000)
         return Now(us, 1_800_000_000_000 + us // 1000 + self.skew_ms)
 
-    def later(self, work: Callable[[], None], *, slow: bool = True) -> None:
-        """Do `work` when the disk has got to it, unless the process is gone by then."""
-        delay_s = self._chance.uniform(0.0002, 0.004) + (self.stall_s if slow else 0.0)
+    def later(self, work: Callable[[], None], *, slow: bool = True, more_s: float = 0.0) -> None:
+        """Do `work` when the disk has got to it, `more_s` later, unless the process is gone by then."""
+        delay_s = self._chance.uniform(0.0002, 0.004) + (self.stall_s if slow else 0.0) + more_s
         life = self._life
         loop = asyncio.get_running_loop()
         loop.call_later(delay_s, lambda: None if life.over else work(), context=self.context)
@@ -226,6 +232,9 @@ class Machine:
         self._process = Process(config, held, self.note, Signals(), take_over=take_over)
         try:
             await self._process.run()
+        except (NoSpaceToStart, DiskFailed) as error:
+            self.ended = repr(error)
+            self._take_disk_out(power=False)  # a process that has ended holds no lock
         except Exception as error:
             self.ended = repr(error)
             raise
@@ -269,6 +278,7 @@ class SimulatedDisk(Disk):
         self._machine = HERE.get()
         self._life = self._machine.life
         self._begun = self._due = False
+        self._todo: deque[Any] = deque()
         put = self._asked.put
 
         def asked(item: Any) -> None:
@@ -286,21 +296,60 @@ class SimulatedDisk(Disk):
             super().stop()
             self._work()
 
-    def _soon(self) -> None:
-        if self._begun and not self._due and not self._asked.empty():
+    def _soon(self, more_s: float = 0.0) -> None:
+        if self._begun and not self._due and (self._todo or not self._asked.empty()):
             self._due = True
-            self._machine.later(self._work)
+            self._machine.later(self._work, more_s=more_s)
 
     def _work(self) -> None:
         self._due = False
+        if self.state in (disk.DiskState.FAILED, disk.DiskState.STOPPED):
+            return
         try:
-            if not self._asked.empty():
-                self._turn()
+            self._turn()
+        except _Later:
+            self._soon(disk.RETRY_S)
         except NodeError as error:
             self.state = disk.DiskState.FAILED
             self._post(self._fail, error)
         else:
             self._soon()
+
+    def _turn(self) -> bool:
+        """What is not done for want of space stays, for another turn."""
+        todo = self._todo
+        self.wal.prepare()
+        while not self._asked.empty():
+            todo.append(self._asked.get_nowait())
+        while todo:
+            group = [*takewhile(lambda item: isinstance(item, disk._Append), todo)]
+            self._log(group)
+            for _ in group:
+                todo.popleft()
+            if not todo or todo[0] is None:
+                return not todo
+            if not group:
+                result, job = self._with_space(todo[0].work), todo.popleft()
+                if job.done is not None:
+                    self._post(job.done, result)
+        return True
+
+    def _with_space(self, work: Callable[[], Any]) -> Any:
+        try:
+            result = work()
+        except DiskFull as error:
+            self.state = disk.DiskState.FULL
+            if self._stopping.is_set():
+                raise
+            self._asked.relieve(self._post)
+            raise _Later from error
+        if self.state is disk.DiskState.FULL:
+            self.state = disk.DiskState.WORKING
+        return result
+
+
+class _Later(Exception):
+    """There is no space now."""
 
 
 class SimulatedApplier(Applier):
@@ -317,14 +366,22 @@ class SimulatedApplier(Applier):
         self._soon()
 
     def stop(self) -> None:
-        while not self._life.over and self._waiting:
+        while not self._life.over and self._waiting and not self._blocked:
             self._work()
         self._stopping = True
 
     def _soon(self) -> None:
-        if not self._due and self._waiting:
+        if not self._due and self._waiting and not self._stopping:
             self._due = True
-            self._machine.later(self._work, slow=False)
+            self._machine.later(self._work, slow=False, more_s=disk.RETRY_S if self._blocked else 0.0)
+
+    def _apply(self, batches: Any) -> bool:
+        if self._machine.faults.full:
+            self._blocked = "full"
+            self._waiting.extendleft(reversed(batches))
+            self._waiting_bytes += sum(len(batch.data) for batch in batches)
+            return False
+        return super()._apply(batches)
 
     def _work(self) -> None:
         self._due = False
@@ -525,7 +582,6 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
 
     threads = SimpleNamespace(Condition=threading.Condition, Thread=Unthreaded, Event=threading.Event)
     clock = SimpleNamespace(perf_counter_ns=lambda: HERE.get().now().us * 1_000)
-    room = SimpleNamespace(statvfs=lambda folder: SimpleNamespace(f_bavail=1 << 28, f_frsize=4_096))
     changes: list[tuple[Any, str, Any]] = [
         (peers, "dial", dial),
         (anyio.to_thread, "run_sync", run_sync),
@@ -537,17 +593,19 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (server, "time", SimpleNamespace(monotonic=lambda: 0.0)),
         (journal, "Disk", SimulatedDisk),
         (disk, "time", clock),
-        (volume, "os", room),
         (apply_queue, "Applier", SimulatedApplier),
         (applier, "threading", threads),
         (reader, "threading", threads),
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),
         (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),
+        (state, "KEY_ENTRIES_SLACK", KEY_ENTRIES),
         (outbox, "ANNOUNCE_S", announce_s),
         (process, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
     ]
+    nowhere = Faults()
     with ExitStack() as stack:
+        stack.enter_context(failing(lambda: getattr(HERE.get(None), "faults", nowhere)))
         for module, name, value in changes:
             stack.enter_context(patch.object(module, name, value))
         for name in ("token_hex", "token_urlsafe"):

@@ -70,13 +70,21 @@ def documents(storage: Storage) -> dict[str, Found]:
         return {ident: (version, bytes(doc)) for ident, version, doc in rows}
 
 
-def check_writes(writes: Iterable[Write], found: dict[str, Found]) -> None:
-    """Each write came to what its writer was told. Raises `Violated`."""
+def check_writes(writes: Iterable[Write], found: dict[str, Found], truth: Truth) -> None:
+    """Each write came to what its writer was told, every record of it. Raises `Violated`."""
     for write in writes:
         version, doc = found.get(write.ident, (0, b""))
         story = f"{write.ident} ({write.op.name}, {write.policy}; {', '.join(write.said)})"
         if write.fate is Fate.REFUSED and version:
             raise Violated(f"{story} was refused, and is there at {version}")
+        if write.fate is Fate.COMMITTED and write.results:
+            came = truth.outcomes.get(write.key) if write.key is not None else None
+            if came != (write.lsn, write.results):
+                raise Violated(f"{story} was told to have come to {write.results}, and came to {came}")
+            if write.status is RecordStatus.ABORTED:
+                if version:
+                    raise Violated(f"{story} was aborted, and is there at {version}")
+                continue
         if write.fate is Fate.COMMITTED:
             if write.status is not RecordStatus.APPLIED:
                 raise Violated(f"{story}: its id was nobody else's")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from machines import HERE
 from msgspec.structs import replace
 
-from cluster import opening
+from cluster import documents, opening, state
+from cluster.errors import DiskFailed
+from cluster.files import Syscalls
 from cluster.freshness import Done, Freshness
 from cluster.intake import Intake
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
+from cluster.logical import Decision
 from cluster.opening import Opening
+from cluster.peers import PeerLink
 from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
+from cluster.segment import Mark, Segment
+from cluster.segment_writer import SegmentWriter
+from cluster.snapshot import SnapshotReceiver
 from cluster.storage import Storage
 from redwire.batch import Batch
 from redwire.course import Course
@@ -25,7 +33,7 @@ from redwire.link import Link
 from redwire.message.peer import Report
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import Lsn, NodeId, Reign, Term, Token
-from redwire.record import Key, RequestKind, records, request_heads
+from redwire.record import Key, Op, RequestKind, records, request_heads
 from regions.coordinator import QuorumCoordinator
 
 
@@ -143,6 +151,63 @@ def candidates_that_never_give_way() -> Iterator[None]:
 
 
 @contextmanager
+def members_that_ask_once_for_a_log() -> Iterator[None]:
+    """Who is told to take a snapshot asks for no log on that line any more."""
+    failed = PeerLink._failed
+
+    def told(link: PeerLink, error: RedwireError, session: int) -> None:
+        asked = link._asked
+        failed(link, error, session)
+        link._asked = asked
+
+    with patch.object(PeerLink, "_failed", told):
+        yield
+
+
+@contextmanager
+def syncs_that_are_tried_again() -> Iterator[None]:
+    """A second sync is believed, which knows nothing of the pages that the first one could not write."""
+    write = SegmentWriter.write
+
+    def again(writer: SegmentWriter, segment: Segment, batches: Sequence[Batch], mark: Mark) -> None:
+        try:
+            write(writer, segment, batches, mark)
+        except DiskFailed:
+            writer.failed = None
+            with patch.object(Syscalls, "write_all", lambda _, fd, data, at: at + sum(map(len, data))):
+                write(writer, segment, batches, mark)
+
+    with patch.object(SegmentWriter, "write", again):
+        yield
+
+
+@contextmanager
+def conditions_that_only_who_leads_looks_at() -> Iterator[None]:
+    """Whether a document has the version that a write asks for is decided by each node for itself."""
+    decide = documents.decide
+
+    def lax(op: Op, wanted: int | None, current: int, lsn: int, **how: bool) -> Decision:
+        return decide(op, wanted if HERE.get().leads else None, current, lsn, **how)
+
+    with patch.object(documents, "decide", lax):
+        yield
+
+
+@contextmanager
+def who_starts_anew_does_not_know_whom_it_forgot() -> Iterator[None]:
+    """That a client was forgotten is not stored: what comes from it may be executed again."""
+    with patch.object(state, "Keys", lambda forgotten_through: Keys()):
+        yield
+
+
+@contextmanager
+def snapshots_that_never_find_room() -> Iterator[None]:
+    """Who had no room for one believes that it has none."""
+    with patch.object(SnapshotReceiver, "has_room", lambda receiver: False):
+        yield
+
+
+@contextmanager
 def replicas_that_do_not_wait() -> Iterator[None]:
     """A read is answered at once, whatever its token has seen."""
 
@@ -207,6 +272,11 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         new_clusters_without_votes,
         candidates_that_never_give_way,
         no_votes_for_who_led_last,
+        members_that_ask_once_for_a_log,
+        syncs_that_are_tried_again,
+        conditions_that_only_who_leads_looks_at,
+        who_starts_anew_does_not_know_whom_it_forgot,
+        snapshots_that_never_find_room,
         replicas_that_do_not_wait,
         reads_of_what_is_logged,
         primaries_that_read_before_their_first_record,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from machines import Machine
+from machines import KEY_ENTRIES, Machine
 from oracles import Violated
 from world import Plan, Script, World
 from writers import Fate, Writer
@@ -186,6 +186,84 @@ async def a_write_outlives_its_primary_and_its_deadline(world: World) -> None:
     await asyncio.sleep(8.0)
 
 
+async def two_who_lead_give_a_snapshot_to_one_that_comes_back(world: World) -> None:
+    """The old primary is out of reach of the one that took over, and does not know. Who comes back reaches
+    both, and asks both before either has answered: the old one gives it a snapshot, the other one leads it
+    then.
+    """
+    old, new, *others, away = world.machines
+    writer = await _begun(world)
+    away.crash(power=False)
+    node = old.node
+    assert node is not None
+    while node.storage.log.base.lsn <= 5:
+        await _acked(writer)
+    for machine in (new, *others):
+        _part(world, old, machine)
+    new.crash(power=False)
+    _part(world, new, away)
+    new.start(primary=True, take_over=TakeOver())
+    await _until(lambda: _serves(new))
+    away.start(primary=False)
+    await _until(lambda: old.name in _heard(away))
+    world.network.separate(old.name, away.name)  # what it answers is held
+    _mend(world, new, away)
+    await _until(lambda: new.name in _heard(away))
+    world.network.separate(new.name, away.name)
+    await asyncio.sleep(1.0)
+    world.network.mend(old.name, away.name)
+    await _until(lambda: away.node is not None and away.node.roster.fetching is not None)
+    world.network.mend(new.name, away.name)
+    await asyncio.sleep(8.0)
+
+
+async def a_disk_is_full_while_a_snapshot_comes(world: World) -> None:
+    """Who needs one has no room, from a moment by chance on; there is some in the end."""
+    old, _, away = world.machines
+    writer = await _begun(world)
+    away.crash(power=False)
+    node = old.node
+    assert node is not None
+    while node.storage.log.base.lsn <= writer.writes[-1].lsn // 2:
+        await _acked(writer)
+    away.start(primary=False)
+    await _until(lambda: away.node is not None and away.node.roster.rebuilding)
+    await asyncio.sleep(world.chance.choice((0.0, 0.001, 0.003)))
+    away.faults.full = True
+    await asyncio.sleep(8.0)
+    away.faults.full = False
+    await asyncio.sleep(8.0)
+
+
+async def a_sync_fails_under_a_write(world: World) -> None:
+    """What it was for is not on the disk, whatever the next sync says."""
+    old, new, _ = world.machines
+    writer = await _begun(world)
+    for machine in (new, old):
+        machine.faults.syncs_left = 0
+        await writer.write(1.0)
+    await asyncio.sleep(3.0)
+
+
+async def a_client_that_was_forgotten_writes_again(world: World) -> None:
+    """The primary's clock leaps a day ahead while another client writes; a member that starts anew has only
+    what it stored of whom it forgot.
+    """
+    old, new, _ = world.machines
+    writer = await _begun(world)
+    old.skew_ms = 25 * 3_600_000
+    other = Writer("w1", [old], [""], world.chance, world.receipts)
+    world.writers.append(other)
+    for _ in range(3 * KEY_ENTRIES):
+        await _acked(other)
+    new.crash(power=False)
+    new.start(primary=False)
+    await asyncio.sleep(3.0)
+    write = await writer.write()
+    assert write.fate is Fate.REFUSED, write
+    await _acked(writer)
+
+
 async def _led_twice(world: World, *, reigns: int) -> None:
     """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
     minute.
@@ -225,6 +303,11 @@ async def _begun(world: World) -> Writer:
 def _serves(machine: Machine) -> bool:
     role = machine.node.role if machine.node is not None else None
     return isinstance(role, Primary) and role.ready
+
+
+def _heard(machine: Machine) -> list[str]:
+    """Who has said there where it stands."""
+    return [] if machine.node is None else [str(name) for name in machine.node.roster.reports]
 
 
 async def _decided(world: World, take_over: TakeOver) -> None:
@@ -280,6 +363,9 @@ THREE = Plan(announce_s=1.0)
 """By majority. Members hear late what is committed."""
 FIVE = Plan(machines=5, floor="ack_n=1", announce_s=1.0)
 SERVED = Plan(announce_s=1.0, applications=3)
+PRUNED = Plan(machines=5, rtts_s=(0.08,), retained_bytes=64 << 10)
+"""Of whom none keeps much of the log."""
+LITTLE = Plan(retained_bytes=64 << 10)
 SCRIPTS: dict[str, tuple[Script, Plan]] = {
     script.__name__: (script, plan)
     for script, plan in (
@@ -296,5 +382,9 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (tried_again_under_a_policy_that_is_not_met, FIVE),
         (one_leads_a_newer_term_and_an_older_one_serves, SERVED),
         (a_write_outlives_its_primary_and_its_deadline, SERVED),
+        (two_who_lead_give_a_snapshot_to_one_that_comes_back, PRUNED),
+        (a_sync_fails_under_a_write, THREE),
+        (a_disk_is_full_while_a_snapshot_comes, LITTLE),
+        (a_client_that_was_forgotten_writes_again, THREE),
     )
 }

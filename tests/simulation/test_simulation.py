@@ -61,6 +61,10 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("tried_again_under_a_policy_that_is_not_met", "retries_that_ask_for_less"),
         ("one_leads_a_newer_term_and_an_older_one_serves", "clients_that_stay_with_who_is_cut_off"),
         ("a_write_outlives_its_primary_and_its_deadline", "refusals_that_hide_a_lost_try"),
+        ("two_who_lead_give_a_snapshot_to_one_that_comes_back", "members_that_ask_once_for_a_log"),
+        ("a_sync_fails_under_a_write", "syncs_that_are_tried_again"),
+        ("a_disk_is_full_while_a_snapshot_comes", "snapshots_that_never_find_room"),
+        ("a_client_that_was_forgotten_writes_again", "who_starts_anew_does_not_know_whom_it_forgot"),
     ],
 )
 def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
@@ -76,6 +80,7 @@ def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
     "plant",
     [
         "keys_that_nobody_remembers",
+        "conditions_that_only_who_leads_looks_at",
         "replicas_that_do_not_wait",
         "reads_of_what_is_logged",
         "primaries_that_read_before_their_first_record",

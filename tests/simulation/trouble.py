@@ -14,6 +14,7 @@ from writers import change
 from cluster.opening import TakeOver
 from redwire.message.settings import (
     AddMember,
+    BindRegion,
     PromoteMember,
     RemoveMember,
     SetPolicy,
@@ -50,6 +51,8 @@ class Trouble:
             self._crash_of_leader,
             self._stop,
             self._stall,
+            self._fill,
+            self._break,
             self._skew,
             self._take_over,
             self._plot,
@@ -116,6 +119,7 @@ class Trouble:
             self._network.mend(source, to)
         for machine in self._machines:
             machine.stall_s = 0.0
+            machine.faults.full, machine.faults.syncs_left = False, None
 
     def _one(self) -> Machine:
         return self._chance.choice(self._machines)
@@ -201,8 +205,23 @@ class Trouble:
         await asyncio.sleep(self._while_s())
         machine.stall_s = 0.0
 
+    async def _fill(self) -> None:
+        machine = self._one()
+        self._log(f"the disk of {machine.name} is full")
+        machine.faults.full = True
+        await asyncio.sleep(self._while_s())
+        machine.faults.full = False
+        self._log(f"the disk of {machine.name} has space")
+
+    async def _break(self) -> None:
+        """One of the next syncs of a machine fails, whatever it is for."""
+        machine = self._one()
+        machine.faults.syncs_left = self._chance.choice((0, 1, 2, 5, 20))
+        self._log(f"sync {machine.faults.syncs_left} of {machine.name} fails")
+
     async def _skew(self) -> None:
-        self._one().skew_ms = self._chance.randint(-3_600_000, 3_600_000)
+        hours = self._chance.choice((1, 1, 30))
+        self._one().skew_ms = self._chance.randint(-hours * 3_600_000, hours * 3_600_000)
 
     async def _plot(self) -> None:
         """What takes most luck to happen by itself: one who lags behind takes over from one who is gone for a
@@ -326,6 +345,7 @@ class Trouble:
             options.append(AddMember(node=other.name, region=region, addr=other.addr))
         else:
             options += [PromoteMember(other.name)] * 2
+            options.append(BindRegion(other.name, self._chance.choice(("eu", "us", "ap", ""))))
             if other is not machine:
                 options.append(RemoveMember(other.name))
         wanted = self._chance.choice(options)

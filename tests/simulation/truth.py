@@ -4,24 +4,46 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 
+from cluster.keys import CLIENT_AGE_MS, issue_lsn
 from redwire.batch import Batch
 from redwire.body import decode
+from redwire.message.client import RecordStatus
 from redwire.message.log import CloseKey
 from redwire.message.read import SCAN_BYTES_MAX, Fetch, Fetched, Scan, Scanned, ScannedRow
-from redwire.record import REQUEST_HEADER, Op, RequestHead, RequestKind, records, request_heads
+from redwire.record import (
+    IF_VERSION,
+    REQUEST_HEADER,
+    Key,
+    Op,
+    RequestHead,
+    RequestKind,
+    records,
+    request_heads,
+)
 
 Found = tuple[int, bytes]
 """A document: version and content."""
+Version = tuple[int, bytes | None]
+"""The same, or (0, None) for one that is not there."""
+Ident = tuple[bytes, int]
+"""What makes two keys the same."""
+Outcome = tuple[int, list[tuple[RecordStatus, int]]]
+"""The first LSN of a request, and status and version of each of its records."""
+_FAILURES = (RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH)
 
 
 class Truth:
-    """All documents of one collection, each as it was at every LSN up to `end`."""
+    """All documents of one collection, each as it was at every LSN up to `end`. `outcomes` are what came of
+    the requests with a key: None for one that is never executed.
+    """
 
     def __init__(self, collection: str) -> None:
         self.end = 0
         self._collection = collection.encode()
         self._terms = {0: 0}  # by the last LSN of each batch: between those no state ever stands
-        self._keys: set[tuple[bytes, int]] = set()
+        self.outcomes: dict[Ident, Outcome | None] = {}
+        self._clients: dict[bytes, tuple[int, int]] = {}  # oldest sequence, and when it wrote last
+        self._forgotten = -1  # who was given its id up to here may be one who was forgotten
         self._ids: list[str] = []
         self._stories: dict[str, tuple[list[int], list[bytes | None]]] = {}
 
@@ -29,11 +51,14 @@ class Truth:
         """The log goes on with `batch`."""
         assert batch.first == self.end + 1
         lsn = int(batch.first)
+        self._forget(batch.time_ms)
         for head in request_heads(batch.body):
-            if self._counts(head):
-                for at, (op, _, collection, ident, doc, _) in enumerate(records(head.data), lsn):
-                    if collection == self._collection:
-                        self._write(Op(op), ident.decode(), doc, at)
+            if head.kind is RequestKind.CLOSE:
+                closed = decode(bytes(head.data[REQUEST_HEADER.size :]), CloseKey)
+                if self._open(Key(closed.client, closed.sequence, 0), batch.time_ms):
+                    self.outcomes[closed.client, closed.sequence] = None
+            elif head.kind is RequestKind.WRITE and (head.key is None or self._open(head.key, batch.time_ms)):
+                self._request(head, lsn)
             lsn += head.count
         self.end = int(batch.last)
         self._terms[self.end] = batch.reign.term
@@ -70,24 +95,69 @@ class Truth:
         found = ((ident, self.at(self.end, ident)) for ident in self._ids)
         return {ident: document for ident, document in found if document is not None}
 
-    def _counts(self, head: RequestHead) -> bool:
-        """Whether it is a write that nobody has executed or ruled out before (R9)."""
-        if head.kind is RequestKind.CLOSE:
-            closed = decode(bytes(head.data[REQUEST_HEADER.size :]), CloseKey)
-            self._keys.add((closed.client, closed.sequence))
-        if head.kind is not RequestKind.WRITE or head.key is None:
-            return head.kind is RequestKind.WRITE
-        key = (head.key.client, head.key.sequence)
-        known = key in self._keys
-        self._keys.add(key)
-        return not known
+    def _forget(self, now_ms: int) -> None:
+        """Who has not written for a day is not known any more (R9)."""
+        for client, (_, time_ms) in list(self._clients.items()):
+            if time_ms <= now_ms - CLIENT_AGE_MS:
+                del self._clients[client]
+                self._forgotten = max(self._forgotten, issue_lsn(client))
 
-    def _write(self, op: Op, ident: str, doc: bytes, lsn: int) -> None:
+    def _open(self, key: Key, now_ms: int) -> bool:
+        """Whether what comes with `key` now is for its client to be executed: then it has written. It is not
+        where the key was used before, or may have been by one who was forgotten (R9).
+        """
+        oldest, _ = self._clients.get(key.client, (0, 0))
+        if key.client not in self._clients and not self._forgotten < issue_lsn(key.client) <= self.end:
+            return False
+        if key.sequence < oldest or (key.client, key.sequence) in self.outcomes:
+            return False
+        self._clients[key.client] = max(oldest, key.oldest), now_ms
+        return True
+
+    def _request(self, head: RequestHead, first: int) -> None:
+        """Execute a write."""
+        changed: dict[str, Version] = {}
+        results: list[tuple[RecordStatus, int]] = []
+        for at, (op, flags, collection, name, doc, version) in enumerate(records(head.data), first):
+            assert collection == self._collection, "nobody writes anything else"
+            ident = name.decode()
+            before = changed.get(ident) or self._newest(ident)
+            wanted = version if flags & IF_VERSION else before[0]
+            status, after = _executed(Op(op), before, (at, doc), wanted)
+            results.append((status, at if after[0] == at else before[0]))
+            changed[ident] = after
+            if head.atomic and status in _FAILURES:
+                aborted = (RecordStatus.ABORTED, 0)
+                failed = len(results) - 1
+                results = [aborted] * failed + results[-1:] + [aborted] * (head.count - failed - 1)
+                changed.clear()
+                break
+        for ident, after in changed.items():
+            if after != self._newest(ident):
+                self._write(ident, after[0] or first, after[1])
+        if head.key is not None:
+            self.outcomes[head.key.client, head.key.sequence] = first, results
+
+    def _newest(self, ident: str) -> Version:
+        versions, docs = self._stories.get(ident, ((), ()))
+        return (versions[-1], docs[-1]) if docs and docs[-1] is not None else (0, None)
+
+    def _write(self, ident: str, lsn: int, doc: bytes | None) -> None:
         if ident not in self._stories:
             self._stories[ident] = ([], [])
             insort(self._ids, ident)
         versions, docs = self._stories[ident]
-        there = bool(docs) and docs[-1] is not None
-        if op is Op.PUT or (op is Op.INSERT and not there) or (op is Op.DELETE and there):
-            versions.append(lsn)
-            docs.append(None if op is Op.DELETE else doc)
+        versions.append(lsn)
+        docs.append(doc)
+
+
+def _executed(op: Op, before: Version, new: tuple[int, bytes], wanted: int) -> tuple[RecordStatus, Version]:
+    """What a record comes to that makes `new` of a document, if its version is the one that is `wanted`."""
+    there = before[0] > 0
+    if before[0] != wanted:
+        return RecordStatus.VERSION_MISMATCH, before
+    if op is Op.DELETE:
+        return (RecordStatus.DELETED, (0, None)) if there else (RecordStatus.NOT_FOUND, before)
+    if op is Op.INSERT and there:
+        return RecordStatus.EXISTS, before
+    return RecordStatus.APPLIED, new

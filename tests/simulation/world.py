@@ -33,7 +33,7 @@ MEMORY = Path("/dev/shm")
 
 
 NAMES = ("eu-1", "us-1", "ap-1", "eu-2", "us-2")
-FLOORS = ("majority", "ack_n=1", "ack_n=2")
+FLOORS = ("majority", "ack_n=1", "regions(eu,us)", "ack_n=2")
 
 
 class Run(msgspec.Struct):
@@ -71,7 +71,7 @@ class Plan(msgspec.Struct, kw_only=True):
         return cls(
             machines=machines,
             readers=readers,
-            floor=chance.choice(FLOORS[:2] if machines - readers < 3 else FLOORS),
+            floor=chance.choice(FLOORS[:3] if machines - readers < 3 else FLOORS),
             rtts_s=(0.001, 0.01, 0.08),
             patience_ms=chance.choice((2_000, 5_000)),
             retained_bytes=chance.choice((64 << 10, 4 << 30)),
@@ -124,7 +124,9 @@ class World:
         self, seed: int, folder: Path, say: Callable[[str], None] | None, script: tuple[Script, Plan] | None
     ) -> None:
         self.run = Run(seed)
+        self._folder = f"{folder}/"
         self._bug: Exception | None = None
+        self._failed_s: dict[str, float] = {}
         self._say = say
         self._script = script[0] if script is not None else None
         self.chance = chance = random.Random(seed)
@@ -142,7 +144,7 @@ class World:
         self.log(str(plan))
         self.history, self.receipts = History(), Receipts(self.machines)
         self.promises = Promises(self.history.truth, self.receipts)
-        policies = ["", "", "majority", "ack_n=1 & majority"]
+        policies = ["", "", "majority", "ack_n=1 & majority", "majority & regions(us)"]
         self.writers = [
             Writer(f"w{at}", self.machines, policies, self._stream(), self.receipts)
             for at in range(plan.writers)
@@ -165,7 +167,7 @@ class World:
     def log(self, text: str) -> None:
         """A line of the run's story."""
         at_s = asyncio.get_running_loop().time() - VirtualLoop.BEGIN_S if _running() else 0.0
-        line = f"{at_s:9.4f} {text}"
+        line = f"{at_s:9.4f} {text.replace(self._folder, '')}"  # which has another name in each run
         if self._say is not None:
             self._say(line)
 
@@ -212,7 +214,8 @@ class World:
         await self._settle()
         await self._read_everywhere()
         self._check()
-        check_writes(self._writes(), check_same(self._members(), self.history.truth))
+        truth = self.history.truth
+        check_writes(self._writes(), check_same(self._members(), truth), truth)
 
     async def _trouble(self) -> None:
         trouble = asyncio.get_running_loop().create_task(self.trouble.run())
@@ -243,6 +246,12 @@ class World:
             self.serving.failure,
             *(each.failure for each in self.applications),
         )
+        now_s = asyncio.get_running_loop().time()
+        for machine in self.machines:
+            if not (machine.faults.failed and machine.running):
+                self._failed_s.pop(machine.name, None)
+            elif now_s - self._failed_s.setdefault(machine.name, now_s) > 2.0:
+                raise Violated(f"{machine.name} goes on although a sync has failed")
         for failure in filter(None, broken):
             raise Violated(failure)
         if self._bug is not None:

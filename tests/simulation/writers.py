@@ -53,7 +53,9 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class Write:
-    """One write of one document. `lsn` is the one in its receipt, `said` what its writer heard, in order."""
+    """One write of one document. `lsn` is the one in its receipt, `said` what its writer heard, in order.
+    `key` and `results`, of all records of its request, are known of what a `Writer` wrote.
+    """
 
     ident: str
     op: Op
@@ -62,13 +64,16 @@ class Write:
     fate: Fate = Fate.UNDER_WAY
     lsn: int = 0
     status: RecordStatus | None = None
+    shelf: str = ""
+    key: tuple[bytes, int] | None = None
+    results: list[tuple[RecordStatus, int]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
 
 class Receipts:
     """What was acknowledged: how far by the reigns of each term, and to whom. `failure` is the first receipt
     whose policy was not met by the disks of `machines` as it left. `tokens` are those that writers
-    hold, `ids` of what they know to be there; `served` hears of who acknowledged a write by no policy of its
+    hold, `ids` of what they wrote; `served` hears of who acknowledged a write by no policy of its
     own.
     """
 
@@ -87,8 +92,10 @@ class Receipts:
             term = role.reign.term
             self._confirmed[term] = max(receipt.lsn, self._confirmed.get(term, 0))
             holders = {each.config.node.id for each in self._machines if each.held >= receipt.lsn}
-            policy, members = CommitPolicy.parse(receipt.requested), role.changes.policies._membership
-            if not satisfied_by(policy, machine.config.node.id, holders, members):
+            policy, me = CommitPolicy.parse(receipt.requested), machine.config.node.id
+            # other members count from the commit of their record on, a moment before it is applied
+            counted = (role.changes.policies._membership, role.coordinator.membership)
+            if not any(satisfied_by(policy, me, holders, members) for members in counted):
                 text = f"{machine.name} calls LSN {receipt.lsn} committed by {policy}"
                 self.failure = self.failure or f"{text}; it is on {sorted(holders)}"
 
@@ -196,6 +203,7 @@ class Writer:
         self._receipts = receipts
         self._talk: Conversation | None = None
         self._keys: SessionKeys | None = None
+        self._versions: dict[str, int] = {}  # of shelves, as last heard
 
     async def run(self) -> None:
         """Write for ever."""
@@ -225,7 +233,9 @@ class Writer:
                 assert self._keys is not None
                 sequence = self._keys.take()
                 key = self._keys.key(sequence, ())
-                request = encode_write([*map(encode_record, self._records(write))], key)
+                write.key = (key.client, sequence)
+                atomic = self._chance.random() < 0.3
+                request = encode_write([*map(encode_record, self._records(write))], key, atomic=atomic)
             body = encode_write_frame_body(int(ANSWER_S * 1000), attempt, write.policy, request)
             frame = await talk.ask(Kind.WRITE, body)
             if frame is None:
@@ -250,6 +260,8 @@ class Writer:
                 if doubt and await self._absent(talk, sequence):
                     doubt = False
                 write.fate = Fate.DOUBTFUL if doubt else Fate.REFUSED
+                if answer.code is Code.KEY_EXPIRED:
+                    self._keys = self._talk = None  # forgotten: it is somebody else from now on
                 break
             await asyncio.sleep(self._chance.uniform(0.05, 0.5))
         if write.fate is Fate.UNDER_WAY:
@@ -262,17 +274,22 @@ class Writer:
 
     def _records(self, write: Write) -> list[Record]:
         """The document, and with it now and then one that others write too."""
-        found = [Record(write.op, COLLECTION, write.ident, write.doc)]
-        if self._chance.random() < 0.5:
-            delete, shelf = self._chance.random() < 0.3, self._chance.choice(SHELVES)
-            doc = msgspec.json.encode({"by": write.ident})
-            found.append(Record(Op.DELETE if delete else Op.PUT, COLLECTION, shelf, b"" if delete else doc))
+        chance, found = self._chance, [Record(write.op, COLLECTION, write.ident, write.doc)]
+        if chance.random() < 0.5:
+            shelf, op = chance.choice(SHELVES), chance.choice((Op.PUT, Op.PUT, Op.INSERT, Op.DELETE))
+            doc = b"" if op is Op.DELETE else msgspec.json.encode({"by": write.ident})
+            version = self._versions.get(shelf, 0) if chance.random() < 0.3 and op is not Op.INSERT else None
+            found.append(Record(op, COLLECTION, shelf, doc, version))
+            write.shelf = shelf
         return found
 
     def _committed(self, write: Write, frame: Frame, entry: WrittenEntry, talk: Conversation) -> None:
         block, _ = decode_written(frame.payload)
         write.fate, write.lsn = Fate.COMMITTED, entry.first_lsn
-        (write.status, version), *_ = entry.results
+        write.results = [*entry.results]
+        (write.status, version), *shelf = write.results
+        if shelf:
+            self._versions[write.shelf] = shelf[0][1]
         self._receipts.came(write, open_receipt(block, entry, talk.cluster))
         if not write.policy:
             self._receipts.served(talk.machine)

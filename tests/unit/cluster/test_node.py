@@ -123,6 +123,28 @@ async def test_a_new_cluster_that_was_lost_with_the_power_is_begun_again_under_i
 )
 async def test_who_leads_no_more_is_followed_only_on_the_way_to_lead(node, leads, aspires, followed):
     """It passes on what it follows itself: its follower hears enough to stay, and is counted by nobody."""
+    node.roster.candidacy.aspires = aspires
+    await answered(node, leads=leads)
+    assert node.role.searching is not followed
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("busy", ["a snapshot comes", "a snapshot is installed", "its own reign opens"])
+async def test_an_answer_that_comes_while_state_or_log_change_hands_is_nobody_to_follow(node, busy):
+    """Several may have been asked at once: what this one sends would be appended to a log that gives way."""
+    match busy:
+        case "a snapshot comes":
+            node.roster.fetching = 7
+        case "a snapshot is installed":
+            node.roster.installing = True
+        case _:
+            node.roster.candidacy.aspires = node.roster.candidacy.opens = True
+    await answered(node, leads=True)
+    assert node.role.searching
+
+
+async def answered(node: Node, *, leads: bool) -> None:
+    """Another member answers with its log."""
     reply = Following(
         term=1,
         primary=LEADER,
@@ -133,10 +155,8 @@ async def test_who_leads_no_more_is_followed_only_on_the_way_to_lead(node, leads
         head=0,
         watermark=0,
     )
-    node.roster.candidacy.aspires = aspires
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(node.run)
         node.inbox.post(SourceFound(LEADER, 1, reply, EMPTY, EMPTY))
         await anyio.sleep(0.05)
         tasks.cancel_scope.cancel()
-    assert node.role.searching is not followed

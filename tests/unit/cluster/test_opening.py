@@ -126,6 +126,15 @@ def test_a_member_that_leads_is_not_challenged():
     assert decision.error.code is Code.TERM_TAKEN
 
 
+def test_of_two_that_lead_the_newer_one_counts():
+    """The older one is cut off from it, and hears of nothing."""
+    newer = report("c", lsn=14, term=6, primary="c", role="primary")
+    older = report("b", lsn=9, term=GROWN.term - 1, primary="b", role="primary")
+    decision = decide(GROWN, older, newer)
+    assert isinstance(decision, Refuse)
+    assert decision.error.code is Code.TERM_TAKEN and "c leads term 6" in decision.error.message
+
+
 def test_a_reign_that_only_its_followers_hear_of_is_waited_out():
     mine = report("a", lsn=10, term=3, primary="b", role="opening")
     told = msgspec.structs.replace(report("c", lsn=10, term=3, primary="b"), follows="b")

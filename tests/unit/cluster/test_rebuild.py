@@ -15,6 +15,7 @@ from cluster.effects import Rebuild
 from cluster.errors import DiskFull
 from cluster.events import EventKind
 from cluster.rebuild import IN_A_ROW_MAX, Rebuilder
+from cluster.roster import Candidacy
 from cluster.snapshot import ROOM_BYTES, SnapshotReceiver
 from cluster.storage import Storage
 from redwire.errors import Code, Refused
@@ -39,7 +40,8 @@ class Bed:
         node: Any = SimpleNamespace(
             storage=storage,
             role=self.role,
-            roster=SimpleNamespace(rebuilding=False, installing=False, fetching=None),
+            leads=False,
+            roster=SimpleNamespace(rebuilding=False, installing=False, fetching=None, candidacy=Candidacy()),
             happened=lambda kind, text: self.told.append((kind, text)),
         )
         link = SimpleNamespace(rebuild=self.receivers.append)
@@ -91,6 +93,17 @@ async def test_what_is_no_state_is_refused_and_after_two_in_a_row_not_asked_for(
     kind, text = bed.told[-1]
     assert kind is EventKind.SNAPSHOT_GIVEN_UP
     assert "look at the node that they came from" in text and "retention" not in text
+
+
+@pytest.mark.parametrize("to_lead", ["leads", "opens"])
+async def test_who_begins_to_lead_by_its_own_log_takes_no_snapshot_in_its_place(
+    bed: Bed, to_lead: str
+) -> None:
+    """It may have been asked for before that."""
+    node: Any = bed.rebuilder._node
+    setattr(node if to_lead == "leads" else node.roster.candidacy, to_lead, True)
+    bed.rebuilder.begin(Rebuild(1, "the log is gone", False))
+    assert bed.receivers == [] and node.roster.fetching is None
 
 
 async def test_a_snapshot_below_what_is_known_committed_is_refused(bed: Bed, tmp_path: Path) -> None:

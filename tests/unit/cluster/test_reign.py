@@ -175,6 +175,29 @@ async def test_who_follows_a_longer_log_first_looks_around_anew_when_nothing_com
 
 
 @pytest.mark.anyio
+async def test_nothing_is_decided_by_a_log_that_a_snapshot_takes_the_place_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever sent it may be gone by then, and with it the reason to wait."""
+    node: Any = SimpleNamespace(roster=Roster(), clock=lambda: Now(1, 1), report=lambda: None)
+    node.roster.installing = True
+    decided: list[bool] = []
+
+    async def opening(candidate: Candidate) -> Any:
+        decided.append(node.roster.installing)
+        return SimpleNamespace(decide=lambda *_: QUICKER)
+
+    monkeypatch.setattr(Candidate, "_opening", opening)
+    with anyio.move_on_after(0.2) as waiting:
+        await candidate_of(node).run()
+    assert waiting.cancelled_caught and not decided
+    node.roster.installing = False
+    with pytest.raises(Refused), anyio.fail_after(5):
+        await candidate_of(node).run()
+    assert decided == [False]
+
+
+@pytest.mark.anyio
 async def test_a_candidate_that_is_outbid_asks_for_nothing_for_a_while_by_chance_longer_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from cluster.errors import ApplyStopped, DataDirInUse, DiskFailed, DiskFull, Met
 from cluster.replacement import Replacement
 from cluster.storage import Storage
 from redwire import body
-from redwire.position import EMPTY
+from redwire.position import EMPTY, ClusterId, Reign, Term
 from redwire.record import Op, Record, RequestKind, encode_system
 
 BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
@@ -190,3 +191,17 @@ def test_a_snapshot_of_which_any_row_that_an_opening_reads_is_damaged_is_refused
         connection.execute(spoil)
     with pytest.raises(StateCorrupt):
         Replacement(snapshot, storage.applied, diverged=False).check()
+
+
+@pytest.mark.anyio
+async def test_nobody_hears_of_a_new_cluster_before_it_is_on_the_disk(
+    open_storage: Callable[..., Storage],
+) -> None:
+    """A full disk may never have it: a token of it would be of a cluster that never was."""
+    with closing(open_storage(asyncio.get_running_loop().call_soon_threadsafe)) as storage:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(storage.begin_reign, Term(1), ClusterId("c" * 32))
+            await anyio.sleep(0.05)
+            assert storage.meta.cluster == "" and storage.reign == Reign(Term(1), storage.me)
+            storage.connect(lambda lsn: None)
+        assert storage.meta.cluster == storage.journal.disk.meta.cluster == "c" * 32
