@@ -46,8 +46,14 @@ class Inspection(msgspec.Struct, frozen=True):
     shown: CredentialSet | None
 
 
-def _may_write(folder: Path) -> bool:
-    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+_WRITTEN = ("lock", "state*", "diverged", "snapshots", "wal", "wal/*", "wal/*/*")
+"""What a node writes to in its data directory. Other things there, such as a volume's lost+found, may be
+anybody's; the audit log holds nobody up.
+"""
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
 
 
 def inspect(
@@ -60,8 +66,8 @@ def inspect(
 ) -> Inspection:
     """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970.
 
-    `take_over`: the node will be started with `--take-over`. `may_write`: whether this user may make files in
-    a folder. `free_bytes`: what its volume has for them.
+    `take_over`: the node will be started with `--take-over`. `may_write`: whether this user may read and
+    write a file, or make files in a folder. `free_bytes`: what its volume has for them.
     """
     errors: list[RedwireError] = []
     warnings: list[str] = []
@@ -136,6 +142,9 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     if not may_write(there):
         what = "cannot be written to" if there == folder else f"cannot be made in {there}"
         raise DiskFailed(folder, f"the data directory {what} by this user")
+    for path in (path for part in _WRITTEN for path in sorted(folder.glob(part))):
+        if not may_write(path):
+            raise DiskFailed(path, "cannot be read and written by this user")
     known = meta.load(folder)
     if known is None:
         return Kept()

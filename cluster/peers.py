@@ -148,6 +148,8 @@ class PeerLink:
                 client_name=name,
             )
         except AuthenticationFailed as error:
+            if "reason" not in error.facts:
+                raise  # TLS refused the certificate, or it went down: it has not said whom it knows
             text = f"{self._member} knows no member {name} of its cluster: it was removed, or not added yet"
             hint = "stop this node, or have an administrator add it: redwire members add"
             raise Refused(Code.UNAUTHENTICATED, text, hint=hint) from error

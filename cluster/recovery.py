@@ -6,9 +6,10 @@ that a later segment continues, or at or below the applied LSN were once on disk
 and the node refuses to serve. Everything else behind the last good batch is a write that the crash
 interrupted: no ack covered it, so it is cut, even if later batches in it are whole.
 
-A watermark alone proves nothing about this disk: a node that catches up knows of a watermark far above its
-own end, and an interrupted write there is as harmless as any. It counts as far as a mark, written later,
-calls it durable.
+A watermark in a batch or a mark proves nothing of what comes behind it: it counts as far as a mark, written
+later, calls it durable. One that was known from elsewhere does: a node saves it only once its own disk has
+that record. Where the log ends below it, acks were given for what is gone. Such a node would still say what
+it knows committed, and end the reign of a primary whose log is sound but not comparable with its own.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def recover(
     """Verify the log in `place.folder` and make its end durable.
 
     `base` and `base_terms` are where its generation began. `applied` is an LSN that this disk is known to
-    have held. Raises `LogCorrupt`, `FormatNewer`, or `DiskFailed` for a file that may not be read, and then
-    changed nothing; `OSError` when the disk fails.
+    have held, as is `watermark`, which was saved beside the log. Raises `LogCorrupt`, `FormatNewer`, or
+    `DiskFailed` for a file that may not be read, and then changed nothing; `OSError` when the disk fails.
     """
     opening = _Opening(place, base, base_terms, watermark)
     paths = place.paths()
@@ -63,6 +64,8 @@ def recover(
         opening.visit(path)
     if opening.end.lsn < applied:
         opening.refuse(f"state holds LSN {applied}, the log ends before it")
+    if opening.end.lsn < watermark:
+        opening.refuse(f"LSN {watermark} was here and is known committed, the log ends before it")
     return opening.finish()
 
 

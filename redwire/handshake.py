@@ -295,7 +295,10 @@ def decode_reason(data: bytes) -> str:
 
 
 def refusal(data: bytes, credentials: Credentials) -> AuthenticationFailed:
-    """What an AuthFail is to a client with these credentials; the hint says what its URI lacks."""
+    """What an AuthFail is to a client with these credentials; the hint says what its URI lacks.
+
+    `facts.reason` is the server's own word: a connection that ended without one has no such fact.
+    """
     reason, hint = decode_reason(data), ""
     if reason.startswith("no common authentication method"):
         match credentials:
@@ -310,7 +313,7 @@ def refusal(data: bytes, credentials: Credentials) -> AuthenticationFailed:
                 pass
     elif isinstance(credentials, Password):
         hint = "check both in the URI; an administrator makes users: redwire user add"
-    return AuthenticationFailed(f"server refused: {reason}", hint=hint)
+    return AuthenticationFailed(f"server refused: {reason}", hint=hint, facts={"reason": reason})
 
 
 def encode_topology(blob: bytes | None) -> str | None:

@@ -177,7 +177,8 @@ class Channel:
             raise self._closed() from error
         reason = self._failure
         if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
-            raise AuthenticationFailed(f"{self.name} refused our certificate: {reason}") from error
+            hint = _UNTRUSTED if "unknown ca" in reason else _UNTIMELY_THERE
+            raise AuthenticationFailed(f"{self.name} refused our certificate: {reason}", hint=hint) from error
         return b""
 
     def _fail(self, reason: str) -> None:
@@ -304,6 +305,8 @@ _FOREIGN = (
     "no authority that is trusted here issued it: a client names the cluster's own in its URI, ca=…/ca.pem"
 )
 _UNTIMELY = "check this machine's clock and the certificate's dates"
+_UNTRUSTED = "no authority that the other side trusts issued it: see its ca.pem, and whose this is"
+_UNTIMELY_THERE = "check its dates, and the clock of the other side"
 _OF_CERTIFICATES = {
     **dict.fromkeys((18, 19, 20, 21), _FOREIGN),
     **dict.fromkeys((9, 10), _UNTIMELY),

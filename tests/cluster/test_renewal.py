@@ -103,6 +103,21 @@ def test_an_authority_is_replaced_by_another_one_while_the_cluster_writes(fleet:
         stays.__exit__(None, None, None)
 
 
+def test_a_member_whose_certificate_is_refused_is_not_told_that_it_was_removed(fleet: Any) -> None:
+    shop = fleet(*NODES)
+    old, new = shop.authority, Authority.create("shop")
+    mark = shop.mark("us-1")
+    assert shop.terminate("us-1") == 0
+    (shop.folder / "ca.pem").write_bytes(new.pem)
+    put(shop.folder, "eu-1", new.issue_node("eu-1", HOSTS))
+    reload(shop, "eu-1")
+    (shop.folder / "ca.pem").write_bytes(old.pem + new.pem)
+    shop.start_node("us-1")
+    shop.wait_log("us-1", "connected to ap-1 at ", since=mark)
+    shop.wait_log("us-1", "no line to eu-1: ", since=mark)
+    assert "knows no member" not in shop.said("us-1", since=mark)
+
+
 def check_refused(shop: Any, old_files: dict[str, bytes]) -> None:
     """The administrator's certificate of the authority that is gone opens no new connection."""
     for name, data in old_files.items():

@@ -190,6 +190,28 @@ def test_a_data_directory_that_cannot_be_written_to_is_an_error(
     assert len(errors) == 1 and f"{tmp_path}/{path}: the data directory {said}" in errors[0]
 
 
+@pytest.mark.parametrize(
+    "part", ["lock", "state.db", "state.db-wal", "diverged", "wal", "wal/01", "wal/01/spare", "wal/01/1.log"]
+)
+def test_a_part_of_the_data_directory_that_somebody_else_made_is_an_error(
+    config: NodeConfig, tmp_path: Path, part: str
+) -> None:
+    path = tmp_path / "data" / part
+    path.parent.mkdir(parents=True)
+    path.touch()
+    errors, _ = words(inspect(config, wall_ms(), may_write=lambda at: at != path))
+    assert len(errors) == 1 and errors[0].startswith(f"{path}: cannot be read and written by this user")
+
+
+@pytest.mark.parametrize("part", ["lost+found", "audit.log"])
+def test_what_no_node_needs_in_its_data_directory_may_be_anybodys(
+    config: NodeConfig, tmp_path: Path, part: str
+) -> None:
+    (tmp_path / "data" / part).mkdir(parents=True)
+    found = inspect(config, wall_ms(), may_write=lambda at: at.name != part)
+    assert words(found) == ([], [])
+
+
 def test_a_damaged_meta_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.cbor").write_bytes(b"rubbish")

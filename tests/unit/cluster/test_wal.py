@@ -492,10 +492,9 @@ def test_state_ahead_of_a_log_without_any_file_is_damage(tmp_path: Path) -> None
         opened(tmp_path, applied=Lsn(5))
 
 
-def test_an_interrupted_write_below_the_known_watermark_is_cut_when_nothing_proves_it_durable(
+def test_an_interrupted_write_below_a_marks_watermark_is_cut_when_nothing_proves_it_durable(
     tmp_path: Path,
 ) -> None:
-    """A node that catches up knows a watermark far above its end; a crash there must not stop it."""
     wal, _ = opened(tmp_path)
     written = run_of(EMPTY, 4)
     wal.append(written[:2], Lsn(1_000))
@@ -503,10 +502,22 @@ def test_an_interrupted_write_below_the_known_watermark_is_cut_when_nothing_prov
     crash(wal)
     [path] = segments(tmp_path)
     flip(path, place_of(path, written[2]) + 80)
-    wal, found = opened(tmp_path, watermark=Lsn(2_000))
-    assert (found.end.lsn, found.watermark) == (2, 2_000)
+    wal, found = opened(tmp_path)
+    assert (found.end.lsn, found.watermark) == (2, 1_000)
     wal.close()
-    assert opened(tmp_path)[1].watermark == 2_000  # the last mark keeps it
+    assert opened(tmp_path)[1].watermark == 1_000  # the last mark keeps it
+
+
+def test_a_log_that_ends_below_the_watermark_saved_beside_it_is_damage(tmp_path: Path) -> None:
+    """As an older copy of it does; the node would hold against others that they lack what it lost itself."""
+    wal, _ = opened(tmp_path)
+    wal.append(run_of(EMPTY, 4), Lsn(0))
+    wal.close()
+    opened(tmp_path, watermark=Lsn(4))[0].close()
+    before = [path.read_bytes() for path in segments(tmp_path)]
+    with pytest.raises(LogCorrupt, match="LSN 5 was here and is known committed, the log ends before it"):
+        opened(tmp_path, watermark=Lsn(5))
+    assert [path.read_bytes() for path in segments(tmp_path)] == before
 
 
 def test_the_watermark_of_a_batch_header_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -533,6 +533,7 @@ async def test_a_refused_client_certificate_reads_as_an_end_or_a_refusal(
             assert await channel.receive() == b""  # a reset took the alert with it
         except AuthenticationFailed as error:
             assert "refused our certificate" in str(error)
+            assert "no authority that the other side trusts" in error.hint
         channel.close()
 
 
