@@ -197,7 +197,7 @@ class DevCluster(ClusterFolder):
         """Where an administrator finds the cluster, in a region or beside all nodes. Raises `PlanInvalid`."""
         if within and within not in self.plan.regions:
             raise PlanInvalid(f"{within} is no region", hint=meant(within, self.plan.regions, "regions"))
-        return self.uri(within=within)
+        return self.uri(*self._leader_first, within=within)
 
     def app_uri(self, within: str = "") -> str:
         """The same for an application, as `APP`. Raises `ClusterMissing` before the user was made."""
@@ -207,7 +207,12 @@ class DevCluster(ClusterFolder):
         except FileNotFoundError:
             hint = f"start it: {typed(self.folder, 'up')}"
             raise ClusterMissing(f"{self.plan.name} never was up", hint=hint) from None
-        return self.uri(user=APP, password=password, within=within)
+        return self.uri(*self._leader_first, user=APP, password=password, within=within)
+
+    @property
+    def _leader_first(self) -> list[str]:
+        """All nodes; drivers, which follow nobody, take the first one."""
+        return sorted(self.ports, key=self.leader.__ne__)
 
     def node(self, name: str) -> str:
         """The node of this name. Raises `PlanInvalid`, with the one that was meant."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import stat
 import time
@@ -208,6 +209,17 @@ def test_the_application_has_no_uri_before_its_user_was_made(written: ClusterFol
     assert connection_uri.parse(dev.app_uri()).password == "secret"
     with pytest.raises(PlanInvalid, match="uk is no region; did you mean us"):
         dev.app_uri("uk")
+
+
+def test_the_uris_begin_with_who_leads_for_drivers_take_the_first_host(written: ClusterFolder) -> None:
+    dev = DevCluster.open(written.folder)
+    dev.write_password("secret")
+    for node, role in (("eu-1", "replica"), ("us-2", "primary")):
+        text = dev.config_path(node).read_text()
+        dev.config_path(node).write_text(re.sub(r"role: \w+", f"role: {role}", text))
+    for uri in (dev.app_uri(), dev.admin_uri()):
+        ports = [int(seed.rpartition(":")[2]) for seed in connection_uri.parse(uri).seeds]
+        assert ports == [dev.ports[node] for node in ("us-2", "eu-1", "us-1")]
 
 
 def test_one_port_that_is_not_known_moves_no_other(written: ClusterFolder) -> None:
