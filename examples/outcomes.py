@@ -25,10 +25,10 @@ async def place(db: redwire.Client, order: str, policy: str | None = None) -> st
         assert error.key is not None
         try:
             settled = await db.resolve(error.key, timeout_s=30)
-        except redwire.Refused as verdict:
-            return f"not written after all ({verdict.code})"
-        except (redwire.NotConfirmed, redwire.UnknownOutcome):
-            return f"still not known: ask again later, for {error.key}"
+        except redwire.RedwireError as verdict:
+            if verdict.code == redwire.Code.NOT_FOUND:
+                return "not written, and it never will be"
+            return f"still not known ({verdict.code}): ask again later, for {error.key}"
         return f"committed after all, at LSN {settled.receipt.lsn}"
     except redwire.RedwireError as error:
         # any other error, as where no primary was found before the deadline

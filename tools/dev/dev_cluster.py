@@ -197,7 +197,7 @@ class DevCluster(ClusterFolder):
         """Where an administrator finds the cluster, in a region or beside all nodes. Raises `PlanInvalid`."""
         if within and within not in self.plan.regions:
             raise PlanInvalid(f"{within} is no region", hint=meant(within, self.plan.regions, "regions"))
-        return self.uri(*self._leader_first, within=within)
+        return self.uri(*_leader_first(self), within=within)
 
     def app_uri(self, within: str = "") -> str:
         """The same for an application, as `APP`. Raises `ClusterMissing` before the user was made."""
@@ -207,12 +207,7 @@ class DevCluster(ClusterFolder):
         except FileNotFoundError:
             hint = f"start it: {typed(self.folder, 'up')}"
             raise ClusterMissing(f"{self.plan.name} never was up", hint=hint) from None
-        return self.uri(*self._leader_first, user=APP, password=password, within=within)
-
-    @property
-    def _leader_first(self) -> list[str]:
-        """All nodes; drivers, which follow nobody, take the first one."""
-        return sorted(self.ports, key=self.leader.__ne__)
+        return self.uri(*_leader_first(self), user=APP, password=password, within=within)
 
     def node(self, name: str) -> str:
         """The node of this name. Raises `PlanInvalid`, with the one that was meant."""
@@ -269,6 +264,11 @@ def refuse_by_hand(cluster: DevCluster) -> None:
         raise ClusterRuns(
             f"started by hand, and still running: {running}", hint="end it where it was started"
         )
+
+
+def _leader_first(cluster: DevCluster) -> list[str]:
+    """All nodes, the one that leads first: drivers, which follow nobody, take the first one."""
+    return sorted(cluster.ports, key=cluster.leader.__ne__)
 
 
 def _signalled(process: Process, number: signal.Signals) -> int:
