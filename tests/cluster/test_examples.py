@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 import redwire
+from redwire.errors import KeyExpired
 from tests.cluster.forked_cluster import ForkedCluster
 from tools.accounts import password_user
 from tools.dev.plan import ClusterPlan, NodePlan
@@ -80,6 +83,37 @@ def test_of_an_order_that_found_no_primary_it_is_said_that_it_is_certainly_not_w
     assert (done.returncode, done.stderr) == (0, "")
     for order, line in enumerate(done.stdout.splitlines(), 1):
         assert line.startswith(f"order {order}: certainly not written: not sent within 5 s")
+
+
+class Forgetful:
+    """A client of a cluster that does not confirm, and has forgotten the key or never had it."""
+
+    def __init__(self, verdict: redwire.Refused) -> None:
+        self.verdict = verdict
+
+    async def put(self, *_: object, **__: object) -> None:
+        error = redwire.NotConfirmed("logged but not confirmed")
+        error.key = redwire.Key(bytes(16), 7, 1)
+        raise error
+
+    async def resolve(self, *_: object, **__: object) -> None:
+        raise self.verdict
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (redwire.Refused(redwire.Code.NOT_FOUND, "no such request"), "not written, and it never will be"),
+        (KeyExpired(), "still not known (KEY_EXPIRED)"),
+        (redwire.Refused(redwire.Code.FORBIDDEN, "role read"), "still not known (FORBIDDEN)"),
+    ],
+)
+def test_of_an_order_only_the_cluster_that_knows_says_that_it_is_not_written(
+    verdict: redwire.Refused, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDWIRE_URI", "reds://nowhere")
+    place = runpy.run_path(str(EXAMPLES / "outcomes.py"))["place"]
+    assert anyio.run(place, Forgetful(verdict), "order-1").startswith(said)
 
 
 @pytest.mark.parametrize("name", sorted(set(SAYS) - {"coordinator.py"}))
