@@ -267,7 +267,6 @@ class Primary:
         durable = self.coordinator.durable(node)
         if self.coordinator.membership.member(node).kind is MemberKind.VOTER:
             self.waiter.covered(node, since, durable, now)
-        self.waiter.settle(now.ms)
         watermark = self.coordinator.commit_watermark()
         effects: list[Effect] = []
         if watermark > self._told.watermark:
@@ -332,7 +331,6 @@ class Primary:
         if now.ms - self._told.beat_ms >= BEAT_MS:
             self._told.beat_ms = now.ms
             effects.append(Beat())
-        self.waiter.settle(now.ms)
         self.coordinator.tick(now.ms)
         return effects
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.ack_waits import Reached, TimedOut
 from cluster.catchup import STREAMING_RECORDS
-from cluster.commit_waiter import Reached, TimedOut
 from cluster.effects import (
     Append,
     Beat,
