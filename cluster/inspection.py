@@ -19,13 +19,13 @@ import msgspec
 
 from cluster import credentials, meta
 from cluster.address import Address
+from cluster.comparison import check_file
 from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig, ReplicationRole
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
 from cluster.opening import followed_last
 from cluster.registry import Registry
-from cluster.settings import check_file
 from cluster.soundness import pieces
 from cluster.tables import open_reader, translated
 from cluster.volume import free_bytes
