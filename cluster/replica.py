@@ -56,7 +56,9 @@ from redwire.message.peer import Ack
 from redwire.position import NO_REIGN, Lsn, NodeId, Position, Reign, Term
 
 SILENCE_MS = 5_000
-"""Ten heartbeats: a source this quiet is tried again over a new connection."""
+"""Ten heartbeats (`primary.BEAT_MS`): a source that says nothing of its log for so long is tried again over a
+new connection, even if its line lives, which is for `peers.SILENCE_S` to judge.
+"""
 ARRIVALS_MAX = 4_096
 """Batches whose time to the disk is measured at once: more than the disk may owe of any real size."""
 

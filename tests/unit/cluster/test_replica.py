@@ -32,6 +32,7 @@ from cluster.effects import (
     TailCut,
     Tick,
 )
+from cluster.primary import BEAT_MS
 from cluster.replica import SILENCE_MS, FollowerState, Replica
 from redwire.batch import Batch, make_batch
 from redwire.errors import Code, ProtocolError
@@ -538,6 +539,10 @@ def test_what_was_ordered_and_is_not_applied_yet_is_not_ordered_again(grown):
 
 
 # Silence
+
+
+def test_nine_heartbeats_may_be_lost_before_a_source_is_called_silent():
+    assert SILENCE_MS >= 10 * BEAT_MS
 
 
 def test_a_silent_source_is_tried_again(grown):
