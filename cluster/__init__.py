@@ -37,7 +37,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("AwaitOutcome", "NotRequired", "Reached", "TimedOut"), "ack_waits"),
-    **dict.fromkeys(("DEFAULT_REPLICA_TIMEOUT_MS", "ReplicationConfig", "ReplicationRole"), "config"),
+    **dict.fromkeys(("ReplicationConfig", "ReplicationRole"), "config"),
     **dict.fromkeys(
         (
             "TOPOLOGY_READ_CAPABILITY",
@@ -47,6 +47,7 @@ _HOMES = {
         "topology_advertiser",
     ),
     "CommitWaiter": "commit_waiter",
+    "DEFAULT_REPLICA_TIMEOUT_MS": "cluster_config",
     "PrimaryReplication": "primary",
     "ReplicaReplication": "replica",
     "Waiting": "waiting",

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
+from cluster.cluster_config import ClusterConfig
+from cluster.config import NodeConfig, ReplicationRole
 from redwire.errors import ConfigInvalid
 
 OUTDATED = "the file is outdated, the log's settings are in force"

@@ -19,8 +19,9 @@ import msgspec
 
 from cluster import credentials, meta
 from cluster.address import Address
+from cluster.cluster_config import ClusterConfig
 from cluster.comparison import check_file
-from cluster.config import AnonymousAccess, ClusterConfig, NodeConfig, ReplicationRole
+from cluster.config import AnonymousAccess, NodeConfig, ReplicationRole
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed

@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 
 from cluster import schema
-from cluster.config import ClusterConfig
+from cluster.cluster_config import ClusterConfig
 from redwire.body import decode, encode
 from redwire.errors import BodyInvalid, Code, ConfigInvalid, Refused, RequestInvalid
 from redwire.message.log import ClusterRecord, MemberRecord

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.cluster_config import ClusterConfig
 from cluster.comparison import OUTDATED, UNHEARD, Comparison, check_file, compare
-from cluster.config import ClusterConfig, NodeConfig, parse_node_config
+from cluster.config import NodeConfig, parse_node_config
 from redwire.errors import ConfigInvalid
 
 EU = {"id": "eu-1", "region": "eu", "addr": "eu-1.example.net:5050"}

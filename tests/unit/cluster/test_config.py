@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from cluster.address import Address
+from cluster.cluster_config import ClusterConfig
 from cluster.comparison import Comparison, compare
 from cluster.config import (
     AnonymousAccess,
     AuditConfig,
-    ClusterConfig,
     NodeConfig,
     Off,
     ReplicationRole,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.address import Address
-from cluster.config import ClusterConfig, MemberConfig
+from cluster.cluster_config import ClusterConfig, MemberConfig
 from cluster.settings import Planned, Settings, plan
 from redwire.body import decode, encode
 from redwire.errors import Code, PolicyInvalid, RedwireError, Refused, RequestInvalid
