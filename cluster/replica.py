@@ -161,13 +161,8 @@ class Replica:
 
     @property
     def leader(self) -> NodeId | None:
-        """Whoever leads and is followed right now."""
+        """Whoever leads and is followed right now; None when the primary is lost."""
         return self._source.node if self._source is not None and self._source.leads else None
-
-    @property
-    def lost_primary(self) -> bool:
-        """Whether nobody who leads is followed right now."""
-        return self.leader is None
 
     @property
     def term_min(self) -> Term:
