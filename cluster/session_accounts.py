@@ -30,7 +30,7 @@ from redwire.position import Lsn
 from redwire.record import RequestKind
 
 UNDER_WAY_MAX = 64
-"""A script that makes users keeps commits busy with less; each holds its body, up to 64 KiB."""
+"""A script that adds users keeps commits busy with less; each holds its body, up to 64 KiB, in two forms."""
 
 
 class SessionAccounts:
