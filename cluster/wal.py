@@ -34,11 +34,9 @@ class WalStatus(msgspec.Struct, frozen=True):
     included.
     """
 
-    generation: int
     segments: tuple[Extent, ...]
     bytes: int
     base: Position
-    failed: bool
 
 
 class Wal:
@@ -239,11 +237,9 @@ class Wal:
         lasts = [segment.previous.lsn for segment in view.segments[1:]] + [view.end.lsn]
         extents = tuple(Extent(s.first, last, s.size) for s, last in zip(view.segments, lasts, strict=False))
         return WalStatus(
-            generation=writer.place.generation,
             segments=extents,
             bytes=sum(extent.size_bytes for extent in extents) + writer.spare_bytes,
             base=view.base,
-            failed=writer.failed is not None,
         )
 
     def close(self) -> None:
