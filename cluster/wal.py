@@ -207,12 +207,15 @@ class Wal:
 
     def restart(self, base: Position, terms: TermList, generation: int) -> None:
         """Go on with an empty log that begins after `base`, in a new generation. The old one's files stay.
+        In `generation` already, it goes on as it is.
 
         It counts only once meta.cbor names the new generation; then `remove_generation` takes the old one.
         What an earlier attempt left in the new generation's folder is removed. Raises `DiskFull` (the old log
         is still in use) or `DiskFailed`.
         """
         self._writer.check()
+        if generation == self._writer.place.generation:
+            return
         place = _other_place(self._writer.place, generation)
         with translated(place.folder):
             if place.folder.exists():
