@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cluster.commit_waiter import AwaitOutcome, CommitWaiter, NotRequired, Reached, TimedOut
+    from cluster.ack_waits import AwaitOutcome, NotRequired, Reached, TimedOut
+    from cluster.commit_waiter import CommitWaiter
     from cluster.config import ReplicationConfig, ReplicationRole
     from cluster.primary import Primary as PrimaryReplication
     from cluster.replica import Replica as ReplicaReplication
@@ -35,8 +36,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("AwaitOutcome", "CommitWaiter", "NotRequired", "Reached", "TimedOut"), "commit_waiter"),
-    **dict.fromkeys(("DEFAULT_REPLICA_TIMEOUT_MS", "ReplicationConfig", "ReplicationRole"), "config"),
+    **dict.fromkeys(("AwaitOutcome", "NotRequired", "Reached", "TimedOut"), "ack_waits"),
+    **dict.fromkeys(("ReplicationConfig", "ReplicationRole"), "config"),
     **dict.fromkeys(
         (
             "TOPOLOGY_READ_CAPABILITY",
@@ -45,6 +46,8 @@ _HOMES = {
         ),
         "topology_advertiser",
     ),
+    "CommitWaiter": "commit_waiter",
+    "DEFAULT_REPLICA_TIMEOUT_MS": "cluster_config",
     "PrimaryReplication": "primary",
     "ReplicaReplication": "replica",
     "Waiting": "waiting",

@@ -15,7 +15,8 @@ import msgspec
 from cluster.accounts import Accounts
 from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Event, Rejected
-from cluster.config import AnonymousAccess, ClusterConfig
+from cluster.cluster_config import ClusterConfig
+from cluster.config import AnonymousAccess
 from redwire.errors import AuthenticationFailed, Code, Refused
 from redwire.frame import kind_name
 from redwire.handshake import ANONYMOUS_NAME, Attempt, Identity, Method, Principal, PrincipalKind, Role

@@ -4,13 +4,13 @@ The waiter keeps no ack table. It holds the batches in flight with their proposa
 and asks the coordinator how far a policy is met. Requests under the commit rule leave as soon as they are
 applied; requests under a stronger policy wait on, per policy, in LSN order.
 
-`await_acks` is the same thing for users of the package: a handle that a later ack or tick settles.
+`await_acks` is for users of the package: a handle that the same events settle (`cluster.ack_waits`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
+from cluster.ack_waits import AckWait, AckWaits
 from cluster.commit_times import CommitTimes
 from cluster.effects import Flight, Now, Proposal, Release, Result, Unconfirmed
 from redwire.position import Lsn, NodeId
@@ -34,36 +35,6 @@ class CopyCounts(Protocol):
         """How many voters other than this node hold a durable copy of `lsn`."""
 
 
-class Reached(msgspec.Struct, frozen=True):
-    """Enough copies were proven: `observed` of them."""
-
-    observed: int
-
-
-class TimedOut(msgspec.Struct, frozen=True):
-    """The time was up with `observed` of `required` copies; the record may still get there."""
-
-    observed: int
-    required: int
-
-
-class NotRequired(msgspec.Struct, frozen=True):
-    """No copy was asked for."""
-
-
-AwaitOutcome = Reached | TimedOut | NotRequired
-
-
-@dataclass(slots=True, eq=False)
-class AckWait:
-    """A wait for `required` copies of `target` beside our own; `outcome` is None until it is settled."""
-
-    target: Lsn
-    required: int
-    deadline_ms: int
-    outcome: AwaitOutcome | None = None
-
-
 class WaiterStatus(msgspec.Struct, frozen=True):
     """Counts since the reign began, and what waits now."""
 
@@ -71,7 +42,6 @@ class WaiterStatus(msgspec.Struct, frozen=True):
     waiting_stronger: int
     reached: int
     timed_out: int
-    not_required: int
 
 
 @dataclass(slots=True, eq=False)
@@ -85,19 +55,21 @@ class _Held:
 @dataclass(slots=True, eq=False)
 class CommitWaiter:
     """The batches of one reign that are not applied yet, in LSN order, `flight_bytes` in all, and who waits
-    longer than that. `times` tells where their time went.
+    longer than that. `times` tells where their time went; `acks` are the waits of `await_acks`.
     """
 
     table: CopyCounts
     times: CommitTimes = field(default_factory=CommitTimes)
     flights: deque[Flight] = field(default_factory=deque)
     flight_bytes: int = 0
+    acks: AckWaits = field(init=False)
     _stronger: dict[CommitPolicy, deque[_Held]] = field(default_factory=dict)
-    _waits: list[AckWait] = field(default_factory=list)
     _expires_us: int | None = None
     _reached: int = 0
     _timed_out: int = 0
-    _not_required: int = 0
+
+    def __post_init__(self) -> None:
+        self.acks = AckWaits(self.table.copies)
 
     def launch(self, flight: Flight) -> None:
         """A batch was made. Its proposals are released, expired or abandoned later, each exactly once."""
@@ -112,6 +84,7 @@ class CommitWaiter:
         for flight in self._above(since):
             if flight.batch.last <= lsn and all(known != node for known, _ in flight.acks):
                 flight.acks.append((node, now.us - flight.made_us))
+        self.acks.settle(now.ms)
 
     def committed(self, watermark: Lsn, by: NodeId, lsn: Lsn, synced_us: int, now: Now) -> None:
         """The commit rule is met up to `watermark`, and `by` brought the last copy that it took.
@@ -181,6 +154,7 @@ class CommitWaiter:
 
     def expired(self, now: Now) -> list[Unconfirmed]:
         """Those whose time is up: told "not confirmed" once, and never released afterwards."""
+        self.acks.settle(now.ms)
         if self._expires_us is None or now.us < self._expires_us:
             return []
         late = [(p, f) for p, f in self._open() if p.deadline_us <= now.us]
@@ -196,28 +170,12 @@ class CommitWaiter:
         self.flight_bytes = 0
         self._stronger.clear()
         self._expires_us = None
-        self._settle(lambda wait: True)
+        self.acks.end()
         return self._give_up(late, reason)
 
     def await_acks(self, target: Lsn, required: int, now_ms: int, timeout_ms: int) -> AckWait:
         """A wait for `required` copies of `target` beside our own; settled at once where it can be."""
-        wait = AckWait(target, required, now_ms + timeout_ms)
-        if required <= 0:
-            wait.outcome = NotRequired()
-            self._not_required += 1
-            return wait
-        self._waits.append(wait)
-        self.settle(now_ms)
-        return wait
-
-    def give_up(self, wait: AckWait) -> None:
-        """Nobody waits for this one any more: it is counted as nothing."""
-        if wait in self._waits:
-            self._waits.remove(wait)
-
-    def settle(self, now_ms: int) -> list[AckWait]:
-        """Look at the ack table and the clock again; the waits that are settled by it."""
-        return self._settle(lambda wait: now_ms >= wait.deadline_ms) if self._waits else []
+        return self.acks.add(target, required, now_ms, timeout_ms)
 
     def status(self) -> WaiterStatus:
         """Counts since the reign began, and what waits now."""
@@ -227,24 +185,7 @@ class CommitWaiter:
             for entry in held
             for proposal, _ in entry.answers
         )
-        return WaiterStatus(len(self.flights), stronger, self._reached, self._timed_out, self._not_required)
-
-    def _settle(self, over: Callable[[AckWait], bool]) -> list[AckWait]:
-        """Settle the waits that have their copies, and those that are `over` without."""
-        settled: list[AckWait] = []
-        for wait in self._waits:
-            observed = self.table.copies(wait.target)
-            if observed >= wait.required:
-                wait.outcome = Reached(observed)
-                self._reached += 1
-            elif over(wait):
-                wait.outcome = TimedOut(observed, wait.required)
-                self._timed_out += 1
-            else:
-                continue
-            settled.append(wait)
-        self._waits = [wait for wait in self._waits if wait.outcome is None]
-        return settled
+        return WaiterStatus(len(self.flights), stronger, self._reached, self._timed_out)
 
     def _let_go(self) -> None:
         """Forget held batches whose last answer was given: else they stay for copies that may never come."""

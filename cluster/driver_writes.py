@@ -8,7 +8,6 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from cluster.answers import Answers, Shared
 from cluster.awaited import Awaited
 from cluster.driver_keys import Claim, DriverKeys
 from cluster.driver_queries import Answer
@@ -22,7 +21,8 @@ from cluster.driver_rows import (
     final_ids,
     results_of,
 )
-from cluster.effects import Proposal, Result
+from cluster.effects import Result
+from cluster.lone_caller import CameTo, LoneCaller, NotKnown
 from cluster.service import Service
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Kind
@@ -40,7 +40,6 @@ from redwire.message.driver import (
     encode_inserted,
 )
 from redwire.message.params import decode_binary_rows
-from redwire.position import Lsn
 from redwire.record import Key, Op, Record, RequestKind, check_collection, encode_record, encode_write
 
 REMAINING_MS = 25_000
@@ -157,9 +156,9 @@ class DriverWrites:
         if service.node.inbox.crowded:
             raise Refused(Code.BUSY, "too many writes wait on this node", hint="retry")
         service.require_primary()
-        writer = Writer()
+        answer = Awaited[CameTo]()
         proposal = service.proposal(
-            writer,
+            LoneCaller(answer.settle),
             0,
             RequestKind.WRITE,
             request,
@@ -172,7 +171,7 @@ class DriverWrites:
         if claim is not None:
             claim.logged += 1
         service.node.inbox.propose(proposal)
-        outcome = await writer.outcome.wait(ANSWER_S)
+        outcome = await answer.wait(ANSWER_S)
         match outcome:
             case None:
                 raise NotConfirmed(f"no answer within {ANSWER_S:g} s: it may or may not be written")
@@ -180,34 +179,12 @@ class DriverWrites:
                 if claim is not None:
                     claim.logged = 0
                 return _executed(outcome)
-            case _:
+            case NotKnown(message=message):
+                raise NotConfirmed(message, hint="it may or may not be written: read it back later")
+            case RedwireError():
                 if claim is not None and not isinstance(outcome, NotConfirmed):
                     claim.logged = max(0, claim.logged - 1)
                 raise outcome
-
-
-class Writer:
-    """Who waits for one proposal (see `answers.Caller`)."""
-
-    def __init__(self) -> None:
-        self.outcome = Awaited[Result | RedwireError]()
-
-    def released(self, shared: Shared, answers: Answers) -> None:
-        """Committed."""
-        ((_, result),) = answers
-        self.outcome.settle(result)
-
-    def known(self, proposal: Proposal, result: Result) -> None:
-        """Committed by an earlier attempt."""
-        self.outcome.settle(result)
-
-    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
-        """Nobody knows yet."""
-        self.outcome.settle(NotConfirmed(message, hint="it may or may not be written: read it back later"))
-
-    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
-        """Certainly not written."""
-        self.outcome.settle(error)
 
 
 def _encoded(insert: BulkInsert, key: Key | None) -> Insert:

@@ -19,8 +19,8 @@ from cluster.awaited import Awaited
 from cluster.driver_keys import DriverKeys
 from cluster.driver_queries import ANSWER_S, Answer, DriverQueries
 from cluster.driver_writes import DriverWrites
+from cluster.replies import Wire
 from cluster.service import Service
-from cluster.session import Wire
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge
 from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, SERVER_ONLY, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role

@@ -103,7 +103,7 @@ class Housekeeping:
         node, role = self._node, self._node.role
         self._service.desk.observe()
         if not isinstance(role, Primary):
-            node.announcer.lost_primary(role.lost_primary)
+            node.announcer.lost_primary(role.leader is None)
             return
         now, timeout_ms = node.clock(), self._service.settings.cluster.replica_timeout_ms
         views = {

@@ -78,7 +78,7 @@ class Room(NamedTuple):
 class Turn:
     """What holds for all proposals that are looked at in one step.
 
-    `hold`: why nothing may be logged now, None when the reign is ready. `settled`: the whole log is applied.
+    `hold`: why nothing may be logged now, None when the reign is ready. `complete`: the whole log is applied.
     `grace`: nobody is refused for who is out of reach. `errors` are the refusals asked for so far, by the
     policy's text; `drafts` are the batches to log; `keys` counts the keys of everything that is not applied,
     once somebody asks.
@@ -86,7 +86,7 @@ class Turn:
 
     now: Now
     hold: RedwireError | None
-    settled: bool
+    complete: bool
     grace: bool
     errors: dict[str, RedwireError | None] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
@@ -225,7 +225,7 @@ class Intake:
         policy stronger than the commit rule is not met yet: what is logged now will wait for that (R6).
         """
         known = None if proposal.key is None else self.lookup(proposal.key)
-        if known is None or known.fate is Fate.EXPIRED and not turn.settled:
+        if known is None or known.fate is Fate.EXPIRED and not turn.complete:
             return None
         refusal = known.refusal
         if refusal is None and not self._met(proposal.policy, known):

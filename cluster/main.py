@@ -20,6 +20,7 @@ from cluster.credentials import CredentialSet, NodeCredentials, load, wall_ms
 from cluster.door import raise_file_limit
 from cluster.errors import ReloadFailed
 from cluster.log_config import Level
+from cluster.memory import give_back_large_blocks
 from cluster.notes import Notes
 from cluster.opening import TakeOver
 from cluster.process import run
@@ -136,6 +137,7 @@ def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> in
     gc.freeze()  # modules stay for good: no need to look at them again
     gc.enable()  # `cluster.start` waits for this
     raise_file_limit()
+    give_back_large_blocks()
     fast = find_spec("uvloop") is not None  # the extra `fast`
     with closing(Notes(config.node.id, config.log)) as notes:
         try:

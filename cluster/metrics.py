@@ -29,6 +29,7 @@ from cluster.counts import CountsStatus
 from cluster.disk import DiskState, DiskStatus
 from cluster.events import EventKind
 from cluster.histogram import BOUNDS_US, Buckets
+from cluster.state import StateStatus
 from redwire.node_role import NodeRole
 from redwire.status import NodeStatus, RegionStatus, Status
 
@@ -46,6 +47,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     counts: CountsStatus
     events: Mapping[EventKind, int]
     disk: DiskStatus
+    state: StateStatus
     audit: AuditStatus
     log_lines_lost: int
 
@@ -79,6 +81,9 @@ _NODE: tuple[tuple[str, str, Callable[[Snapshot], Value]], ...] = (
     ("log_base_lsn", "The log is kept from the record after it.", lambda s: s.status.own.base),
     ("log_bytes", "Files of the log.", lambda s: s.status.own.disk.log_bytes),
     ("log_room_bytes", "What the log surely takes.", lambda s: s.disk.room_bytes),
+    ("state_log_bytes", "SQLite's log of the state.", lambda s: s.state.wal_bytes),
+    ("key_clients", "Clients that are remembered.", lambda s: s.state.clients),
+    ("keys", "Keys of theirs.", lambda s: s.state.open_keys),
     (
         "certificate_end_timestamp_seconds",
         "When its certificate ends.",

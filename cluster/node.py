@@ -235,7 +235,7 @@ class Node:
     def _news(self) -> list[News]:
         role = self.role
         if isinstance(role, Replica):
-            return self._milestones.following(role.status(), role.session, leads=not role.lost_primary)
+            return self._milestones.following(role.status(), role.session, leads=role.leader is not None)
         members = role.coordinator.status(self.clock().ms).members
         sessions = {self.roster.ends[session].node: session for session in self.roster.feeds}
         return self._milestones.leading(members, sessions, role.end.lsn)

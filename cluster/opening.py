@@ -164,8 +164,8 @@ class Opening(msgspec.Struct, frozen=True):
             text = f"{leader.node} leads term {leader.term} already"
             return Refuse(Refused(Code.TERM_TAKEN, text, hint="start this node with role: replica"))
         if self.taken and not others:
-            return Wait(f"another process is {mine.node}, say {', '.join(sorted(self.taken))}: stop one")
-        everybody = self.members <= others.keys() | {mine.node}
+            return Wait(f"another process is {self.me}, say {', '.join(sorted(self.taken))}: stop one")
+        everybody = self.members <= others.keys() | {self.me}
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
             return self._empty(mine, others, waited)
@@ -173,7 +173,7 @@ class Opening(msgspec.Struct, frozen=True):
         if followed is not None and self.take_over is None:
             return Refuse(followed)
         if not waited:
-            return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {mine.node}))}")
+            return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {self.me}))}")
         led = _led(mine, others)
         if led is not None:
             return led
@@ -215,8 +215,8 @@ class Opening(msgspec.Struct, frozen=True):
         this process or an earlier one, is kept while it is.
         """
         everybody = (mine, *others.values())
-        stood = max((report.vote for report in everybody if report.voted_for == mine.node), default=0)
-        other_votes = (report.vote for report in everybody if report.voted_for != mine.node)
+        stood = max((report.vote for report in everybody if report.voted_for == self.me), default=0)
+        other_votes = (report.vote for report in everybody if report.voted_for != self.me)
         newest = max(0, *(max(each.term, each.last_term) for each in everybody), *other_votes)
         kept = max(self.stands, stood)
         return Term(kept if kept > newest else newest + 1)
@@ -240,7 +240,7 @@ class Opening(msgspec.Struct, frozen=True):
         """The voters of whom nobody says what they held, each with the reason."""
         unknown: dict[NodeId, str] = {}
         for node in sorted(self._asked):
-            report = mine if node == mine.node else others.get(node)
+            report = mine if node == self.me else others.get(node)
             if report is None:
                 unknown[node] = "not heard yet"
             elif node not in self.admitted:
@@ -276,15 +276,15 @@ class Opening(msgspec.Struct, frozen=True):
         """
         first = Term(1)
         others_votes = {node: report.voted_for for node, report in others.items() if report.vote}
-        ours = [node for node, voted_for in others_votes.items() if voted_for == mine.node]
+        ours = [node for node, voted_for in others_votes.items() if voted_for == self.me]
         open_ = sorted(others.keys() - others_votes.keys())
-        own = mine.voted_for in ("", mine.node)
+        own = mine.voted_for in ("", self.me)
         if (own + len(ours)) * 2 > len(self.members):
             return None
         if (own + len(ours) + len(open_)) * 2 > len(self.members):
             return Stand(first, open_)
-        given = {**others_votes, **({} if own else {NodeId(mine.node): mine.voted_for})}
-        away = {node: voted_for for node, voted_for in sorted(given.items()) if voted_for != mine.node}
+        given = {**others_votes, **({} if own else {self.me: mine.voted_for})}
+        away = {node: voted_for for node, voted_for in sorted(given.items()) if voted_for != self.me}
         text = ", ".join(f"{node} to {voted_for}" for node, voted_for in away.items())
         whom = " or ".join(sorted(set(away.values())))
         mend = (

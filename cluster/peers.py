@@ -43,8 +43,13 @@ BACKOFF_MIN_S = 0.1
 """A process that starts anew listens again within a second."""
 BACKOFF_MAX_S = 3.0
 """So late at most is a member met that comes back and does not dial by itself."""
-SILENCE_S = 5.0
-"""Five hellos without an answer: the line is dead, whatever TCP thinks."""
+SILENCE_S = 5 * HELLO_S
+"""Five hellos without an answer: the line is dead, whatever TCP thinks.
+
+Every member answers them, whatever its role: that the one who is followed has stopped beating while its line
+lives is for `replica.SILENCE_MS` to find. Nothing has to hold between the two:
+over a dead line both run out, and the first ends the session, once.
+"""
 TAKEN_AGAIN_S = 0.5
 """Who is taken for another process has most often only started anew: it is forgotten soon that it ended."""
 TAKEN_MS = 10_000

@@ -157,7 +157,7 @@ class Primary:
         return self._intake.waiting_bytes
 
     @property
-    def settled(self) -> bool:
+    def complete(self) -> bool:
         """Whether the whole log is applied: what the state says of keys is then all there is to say."""
         return self.ready and self.applied == self.end.lsn
 
@@ -218,7 +218,7 @@ class Primary:
 
     def _looking(self, now: Now) -> Turn:
         hold = self.changes.hold if self.ready else not_ready()
-        return Turn(now, hold, self.settled, now.ms < self.coordinator.grace_until_ms)
+        return Turn(now, hold, self.complete, now.ms < self.coordinator.grace_until_ms)
 
     def _change(self, proposal: Proposal, planned: Planned, now: Now) -> list[Effect]:
         """Log a change of the settings, in a batch of its own."""
@@ -267,7 +267,6 @@ class Primary:
         durable = self.coordinator.durable(node)
         if self.coordinator.membership.member(node).kind is MemberKind.VOTER:
             self.waiter.covered(node, since, durable, now)
-        self.waiter.settle(now.ms)
         watermark = self.coordinator.commit_watermark()
         effects: list[Effect] = []
         if watermark > self._told.watermark:
@@ -332,7 +331,6 @@ class Primary:
         if now.ms - self._told.beat_ms >= BEAT_MS:
             self._told.beat_ms = now.ms
             effects.append(Beat())
-        self.waiter.settle(now.ms)
         self.coordinator.tick(now.ms)
         return effects
 

@@ -17,6 +17,7 @@ from cluster import threads
 from cluster.audit import Audit
 from cluster.auth import Authenticator
 from cluster.bell import Bell
+from cluster.comparison import check_file, compare
 from cluster.config import NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
@@ -35,7 +36,6 @@ from cluster.reign import Candidate
 from cluster.reload import Reloader
 from cluster.server import Server
 from cluster.service import Service
-from cluster.settings import check_file, compare
 from cluster.signals import Signals, ignore_hangups
 from cluster.snapshot import SnapshotLibrary
 from cluster.storage import Storage, follower

@@ -10,7 +10,8 @@ import anyio
 
 from cluster.bell import Bell
 from cluster.changes import Changes
-from cluster.config import ClusterConfig, NodeConfig
+from cluster.cluster_config import ClusterConfig
+from cluster.config import NodeConfig
 from cluster.events import EventKind
 from cluster.log_config import Level
 from cluster.logged import Logged

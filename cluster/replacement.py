@@ -56,8 +56,7 @@ class Replacement(msgspec.Struct, frozen=True):
             os.replace(self.file, path)
         state = State.open(path)
         try:
-            if wal.status().generation != generation:  # else an earlier attempt came as far
-                wal.restart(self.at, state.terms, generation)
+            wal.restart(self.at, state.terms, generation)  # an earlier attempt may have come as far
             meta = self._meta(meta, generation, state)
             meta_file.save(data_dir, meta)
         except DiskFull:

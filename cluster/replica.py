@@ -56,7 +56,9 @@ from redwire.message.peer import Ack
 from redwire.position import NO_REIGN, Lsn, NodeId, Position, Reign, Term
 
 SILENCE_MS = 5_000
-"""Ten heartbeats: a source this quiet is tried again over a new connection."""
+"""Ten heartbeats (`primary.BEAT_MS`): a source that says nothing of its log for so long is tried again over a
+new connection, even if its line lives, which is for `peers.SILENCE_S` to judge.
+"""
 ARRIVALS_MAX = 4_096
 """Batches whose time to the disk is measured at once: more than the disk may owe of any real size."""
 
@@ -159,13 +161,8 @@ class Replica:
 
     @property
     def leader(self) -> NodeId | None:
-        """Whoever leads and is followed right now."""
+        """Whoever leads and is followed right now; None when the primary is lost."""
         return self._source.node if self._source is not None and self._source.leads else None
-
-    @property
-    def lost_primary(self) -> bool:
-        """Whether nobody who leads is followed right now."""
-        return self.leader is None
 
     @property
     def term_min(self) -> Term:

@@ -26,8 +26,9 @@ from cluster.drivers import Drivers
 from cluster.guests import Guests
 from cluster.listening import ACCEPT_AGAIN_S
 from cluster.peer_end import ChannelEnd
+from cluster.replies import Wire
 from cluster.service import Service
-from cluster.session import Session, Wire
+from cluster.session import Session
 from cluster.source import SnapshotServer, Source
 from cluster.unread import Unread
 from cluster.visit import Visit

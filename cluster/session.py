@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from cluster.audit_events import Actor
 from cluster.auth import forbidden, token_of
 from cluster.bell import Bell
 from cluster.keys import NOISE_BYTES, client_id
+from cluster.replies import Replies, Wire
 from cluster.service import Service
 from cluster.session_accounts import SessionAccounts
 from cluster.session_reads import SessionReads
@@ -22,22 +23,10 @@ from cluster.session_resolve import SessionResolve
 from cluster.session_settings import SessionSettings
 from cluster.session_writes import SessionWrites
 from redwire.body import decode, encode
-from redwire.errors import Code, ProtocolError, RedwireError, Refused
+from redwire.errors import ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, Role
 from redwire.message.client import Open, Opened
-from redwire.message.failure import Failure
-
-
-class Wire(Protocol):
-    """Where frames go. `peer` is the address of the client."""
-
-    @property
-    def peer(self) -> str:
-        """Whom they reach."""
-
-    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
-        """Send one frame. Never waits."""
 
 
 class Session:
@@ -49,16 +38,15 @@ class Session:
     def __init__(self, service: Service, principal: Principal, wire: Wire) -> None:
         self.principal = principal
         self._service = service
-        self._wire = wire
         self._answered = Bell()
         self.spoken = False
-        send, fail = wire.send, self._fail
+        self._replies = replies = Replies(service, principal, wire)
         actor = Actor(wire.peer, principal.name, token_of(principal))
-        self.writes = SessionWrites(service, send, fail)
-        self.reads = SessionReads(service, send, fail, self._answered.ring)
-        self.settings = SessionSettings(service, principal, actor, send, fail)
-        self.accounts = SessionAccounts(service, actor, send, fail)
-        self.keys = SessionResolve(service, send, fail)
+        self.writes = SessionWrites(service, replies)
+        self.reads = SessionReads(service, replies, self._answered.ring)
+        self.settings = SessionSettings(service, principal, actor, replies)
+        self.accounts = SessionAccounts(service, actor, replies)
+        self.keys = SessionResolve(service, replies)
         self._subscribed = False
         self._client_issued = b""
 
@@ -79,10 +67,10 @@ class Session:
                 raise self._forbidden(frame.kind, role)
             handler(self, frame)
         except ProtocolError as error:
-            self._fail(frame.correlation, error)
+            self._replies.fail(frame.correlation, error)
             raise
         except RedwireError as error:
-            self._fail(frame.correlation, error)
+            self._replies.fail(frame.correlation, error)
 
     def crowded(self, kind: int) -> bool:
         """Whether a frame of `kind` should wait: reads of this session, or writes of all, leave no room."""
@@ -100,7 +88,7 @@ class Session:
 
     def end(self, why: RedwireError) -> None:
         """Say why the session ends; `close` it then."""
-        self._fail(0, why)
+        self._replies.fail(0, why)
 
     def close(self) -> None:
         """The connection is gone. Writes under way go on; nobody hears of them here."""
@@ -120,17 +108,17 @@ class Session:
             self._service.applied, secrets.token_bytes(NOISE_BYTES)
         )
         opened: Opened = self._service.opened(self._client_issued, self.principal)
-        self._wire.send(Kind.OPENED, encode(opened), frame.correlation)
+        self._replies.send(Kind.OPENED, encode(opened), frame.correlation)
 
     def _topology(self, frame: Frame) -> None:
-        self._wire.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal), frame.correlation)
+        self._replies.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal), frame.correlation)
 
     def _push_topology(self) -> None:
-        self._wire.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal))
+        self._replies.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal))
 
     def _status(self, frame: Frame) -> None:
         document = self._service.desk.document_for(self.principal)
-        self._wire.send(Kind.STATUS, document.encode(), frame.correlation)
+        self._replies.send(Kind.STATUS, document.encode(), frame.correlation)
 
     def _forbidden(self, kind: int, role: Role) -> Refused:
         """The principal's role does not allow this kind; who tries to administer is written down."""
@@ -138,11 +126,6 @@ class Session:
         if role is Role.ADMIN:
             self.accounts.refused(Kind(kind), error.message)
         return error
-
-    def _fail(self, correlation: int, error: RedwireError) -> None:
-        self._service.node.bulletin.counts.answered(error.code)
-        topology = self._service.announcer.blob(self.principal) if error.code is Code.NOT_PRIMARY else None
-        self._wire.send(Kind.FAILURE, encode(Failure.from_error(error, topology)), correlation)
 
     _HANDLERS: ClassVar[Mapping[int, tuple[Role, Callable[[Session, Frame], None]]]] = {
         Kind.WRITE: (Role.WRITE, lambda session, frame: session.writes.write(frame)),

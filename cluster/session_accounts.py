@@ -4,11 +4,14 @@ there is of them.
 
 from __future__ import annotations
 
-from cluster.answers import Answers, Shared
+from functools import partial
+
 from cluster.audit_events import Act, Actor, ActOutcome
-from cluster.effects import Proposal, Result
+from cluster.effects import Result
+from cluster.lone_caller import CameTo, NotKnown
+from cluster.replies import Replies
 from cluster.service import Service
-from cluster.session_writes import Fail, Send
+from cluster.session_records import SessionRecords
 from redwire.body import encode
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused
 from redwire.frame import Frame, Kind
@@ -24,83 +27,69 @@ from redwire.message.admin import (
 )
 from redwire.message.client import RecordStatus
 from redwire.position import Lsn
-from redwire.record import REQUEST_HEADER, RequestKind, encode_system
+from redwire.record import RequestKind
 
 UNDER_WAY_MAX = 64
-"""A script that makes users keeps commits busy with less; each holds its body, up to 64 KiB."""
+"""A script that adds users keeps commits busy with less; each holds its body, up to 64 KiB, in two forms."""
 
 
 class SessionAccounts:
-    """Who waits for this session's account changes (see `answers.Caller`): each gets an answer and a line."""
+    """This session's account changes: each gets an answer and a line."""
 
-    def __init__(self, service: Service, actor: Actor, send: Send, fail: Fail) -> None:
+    def __init__(self, service: Service, actor: Actor, replies: Replies) -> None:
         """`actor` is whose session it is."""
         self.actor = actor
         self._service = service
-        self._send = send
-        self._fail = fail
-        self._under_way = 0
+        self._replies = replies
+        self._records = SessionRecords(service, RequestKind.ACCOUNT)
 
     def change(self, frame: Frame) -> None:
         """Take an Account (4E). Raises what refuses it."""
         service = self._service
         act = Act(by=self.actor, act=Kind.ACCOUNT.name.lower(), target="")
         try:
-            act = self._act(check_account(frame.payload))
+            change = check_account(frame.payload)
+            act = self._act(change)
             service.require_primary()
-            if self._under_way >= UNDER_WAY_MAX:
+            if self._records.under_way >= UNDER_WAY_MAX:
                 text = f"{UNDER_WAY_MAX} changes of this session are under way"
                 raise Refused(Code.BUSY, text, hint="retry")
         except RedwireError as error:
             self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
             raise
-        request = encode_system(RequestKind.ACCOUNT, frame.payload)
-        self._under_way += 1
-        service.node.inbox.propose(service.proposal(self, frame.correlation, RequestKind.ACCOUNT, request))
+        told = partial(self._came, change, frame.correlation)
+        service.node.inbox.propose(self._records.proposal(frame.payload, frame.correlation, told))
 
     def show(self, frame: Frame) -> None:
         """Answer an AccountsRequest (54) from what this node has applied. Raises what refuses it."""
         asked, service = decode_asked(frame.payload), self._service
         accounts = service.node.storage.state.accounts()
         page = accounts.page(asked, service.admins, service.applied)
-        self._send(Kind.ACCOUNTS, encode(page), frame.correlation)
+        self._replies.send(Kind.ACCOUNTS, encode(page), frame.correlation)
 
     def refused(self, kind: Kind, why: str) -> None:
         """The session may not administer, and tried to by `kind`."""
         act = Act(by=self.actor, act=kind.name.lower(), target="")
         self._record(act.came_to(ActOutcome.REFUSED, why=why))
 
-    # --- as the caller of proposals
-
-    def released(self, shared: Shared, answers: Answers) -> None:
-        """Committed and applied, whether or not there was something to change."""
-        service = self._service
-        for proposal, result in answers:
-            self._under_way -= 1
-            change, missing = _change(proposal), ""
-            if result.items[0] == RecordStatus.NOT_FOUND:
-                missing = service.node.storage.state.accounts().missing(change, service.admins)
-            done = AccountDone(result.first_lsn, service.term_at(Lsn(result.first_lsn)), missing)
-            self._send(Kind.ACCOUNT_DONE, encode(done), proposal.correlation)
-            outcome = ActOutcome.NOTHING if missing else ActOutcome.DONE
-            self._record(self._act(change).came_to(outcome, lsn=done.lsn, term=done.term, why=missing))
-
-    def known(self, proposal: Proposal, result: Result) -> None:
-        """Committed by an earlier attempt; account changes have no keys."""
-        raise AssertionError("a change of accounts has no key")
-
-    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
-        """Nobody knows yet."""
-        self._under_way -= 1
-        self._fail(proposal.correlation, NotConfirmed(message))
-        act = self._act(_change(proposal))
-        self._record(act.came_to(ActOutcome.NOT_CONFIRMED, lsn=first or None, why=message))
-
-    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
-        """Certainly not written."""
-        self._under_way -= 1
-        self._fail(proposal.correlation, error)
-        self._record(self._act(_change(proposal)).came_to(ActOutcome.REFUSED, why=error.message))
+    def _came(self, change: AccountChange, correlation: int, outcome: CameTo) -> None:
+        """`change` was applied, whether or not there was something to change; or it is open; or refused."""
+        service, act = self._service, self._act(change)
+        match outcome:
+            case Result():
+                missing = ""
+                if outcome.items[0] == RecordStatus.NOT_FOUND:
+                    missing = service.node.storage.state.accounts().missing(change, service.admins)
+                done = AccountDone(outcome.first_lsn, service.term_at(Lsn(outcome.first_lsn)), missing)
+                self._replies.send(Kind.ACCOUNT_DONE, encode(done), correlation)
+                fate = ActOutcome.NOTHING if missing else ActOutcome.DONE
+                self._record(act.came_to(fate, lsn=done.lsn, term=done.term, why=missing))
+            case NotKnown(first, message):
+                self._replies.fail(correlation, NotConfirmed(message))
+                self._record(act.came_to(ActOutcome.NOT_CONFIRMED, lsn=first or None, why=message))
+            case RedwireError():
+                self._replies.fail(correlation, outcome)
+                self._record(act.came_to(ActOutcome.REFUSED, why=outcome.message))
 
     def _act(self, change: AccountChange) -> Act:
         act, target, detail = _words(change)
@@ -108,10 +97,6 @@ class SessionAccounts:
 
     def _record(self, act: Act) -> None:
         self._service.audit.record(act)
-
-
-def _change(proposal: Proposal) -> AccountChange:
-    return check_account(memoryview(proposal.request)[REQUEST_HEADER.size :])
 
 
 def _words(change: AccountChange) -> tuple[str, str, dict[str, str | int | bool]]:

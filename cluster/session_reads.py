@@ -7,8 +7,8 @@ from functools import partial
 
 import msgspec
 
+from cluster.replies import Replies
 from cluster.service import Service
-from cluster.session_writes import Fail, Send
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
@@ -32,11 +32,10 @@ class SessionReads:
     A read first waits for its token, which costs next to nothing, then for room among those under way.
     """
 
-    def __init__(self, service: Service, send: Send, fail: Fail, answered: Callable[[], None]) -> None:
+    def __init__(self, service: Service, replies: Replies, answered: Callable[[], None]) -> None:
         """`answered` is called whenever something was."""
         self._service = service
-        self._send = send
-        self._fail = fail
+        self._replies = replies
         self._answered = answered
         self._waiting = 0
         self._fresh: list[_Read] = []  # an empty deque would hold half a kilobyte in each idle session
@@ -67,7 +66,7 @@ class SessionReads:
         def fresh(error: RedwireError | None) -> None:
             self._waiting -= 1
             if error is not None:
-                self._fail(read.correlation, error)
+                self._replies.fail(read.correlation, error)
                 return
             self._fresh.append(read)
             self._begin()
@@ -85,11 +84,11 @@ class SessionReads:
     def _done(self, read: _Read, answer: Fetched | Scanned | RedwireError) -> None:
         self._under_way -= 1
         if isinstance(answer, RedwireError):
-            self._fail(read.correlation, answer)
+            self._replies.fail(read.correlation, answer)
         else:
             body = answer.encode()
             self._answer_bytes = max(len(body), self._answer_bytes // 2)
-            self._send(read.kind, body, read.correlation)
+            self._replies.send(read.kind, body, read.correlation)
         self._begin()
         self._answered()
 

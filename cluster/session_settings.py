@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import msgspec
 
-from cluster.answers import Answers, Shared
 from cluster.audit_events import Act, Actor, ActOutcome
-from cluster.effects import ChangeProposed, Proposal, Result
+from cluster.effects import ChangeProposed, Result
 from cluster.intake import FRAMING_BYTES_MAX, disk_full
+from cluster.lone_caller import CameTo, NotKnown
 from cluster.primary import Primary
+from cluster.replies import Replies
 from cluster.service import Service
-from cluster.session_writes import Fail, Send
+from cluster.session_records import SessionRecords
 from cluster.settings import Planned
 from redwire.body import TERM_MAX, decode, encode
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused
@@ -20,24 +22,23 @@ from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
 from redwire.message.settings import ChangeSettings, SettingsChanged
 from redwire.position import Lsn
-from redwire.record import RequestKind, encode_system
+from redwire.record import REQUEST_HEADER, RequestKind
 
 LSN_MAX = Lsn((1 << 63) - 1)
 """What an integer of SQLite holds: no log comes so far."""
 
 
 class SessionSettings:
-    """Who waits for this session's change; one is under way at a time. Each has its line in the audit log,
+    """This session's changes of the settings; one is under way at a time. Each has its line in the audit log,
     but for dry runs.
     """
 
-    def __init__(self, service: Service, principal: Principal, actor: Actor, send: Send, fail: Fail) -> None:
+    def __init__(self, service: Service, principal: Principal, actor: Actor, replies: Replies) -> None:
         self._service = service
         self._principal = principal
         self._actor = actor
-        self._send = send
-        self._fail = fail
-        self._planned: Planned | None = None
+        self._replies = replies
+        self._records = SessionRecords(service, RequestKind.CONFIG)
 
     def show(self, frame: Frame) -> None:
         """Answer a SettingsRequest (58). Who may not see the topology is not told who is in it."""
@@ -46,7 +47,7 @@ class SessionSettings:
         view = self._service.settings.view(pending)
         if not self._principal.topology_read:
             view = msgspec.structs.replace(view, members=(), admins=(), pending="")
-        self._send(Kind.SETTINGS, encode(view), frame.correlation)
+        self._replies.send(Kind.SETTINGS, encode(view), frame.correlation)
 
     def change(self, frame: Frame) -> None:
         """Take a ChangeSettings (5A). Raises what refuses it."""
@@ -65,56 +66,38 @@ class SessionSettings:
 
     def _change(self, asked: ChangeSettings, correlation: int) -> None:
         role, service = self._service.require_primary(), self._service
-        if self._planned is not None:
+        if self._records.under_way:
             raise Refused(
                 Code.BUSY, "another change of this session is under way", hint="wait for its answer"
             )
         planned = role.changes.plan(asked, self._principal.name, service.node.clock().ms)
         _body(planned, LSN_MAX, TERM_MAX)  # what cannot be answered is not logged
         if asked.dry_run or not planned.changes:
-            self._send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), correlation)
+            self._replies.send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), correlation)
             if not asked.dry_run:
                 self._record(self._act(planned.text, planned.lost).came_to(ActOutcome.NOTHING))
             return
-        request = encode_system(RequestKind.CONFIG, encode(planned.record))
-        if service.node.storage.room_bytes() < len(request) + FRAMING_BYTES_MAX:
+        body = encode(planned.record)
+        if service.node.storage.room_bytes() < REQUEST_HEADER.size + len(body) + FRAMING_BYTES_MAX:
             raise disk_full()
-        proposal = service.proposal(self, correlation, RequestKind.CONFIG, request)
-        self._planned = planned
+        proposal = self._records.proposal(body, correlation, partial(self._came, planned, correlation))
         service.node.inbox.post(ChangeProposed(proposal, planned))
 
-    # --- as the caller of proposals
-
-    def released(self, shared: Shared, answers: Answers) -> None:
-        """The change is committed and in force."""
-        for proposal, result in answers:
-            lsn, planned = Lsn(result.first_lsn), self._take()
-            term = self._service.term_at(lsn)
-            self._send(Kind.SETTINGS_CHANGED, _body(planned, lsn, term), proposal.correlation)
-            self._record(self._act(planned.text, planned.lost).came_to(ActOutcome.DONE, lsn=lsn, term=term))
-
-    def known(self, proposal: Proposal, result: Result) -> None:
-        """Never called: a change carries no key."""
-        raise AssertionError("a change of the settings carries no key")
-
-    def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
-        """Logged; nobody knows yet."""
-        planned = self._take()
-        self._fail(proposal.correlation, NotConfirmed(message, hint="look at the settings"))
+    def _came(self, planned: Planned, correlation: int, outcome: CameTo) -> None:
+        """What the change came to: in force, or logged and not known, or certainly not changed."""
         act = self._act(planned.text, planned.lost)
-        self._record(act.came_to(ActOutcome.NOT_CONFIRMED, lsn=first or None, why=message))
-
-    def rejected(self, proposal: Proposal, error: RedwireError) -> None:
-        """Certainly not changed."""
-        planned = self._take()
-        self._fail(proposal.correlation, error)
-        act = self._act(planned.text, planned.lost)
-        self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
-
-    def _take(self) -> Planned:
-        planned, self._planned = self._planned, None
-        assert planned is not None
-        return planned
+        match outcome:
+            case Result():
+                lsn = Lsn(outcome.first_lsn)
+                term = self._service.term_at(lsn)
+                self._replies.send(Kind.SETTINGS_CHANGED, _body(planned, lsn, term), correlation)
+                self._record(act.came_to(ActOutcome.DONE, lsn=lsn, term=term))
+            case NotKnown(first, message):
+                self._replies.fail(correlation, NotConfirmed(message, hint="look at the settings"))
+                self._record(act.came_to(ActOutcome.NOT_CONFIRMED, lsn=first or None, why=message))
+            case RedwireError():
+                self._replies.fail(correlation, outcome)
+                self._record(act.came_to(ActOutcome.REFUSED, why=outcome.message))
 
     def _act(self, text: str, lost: Iterable[str]) -> Act:
         target, gone = self._service.settings.cluster.name, ", ".join(sorted(lost))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cluster.answers import Answers, Shared
 from cluster.effects import Fate, Proposal, Result
 from cluster.keys import within_window
+from cluster.replies import Replies
 from cluster.service import Service
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
@@ -14,19 +13,13 @@ from redwire.message.client import RESULT, Outcome, decode_write, encode_entry, 
 from redwire.position import Lsn
 from redwire.record import OPEN_MAX, RequestKind, check_write
 
-Send = Callable[[int, bytes, int], None]
-"""`send(kind, payload, correlation)`: one frame to the client. Never waits."""
-Fail = Callable[[int, RedwireError], None]
-"""`fail(correlation, error)`: the error answer."""
-
 
 class SessionWrites:
     """Who waits for this session's proposals. Several are under way at once; each gets one answer."""
 
-    def __init__(self, service: Service, send: Send, fail: Fail) -> None:
+    def __init__(self, service: Service, replies: Replies) -> None:
         self._service = service
-        self._send = send
-        self._fail = fail
+        self._replies = replies
         self._under_way = 0
 
     def write(self, frame: Frame) -> None:
@@ -64,33 +57,35 @@ class SessionWrites:
         entries: list[bytes] = []
         for proposal, result in answers:
             if (refusal := result.refusal) is not None:
-                self._fail(proposal.correlation, refusal)
+                self._replies.fail(proposal.correlation, refusal)
             else:
                 index = shared.policies[proposal.policy.text]
                 entries.append(written_entry(proposal.correlation, result, index))
         if entries:
-            self._send(Kind.WRITTEN, join_written(shared.block, entries), 0)
+            self._replies.send(Kind.WRITTEN, join_written(shared.block, entries), 0)
 
     def known(self, proposal: Proposal, result: Result) -> None:
         """Committed by an earlier attempt, whose copies are not remembered."""
         self._under_way -= 1
         block = self._service.bare_block(Lsn(result.first_lsn), proposal.policy.text)
-        self._send(Kind.WRITTEN, join_written(block, [written_entry(proposal.correlation, result, 0)]), 0)
+        self._replies.send(
+            Kind.WRITTEN, join_written(block, [written_entry(proposal.correlation, result, 0)]), 0
+        )
 
     def unconfirmed(self, proposal: Proposal, shared: Shared | None, first: Lsn, message: str) -> None:
         """Nobody knows yet."""
         self._under_way -= 1
         if shared is None:
-            self._fail(proposal.correlation, NotConfirmed(message))
+            self._replies.fail(proposal.correlation, NotConfirmed(message))
             return
         self._service.node.bulletin.counts.answered(Code.NOT_CONFIRMED)
         entry = encode_entry(proposal.correlation, Outcome.NOT_CONFIRMED, 0, False, first, b"", 0)
-        self._send(Kind.WRITTEN, join_written(shared.block, [entry]), 0)
+        self._replies.send(Kind.WRITTEN, join_written(shared.block, [entry]), 0)
 
     def rejected(self, proposal: Proposal, error: RedwireError) -> None:
         """Certainly not written."""
         self._under_way -= 1
-        self._fail(proposal.correlation, error)
+        self._replies.fail(proposal.correlation, error)
 
 
 def written_entry(correlation: int, result: Result, policy: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 
 from cluster import schema
-from cluster.config import ClusterConfig, NodeConfig, ReplicationRole
+from cluster.cluster_config import ClusterConfig
 from redwire.body import decode, encode
 from redwire.errors import BodyInvalid, Code, ConfigInvalid, Refused, RequestInvalid
 from redwire.message.log import ClusterRecord, MemberRecord
@@ -212,65 +212,3 @@ def _named(names: Iterable[str], cluster: ClusterConfig) -> Iterator[NodeId]:
 def _unknown(what: str, name: str, known: Sequence[str]) -> NoReturn:
     hint = guess(name, known, f"there are {', '.join(known)}")
     raise RequestInvalid(f"{name!r} is no {what} of this cluster", hint=hint)
-
-
-class Comparison(msgspec.Struct, frozen=True):
-    """A node's own `cluster` section beside the log: `unheard` is what the log never said, `outdated` what it
-    said once and says no more. The log's settings are in force.
-    """
-
-    unheard: tuple[str, ...]
-    outdated: tuple[str, ...]
-
-
-def compare(ours: ClusterConfig, logged: Sequence[ClusterConfig]) -> Comparison:
-    """`ours` beside all settings that the log ever had, the last of which are in force; none: no
-    difference.
-    """
-    unheard: list[str] = []
-    outdated: list[str] = []
-    facts, mine = [dict(_facts(each)) for each in logged], dict(_facts(ours))
-    for name in dict.fromkeys((*mine, *(facts[-1] if facts else ()))):
-        here = mine.get(name)
-        if facts and here != facts[-1].get(name):
-            text = f"{name} {_said(here)} here, {_said(facts[-1].get(name))} in the log"
-            (outdated if any(each.get(name) == here for each in facts) else unheard).append(text)
-    return Comparison(tuple(unheard), tuple(sorted(outdated)))
-
-
-OUTDATED = "the file is outdated, the log's settings are in force"
-UNHEARD = "the file says what this node's log has not said yet; the log's settings are in force"
-
-
-def check_file(config: NodeConfig, logged: Sequence[ClusterConfig]) -> tuple[str, ...]:
-    """Hold a node's file against all settings that its log ever had; what is to be warned of.
-
-    A replica that was away cannot tell what was changed meanwhile from what never was. Raises `ConfigInvalid`
-    for another cluster's name, and on the node that is to lead for everything that the log never said:
-    somebody believes that it counts.
-    """
-    found = compare(config.cluster, logged)
-    leads = config.node.role is ReplicationRole.PRIMARY
-    wrong = [text for text in found.unheard if leads or text.startswith("cluster.name ")]
-    if wrong:
-        hint = "the log's settings are in force: write them into the file, or change them by command"
-        raise ConfigInvalid("this node's configuration", "cluster", "; ".join(wrong), hint=hint)
-    outdated = (f"{OUTDATED}: {text}" for text in found.outdated)
-    return (*outdated, *(f"{UNHEARD}: {text}" for text in found.unheard))
-
-
-def _facts(cluster: ClusterConfig) -> Iterator[tuple[str, str]]:
-    yield "cluster.name", f"is {cluster.name}"
-    yield "cluster.policy", f"is {cluster.default_policy}"
-    yield "cluster.floor", f"is {cluster.commit_rule}"
-    yield "cluster.policy_timeout_ms", f"is {cluster.policy_timeout_ms}"
-    yield "cluster.replica_timeout_ms", f"is {cluster.replica_timeout_ms}"
-    for admin in cluster.admins:
-        yield f"cluster.admins: {admin}", "stands"
-    for member in cluster.members:
-        region = f"in {member.region}" if member.region else "in no region"
-        yield f"cluster.members: {member.id}", f"is a {member.kind.value} {region} at {member.addr}"
-
-
-def _said(fact: str | None) -> str:
-    return "is missing" if fact is None else fact

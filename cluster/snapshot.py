@@ -156,6 +156,7 @@ class SnapshotReceiver:
         self._about = folder / "incoming.cbor"
         self._install = install
         self._manifest = self._resumable()
+        self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
         self.full: DiskFull | None = None
         self.waits = False
 
@@ -184,7 +185,7 @@ class SnapshotReceiver:
     @property
     def received_bytes(self) -> int:
         """How much of the file is here."""
-        return self._path.stat().st_size if self._path.exists() else 0
+        return self._received_bytes
 
     async def begin(self, manifest: SnapshotManifest) -> None:
         """The source sends this snapshot: go on with ours if it is the same, else start over."""
@@ -210,11 +211,9 @@ class SnapshotReceiver:
                 await anyio.to_thread.run_sync(self._append, bytes(chunk.data))
             return False
         with self._noticed():
-            digest = await anyio.to_thread.run_sync(self._finish)
-        self._about.unlink(missing_ok=True)
+            whole = await anyio.to_thread.run_sync(self._finish, manifest.sha256)
         self._manifest = None
-        if digest != manifest.sha256:
-            await anyio.to_thread.run_sync(partial(self._path.unlink, missing_ok=True))
+        if not whole:
             raise ProtocolError("the snapshot's hash is not the announced one: it is fetched anew")
         await self._install(self._path, manifest)
         return True
@@ -230,16 +229,28 @@ class SnapshotReceiver:
     def _start_over(self, manifest: SnapshotManifest) -> None:
         with translated(self._about):
             self._path.unlink(missing_ok=True)
+            self._received_bytes = 0
             self._about.write_bytes(encode(manifest))
 
     def _append(self, data: bytes) -> None:
-        with translated(self._path), open(self._path, "ab", opener=_for_us_alone) as file:
-            file.write(data)
+        with translated(self._path):
+            try:
+                with open(self._path, "ab", opener=_for_us_alone) as file:
+                    file.write(data)
+            except OSError:
+                self._received_bytes = self._path.stat().st_size  # a part of it may be there
+                raise
+        self._received_bytes += len(data)
 
-    def _finish(self) -> bytes:
+    def _finish(self, sha256: bytes) -> bool:
+        """Sync the file, which is complete; whether it is what was announced. If not, it is gone."""
         with translated(self._path), self._path.open("rb") as file:
             os.fsync(file.fileno())
-            return hashlib.file_digest(file, "sha256").digest()
+            whole = hashlib.file_digest(file, "sha256").digest() == sha256
+            self._about.unlink(missing_ok=True)
+            if not whole:
+                self._path.unlink()
+        return whole
 
     def _resumable(self) -> SnapshotManifest | None:
         try:

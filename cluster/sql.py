@@ -5,10 +5,8 @@ A statement is untrusted. Four walls stand around it, each enough for what it is
 
 * the connection cannot write: it is opened read-only, and what a statement compiles to is authorized step by
   step;
-* the authorizer denies what it does not know. The tables are read through the views only. SQLite tells it the
-  innermost view that a column is read for, but also the name of a WITH clause in that place, so a statement
-  could call its own `WITH orders AS (SELECT * FROM docs)` by a view's name. The reading view is therefore
-  another one, with a random name that no statement can know, under each view that has the collection's name;
+* the authorizer denies what it does not know, and lets the tables be read through the views only (see
+  `sql_guard`);
 * values, steps, time, and the answer's rows and bytes are bounded, where SQLite lets itself be bounded;
 * for the rest, memory, and time in the compiler or inside one function, it runs in a process of its own (see
   `sql_process`).
@@ -27,8 +25,9 @@ from pathlib import Path
 import msgspec
 
 from cluster.errors import QueryFailed, StateCorrupt
+from cluster.sql_guard import JSON_TABLES, Guard
 from cluster.statement import CATALOG, TEXT_BYTES_MAX, Statement, parse
-from cluster.tables import NAMES, check_row, open_reader, read_position, translated
+from cluster.tables import check_row, open_reader, read_position, translated
 from redwire.errors import Code
 from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES
 from redwire.message.driver import SqlValue
@@ -67,24 +66,6 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-_FUNCTION_NAMES = (
-    "abs avg char coalesce concat concat_ws count glob group_concat hex ifnull iif instr length "
-    "like likelihood likely lower ltrim max min nullif octet_length quote replace round rtrim sign "
-    "string_agg substr substring sum total trim typeof unicode unlikely upper "
-    "acos asin atan atan2 ceil ceiling cos degrees exp floor ln log log10 log2 mod pi pow power "
-    "radians sin sqrt tan trunc "
-    "date datetime julianday strftime time timediff unixepoch "
-    "json json_array json_array_length json_error_position json_extract json_group_array "
-    "json_group_object json_insert json_object json_patch json_quote json_remove json_replace json_set "
-    "json_type json_valid -> ->> "
-    "cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank "
-    "row_number"
-)
-_FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
-_JSON_TABLES = frozenset(("json_each", "json_tree"))
-_READ = frozenset(("docs", "collections"))
-"""What the reading views are over."""
-
 
 Rows = list[tuple[SqlValue, ...]]
 Values = dict[str, SqlValue] | Sequence[SqlValue]
@@ -130,7 +111,7 @@ class SqlWorker:
     def __init__(self, path: Path, *, seconds_max: float = SECONDS_MAX) -> None:
         self._path = path
         self._seconds_max = seconds_max
-        self._guard = _Guard(f"_{secrets.token_hex(16)}")
+        self._guard = Guard(f"_{secrets.token_hex(16)}")
         self._views_made = 0
         # A cached statement would be run as it was authorized: under the guard's trust for one of our own.
         self._connection = open_reader(path, cached_statements=0)
@@ -139,7 +120,7 @@ class SqlWorker:
         # Sorting and temporary tables count as memory: nothing a statement asks for fills a disk.
         self._connection.execute("PRAGMA temp_store = MEMORY")
         # Their first use looks at the schema, which the guard will not allow.
-        for table in sorted(_JSON_TABLES):
+        for table in sorted(JSON_TABLES):
             self._connection.execute(f"SELECT 1 FROM {table}('[]')").fetchall()
         self._damage: StateCorrupt | None = None
         self._connection.create_function(self._guard.intact, 5, self._intact, deterministic=True)
@@ -227,50 +208,6 @@ class SqlWorker:
                 (CATALOG, "name, 'document' AS model", "SELECT name FROM main.collections ORDER BY name")
             )
         return found
-
-
-class _Guard:
-    """The authorizer. While `trusting` everything is allowed: for our own statements."""
-
-    def __init__(self, secret: str) -> None:
-        self.secret = secret
-        self.intact = f"{secret}_intact"
-        self.views: set[str] = set()
-        self.trusting = True
-        self.denied = ""
-
-    def __call__(
-        self, action: int, first: str | None, second: str | None, database: str | None, source: str | None
-    ) -> int:
-        if self.trusting or action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
-            return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_READ:
-            allowed = self._may_read((first or "").lower(), second or "", database, source or "")
-            what = f"there is no collection {first} here; SHOW COLLECTIONS names those that are"
-        elif action == sqlite3.SQLITE_FUNCTION:
-            allowed = (second or "").lower() in _FUNCTIONS or second == self.intact
-            what = f"there is no function {second} here"
-        else:
-            allowed, what = False, "a statement may do nothing but read collections"
-        if allowed:
-            return sqlite3.SQLITE_OK
-        self.denied = self.denied or what
-        return sqlite3.SQLITE_DENY
-
-    def _may_read(self, table: str, column: str, database: str | None, source: str) -> bool:
-        """Whether `source` (a view or WITH clause, "" for the statement itself) may read the column.
-
-        A table of which no column is used comes with an empty column, and without a database unless one is
-        named.
-        """
-        if source.startswith(self.secret):
-            return database == "main" and table in _READ
-        if database == "temp":
-            return table in self.views or table.startswith(self.secret) and source.lower() in self.views
-        if table in _JSON_TABLES:
-            return True
-        reserved = table in NAMES or table.startswith("sqlite_")
-        return not column and database is None and (table in self.views or not reserved)
 
 
 class _Meter:

@@ -86,14 +86,11 @@ class AppliedBatch(NamedTuple):
 
 
 class StateStatus(msgspec.Struct, frozen=True):
-    """What the state weighs: SQLite's own log, and the clients and their keys that are remembered, of which
-    `key_entries` are stored.
-    """
+    """What the state weighs: SQLite's own log, and the clients and their keys that are remembered."""
 
     wal_bytes: int
     clients: int
     open_keys: int
-    key_entries: int
 
 
 class State:
@@ -242,7 +239,7 @@ class State:
 
     def status(self) -> StateStatus:
         """What it weighs."""
-        return StateStatus(self._wal_bytes(), len(self.keys), self.keys.open, self._key_entries)
+        return StateStatus(self._wal_bytes(), len(self.keys), self.keys.open)
 
     def _load(self) -> None:
         """Read from the tables whatever is kept in memory beside them."""

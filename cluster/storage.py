@@ -17,7 +17,8 @@ import msgspec
 
 from cluster import meta as meta_file
 from cluster.apply_queue import ApplyQueue
-from cluster.config import ClusterConfig, NodeConfig
+from cluster.cluster_config import ClusterConfig
+from cluster.config import NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus
 from cluster.errors import ApplyStopped, DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt

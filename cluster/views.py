@@ -33,6 +33,7 @@ class NodeViews:
             counts=bulletin.counts.status(),
             events=bulletin.events.counts(),
             disk=service.node.storage.disk_status(),
+            state=service.node.storage.state.status(),
             audit=service.audit.status(),
             log_lines_lost=self._log.lost,
         )

@@ -1,4 +1,4 @@
-"""Awaitable twins of the waits that the ack table and the commit waiter hand out.
+"""Awaitable twins of the waits for the quorum, and for copies, over one ack table.
 
 For a service of one's own on these packages: feed acks to the `QuorumCoordinator`, call `changed` after each
 event and from time to time, and await here.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.ack_waits import AckWaits, AwaitOutcome
 from cluster.bell import Broadcast
-from cluster.commit_waiter import AwaitOutcome, CommitWaiter
 from redwire.position import Lsn
 from regions.coordinator import QuorumCoordinator
 from regions.waits import QuorumNotRequired, QuorumReached
@@ -19,7 +19,7 @@ class Waiting:
     """Waits over one coordinator, on one event loop. `clock_ms` is the clock that its events carry."""
 
     def __init__(self, coordinator: QuorumCoordinator, clock_ms: Callable[[], int]) -> None:
-        self.waiter = CommitWaiter(coordinator)
+        self.acks = AckWaits(coordinator.copies)
         self._coordinator = coordinator
         self._clock_ms = clock_ms
         self._changed = Broadcast()
@@ -28,7 +28,7 @@ class Waiting:
         """The coordinator has seen an event, or time has passed: finish what is finished by it."""
         now_ms = self._clock_ms()
         self._coordinator.tick(now_ms)
-        self.waiter.settle(now_ms)
+        self.acks.settle(now_ms)
         self._changed.wake()
 
     async def wait_for_quorum(
@@ -53,10 +53,10 @@ class Waiting:
         """Return when `required` copies of `target` beside our own are proven, or the time is up. Cancelling
         ends the wait only.
         """
-        wait = self.waiter.await_acks(target, required, self._clock_ms(), timeout_ms)
+        wait = self.acks.add(target, required, self._clock_ms(), timeout_ms)
         try:
             while wait.outcome is None:
                 await self._changed.wait()
         finally:
-            self.waiter.give_up(wait)
+            self.acks.forget(wait)
         return wait.outcome

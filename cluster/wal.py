@@ -34,11 +34,9 @@ class WalStatus(msgspec.Struct, frozen=True):
     included.
     """
 
-    generation: int
     segments: tuple[Extent, ...]
     bytes: int
     base: Position
-    failed: bool
 
 
 class Wal:
@@ -209,12 +207,15 @@ class Wal:
 
     def restart(self, base: Position, terms: TermList, generation: int) -> None:
         """Go on with an empty log that begins after `base`, in a new generation. The old one's files stay.
+        In `generation` already, it goes on as it is.
 
         It counts only once meta.cbor names the new generation; then `remove_generation` takes the old one.
         What an earlier attempt left in the new generation's folder is removed. Raises `DiskFull` (the old log
         is still in use) or `DiskFailed`.
         """
         self._writer.check()
+        if generation == self._writer.place.generation:
+            return
         place = _other_place(self._writer.place, generation)
         with translated(place.folder):
             if place.folder.exists():
@@ -239,11 +240,9 @@ class Wal:
         lasts = [segment.previous.lsn for segment in view.segments[1:]] + [view.end.lsn]
         extents = tuple(Extent(s.first, last, s.size) for s, last in zip(view.segments, lasts, strict=False))
         return WalStatus(
-            generation=writer.place.generation,
             segments=extents,
             bytes=sum(extent.size_bytes for extent in extents) + writer.spare_bytes,
             base=view.base,
-            failed=writer.failed is not None,
         )
 
     def close(self) -> None:

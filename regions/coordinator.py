@@ -270,4 +270,4 @@ class QuorumCoordinator(Standing):
         watermark = self.commit_watermark()
         members = member_statuses(self._table, self._head, self._committed, self.lag, at)
         head = self._head.value
-        return CoordinatorStatus(self._table.me, self.term_start, head, watermark, str(self.rule), members)
+        return CoordinatorStatus(self._table.me, head, watermark, str(self.rule), members)

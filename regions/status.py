@@ -45,7 +45,6 @@ class CoordinatorStatus(msgspec.Struct, frozen=True):
     """The whole table: where the log ends, how far it is committed, by which rule, and one row per member."""
 
     primary: NodeId
-    term_start: Lsn
     head: Lsn
     watermark: Lsn
     rule: str

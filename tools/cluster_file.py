@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from cluster import schema
-from cluster.config import ClusterConfig, parse_cluster_config, parse_node_config
+from cluster.cluster_config import ClusterConfig, parse_cluster_config
+from cluster.config import parse_node_config
 from cluster.yaml_file import load_yaml
 from redwire.errors import ConfigInvalid
 from regions.commit_time import Distances

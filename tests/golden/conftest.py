@@ -13,7 +13,7 @@ import pytest
 from cluster.address import Address
 from cluster.catchup import Common, plan
 from cluster.changes import Changes
-from cluster.config import ClusterConfig, MemberConfig
+from cluster.cluster_config import ClusterConfig, MemberConfig
 from cluster.effects import (
     Append,
     Applied,

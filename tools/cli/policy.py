@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from cluster.config import ClusterConfig, Millis, ReplicaMillis
+from cluster.cluster_config import ClusterConfig, Millis, ReplicaMillis
 from redwire.errors import PolicyInvalid
 from redwire.handshake import DNS_LABEL
 from redwire.message.log import MEMBERS_MAX

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cluster.comparison import compare
 from cluster.config import AnonymousAccess, NodeConfig, Off
 from cluster.credentials import DAY_MS, day
-from cluster.settings import Settings, compare
+from cluster.settings import Settings
 from redwire.errors import RedwireError
 from redwire.status import CERTIFICATE_SOON_DAYS, Status
 from tools.doctor.facts import Facts, FileFacts, Paper

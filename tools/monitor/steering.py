@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from cluster.config import Millis
+from cluster.cluster_config import Millis
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.handshake import DNS_LABEL
 from redwire.message.settings import BindRegion, SetPolicy, SettingsChange, SettingsChanged, SettingsView

@@ -12,7 +12,8 @@ import pytest
 
 from cluster.address import Address
 from cluster.changes import Changes
-from cluster.config import ClusterConfig, MemberConfig, parse_node_config
+from cluster.cluster_config import ClusterConfig, MemberConfig
+from cluster.config import parse_node_config
 from cluster.effects import (
     Append,
     Applied,

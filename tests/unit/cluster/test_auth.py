@@ -13,7 +13,8 @@ from cluster.address import Address
 from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Rejected
 from cluster.auth import Authenticator, forbidden, outcome, token_of
-from cluster.config import AnonymousAccess, ClusterConfig, MemberConfig
+from cluster.cluster_config import ClusterConfig, MemberConfig
+from cluster.config import AnonymousAccess
 from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.handshake import Attempt, Identity, Method, Principal, PrincipalKind, Role

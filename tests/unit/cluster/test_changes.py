@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cluster.changes import Changes
-from cluster.config import ClusterConfig
+from cluster.cluster_config import ClusterConfig
 from cluster.effects import Append, ChangeProposed, Commit, Effect, Proposal, Reject, Release, Unconfirmed
 from cluster.primary import refusal
 from cluster.settings import Planned, Settings

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.commit_waiter import CommitWaiter, NotRequired, Reached, TimedOut
+from cluster.ack_waits import Reached, TimedOut
+from cluster.commit_waiter import CommitWaiter
 from cluster.effects import Flight, Now, Release, Unconfirmed
 from redwire.position import Lsn, NodeId
 from regions.commit_policy import CommitPolicy
@@ -74,7 +75,6 @@ def test_nothing_waits_at_first(waiter):
     assert waiter.released(Lsn(9)) == []
     assert waiter.applied([], Lsn(0), at(0)) == []
     assert waiter.expired(at(99)) == []
-    assert waiter.settle(99) == []
     assert waiter.abandoned("over") == []
     waiter.covered(EU, Lsn(0), Lsn(9), at(1))
     waiter.committed(Lsn(9), EU, Lsn(9), 0, at(1))
@@ -290,50 +290,18 @@ def test_the_end_of_the_reign_answers_everybody_once(waiter, table, launch, fly,
     assert waiter.expired(at(99_999)) == waiter.abandoned("again") == []
 
 
-def test_a_wait_for_no_copy_is_over_at_once(waiter):
-    assert waiter.await_acks(Lsn(5), 0, 0, 100).outcome == NotRequired()
-    assert waiter.settle(1_000) == []
-    assert waiter.status().not_required == 1
-
-
-def test_a_wait_that_the_table_meets_already_is_over_at_once(waiter, table):
-    table.others = [9, 5, 4]
-    assert waiter.await_acks(Lsn(5), 2, 0, 100).outcome == Reached(2)
-
-
-def test_a_wait_is_settled_by_the_copy_that_completes_it(waiter, table):
-    table.others = [5, 0]
-    wait = waiter.await_acks(Lsn(5), 2, 0, 100)
-    other = waiter.await_acks(Lsn(9), 1, 0, 100)
-    assert waiter.settle(99) == [] and wait.outcome is None
-    table.others = [5, 6]
-    assert waiter.settle(99) == [wait]
-    assert (wait.outcome, other.outcome) == (Reached(2), None)
-    assert waiter.settle(100) == [other]
-    assert other.outcome == TimedOut(0, 1)
-    status = waiter.status()
-    assert (status.reached, status.timed_out) == (1, 1)
-
-
-def test_copies_that_are_there_at_the_deadline_count(waiter, table):
-    wait = waiter.await_acks(Lsn(5), 1, 0, 100)
+def test_the_waits_for_copies_are_settled_by_acks_and_by_time(waiter, table):
+    soon, late, never = (waiter.await_acks(Lsn(5), 1, 0, ms) for ms in (300, 100, 300))
+    never.required = 2
+    waiter.covered(EU, Lsn(0), Lsn(5), at(99))
+    assert soon.outcome is late.outcome is None
+    assert waiter.expired(at(100)) == []
+    assert late.outcome == TimedOut(0, 1)
     table.others = [5]
-    waiter.settle(100)
-    assert wait.outcome == Reached(1)
-
-
-def test_a_wait_without_time_says_what_there_is(waiter, table):
-    table.others = [5]
-    assert waiter.await_acks(Lsn(5), 2, 7, 0).outcome == TimedOut(1, 2)
-
-
-def test_the_end_of_the_reign_ends_waits(waiter, table):
-    table.others = [5]
-    met, unmet = waiter.await_acks(Lsn(6), 1, 0, 100), waiter.await_acks(Lsn(5), 2, 0, 100)
-    table.others = [6]
+    waiter.covered(EU, Lsn(0), Lsn(5), at(101))
+    assert soon.outcome == Reached(1) and never.outcome is None
     assert waiter.abandoned("over") == []
-    assert (met.outcome, unmet.outcome) == (Reached(1), TimedOut(1, 2))
-    assert waiter.settle(1_000) == []
+    assert never.outcome == TimedOut(1, 2)
 
 
 STEPS = st.one_of(

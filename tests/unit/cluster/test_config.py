@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from cluster.address import Address
+from cluster.cluster_config import ClusterConfig
+from cluster.comparison import Comparison, compare
 from cluster.config import (
     AnonymousAccess,
     AuditConfig,
-    ClusterConfig,
     NodeConfig,
     Off,
     ReplicationRole,
@@ -19,7 +20,6 @@ from cluster.config import (
     parse_node_config,
 )
 from cluster.metrics_config import MetricsTls
-from cluster.settings import Comparison, compare
 from redwire.errors import ConfigInvalid
 from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, NodeId
@@ -273,68 +273,6 @@ def test_a_record_that_cannot_be_a_cluster_is_refused() -> None:
 
 def _fields(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__struct_fields__}
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "words"),
-    [
-        ("cluster.name", "store", ["cluster.name is store here, is shop in the log"]),
-        ("cluster.policy", "majority", []),
-        ("cluster.policy", "regions(eu,us)", [
-            "cluster.policy is regions(eu,us) here, is majority in the log",
-            "cluster.floor is regions(eu,us) here, is majority in the log",
-        ]),
-        ("cluster.floor", "local", ["cluster.floor is local here, is majority in the log"]),
-        ("cluster.replica_timeout_ms", 9_000, [
-            "cluster.replica_timeout_ms is 9000 here, is 5000 in the log",
-        ]),
-        ("cluster.admins", ["dev"], [
-            "cluster.admins: dev stands here, is missing in the log",
-            "cluster.admins: ops is missing here, stands in the log",
-        ]),
-        ("cluster.members[1].region", "sa", [
-            "cluster.members: us-1 is a voter in sa at us-1.example.net:5050 here, "
-            "is a voter in us at us-1.example.net:5050 in the log",
-        ]),
-        ("cluster.members[2].kind", "voter", [
-            "cluster.members: ap-1 is a voter in ap at [2001:db8::1]:5050 here, "
-            "is a reader in ap at [2001:db8::1]:5050 in the log",
-        ]),
-    ],
-)  # fmt: skip
-def test_what_the_log_never_said_is_told_in_words(path: str, value: object, words: list[str]) -> None:
-    found = compare(parse(path, value).cluster, [parse().cluster])
-    assert list(found.unheard) == words
-
-
-def test_what_the_log_said_once_is_outdated_not_wrong() -> None:
-    first, second = parse().cluster, parse("cluster.policy", "regions(eu,us)").cluster
-    found = compare(first, [first, second])
-    assert found.unheard == ()
-    assert found.outdated == (
-        "cluster.floor is majority here, is regions(eu,us) in the log",
-        "cluster.policy is majority here, is regions(eu,us) in the log",
-    )
-    assert compare(second, [first, second]) == Comparison((), ())
-
-
-def test_a_member_that_joined_later_is_outdated_and_one_that_never_did_is_unheard() -> None:
-    small = parse("cluster.members", PLAIN["cluster"]["members"][:2]).cluster
-    assert compare(small, [small, parse().cluster]).unheard == ()
-    assert compare(small, [small, parse().cluster]).outdated == (
-        "cluster.members: ap-1 is missing here, is a reader in ap at [2001:db8::1]:5050 in the log",
-    )
-    assert len(compare(parse().cluster, [small]).unheard) == 1
-
-
-def test_what_only_the_log_says_is_told_in_its_order() -> None:
-    logged = parse("cluster.admins", ["zoe", "ann", "mia", "bob"]).cluster
-    found = compare(parse("cluster.admins", []).cluster, [logged]).unheard
-    assert [text.split()[1] for text in found] == ["zoe", "ann", "mia", "bob"]
-
-
-def test_before_there_is_a_record_nothing_differs() -> None:
-    assert compare(parse().cluster, []) == Comparison((), ())
 
 
 def test_a_file_must_name_the_region_of_every_member() -> None:

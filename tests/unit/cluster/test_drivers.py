@@ -22,7 +22,8 @@ from cluster.answers import Shared, by_caller, caller_of
 from cluster.audit import Audit
 from cluster.bulletin import Bulletin
 from cluster.changes import Changes
-from cluster.config import AuditConfig, ClusterConfig, MemberConfig, Off
+from cluster.cluster_config import ClusterConfig, MemberConfig
+from cluster.config import AuditConfig, Off
 from cluster.damage import Damage
 from cluster.driver_keys import DriverKeys
 from cluster.driver_writes import CROWDED_S

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from cluster.cluster_config import MemberConfig
 from cluster.config import (
     Address,
     AnonymousAccess,
     AuthConfig,
-    MemberConfig,
     NodeConfig,
     ReplicationRole,
     parse_node_config,

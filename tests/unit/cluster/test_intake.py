@@ -36,7 +36,7 @@ class World:
     """What an intake asks about: `results` of keys, and by policy who is out of reach."""
 
     ready: bool = True
-    settled: bool = True
+    complete: bool = True
     grace: bool = False
     ms: int = 1_000
     results: dict[tuple[bytes, int], Result] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class World:
 
     def turn(self) -> Turn:
         hold = None if self.ready else Refused(Code.NOT_READY, "not yet")
-        return Turn(Now(self.ms * 1000, 0), hold, self.settled, self.grace)
+        return Turn(Now(self.ms * 1000, 0), hold, self.complete, self.grace)
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_an_answer_needs_no_room_in_the_batches(intake, take, world, propose):
 
 
 def test_before_the_reign_is_ready_everything_is_held(intake, take, world, propose):
-    world.ready = world.settled = False
+    world.ready = world.complete = False
     assert take(propose()) == take() == ([], [])
     world.ready = True
     assert take(propose()) == ([[2]], [])  # whatever is held waits to be looked at again
@@ -358,7 +358,7 @@ def test_the_first_attempt_is_not_looked_up_apply_decides_about_it(take, world, 
 
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_later_attempt_of_an_executed_key_gets_its_result_in_any_state(ready, intake, take, world, propose):
-    world.ready, world.settled = ready, False
+    world.ready, world.complete = ready, False
     world.errors["majority"] = OUT_OF_REACH
     world.results[key(1).client, 1] = EXECUTED
     proposal = propose(key=key(1), attempt=2)
@@ -415,12 +415,12 @@ def test_that_a_key_is_forgotten_is_believed_of_a_log_applied_to_its_end(take, w
     _, answers = take(propose(key=key(1), attempt=2))
     assert codes(answers) == [Code.KEY_EXPIRED]
     assert not answers[0].error.retry and propose.made[0].answered
-    world.settled = False
+    world.complete = False
     assert take(propose(key=key(1), attempt=2)) == ([[2]], [])  # apply decides
 
 
 def test_a_forgotten_key_is_never_refused_for_certain_before_that(take, world, propose):
-    world.results[key(1).client, 1], world.settled = FORGOTTEN, False
+    world.results[key(1).client, 1], world.complete = FORGOTTEN, False
     world.errors["majority"] = OUT_OF_REACH
     assert told(take(propose(key=key(1), attempt=2))[1]) == [(Unconfirmed, 1)]
 

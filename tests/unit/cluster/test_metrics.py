@@ -17,6 +17,7 @@ from cluster.disk import DiskState, DiskStatus
 from cluster.events import EventKind, Events
 from cluster.histogram import Buckets, Histogram
 from cluster.metrics import Snapshot, exposition
+from cluster.state import StateStatus
 from redwire.errors import Code
 from redwire.position import NodeId
 from redwire.status import (
@@ -36,6 +37,7 @@ from redwire.status import (
 
 METRICS = (Path(__file__).parents[3] / "docs" / "METRICS.md").read_text()
 EU, US = NodeId("eu-1"), NodeId("us-1")
+STATE = StateStatus(wal_bytes=2_000, clients=3, open_keys=70)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -103,7 +105,7 @@ def snapshot(status: Status) -> Snapshot:
     events.add(EventKind.DISK_FULL, "no room", 0)
     syncs.note(2_000)
     disk = disk_status(syncs.status(), 123)
-    return Snapshot(status, counts.status(), events.counts(), disk, AuditStatus("", 6, 0, 8, 9), 7)
+    return Snapshot(status, counts.status(), events.counts(), disk, STATE, AuditStatus("", 6, 0, 8, 9), 7)
 
 
 def told(snapshot: Snapshot) -> Samples:
@@ -147,6 +149,8 @@ def test_gauges_are_the_status_documents_in_seconds_and_bytes(snapshot: Snapshot
     assert (found["redwire_head_lsn", ()], found["redwire_watermark_lsn", ()]) == (10, 9)
     assert (found["redwire_waiting_requests", ()], found["redwire_waiting_bytes", ()]) == (4, 400)
     assert (found["redwire_log_base_lsn", ()], found["redwire_member_watermark_lsn", AT_US]) == (4, 6)
+    assert found["redwire_state_log_bytes", ()] == 2_000
+    assert (found["redwire_key_clients", ()], found["redwire_keys", ()]) == (3, 70)
     assert found["redwire_member_healthy", AT_US] == 0
     assert found["redwire_member_lag_seconds", AT_US] == 1.25
     assert found["redwire_member_rtt_seconds", AT_US] == 0.08
@@ -179,7 +183,8 @@ def test_counters_and_histograms_are_what_was_counted(snapshot: Snapshot) -> Non
 def test_a_replica_tells_of_itself_and_judges_nobody(snapshot: Snapshot, status: Status) -> None:
     follower = replace(status, vantage=replace(status.vantage, node="us-1", age_ms=700))
     names = {
-        name for name, _ in told(Snapshot(follower, snapshot.counts, {}, snapshot.disk, snapshot.audit, 0))
+        name
+        for name, _ in told(Snapshot(follower, snapshot.counts, {}, snapshot.disk, STATE, snapshot.audit, 0))
     }
     assert {"redwire_durable_lsn", "redwire_head_lsn", "redwire_status_age_seconds"} <= names
     assert not any(
@@ -191,7 +196,7 @@ def test_a_replica_tells_of_itself_and_judges_nobody(snapshot: Snapshot, status:
 def test_what_is_unknown_has_no_sample_and_is_never_zero(snapshot: Snapshot) -> None:
     lone = Status(vantage=Vantage(node="eu-1"), cluster=Cluster(name="shop"))
     disk = disk_status(Buckets(), 0)
-    found = told(Snapshot(lone, Counts().status(), {}, disk, AuditStatus("", 0, 0, 0, 0), 0))
+    found = told(Snapshot(lone, Counts().status(), {}, disk, STATE, AuditStatus("", 0, 0, 0, 0), 0))
     absent = (
         *("term", "head_lsn", "watermark_lsn", "durable_lsn", "disk_free_bytes", "disk_floor_seconds"),
         *("role", "disk_state"),
@@ -208,6 +213,6 @@ def test_the_primary_keeps_no_log_for_itself_and_tells_no_state_of_such_a_slot(s
 def test_a_member_that_nobody_judged_is_neither_well_nor_unwell(snapshot: Snapshot, status: Status) -> None:
     rows = (status.nodes[0], replace(status.nodes[1], health="unknown", lag=Lag()))
     unsure = replace(status, nodes=rows)
-    found = told(Snapshot(unsure, snapshot.counts, {}, snapshot.disk, snapshot.audit, 0))
+    found = told(Snapshot(unsure, snapshot.counts, {}, snapshot.disk, STATE, snapshot.audit, 0))
     assert ("redwire_member_healthy", AT_US) not in found
     assert ("redwire_member_lag_seconds", AT_US) not in found

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.ack_waits import Reached, TimedOut
 from cluster.catchup import STREAMING_RECORDS
-from cluster.commit_waiter import Reached, TimedOut
 from cluster.effects import (
     Append,
     Beat,
@@ -102,7 +102,7 @@ def test_no_reign_begins_on_a_log_that_lacks_what_is_known_committed(lead):
 
 def test_nothing_is_ready_before_the_reign_has_begun(lead):
     primary = lead(end=OLD, term=2)
-    assert not primary.core.ready and not primary.core.settled
+    assert not primary.core.ready and not primary.core.complete
 
 
 def test_what_an_earlier_term_wrote_is_not_committed_by_counting(lead):
@@ -629,12 +629,12 @@ def key(sequence: int) -> Key:
 
 def test_the_log_is_settled_when_it_is_applied_to_its_end(lead):
     primary = lead("eu-1", rule="local").serve()
-    assert primary.core.settled
+    assert primary.core.complete
     primary.take(primary.propose())
-    assert not primary.core.settled
+    assert not primary.core.complete
     primary.durable()
     primary.apply()
-    assert primary.core.settled
+    assert primary.core.complete
 
 
 def test_a_later_attempt_is_answered_from_what_is_known(lead):

@@ -32,6 +32,7 @@ from cluster.effects import (
     TailCut,
     Tick,
 )
+from cluster.primary import BEAT_MS
 from cluster.replica import SILENCE_MS, FollowerState, Replica
 from redwire.batch import Batch, make_batch
 from redwire.errors import Code, ProtocolError
@@ -173,12 +174,12 @@ def ack(
 
 
 def test_an_empty_follower_follows_whom_it_hears_of_first(empty):
-    assert empty.core.lost_primary and empty.core.session is None
+    assert empty.core.leader is None and empty.core.session is None
     assert empty.found(session=3) == [SaveMeta(FIRST)]
     assert empty.core.state is FollowerState.SETTLING
     assert empty.step(MetaSaved()) == [ack(0, session=3)]
     assert empty.core.state is FollowerState.FOLLOWING
-    assert empty.core.session == 3 and not empty.core.lost_primary
+    assert empty.core.session == 3 and empty.core.leader is not None
     assert empty.core.leader == FIRST.primary
 
 
@@ -337,7 +338,7 @@ def test_what_is_applied_and_not_in_the_sources_log_is_not_undone_in_place():
 
 def test_a_node_about_to_lead_follows_a_longer_log_without_accepting_a_reign(grown):
     assert grown.found(grown.end, reign=Reign(Term(0), NodeId("")), leads=False) == [ack(5, applied=2)]
-    assert grown.core.reign == FIRST and grown.core.lost_primary and grown.core.leader is None
+    assert grown.core.reign == FIRST and grown.core.leader is None
     more = batches(2, SECOND, grown.end)
     assert of(Append, grown.receive(*more)) == [Append(batch) for batch in more]
     assert grown.beat(reign=Reign(Term(0), NodeId("")), head=7) == []
@@ -540,6 +541,10 @@ def test_what_was_ordered_and_is_not_applied_yet_is_not_ordered_again(grown):
 # Silence
 
 
+def test_nine_heartbeats_may_be_lost_before_a_source_is_called_silent():
+    assert SILENCE_MS >= 10 * BEAT_MS
+
+
 def test_a_silent_source_is_tried_again(grown):
     assert grown.wait(10 * SILENCE_MS) == []  # nobody is followed
     grown.follow()
@@ -547,7 +552,7 @@ def test_a_silent_source_is_tried_again(grown):
     (drop,) = grown.wait(1)
     assert drop.session == 1 and "eu-1 has been silent for 5000 ms" in str(drop.error)
     assert grown.core.state is FollowerState.SEARCHING
-    assert grown.core.session is None and grown.core.lost_primary
+    assert grown.core.session is None and grown.core.leader is None
     assert grown.wait(SILENCE_MS) == []
 
 

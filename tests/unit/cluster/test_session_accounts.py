@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from cluster.audit_events import Act, Actor, ActOutcome
+from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_accounts import UNDER_WAY_MAX, SessionAccounts
 from redwire.body import encode
@@ -45,8 +46,7 @@ class Leader:
         return asked
 
 
-def _unexpected(*arguments: object) -> None:
-    raise AssertionError(arguments)
+NOBODY = cast(Replies, None)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_change_that_is_not_even_proposed_has_its_line(
     payload: bytes, act: str, target: str, why: str
 ) -> None:
     service = Follower()
-    accounts = SessionAccounts(cast(Service, service), OPS, _unexpected, _unexpected)
+    accounts = SessionAccounts(cast(Service, service), OPS, NOBODY)
     with pytest.raises(RedwireError) as caught:
         accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, payload))
     (line,) = service.acts
@@ -70,7 +70,7 @@ def test_a_change_that_is_not_even_proposed_has_its_line(
 
 def test_one_change_too_many_at_once_is_refused_and_has_its_line() -> None:
     service, frame = Leader(), Frame(Kind.ACCOUNT, 0, 0, 7, encode(RemoveUser("app")))
-    accounts = SessionAccounts(cast(Service, service), OPS, _unexpected, _unexpected)
+    accounts = SessionAccounts(cast(Service, service), OPS, NOBODY)
     for _ in range(UNDER_WAY_MAX):
         accounts.change(frame)
     with pytest.raises(Refused) as caught:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, READS_MAX, WAITING_MAX, SessionReads
 from cluster.unread import Unread
@@ -33,10 +34,15 @@ class Desk:
         self.rings = 0
         self.reads = SessionReads(
             cast(Service, service),
-            lambda kind, _, correlation: self.sent.append((kind, correlation)),
-            lambda correlation, error: self.failed.append((correlation, error)),
+            cast(Replies, self),
             self._ring,
         )
+
+    def send(self, kind: int, payload: bytes, correlation: int) -> None:
+        self.sent.append((kind, correlation))
+
+    def fail(self, correlation: int, error: RedwireError) -> None:
+        self.failed.append((correlation, error))
 
     def _ring(self) -> None:
         self.rings += 1

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.audit_events import Act, Actor, ActOutcome
 from cluster.effects import Now
+from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_settings import SessionSettings
 from redwire.body import decode, encode
@@ -36,13 +37,13 @@ class Desk:
             audit=SimpleNamespace(record=self.acts.append),
         )
         who = cast(Principal, SimpleNamespace(name="ops"))
-        self.settings = SessionSettings(cast(Service, service), who, OPS, self.send, self.failed)
+        self.settings = SessionSettings(cast(Service, service), who, OPS, cast(Replies, self))
 
     def send(self, kind: int, payload: bytes, correlation: int) -> None:
         self.sent.append(kind)
         self.payloads.append(payload)
 
-    def failed(self, correlation: int, error: RedwireError) -> None:
+    def fail(self, correlation: int, error: RedwireError) -> None:
         raise AssertionError(error)
 
     def change(self, payload: bytes) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from cluster.effects import Proposal
+from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_writes import SessionWrites
 from redwire.errors import Code, RedwireError, Refused
@@ -30,9 +31,9 @@ class Desk:
             proposal=self._proposal,
             node=SimpleNamespace(inbox=inbox),
         )
-        self.writes = SessionWrites(cast(Service, service), _unexpected, self._fail)
+        self.writes = SessionWrites(cast(Service, service), cast(Replies, self))
 
-    def _fail(self, correlation: int, error: RedwireError) -> None:
+    def fail(self, correlation: int, error: RedwireError) -> None:
         self.failed.append((correlation, error))
 
     def _proposal(self, caller: object, correlation: int, *asked: object, **more: object) -> object:
@@ -40,10 +41,6 @@ class Desk:
 
     def write(self, correlation: int) -> None:
         self.writes.write(Frame(Kind.WRITE, 0, 0, correlation, BODY))
-
-
-def _unexpected(*arguments: Any) -> None:
-    raise AssertionError(arguments)
 
 
 def test_a_session_has_so_many_writes_under_way_and_one_more_is_refused_until_one_was_answered() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cluster.address import Address
-from cluster.config import ClusterConfig, MemberConfig, NodeConfig, parse_node_config
-from cluster.settings import OUTDATED, UNHEARD, Planned, Settings, check_file, plan
+from cluster.cluster_config import ClusterConfig, MemberConfig
+from cluster.settings import Planned, Settings, plan
 from redwire.body import decode, encode
-from redwire.errors import Code, ConfigInvalid, PolicyInvalid, RedwireError, Refused, RequestInvalid
+from redwire.errors import Code, PolicyInvalid, RedwireError, Refused, RequestInvalid
 from redwire.message.log import ClusterRecord
 from redwire.message.settings import (
     AddMember,
@@ -135,37 +135,6 @@ def test_what_no_record_can_hold_is_refused_before_it_is_logged() -> None:
     names = tuple(member.id for member in before.cluster.members[1:])
     found = planned(SetPolicy(policy="majority"), before, lost=names)
     assert decode(encode(found.record), ClusterRecord) == found.record
-
-
-def node_config(role: str, **changed: object) -> NodeConfig:
-    members = [
-        {"id": m.id, "region": m.region, "addr": str(m.addr), "kind": m.kind.value}
-        for m in settings().cluster.members
-    ]
-    cluster = {"name": "shop", "members": members, "admins": ["ops"], "policy": "regions(eu,us)"}
-    node = {"id": "eu-1", "region": "eu", "role": role, "listen": "127.0.0.1:5050", "data_dir": "d"}
-    tls = {"ca": "a", "cert": "b", "key": "c"}
-    return parse_node_config({"node": node, "tls": tls, "cluster": cluster | changed}, "node.yaml")
-
-
-def test_what_the_log_never_said_is_refused_on_the_primary_and_warned_of_on_a_replica() -> None:
-    logged = [settings().cluster]
-    assert check_file(node_config("primary"), logged) == ()
-    with pytest.raises(
-        ConfigInvalid, match=r"cluster\.policy is majority here, is regions\(eu,us\) in the log"
-    ):
-        check_file(node_config("primary", policy="majority"), logged)
-    warned = check_file(node_config("replica", policy="majority"), logged)
-    assert any(text.startswith(UNHEARD) and "cluster.policy" in text for text in warned)
-    with pytest.raises(ConfigInvalid, match=r"cluster\.name is store here"):
-        check_file(node_config("replica", name="store"), logged)
-
-
-def test_what_the_log_has_left_behind_is_warned_of_on_every_node() -> None:
-    logged = [settings().cluster, planned(SetPolicy(policy="ack_n=1")).after(Lsn(9)).cluster]
-    for role in ("primary", "replica"):
-        warned = check_file(node_config(role), logged)
-        assert warned and all(text.startswith(OUTDATED) for text in warned)
 
 
 def test_lost_nodes_are_named_by_node_or_by_region() -> None:

@@ -14,6 +14,7 @@ from cluster.errors import DiskFull
 from cluster.files import FILE_MODE
 from cluster.peer_end import ChannelEnd
 from cluster.snapshot import KEPT_MAX, SnapshotLibrary, SnapshotReceiver
+from redwire.errors import ProtocolError
 from redwire.message.peer import SnapshotChunk, SnapshotFetch, SnapshotManifest
 from redwire.position import EMPTY, Lsn, Position
 
@@ -79,6 +80,18 @@ async def test_a_manifest_that_finds_no_room_is_asked_for_again(tmp_path: Path) 
     await receiver.begin(MANIFEST)
     await take(receiver)
     assert installed.found == [CONTENT]
+
+
+async def test_after_a_chunk_that_failed_the_offset_is_what_is_there(tmp_path: Path) -> None:
+    receiver, part = SnapshotReceiver(tmp_path, Installed()), tmp_path / "incoming.part"
+    await receiver.begin(MANIFEST)
+    await receiver.take(SnapshotChunk(0, CONTENT[:3]))
+    assert receiver.request() == SnapshotFetch("a1", 3)
+    part.unlink()
+    part.symlink_to(FULL)
+    with pytest.raises(DiskFull):
+        await receiver.take(SnapshotChunk(3, CONTENT[3:]))
+    assert receiver.request() == SnapshotFetch("a1", 0)
 
 
 async def test_room_is_what_all_that_is_to_come_would_find(tmp_path: Path) -> None:
@@ -158,7 +171,7 @@ async def test_a_snapshot_that_the_log_does_not_continue_goes(tmp_path: Path) ->
     assert shelf.kept == [11]
 
 
-async def test_no_file_of_a_states_size_is_removed_by_the_event_loop(tmp_path: Path) -> None:
+async def test_no_file_is_removed_by_the_event_loop(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     for _ in range(KEPT_MAX + 1):
         await shelf.give()
@@ -170,4 +183,9 @@ async def test_no_file_of_a_states_size_is_removed_by_the_event_loop(tmp_path: P
     await receiver.take(SnapshotChunk(0, b"abc"))
     await receiver.begin(MANIFEST)
     assert len(Watched.removers) == KEPT_MAX + 3
+    await receiver.take(SnapshotChunk(0, b"DOCUMENTS"))
+    with pytest.raises(ProtocolError, match="hash"):
+        await receiver.take(SnapshotChunk(len(CONTENT), b""))
+    assert len(Watched.removers) == KEPT_MAX + 5
+    assert list(tmp_path.iterdir()) == []
     assert threading.get_ident() not in Watched.removers

@@ -12,7 +12,8 @@ from cluster.accounts import Accounts
 from cluster.announcer import Announcer
 from cluster.audit_events import Accepted, Rejected
 from cluster.auth import Authenticator
-from cluster.config import AnonymousAccess, ClusterConfig
+from cluster.cluster_config import ClusterConfig
+from cluster.config import AnonymousAccess
 from cluster.door import Stay
 from cluster.visit import Visit
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError

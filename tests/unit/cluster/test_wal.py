@@ -704,7 +704,6 @@ def test_a_failed_sync_is_final_though_the_next_one_would_succeed(tmp_path: Path
     for write in writes:
         with pytest.raises(DiskFailed):
             write()
-    assert wal.status().failed
     wal.close()
 
 
@@ -934,7 +933,6 @@ def test_a_new_generation_begins_empty_after_its_base_and_the_old_one_goes_when_
     assert generations(tmp_path / "wal") == [2]
     with pytest.raises(AssertionError):
         wal.remove_generation(2)
-    assert wal.status().generation == 2
     wal.close()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.config import Millis, ReplicaMillis
+from cluster.cluster_config import Millis, ReplicaMillis
 from tools.durations import parse_ms, setting_ms
 from tools.errors import DurationInvalid
 

@@ -1,0 +1,40 @@
+"""What one client's session sends: frames, and errors in the words of our own kinds."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cluster.service import Service
+from redwire.body import encode
+from redwire.errors import Code, RedwireError
+from redwire.frame import Kind
+from redwire.handshake import Principal
+from redwire.message.failure import Failure
+
+
+class Wire(Protocol):
+    """Where frames go. `peer` is the address of the client."""
+
+    @property
+    def peer(self) -> str:
+        """Whom they reach."""
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        """Send one frame. Never waits."""
+
+
+class Replies:
+    """The way back to `principal` behind `wire`."""
+
+    __slots__ = ("_principal", "_service", "send")
+
+    def __init__(self, service: Service, principal: Principal, wire: Wire) -> None:
+        self._service = service
+        self._principal = principal
+        self.send = wire.send
+
+    def fail(self, correlation: int, error: RedwireError) -> None:
+        """Send `error` as a Failure, and count it; with the way to the primary where that is what helps."""
+        self._service.node.bulletin.counts.answered(error.code)
+        topology = self._service.announcer.blob(self._principal) if error.code is Code.NOT_PRIMARY else None
+        self.send(Kind.FAILURE, encode(Failure.from_error(error, topology)), correlation)

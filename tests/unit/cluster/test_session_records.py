@@ -1,0 +1,27 @@
+"""The records of the cluster's own that a session has under way."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+from cluster.answers import Caller
+from cluster.lone_caller import CameTo
+from cluster.service import Service
+from cluster.session_records import SessionRecords
+from redwire.errors import Code, Refused
+from redwire.record import RequestKind, encode_system
+
+
+def test_a_record_is_under_way_until_its_answer_is_told() -> None:
+    asked: list[tuple[Caller, int, RequestKind, bytes]] = []
+    service = SimpleNamespace(proposal=lambda *proposed: asked.append(proposed))
+    records, told = SessionRecords(cast(Service, service), RequestKind.ACCOUNT), list[tuple[int, CameTo]]()
+    for correlation in (7, 8):
+        records.proposal(b"body", correlation, lambda came: told.append((records.under_way, came)))
+    (caller, *proposed), _ = asked
+    assert proposed == [7, RequestKind.ACCOUNT, encode_system(RequestKind.ACCOUNT, b"body")]
+    assert records.under_way == 2
+    refusal = Refused(Code.NOT_PRIMARY, "the reign is over")
+    caller.rejected(None, refusal)  # type: ignore[arg-type]
+    assert told == [(1, refusal)]
