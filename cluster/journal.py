@@ -70,9 +70,14 @@ class Journal:
         while self.log.durable < self.log.end.lsn:
             await self._moved.wait()
 
+    @property
+    def behind(self) -> bool:
+        """Whether more waits for the disk than a follower should hold."""
+        return self.disk.waiting_bytes > DISK_BYTES_MAX
+
     async def keeping_up(self) -> None:
-        """Wait while more waits for the disk than a follower should hold."""
-        while self.disk.waiting_bytes > DISK_BYTES_MAX:
+        """Wait while it is `behind`."""
+        while self.behind:
             await self._moved.wait()
 
     async def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:

@@ -170,6 +170,7 @@ class PeerLink:
                 end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
 
     async def _listen(self, dialled: Dialled, session: int) -> None:
+        journal = self._node.storage.journal
         while True:
             self._waits_since = anyio.current_time()
             frames = await dialled.receive()
@@ -186,7 +187,11 @@ class PeerLink:
                 batches = []
                 await self._take(frame, session)
             self._deliver(batches, session)
-            await self._node.storage.journal.keeping_up()
+            while journal.behind:
+                with anyio.move_on_after(HELLO_S):
+                    await journal.keeping_up()
+                if self._followed_over(session):
+                    self._node.inbox.post(BatchesReceived(session, []))  # it is we who do not listen
 
     def _deliver(self, batches: list[Batch], session: int) -> None:
         if batches:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
+from cluster.replica import SILENCE_MS
 from redwire import connect_sync
 from redwire.errors import Code, NotConfirmed, Refused
 
@@ -132,6 +134,17 @@ def test_a_failed_sync_ends_a_follower_and_the_others_go_on(shop: Any) -> None:
         writer.wait_acked()
     assert not writer.refused and not writer.doubtful
     shop.check_nothing_lost(writer)
+
+
+def test_a_follower_that_waits_for_its_own_disk_calls_nobody_silent(shop: Any) -> None:
+    shop.disk("us-1", "sync /wal/ hang")
+    for n in range(8):  # more than a follower holds for its disk
+        shop.db.put("large", f"d{n}", BIG)
+    time.sleep(SILENCE_MS / 1000 + 3)
+    assert shop.status("us-1").own.received < shop.status("eu-1").own.received
+    shop.disk("us-1")
+    shop.converge()
+    assert "silent" not in shop.said("us-1") + shop.said("eu-1")
 
 
 def test_a_primary_without_room_refuses_writes_and_goes_on_by_itself(fleet: Any) -> None:
