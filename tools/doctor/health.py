@@ -129,12 +129,14 @@ def judge(facts: Facts) -> Iterator[Finding]:
     unled = _unled(known, facts)
     found = [_problem(each, facts, view) for each in known if each not in unled]
     found += _waiting([each.subject for each in unled if facts.node(each.subject) is not None])
-    found += _unheard(facts, view)
+    unheard = list(_unheard(facts, view))
+    found += unheard
     found += _apart(facts, view)
     ahead = trouble.ahead(view, view.vantage.at_ms, growing)
     found += [_trouble(each, view) for each in ahead if each.tone in _LEVELS and not _told(each)]
     found += _disks(view)
     checks = {finding.check for finding in found}
+    checks |= {Check.QUORUM} if unheard else set()  # what it said last is no news of whether it takes writes
     yield from found
     yield from (fine for fine in _fine(view) if fine.check not in checks)
     yield from _single_points(view)

@@ -200,6 +200,7 @@ def test_a_leader_that_gives_no_answer_here_is_not_called_well_though_others_bel
     (leader,) = [each for each in found if each.check is Check.LEADER]
     assert (leader.level, leader.where) == (Level.ERROR, "eu-1")
     assert leader.what == f"it leads, and does not answer this host; {told}"
+    assert Check.QUORUM not in {each.check for each in judge(facts(asked=asked_now))}, "nobody can say"
     refuses = replace(asked_now[0], refused=True)
     assert Check.LEADER not in {each.check for each in bad(facts(asked=(refuses, *asked_now[1:])))}
 
