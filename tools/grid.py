@@ -60,7 +60,8 @@ class Grid(msgspec.Struct, frozen=True):
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
         for at in columns:
             justify = "left" if self._is_left(at) else "right"
-            table.add_column(Text(self.columns[at]), justify=justify, overflow="fold")  # type: ignore[arg-type]
+            head = Text(self.columns[at])
+            table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]
         for line in self.lines:
             table.add_row(*(Text(line[at]) for at in columns))
         return table
