@@ -38,20 +38,27 @@ class Shortage:
 
     def refused(self, error: OSError) -> None:
         """`error` came instead of a connection."""
-        now_s = self._clock()
-        if error.errno not in _SHORTAGES or now_s - self._said_s < SAY_AGAIN_S:
-            return
-        self._said_s, self._under_way = now_s, True
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        text = f"no connection can be accepted: {os.strerror(error.errno)}; this process may have {limit}"
-        text += " descriptors: raise LimitNOFILE of its service, or ulimit -n"
-        self._note(text, Level.WARNING)
+        if error.errno in _SHORTAGES:
+            self._say(os.strerror(error.errno))
+
+    def turned_away(self, connections: int) -> None:
+        """One came, and so many are open that no descriptor is left for it."""
+        self._say(f"{connections} are open, and the rest is for the node's own files")
 
     def accepted(self) -> None:
-        """A connection came."""
+        """A connection came, and was let in."""
         if self._under_way:
             self._under_way = False
             self._note("connections are accepted again")
+
+    def _say(self, why: str) -> None:
+        now_s = self._clock()
+        if now_s - self._said_s < SAY_AGAIN_S:
+            return
+        self._said_s, self._under_way = now_s, True
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        text = f"no connection can be accepted: {why}; this process may have {limit} descriptors: "
+        self._note(text + "raise LimitNOFILE of its service, or ulimit -n", Level.WARNING)
 
 
 async def listen(address: Address, key: str) -> MultiListener[SocketStream]:

@@ -82,15 +82,17 @@ class Server:
                 self._shortage.refused(error)
                 await anyio.sleep(ACCEPT_AGAIN_S)
             else:
-                self._shortage.accepted()
                 tasks.create_task(self.handle(sock))
 
     async def handle(self, sock: socket.socket) -> None:
         """Serve one accepted socket to its end. Never raises for what the other side does."""
         stay = anyio.move_on_after(HANDSHAKE_S)
         if not self._door.enter(stay, anyio.current_time()):
+            if self._door.short:
+                self._shortage.turned_away(self._door.connections)
             sock.close()
             return
+        self._shortage.accepted()
         visit: Visit | None = None
         try:
             with stay:

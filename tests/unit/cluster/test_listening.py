@@ -9,7 +9,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
+import pytest
 
+from cluster.door import STRANGERS_MAX, Door
 from cluster.listening import SAY_AGAIN_S, Shortage
 from cluster.log_config import Level
 from cluster.server import Server
@@ -82,11 +84,17 @@ class Crowded:
         self._real.close()
 
 
-async def test_a_server_that_cannot_accept_says_so_and_goes_on() -> None:
-    said, listener = Said(), Crowded()
+def a_server() -> tuple[Said, Server]:
+    """One that only listens, and its log."""
+    said = Said()
     service = SimpleNamespace(node=SimpleNamespace(note=said.note))
     authenticator = SimpleNamespace(judge=lambda principal: None)
-    server = Server(*cast(Any, (service, authenticator, None, None, lambda: None)))
+    return said, Server(*cast(Any, (service, authenticator, None, None, lambda: None)))
+
+
+async def test_a_server_that_cannot_accept_says_so_and_goes_on() -> None:
+    listener = Crowded()
+    said, server = a_server()
     with anyio.move_on_after(10) as scope:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server._accept, cast(socket.socket, listener), cast(Any, None))
@@ -96,3 +104,20 @@ async def test_a_server_that_cannot_accept_says_so_and_goes_on() -> None:
     listener.close()
     assert not scope.cancelled_caught
     assert [level for level, _ in said.lines] == [Level.WARNING]
+
+
+@pytest.mark.parametrize(("connections_max", "lines"), [(2, 1), (4 * STRANGERS_MAX, 0)])
+async def test_whoever_is_turned_away_for_want_of_descriptors_is_told_of_and_a_storm_is_not(
+    connections_max: int, lines: int
+) -> None:
+    said, server = a_server()
+    server._door = Door(connections_max)
+    now_s = anyio.current_time()
+    while server._door.enter(anyio.CancelScope(), now_s):
+        pass
+    here, there = socket.socketpair()
+    await server.handle(here)
+    assert here.fileno() < 0, "it was closed"
+    there.close()
+    assert len(said.lines) == lines
+    assert all("1 are open, and the rest is for the node's own files" in text for _, text in said.lines)
