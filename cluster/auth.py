@@ -58,12 +58,15 @@ class Authenticator:
         accounts: Callable[[], Accounts],
         secret: Callable[[], bytes],
         announcer: Announcer,
+        unready: Callable[[], str],
     ) -> None:
+        """`unready` says why no user can be known yet; "" once they can be."""
         self._cluster = cluster
         self._anonymous = anonymous
         self._accounts = accounts
         self._secret = secret
         self._announcer = announcer
+        self._unready = unready
 
     def identify(self, identity: Identity | None, ssl_object: ssl.SSLObject | None) -> Principal | None:
         """Whom a verified certificate names: a member, an administrator or a user of this cluster; else
@@ -84,6 +87,10 @@ class Authenticator:
             return Principal(PrincipalKind.USER, identity.name, Role.ADMIN, True)
         user = self._accounts().users.get(identity.name)
         return None if user is None else _principal(user, ByCertificate())
+
+    def unready(self) -> str:
+        """What whoever only the log can name is told instead; "" once this node has users."""
+        return self._unready()
 
     def methods(self, certificate: Principal | None) -> Sequence[str]:
         """What a client may try."""

@@ -27,13 +27,17 @@ class Stay(Protocol):
 
 
 class Door:
-    """Counts the connections of one listener. For the event loop's thread only."""
+    """Counts the `connections` of one listener. For the event loop's thread only.
+
+    `short`: with more descriptors it would let in more strangers at a time.
+    """
 
     def __init__(self, connections_max: int, strangers_max: int = STRANGERS_MAX) -> None:
         self._connections_max = connections_max
         self._strangers_max = min(strangers_max, connections_max // 2)
+        self.short = self._strangers_max < strangers_max
         self._strangers: dict[Stay, float] = {}  # in order of arrival
-        self._connections = 0
+        self.connections = 0
 
     def enter(self, stay: Stay, now_s: float) -> bool:
         """Whether a new connection is let in. The eldest stranger may have to go for it; else `leave` it."""
@@ -43,9 +47,9 @@ class Door:
                 return False
             del self._strangers[eldest]
             eldest.cancel()
-        if self._connections >= self._connections_max:
+        if self.connections >= self._connections_max:
             return False
-        self._connections += 1
+        self.connections += 1
         self._strangers[stay] = now_s
         return True
 
@@ -56,12 +60,12 @@ class Door:
     @property
     def crowded(self) -> bool:
         """Whether one client more would take a place that newcomers need."""
-        return self._connections > self._connections_max - self._strangers_max
+        return self.connections > self._connections_max - self._strangers_max
 
     def leave(self, stay: Stay) -> None:
         """A connection that was let in has ended."""
         self._strangers.pop(stay, None)
-        self._connections -= 1
+        self.connections -= 1
 
 
 def connections_max() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,8 @@ class Syscalls(msgspec.Struct, frozen=True):
         """
         temp = path.with_name(path.name + ".tmp")
         with translated(path):
-            fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+            temp.unlink(missing_ok=True)  # what a crash has left, or what is no file
+            fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
             try:
                 self.write_all(fd, [data], 0)
                 self.fsync(fd)
@@ -89,6 +91,21 @@ class Syscalls(msgspec.Struct, frozen=True):
 
 
 SYSCALLS = Syscalls()
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def not_a_file(path: Path) -> str:
+    """What stands at `path` in the place of a file, in words; "" for a file, and where nothing is.
+
+    To be asked before it is opened: a pipe keeps whoever opens it waiting, and a device may do anything.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return ""
+    return "" if stat.S_ISREG(mode) else f"it is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, and no file"
+
+
 _MEDIUM = frozenset((errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT))
 """What says that the bytes of a file are gone, and not that this process cannot get at them."""
 

@@ -27,6 +27,7 @@ from cluster.data_lock import Holder, looked_into, nearest, require_folder
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
 from cluster.opening import followed_last
 from cluster.registry import Registry
+from cluster.segment import require_file
 from cluster.soundness import pieces
 from cluster.tables import open_reader, translated
 from cluster.volume import free_bytes
@@ -146,6 +147,7 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     for path in (path for part in _WRITTEN for path in sorted(folder.glob(part))):
         if not may_write(path):
             raise DiskFailed(path, "cannot be read and written by this user")
+        require_file(path)
     known = meta.load(folder)
     if known is None:
         return Kept()

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from redwire.errors import Code, Refused
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
-from redwire.position import NodeId
+from redwire.position import ClusterId, Lsn, NodeId
+
+_UNJOINED = "this node has not joined its cluster yet"
 
 
 def unjoined(
@@ -16,7 +18,7 @@ def unjoined(
     """The refusal. `reports` are those of the members in reach, `role` is this node's own; others are spoken
     of only if they may be `named`.
     """
-    text = "this node has not joined its cluster yet"
+    text = _UNJOINED
     roles = {role, *(report.role for report in reports.values())}
     if any(report.cluster for report in reports.values()):
         text += (
@@ -31,3 +33,13 @@ def unjoined(
         facts["missing"] = missing
         text += f"; not heard yet: {', '.join(missing)}"
     return Refused(Code.NOT_READY, text, hint="retry", facts=facts)
+
+
+def userless(cluster: ClusterId, settings: Lsn) -> str:
+    """What a node that knows no users yet tells whoever claims to be one, and nothing else; "" once it does.
+
+    `settings` is where its settings stand: users come behind the first ones in the log.
+    """
+    if settings:
+        return ""
+    return f"{'this node has not taken in its cluster yet' if cluster else _UNJOINED}; try another host"

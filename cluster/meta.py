@@ -13,7 +13,7 @@ import cbor2
 import msgspec
 
 from cluster.errors import FormatNewer, FormatOlder, MetaCorrupt
-from cluster.files import SYSCALLS, Syscalls, translated
+from cluster.files import SYSCALLS, Syscalls, not_a_file, translated
 from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term, TermList
 
 FORMAT = 3
@@ -82,6 +82,8 @@ def load(data_dir: Path) -> Meta | None:
     """
     path = data_dir / _NAME
     with translated(path):
+        if what := not_a_file(path):
+            raise MetaCorrupt(path, what)
         try:
             data = path.read_bytes()
         except FileNotFoundError:

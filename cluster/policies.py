@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from cluster.settings import Settings
-from redwire.errors import Code, Refused
+from redwire.errors import Code, PolicyInvalid, Refused
 from redwire.position import Lsn, NodeId
 from regions.binding import Membership, require_satisfiable
 from regions.commit_policy import CommitPolicy
@@ -83,7 +83,11 @@ class Policies:
             asked = self.floor
         else:
             asked = CommitPolicy.parse(text).resolved(self.default) if text else self.default
-        require_satisfiable(asked, self._membership)
+        try:
+            require_satisfiable(asked, self._membership)
+        except PolicyInvalid as error:
+            error.facts["asked"] = text or str(asked)
+            raise
         if text and not at_least(asked, self.floor, self._membership, self._me):
             message = f"{asked} can be met by copies that do not meet the floor {self.floor}"
             hint = f"ask for {(asked & self.floor).quoted}, or leave the policy out"

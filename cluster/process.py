@@ -25,6 +25,7 @@ from cluster.effects import Now
 from cluster.errors import NodeError, first
 from cluster.events import EventKind
 from cluster.housekeeping import Housekeeping
+from cluster.joining import userless
 from cluster.links import Links
 from cluster.listening import listen
 from cluster.log_config import Level, Log
@@ -235,6 +236,7 @@ def _authenticator(node: Node, config: NodeConfig) -> Authenticator:
         lambda: storage.state.accounts(),
         storage.secret,
         node.announcer,
+        lambda: userless(storage.meta.cluster, storage.settings.lsn),
     )
 
 

@@ -21,7 +21,17 @@ import msgspec
 
 from cluster.errors import DiskFailed, FormatNewer, LogCorrupt
 from cluster.files import is_lost
-from cluster.segment import Mark, Place, Segment, Walk, Window, clear_tail, decode_header, later_marks
+from cluster.segment import (
+    Mark,
+    Place,
+    Segment,
+    Walk,
+    Window,
+    clear_tail,
+    decode_header,
+    later_marks,
+    require_file,
+)
 from redwire.batch import HEADER_BYTES_MAX, MAGIC, Batch, batch_size, follows, parse_batch
 from redwire.errors import BatchInvalid
 from redwire.position import Lsn, Position, TermList
@@ -88,6 +98,7 @@ class _Opening:
     def visit(self, path: Path) -> None:
         """Read the segment at `path`, which comes after all those read so far."""
         try:
+            require_file(path)
             with Window(path, _WINDOW_BYTES) as window:
                 segment = decode_header(self.place, path, window)
                 if isinstance(segment, str):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from cluster import files
 from cluster import meta as meta_file
 from cluster.errors import DiskFull, MetaCorrupt, StateCorrupt
 from cluster.meta import Meta
@@ -46,25 +47,26 @@ class Replacement(msgspec.Struct, frozen=True):
         """Make it the state in force, once it was checked; what `meta.cbor` says now, and the new state.
 
         Runs on the disk thread, while nothing is appended or applied. `old` is closed. Raises `DiskFull`:
-        then `old` is in force, and it can be tried again.
+        then it can be tried again, with the same arguments, and what `old` knows in memory still holds; and
+        `DiskFailed`.
         """
         generation = meta.generation + 1
         path, kept = data_dir / f"state-{generation}.db", data_dir / "diverged"
         if self.diverged and wal.end != self.at:  # else an earlier attempt came further
             wal.keep_tail(wal.base, kept, "a snapshot replaces this history")
         if self.file.exists():
-            os.replace(self.file, path)
+            _move(self.file, path)
         state = State.open(path)
         try:
             wal.restart(self.at, state.terms, generation)  # an earlier attempt may have come as far
             meta = self._meta(meta, generation, state)
             meta_file.save(data_dir, meta)
+            old.close()
+            if self.diverged and old.path.exists():
+                _move(old.path, kept / f"{generation - 1}-{old.path.name}")
         except DiskFull:
             state.close()
             raise
-        old.close()
-        if self.diverged:
-            os.replace(old.path, kept / f"{generation - 1}-{old.path.name}")
         wal.remove_generation(generation - 1)
         remove_strays(data_dir, meta)
         return meta, state
@@ -81,6 +83,12 @@ class Replacement(msgspec.Struct, frozen=True):
             state_file=state.path.name,
             watermark=self.at.lsn if self.diverged else max(self.at.lsn, meta.watermark),
         )
+
+
+def _move(source: Path, target: Path) -> None:
+    """Give a file another name. Raises `DiskFull`, where the folder cannot grow, or `DiskFailed`."""
+    with files.translated(target):
+        os.replace(source, target)
 
 
 def check_named(data_dir: Path, meta: Meta | None) -> None:

@@ -44,8 +44,8 @@ from types import TracebackType
 
 import msgspec
 
-from cluster.errors import FormatNewer, FormatOlder
-from cluster.files import FILE_MODE, SYSCALLS, Syscalls
+from cluster.errors import FormatNewer, FormatOlder, LogCorrupt
+from cluster.files import FILE_MODE, SYSCALLS, Syscalls, not_a_file
 from redwire.batch import HEADER_BYTES_MAX, Batch, batch_size, parse_batch
 from redwire.errors import BatchInvalid
 from redwire.position import Incarnation, Lsn, Position, Term, TermEntry, TermList
@@ -98,6 +98,13 @@ class Place(msgspec.Struct, frozen=True):
         """The segments on disk in order of (first LSN, term). Other files in the folder are not ours."""
         named = [(match, path) for path in self.folder.iterdir() if (match := _NAME.match(path.name))]
         return [path for _, path in sorted(named, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
+
+
+def require_file(path: Path) -> None:
+    """Raises `LogCorrupt` for what is named like a segment and is no file."""
+    named = _NAME.match(path.name)
+    if named and (what := not_a_file(path)):
+        raise LogCorrupt(path, 0, Lsn(int(named[2])), what)
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -8,7 +8,6 @@ RedDB's).
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 import time
@@ -24,7 +23,7 @@ from cluster.auth import Authenticator, certificate_refused
 from cluster.door import Door, connections_max
 from cluster.drivers import Drivers
 from cluster.guests import Guests
-from cluster.listening import ACCEPT_AGAIN_S
+from cluster.listening import ACCEPT_AGAIN_S, PASSING, Shortage
 from cluster.peer_end import ChannelEnd
 from cluster.replies import Wire
 from cluster.service import Service
@@ -63,6 +62,7 @@ class Server:
         self._drivers = drivers
         self._context = context
         self._door = Door(connections_max())
+        self._shortage = Shortage(service.node.note)
         self.guests = Guests(authenticator.judge)
 
     async def serve(self, listener: MultiListener[SocketStream]) -> None:
@@ -78,8 +78,9 @@ class Server:
             try:
                 sock = await incoming(listener)
             except OSError as error:
-                if error.errno not in _PASSING:
+                if error.errno not in PASSING:
                     raise
+                self._shortage.refused(error)
                 await anyio.sleep(ACCEPT_AGAIN_S)
             else:
                 tasks.create_task(self.handle(sock))
@@ -88,8 +89,11 @@ class Server:
         """Serve one accepted socket to its end. Never raises for what the other side does."""
         stay = anyio.move_on_after(HANDSHAKE_S)
         if not self._door.enter(stay, anyio.current_time()):
+            if self._door.short:
+                self._shortage.turned_away(self._door.connections)
             sock.close()
             return
+        self._shortage.accepted()
         visit: Visit | None = None
         try:
             with stay:
@@ -197,7 +201,3 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, unread: Unrea
             limit_bytes = unread.limit_bytes(visit.channel)
             if visit.channel.buffered_bytes >= limit_bytes:
                 await visit.channel.drain_below(limit_bytes)
-
-
-_PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED))
-"""What is wrong with one connection, or gets better when others end."""

@@ -173,11 +173,14 @@ def _with_policy(record: ClusterRecord, change: SetPolicy) -> tuple[ClusterRecor
             wanted[name] = getattr(change, name)
     if not wanted:
         raise RequestInvalid("nothing is to be changed", hint="name a policy, a floor or a timeout")
-    text = ", ".join(
-        f"{name} {_in_words(name, value)} (was {_in_words(name, getattr(record, name))})"
-        for name, value in wanted.items()
-    )
+    text = ", ".join(_step(name, getattr(record, name), value) for name, value in wanted.items())
     return msgspec.structs.replace(record, **wanted), text
+
+
+def _step(name: str, before: object, value: object) -> str:
+    """That `name` becomes `value`; what it was only where that was something else."""
+    was = "" if value == before else f" (was {_in_words(name, before)})"
+    return f"{name} {_in_words(name, value)}{was}"
 
 
 def _in_words(name: str, value: object) -> str:

@@ -37,6 +37,7 @@ from urllib.parse import quote
 from zlib import crc32
 
 from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, NodeError, StateCorrupt
+from cluster.files import not_a_file
 from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermList
 
 APPLICATION_ID = 0x52575354
@@ -112,6 +113,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     `FormatNewer`, `FormatOlder`, `StateCorrupt`, `DiskFull` or `DiskFailed`.
     """
     with translated(path):
+        _require_files(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=WRITER_BUSY_MS / 1000
@@ -132,6 +134,7 @@ def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False)
     index does.
     """
     with translated(path):
+        _require_files(path)
         log = path.with_name(path.name + "-wal")
         alone = still and not (log.exists() and log.stat().st_size)
         connection = sqlite3.connect(
@@ -154,6 +157,7 @@ def folded_lsn(path: Path) -> Lsn:
     0 where that cannot be told: of a file that is new, or in which the process ended amid a checkpoint.
     """
     with suppress(sqlite3.Error, StateCorrupt):
+        _require_files(path)
         name = f"file:{quote(str(path))}?mode=ro&immutable=1"
         with closing(sqlite3.connect(name, uri=True)) as connection:
             return read_position(path, connection).lsn
@@ -260,6 +264,13 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if not opened:
             connection.close()
+
+
+def _require_files(path: Path) -> None:
+    """Raises `StateCorrupt` where something else stands in the place of a file that SQLite would open."""
+    for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if what := not_a_file(each):
+            raise StateCorrupt(each, what)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

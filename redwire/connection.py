@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import ClassVar, Protocol
 
-from redwire.errors import AuthenticationFailed, FrameInvalid, ProtocolError
+from redwire.errors import AuthenticationFailed, Code, FrameInvalid, ProtocolError, Refused
 from redwire.frame import (
     FRAME_BYTES_MAX,
     FRAME_BYTES_UNAUTHENTICATED,
@@ -26,6 +26,7 @@ from redwire.frame import (
 )
 from redwire.handshake import (
     FEATURE_PARAMS,
+    NOBODY,
     PREFACE,
     TLS_HANDSHAKE,
     VERSION,
@@ -50,6 +51,7 @@ from redwire.handshake import (
     encode_topology,
     method_of,
     refusal,
+    wants_users,
 )
 from redwire.scram import Challenge, ClientScram, ServerScram, Verifier, fake_verifier
 
@@ -69,6 +71,9 @@ class ConnectionState(Enum):
 
 class Authenticator(Protocol):
     """What the server's side asks about whoever connects. All answers come from memory, at once."""
+
+    def unready(self) -> str:
+        """Why no user can be known here yet, and what to do instead; "" once they can be."""
 
     def methods(self, certificate: Principal | None) -> Sequence[str]:
         """The methods open to a client whose TLS certificate names this principal, or nobody."""
@@ -179,7 +184,7 @@ class ServerConnection(FrameEncoder):
             if len(frames) > 1 or self._decoder.held_bytes:
                 raise AuthenticationFailed("more than one frame before authentication")
             step(self, frame)
-        except (AuthenticationFailed, ProtocolError) as error:
+        except (AuthenticationFailed, ProtocolError, Refused) as error:
             self.refuse(error.message, frame.correlation)
 
     def _on_hello(self, frame: Frame) -> None:
@@ -187,7 +192,9 @@ class ServerConnection(FrameEncoder):
         if choose_version(hello.versions) is None:
             raise AuthenticationFailed(f"no common version: {hello.versions}, we speak {VERSION}")
         available = self._authenticator.methods(self._certificate)
-        method = choose_method(hello.auth_methods, available)
+        self.attempt.method = method = choose_method(hello.auth_methods, available)
+        if wants_users(hello.auth_methods, method) and (unready := self._authenticator.unready()):
+            raise Refused(Code.NOT_READY, unready)
         if method is None:
             raise AuthenticationFailed(f"no common authentication method: we accept {', '.join(available)}")
         topology = encode_topology(self._authenticator.topology(self._certificate))
@@ -195,7 +202,6 @@ class ServerConnection(FrameEncoder):
             auth=method, features=FEATURE_PARAMS, server=self._server, topology=topology, version=VERSION
         )
         self.send(Kind.HELLO_ACK, encode(ack), frame.correlation)
-        self.attempt.method = method
         self.state = ConnectionState.SCRAM_FIRST if method is Method.SCRAM else ConnectionState.CREDENTIALS
 
     def _on_credentials(self, frame: Frame) -> None:
@@ -231,7 +237,7 @@ class ServerConnection(FrameEncoder):
     def _welcome(self, principal: Principal | None, frame: Frame, v: str | None = None) -> None:
         if principal is None:
             assert self.attempt.method is not None
-            raise AuthenticationFailed(_NOBODY[self.attempt.method])
+            raise AuthenticationFailed(NOBODY[self.attempt.method])
         ok = AuthOk(
             features=FEATURE_PARAMS,
             role=principal.role,
@@ -283,8 +289,8 @@ class ClientConnection(FrameEncoder):
     def receive_data(self, data: bytes) -> list[Frame]:
         """The frames that follow the handshake, in order.
 
-        Raises `AuthenticationFailed` when the server refuses us or does not prove itself, `ProtocolError`
-        when it breaks the protocol; the connection is then of no use.
+        Raises `AuthenticationFailed` when the server refuses us or does not prove itself, `Refused` when it
+        knows no users yet, `ProtocolError` when it breaks the protocol; the connection is then of no use.
         """
         frames = self._decoder.receive_data(data)
         if self.state is ConnectionState.OPEN:
@@ -381,15 +387,6 @@ class ClientConnection(FrameEncoder):
         Kind.AUTH_FAIL: _on_auth_fail,
         Kind.ERROR: _on_error,
     }
-
-
-_NOBODY = {
-    Method.CERTIFICATE: "the certificate names nobody of this cluster",
-    Method.SCRAM: "wrong user or password",
-    Method.ANONYMOUS: "this node takes nobody without a name",
-    Method.BEARER: "the token is not known: it was revoked, or is another cluster's",
-}
-"""What a client is told whose credentials, by each method, turn out to be nobody's."""
 
 
 def _check_eof(decoder: FrameDecoder) -> None:

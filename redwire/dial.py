@@ -59,7 +59,7 @@ async def dial(
     """Connect and authenticate within `HANDSHAKE_S`.
 
     Raises `ConnectFailed` when nobody answers there or in time, or as if TLS were meant where it is not, or
-    the reverse; `AuthenticationFailed` when the server refuses us.
+    the reverse; `AuthenticationFailed` when the server refuses us, `Refused` when it knows no users yet.
     """
     try:
         with anyio.fail_after(HANDSHAKE_S):

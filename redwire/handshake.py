@@ -16,7 +16,7 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
-from redwire.errors import AuthenticationFailed, BodyInvalid, UriInvalid
+from redwire.errors import AuthenticationFailed, BodyInvalid, Code, Refused, UriInvalid
 from redwire.frame import Kind, encode_frame
 
 PREFACE = b"\xfe\x01"
@@ -191,6 +191,24 @@ def choose_method(offered: Collection[str], available: Collection[str]) -> Metho
     return next((method for method in Method if method in offered and method in available), None)
 
 
+def wants_users(offered: Collection[str], chosen: Method | None) -> bool:
+    """Whether a client can come in as a user of the log at best: where there is none yet, that is the answer
+    to every name alike.
+    """
+    if chosen is None:
+        return Method.CERTIFICATE in offered  # one that names nobody known
+    return chosen in (Method.SCRAM, Method.BEARER)
+
+
+NOBODY = {
+    Method.CERTIFICATE: "the certificate names nobody of this cluster",
+    Method.SCRAM: "wrong user or password",
+    Method.ANONYMOUS: "this node takes nobody without a name",
+    Method.BEARER: "the token is not known: it was revoked, or is another cluster's",
+}
+"""What a client is told whose credentials, by each method, turn out to be nobody's."""
+
+
 class Established(msgspec.Struct, frozen=True):
     """What a client knows once it is authenticated.
 
@@ -294,12 +312,17 @@ def decode_reason(data: bytes) -> str:
         return data[:1024].decode("utf-8", "replace") or "no reason given"
 
 
-def refusal(data: bytes, credentials: Credentials) -> AuthenticationFailed:
+def refusal(data: bytes, credentials: Credentials) -> AuthenticationFailed | Refused:
     """What an AuthFail is to a client with these credentials; the hint says what its URI lacks.
 
-    `facts.reason` is the server's own word: a connection that ended without one has no such fact.
+    `Refused` (NOT_READY) where the node knows no users yet. Else `facts.reason` is the server's own word: a
+    connection that ended without one has no such fact.
     """
     reason, hint = decode_reason(data), ""
+    code, _, text = reason.partition(": ")
+    if code == Code.NOT_READY:
+        text, _, hint = text.partition("; ")
+        return Refused(Code.NOT_READY, text, hint=hint)
     if reason.startswith("no common authentication method"):
         match credentials:
             case Anonymous():

@@ -38,7 +38,7 @@ class Dialler:
         self._credentials = credentials
 
     async def dial(self, addr: str) -> Dialled:
-        """An authenticated connection. Raises `ConnectFailed`, `AuthenticationFailed`, `ProtocolError`."""
+        """An authenticated connection. Raises as `dial`, and `ProtocolError`."""
         host, _, port = addr.rpartition(":")
         if not port.isdecimal():
             raise ConnectFailed(f"{addr!r} is not host:port", retry=False)

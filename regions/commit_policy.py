@@ -151,10 +151,14 @@ class CommitPolicy:
 
     @classmethod
     def parse(cls, text: str) -> CommitPolicy:
-        """The policy that `text` spells. Raises `PolicyInvalid`, whose facts are `position` (from 1) and
-        `token`.
+        """The policy that `text` spells. Raises `PolicyInvalid`, whose facts are `asked`, and for a word that
+        is wrong `position` (from 1) and `token`.
         """
-        return _parsed(text)
+        try:
+            return _parsed(text)
+        except PolicyInvalid as error:
+            error.facts["asked"] = text
+            raise
 
     @property
     def label(self) -> str:

@@ -14,6 +14,7 @@ RedwireError
     ├── LoadRuns              a file that another load is at work on
     ├── LineInvalid           a line of a file that cannot be loaded; what stands before it may be
     ├── LoadStopped           a load that has written something, and came no further
+    ├── ScanStopped           a scan that has printed something, and came no further
     ├── BenchImpossible       a measurement that would say nothing here, or cannot be made
     ├── PlanInvalid           a cluster that cannot be, or a region or pair of regions that is not in it
     ├── ClusterRuns           a cluster runs, or is being started, where another one should be
@@ -24,6 +25,7 @@ RedwireError
 
 from __future__ import annotations
 
+import shlex
 import signal
 
 from redwire.errors import RedwireError
@@ -92,6 +94,16 @@ class LoadStopped(ToolError):
 
     def __init__(self, reason: RedwireError) -> None:
         super().__init__(reason.message, hint=reason.hint, facts=reason.facts)
+        self.reason = reason
+
+
+class ScanStopped(ToolError):
+    """A scan that came no further for `reason`, after it had printed documents up to the id `after`."""
+
+    def __init__(self, collection: str, after: str, reason: RedwireError) -> None:
+        text = f"stopped after {collection}/{after}: {reason.message}"
+        hint = f"go on with the same command and --after {shlex.quote(after)}"
+        super().__init__(text, hint=hint, facts=reason.facts | {"after": after})
         self.reason = reason
 
 

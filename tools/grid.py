@@ -13,6 +13,10 @@ from rich.text import Text
 
 LEGEND_CHARS = 110
 """Longer lines are hard to read."""
+WORDY_CHARS = 20
+"""A column of sentences is folded to this, not further, before it goes to a table of its own."""
+GAP_CHARS = 3
+"""Between two columns on a terminal."""
 
 
 class Grid(msgspec.Struct, frozen=True):
@@ -41,19 +45,48 @@ class Grid(msgspec.Struct, frozen=True):
         return "\n".join([*([self.title] if self.title else []), *lines])
 
     def draw(self, console: Console) -> None:
-        """Print the same on a terminal; a cell that is too long goes on below itself."""
+        """Print the same on a terminal; a cell that is too long goes on below itself.
+
+        Columns for which it is too narrow stand in another table below, each line under its name again.
+        """
         if self.title:
             console.print(Text(self.title, style="bold"))  # a table would fold its title to its own width
+        for number, columns in enumerate(self._shares(console.width)):
+            if number:
+                console.print()
+            console.print(self._table(columns))
+
+    def _table(self, columns: Sequence[int]) -> Table:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-        for at, column in enumerate(self.columns):
+        for at in columns:
             justify = "left" if self._is_left(at) else "right"
-            table.add_column(Text(column), justify=justify, overflow="fold")  # type: ignore[arg-type]
+            head = Text(self.columns[at])
+            table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]
         for line in self.lines:
-            table.add_row(*map(Text, line))
-        console.print(table)
+            table.add_row(*(Text(line[at]) for at in columns))
+        return table
+
+    def _shares(self, width: int) -> list[list[int]]:
+        """The columns, by number, that stand beside each other in `width` characters; the first, which names
+        the lines, is in each share.
+        """
+        needs = [_need(cells) for cells in zip(self.columns, *self.lines, strict=True)]
+        shares = [[0]]
+        for at in range(1, len(needs)):
+            share = shares[-1]
+            if len(share) > 1 and sum(needs[each] + GAP_CHARS for each in share) + needs[at] > width:
+                shares.append([0])
+            shares[-1].append(at)
+        return shares
 
     def _is_left(self, at: int) -> bool:
         return self.left is None or at < self.left or self.columns[at] == "note"
+
+
+def _need(cells: Sequence[str]) -> int:
+    """How wide a column must be to be read: short cells in one line, long ones by whole words."""
+    word = max(len(word) for cell in cells for word in cell.split(" "))
+    return max(word, min(max(map(len, cells)), WORDY_CHARS))
 
 
 class Legend(msgspec.Struct, frozen=True):

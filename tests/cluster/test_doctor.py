@@ -160,3 +160,9 @@ def test_a_node_that_waits_for_its_majority_is_told_from_one_that_is_not_there(f
     assert found["why"].endswith("a majority of it runs; not heard yet: ap-1, us-1")
     silent = [each for each in findings if each["check"] == "ports"]
     assert len(silent) == 2 and all(each["what"].startswith("no answer at ") for each in silent)
+    by_password = f"reds://ann:secret@127.0.0.1:{new.ports['eu-1']}/?ca={new.folder}/ca.pem"
+    code, findings = doctor(uri=by_password)
+    (found,) = [each for each in findings if each["level"] == "error"]
+    assert code == 1
+    assert found["what"] == f"it answers at 127.0.0.1:{new.ports['eu-1']}, and waits"
+    assert found["why"] == "this node has not joined its cluster yet"

@@ -433,6 +433,9 @@ class FakeCluster:
 
     # redwire.connection.Authenticator
 
+    def unready(self) -> str:
+        return ""
+
     def methods(self, certificate: Principal | None) -> Sequence[str]:
         return [Method.SCRAM, Method.ANONYMOUS]
 

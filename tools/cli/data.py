@@ -32,7 +32,7 @@ from redwire.receipt import Committed, Deleted
 from redwire.record import Key, Op
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.output import json_option, show
-from tools.errors import DocumentMissing, Interrupted
+from tools.errors import DocumentMissing, Interrupted, ScanStopped
 
 _if_version = click.option(
     "--if-version", type=click.IntRange(min=0), help="Only over this version (0: none)."
@@ -192,13 +192,16 @@ def scan(
 ) -> None:
     """Print documents in order of their ids: id, version and document, a line each.
 
-    With --json: one array, written as it comes.
+    With --json: one array, written as it comes. Where it stops midway, that is said with the last id, the
+    array stays open, and the exit code is 1.
     """
+    last: str | None = None
 
     async def call(client: Client) -> None:
         documents = client.scan(
             collection, after=after, limit=limit, read=read, at_least=at_least, timeout_s=timeout_s
         )
+        nonlocal last
         before = "["
         async for document in documents:
             if as_json:
@@ -206,10 +209,16 @@ def scan(
                 before = ",\n"
             else:
                 click.echo(f"{document.id}\t{document.version}\t{document.raw.decode()}")
+            last = document.id
         if as_json:
             click.echo("[]" if before == "[" else "]")
 
-    with_client(uri, call, long=True)
+    try:
+        with_client(uri, call, long=True)
+    except RedwireError as error:
+        if last is None:
+            raise
+        raise ScanStopped(collection, last, error) from error
 
 
 @click.command()

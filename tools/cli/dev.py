@@ -12,6 +12,7 @@ import anyio
 import click
 
 from redwire.handshake import DNS_LABEL
+from tools.cli.dev_roles import asked as asked_roles
 from tools.cli.dev_view import Pings, Steps, follow, last_lines, status_document, status_parts
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
@@ -145,7 +146,7 @@ def up(
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
         raise Interrupted("interrupted; nothing that was started runs any more", number=number) from None
-    status = cluster.status()
+    status = anyio.run(asked_roles, cluster.status(), cluster.uri)
     uris = {"admin": cluster.admin_uri(), "app": cluster.app_uri()}
     uses = (
         f"as the administrator:    export REDWIRE_URI='{uris['admin']}'\n"
@@ -159,8 +160,11 @@ def up(
 @command.command()
 @on_cluster
 def status(cluster: DevCluster, as_json: bool) -> None:
-    """Show the nodes, their processes, and how far the regions lie apart now."""
-    found = cluster.status()
+    """Show the nodes, who leads, their processes, and how far the regions lie apart now.
+
+    The role is what a node says; of one that does not answer what its file says, and that is said.
+    """
+    found = anyio.run(asked_roles, cluster.status(), cluster.uri)
     show_parts(status_document(found), status_parts(found), as_json=as_json)
 
 

@@ -90,7 +90,7 @@ def status_document(status: DevStatus) -> dict[str, Any]:
 def status_parts(status: DevStatus) -> list[Part]:
     """Everything for people: the nodes, and the round trips between their regions."""
     nodes = [
-        (node.id, node.region, node.role, node.addr, str(node.pid or "-"), _state(node))
+        (node.id, node.region, _role(node), node.addr, str(node.pid or "-"), _state(node))
         for node in status.nodes
     ]
     columns = ("node", "region", "role", "address", "pid", "state")
@@ -100,6 +100,10 @@ def status_parts(status: DevStatus) -> list[Part]:
     elif len({node.region for node in status.nodes}) > 1:
         parts.append(Words("The links between the regions are down."))
     return parts
+
+
+def _role(node: DevNode) -> str:
+    return node.role if node.told else f"{node.role}, by its file"
 
 
 def _state(node: DevNode) -> str:

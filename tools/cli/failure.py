@@ -28,7 +28,7 @@ from redwire.errors import (
     UriInvalid,
 )
 from redwire.record import Key
-from tools.errors import Interrupted, LoadStopped, PromiseEmpty, RoleAbove
+from tools.errors import Interrupted, LoadStopped, PromiseEmpty, RoleAbove, ScanStopped
 
 URI_VARIABLE = "REDWIRE_URI"
 """Where a command looks for the URI that it was not given."""
@@ -123,7 +123,7 @@ def exit_code(error: RedwireError) -> int:
     match error:
         case Interrupted():
             return EXIT_SIGNALLED + error.number
-        case LoadStopped():
+        case LoadStopped() | ScanStopped():
             return EXIT_FAILED
         case NotConfirmed() | UnknownOutcome() | RedwireError(code=Code.KEY_EXPIRED):
             return EXIT_UNKNOWN
@@ -139,7 +139,7 @@ def exit_code(error: RedwireError) -> int:
 
 def error_code(error: RedwireError) -> str:
     """The protocol's code where that says what happened; else the class of the error, as in URI_INVALID."""
-    if isinstance(error, LoadStopped):
+    if isinstance(error, LoadStopped | ScanStopped):
         return error_code(error.reason)
     if error.code not in _VAGUE:
         return str(error.code)

@@ -43,8 +43,8 @@ class NodeState(StrEnum):
 
 
 class DevNode(msgspec.Struct, frozen=True):
-    """A node at a glance. `role` is what its file says, `pid` None while it is down. `by_hand`: it runs, and
-    no command of `redwire dev` started it.
+    """A node at a glance. `role` is what its file says, or what it does, as it has `told` itself. `pid` is
+    None while it is down. `by_hand`: it runs, and no command of `redwire dev` started it.
     """
 
     id: str
@@ -54,6 +54,7 @@ class DevNode(msgspec.Struct, frozen=True):
     pid: int | None
     state: NodeState
     by_hand: bool = False
+    told: bool = False
 
 
 class DevStatus(msgspec.Struct, frozen=True):

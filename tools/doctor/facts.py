@@ -35,6 +35,11 @@ class Asked(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
     @property
+    def silent(self) -> bool:
+        """Whether nothing came from it."""
+        return self.status is None and not self.refused and not self.waits
+
+    @property
     def name(self) -> str:
         """How people know it."""
         return self.member or self.addr

@@ -23,6 +23,8 @@ FSYNC_P99_US_MAX = 100_000
 """A disk that takes longer is seen in every commit; an SSD stays far below it."""
 STUCK_LAG_MS = 60_000
 """Who is that far behind and comes no nearer will not catch up by itself."""
+AGAIN_S = 10
+"""Whoever leads and says nothing is given up by its followers after half of that."""
 _LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
 
 OF_PROBLEMS = {
@@ -127,11 +129,14 @@ def judge(facts: Facts) -> Iterator[Finding]:
     unled = _unled(known, facts)
     found = [_problem(each, facts, view) for each in known if each not in unled]
     found += _waiting([each.subject for each in unled if facts.node(each.subject) is not None])
+    unheard = list(_unheard(facts, view))
+    found += unheard
     found += _apart(facts, view)
     ahead = trouble.ahead(view, view.vantage.at_ms, growing)
     found += [_trouble(each, view) for each in ahead if each.tone in _LEVELS and not _told(each)]
     found += _disks(view)
     checks = {finding.check for finding in found}
+    checks |= {Check.QUORUM} if unheard else set()  # what it said last is no news of whether it takes writes
     yield from found
     yield from (fine for fine in _fine(view) if fine.check not in checks)
     yield from _single_points(view)
@@ -154,6 +159,27 @@ def _waiting(names: list[str]) -> Iterator[Finding]:
             f"{', '.join(names)} run and wait for a primary; how far behind they are is not known until then"
         )
         yield Finding(Check.NODES, Level.WARNING, "cluster", what, "", "nothing on them: see leader")
+
+
+def _unheard(facts: Facts, view: Status) -> Iterator[Finding]:
+    """Who leads, as others say, and gives no answer here: it may have stopped a moment ago, and they have not
+    noticed yet, or only the way from here is gone.
+    """
+    leader = view.primary.node
+    silent = any(each.member == leader and each.silent for each in facts.asked)
+    if view.primary.state != "leading" or not silent:
+        return
+    others = [each for each in facts.views if each.vantage.node != leader]
+    heard = [each.primary.node == leader and each.primary.state == "leading" for each in others]
+    told = [
+        f"; {verb} {', '.join(names)}"
+        for verb, want in (("still followed by", True), ("given up by", False))
+        if (names := [each.vantage.node for each, hears in zip(others, heard, strict=True) if hears is want])
+    ]
+    what = f"it leads, and does not answer this host{''.join(told)}"
+    why = "writes from here wait; if it has stopped, the others notice within seconds, and then nobody leads"
+    mend = facts.revival(leader) or f"redwire doctor again in {AGAIN_S} s: if it is still so, see ports"
+    yield Finding(Check.LEADER, Level.ERROR, leader, what, why, mend)
 
 
 def _apart(facts: Facts, view: Status) -> Iterator[Finding]:

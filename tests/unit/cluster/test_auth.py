@@ -36,7 +36,7 @@ class Site:
         cluster = ClusterConfig(name="shop", members=(member,), admins=("ops",))
         announcer = Announcer(Region("eu"))
         self.authenticator = Authenticator(
-            lambda: cluster, AnonymousAccess.READ, lambda: self.accounts, lambda: b"s" * 32, announcer
+            lambda: cluster, AnonymousAccess.READ, lambda: self.accounts, lambda: b"s" * 32, announcer, str
         )
         for change in (ANN, TOKEN, READER):
             self.apply(change)

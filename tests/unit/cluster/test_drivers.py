@@ -174,6 +174,9 @@ class Gate:
 
     principal: Principal
 
+    def unready(self) -> str:
+        return ""
+
     def methods(self, certificate: Principal | None) -> Sequence[str]:
         return ["anonymous"]
 

@@ -370,3 +370,16 @@ def test_a_package_that_somebody_else_put_in_place_of_ours_is_named(
     errors, _ = words(inspect(config, wall_ms()))
     (error,) = errors
     assert error.startswith("the package cluster comes from clusters, not from redwire-cluster")
+
+
+@pytest.mark.parametrize("name", ["meta.cbor", "state.db", f"wal/{1:010d}/{1:020d}-{1:020d}.log"])
+def test_a_pipe_in_the_place_of_a_file_is_found_before_it_holds_up_the_start(
+    config: NodeConfig, tmp_path: Path, name: str
+) -> None:
+    path = with_state(config, config) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    errors, _ = words(inspect(config, wall_ms()))
+    assert len(errors) == 1 and errors[0].startswith(f"{path} is damaged")
+    assert "it is a pipe, and no file" in errors[0]

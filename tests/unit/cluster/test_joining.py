@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.joining import unjoined
+from cluster.joining import unjoined, userless
 from redwire.errors import Code
 from redwire.node_role import NodeRole
-from redwire.position import NodeId
+from redwire.position import ClusterId, Lsn, NodeId
 from tests.reports import CLUSTER, report
 
 MEMBERS = frozenset(NodeId(name) for name in ("a", "b", "c"))
@@ -42,3 +42,15 @@ def test_a_node_that_has_not_joined_says_for_what_and_for_whom_it_waits(role, ot
 def test_who_may_not_know_the_members_is_told_that_a_node_waits_and_not_for_whom():
     told = unjoined(NodeId("a"), MEMBERS, {}, NodeRole.OPENING, named=False)
     assert told.message.endswith(NEW) and told.facts == {"node": "a"}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "settings", "text"),
+    [
+        ("", 0, "this node has not joined its cluster yet; try another host"),
+        (CLUSTER, 0, "this node has not taken in its cluster yet; try another host"),
+        (CLUSTER, 1, ""),
+    ],
+)
+def test_a_node_knows_no_users_before_the_first_settings_are_in_its_state(cluster, settings, text):
+    assert userless(ClusterId(cluster), Lsn(settings)) == text

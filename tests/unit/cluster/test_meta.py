@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cbor2
@@ -125,6 +126,21 @@ def test_a_save_that_fails_leaves_the_old_state(tmp_path: Path, number: int, err
 
 
 def test_a_file_that_cannot_be_read_is_the_disk_s_failure(tmp_path: Path) -> None:
-    (tmp_path / "meta.cbor").mkdir()
+    (tmp_path / "meta.cbor").symlink_to("meta.cbor")  # which leads nowhere
     with pytest.raises(DiskFailed):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(("make", "what"), [(os.mkfifo, "a pipe"), (os.mkdir, "a directory")])
+def test_what_is_no_file_in_its_place_is_damage_and_is_not_opened(
+    tmp_path: Path, make: Callable[[Path], None], what: str
+) -> None:
+    make(tmp_path / "meta.cbor")
+    with pytest.raises(MetaCorrupt, match=rf"meta\.cbor is damaged: it is {what}, and no file"):
+        load(tmp_path)
+
+
+def test_a_pipe_that_has_the_name_of_its_draft_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "meta.cbor.tmp")
+    save(tmp_path, FULL)
+    assert load(tmp_path) == FULL

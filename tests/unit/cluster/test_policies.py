@@ -84,3 +84,10 @@ def test_policies_that_the_same_copies_meet_wait_as_one():
     assert {other.counted_by for other in others} == {first.counted_by}
     assert all(str(other.parsed) == other.text for other in others)
     assert policies.effective("ack_n=4").counted_by != first.counted_by
+
+
+@pytest.mark.parametrize("text", ["most", "ack_n=9", "regions(mars)", "remote_wal"])
+def test_a_policy_that_can_never_be_met_is_named_as_it_was_asked_for(text: str) -> None:
+    with pytest.raises(PolicyInvalid) as caught:
+        made().effective(text)
+    assert caught.value.facts["asked"] == text

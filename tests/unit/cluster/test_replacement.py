@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from cluster import meta as meta_file
+from cluster.accounts import Accounts
 from cluster.errors import DiskFull
 from cluster.files import Syscalls, translated
 from cluster.meta import Meta
@@ -60,6 +62,17 @@ def saving(disk: Tight) -> Callable[[Path, Meta], None]:
     return on_it
 
 
+def moving(disk: Tight) -> Callable[[Path, Path], None]:
+    """`os.replace` on `disk`: a folder that cannot grow takes no new name."""
+    replace = os.replace
+
+    def on_it(source: Path, target: Path) -> None:
+        disk._give_way(target.name)
+        replace(source, target)
+
+    return on_it
+
+
 def lost_history(folder: Path, written_log: Any, calls: Syscalls) -> Wal:
     """A log of two batches that a snapshot is to replace."""
     wal, _ = Wal.open(
@@ -86,7 +99,9 @@ def snapshot(folder: Path, written_log: Any) -> Replacement:
     return Replacement(path, source.applied, diverged=True)
 
 
-@pytest.mark.parametrize("full", ["diverged", "copy", "manifest", "0000000002", "meta.cbor"])
+@pytest.mark.parametrize(
+    "full", ["diverged", "copy", "manifest", "0000000002", "meta.cbor", "state-2.db", "1-state.db"]
+)
 def test_an_installation_that_met_a_full_disk_is_tried_again(
     tmp_path: Path, written_log: Any, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,11 +113,15 @@ def test_an_installation_that_met_a_full_disk_is_tried_again(
     old, disk = State.open(data / meta.state_file), Tight()
     wal = lost_history(data, written_log, disk)
     disk.full.append(full)
-    monkeypatch.setattr(meta_file, "save", saving(disk))
+    if full == "meta.cbor":
+        monkeypatch.setattr(meta_file, "save", saving(disk))
+    monkeypatch.setattr(os, "replace", moving(disk))
     with pytest.raises(DiskFull):
         by.install(data, meta, wal, old)
-    assert meta_file.load(data) == meta and old.applied == EMPTY
-    assert wal.end.lsn == 2 or full == "meta.cbor", "what meta.cbor names is there still"
+    assert old.applied == EMPTY and old.accounts() == Accounts()
+    if full != "1-state.db":
+        assert meta_file.load(data) == meta
+        assert wal.end.lsn == 2 or full == "meta.cbor", "what meta.cbor names is there still"
     with closing(by.install(data, meta, wal, old)[1]) as state:
         assert state.applied == by.at == wal.end == wal.base
     wal.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import resource
 import sqlite3
 import threading
@@ -648,3 +649,13 @@ def test_a_state_and_a_plain_dict_agree_however_the_log_is_cut_into_batches_and_
     again = State.open(path)
     assert (again.applied, again.keys) == (state.applied, state.keys)
     again.close()
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_a_pipe_in_the_place_of_one_of_its_files_is_damage_and_is_not_opened(
+    tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(tmp_path / name)
+    for opening in (State.open, open_reader):
+        with pytest.raises(StateCorrupt, match=f"{name} is damaged: it is a pipe, and no file"):
+            opening(tmp_path / "state.db")

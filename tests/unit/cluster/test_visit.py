@@ -65,7 +65,7 @@ def come(*coming: bytes, anonymous: AnonymousAccess = AnonymousAccess.READ) -> t
     """A visit that says this, at a node that lets strangers in as told."""
     line, announcer = Line(*coming), Announcer(Region("eu"))
     cluster = cast(ClusterConfig, None)  # nobody has a certificate here
-    authenticator = Authenticator(lambda: cluster, anonymous, Accounts, lambda: bytes(32), announcer)
+    authenticator = Authenticator(lambda: cluster, anonymous, Accounts, lambda: bytes(32), announcer, str)
     return Visit(cast(Channel, line), authenticator, cast(Stay, None)), line
 
 

@@ -993,3 +993,22 @@ def test_the_log_is_a_list_of_batches(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_real_calls_are_the_default() -> None:
     assert Syscalls() == SYSCALLS
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
+)
+def test_what_is_no_file_in_a_segments_place_is_damage_and_is_not_opened(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    wal, _ = opened(tmp_path)
+    wal.append(run_of(EMPTY, 3), Lsn(0))
+    wal.close()
+    (path,) = segments(tmp_path)
+    path.unlink()
+    make(path)
+    with pytest.raises(
+        LogCorrupt, match=r"at byte 0 \(LSN 1\): it is a (pipe|device), and no file"
+    ) as caught:
+        opened(tmp_path)
+    assert caught.value.path == path

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.connection import ClientConnection, ConnectionState, ServerConnection
-from redwire.errors import AuthenticationFailed, FrameInvalid, ProtocolError
+from redwire.errors import AuthenticationFailed, Code, FrameInvalid, ProtocolError, Refused
 from redwire.frame import (
     FRAME_BYTES_MAX,
     FRAME_BYTES_UNAUTHENTICATED,
@@ -57,6 +57,10 @@ HELLO = b'{"versions":[1],"auth_methods":["anonymous"],"features":0}'
 class FakeAuthenticator:
     available: list[str] = field(default_factory=lambda: ["scram-sha-256", "bearer", "anonymous"])
     nobody: Principal | None = NOBODY
+    waits: str = ""
+
+    def unready(self) -> str:
+        return self.waits
 
     def methods(self, certificate: Principal | None) -> Sequence[str]:
         return [*self.available, "certificate"] if certificate else self.available
@@ -218,6 +222,38 @@ def test_how_a_client_tries_is_known_whether_it_is_let_in_or_not(
 def test_an_anonymous_client_is_refused_where_there_is_none() -> None:
     with pytest.raises(AuthenticationFailed, match="this node takes nobody without a name"):
         talk(a_client(Anonymous()), a_server(FakeAuthenticator(nobody=None)))
+
+
+UNJOINED = "this node has not joined its cluster yet"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "method"),
+    [
+        (Password("ann", "pencil"), Method.SCRAM),
+        (Password("bob", "wrong"), Method.SCRAM),
+        (Bearer("right"), Method.BEARER),
+        (Bearer("wrong"), Method.BEARER),
+        (Certificate(), None),
+    ],
+)
+def test_a_node_without_users_says_so_to_all_of_them_alike_before_they_prove_anything(
+    credentials: Credentials, method: Method | None
+) -> None:
+    server = a_server(FakeAuthenticator(waits=f"{UNJOINED}; try another host"))
+    with pytest.raises(Refused) as caught:
+        talk(a_client(credentials), server)
+    assert caught.value.code is Code.NOT_READY and caught.value.retry
+    assert caught.value.message == f"NOT_READY: {UNJOINED}" and caught.value.hint == "try another host"
+    assert server.attempt == Attempt(method, "", f"NOT_READY: {UNJOINED}; try another host")
+
+
+@pytest.mark.parametrize("certificate", [None, NODE])
+def test_a_node_without_users_lets_in_whoever_needs_no_account(certificate: Principal | None) -> None:
+    credentials: Credentials = Certificate() if certificate else Anonymous()
+    server = a_server(FakeAuthenticator(waits=UNJOINED), certificate)
+    talk(a_client(credentials), server)
+    assert server.principal == (certificate or NOBODY)
 
 
 def test_an_unknown_user_is_challenged_like_a_known_one() -> None:

@@ -130,7 +130,7 @@ def test_a_refusal_names_position_token_and_the_way_out(
     with pytest.raises(PolicyInvalid, match=re.escape(says)) as caught:
         CommitPolicy.parse(text)
     assert caught.value.code == Code.COMMIT_POLICY_INVALID
-    assert caught.value.facts == {"position": position, "token": token}
+    assert caught.value.facts == {"asked": text, "position": position, "token": token}
     assert f"character {position}" in str(caught.value)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 
 import pytest
 
-from redwire.errors import Code
+from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Kind
+from redwire.message.read import SCAN_LIMIT_MAX
 from tools.cli.failure import EXIT_REFUSED
 
 
@@ -235,3 +237,34 @@ async def test_who_reads_from_a_primary_that_hangs_is_told_what_to_type(cluster,
     assert ran.err.endswith(
         "; the primary may hang: see redwire status, redwire doctor; --read any reads from whoever answers\n"
     )
+
+
+class AfterOnePage(deque[RedwireError]):
+    """Read errors of a node that answers once."""
+
+    asked = 0
+
+    def __bool__(self) -> bool:
+        self.asked += 1
+        return self.asked > 1
+
+    def popleft(self) -> RedwireError:
+        return self[0]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_a_scan_that_stops_midway_says_after_which_id_and_has_not_sent_nothing(
+    cluster, command_line, as_json
+) -> None:
+    ids = [f"{number:04d} x" for number in range(SCAN_LIMIT_MAX + 1)]
+    cluster.documents |= {("c", ident): (1, b"{}") for ident in ids}
+    cluster.nodes[0].reads = AfterOnePage([Refused(Code.BUSY, "too much")])
+    uri = ("--uri", cluster.uri(cluster.nodes[0]), "--timeout", "0.3")
+    ran = await command_line("scan", "c", *uri, *(["--json"] if as_json else []))
+    assert ran.code == 1 and ran.out.count("\n") >= SCAN_LIMIT_MAX - 1
+    last = ids[SCAN_LIMIT_MAX - 1]
+    if as_json:
+        told = json.loads(ran.err)
+        assert (told["exit_code"], told["facts"]["after"]) == (1, last)
+    else:
+        assert f"stopped after c/{last}: " in ran.err and f"--after '{last}'" in ran.err

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from tools.cli.dev_roles import asked as asked_roles
 from tools.cli.dev_view import Pings, last_lines, status_document, status_parts
 from tools.dev.bring_up import bring_up
 from tools.dev.cluster_folder import ClusterFolder
@@ -192,7 +193,7 @@ STATUS = DevStatus(
     "dev",
     Path("/x"),
     (
-        DevNode("eu-1", "eu", "primary", "127.0.0.1:10001", 41, NodeState.RUNNING),
+        DevNode("eu-1", "eu", "primary", "127.0.0.1:10001", 41, NodeState.RUNNING, told=True),
         DevNode("us-1", "us", "replica", "127.0.0.1:10002", None, NodeState.DOWN),
         DevNode("ap-1", "ap", "replica", "127.0.0.1:10003", 43, NodeState.PAUSED, by_hand=True),
     ),
@@ -208,10 +209,10 @@ STATUS = DevStatus(
 def test_a_status_shows_nodes_and_round_trips() -> None:
     assert plain(status_parts(STATUS)) == (
         "dev, in /x\n"
-        "node  region  role     address          pid  state\n"
-        "eu-1  eu      primary  127.0.0.1:10001  41   running\n"
-        "us-1  us      replica  127.0.0.1:10002  -    down\n"
-        "ap-1  ap      replica  127.0.0.1:10003  43   paused, by hand\n\n"
+        "node  region  role                  address          pid  state\n"
+        "eu-1  eu      primary               127.0.0.1:10001  41   running\n"
+        "us-1  us      replica, by its file  127.0.0.1:10002  -    down\n"
+        "ap-1  ap      replica, by its file  127.0.0.1:10003  43   paused, by hand\n\n"
         "Round trips\n"
         "region  eu                       us                       ap\n"
         "eu      -                        80 ms + 5, cut us to eu  120.5 ms\n"
@@ -232,6 +233,7 @@ def test_a_status_for_programs_holds_the_same() -> None:
         "pid": None,
         "state": "down",
         "by_hand": False,
+        "told": False,
     }
     assert document["rtt"][0] == {
         "here": "eu",
@@ -321,3 +323,21 @@ def test_pings_on_a_terminal_say_how_far_they_have_come(
     with Pings(Way("eu", "us-1", 80), 200, quiet=False) as pings:
         pings.at(42)
     assert "42 of 200" in capsys.readouterr().err
+
+
+async def test_a_node_that_answers_says_its_role_itself_and_another_ones_is_its_files(cluster) -> None:
+    cluster.nodes[1].frozen = True
+    files = tuple(
+        DevNode(node.name, node.name[:2], "observer", node.addr, 40, state)
+        for node, state in zip(
+            cluster.nodes, (NodeState.RUNNING, NodeState.RUNNING, NodeState.DOWN), strict=True
+        )
+    )
+    status = replace(STATUS, nodes=files)
+    uris = {node.name: cluster.uri(node) for node in cluster.nodes}
+    found = await asked_roles(status, uris.__getitem__)
+    assert [(node.role, node.told) for node in found.nodes] == [
+        ("primary", True),
+        ("observer", False),
+        ("observer", False),
+    ]

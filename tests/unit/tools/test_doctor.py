@@ -181,6 +181,30 @@ def test_a_node_that_stays_away_for_a_newer_term_than_the_primarys_is_told_from_
     assert leader.what == "it has accepted term 3, eu-1 leads term 1" and "redwire events" in leader.mend
 
 
+@pytest.mark.parametrize(
+    ("deaf", "told"),
+    [
+        ((), "still followed by us-1, ap-1"),
+        (("ap-1",), "still followed by us-1; given up by ap-1"),
+    ],
+)
+def test_a_leader_that_gives_no_answer_here_is_not_called_well_though_others_believe_in_it(
+    deaf: tuple[str, ...], told: str
+) -> None:
+    lost = Primary(node="eu-1", state="lost", since_at_ms=NOW_MS)
+    asked_now = tuple(
+        replace(each, status=replace(each.status, primary=lost)) if each.member in deaf else each
+        for each in asked(cluster(), "eu-1")
+    )
+    found = bad(facts(asked=asked_now))
+    (leader,) = [each for each in found if each.check is Check.LEADER]
+    assert (leader.level, leader.where) == (Level.ERROR, "eu-1")
+    assert leader.what == f"it leads, and does not answer this host; {told}"
+    assert Check.QUORUM not in {each.check for each in judge(facts(asked=asked_now))}, "nobody can say"
+    refuses = replace(asked_now[0], refused=True)
+    assert Check.LEADER not in {each.check for each in bad(facts(asked=(refuses, *asked_now[1:])))}
+
+
 def test_a_node_that_does_not_let_the_user_in_is_there_and_says_so() -> None:
     refused = Asked("us-1", "us-1.example.net:5050", error="wrong user or password", refused=True)
     others = tuple(each for each in asked(cluster()) if each.member != "us-1")

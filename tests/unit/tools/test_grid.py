@@ -49,3 +49,15 @@ def test_a_cell_that_is_too_long_goes_on_below_itself_and_loses_nothing() -> Non
 def test_lines_that_are_to_be_copied_are_not_broken() -> None:
     line = "export REDWIRE_URI='reds://127.0.0.1:10001,127.0.0.1:10002/?ca=ca.pem'"
     assert drawn(Words(line), terminal=True) == f"{line}\n"
+
+
+def test_columns_that_a_terminal_is_too_narrow_for_go_below_and_no_cell_is_broken() -> None:
+    columns = ("node", "role", *(f"number {n}" for n in range(6)))
+    lines = [(name, "replica", *(f"{n},000,{n}00" for n in range(6))) for name in ("eu-1", "us-1")]
+    shown = [line.rstrip() for line in drawn(Grid("All", columns, lines, 2), terminal=True).splitlines()]
+    assert max(map(len, shown)) <= 40
+    for cell in (*columns[1:], *(cell for line in lines for cell in line[2:])):
+        assert any(cell in line for line in shown), "each in one piece"
+    assert [line.split()[0] for line in shown if line.startswith(("node", "eu-1", "us-1"))] == [
+        *("node", "eu-1", "us-1") * 3
+    ]
