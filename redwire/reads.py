@@ -108,11 +108,12 @@ class Reads:
 
     def _overdue(self, attempt: _Attempt, timeout_s: float) -> RedwireError:
         """What to tell of a request whose deadline has come."""
-        if attempt.waits_for is not None:
-            self._silent(attempt, attempt.waits_for)
         trouble = attempt.trouble
         if trouble is not None and (trouble.code is Code.STALE or isinstance(trouble, NotConfirmed)):
-            return trouble
+            return trouble  # it says more than that the last try was cut short
+        if attempt.waits_for is not None:
+            self._silent(attempt, attempt.waits_for)
+            trouble = attempt.trouble
         why = trouble.message if trouble is not None else self._pool.trouble
         what = "no answer" if attempt.sent else "nobody could be asked"
         text = f"{what} within {timeout_s:g} s, in phase {attempt.phase}" + (f": {why}" if why else "")
