@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)
+
 HERE = Path(__file__).parent
 SEEDS = 8
 """Of each test: some twenty seconds."""
+LIMIT_S = 170
+"""The slowest take 20 s of a core, and machines are shared."""
 FOUND = ("Violated", "LogCorrupt")
 """A node that starts finds it by itself where its state is ahead of its log."""
 
@@ -23,7 +27,9 @@ FOUND = ("Violated", "LogCorrupt")
 def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(HERE / "simulate.py"), *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=55, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
 
 
 @pytest.mark.parametrize("first", [1, 9, 17])
