@@ -25,6 +25,7 @@ from cluster.config import AnonymousAccess, NodeConfig, ReplicationRole
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into, nearest, require_folder
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
+from cluster.exposure import WRITTEN, exposed
 from cluster.opening import followed_last
 from cluster.registry import Registry
 from cluster.segment import require_file
@@ -46,12 +47,6 @@ class Inspection(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
     remarks: tuple[str, ...]
     shown: CredentialSet | None
-
-
-_WRITTEN = ("lock", "state*", "diverged", "snapshots", "wal", "wal/*", "wal/*/*")
-"""What a node writes to in its data directory. Other things there, such as a volume's lost+found, may be
-anybody's; the audit log holds nobody up.
-"""
 
 
 def _may_write(path: Path) -> bool:
@@ -92,6 +87,7 @@ def inspect(
                 warnings += _nobody_leads(config, kept)
                 warnings += check_file(config, kept.logged)
         warnings += _short_of_space(config, free_bytes)
+        warnings += exposed(Path(config.node.data_dir))
     except RedwireError as error:
         errors.append(error)
     remarks: list[str] = []
@@ -144,7 +140,7 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     if not may_write(there):
         what = "cannot be written to" if there == folder else f"cannot be made in {there}"
         raise DiskFailed(folder, f"the data directory {what} by this user")
-    for path in (path for part in _WRITTEN for path in sorted(folder.glob(part))):
+    for path in (path for part in WRITTEN for path in sorted(folder.glob(part))):
         if not may_write(path):
             raise DiskFailed(path, "cannot be read and written by this user")
         require_file(path)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -24,6 +25,7 @@ from cluster.drivers import Drivers
 from cluster.effects import Now
 from cluster.errors import NodeError, first
 from cluster.events import EventKind
+from cluster.exposure import exposed
 from cluster.housekeeping import Housekeeping
 from cluster.joining import userless
 from cluster.links import Links
@@ -156,6 +158,8 @@ class Process:
         where = f"log ends at {storage.log.end}, applied {storage.applied.lsn}"
         self._note(f"listens on {self._config.node.listen}; {where}")
         for warning in [] if self._credentials is None else self._credentials.unnamed:
+            self._note(warning, Level.WARNING)
+        for warning in exposed(Path(self._config.node.data_dir)):
             self._note(warning, Level.WARNING)
 
     async def _check_settings(self, storage: Storage) -> None:
