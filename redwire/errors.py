@@ -27,6 +27,7 @@ RedwireError                  code, hint, whether a retry may help
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -100,8 +101,13 @@ its reign, which may have the same reason: it may be cut off, and another one le
 """
 
 
+_VAGUE = frozenset((Code.INVALID, Code.TIMEOUT))
+"""Codes of which the class of the error says more."""
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
 class RedwireError(Exception):
-    """The root. `str()` says what, where and what to do; `facts` are the same for programs."""
+    """The root. `str()` says what, where and what to do; `name` and `facts` are the same for programs."""
 
     code: Code = Code.INVALID
     retry: bool = False
@@ -111,6 +117,13 @@ class RedwireError(Exception):
         self.message = message
         self.hint = hint
         self.facts = dict(facts or {})
+
+    @property
+    def name(self) -> str:
+        """What happened, in one word: the code of the protocol where that says it, else the class, as in
+        CONNECT_FAILED.
+        """
+        return _HUMP.sub("_", type(self).__name__).upper() if self.code in _VAGUE else str(self.code)
 
 
 class ProtocolError(RedwireError):

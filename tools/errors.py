@@ -96,6 +96,11 @@ class LoadStopped(ToolError):
         super().__init__(reason.message, hint=reason.hint, facts=reason.facts)
         self.reason = reason
 
+    @property
+    def name(self) -> str:
+        """That of the reason."""
+        return self.reason.name
+
 
 class ScanStopped(ToolError):
     """A scan that came no further for `reason`, after it had printed documents up to the id `after`."""
@@ -105,6 +110,11 @@ class ScanStopped(ToolError):
         hint = f"go on with the same command and --after {shlex.quote(after)}"
         super().__init__(text, hint=hint, facts=reason.facts | {"after": after})
         self.reason = reason
+
+    @property
+    def name(self) -> str:
+        """That of the reason."""
+        return self.reason.name
 
 
 class PlanInvalid(ToolError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 from collections.abc import Mapping
 
@@ -46,10 +45,6 @@ EXIT_SIGNALLED = 128
 EXIT_INTERRUPTED = EXIT_SIGNALLED + signal.SIGINT
 EXIT_PIPE_CLOSED = EXIT_SIGNALLED + signal.SIGPIPE
 """As of a tool that dies of it; nothing is said."""
-
-_VAGUE = frozenset((Code.INVALID, Code.TIMEOUT))
-"""Codes of which the class of the error says more."""
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -93,7 +88,7 @@ def failure(
         case RedwireError():
             key = getattr(error, "key", None)
             hint = error.hint if key is None or error.hint not in ("", ASK_HINT) else resolve_hint(key)
-            return Failure(error_code(error), error.message, exit_code(error), hint, key, _facts(error))
+            return Failure(error.name, error.message, exit_code(error), hint, key, _facts(error))
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return Failure("SYSTEM", f"{where}{error.strerror or error}", EXIT_FAILED)
@@ -135,12 +130,3 @@ def exit_code(error: RedwireError) -> int:
             return EXIT_REFUSED
         case _:
             return EXIT_FAILED
-
-
-def error_code(error: RedwireError) -> str:
-    """The protocol's code where that says what happened; else the class of the error, as in URI_INVALID."""
-    if isinstance(error, LoadStopped | ScanStopped):
-        return error_code(error.reason)
-    if error.code not in _VAGUE:
-        return str(error.code)
-    return _HUMP.sub("_", type(error).__name__).upper()

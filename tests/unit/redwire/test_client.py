@@ -346,3 +346,19 @@ def test_the_package_exports_what_it_names() -> None:
     assert set(redwire.__all__) <= set(dir(redwire))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         redwire.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (errors.UnknownOutcome("?", phase="answer"), "UNKNOWN_OUTCOME"),
+        (errors.DeadlineExceeded("?", phase="connect"), "DEADLINE_EXCEEDED"),
+        (errors.ConnectFailed("?", retry=True), "CONNECT_FAILED"),
+        (errors.RequestInvalid("?"), "REQUEST_INVALID"),
+        (errors.NotConfirmed("?"), "NOT_CONFIRMED"),
+        (errors.Refused(Code.BUSY, "?"), "BUSY"),
+        (errors.NotPrimary("?"), "NOT_PRIMARY"),
+    ],
+)
+def test_an_error_is_told_by_its_code_or_where_that_is_vague_by_its_class(error, name: str) -> None:
+    assert error.name == name
