@@ -19,18 +19,26 @@ with Nodes(pathlib.Path(sys.argv[1]), 2, "majority", "any"):
 """
 
 
+def wait_for(folder: Path, processes: int) -> None:
+    """Return when so many work in `folder`."""
+    deadline = time.monotonic() + GONE_S
+    while len(found := running(folder)) != processes:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
 def test_the_nodes_of_a_killed_bench_end_and_their_folder_goes(tmp_path: Path) -> None:
     folder = tmp_path / "bench"
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE, text=True
     ) as bench:
-        assert bench.stdout is not None and bench.stdout.readline() == "runs\n"
-        assert len(running(folder)) == 4  # itself, its guard, the nodes
-        bench.kill()
-    deadline = time.monotonic() + GONE_S
-    while left := running(folder):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+        try:
+            assert bench.stdout is not None and bench.stdout.readline() == "runs\n"
+            # itself, its guard, the nodes; a process has no command line while it becomes another program
+            wait_for(folder, 4)
+        finally:
+            bench.kill()
+    wait_for(folder, 0)
     assert not folder.exists()
 
 
