@@ -24,7 +24,7 @@ import anyio.to_thread
 import msgspec
 
 from cluster.errors import DiskFull
-from cluster.files import FILE_MODE, translated
+from cluster.files import FILE_MODE, FOLDER_MODE, not_a_file, translated
 from cluster.peer_end import ChannelEnd
 from cluster.volume import free_bytes
 from redwire.body import decode, encode
@@ -63,7 +63,10 @@ class SnapshotLibrary:
         applied: Callable[[], Lsn],
         base: Callable[[], Lsn],
     ) -> None:
-        """`applied` and `base` say how far the state goes now and where the kept log begins."""
+        """`applied` and `base` say how far the state goes now and where the kept log begins.
+
+        Raises `DiskFailed` where `folder` cannot be made, or emptied of what an earlier process offered.
+        """
         self._folder = folder
         self._make = make
         self._applied = applied
@@ -71,9 +74,10 @@ class SnapshotLibrary:
         self._kept: dict[str, _Kept] = {}
         self._making = anyio.Lock()
         self._pinned: dict[str, Lsn] = {}
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for stray in folder.glob("offer-*"):
-            stray.unlink()
+        with translated(folder):
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            for stray in folder.glob("offer-*"):
+                stray.unlink()
 
     def pins(self) -> list[Lsn]:
         """The LSNs from which the snapshots kept, and those being made, need the log."""
@@ -144,7 +148,8 @@ class SnapshotLibrary:
 
 
 class SnapshotReceiver:
-    """Takes one snapshot into `folder`; what is there of an interrupted one is continued.
+    """Takes one snapshot into `folder`; what is there of an interrupted one is continued. Raises `DiskFailed`
+    where that cannot be looked at.
 
     `install(path, manifest)` is called once, with the whole file, synced and verified. `begin` and `take`
     raise `DiskFull` where there is no room, and what is here by then is continued later; and `DiskFailed`.
@@ -155,8 +160,8 @@ class SnapshotReceiver:
         self._path = folder / "incoming.part"
         self._about = folder / "incoming.cbor"
         self._install = install
+        self._received_bytes = 0
         self._manifest = self._resumable()
-        self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
         self.full: DiskFull | None = None
         self.waits = False
 
@@ -253,13 +258,20 @@ class SnapshotReceiver:
         return whole
 
     def _resumable(self) -> SnapshotManifest | None:
-        try:
-            return decode(self._about.read_bytes(), SnapshotManifest)
-        except FileNotFoundError:
-            return None
-        except (ProtocolError, msgspec.ValidationError):
-            self._about.unlink()
-            return None
+        """What the part that is here is of; None where there is none to go on with."""
+        with translated(self._about):
+            for path in (self._about, self._path):
+                if not_a_file(path):
+                    path.unlink()  # whoever opens a pipe waits, and the node with it
+            try:
+                manifest = decode(self._about.read_bytes(), SnapshotManifest)
+            except FileNotFoundError:
+                return None
+            except (ProtocolError, msgspec.ValidationError):
+                self._about.unlink()
+                return None
+            self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
+        return manifest if self._received_bytes <= manifest.size else None  # else every chunk is a gap
 
 
 def _for_us_alone(path: str, flags: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from cluster.errors import DiskFull
+from cluster.errors import DiskFailed, DiskFull
 from cluster.files import FILE_MODE
 from cluster.peer_end import ChannelEnd
 from cluster.snapshot import KEPT_MAX, SnapshotLibrary, SnapshotReceiver
@@ -92,6 +93,49 @@ async def test_after_a_chunk_that_failed_the_offset_is_what_is_there(tmp_path: P
     with pytest.raises(DiskFull):
         await receiver.take(SnapshotChunk(3, CONTENT[3:]))
     assert receiver.request() == SnapshotFetch("a1", 0)
+
+
+@pytest.mark.parametrize("name", ["incoming.part", "incoming.cbor"])
+async def test_a_pipe_in_the_place_of_what_was_begun_holds_nobody_up(tmp_path: Path, name: str) -> None:
+    installed = Installed()
+    await SnapshotReceiver(tmp_path, installed).begin(MANIFEST)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    receiver = SnapshotReceiver(tmp_path, installed)
+    await receiver.begin(MANIFEST)
+    await take(receiver)
+    assert installed.found == [CONTENT]
+
+
+async def test_a_part_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> None:
+    installed = Installed()
+    await SnapshotReceiver(tmp_path, installed).begin(MANIFEST)
+    (tmp_path / "incoming.part").write_bytes(CONTENT + b"and more")
+    receiver = SnapshotReceiver(tmp_path, installed)
+    assert receiver.request() == SnapshotFetch("", 0)
+    await receiver.begin(MANIFEST)
+    await take(receiver)
+    assert installed.found == [CONTENT]
+
+
+@pytest.mark.parametrize("name", ["incoming.part", "incoming.cbor"])
+def test_a_directory_in_the_place_of_what_was_begun_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(DiskFailed, match=name):
+        SnapshotReceiver(tmp_path, Installed())
+
+
+@pytest.mark.parametrize("name", ["snapshots", "snapshots/offer-x.db"])
+def test_what_keeps_snapshots_from_being_offered_is_a_failure_that_names_it(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "snapshots"
+    if name == "snapshots":
+        folder.touch()
+    else:
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(DiskFailed, match=name):
+        SnapshotLibrary(folder, lambda path: EMPTY, lambda: Lsn(0), lambda: Lsn(0))
 
 
 async def test_room_is_what_all_that_is_to_come_would_find(tmp_path: Path) -> None:
