@@ -259,10 +259,11 @@ class SnapshotReceiver:
 
     def _resumable(self) -> SnapshotManifest | None:
         """What the part that is here is of; None where there is none to go on with."""
-        with translated(self._about):
-            for path in (self._about, self._path):
+        for path in (self._about, self._path):
+            with translated(path):
                 if not_a_file(path):
                     path.unlink()  # whoever opens a pipe waits, and the node with it
+        with translated(self._about):
             try:
                 manifest = decode(self._about.read_bytes(), SnapshotManifest)
             except FileNotFoundError:
