@@ -84,8 +84,13 @@ class SnapshotLibrary:
         return [*(Lsn(kept.manifest.lsn) for kept in self._kept.values()), *self._pinned.values()]
 
     async def serve(self, end: ChannelEnd, asked: SnapshotFetch) -> None:
-        """Send the snapshot that is asked for from its offset, or else a new one from the start."""
+        """Send the snapshot that is asked for from its offset, or else a new one from the start. Raises
+        `DiskFailed` and `DiskFull`.
+        """
         kept = self._kept.get(asked.snapshot)
+        if kept is not None and not await anyio.to_thread.run_sync(kept.path.exists):
+            await self._forget([kept])  # somebody made room
+            kept = None
         offset = asked.offset if kept is not None else 0
         if kept is None:
             kept = await self._new()
@@ -109,7 +114,7 @@ class SnapshotLibrary:
     async def _forget(self, gone: Sequence[_Kept]) -> None:
         """Offer these no more, from now on, and remove their files."""
         for kept in gone:
-            del self._kept[kept.manifest.snapshot]
+            self._kept.pop(kept.manifest.snapshot, None)
         for kept in gone:
             await anyio.to_thread.run_sync(partial(kept.path.unlink, missing_ok=True))
 
@@ -128,6 +133,8 @@ class SnapshotLibrary:
             return kept
 
     def _materialise(self, name: str, path: Path) -> SnapshotManifest:
+        with translated(self._folder):
+            self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         at = self._make(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
@@ -138,13 +145,20 @@ class SnapshotLibrary:
 
     @staticmethod
     async def _send(end: ChannelEnd, path: Path, offset: int) -> None:
-        async with await anyio.open_file(path, "rb") as file:
+        with translated(path):
+            opened = await anyio.open_file(path, "rb")
+        async with opened as file:
             await file.seek(offset)
-            while data := await file.read(CHUNK_BYTES_MAX):
+            while data := await _read(path, file):
                 end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, data).encode())
                 offset += len(data)
                 await end.ready()
         end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, b"").encode())
+
+
+async def _read(path: Path, file: anyio.AsyncFile[bytes]) -> bytes:
+    with translated(path):
+        return await file.read(CHUNK_BYTES_MAX)
 
 
 class SnapshotReceiver:

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from cluster.errors import DiskFailed, DiskFull
-from cluster.files import FILE_MODE
+from cluster.files import FILE_MODE, FOLDER_MODE
 from cluster.peer_end import ChannelEnd
 from cluster.snapshot import KEPT_MAX, SnapshotLibrary, SnapshotReceiver
 from redwire.errors import ProtocolError
@@ -187,9 +187,9 @@ class Shelf:
         path.write_bytes(CONTENT)
         return replace(EMPTY, lsn=Lsn(self.made))
 
-    async def give(self) -> None:
+    async def give(self, name: str = "") -> None:
         member: Any = Member()
-        await self.library.serve(cast(ChannelEnd, member), SnapshotFetch("", 0))
+        await self.library.serve(cast(ChannelEnd, member), SnapshotFetch(name, 0))
 
     @property
     def kept(self) -> list[Lsn]:
@@ -202,6 +202,31 @@ async def test_of_snapshots_that_nobody_is_sent_the_youngest_are_kept(tmp_path: 
     for _ in range(KEPT_MAX + 2):
         await shelf.give()
     assert shelf.kept == [12, 13, 14, 15]
+
+
+@pytest.mark.parametrize("folder_too", [False, True])
+async def test_in_the_place_of_a_snapshot_that_somebody_removed_a_new_one_is_made(
+    tmp_path: Path, folder_too: bool
+) -> None:
+    shelf = Shelf(tmp_path / "snapshots")
+    await shelf.give()
+    (made,) = shelf.folder.iterdir()
+    made.unlink()
+    if folder_too:
+        shelf.folder.rmdir()
+    await shelf.give(made.stem)
+    assert shelf.kept == [11]
+    assert shelf.folder.stat().st_mode & 0o777 == FOLDER_MODE
+
+
+async def test_a_snapshot_that_cannot_be_read_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    await shelf.give()
+    (made,) = shelf.folder.iterdir()
+    made.unlink()
+    made.mkdir()
+    with pytest.raises(DiskFailed, match=made.name):
+        await shelf.give(made.stem)
 
 
 async def test_a_snapshot_that_the_log_does_not_continue_goes(tmp_path: Path) -> None:
