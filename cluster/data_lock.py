@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from cluster.errors import DataDirInUse, DataDirNoFolder
-from cluster.files import FILE_MODE, SYSCALLS, translated
+from cluster.errors import DataDirInUse, DataDirNoFolder, DiskFailed
+from cluster.files import FILE_MODE, SYSCALLS, not_a_file, translated
 
 _NAME = "lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -105,11 +105,16 @@ def nearest(folder: Path) -> Path:
 
 
 def require_folder(data_dir: Path) -> None:
-    """Raise `DataDirNoFolder` where something else stands in the place of a directory, and `DiskFailed`."""
+    """Raise `DataDirNoFolder` where something else stands in the place of a directory, and `DiskFailed`, also
+    where something else stands in the place of the file `lock`.
+    """
+    words = data_dir / _NAME
     with translated(data_dir):
         there = nearest(data_dir)
         if not there.is_dir():
             raise DataDirNoFolder(data_dir, there)
+        if what := not_a_file(words):
+            raise DiskFailed(words, what)
 
 
 @contextmanager
@@ -142,8 +147,11 @@ def _locked(fd: int, mode: int) -> bool:
 
 
 def _read(data_dir: Path) -> Holder:
+    words = data_dir / _NAME
     try:
-        with (data_dir / _NAME).open("rb") as file:
+        if not_a_file(words):
+            return Holder(pid=0)
+        with words.open("rb") as file:
             first, _, rest = file.read(_BYTES_MAX).partition(b"\n")
     except OSError:
         return Holder(pid=0)

@@ -47,7 +47,7 @@ class Door:
                 return False
             del self._strangers[eldest]
             eldest.cancel()
-        if self.connections >= self._connections_max:
+        if self.full:
             return False
         self.connections += 1
         self._strangers[stay] = now_s
@@ -56,6 +56,16 @@ class Door:
     def recognise(self, stay: Stay) -> None:
         """It is known who this is: a stranger no more."""
         self._strangers.pop(stay, None)
+
+    @property
+    def strangers(self) -> int:
+        """How many are in of whom nobody knows yet who they are."""
+        return len(self._strangers)
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody at all can come in."""
+        return self.connections >= self._connections_max
 
     @property
     def crowded(self) -> bool:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from cluster.files import translated
 
-WRITTEN = ("lock", "state*", "diverged", "snapshots", "wal", "wal/*", "wal/*/*")
+FOLDERS = ("diverged", "snapshots", "wal")
+"""The folders in a data directory."""
+WRITTEN = ("lock", "state*", *FOLDERS, "wal/*", "wal/*/*")
 """What a node writes to in its data directory, besides `meta.cbor`, which it replaces. Other things there,
 such as a volume's lost+found, may be anybody's; the audit log holds nobody up.
 """

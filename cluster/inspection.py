@@ -25,7 +25,7 @@ from cluster.config import AnonymousAccess, NodeConfig, ReplicationRole
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into, nearest, require_folder
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
-from cluster.exposure import WRITTEN, exposed
+from cluster.exposure import FOLDERS, WRITTEN, exposed
 from cluster.opening import followed_last
 from cluster.registry import Registry
 from cluster.segment import require_file
@@ -144,6 +144,9 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
         if not may_write(path):
             raise DiskFailed(path, "cannot be read and written by this user")
         require_file(path)
+    for path in (folder / part for part in FOLDERS):
+        if os.path.lexists(path) and not path.is_dir():
+            raise DiskFailed(path, "it is no directory")
     known = meta.load(folder)
     if known is None:
         return Kept()

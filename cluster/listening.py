@@ -28,7 +28,9 @@ PASSING = _SHORTAGES | {errno.ECONNABORTED}
 
 
 class Shortage:
-    """Says in the log that nobody can be accepted: at once, then once a minute, and once when it is over."""
+    """Says in the log that nobody can be accepted: at once, then once a minute, and once when it is over. A
+    crowd of strangers lets somebody in all the while: its end is not told.
+    """
 
     def __init__(self, note: Note, clock: Callable[[], float] = time.monotonic) -> None:
         self._note = note
@@ -45,6 +47,15 @@ class Shortage:
         """One came, and so many are open that no descriptor is left for it."""
         self._say(f"{connections} are open, and the rest is for the node's own files")
 
+    def crowd(self, strangers: int) -> None:
+        """One came, and found so many before it that nobody knows yet."""
+        if self._due():
+            text = (
+                f"some connections are turned away: {strangers} others have not said yet who they are; "
+                "clients try again by themselves; if it goes on, see who connects: ss -tn"
+            )
+            self._note(text, Level.WARNING)
+
     def accepted(self) -> None:
         """A connection came, and was let in."""
         if self._under_way:
@@ -52,13 +63,20 @@ class Shortage:
             self._note("connections are accepted again")
 
     def _say(self, why: str) -> None:
-        now_s = self._clock()
-        if now_s - self._said_s < SAY_AGAIN_S:
+        if not self._due():
             return
-        self._said_s, self._under_way = now_s, True
+        self._under_way = True
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         text = f"no connection can be accepted: {why}; this process may have {limit} descriptors: "
         self._note(text + "raise LimitNOFILE of its service, or ulimit -n", Level.WARNING)
+
+    def _due(self) -> bool:
+        """Whether there may be a line again; then it counts as said."""
+        now_s = self._clock()
+        if now_s - self._said_s < SAY_AGAIN_S:
+            return False
+        self._said_s = now_s
+        return True
 
 
 async def listen(address: Address, key: str) -> MultiListener[SocketStream]:

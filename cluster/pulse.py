@@ -16,8 +16,8 @@ import msgspec
 
 from cluster.disk import Disk, DiskState
 from cluster.effects import Now
-from cluster.errors import DiskFull
-from cluster.files import FILE_MODE, SYSCALLS, Syscalls, translated
+from cluster.errors import DiskFailed, DiskFull
+from cluster.files import FILE_MODE, SYSCALLS, Syscalls, not_a_file, translated
 from cluster.log_config import Level, Note
 
 BEAT_S = 2.0
@@ -89,6 +89,8 @@ class Pulse:
     def _touch(self) -> None:
         """On the disk thread. No room is an answer; any other failure ends the node, as everywhere."""
         with suppress(DiskFull), translated(self._path):
+            if what := not_a_file(self._path):  # whoever opens a pipe waits, and the log behind it
+                raise DiskFailed(self._path, what)
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
                 self._calls.write_all(fd, [self._clock().wall_ms.to_bytes(8, "little")], 0)

@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from cluster.bell import Bell
 from cluster.effects import Rebuild
-from cluster.errors import FormatNewer, FormatOlder, StateCorrupt
+from cluster.errors import DiskFailed, FormatNewer, FormatOlder, StateCorrupt
 from cluster.events import EventKind
 from cluster.links import Links
 from cluster.node import Node
@@ -76,10 +76,14 @@ class Rebuilder:
                 text = f"{self._in_a_row} snapshots in a row {self._trouble}, then restart this node"
                 node.happened(EventKind.SNAPSHOT_GIVEN_UP, text)
             return
+        before = self._receiver
+        try:
+            receiver = self._receiver = SnapshotReceiver(self._folder, self._install)
+        except DiskFailed as error:
+            node.storage.fail(error)
+            return
         self._diverged = effect.diverged
         node.roster.fetching = effect.session
-        before, receiver = self._receiver, SnapshotReceiver(self._folder, self._install)
-        self._receiver = receiver
         if before is None or before.full is None:
             node.happened(EventKind.SNAPSHOT_BEGUN, f"taking a snapshot: {effect.reason}")
             link.rebuild(receiver)

@@ -182,6 +182,8 @@ class Replica:
         if self.state is not FollowerState.SEARCHING or event.asked != self.end:
             # an answer to what our log was: the common point may lie below what was appended since
             text = f"{event.node} answers for a log that ended at {event.asked}, it ends at {self.end}"
+            if self._source is not None and event.asked == self.end:
+                text = f"{event.node} answers, and {self._source.node} is followed already"
             return [Drop(session, Refused(Code.NOT_READY, text, hint="it is asked anew by itself"))]
         common = reply.common
         refusal = self._refusal(event)

@@ -89,8 +89,10 @@ class Server:
         """Serve one accepted socket to its end. Never raises for what the other side does."""
         stay = anyio.move_on_after(HANDSHAKE_S)
         if not self._door.enter(stay, anyio.current_time()):
-            if self._door.short:
+            if self._door.short or self._door.full:
                 self._shortage.turned_away(self._door.connections)
+            else:
+                self._shortage.crowd(self._door.strangers)
             sock.close()
             return
         self._shortage.accepted()

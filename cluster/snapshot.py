@@ -24,7 +24,7 @@ import anyio.to_thread
 import msgspec
 
 from cluster.errors import DiskFull
-from cluster.files import FILE_MODE, translated
+from cluster.files import FILE_MODE, FOLDER_MODE, not_a_file, translated
 from cluster.peer_end import ChannelEnd
 from cluster.volume import free_bytes
 from redwire.body import decode, encode
@@ -63,7 +63,10 @@ class SnapshotLibrary:
         applied: Callable[[], Lsn],
         base: Callable[[], Lsn],
     ) -> None:
-        """`applied` and `base` say how far the state goes now and where the kept log begins."""
+        """`applied` and `base` say how far the state goes now and where the kept log begins.
+
+        Raises `DiskFailed` where `folder` cannot be made, or emptied of what an earlier process offered.
+        """
         self._folder = folder
         self._make = make
         self._applied = applied
@@ -71,17 +74,23 @@ class SnapshotLibrary:
         self._kept: dict[str, _Kept] = {}
         self._making = anyio.Lock()
         self._pinned: dict[str, Lsn] = {}
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for stray in folder.glob("offer-*"):
-            stray.unlink()
+        with translated(folder):
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            for stray in folder.glob("offer-*"):
+                stray.unlink()
 
     def pins(self) -> list[Lsn]:
         """The LSNs from which the snapshots kept, and those being made, need the log."""
         return [*(Lsn(kept.manifest.lsn) for kept in self._kept.values()), *self._pinned.values()]
 
     async def serve(self, end: ChannelEnd, asked: SnapshotFetch) -> None:
-        """Send the snapshot that is asked for from its offset, or else a new one from the start."""
+        """Send the snapshot that is asked for from its offset, or else a new one from the start. Raises
+        `DiskFailed` and `DiskFull`.
+        """
         kept = self._kept.get(asked.snapshot)
+        if kept is not None and not await anyio.to_thread.run_sync(kept.path.exists):
+            await self._forget([kept])  # somebody made room
+            kept = None
         offset = asked.offset if kept is not None else 0
         if kept is None:
             kept = await self._new()
@@ -105,7 +114,7 @@ class SnapshotLibrary:
     async def _forget(self, gone: Sequence[_Kept]) -> None:
         """Offer these no more, from now on, and remove their files."""
         for kept in gone:
-            del self._kept[kept.manifest.snapshot]
+            self._kept.pop(kept.manifest.snapshot, None)
         for kept in gone:
             await anyio.to_thread.run_sync(partial(kept.path.unlink, missing_ok=True))
 
@@ -124,6 +133,8 @@ class SnapshotLibrary:
             return kept
 
     def _materialise(self, name: str, path: Path) -> SnapshotManifest:
+        with translated(self._folder):
+            self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         at = self._make(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
@@ -134,17 +145,25 @@ class SnapshotLibrary:
 
     @staticmethod
     async def _send(end: ChannelEnd, path: Path, offset: int) -> None:
-        async with await anyio.open_file(path, "rb") as file:
+        with translated(path):
+            opened = await anyio.open_file(path, "rb")
+        async with opened as file:
             await file.seek(offset)
-            while data := await file.read(CHUNK_BYTES_MAX):
+            while data := await _read(path, file):
                 end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, data).encode())
                 offset += len(data)
                 await end.ready()
         end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, b"").encode())
 
 
+async def _read(path: Path, file: anyio.AsyncFile[bytes]) -> bytes:
+    with translated(path):
+        return await file.read(CHUNK_BYTES_MAX)
+
+
 class SnapshotReceiver:
-    """Takes one snapshot into `folder`; what is there of an interrupted one is continued.
+    """Takes one snapshot into `folder`; what is there of an interrupted one is continued. Raises `DiskFailed`
+    where that cannot be looked at.
 
     `install(path, manifest)` is called once, with the whole file, synced and verified. `begin` and `take`
     raise `DiskFull` where there is no room, and what is here by then is continued later; and `DiskFailed`.
@@ -155,8 +174,8 @@ class SnapshotReceiver:
         self._path = folder / "incoming.part"
         self._about = folder / "incoming.cbor"
         self._install = install
+        self._received_bytes = 0
         self._manifest = self._resumable()
-        self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
         self.full: DiskFull | None = None
         self.waits = False
 
@@ -253,13 +272,21 @@ class SnapshotReceiver:
         return whole
 
     def _resumable(self) -> SnapshotManifest | None:
-        try:
-            return decode(self._about.read_bytes(), SnapshotManifest)
-        except FileNotFoundError:
-            return None
-        except (ProtocolError, msgspec.ValidationError):
-            self._about.unlink()
-            return None
+        """What the part that is here is of; None where there is none to go on with."""
+        for path in (self._about, self._path):
+            with translated(path):
+                if not_a_file(path):
+                    path.unlink()  # whoever opens a pipe waits, and the node with it
+        with translated(self._about):
+            try:
+                manifest = decode(self._about.read_bytes(), SnapshotManifest)
+            except FileNotFoundError:
+                return None
+            except (ProtocolError, msgspec.ValidationError):
+                self._about.unlink()
+                return None
+            self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
+        return manifest if self._received_bytes <= manifest.size else None  # else every chunk is a gap
 
 
 def _for_us_alone(path: str, flags: int) -> int:

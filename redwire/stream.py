@@ -178,7 +178,8 @@ class Channel:
         reason = self._failure
         if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
             hint = _UNTRUSTED if "unknown ca" in reason else _UNTIMELY_THERE
-            raise AuthenticationFailed(f"{self.name} refused our certificate: {reason}", hint=hint) from error
+            text = f"{self.name} refused our certificate: {reason}"
+            raise AuthenticationFailed(text, hint=hint, facts={"alert": reason}) from error
         return b""
 
     def _fail(self, reason: str) -> None:

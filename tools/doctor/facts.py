@@ -17,7 +17,8 @@ from tools.dev.place import typed
 class Asked(msgspec.Struct, frozen=True):
     """One node, asked from here. `member` is "" for a host that did not say who it is.
 
-    `refused`: it is there, and did not let us in. `waits`: it is there, and has not joined its cluster yet;
+    `refused`: it is there, and did not let us in; `untimely`: as it does by TLS whom it takes for one whose
+    certificate has ended, or not begun. `waits`: it is there, and has not joined its cluster yet;
     `missing` are the members that it does not hear, as far as it says.
 
     `ahead_ms` is its clock minus ours, right to within `unsure_ms`: half the round trip.
@@ -31,6 +32,7 @@ class Asked(msgspec.Struct, frozen=True):
     error: str = ""
     hint: str = ""
     refused: bool = False
+    untimely: bool = False
     waits: bool = False
     missing: tuple[str, ...] = ()
 

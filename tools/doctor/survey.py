@@ -28,6 +28,10 @@ DOOR_S = 3.0
 """For TCP and TLS from anywhere on earth."""
 LOOKS = 2
 """The quicker of two answers tells the clock better."""
+OF_DATES = ("bad certificate", "certificate expired")
+"""What OpenSSL's alerts say of a certificate that has not begun, or has ended, by the clock of who refuses
+it. The first may have other reasons, which a node that takes the same certificate rules out.
+"""
 NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, Replace the authority"
 
 
@@ -114,7 +118,8 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
         if isinstance(error.__cause__, Refused) and error.__cause__.code is Code.NOT_READY:
             return _unjoined(name, addr, error.__cause__)
         refused = isinstance(error, AuthenticationFailed)
-        return Asked(name, addr, error=error.message, hint=error.hint, refused=refused)
+        untimely = refused and any(word in str(error.facts.get("alert", "")) for word in OF_DATES)
+        return Asked(name, addr, error=error.message, hint=error.hint, refused=refused, untimely=untimely)
 
 
 def _unjoined(name: str, addr: str, refusal: Refused) -> Asked:

@@ -140,6 +140,8 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
     middle = median_low([each.ahead_ms for each in clocks])
     true = next(each for each in clocks if each.ahead_ms == middle)
     found = [finding for each in clocks if (finding := _clock(each, true)) is not None]
+    if all(paper.ends_at_ms > facts.now_ms for paper in facts.papers):
+        found += [_untimely(each) for each in facts.asked if each.untimely]
     widest = max(each.ahead_ms for each in clocks) - min(each.ahead_ms for each in clocks)
     unsure = max(each.unsure_ms for each in clocks)
     fine = f"within {figures.duration(widest)} of each other, give or take {figures.duration(unsure)}"
@@ -160,6 +162,14 @@ def _clock(each: Asked, true: Asked) -> Finding | None:
     where = "on it" if each.member == HERE else f"on {each.name}"
     mend = f"{where}: timedatectl, then mend what keeps its time (chronyc tracking)"
     return Finding(Check.CLOCKS, level, each.name, what, why, mend)
+
+
+def _untimely(each: Asked) -> Finding:
+    """It told nobody its clock; what it refuses another node has taken."""
+    what = "its clock is likely wrong by days: it takes a certificate for untimely that other nodes accept"
+    why = "the lines that it has go on; once they break it takes no member's certificate either"
+    mend = f"on {each.name}: timedatectl, then mend what keeps its time (chronyc tracking)"
+    return Finding(Check.CLOCKS, Level.ERROR, each.name, what, why, mend)
 
 
 def _versions(facts: Facts) -> Iterator[Finding]:

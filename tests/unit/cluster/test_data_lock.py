@@ -140,3 +140,14 @@ def test_what_is_no_directory_is_told_as_what_it_is(tmp_path: Path, path: str, s
     with pytest.raises(DataDirNoFolder) as caught:
         DataLock.take(tmp_path / path)
     assert said in str(caught.value) and "check the disk" not in str(caught.value)
+
+
+def test_a_pipe_in_the_place_of_the_words_is_named_and_holds_nobody_up(tmp_path: Path) -> None:
+    words = tmp_path / "lock"
+    lock = DataLock.take(tmp_path)
+    words.unlink()
+    os.mkfifo(words)
+    assert holder(tmp_path) == Holder(pid=0)
+    lock.close()
+    with pytest.raises(DiskFailed, match=f"{words}: it is a pipe, and no file"):
+        DataLock.take(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from functools import cache
@@ -383,3 +384,27 @@ def test_a_pipe_in_the_place_of_a_file_is_found_before_it_holds_up_the_start(
     errors, _ = words(inspect(config, wall_ms()))
     assert len(errors) == 1 and errors[0].startswith(f"{path} is damaged")
     assert "it is a pipe, and no file" in errors[0]
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_found_before_the_start(config: NodeConfig) -> None:
+    path = with_state(config, config) / "lock"
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    errors, _ = words(inspect(config, wall_ms()))
+    assert len(errors) == 1 and errors[0].startswith(f"{path}: it is a pipe, and no file")
+
+
+@pytest.mark.parametrize("name", ["diverged", "snapshots", "wal"])
+@pytest.mark.parametrize("link", [True, False])
+def test_what_is_no_folder_in_the_place_of_one_is_found_before_the_start(
+    config: NodeConfig, name: str, link: bool
+) -> None:
+    path = with_state(config, config) / name
+    if path.exists():
+        shutil.rmtree(path)
+    if link:
+        path.symlink_to("/nowhere/else")
+    else:
+        path.touch()
+    errors, _ = words(inspect(config, wall_ms()))
+    assert len(errors) == 1 and errors[0].startswith(f"{path}: it is no directory")

@@ -106,18 +106,34 @@ async def test_a_server_that_cannot_accept_says_so_and_goes_on() -> None:
     assert [level for level, _ in said.lines] == [Level.WARNING]
 
 
-@pytest.mark.parametrize(("connections_max", "lines"), [(2, 1), (4 * STRANGERS_MAX, 0)])
-async def test_whoever_is_turned_away_for_want_of_descriptors_is_told_of_and_a_storm_is_not(
-    connections_max: int, lines: int
+@pytest.mark.parametrize(
+    ("connections_max", "why"),
+    [
+        (2, "1 are open, and the rest is for the node's own files"),
+        (4 * STRANGERS_MAX, f"{STRANGERS_MAX} others have not said yet who they are"),
+    ],
+)
+async def test_whoever_is_turned_away_is_told_of_once_and_for_its_reason(
+    connections_max: int, why: str
 ) -> None:
     said, server = a_server()
     server._door = Door(connections_max)
     now_s = anyio.current_time()
     while server._door.enter(anyio.CancelScope(), now_s):
         pass
-    here, there = socket.socketpair()
-    await server.handle(here)
-    assert here.fileno() < 0, "it was closed"
-    there.close()
-    assert len(said.lines) == lines
-    assert all("1 are open, and the rest is for the node's own files" in text for _, text in said.lines)
+    for _ in range(3):
+        here, there = socket.socketpair()
+        await server.handle(here)
+        assert here.fileno() < 0, "it was closed"
+        there.close()
+    ((level, text),) = said.lines
+    assert level is Level.WARNING and why in text
+
+
+def test_a_crowd_is_told_once_a_minute_and_its_end_not() -> None:
+    said = Said()
+    for _ in range(8):
+        said.shortage.crowd(STRANGERS_MAX)
+        said.shortage.accepted()
+        said.now_s += SAY_AGAIN_S / 4
+    assert [level for level, _ in said.lines] == [Level.WARNING] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -115,3 +116,10 @@ def test_silence_and_its_end_are_said_once_each(bed: Bed) -> None:
         ("the disk has not answered for 21 s", Level.ERROR),
         ("the disk answers again", Level.INFO),
     ]
+
+
+def test_a_pipe_in_the_place_of_its_file_does_not_hold_up_the_disk(bed: Bed) -> None:
+    os.mkfifo(bed.file)
+    bed.pulse.beat()
+    with pytest.raises(DiskFailed, match="it is a pipe, and no file"):
+        bed.disk.answer()

@@ -12,13 +12,13 @@ import pytest
 
 from cluster import snapshot
 from cluster.effects import Rebuild
-from cluster.errors import DiskFull
+from cluster.errors import DiskFailed, DiskFull
 from cluster.events import EventKind
 from cluster.rebuild import IN_A_ROW_MAX, Rebuilder
 from cluster.roster import Candidacy
 from cluster.snapshot import ROOM_BYTES, SnapshotReceiver
 from cluster.storage import Storage
-from redwire.errors import Code, Refused
+from redwire.errors import Code, RedwireError, Refused
 from redwire.message.peer import SnapshotChunk, SnapshotManifest
 from redwire.position import EMPTY, Lsn, Position
 
@@ -103,6 +103,17 @@ async def test_who_begins_to_lead_by_its_own_log_takes_no_snapshot_in_its_place(
     node: Any = bed.rebuilder._node
     setattr(node if to_lead == "leads" else node.roster.candidacy, to_lead, True)
     bed.rebuilder.begin(Rebuild(1, "the log is gone", False))
+    assert bed.receivers == [] and node.roster.fetching is None
+
+
+async def test_a_part_that_cannot_be_looked_at_ends_the_process_and_asks_for_nothing(bed: Bed) -> None:
+    (bed.folder / "incoming.cbor").mkdir()
+    node: Any = bed.rebuilder._node
+    failed: list[RedwireError] = []
+    node.storage.fail = failed.append
+    bed.rebuilder.begin(Rebuild(1, "the log is gone", False))
+    (error,) = failed
+    assert isinstance(error, DiskFailed) and "incoming.cbor" in error.message
     assert bed.receivers == [] and node.roster.fetching is None
 
 

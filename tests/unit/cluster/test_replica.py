@@ -241,12 +241,14 @@ def test_only_one_source_is_followed_at_a_time(grown):
     grown.follow()
     (drop,) = grown.found(grown.end, session=2)
     assert (drop.session, drop.error.code, drop.error.retry) == (2, Code.NOT_READY, True)
+    assert drop.error.message == "NOT_READY: eu-1 answers, and eu-1 is followed already"
     assert grown.core.session == 1 and grown.core.state is FollowerState.FOLLOWING
 
 
 def test_an_answer_for_another_end_of_the_log_is_asked_for_anew(grown):
     (drop,) = grown.found(grown.at(4), asked=grown.at(4))
     assert (drop.session, drop.error.code) == (1, Code.NOT_READY)
+    assert f"ended at {grown.at(4)}, it ends at {grown.end}" in drop.error.message
     assert grown.core.state is FollowerState.SEARCHING and grown.core.reign == FIRST
 
 

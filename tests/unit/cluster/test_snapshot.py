@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -10,8 +11,8 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from cluster.errors import DiskFull
-from cluster.files import FILE_MODE
+from cluster.errors import DiskFailed, DiskFull
+from cluster.files import FILE_MODE, FOLDER_MODE
 from cluster.peer_end import ChannelEnd
 from cluster.snapshot import KEPT_MAX, SnapshotLibrary, SnapshotReceiver
 from redwire.errors import ProtocolError
@@ -94,6 +95,49 @@ async def test_after_a_chunk_that_failed_the_offset_is_what_is_there(tmp_path: P
     assert receiver.request() == SnapshotFetch("a1", 0)
 
 
+@pytest.mark.parametrize("name", ["incoming.part", "incoming.cbor"])
+async def test_a_pipe_in_the_place_of_what_was_begun_holds_nobody_up(tmp_path: Path, name: str) -> None:
+    installed = Installed()
+    await SnapshotReceiver(tmp_path, installed).begin(MANIFEST)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    receiver = SnapshotReceiver(tmp_path, installed)
+    await receiver.begin(MANIFEST)
+    await take(receiver)
+    assert installed.found == [CONTENT]
+
+
+async def test_a_part_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> None:
+    installed = Installed()
+    await SnapshotReceiver(tmp_path, installed).begin(MANIFEST)
+    (tmp_path / "incoming.part").write_bytes(CONTENT + b"and more")
+    receiver = SnapshotReceiver(tmp_path, installed)
+    assert receiver.request() == SnapshotFetch("", 0)
+    await receiver.begin(MANIFEST)
+    await take(receiver)
+    assert installed.found == [CONTENT]
+
+
+@pytest.mark.parametrize("name", ["incoming.part", "incoming.cbor"])
+def test_a_directory_in_the_place_of_what_was_begun_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(DiskFailed, match=f"^{tmp_path / name}: "):
+        SnapshotReceiver(tmp_path, Installed())
+
+
+@pytest.mark.parametrize("name", ["snapshots", "snapshots/offer-x.db"])
+def test_what_keeps_snapshots_from_being_offered_is_a_failure_that_names_it(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "snapshots"
+    if name == "snapshots":
+        folder.touch()
+    else:
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(DiskFailed, match=name):
+        SnapshotLibrary(folder, lambda path: EMPTY, lambda: Lsn(0), lambda: Lsn(0))
+
+
 async def test_room_is_what_all_that_is_to_come_would_find(tmp_path: Path) -> None:
     receiver = SnapshotReceiver(tmp_path, Installed())
     assert receiver.has_room(), "nothing is known yet of what is to come"
@@ -143,9 +187,9 @@ class Shelf:
         path.write_bytes(CONTENT)
         return replace(EMPTY, lsn=Lsn(self.made))
 
-    async def give(self) -> None:
+    async def give(self, name: str = "") -> None:
         member: Any = Member()
-        await self.library.serve(cast(ChannelEnd, member), SnapshotFetch("", 0))
+        await self.library.serve(cast(ChannelEnd, member), SnapshotFetch(name, 0))
 
     @property
     def kept(self) -> list[Lsn]:
@@ -158,6 +202,31 @@ async def test_of_snapshots_that_nobody_is_sent_the_youngest_are_kept(tmp_path: 
     for _ in range(KEPT_MAX + 2):
         await shelf.give()
     assert shelf.kept == [12, 13, 14, 15]
+
+
+@pytest.mark.parametrize("folder_too", [False, True])
+async def test_in_the_place_of_a_snapshot_that_somebody_removed_a_new_one_is_made(
+    tmp_path: Path, folder_too: bool
+) -> None:
+    shelf = Shelf(tmp_path / "snapshots")
+    await shelf.give()
+    (made,) = shelf.folder.iterdir()
+    made.unlink()
+    if folder_too:
+        shelf.folder.rmdir()
+    await shelf.give(made.stem)
+    assert shelf.kept == [11]
+    assert shelf.folder.stat().st_mode & 0o777 == FOLDER_MODE
+
+
+async def test_a_snapshot_that_cannot_be_read_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    await shelf.give()
+    (made,) = shelf.folder.iterdir()
+    made.unlink()
+    made.mkdir()
+    with pytest.raises(DiskFailed, match=made.name):
+        await shelf.give(made.stem)
 
 
 async def test_a_snapshot_that_the_log_does_not_continue_goes(tmp_path: Path) -> None:

@@ -534,6 +534,7 @@ async def test_a_refused_client_certificate_reads_as_an_end_or_a_refusal(
         except AuthenticationFailed as error:
             assert "refused our certificate" in str(error)
             assert "no authority that the other side trusts" in error.hint
+            assert "unknown ca" in str(error.facts["alert"])
         channel.close()
 
 

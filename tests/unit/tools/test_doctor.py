@@ -213,6 +213,19 @@ def test_a_node_that_does_not_let_the_user_in_is_there_and_says_so() -> None:
     assert "password" in port.mend and "start it" not in port.mend
 
 
+def test_a_node_that_takes_a_valid_certificate_for_an_untimely_one_has_a_wrong_clock() -> None:
+    """Over lines that are old it goes on: nothing else is wrong yet."""
+    others = tuple(each for each in asked(cluster()) if each.member != "us-1")
+    says = "us-1.example.net:5050 refused our certificate: sslv3 alert bad certificate"
+    refused = Asked("us-1", "us-1.example.net:5050", error=says, refused=True, untimely=True)
+    (clock,) = (each for each in judge(facts(asked=(*others, refused))) if each.check is Check.CLOCKS)
+    assert (clock.level, clock.where) == (Level.ERROR, "us-1")
+    assert clock.what.startswith("its clock is likely wrong by days") and "timedatectl" in clock.mend
+    expired = Paper("the certificate of ops", "ops.pem", NOW_MS - 1, "redwire certs issue")
+    found = judge(facts(asked=(*others, refused), papers=(expired,)))
+    assert all(each.level is Level.OK for each in found if each.check is Check.CLOCKS), "it is right to"
+
+
 WAITING = "this node has not joined its cluster yet; not heard yet: us-1, ap-1"
 
 
