@@ -29,7 +29,7 @@ from redwire.message.admin import (
     UsersAsked,
     UsersPage,
 )
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 T = TypeVar("T")
 
@@ -100,8 +100,8 @@ def _without(mapping: Mapping[str, T], key: str) -> Mapping[str, T]:
 
 def _meant(name: str, names: Iterable[str]) -> str:
     alike = (other for other in names if abs(len(other) - len(name)) <= max(1, len(name) // 3))
-    meant = nearest(name, islice(alike, MEANT_MAX))
-    return f"; did you mean {meant}?" if meant else ""
+    hint = guess(name, islice(alike, MEANT_MAX))
+    return f"; {hint}" if hint else ""
 
 
 def _cut(mapping: Mapping[str, T], after: str, limit: int) -> tuple[list[T], bool]:

@@ -31,7 +31,7 @@ from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import ConfigInvalid, RedwireError
 from redwire.position import NodeId
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 ACTIONS = ("run", "check", "reload")
 SWITCH_INTERVAL_S = 1e-4
@@ -108,9 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _action(word: str) -> str:
     """What argparse makes of the action; it says itself what there is, but not what was meant."""
-    meant = None if word in ACTIONS else nearest(word, ACTIONS)
-    if meant is not None:
-        raise argparse.ArgumentTypeError(f"invalid choice: {word!r}; did you mean {meant}?")
+    hint = "" if word in ACTIONS else guess(word, ACTIONS)
+    if hint:
+        raise argparse.ArgumentTypeError(f"invalid choice: {word!r}; {hint}")
     return word
 
 

@@ -44,7 +44,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from cluster.challenge import lacks_committed, outgrown
+from cluster.challenge import outgrown
+from cluster.heard import Heard
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid, Refused
 from redwire.message.peer import Report
@@ -158,8 +159,8 @@ class Opening(msgspec.Struct, frozen=True):
         if self.me not in self.voters:
             hint = "start a voter as primary"
             return Refuse(Refused(Code.NOT_PRIMARY, f"{self.me} is no voter of this cluster", hint=hint))
-        leading = (report for report in others.values() if report.role == NodeRole.PRIMARY)
-        leader = max(leading, key=lambda report: report.term, default=None)
+        heard = Heard(mine, others)
+        leader = heard.leader
         if leader is not None and leader.term >= mine.term:
             text = f"{leader.node} leads term {leader.term} already"
             return Refuse(Refused(Code.TERM_TAKEN, text, hint="start this node with role: replica"))
@@ -168,35 +169,27 @@ class Opening(msgspec.Struct, frozen=True):
         everybody = self.members <= others.keys() | {self.me}
         waited = everybody or elapsed_ms >= self.patience_ms
         if mine.last_lsn == 0:
-            return self._empty(mine, others, waited)
+            return self._empty(heard, waited)
         followed = followed_last(self.me, mine.reign)
         if followed is not None and self.take_over is None:
             return Refuse(followed)
         if not waited:
             return Wait(f"asking {', '.join(sorted(self.members - others.keys() - {self.me}))}")
-        led = _led(mine, others)
-        if led is not None:
-            return led
-        further = _further(mine, others)
-        if further is not None:
-            return further
-        end = (mine.last_term, mine.last_lsn)
-        as_long = {node: each for node, each in others.items() if (each.last_term, each.last_lsn) >= end}
-        rival = _rival(mine, as_long, ", and its log is as long")
-        if rival is not None:
-            return rival
-        term = self._term(mine, others)
+        first = _led(heard) or _further(heard) or _rival(heard, heard.as_long, ", and its log is as long")
+        if first is not None:
+            return first
+        term = self._term(heard)
         if term > TERM_MAX:
             text = f"term {term - 1} is the last one that there can be"
             return Refuse(
                 Refused(Code.STALE_TERM, text, hint="a member reports terms that never were: find it")
             )
-        return self._missing(mine, others, term) or Open(term)
+        return self._missing(heard, term) or Open(term)
 
-    def _missing(self, mine: Report, others: Mapping[NodeId, Report], term: Term) -> Wait | Stand | None:
+    def _missing(self, heard: Heard, term: Term) -> Wait | Stand | None:
         """Whose word, or vote, a reign of `term` lacks; None when it may begin."""
-        unknown, undecided = self._unknown(mine, others), self._undecided(term, others)
-        led_last = self.wrote_last and _led_last(mine, others)
+        unknown, undecided = self._unknown(heard), self._undecided(term, heard)
+        led_last = self.wrote_last and heard.led_last
         if led_last and self.enough_by_all(self.voters.difference(unknown, undecided, self._lost)):
             return None
         unheard = bool(unknown) and self.enough(self._lost.union(unknown))
@@ -206,24 +199,17 @@ class Opening(msgspec.Struct, frozen=True):
             why = " and ".join(f"{node} ({why})" for node, why in unknown.items())
             fear = _MAY_LEAD if led_last else _MAY_HOLD
             return Wait(_MISSED.format(fear, why, ",".join(sorted(self._lost.union(unknown)))))
-        bound = [_bound(mine, others[node]) for node in undecided]
+        bound = [_bound(self.me, heard.others[node]) for node in undecided]
         return Stand(term, undecided, tuple(filter(None, bound)))
 
-    def _term(self, mine: Report, others: Mapping[NodeId, Report]) -> Term:
-        """Above every term that anybody has accepted, has in its log (a lent one can be of a reign that its
-        new holder never accepted), or has given another one a vote for. The term that we have stood for, in
-        this process or an earlier one, is kept while it is.
-        """
-        everybody = (mine, *others.values())
-        stood = max((report.vote for report in everybody if report.voted_for == self.me), default=0)
-        other_votes = (report.vote for report in everybody if report.voted_for != self.me)
-        newest = max(0, *(max(each.term, each.last_term) for each in everybody), *other_votes)
-        kept = max(self.stands, stood)
+    def _term(self, heard: Heard) -> Term:
+        """Above every term that anyone has seen. The one that we have stood for is kept while it is."""
+        newest, kept = heard.newest_term, max(self.stands, heard.stood_term)
         return Term(kept if kept > newest else newest + 1)
 
-    def _undecided(self, term: Term, others: Mapping[NodeId, Report]) -> Sequence[NodeId]:
+    def _undecided(self, term: Term, heard: Heard) -> Sequence[NodeId]:
         """The other voters in reach whose vote for `term` is not ours yet."""
-        reports = (others[node] for node in sorted(self._asked & others.keys()))
+        reports = (heard.others[node] for node in sorted(self._asked & heard.others.keys()))
         return [NodeId(each.node) for each in reports if (each.vote, each.voted_for) != (term, self.me)]
 
     @property
@@ -236,11 +222,11 @@ class Opening(msgspec.Struct, frozen=True):
         """Those given up."""
         return self.take_over.lost if self.take_over is not None else frozenset()
 
-    def _unknown(self, mine: Report, others: Mapping[NodeId, Report]) -> Mapping[NodeId, str]:
+    def _unknown(self, heard: Heard) -> Mapping[NodeId, str]:
         """The voters of whom nobody says what they held, each with the reason."""
         unknown: dict[NodeId, str] = {}
         for node in sorted(self._asked):
-            report = mine if node == self.me else others.get(node)
+            report = heard.mine if node == self.me else heard.others.get(node)
             if report is None:
                 unknown[node] = "not heard yet"
             elif node not in self.admitted:
@@ -249,35 +235,35 @@ class Opening(msgspec.Struct, frozen=True):
                 unknown[node] = "its disk was replaced"
         return unknown
 
-    def _empty(self, mine: Report, others: Mapping[NodeId, Report], waited: bool) -> Decision:
-        grown = next((report for report in others.values() if report.last_lsn or report.cluster), None)
+    def _empty(self, heard: Heard, waited: bool) -> Decision:
+        grown = next((report for report in heard.others.values() if report.last_lsn or report.cluster), None)
         if grown is not None:
             text = f"the data directory is empty, and {grown.node} has a log up to LSN {grown.last_lsn}"
             hint = "this disk was replaced: start the node as replica; it takes a snapshot by itself"
             return Refuse(Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint))
-        empty = {NodeId(report.node): report.incarnation for report in (mine, *others.values())}
+        empty = {NodeId(report.node): report.incarnation for report in heard.everybody}
         if len(empty) * 2 <= len(self.members):
             missing = ", ".join(sorted(self.members - empty.keys()))
             return Wait(f"a new cluster needs a majority of its members; not heard yet: {missing}")
         if not waited:
             return Wait("waiting for the other members, so that they are admitted from the start")
-        match self._elected(mine, others):
+        match self._elected(heard):
             case Stand() as stand:
-                free = {node: each for node, each in others.items() if each.voted_for in ("", node)}
-                return _rival(mine, free) or stand
+                free = [each for each in heard.others.values() if each.voted_for in ("", each.node)]
+                return _rival(heard, free) or stand
             case Wait() as wait:
                 return wait
             case None:
                 return Bootstrap(empty)
 
-    def _elected(self, mine: Report, others: Mapping[NodeId, Report]) -> Stand | Wait | None:
+    def _elected(self, heard: Heard) -> Stand | Wait | None:
         """Whose votes a new cluster still needs; None when it has them. A vote for the first term is given
         once and for good: no two clusters begin with a majority of the same members.
         """
-        first = Term(1)
-        others_votes = {node: report.voted_for for node, report in others.items() if report.vote}
+        first, mine = Term(1), heard.mine
+        others_votes = {node: report.voted_for for node, report in heard.others.items() if report.vote}
         ours = [node for node, voted_for in others_votes.items() if voted_for == self.me]
-        open_ = sorted(others.keys() - others_votes.keys())
+        open_ = sorted(heard.others.keys() - others_votes.keys())
         own = mine.voted_for in ("", self.me)
         if (own + len(ours)) * 2 > len(self.members):
             return None
@@ -294,60 +280,41 @@ class Opening(msgspec.Struct, frozen=True):
         return Wait(f"votes for the new cluster were given already: {text}; {mend}")
 
 
-def _rival(mine: Report, others: Mapping[NodeId, Report], also: str = "") -> Refuse | None:
+def _rival(heard: Heard, among: Iterable[Report], also: str = "") -> Refuse | None:
     """Of several that were told to lead, the one with the least name does; why we do not, `also` said."""
-    rival = min(
-        (report.node for report in others.values() if report.role == NodeRole.OPENING), default=mine.node
-    )
-    if rival >= mine.node:
+    rival = heard.rival(among)
+    if rival is None:
         return None
     text = f"{rival} was told to lead too{also}"
     hint = f"one may be: stop {rival}, or start this node with role: replica"
     return Refuse(Refused(Code.TERM_TAKEN, text, hint=hint))
 
 
-def _led_last(mine: Report, others: Mapping[NodeId, Report]) -> bool:
-    """Whether nobody can have led since this node did, as far as it and those in reach know."""
-    led = any(each.term > mine.term and each.primary not in ("", mine.node) for each in others.values())
-    given = (
-        each.other_vote if each.voted_for == mine.node else each.vote for each in (mine, *others.values())
-    )
-    voted = max(given) > mine.term
-    return mine.primary == mine.node and mine.last_term <= mine.term and not led and not voted
-
-
-def _led(mine: Report, others: Mapping[NodeId, Report]) -> Wait | None:
+def _led(heard: Heard) -> Wait | None:
     """Why to wait for the end of a reign that we hear of only from its followers; None when there is none."""
-    for report in others.values():
-        if report.follows not in ("", mine.node) and report.term >= mine.term:
-            text = f"{report.node} follows {report.follows}, which leads term {report.term}"
-            return Wait(f"{text}: stop {report.follows} first, or mend the way to it and let it lead")
-    return None
+    follower = heard.follower
+    if follower is None:
+        return None
+    text = f"{follower.node} follows {follower.follows}, which leads term {follower.term}"
+    return Wait(f"{text}: stop {follower.follows} first, or mend the way to it and let it lead")
 
 
-def _bound(mine: Report, report: Report) -> str:
+def _bound(me: NodeId, report: Report) -> str:
     """What keeps a member from voting until somebody stops it: a reign of an older term; "" for nothing."""
     if report.role == NodeRole.PRIMARY:
         return f"{report.node} leads term {report.term} and votes for nobody meanwhile: stop it first"
-    if report.follows not in ("", mine.node):
+    if report.follows not in ("", me):
         text = f"{report.node} follows {report.follows} in term {report.term} and votes for nobody meanwhile"
         return f"{text}: stop {report.follows} first"
     return ""
 
 
-def _further(mine: Report, others: Mapping[NodeId, Report]) -> FollowFirst | Refuse | None:
+def _further(heard: Heard) -> FollowFirst | Refuse | None:
     """Whom to follow first, or why never to lead; None when our log is as long as any that lacks nothing of
     what somebody knows committed.
     """
-    everybody = (mine, *others.values())
-    sound = [report for report in others.values() if not _behind(report, everybody)]
-    best = max((mine, *sound), key=lambda report: (report.last_term, report.last_lsn))
-    if (best.last_term, best.last_lsn) > (mine.last_term, mine.last_lsn):
-        return FollowFirst(NodeId(best.node))
-    ahead = _behind(mine, everybody)
-    return Refuse(outgrown(mine, ahead)) if ahead is not None else None
-
-
-def _behind(report: Report, everybody: Iterable[Report]) -> Report | None:
-    """Who knows that what the log behind `report` lacks is committed; None for nobody."""
-    return next((other for other in everybody if lacks_committed(report, other)), None)
+    longest = heard.longest
+    if longest is not heard.mine:
+        return FollowFirst(NodeId(longest.node))
+    ahead = heard.ahead
+    return Refuse(outgrown(heard.mine, ahead)) if ahead is not None else None

@@ -96,7 +96,7 @@ def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[byte
             size = int(str(error.facts["size"]))
             raise TooLarge("document bytes", size, DOC_BYTES_MAX, record=number) from error
         except RequestInvalid as error:
-            raise RequestInvalid(error.message.removeprefix("record 0: "), number, hint=error.hint) from error
+            raise RequestInvalid(error.reason, number, hint=error.hint) from error
         ids.append(ident)
     return encoded, ids
 

@@ -147,7 +147,9 @@ class BatchInvalid(ProtocolError):
 
 
 class RequestInvalid(RedwireError):
-    """A request that is refused as it stands. `record` is the place of the bad record, None for the whole."""
+    """A request that is refused as it stands. `record` is the place of the bad record, None for the whole;
+    `reason` is the message without it, for whoever knows the record by another name.
+    """
 
     code = Code.INVALID
 
@@ -155,6 +157,7 @@ class RequestInvalid(RedwireError):
         where = "" if record is None else f"record {record}: "
         super().__init__(where + message, hint=hint, facts={} if record is None else {"record": record})
         self.record = record
+        self.reason = message
 
 
 class TooLarge(RequestInvalid):

@@ -116,9 +116,7 @@ def decode(blob: bytes | memoryview) -> Topology | None:
 def _decode_body(cursor: Cursor) -> Topology:
     (epoch,) = cursor.unpack(_EPOCH, "epoch")
     primary = Endpoint(cursor.str32("primary address"), cursor.str32("primary region"))
-    count = cursor.u32("replica count")
-    if count * _REPLICA_BYTES_MIN > cursor.left:
-        raise cursor.invalid("replica count", f"is {count} with {cursor.left} bytes left")
+    count = cursor.count32("replica count", _REPLICA_BYTES_MIN)
     replicas = [_decode_replica(cursor) for _ in range(count)]
     if cursor.left >= count:
         flags = cursor.take(count, "rebuild flags")

@@ -9,6 +9,7 @@ rest. Everything is percent-decoded after it was taken apart.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -135,8 +136,7 @@ def _parameters(query: str) -> dict[str, str]:
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in PARAMETERS:
-            meant = nearest(name[:64], PARAMETERS)
-            hint = f"one of {', '.join(PARAMETERS)}" if meant is None else f"did you mean {meant!r}?"
+            hint = _hint(nearest(name[:64], PARAMETERS), PARAMETERS)
             raise UriInvalid(f"unknown parameter {name[:64]!r}", hint=hint)
         if name in given:
             raise UriInvalid(f"parameter {name!r} stands twice")
@@ -180,6 +180,11 @@ def read_mode_hint(text: str) -> str:
     choices = (*_READ_MODES, f"{_IN_REGION}<name>")
     kind, colon, _ = text[:64].partition(":")
     meant = nearest(f"{kind}:<name>", choices[-1:]) if colon else nearest(kind, _READ_MODES)
+    return _hint(meant, choices)
+
+
+def _hint(meant: str | None, choices: Iterable[str]) -> str:
+    """What was probably meant, quoted as errors of the URI quote what stands in it, or all `choices`."""
     return f"one of {', '.join(choices)}" if meant is None else f"did you mean {meant!r}?"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from redwire.position import Region
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from regions.commit_time import Distances
 from tools import durations
 from tools.errors import DurationInvalid, RttInvalid
@@ -37,9 +37,8 @@ def parse_pair(text: str, regions: Collection[Region]) -> frozenset[Region]:
     if known:
         raise RttInvalid(f"{text!r} can be read in {len(known)} ways", hint="name the regions less alike")
     pairs = [f"{one}-{other}" for one in regions for other in regions if one != other]
-    meant = nearest(text, pairs)
     names = ", ".join(sorted(regions)) or "none"
-    hint = f"did you mean {meant}?" if meant else f"two of the regions {names}, as in eu-us"
+    hint = guess(text, pairs, f"two of the regions {names}, as in eu-us")
     raise RttInvalid(f"{text!r} is no pair of regions", hint=hint)
 
 

@@ -48,6 +48,16 @@ class Cursor:
         """A 32-bit number."""
         return int(self.unpack(_U32, field)[0])
 
+    def count16(self, field: str, bytes_each: int, count_max: int = 0xFFFF) -> int:
+        """A 16-bit number of things that follow, each of `bytes_each` bytes or more. Raises `BodyInvalid`
+        when what is left is too short for them, and for more than `count_max`.
+        """
+        return self._counted(self.u16(field), field, bytes_each, count_max)
+
+    def count32(self, field: str, bytes_each: int, count_max: int = 0xFFFF_FFFF) -> int:
+        """As `count16`, of 32 bits."""
+        return self._counted(self.u32(field), field, bytes_each, count_max)
+
     def flag(self, field: str) -> bool:
         """One byte that is 0 or 1."""
         value = self.u8(field)
@@ -96,6 +106,13 @@ class Cursor:
     def invalid(self, field: str, problem: str) -> BodyInvalid:
         """The error for a field that was read but cannot be."""
         return BodyInvalid(f"{self._what}: {field} {problem} (before byte {self.offset})")
+
+    def _counted(self, count: int, field: str, bytes_each: int, count_max: int) -> int:
+        if count * bytes_each > self.left:
+            raise self.invalid(field, f"is {count} with {self.left} bytes left")
+        if count > count_max:
+            raise self.invalid(field, f"is {count}, at most {count_max} are possible")
+        return count
 
     def _advance(self, size: int, field: str) -> int:
         at = self.offset

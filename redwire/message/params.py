@@ -23,6 +23,10 @@ from redwire.record import RECORDS_MAX, REQUEST_BYTES_MAX
 PARAMS_MAX = 65_536
 """RedDB's limit, which its drivers keep to."""
 POLICY_MAGIC = b"RQP1"
+_PARAM_BYTES_MIN = 1
+"""Null is its tag alone."""
+_FLOAT_BYTES = 4
+"""Each of a vector's."""
 _CANONICAL_NAN = bytes.fromhex("000000000000f87f")
 _I64, _F64, _U64 = struct.Struct("<q"), struct.Struct("<d"), struct.Struct("<Q")
 
@@ -79,9 +83,7 @@ def decode_param_query(payload: bytes | memoryview) -> ParamQuery:
 
 def _param_query(cursor: Cursor) -> ParamQuery:
     sql = cursor.str32("SQL")
-    count = cursor.u32("parameter count")
-    if count > PARAMS_MAX or count > cursor.left:
-        raise cursor.invalid("parameter count", f"is {count} with {cursor.left} bytes left")
+    count = cursor.count32("parameter count", _PARAM_BYTES_MIN, PARAMS_MAX)
     params = tuple(_decode_param(cursor) for _ in range(count))
     policy = None
     if cursor.left:
@@ -163,9 +165,7 @@ def _text(cursor: Cursor) -> str:
 
 
 def _vector(cursor: Cursor) -> Vector:
-    count = cursor.u32("vector length")
-    if count * 4 > cursor.left:
-        raise cursor.invalid("vector length", f"is {count} with {cursor.left} bytes left")
+    count = cursor.count32("vector length", _FLOAT_BYTES)
     return Vector(cursor.unpack(struct.Struct(f"<{count}f"), "vector"))
 
 

@@ -136,9 +136,7 @@ class Scanned(msgspec.Struct, frozen=True):
         """The answer in `payload`. Raises `BodyInvalid`."""
         cursor = Cursor(payload, "Scanned")
         term, applied = cursor.unpack(_SCANNED, "header")
-        more, count = cursor.flag("more"), cursor.u16("row count")
-        if count > SCAN_LIMIT_MAX or count * _ROW_BYTES_MIN > cursor.left:
-            raise cursor.invalid("row count", f"is {count} with {cursor.left} bytes left")
+        more, count = cursor.flag("more"), cursor.count16("row count", _ROW_BYTES_MIN, SCAN_LIMIT_MAX)
         rows = tuple(
             ScannedRow(cursor.str16("id"), cursor.unpack(_VERSION, "version")[0], cursor.bytes32("document"))
             for _ in range(count)

@@ -16,6 +16,7 @@ import contextvars
 import random
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -39,6 +40,8 @@ from redwire.uri import ConnectionConfig
 
 LIMIT_S = 20.0
 """Of a write or read."""
+PATIENT_S = 0.8 * LIMIT_S
+"""An error that comes so late is one of a call that waited: its last try may end before the deadline."""
 SLACK_S = 0.1
 """Beyond a call's deadline, or for closing a client: nothing waits there for anybody."""
 PATIENCE_S = 10.0
@@ -47,6 +50,25 @@ given up after eight, and who waits for one tries every address about once a sec
 """
 GAP_S = 2.0
 """Between two acknowledgements of a cluster that serves."""
+
+
+class Call(Enum):
+    """What is asked of the client about writes, as a failure tells of it."""
+
+    PUT = "put"
+    PUT_NEW = "put over nothing"
+    INSERT = "insert"
+    INSERT_ROWS = "insert rows"
+    RESOLVE = "resolve"
+
+    def fate(self, error: RedwireError) -> Fate | None:
+        """What `error` says of the writes; None for nothing: a resolve that was refused knows no more."""
+        if isinstance(error, NotConfirmed | UnknownOutcome):
+            return Fate.DOUBTFUL
+        return Fate.REFUSED if self is not Call.RESOLVE or error.code is Code.NOT_FOUND else None
+
+
+WRITES = (Call.PUT, Call.PUT_NEW, Call.INSERT, Call.INSERT_ROWS)
 Written = Coroutine[Any, Any, Committed] | Coroutine[Any, Any, Inserted]
 
 
@@ -156,47 +178,45 @@ class Application:
             return loop.time()
 
     async def _write(self, db: Client) -> None:
-        kind = self._chance.choice(("put", "put over nothing", "insert", "insert rows"))
-        writes = [self._wanted(kind) for _ in range(3 if kind == "insert rows" else 1)]
+        call = self._chance.choice(WRITES)
+        op = Op.PUT if call in (Call.PUT, Call.PUT_NEW) else Op.INSERT
+        writes = [self._wanted(op) for _ in range(3 if call is Call.INSERT_ROWS else 1)]
         first, rows = writes[0], [(write.ident, write.doc) for write in writes]
-        if kind == "put":
-            call: Written = db.put(COLLECTION, first.ident, first.doc)
-        elif kind == "put over nothing":
-            call = db.put(COLLECTION, first.ident, first.doc, if_version=0)
-        elif kind == "insert":
-            call = db.insert(COLLECTION, first.doc, first.ident)
+        if call is Call.PUT:
+            written: Written = db.put(COLLECTION, first.ident, first.doc)
+        elif call is Call.PUT_NEW:
+            written = db.put(COLLECTION, first.ident, first.doc, if_version=0)
+        elif call is Call.INSERT:
+            written = db.insert(COLLECTION, first.doc, first.ident)
         else:
             there = [] if self._seen is None else [(self._seen[1].ident, first.doc)]
-            call = db.insert_many(COLLECTION, rows + there)
-        key = await self._asked(writes, call, kind)
+            written = db.insert_many(COLLECTION, rows + there)
+        key = await self._asked(writes, call, written)
         if key is not None and self._chance.random() < 0.7:
             await asyncio.sleep(self._chance.choice((0.0, 1.0, 10.0)))
-            await self._asked(writes, db.resolve(key), "resolve")
+            await self._asked(writes, Call.RESOLVE, db.resolve(key))
 
-    def _wanted(self, kind: str) -> Write:
+    def _wanted(self, op: Op) -> Write:
         doc = msgspec.json.encode({"n": len(self.writes), "pad": "x" * self._chance.choice((10, 3_000))})
-        op = Op.PUT if kind.startswith("put") else Op.INSERT
         write = Write(f"{self.name}-{len(self.writes)}", op, doc, "")
         self.writes.append(write)
         return write
 
-    async def _asked(self, writes: Sequence[Write], call: Written, what: str) -> Key | None:
-        """Hold what was said of `writes`, one request; its key where that is open."""
+    async def _asked(self, writes: Sequence[Write], call: Call, written: Written) -> Key | None:
+        """Hold what `written` says of `writes`, one request; its key where that is open."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:
-            committed = await call
+            committed = await written
         except RedwireError as error:
-            doubtful = isinstance(error, NotConfirmed | UnknownOutcome)
-            refused = not doubtful and (what != "resolve" or error.code is Code.NOT_FOUND)
             for write in writes:
-                write.said.append(f"{what}: {error}")
-                write.fate = Fate.DOUBTFUL if doubtful else Fate.REFUSED if refused else write.fate
-            self._late(loop.time() - began_s, f"{what} {writes[0].ident}", error)
+                write.said.append(f"{call.value}: {error}")
+                write.fate = call.fate(error) or write.fate
+            self._late(loop.time() - began_s, f"{call.value} {writes[0].ident}", error)
             return getattr(error, "key", None)
         for write, row in zip(writes, committed.records, strict=False):
             write.fate, write.lsn, write.status = Fate.COMMITTED, row.version, row.status
-            write.said.append(f"{what}: {row}")
+            write.said.append(f"{call.value}: {row}")
             self._receipts.came(write, committed.receipt)
         for row in committed.records[len(writes) :]:
             if row.status is not RecordStatus.EXISTS:
@@ -208,9 +228,10 @@ class Application:
         """Whether `error` is what a call says at its deadline; none says anything later."""
         if took_s > LIMIT_S + SLACK_S:
             self._broken(f"heard after {took_s:g} s that it could not {what}: {error}")
-        if took_s >= 0.8 * LIMIT_S:
+        waited = took_s >= PATIENT_S
+        if waited:
             self._serving.missed(self.name, what, error)
-        return took_s >= 0.8 * LIMIT_S
+        return waited
 
     async def _read(self, db: Client, token: Token, last: Write) -> None:
         """A document that it wrote, or all of them, anywhere."""

@@ -270,14 +270,37 @@ class Credentials:
     server_context = client_context
 
 
+class Turns:
+    """What a thread of this machine does: `work`, done by the loop when its time has come. However often it
+    is asked for, one turn at most is due.
+    """
+
+    def __init__(self, work: Callable[[], None], *, slow: bool) -> None:
+        self._machine = HERE.get()
+        self._work = work
+        self._slow = slow
+        self._due = False
+
+    def soon(self, more_s: float = 0.0) -> None:
+        """Let there be a turn, `more_s` later than it would be."""
+        if not self._due:
+            self._due = True
+            self._machine.later(self.take, slow=self._slow, more_s=more_s)
+
+    def take(self) -> None:
+        """A turn, now."""
+        self._due = False
+        self._work()
+
+
 class SimulatedDisk(Disk):
     """The disk thread's work, done by the loop when its time has come."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._machine = HERE.get()
-        self._life = self._machine.life
-        self._begun = self._due = False
+        self._life = HERE.get().life
+        self._turns = Turns(self._work, slow=True)
+        self._begun = False
         self._todo: deque[Any] = deque()
         put = self._asked.put
 
@@ -294,15 +317,13 @@ class SimulatedDisk(Disk):
     def stop(self) -> None:
         if not self._life.over:
             super().stop()
-            self._work()
+            self._turns.take()
 
     def _soon(self, more_s: float = 0.0) -> None:
-        if self._begun and not self._due and (self._todo or not self._asked.empty()):
-            self._due = True
-            self._machine.later(self._work, more_s=more_s)
+        if self._begun and (self._todo or not self._asked.empty()):
+            self._turns.soon(more_s)
 
     def _work(self) -> None:
-        self._due = False
         if self.state in (disk.DiskState.FAILED, disk.DiskState.STOPPED):
             return
         try:
@@ -358,7 +379,7 @@ class SimulatedApplier(Applier):
     def __init__(self, *arguments: Any) -> None:
         self._machine = HERE.get()
         self._life = self._machine.life
-        self._due = False
+        self._turns = Turns(self._work, slow=False)
         super().__init__(*arguments)
 
     def apply(self, batches: Any) -> None:
@@ -367,13 +388,12 @@ class SimulatedApplier(Applier):
 
     def stop(self) -> None:
         while not self._life.over and self._waiting and not self._blocked:
-            self._work()
+            self._turns.take()
         self._stopping = True
 
     def _soon(self) -> None:
-        if not self._due and self._waiting and not self._stopping:
-            self._due = True
-            self._machine.later(self._work, slow=False, more_s=disk.RETRY_S if self._blocked else 0.0)
+        if self._waiting and not self._stopping:
+            self._turns.soon(disk.RETRY_S if self._blocked else 0.0)
 
     def _apply(self, batches: Any) -> bool:
         if self._machine.faults.full:
@@ -384,7 +404,6 @@ class SimulatedApplier(Applier):
         return super()._apply(batches)
 
     def _work(self) -> None:
-        self._due = False
         if not self._waiting:
             return
         try:
@@ -419,34 +438,29 @@ class SimulatedReader(Reader):
     """The read threads' work, done by the loop when its time has come."""
 
     def __init__(self, path: Path, post: Post) -> None:
-        self._machine = HERE.get()
-        self._life = self._machine.life
-        self._due = False
+        self._life = HERE.get().life
+        self._turns = Turns(self._work, slow=False)
         self._worker: Worker[Any, Any] | None = None
         super().__init__(path, post, threads=1)
 
     def submit(self, query: Any, done: Callable[[Any], object]) -> None:
         super().submit(query, done)
-        self._soon()
+        if self._waiting:
+            self._turns.soon()
 
     def stop(self) -> None:
         super().stop()
         while not self._life.over and self._waiting:
-            self._work()
+            self._turns.take()
         if self._worker is not None:
             self._worker.close()
             self._worker = None
 
-    def _soon(self) -> None:
-        if not self._due and self._waiting:
-            self._due = True
-            self._machine.later(self._work, slow=False)
-
     def _work(self) -> None:
-        self._due = False
         if self._waiting:
             self._worker = self._answered(self._worker, self._take())
-            self._soon()
+        if self._waiting:
+            self._turns.soon()
 
 
 class Desk:

@@ -14,6 +14,7 @@ from cluster import documents, opening, state
 from cluster.errors import DiskFailed
 from cluster.files import Syscalls
 from cluster.freshness import Done, Freshness
+from cluster.heard import Heard
 from cluster.intake import Intake
 from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
@@ -30,9 +31,8 @@ from redwire.batch import Batch
 from redwire.course import Course
 from redwire.errors import RedwireError
 from redwire.link import Link
-from redwire.message.peer import Report
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
-from redwire.position import Lsn, NodeId, Reign, Term, Token
+from redwire.position import Lsn, Reign, Term, Token
 from redwire.record import Key, Op, RequestKind, records, request_heads
 from regions.coordinator import QuorumCoordinator
 
@@ -131,9 +131,8 @@ def no_votes_for_who_led_last() -> Iterator[None]:
     """Whoever led last believes that it did."""
     missing = Opening._missing
 
-    def believed(self: Opening, mine: Report, others: Mapping[NodeId, Report], term: Term) -> Any:
-        led_last = self.wrote_last and opening._led_last(mine, others)
-        return None if led_last else missing(self, mine, others, term)
+    def believed(self: Opening, heard: Heard, term: Term) -> Any:
+        return None if self.wrote_last and heard.led_last else missing(self, heard, term)
 
     with patch.object(Opening, "_missing", believed):
         yield

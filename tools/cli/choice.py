@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 
 class Choice(click.Choice[str]):
@@ -14,5 +14,5 @@ class Choice(click.Choice[str]):
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         """What click says, and the word that was meant."""
-        said, meant = super().get_invalid_choice_message(value, ctx), nearest(str(value), self.choices)
-        return said if meant is None else f"{said.removesuffix('.')}; did you mean {meant}?"
+        said, hint = super().get_invalid_choice_message(value, ctx), guess(str(value), self.choices)
+        return f"{said.removesuffix('.')}; {hint}" if hint else said

@@ -23,7 +23,7 @@ from redwire.errors import (
     NotPrimary,
     UnknownOutcome,
 )
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
 
@@ -209,8 +209,7 @@ async def addr_of(client: Client, node: str | None) -> str | None:
     known = {each.id: each.addr for each in (await client.status()).nodes}
     if known.get(node):
         return known[node]
-    meant = nearest(node, known)
-    hint = f"did you mean {meant}?" if meant else f"nodes are {', '.join(known)}"
+    hint = guess(node, known, f"nodes are {', '.join(known)}")
     example = next(filter(None, known.values()), "eu-1.example.net:5050")
     raise click.UsageError(f"{node!r} is no node, and no address such as {example}; {hint}")
 

@@ -64,7 +64,7 @@ def _one_record() -> Iterator[None]:
     try:
         yield
     except RequestInvalid as error:
-        error.message = error.message.removeprefix("record 0: ")
+        error.message = error.reason
         raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 SUMMARY_CHARS_MAX = 400
 """Click cuts a summary to one line by default; ours wrap."""
@@ -34,11 +34,11 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that `args` begin with. Raises `click.UsageError`, with the verb that was meant."""
-        meant = None
+        hint = ""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            meant = nearest(args[0], self.list_commands(ctx))
-        if meant is not None:
-            raise click.UsageError(f"No such command {args[0]!r}; did you mean {meant}?", ctx)
+            hint = guess(args[0], self.list_commands(ctx))
+        if hint:
+            raise click.UsageError(f"No such command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -219,8 +219,7 @@ class Loader:
         assert error is not None
         piece = next((piece for piece, each in self._under_way if each is pending), None)
         if isinstance(error, RequestInvalid) and error.record is not None and piece is not None:
-            reason = error.message.removeprefix(f"record {error.record}: ")
-            bad = LineInvalid(self._name, piece.lines[error.record], reason, hint=error.hint)
+            bad = LineInvalid(self._name, piece.lines[error.record], error.reason, hint=error.hint)
             bad.facts |= {name: value for name, value in error.facts.items() if name != "record"}
             return bad
         return error

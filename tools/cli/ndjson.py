@@ -111,7 +111,7 @@ def _line_invalid(name: str, line: int, document: bytes, error: Exception) -> Li
         case _ if not _is_utf8(document):
             reason, hint = "not UTF-8", "write the file as UTF-8, and not compressed"
         case RequestInvalid():
-            reason, hint = error.message.removeprefix("record 0: "), error.hint
+            reason, hint = error.reason, error.hint
         case msgspec.ValidationError() if "missing required field" in reason:
             hint = "--id-field names the field of each document that is its id"
         case msgspec.ValidationError() if " - at `$." in reason:

@@ -13,7 +13,7 @@ from redwire.handshake import DNS_LABEL
 from redwire.message.log import MEMBERS_MAX
 from redwire.message.settings import SetPolicy
 from redwire.position import NodeId, Region
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from regions.binding import Member, Membership, default_policy, require_satisfiable
 from regions.commit_policy import AckN, CommitPolicy
 from regions.commit_time import Distances
@@ -219,8 +219,7 @@ def _voter(name: str, membership: Membership) -> NodeId:
     voters = [member.id for member in membership.voters]
     if name in voters:
         return NodeId(name)
-    meant = nearest(name, voters)
-    hint = f"did you mean {meant}?" if meant else f"voters are {', '.join(voters)}"
+    hint = guess(name, voters, f"voters are {', '.join(voters)}")
     raise click.BadParameter(f"{name} is no voter; {hint}", param_hint="'--primary'")
 
 

@@ -103,18 +103,19 @@ class LocalCluster(ClusterFolder):
             if found is not None:
                 return found
             if process is not None and ended:
-                said = _last_lines(self.log_path(node), since)
-                raise NodeNotReady(f"{node} ended with code {process.returncode}; it said:\n{said}")
+                raise self._not_ready(node, f"ended with code {process.returncode}", since)
             time.sleep(POLL_S)
-        said = _last_lines(self.log_path(node), since)
-        raise NodeNotReady(f"{node} did not say {text!r} within {timeout_s:g} s; it said:\n{said}")
+        raise self._not_ready(node, f"did not say {text!r} within {timeout_s:g} s", since)
 
     def check_processes(self) -> None:
         """Raises `NodeNotReady`, with its last words, when a node has ended by itself."""
         for node, process in self.processes.items():
             if process.poll() is not None:
-                said = _last_lines(self.log_path(node), self._marks.get(node, 0))
-                raise NodeNotReady(f"{node} ended with code {process.returncode}; it said:\n{said}")
+                raise self._not_ready(node, f"ended with code {process.returncode}", self._marks.get(node, 0))
+
+    def _not_ready(self, node: str, what: str, since: int) -> NodeNotReady:
+        """The error that says `what` became of `node`, and its last words from byte `since` of its log on."""
+        return NodeNotReady(f"{node} {what}; it said:\n{_last_lines(self.log_path(node), since)}")
 
     def signal_node(self, node: str, number: signal.Signals) -> None:
         """Send a signal to one node."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from redwire.handshake import DNS_LABEL
 from redwire.position import Region
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from tools import rtt
 from tools.errors import PlanInvalid
 
@@ -187,7 +187,4 @@ def pair_name(here: str, there: str) -> str:
 def meant(word: str, words: Iterable[str], what: str) -> str:
     """A hint for a name that is not there: the one that was meant, or what there is."""
     words = list(words)
-    found = nearest(word, words)
-    if found is not None:
-        return f"did you mean {found}?"
-    return f"{what} are {', '.join(words)}" if words else f"there are no {what}"
+    return guess(word, words, f"{what} are {', '.join(words)}" if words else f"there are no {what}")

@@ -10,7 +10,7 @@ from cluster.cluster_config import Millis
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.handshake import DNS_LABEL
 from redwire.message.settings import BindRegion, SetPolicy, SettingsChange, SettingsChanged, SettingsView
-from redwire.spelling import nearest
+from redwire.spelling import guess
 from redwire.status import Status
 from regions.commit_policy import CommitPolicy, Regions
 from tools.durations import setting_ms
@@ -100,9 +100,8 @@ def _bind(status: Status, given: Mapping[str, str]) -> Request:
     known = _regions(status)
     warnings: tuple[str, ...] = ()
     if region not in known:
-        meant = nearest(region, known)
-        guess = f"; did you mean {meant}?" if meant else ""
-        warnings = (f"{region} is a new region, with no other node in it{guess}",)
+        said, hint = f"{region} is a new region, with no other node in it", guess(region, known)
+        warnings = (f"{said}; {hint}" if hint else said,)
     return Request(BindRegion(node, region), node, _gone(status, given), warnings)
 
 
@@ -155,8 +154,7 @@ def _gone(status: Status, given: Mapping[str, str]) -> tuple[str, ...]:
 
 def _stranger(what: str, name: str, known: Iterable[str]) -> RequestInvalid:
     known = tuple(known)
-    meant = nearest(name, known)
-    hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known) or 'none'}"
+    hint = guess(name, known, f"there are {', '.join(known) or 'none'}")
     return RequestInvalid(f"there is no {what} {name[:64]!r}", hint=hint)
 
 

@@ -1,6 +1,7 @@
 """Configurations that cannot be used: `redwire-node check` says where, and what would be right.
 
-All that a parser can be told is in tests/unit/cluster/test_config.py; here real files meet the real command.
+All that a parser can be told is in tests/unit/cluster, in test_config.py and test_cluster_config.py; here
+real files meet the real command.
 """
 
 from __future__ import annotations

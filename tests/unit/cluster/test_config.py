@@ -1,15 +1,12 @@
-"""Configuration: what a file means, and what is said about one that cannot be used."""
+"""A node's configuration: what a file means, and what is said about one that cannot be used."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
 from cluster.address import Address
-from cluster.cluster_config import ClusterConfig
-from cluster.comparison import Comparison, compare
 from cluster.config import (
     AnonymousAccess,
     AuditConfig,
@@ -22,13 +19,9 @@ from cluster.config import (
 from cluster.metrics_config import MetricsTls
 from redwire.errors import ConfigInvalid
 from redwire.node_role import NodeRole
-from redwire.position import ClusterId, Incarnation, NodeId
-from regions.commit_policy import CommitPolicy
+from tests.edits import edited
 
 FILE = "/etc/redwire/node.yaml"
-CLUSTER = ClusterId("ab" * 16)
-SECRET = b"s" * 32
-INCARNATION = Incarnation("cd" * 16)
 
 PLAIN: dict[str, Any] = {
     "node": {"id": "eu-1", "region": "eu", "role": "primary", "listen": "0.0.0.0:5050", "data_dir": "data"},
@@ -46,17 +39,8 @@ PLAIN: dict[str, Any] = {
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    """The valid file with `value` at `path`; an Ellipsis takes the key away."""
-    data = copy.deepcopy(PLAIN)
-    *parents, last = path.replace("]", "").replace("[", ".").split(".")
-    place: Any = data
-    for name in parents:
-        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-    if value is ...:
-        del place[last]
-    else:
-        place[int(last) if isinstance(place, list) else last] = value
-    return data
+    """The valid file with `value` at `path`."""
+    return edited(PLAIN, path, value)
 
 
 def parse(path: str = "", value: object = None) -> NodeConfig:
@@ -103,20 +87,6 @@ def test_the_advertised_address_may_be_another_than_the_members() -> None:
     assert str(parse("node.advertise", "db.example.net:443").node.advertise) == "db.example.net:443"
 
 
-def test_without_a_policy_several_voters_commit_by_majority_and_one_by_itself() -> None:
-    assert str(parse().cluster.default_policy) == "majority"
-    assert str(parse_node_config(alone("127.0.0.1:5050"), FILE).cluster.default_policy) == "local"
-
-
-def test_the_floor_is_the_commit_rule_and_unless_set_the_policy_is() -> None:
-    assert str(parse("cluster.policy", "regions(us,eu)").cluster.commit_rule) == "regions(eu,us)"
-    data = changed("cluster.policy", "regions(us,eu)")
-    data["cluster"]["floor"] = "local"
-    assert str(parse_node_config(data, FILE).cluster.commit_rule) == "local"
-    data["cluster"]["floor"] = None
-    assert str(parse_node_config(data, FILE).cluster.commit_rule) == "regions(eu,us)"
-
-
 @pytest.mark.parametrize("off", [False, "off"])
 def test_yaml_reads_off_as_false_and_both_mean_off(off: object) -> None:
     assert parse("auth", {"anonymous": off}).auth.anonymous is AnonymousAccess.OFF
@@ -126,38 +96,7 @@ def test_yaml_reads_off_as_false_and_both_mean_off(off: object) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "where", "message"),
     [
-        ("cluster.members[2].regoin", "eu", "cluster.members[2].regoin", "unknown key"),
-        ("cluster.members[2].region", ..., "cluster.members[2].region", "is missing"),
-        ("cluster.members[1].kind", "votre", "cluster.members[1].kind", "did you mean voter?"),
-        ("cluster.members[1].kind", 3, "cluster.members[1].kind", "expected voter or reader, not 3"),
-        ("cluster.members[1].id", "US_1", "cluster.members[1].id", "expected a DNS label"),
-        ("cluster.members[1].id", False, "cluster.members[1].id", "not false; quote it"),
         ("cluster.members[1].id", "eu-1", "cluster.members[1].id", "cluster.members[0].id already"),
-        ("cluster.members[1].addr", "eu-1.example.net:5050", "cluster.members[1].addr", "already"),
-        ("cluster.members[1].addr", 5050, "cluster.members[1].addr", "expected text, not 5050"),
-        ("cluster.members", [], "cluster.members", "names 0, 1 to 64"),
-        ("cluster.members", {"eu-1": {}}, "cluster.members", "expected a list, not a mapping"),
-        ("cluster.members[0]", "eu-1", "cluster.members[0]", "a mapping with id, region, addr, kind"),
-        ("cluster.name", "Shop", "cluster.name", "expected a DNS label"),
-        ("cluster.name", "shop\n", "cluster.name", "expected a DNS label"),
-        ("cluster.admins", "ops", "cluster.admins", "expected a list, not 'ops'"),
-        ("cluster.admins[0]", "o p s", "cluster.admins[0]", "expected a user name"),
-        ("cluster.admins", ["ops", "ops"], "cluster.admins[1]", "already"),
-        ("cluster.admins", [f"a{n}" for n in range(65)], "cluster.admins", "names 65"),
-        ("cluster.policy", "majorty", "cluster.policy", "did you mean 'majority'?"),
-        ("cluster.policy", 2, "cluster.policy", "expected text"),
-        ("cluster.policy", "regions(eu,sa)", "cluster.policy", "no voter in sa"),
-        ("cluster.policy", "regions(ap)", "cluster.policy", "no voter in ap"),
-        ("cluster.policy", "ack_n=2", "cluster.policy", "1 voters stand beside the primary"),
-        ("cluster.policy", "remote_wal", "cluster.policy", "no archive"),
-        ("cluster.policy", "quorum", "cluster.policy", "write majority"),
-        ("cluster.floor", "ack_n=2", "cluster.floor", "can never be met"),
-        ("cluster.policy_timeout_ms", "10s", "cluster.policy_timeout_ms", "1 to 3600000, not '10s'"),
-        ("cluster.policy_timeout_ms", -1, "cluster.policy_timeout_ms", "not -1"),
-        ("cluster.policy_timeout_ms", True, "cluster.policy_timeout_ms", "not true"),
-        ("cluster.policy_timeout_ms", 1.5, "cluster.policy_timeout_ms", "not 1.5"),
-        ("cluster.replica_timeout_ms", 10, "cluster.replica_timeout_ms", "1000 to 600000, not 10"),
-        ("cluster.replica_timeout_ms", None, "cluster.replica_timeout_ms", "not nothing"),
         ("cluster", "shop", "cluster", "expected a mapping with name, members"),
         ("auht", {}, "auht", "did you mean auth?"),
         ("clutser", {}, "clutser", "valid keys: node"),
@@ -199,19 +138,6 @@ def test_a_file_that_holds_no_mapping_is_refused(data: object) -> None:
         parse_node_config(data, FILE)
 
 
-def test_a_policy_that_can_be_met_without_the_floor_is_refused() -> None:
-    data = changed("cluster.floor", "majority")
-    data["cluster"]["policy"] = "local"
-    with pytest.raises(ConfigInvalid, match="cluster.policy: local can be met without the floor majority"):
-        parse_node_config(data, FILE)
-
-
-def test_a_cluster_of_readers_is_refused() -> None:
-    data = changed("cluster.members", [{"id": "eu-1", "region": "eu", "addr": "h:1", "kind": "reader"}])
-    with pytest.raises(ConfigInvalid, match="no member is a voter"):
-        parse_node_config(data, FILE)
-
-
 def test_what_a_node_can_be_told_to_do_is_among_what_nodes_do() -> None:
     assert {role.value for role in ReplicationRole} < {role.value for role in NodeRole}
 
@@ -226,66 +152,6 @@ def test_without_tls_a_node_has_no_peers() -> None:
     data = changed("node.listen", "127.0.0.1:5050")
     with pytest.raises(ConfigInvalid, match="several members"):
         parse_node_config({**data, "tls": False}, FILE)
-
-
-@pytest.mark.parametrize(
-    ("text", "address", "loopback"),
-    [
-        ("localhost:1", Address("localhost", 1), True),
-        ("127.0.0.1:5050", Address("127.0.0.1", 5050), True),
-        ("[::1]:65535", Address("::1", 65_535), True),
-        ("0.0.0.0:5050", Address("0.0.0.0", 5050), False),
-        ("[::]:5050", Address("::", 5050), False),
-        ("127.example.net:1", Address("127.example.net", 1), False),
-    ],
-)
-def test_an_address_reads_as_it_prints(text: str, address: Address, loopback: bool) -> None:
-    assert Address.parse(text) == address
-    assert str(address) == text
-    assert address.is_loopback is loopback
-
-
-@pytest.mark.parametrize(
-    "text", ["", "h", "h:", ":1", "h:0", "h:65536", "h:1x", "h:-1", "h:²", "::1:5", "[h]:1", "a b:1", "[]:1",
-             "h:99999999999999999999", "user@h:1", "a/b:1", "a\0b:1", "a\nb:1", "a\u2028b:1"]
-)  # fmt: skip
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        Address.parse(text)
-
-
-def test_a_cluster_reads_back_from_its_record() -> None:
-    for path, value in (("", None), ("cluster.floor", "local"), ("cluster.policy", "regions(us,eu)")):
-        cluster = parse(path, value).cluster
-        record = cluster.to_record(CLUSTER, SECRET, {NodeId("us-1"): INCARNATION})
-        assert [member.incarnation for member in record.members] == [None, INCARNATION, None]
-        logged = ClusterConfig.from_record(record)
-        assert compare(cluster, [logged]) == Comparison((), ())
-        assert logged.membership == cluster.membership
-        assert logged.commit_rule == cluster.commit_rule
-
-
-def test_a_record_that_cannot_be_a_cluster_is_refused() -> None:
-    record = parse("cluster.floor", "local").cluster.to_record(CLUSTER, SECRET, {})
-    with pytest.raises(ConfigInvalid, match="the cluster's record: policy: "):
-        ClusterConfig.from_record(type(record)(**{**_fields(record), "policy": "ack_n=7"}))
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__struct_fields__}
-
-
-def test_a_file_must_name_the_region_of_every_member() -> None:
-    with pytest.raises(ConfigInvalid, match=r"cluster\.members\[1\]\.region: is empty"):
-        parse("cluster.members[1].region", "")
-
-
-def test_members_are_found_by_id() -> None:
-    cluster = parse().cluster
-    found = cluster.member(NodeId("us-1"))
-    assert found is not None and found.region == "us"
-    assert cluster.member(NodeId("us-9")) is None
-    assert CommitPolicy.parse("majority") == cluster.default_policy
 
 
 def test_the_audit_log_stands_in_the_data_directory_unless_it_is_told_where_or_off() -> None:

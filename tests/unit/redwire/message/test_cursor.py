@@ -47,6 +47,9 @@ def test_fields_are_read_in_order_to_the_end() -> None:
         ),
         (b"\3a\xffb", lambda cursor: cursor.str8("a"), "a is not UTF-8 from its byte 1"),
         (b"\2", lambda cursor: cursor.flag("a"), "a is 2, not 0 or 1"),
+        (b"\2\0abc", lambda cursor: cursor.count16("a", 2), "T: a is 2 with 3 bytes left"),
+        (b"\xff\xff\xff\xff", lambda cursor: cursor.count32("a", 1), "a is 4294967295 with 0 bytes left"),
+        (b"\3\0abc", lambda cursor: cursor.count16("a", 1, 2), "T: a is 3, at most 2 are possible"),
         (b"ab", lambda cursor: cursor.end(), "T: 2 bytes follow the last field, at byte 0"),
         (
             b"ab",
@@ -60,6 +63,11 @@ def test_what_is_not_there_is_refused_by_name_and_place(
 ) -> None:
     with pytest.raises(BodyInvalid, match=what):
         read(Cursor(data, "T"))
+
+
+def test_of_what_there_is_room_for_there_may_be_as_many_as_possible() -> None:
+    assert Cursor(b"\2\0abcd", "T").count16("a", 2, 2) == 2
+    assert Cursor(b"\0\0\0\0", "T").count32("a", 9, 0) == 0
 
 
 def test_a_text_that_cannot_be_sent_is_the_callers_error() -> None:
