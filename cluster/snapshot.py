@@ -116,7 +116,8 @@ class SnapshotLibrary:
         for kept in gone:
             self._kept.pop(kept.manifest.snapshot, None)
         for kept in gone:
-            await anyio.to_thread.run_sync(partial(kept.path.unlink, missing_ok=True))
+            with translated(kept.path):
+                await anyio.to_thread.run_sync(partial(kept.path.unlink, missing_ok=True))
 
     async def _new(self) -> _Kept:
         async with self._making:
