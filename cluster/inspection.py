@@ -140,13 +140,13 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     if not may_write(there):
         what = "cannot be written to" if there == folder else f"cannot be made in {there}"
         raise DiskFailed(folder, f"the data directory {what} by this user")
+    for path in (folder / part for part in FOLDERS):
+        if os.path.lexists(path) and not path.is_dir():
+            raise DiskFailed(path, "it is no directory")
     for path in (path for part in WRITTEN for path in sorted(folder.glob(part))):
         if not may_write(path):
             raise DiskFailed(path, "cannot be read and written by this user")
         require_file(path)
-    for path in (folder / part for part in FOLDERS):
-        if os.path.lexists(path) and not path.is_dir():
-            raise DiskFailed(path, "it is no directory")
     known = meta.load(folder)
     if known is None:
         return Kept()

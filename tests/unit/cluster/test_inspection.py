@@ -25,6 +25,7 @@ from cluster.config import (
 )
 from cluster.credentials import DAY_MS, wall_ms
 from cluster.data_lock import DataLock
+from cluster.exposure import FOLDERS
 from cluster.inspection import Inspection, inspect
 from cluster.meta import Meta, load, save
 from cluster.metrics_config import MetricsConfig
@@ -199,7 +200,10 @@ def test_a_part_of_the_data_directory_that_somebody_else_made_is_an_error(
 ) -> None:
     path = tmp_path / "data" / part
     path.parent.mkdir(parents=True)
-    path.touch()
+    if part in FOLDERS:
+        path.mkdir()
+    else:
+        path.touch()
     errors, _ = words(inspect(config, wall_ms(), may_write=lambda at: at != path))
     assert len(errors) == 1 and errors[0].startswith(f"{path}: cannot be read and written by this user")
 
