@@ -21,8 +21,9 @@ from weakref import WeakKeyDictionary
 import anyio
 import anyio.to_thread
 
+from cluster.client_ids import MARK_BYTES, mark, marked
 from cluster.effects import Result
-from cluster.keys import CLIENTS_MAX, NOISE_BYTES, client_id, clients
+from cluster.keys import CLIENTS_MAX, clients
 from cluster.tables import key_rows, open_reader, translated
 from redwire.errors import Code, Refused
 from redwire.handshake import Principal
@@ -75,7 +76,7 @@ class DriverKeys:
 
     def __init__(self) -> None:
         self._claims: dict[bytes, Claim] = {}
-        self._issued: dict[bytes, list[bytes]] = {}  # clients by their noise
+        self._issued: dict[bytes, list[bytes]] = {}  # clients by their marks
         self._term = Term(0)
         self._lock = anyio.Lock()
 
@@ -112,14 +113,14 @@ class DriverKeys:
 
     def _key(self, digest: bytes, state: KeyState, applied: Lsn) -> Key:
         """The key whose client was made for `digest` and executed its request, or a new one."""
-        noise = digest[:NOISE_BYTES]
-        sequence = int.from_bytes(digest[NOISE_BYTES : 2 * NOISE_BYTES], "little") >> 1 | 1
-        for client in self._issued.get(noise, ()):
+        own = digest[:MARK_BYTES]
+        sequence = int.from_bytes(digest[MARK_BYTES : MARK_BYTES + 8], "little") >> 1 | 1
+        for client in self._issued.get(own, ()):
             key = Key(client, sequence, sequence)
             if state.lookup(key) is not None:
                 return key
-        client = client_id(applied, noise)
-        self._issued[noise] = [client]  # no other one of this noise has executed anything
+        client = marked(applied, own)
+        self._issued[own] = [client]  # no other one of this mark has executed anything
         return Key(client, sequence, sequence)
 
     def _make_room(self, state: KeyState) -> None:
@@ -146,7 +147,7 @@ def _read(path: Path) -> dict[bytes, list[bytes]]:
     with translated(path), closing(open_reader(path)) as connection:
         for entries in key_rows(path, connection):
             for client in clients(entries):
-                issued.setdefault(client[-NOISE_BYTES:], []).append(client)
+                issued.setdefault(mark(client), []).append(client)
     return issued
 
 

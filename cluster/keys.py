@@ -1,7 +1,7 @@
 """The memory of idempotency keys: which requests were executed, with what result, and who was forgotten (R9).
 
-A key is (client id, sequence). The server issues client ids: the LSN at issue in the first 8 bytes, chance
-in the other 8. What a client executed is a *set* of sequences, so order is free. `oldest` is the client's
+A key is (client id, sequence). The server issues client ids (`cluster.client_ids`), with the LSN at issue in
+each. What a client executed is a *set* of sequences, so order is free. `oldest` is the client's
 low-water mark: it promised never to ask for lower sequences again, so their results are dropped, and a
 request below it is expired.
 
@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from cluster.client_ids import issue_lsn
 from redwire.message.client import RESULT, RecordStatus
 from redwire.position import Lsn
 from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
@@ -35,8 +36,6 @@ CLIENT_AGE_MS = 24 * 3600 * 1000
 
 
 _NOTHING = Lsn(0)
-NOISE_BYTES = CLIENT_BYTES - 8
-"""Who knows an LSN must not guess the id of a client beside it."""
 _HEAD = struct.Struct(f"<{CLIENT_BYTES}sQQQ")
 _TAIL = struct.Struct("<QHB")
 """First LSN, records, and whether the items follow: when every record was applied, the first two say it
@@ -199,17 +198,6 @@ def _split(entries: bytes) -> Iterator[bytes]:
         end = offset + _ENTRY.size + (count * RESULT.size if listed else 0)
         yield entries[offset:end]
         offset = end
-
-
-def client_id(issued: Lsn, noise: bytes) -> bytes:
-    """A new client's id: `issued` is the applied LSN of the issuing node, `noise` `NOISE_BYTES` of chance."""
-    assert len(noise) == NOISE_BYTES
-    return issued.to_bytes(8, "little") + noise
-
-
-def issue_lsn(client: bytes) -> Lsn:
-    """The LSN in a client id."""
-    return Lsn(int.from_bytes(client[:8], "little"))
 
 
 def within_window(key: Key) -> bool:

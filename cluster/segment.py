@@ -59,7 +59,7 @@ INDEX_BYTES = 32 << 10
 _WINDOW_BYTES = 256 << 10
 """Eight steps of the index: who was led to its batch finds it at one read."""
 
-_FORMAT = 2
+_FORMAT = 3
 _HEADER_MAGIC = b"RWS1"
 _HEADER = struct.Struct("<4sHHIIQ16sQQQ16s")
 _TERM = struct.Struct("<QQI")

@@ -81,6 +81,11 @@ class Service:
         """How far this node's state goes."""
         return self.node.storage.applied.lsn
 
+    @property
+    def secret(self) -> bytes:
+        """The cluster's, as this node knows it by now."""
+        return self.node.storage.secret()
+
     def require_primary(self) -> Primary:
         """This node's reign. Raises `NotPrimary`, which names the primary in its hint."""
         role = self.node.role

@@ -14,7 +14,7 @@ from typing import ClassVar
 from cluster.audit_events import Actor
 from cluster.auth import forbidden, token_of
 from cluster.bell import Bell
-from cluster.keys import NOISE_BYTES, client_id
+from cluster.client_ids import CHANCE_BYTES, ClientIds
 from cluster.replies import Replies, Wire
 from cluster.service import Service
 from cluster.session_accounts import SessionAccounts
@@ -42,13 +42,13 @@ class Session:
         self.spoken = False
         self._replies = replies = Replies(service, principal, wire)
         actor = Actor(wire.peer, principal.name, token_of(principal))
-        self.writes = SessionWrites(service, replies)
+        self._clients = ClientIds(principal, lambda: service.secret)
+        self.writes = SessionWrites(service, replies, self._clients)
         self.reads = SessionReads(service, replies, self._answered.ring)
         self.settings = SessionSettings(service, principal, actor, replies)
         self.accounts = SessionAccounts(service, actor, replies)
-        self.keys = SessionResolve(service, replies)
+        self.keys = SessionResolve(service, principal, replies, self._clients)
         self._subscribed = False
-        self._client_issued = b""
 
     def handles(self, kind: int) -> bool:
         """Whether `kind` is one of ours."""
@@ -104,10 +104,9 @@ class Session:
         if asked.subscribe and not self._subscribed:
             self._subscribed = True
             self._service.announcer.listen(self._push_topology)
-        self._client_issued = self._client_issued or client_id(
-            self._service.applied, secrets.token_bytes(NOISE_BYTES)
-        )
-        opened: Opened = self._service.opened(self._client_issued, self.principal)
+        ids = self._clients
+        issued = ids.issued or ids.issue(self._service.applied, secrets.token_bytes(CHANCE_BYTES))
+        opened: Opened = self._service.opened(issued, self.principal)
         self._replies.send(Kind.OPENED, encode(opened), frame.correlation)
 
     def _topology(self, frame: Frame) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from cluster.client_ids import ClientIds
 from cluster.effects import Fate, Result
 from cluster.lone_caller import CameTo, NotKnown
 from cluster.replies import Replies
@@ -19,6 +20,7 @@ from cluster.session_writes import written_entry
 from redwire.body import encode
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
+from redwire.handshake import Principal, Role
 from redwire.message.client import Resolve, join_written
 from redwire.message.log import CloseKey
 from redwire.position import Lsn
@@ -35,8 +37,11 @@ SEQUENCE_MAX = (1 << 63) - 1
 class SessionResolve:
     """The keys that this session asks for, and its CLOSE records."""
 
-    def __init__(self, service: Service, replies: Replies) -> None:
+    def __init__(self, service: Service, principal: Principal, replies: Replies, clients: ClientIds) -> None:
+        """`clients` are the ids whose keys `principal` may ask for; an administrator may ask for any."""
         self._service = service
+        self._any = principal.may(Role.ADMIN)
+        self._clients = clients
         self._replies = replies
         self._closes = SessionRecords(service, RequestKind.CLOSE)
 
@@ -47,6 +52,9 @@ class SessionResolve:
         asked = Resolve.decode(frame.payload)
         if asked.sequence > SEQUENCE_MAX:
             raise RequestInvalid(f"sequence {asked.sequence} is more than a key can have")
+        if not self._any and not self._clients.include(asked.client):
+            hint = "ask as the user who wrote under it, or as an administrator"
+            raise Refused(Code.FORBIDDEN, "this key was not issued to this user by this cluster", hint=hint)
         known = service.node.storage.state.lookup(Key(asked.client, asked.sequence, asked.sequence))
         if known is not None and known.fate is not Fate.EXPIRED:
             self._tell(frame.correlation, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.answers import Answers, Shared
+from cluster.client_ids import ClientIds
 from cluster.effects import Fate, Proposal, Result
 from cluster.keys import within_window
 from cluster.replies import Replies
@@ -17,9 +18,11 @@ from redwire.record import OPEN_MAX, RequestKind, check_write
 class SessionWrites:
     """Who waits for this session's proposals. Several are under way at once; each gets one answer."""
 
-    def __init__(self, service: Service, replies: Replies) -> None:
+    def __init__(self, service: Service, replies: Replies, clients: ClientIds) -> None:
+        """`clients` are the ids under which this session may write."""
         self._service = service
         self._replies = replies
+        self._clients = clients
         self._under_way = 0
 
     def write(self, frame: Frame) -> None:
@@ -31,6 +34,9 @@ class SessionWrites:
             raise Refused(Code.BUSY, f"{OPEN_MAX} writes of this session are under way", hint="retry")
         envelope = decode_write(frame.payload)
         head = check_write(envelope.request)
+        if head.key is not None and not self._clients.include(head.key.client):
+            text = "this client id was not issued to this user by this cluster: nothing is written under it"
+            raise Refused(Code.KEY_EXPIRED, text, hint="write under the client id that Opened (47) names")
         if head.key is not None and not within_window(head.key):
             distance = f"{head.key.sequence} is too far from the oldest unresolved one, {head.key.oldest}"
             hint = f"resolve older requests first: at most {OPEN_MAX} are remembered"

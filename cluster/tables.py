@@ -42,7 +42,7 @@ from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermLi
 
 APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
-FORMAT = 4
+FORMAT = 5
 """1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14)."""
 WRITER_BUSY_MS = 5_000
 """Nobody else writes; only a reader that rebuilds the index of a fresh file can hold the writer up."""

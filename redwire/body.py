@@ -33,6 +33,7 @@ Name = Annotated[str, msgspec.Meta(max_length=64)]
 """A node, region, cluster or user name; its characters are the configuration's business."""
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Bytes24 = Annotated[bytes, msgspec.Meta(min_length=24, max_length=24)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 

@@ -9,10 +9,10 @@ on the way.
     4      1    kind: WRITE, TERM_START, CONFIG, ACCOUNT, ADMIT or CLOSE
     5      1    flags: bit 0 ATOMIC (all records or none); only a WRITE may carry it
     6      2    records, which is also the number of LSNs taken (1 for every kind but WRITE)
-    8      16   client id, zero when the request carries no key (always zero but for WRITE)
-    24     8    sequence of the request within its client
-    32     8    oldest sequence that the client has not resolved yet
-    40          WRITE: the records; otherwise: one CBOR body
+    8      24   client id, zero when the request carries no key (always zero but for WRITE)
+    32     8    sequence of the request within its client
+    40     8    oldest sequence that the client has not resolved yet
+    48          WRITE: the records; otherwise: one CBOR body
 
 A record is 18 bytes (operation, flags, collection length, 0, id length, document length, version wanted),
 then collection, id and document, all UTF-8. All numbers are little-endian.
@@ -45,11 +45,11 @@ OPEN_MAX = 4_096
 """Sequences from a client's oldest unresolved one on (R9). A client with more in flight has lost count, not
 patience.
 """
-CLIENT_BYTES = 16
-"""The LSN at which the client's id was issued, and 64 bits of chance."""
+CLIENT_BYTES = 24
+"""The LSN at which the client's id was issued, 64 bits of chance, and 64 that tell whose it is."""
 NO_CLIENT = bytes(CLIENT_BYTES)
 
-REQUEST_HEADER = struct.Struct("<IBBH16sQQ")
+REQUEST_HEADER = struct.Struct(f"<IBBH{CLIENT_BYTES}sQQ")
 RECORD_HEADER = struct.Struct("<BBBxHIQ")
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Self
 
 import msgspec
 
-from redwire.body import U63, Bytes16, ClosedStruct, Hex32, Name
+from redwire.body import U63, Bytes24, ClosedStruct, Hex32, Name
 from redwire.errors import BodyInvalid
 from redwire.message.cursor import Cursor, str8
 from redwire.record import CLIENT_BYTES
@@ -250,7 +250,7 @@ class Opened(ClosedStruct, frozen=True, kw_only=True):
     cluster: Hex32
     name: Name
     term: U63
-    client_id: Bytes16
+    client_id: Bytes24
     policy: Policy
     floor: Policy
     policy_timeout_ms: U63
@@ -261,7 +261,7 @@ _RESOLVE = struct.Struct(f"<{CLIENT_BYTES}sQ")
 
 
 class Resolve(msgspec.Struct, frozen=True):
-    """Resolve (48): what became of the request with this key. `client` has 16 bytes."""
+    """Resolve (48): what became of the request with this key. `client` has 24 bytes."""
 
     client: bytes
     sequence: int

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from redwire.body import U63, Bytes16, Bytes32, ClosedStruct, Hex32, Name
+from redwire.body import U63, Bytes24, Bytes32, ClosedStruct, Hex32, Name
 
 MEMBERS_MAX = 64
 """With the longest names and addresses a record of them takes 30 KB of a body's 64 KiB. Nobody has as many
@@ -72,7 +72,7 @@ class ClusterRecord(ClosedStruct, frozen=True, kw_only=True):
 class CloseKey(ClosedStruct, frozen=True):
     """CLOSE: a request with this key that was not executed before this record is never executed (R9)."""
 
-    client: Bytes16
+    client: Bytes24
     sequence: U63
 
 

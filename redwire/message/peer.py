@@ -42,7 +42,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     `vitals` stand in hello and welcome; Follow goes without.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     cluster: ClusterOrNone
     name: Name
     node: Name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 
-from cluster.keys import CLIENT_AGE_MS, issue_lsn
+from cluster.client_ids import issue_lsn
+from cluster.keys import CLIENT_AGE_MS
 from redwire.batch import Batch
 from redwire.body import decode
 from redwire.message.client import RecordStatus

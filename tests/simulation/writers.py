@@ -11,7 +11,6 @@ from enum import Enum
 import msgspec
 from machines import Machine
 
-from cluster.keys import NOISE_BYTES, client_id
 from cluster.primary import Primary
 from cluster.session import Session
 from redwire.body import decode, encode
@@ -19,6 +18,8 @@ from redwire.errors import Code, NotConfirmed, RedwireError
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.message.client import (
+    Open,
+    Opened,
     Outcome,
     RecordStatus,
     Resolve,
@@ -28,7 +29,7 @@ from redwire.message.client import (
 )
 from redwire.message.failure import Failure
 from redwire.message.settings import ChangeSettings, SettingsChange
-from redwire.position import ClusterId, Lsn, Token
+from redwire.position import ClusterId, Token
 from redwire.receipt import Receipt, open_receipt
 from redwire.record import Op, Record, encode_record, encode_write
 from redwire.session_keys import SessionKeys
@@ -316,9 +317,17 @@ class Writer:
             return None
         self._talk = Conversation(machine, self._chance.uniform(0.001, 0.03), self._receipts)
         if self._keys is None:
-            noise = self._chance.randbytes(NOISE_BYTES)
-            self._keys = SessionKeys(client_id(Lsn(machine.service.applied), noise))
+            self._keys = await self._opened(self._talk)
+        if self._keys is None:
+            self._talk = None
         return self._talk
+
+    async def _opened(self, talk: Conversation) -> SessionKeys | None:
+        """The keys of a client id that the node at the other end issues; None when it does not."""
+        frame = await talk.ask(Kind.OPEN, encode(Open(self.name, False)))
+        if frame is None or frame.kind != Kind.OPENED:
+            return None
+        return SessionKeys(decode(frame.payload, Opened).client_id)
 
 
 async def change(machine: Machine, wanted: SettingsChange, lost: Sequence[str] = ()) -> str:

@@ -41,7 +41,7 @@ from redwire.message.client import (
 from redwire.message.failure import Failure
 from redwire.message.read import Fetch, Fetched, Scan, Scanned, ScannedRow
 from redwire.position import ClusterId, Lsn, Term, Token
-from redwire.record import Op
+from redwire.record import CLIENT_BYTES, Op
 from redwire.scram import Verifier, make_verifier
 from redwire.stream import Channel, accept, incoming
 from redwire.tls import server_context
@@ -303,7 +303,7 @@ class FakeCluster:
 
     def next_client(self) -> bytes:
         self.clients += 1
-        return self.clients.to_bytes(16, "little")
+        return self.clients.to_bytes(CLIENT_BYTES, "little")
 
     async def start(self, tasks: TaskGroup, *nodes: tuple[str, str]) -> None:
         for name, region in nodes:

@@ -14,15 +14,15 @@ import pytest
 
 from redwire.errors import Code
 from redwire.frame import Kind
-from redwire.message.client import RecordStatus, decode_written
+from redwire.message.client import RecordStatus, Resolve, decode_written
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId, Lsn, Term, Token
-from redwire.record import DOC_BYTES_MAX, RECORD_HEADER, REQUEST_HEADER, Key, Op, Record
+from redwire.record import DOC_BYTES_MAX, NO_CLIENT, RECORD_HEADER, REQUEST_HEADER, Key, Op, Record
 from tests.cluster.forked_cluster import ForkedCluster
 from tools.dev.plan import ClusterPlan, NodePlan
 
 PUT, INSERT, DELETE = 1, 2, 3
-NOBODY = bytes(16)
+NOBODY = NO_CLIENT
 
 
 def record(
@@ -344,10 +344,10 @@ def test_a_write_without_a_whole_envelope_ends_its_session(site: Any, body: byte
 
 
 def test_a_key_that_cannot_be_is_refused(site: Any) -> None:
-    with site.login("ops") as ops:
-        mine, other = site.client_id(ops), site.client_id(ops)
-    far = bytes.fromhex("ffffffffffffffff") + bytes(8)
-    soon = (1 << 40).to_bytes(8, "little") + bytes(8)
+    with site.login("writer") as first:
+        mine, other = site.client_id(first), site.client_id(first)
+    far = bytes.fromhex("ffffffffffffffff") + bytes(16)
+    soon = (1 << 40).to_bytes(8, "little") + bytes(16)
     keys: dict[str, tuple[tuple[bytes, int, int], Code]] = {
         "no client, and a sequence": ((NOBODY, 1, 0), Code.INVALID),
         "no client, and an oldest": ((NOBODY, 0, 1), Code.INVALID),
@@ -366,14 +366,40 @@ def test_a_key_that_cannot_be_is_refused(site: Any) -> None:
             assert error.code is code, f"{name}: {error}"
             if key[0] != NOBODY and key[1]:
                 resolved = wire.error(Kind.RESOLVE, key[0] + struct.pack("<Q", key[1]))
-                told = (Code.INVALID,) if key[1] >> 63 else (Code.NOT_FOUND, Code.KEY_EXPIRED)
-                assert resolved.code in told, f"{name}: {resolved}"
+                known = Code.NOT_FOUND if key[0] == mine else Code.FORBIDDEN
+                assert resolved.code is (Code.INVALID if key[1] >> 63 else known), f"{name}: {resolved}"
         fetched = wire.ask(Kind.FETCH, Fetch("keys", "x").encode())
         assert not Fetched.decode(fetched.payload).found
         last = Key(mine, (1 << 64) - 1, (1 << 64) - 1)  # may be: its client has nothing older open
         assert wire.ask(Kind.WRITE, site.write_body(Record(Op.PUT, "keys", "y", b"{}"), key=last)).kind == (
             Kind.WRITTEN
         )
+
+
+def test_nobody_takes_or_closes_the_key_of_another_user(site: Any) -> None:
+    theirs, ours = (Record(Op.PUT, "stolen", "x", doc) for doc in (b'{"of":"thief"}', b'{"of":"owner"}'))
+    with site.login("writer") as owner, site.login("reader") as reader, site.login() as stranger:
+        client, others = site.client_id(owner), [site.client_id(reader), site.client_id(stranger)]
+        key = Key(client, 1, 1)
+        with site.login("ops") as thief:
+            refused = thief.error(Kind.WRITE, site.write_body(theirs, key=key))
+            assert refused.code is Code.KEY_EXPIRED and "not issued to this user" in str(refused)
+        for other in others:
+            assert (
+                owner.error(Kind.WRITE, site.write_body(theirs, key=Key(other, 1, 1))).code
+                is Code.KEY_EXPIRED
+            )
+            assert owner.error(Kind.RESOLVE, Resolve(other, 1).encode()).code is Code.FORBIDDEN
+        assert owner.ask(Kind.WRITE, site.write_body(ours, key=key)).kind == Kind.WRITTEN
+        fetched = Fetched.decode(owner.ask(Kind.FETCH, Fetch("stolen", "x").encode()).payload)
+        assert fetched.document == ours.doc
+        with site.login("ops") as admin:  # may ask for any, and settles it
+            assert admin.ask(Kind.RESOLVE, Resolve(client, 1).encode()).kind == Kind.WRITTEN
+            assert admin.error(Kind.RESOLVE, Resolve(client, 2).encode()).code is Code.NOT_FOUND
+        closed = owner.error(Kind.WRITE, site.write_body(ours, key=Key(client, 2, 1)))
+        assert closed.code is Code.KEY_CLOSED
+    with site.login("writer") as again:  # another session of the same user
+        assert again.ask(Kind.WRITE, site.write_body(ours, key=Key(client, 3, 1))).kind == Kind.WRITTEN
 
 
 def test_a_later_attempt_by_a_policy_that_cannot_be_is_refused_only_where_no_earlier_one_was_executed(

@@ -17,7 +17,7 @@ from redwire.message.client import Open, Resolve
 from redwire.message.peer import Ack, SnapshotFetch
 from redwire.message.read import Fetch, Scan
 from redwire.message.settings import ChangeSettings, SetPolicy
-from redwire.record import Op, Record
+from redwire.record import NO_CLIENT, Op, Record
 from tests.reports import report
 
 SQL = b"SELECT id FROM good LIMIT 1"
@@ -98,9 +98,9 @@ def test_a_user_gets_what_its_role_is_for_and_a_word_of_refusal_for_every_other_
 ) -> None:
     with site.login("ops") as ops:
         assert site.put(ops, "x").kind == Kind.WRITTEN
-        bodies = served(site, site.client_id(ops))
     got, wanted = {}, {}
     with site.login(None if who == "anonymous" else who) as wire:
+        bodies = served(site, site.client_id(wire))
         for kind in [*Kind, *UNKNOWN]:
             if kind in UNANSWERED:
                 continue
@@ -119,7 +119,7 @@ def test_a_user_gets_what_its_role_is_for_and_a_word_of_refusal_for_every_other_
 
 @pytest.mark.parametrize("who", ["anonymous", "reader"])
 def test_who_may_only_read_writes_nothing_by_any_kind(site: Any, who: str) -> None:
-    bodies = served(site, bytes(16))
+    bodies = served(site, NO_CLIENT)
     with site.nothing_written(), site.login(None if who == "anonymous" else who) as wire:
         for kind in [*Kind, *UNKNOWN]:
             if kind not in UNANSWERED:
@@ -145,7 +145,7 @@ def test_removing_nobody_is_logged_and_answered_as_what_it_is(site: Any) -> None
 
 
 def test_a_member_may_follow_and_nothing_else_that_clients_may(site: Any) -> None:
-    bodies = served(site, bytes(16))
+    bodies = served(site, NO_CLIENT)
     with site.nothing_written(), site.login("us-1") as wire:
         for kind in [*Kind, *UNKNOWN]:
             if kind in AMONG_MEMBERS or kind in OF_SOURCES or kind == Kind.FAILURE:

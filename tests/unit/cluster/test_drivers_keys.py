@@ -9,10 +9,11 @@ from typing import Any
 import anyio
 import pytest
 
+from cluster.client_ids import issue_lsn
 from cluster.driver_keys import UNRESOLVED_MAX, DriverKeys
 from cluster.effects import Fate, Result
 from cluster.errors import DiskFailed
-from cluster.keys import issue_lsn, within_window
+from cluster.keys import within_window
 from cluster.state import State
 from redwire.errors import Code, Refused
 from redwire.handshake import Principal, PrincipalKind, Role
@@ -51,7 +52,7 @@ async def test_an_executed_key_is_found_again_by_anyone_who_has_the_state(
 ) -> None:
     first = await key_of(DriverKeys(), state, "k")
     state.apply([written_log.write(ROW, key=first)])
-    state.apply([written_log.write(ROW, key=Key(b"\7" + bytes(15), 1, 1))])
+    state.apply([written_log.write(ROW, key=Key(b"\7" + bytes(23), 1, 1))])
     assert await key_of(DriverKeys(), state, "k") == first
     assert await key_of(DriverKeys(), state, "l") != first
 

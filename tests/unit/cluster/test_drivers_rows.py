@@ -14,7 +14,7 @@ from cluster.driver_rows import (
 )
 from redwire.errors import Code, RequestInvalid, TooLarge
 from redwire.message.client import RESULT, RecordStatus
-from redwire.record import Key, Op, Record, Request, decode_write
+from redwire.record import CLIENT_BYTES, Key, Op, Record, Request, decode_write
 
 APPLIED, EXISTS, ABORTED = RecordStatus.APPLIED, RecordStatus.EXISTS, RecordStatus.ABORTED
 
@@ -82,7 +82,7 @@ def test_a_row_that_cannot_be_stored_is_refused_by_its_place(document: bytes, wh
 
 
 def test_a_request_carries_its_key_and_whether_it_is_atomic() -> None:
-    key = Key(b"k" * 16, 5, 5)
+    key = Key(b"k" * CLIENT_BYTES, 5, 5)
     request = decode_write(memoryview(encode_insert("c", [b"{}", b"{}"], key, atomic=True).request))
     assert (request.key, request.atomic, len(request.records)) == (key, True, 2)
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.client_ids import MARK_BYTES, marked
 from cluster.keys import (
     CLIENT_AGE_MS,
     OPEN_MAX,
@@ -11,16 +12,14 @@ from cluster.keys import (
     Expired,
     Keys,
     Remembered,
-    client_id,
-    issue_lsn,
     within_window,
 )
 from redwire.message.client import RESULT, RecordStatus
 from redwire.position import Lsn
-from redwire.record import Key
+from redwire.record import CLIENT_BYTES, Key
 
-NOISE = b"noise!!!"
-ANN, BOB, EVE = (client_id(Lsn(issued), NOISE) for issued in (1, 2, 3))
+MARK = b"noise!!!".ljust(MARK_BYTES)
+ANN, BOB, EVE = (marked(Lsn(issued), MARK) for issued in (1, 2, 3))
 PLAIN = RESULT.pack(RecordStatus.APPLIED, 10)
 
 
@@ -34,12 +33,6 @@ def record(memory: Keys, client: bytes, sequence: int, oldest: int = 1, time_ms:
     key = Key(client, sequence, oldest)
     assert memory.lookup(key) == Absent()
     return memory.record(key, Lsn(10), 1, PLAIN, time_ms)
-
-
-def test_a_client_id_begins_with_the_lsn_at_its_issue() -> None:
-    ident = client_id(Lsn(0x0102), NOISE)
-    assert ident == b"\x02\x01" + bytes(6) + NOISE
-    assert issue_lsn(ident) == 0x0102
 
 
 @pytest.mark.parametrize(
@@ -161,24 +154,24 @@ def test_an_unknown_client_that_may_be_a_forgotten_one_is_never_executed() -> No
     memory = keys(clients_max=1)
     record(memory, BOB, 1)
     record(memory, EVE, 1)
-    stranger = client_id(Lsn(2), b"stranger")
-    younger = client_id(Lsn(3), b"stranger")
+    stranger = marked(Lsn(2), bytes(MARK_BYTES))
+    younger = marked(Lsn(3), bytes(MARK_BYTES))
     assert memory.lookup(Key(stranger, 1, 1)) == Expired()
     assert memory.lookup(Key(younger, 1, 1)) == Absent()
 
 
 def test_before_anyone_was_forgotten_even_an_id_of_the_empty_log_is_welcome() -> None:
-    assert keys().lookup(Key(client_id(Lsn(0), NOISE), 1, 1)) == Absent()
+    assert keys().lookup(Key(marked(Lsn(0), MARK), 1, 1)) == Absent()
 
 
 def test_an_id_that_the_log_has_not_reached_was_issued_by_nobody() -> None:
     memory = keys()
-    assert memory.lookup(Key(client_id(Lsn(9), NOISE), 1, 1)) == Absent()
-    assert memory.lookup(Key(client_id(Lsn(10), NOISE), 1, 1)) == Expired()
-    assert memory.lookup(Key(b"\xff" * 16, 1, 1)) == Expired()
+    assert memory.lookup(Key(marked(Lsn(9), MARK), 1, 1)) == Absent()
+    assert memory.lookup(Key(marked(Lsn(10), MARK), 1, 1)) == Expired()
+    assert memory.lookup(Key(b"\xff" * CLIENT_BYTES, 1, 1)) == Expired()
 
 
-CLIENTS = [client_id(Lsn(issued), NOISE) for issued in range(6)]
+CLIENTS = [marked(Lsn(issued), MARK) for issued in range(6)]
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(CLIENTS),

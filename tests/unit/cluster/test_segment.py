@@ -96,7 +96,7 @@ def test_a_header_cut_short_or_with_any_byte_changed_is_bad(place: Place) -> Non
             assert isinstance(decode_header(place, path, window), str)
 
 
-@pytest.mark.parametrize(("form", "error"), [(1, FormatOlder), (3, FormatNewer)])
+@pytest.mark.parametrize(("form", "error"), [(2, FormatOlder), (4, FormatNewer)])
 def test_a_header_of_another_format_is_refused_not_judged(
     place: Place, form: int, error: type[NodeError]
 ) -> None:

@@ -17,6 +17,7 @@ from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.message.client import Open, Opened
 from redwire.message.failure import Failure
 from redwire.position import Lsn
+from redwire.record import CLIENT_BYTES
 
 BLOB = b"who leads"
 
@@ -47,6 +48,7 @@ class Site:
             opened=self._opened,
             unjoined=lambda principal: Refused(Code.NOT_READY, f"{principal.name} has to wait"),
             applied=Lsn(7),
+            secret=bytes(32),
         )
         self.service = service
         service.joined = True
@@ -141,7 +143,7 @@ def test_a_body_that_cannot_be_is_told_and_ends_the_session(site: Site) -> None:
 def test_a_session_has_one_client_id_however_often_it_opens(site: Site) -> None:
     body = encode(Open("test", False))
     first, again = (opened(site.ask(Kind.OPEN, body)) for _ in range(2))
-    assert first.client_id == again.client_id and len(first.client_id) == 16
+    assert first.client_id == again.client_id and len(first.client_id) == CLIENT_BYTES
     assert opened(Site().ask(Kind.OPEN, body)).client_id != first.client_id
 
 

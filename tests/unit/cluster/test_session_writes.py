@@ -1,4 +1,4 @@
-"""The writes of one session: how many may be under way, and that one more is refused and not held back."""
+"""The writes of one session: whose keys they may have, and how many may be under way."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ from typing import cast
 
 import pytest
 
+from cluster.client_ids import CHANCE_BYTES, ClientIds
 from cluster.effects import Proposal
 from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_writes import SessionWrites
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Frame, Kind
+from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.message.client import encode_write_frame_body
-from redwire.record import OPEN_MAX, Op, Record, encode_record, encode_write
+from redwire.position import Lsn
+from redwire.record import OPEN_MAX, Key, Op, Record, encode_record, encode_write
 
-BODY = encode_write_frame_body(5_000, 1, "", encode_write([encode_record(Record(Op.PUT, "c", "x", b"{}"))]))
+SECRET = bytes(32)
+IDS, OTHERS = (
+    ClientIds(Principal(PrincipalKind.USER, name, Role.WRITE, False), lambda: SECRET)
+    for name in ("ann", "bob")
+)
+
+
+def body(key: Key | None = None) -> bytes:
+    request = encode_write([encode_record(Record(Op.PUT, "c", "x", b"{}"))], key)
+    return encode_write_frame_body(5_000, 1, "", request)
+
+
+BODY = body()
 
 
 class Desk:
@@ -31,7 +46,7 @@ class Desk:
             proposal=self._proposal,
             node=SimpleNamespace(inbox=inbox),
         )
-        self.writes = SessionWrites(cast(Service, service), cast(Replies, self))
+        self.writes = SessionWrites(cast(Service, service), cast(Replies, self), IDS)
 
     def fail(self, correlation: int, error: RedwireError) -> None:
         self.failed.append((correlation, error))
@@ -39,8 +54,8 @@ class Desk:
     def _proposal(self, caller: object, correlation: int, *asked: object, **more: object) -> object:
         return SimpleNamespace(correlation=correlation)
 
-    def write(self, correlation: int) -> None:
-        self.writes.write(Frame(Kind.WRITE, 0, 0, correlation, BODY))
+    def write(self, correlation: int, body: bytes = BODY) -> None:
+        self.writes.write(Frame(Kind.WRITE, 0, 0, correlation, body))
 
 
 def test_a_session_has_so_many_writes_under_way_and_one_more_is_refused_until_one_was_answered() -> None:
@@ -56,3 +71,13 @@ def test_a_session_has_so_many_writes_under_way_and_one_more_is_refused_until_on
     desk.writes.rejected(desk.proposed[0], gone)
     desk.write(OPEN_MAX)
     assert desk.failed == [(0, gone)] and len(desk.proposed) == OPEN_MAX + 1
+
+
+def test_a_write_under_a_client_id_of_another_user_is_no_proposal() -> None:
+    desk = Desk()
+    theirs = OTHERS.issue(Lsn(1), bytes(CHANCE_BYTES))
+    with pytest.raises(Refused, match="not issued to this user") as caught:
+        desk.write(1, body(Key(theirs, 1, 1)))
+    assert caught.value.code is Code.KEY_EXPIRED and desk.proposed == []
+    desk.write(2, body(Key(IDS.issue(Lsn(1), bytes(CHANCE_BYTES)), 1, 1)))
+    assert len(desk.proposed) == 1

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from cluster.client_ids import MARK_BYTES, marked
 from cluster.errors import DiskFailed, NodeError, StateCorrupt
-from cluster.keys import client_id
 from cluster.scrub import Scrub
 from cluster.soundness import pieces, verify
 from cluster.state import State
@@ -36,7 +36,7 @@ def sound(tmp_path: Path, written_log: Any) -> Path:
     admit = encode_system(RequestKind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
     state.apply([written_log.batch(start, admit)])
     for part in range(20):
-        key = Key(client_id(Lsn(1), b"noise!!!"), part + 1, 1)
+        key = Key(marked(Lsn(1), bytes(MARK_BYTES)), part + 1, 1)
         rows = [Record(Op.PUT, f"c{part % 3}", f"id-{part}-{row}", b'{"n": %d}' % row) for row in range(20)]
         state.apply([written_log.write(*rows, key=key)])
     state.checkpoint()

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import state as state_module
+from cluster.client_ids import MARK_BYTES, marked
 from cluster.effects import Fate, Result
 from cluster.errors import (
     ApplyStopped,
@@ -25,7 +26,7 @@ from cluster.errors import (
     OutOfOrder,
     StateCorrupt,
 )
-from cluster.keys import CLIENT_AGE_MS, Keys, client_id
+from cluster.keys import CLIENT_AGE_MS, Keys
 from cluster.soundness import verify
 from cluster.state import State
 from cluster.tables import FORMAT, key_rows, open_reader
@@ -39,7 +40,7 @@ from redwire.record import Key, Op, Record, RequestKind, encode_record, encode_s
 
 APPLIED, DELETED, NOT_FOUND = RecordStatus.APPLIED, RecordStatus.DELETED, RecordStatus.NOT_FOUND
 EXISTS, MISMATCH, ABORTED = RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH, RecordStatus.ABORTED
-ANN = client_id(Lsn(0), b"noise!!!")
+ANN = marked(Lsn(0), b"m" * MARK_BYTES)
 
 
 def put(ident: str, doc: bytes = b"{}", collection: str = "orders", version: int | None = None) -> Record:
@@ -242,8 +243,8 @@ def test_what_a_node_does_not_know_stops_apply_and_leaves_the_state(
     unknown = [
         broken(write, 4, 99),  # kind
         broken(write, 5, 0x02),  # request flag
-        broken(write, 40, 9),  # operation
-        broken(write, 41, 0x04),  # record flag
+        broken(write, 48, 9),  # operation
+        broken(write, 49, 0x04),  # record flag
         admit + b"\x00",
         encode_system(RequestKind.CONFIG, b"\xa0"),
         encode_system(RequestKind.ACCOUNT, body.encode(TermStart("1"))),
@@ -557,7 +558,7 @@ def test_a_bit_that_flips_beside_the_documents_keeps_the_state_from_being_opened
 
 @pytest.mark.slow
 def test_stored_keys_are_rewritten_when_most_were_dropped(state: State, path: Path, written_log: Any) -> None:
-    clients = [client_id(Lsn(0), number.to_bytes(8, "big")) for number in range(1, 1001)]
+    clients = [marked(Lsn(0), number.to_bytes(MARK_BYTES, "big")) for number in range(1, 1001)]
     for sequence in range(1, 30):
         keyed = [request(put("a"), key=Key(client, sequence, max(1, sequence - 1))) for client in clients]
         state.apply([written_log.batch(*keyed)])

@@ -22,10 +22,10 @@ def batch(after: Position = EMPTY, count: int = 1, reign: Reign = REIGN):
 def test_a_batch_has_these_bytes():
     made = batch()
     assert made.data.hex() == (
-        "52574231" "0000" "0400" "0300000000000000" "0100000000000000" "01000000" "2d000000"
-        "0068e5cf8b010000" "0000000000000000" "188d2ef5" + made.chain.hex() + b"eu-1".hex() + BODY.hex()
+        "52574231" "0000" "0400" "0300000000000000" "0100000000000000" "01000000" "35000000"
+        "0068e5cf8b010000" "0000000000000000" "e7d027e9" + made.chain.hex() + b"eu-1".hex() + BODY.hex()
     )  # fmt: skip
-    assert made.chain.hex() == "654acecc9302d74a38aa3686b599472e"
+    assert made.chain.hex() == "aeed60ea39179d6113e019860b2953a8"
 
 
 def test_a_batch_survives_its_bytes():

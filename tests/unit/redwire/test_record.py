@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from redwire.errors import Code, RequestInvalid, TooLarge
 from redwire.record import (
     ATOMIC,
+    CLIENT_BYTES,
     DOC_BYTES_MAX,
     ID_BYTES_MAX,
+    NO_CLIENT,
     RECORD_HEADER,
     REQUEST_HEADER,
     Key,
@@ -26,18 +28,18 @@ from redwire.record import (
     request_heads,
 )
 
-CLIENT = bytes(range(16))
+CLIENT = bytes(range(24))
 PUT = Record(Op.PUT, "c", "k", b'{"a":1}')
 
 TABLE = [
     (
         Request(None, False, (PUT,)),
-        "43000000" "01" "00" "0100" + "00" * 32
+        "4b000000" "01" "00" "0100" + "00" * 40
         + "01" "00" "01" "00" "0100" "07000000" + "00" * 8 + "63" "6b" "7b2261223a317d",
     ),
     (
         Request(Key(CLIENT, 7, 5), True, (Record(Op.DELETE, "c", "k", b"", 9),)),
-        "3c000000" "01" "01" "0100" + CLIENT.hex() + "0700000000000000" "0500000000000000"
+        "44000000" "01" "01" "0100" + CLIENT.hex() + "0700000000000000" "0500000000000000"
         "03" "01" "01" "00" "0100" "00000000" "0900000000000000" "63" "6b",
     ),
 ]  # fmt: skip
@@ -154,13 +156,13 @@ def _patched(offset: int, data: bytes, *, key: Key | None = None) -> memoryview:
         (_patched(0, b"\xff"), "says length"),
         (_patched(6, b"\x00"), "no record"),
         (_patched(6, b"\x02"), "inside a record header"),
-        (_patched(24, b"\x01"), "do not make a key"),
-        (_patched(32, b"\x09", key=Key(CLIENT, 3, 1)), "do not make a key"),
-        (_patched(40, b"\x09"), "unknown operation 9"),
-        (_patched(41, b"\x02"), "flags 2"),
-        (_patched(43, b"\x01"), "unknown operation"),
-        (_patched(50, b"\x01"), "version without its flag"),
-        (_patched(46, b"\xff"), "inside a record"),
+        (_patched(32, b"\x01"), "do not make a key"),
+        (_patched(40, b"\x09", key=Key(CLIENT, 3, 1)), "do not make a key"),
+        (_patched(48, b"\x09"), "unknown operation 9"),
+        (_patched(49, b"\x02"), "flags 2"),
+        (_patched(51, b"\x01"), "unknown operation"),
+        (_patched(58, b"\x01"), "version without its flag"),
+        (_patched(54, b"\xff"), "inside a record"),
         (memoryview(encode_write([encode_record(PUT)]))[:10], "its header alone"),
     ],
 )
@@ -200,10 +202,10 @@ def test_the_requests_of_a_batch_body_come_in_order():
     [
         b"x",
         bytes(REQUEST_HEADER.size),
-        REQUEST_HEADER.pack(40, 99, 0, 1, bytes(16), 0, 0),
-        REQUEST_HEADER.pack(40, 1, 0x80, 1, bytes(16), 0, 0),
-        REQUEST_HEADER.pack(41, 1, 0, 1, bytes(16), 0, 0),
-        REQUEST_HEADER.pack(40, 1, ATOMIC, 0, bytes(16), 0, 0),
+        REQUEST_HEADER.pack(48, 99, 0, 1, NO_CLIENT, 0, 0),
+        REQUEST_HEADER.pack(48, 1, 0x80, 1, NO_CLIENT, 0, 0),
+        REQUEST_HEADER.pack(49, 1, 0, 1, NO_CLIENT, 0, 0),
+        REQUEST_HEADER.pack(48, 1, ATOMIC, 0, NO_CLIENT, 0, 0),
     ],
 )
 def test_a_batch_body_that_no_primary_wrote_is_refused(body):
@@ -212,17 +214,26 @@ def test_a_batch_body_that_no_primary_wrote_is_refused(body):
 
 
 def test_layouts_have_their_documented_sizes():
-    assert (REQUEST_HEADER.size, RECORD_HEADER.size) == (40, 18)
+    assert (REQUEST_HEADER.size, RECORD_HEADER.size) == (48, 18)
 
 
 def test_a_key_is_a_text_that_can_be_asked_about_later() -> None:
-    text = str(Key(b"\x01" * 16, 7, 3))
-    assert text == "01" * 16 + "-7"
-    assert Key.parse(text) == Key(b"\x01" * 16, 7, 1)
+    text = str(Key(b"\x01" * CLIENT_BYTES, 7, 3))
+    assert text == "01" * CLIENT_BYTES + "-7"
+    assert Key.parse(text) == Key(b"\x01" * CLIENT_BYTES, 7, 1)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "01-7", "01" * 16, "01" * 16 + "-0", "zz" * 16 + "-1", "01" * 16 + "-1 "]
+    "text",
+    [
+        "",
+        "7",
+        "01-7",
+        "01" * CLIENT_BYTES,
+        "01" * CLIENT_BYTES + "-0",
+        "zz" * CLIENT_BYTES + "-1",
+        "01" * CLIENT_BYTES + "-1 ",
+    ],
 )
 def test_what_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(RequestInvalid, match="is no key"):

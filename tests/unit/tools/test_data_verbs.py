@@ -10,6 +10,7 @@ import pytest
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Kind
 from redwire.message.read import SCAN_LIMIT_MAX
+from redwire.record import CLIENT_BYTES
 from tools.cli.failure import EXIT_REFUSED
 
 
@@ -151,7 +152,7 @@ async def test_the_key_of_an_open_outcome_tells_later_what_became_of_it(
 
 
 async def test_what_cannot_be_told_of_a_key_is_an_open_outcome(cluster, command_line) -> None:
-    key = "01" * 16 + "-7"
+    key = "01" * CLIENT_BYTES + "-7"
     ask = ("resolve", key, "--timeout", "0.3", "--json", "--uri", cluster.uri())
     cluster.leader.frozen = True
     silent = await command_line(*ask)
@@ -205,7 +206,8 @@ async def test_who_asks_for_a_key_and_finds_no_primary_is_not_told_to_ask_for_it
     cluster, command_line
 ) -> None:
     cluster.stop(cluster.nodes[0])
-    ran = await command_line("resolve", "01" * 16 + "-7", "--timeout", "1.5", "--uri", cluster.uri())
+    key = "01" * CLIENT_BYTES + "-7"
+    ran = await command_line("resolve", key, "--timeout", "1.5", "--uri", cluster.uri())
     assert ran.code == 3 and "no primary was found, though " in ran.err
     assert "redwire resolve" not in ran.err
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from redwire import errors
 from redwire.errors import Code
-from redwire.record import Key
+from redwire.record import CLIENT_BYTES, Key
 from tools.cli.failure import failure
 from tools.cli.group import Group
 from tools.cli.main import main, redwire
@@ -154,7 +154,7 @@ def test_who_names_no_cluster_is_told_the_variable_and_where_a_uri_comes_from(
     assert "--uri URI, or export REDWIRE_URI;" in told and 'eval "$(redwire dev uri)"' in told
 
 
-KEY = Key(b"\x01" * 16, 7, 1)
+KEY = Key(b"\x01" * CLIENT_BYTES, 7, 1)
 
 
 def unsure() -> errors.NotConfirmed:

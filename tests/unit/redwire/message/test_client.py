@@ -214,8 +214,8 @@ def test_whatever_the_bytes_of_a_written_only_body_invalid_comes_out(data: bytes
 
 
 def test_a_resolve_is_a_client_and_a_sequence() -> None:
-    resolve = Resolve(bytes(range(16)), 7)
-    data = bytes.fromhex("000102030405060708090a0b0c0d0e0f 0700000000000000")
+    resolve = Resolve(bytes(range(24)), 7)
+    data = bytes.fromhex("000102030405060708090a0b0c0d0e0f1011121314151617 0700000000000000")
     assert resolve.encode() == data
     assert Resolve.decode(memoryview(data)) == resolve
     for end in range(len(data)):
@@ -246,7 +246,7 @@ OPENED = Opened(
     cluster="0f" * 16,
     name="shop",
     term=3,
-    client_id=bytes(16),
+    client_id=bytes(24),
     policy="majority",
     floor="majority",
     policy_timeout_ms=10_000,
@@ -269,8 +269,8 @@ def test_opened_by_a_node_whose_role_is_new_here_is_read() -> None:
     [
         ("cluster", "0F" * 16, r"\$.cluster"),
         ("cluster", "0f" * 16 + "\n", r"\$.cluster"),
-        ("client_id", bytes(15), r"\$.client_id"),
-        ("client_id", bytes(17), r"\$.client_id"),
+        ("client_id", bytes(23), r"\$.client_id"),
+        ("client_id", bytes(25), r"\$.client_id"),
         ("node", "n" * 65, r"\$.node"),
         ("policy", "p" * 256, r"\$.policy"),
         ("term", 1 << 63, r"\$.term"),

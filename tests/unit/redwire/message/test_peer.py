@@ -90,7 +90,7 @@ def test_a_new_node_reports_an_empty_log_and_no_reign() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "what"),
     [
-        ("format", 2, r"\$.format"),
+        ("format", 1, r"\$.format"),
         ("cluster", "0a", r"\$.cluster"),
         ("incarnation", "", r"\$.incarnation"),
         ("last_chain", bytes(15), r"\$.last_chain"),
