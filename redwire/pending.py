@@ -217,22 +217,31 @@ def request_head(length: int, flags: int, count: int, keys: SessionKeys, sequenc
     return REQUEST_HEADER.pack(length, RequestKind.WRITE, flags, count, keys.client, sequence, keys.oldest)
 
 
-def unproven(pending: Pending, block: bytes, entry: WrittenEntry, cluster: ClusterId) -> NotConfirmed | None:
+def unproven(
+    pending: Pending, default: str, block: bytes, entry: WrittenEntry, cluster: ClusterId
+) -> NotConfirmed | None:
     """Of `pending`, which was refused for good, an earlier attempt came to this: the error where that is
     committed, but by less than what was asked. The answer to a question for a key speaks of the commit rule.
+
+    `default` is the cluster's policy, for a write that names none. Texts are compared, but for their blanks:
+    of two ways to write one policy this calls one not confirmed, which its receipt then mends.
 
     Raises `BodyInvalid` for a block that no server sends.
     """
     assert pending.course is not None
-    if not pending.policy or entry.outcome is not Outcome.COMMITTED:
+    if entry.outcome is not Outcome.COMMITTED:
         return None
-    receipt = open_receipt(block, entry, cluster)
-    if receipt.achieved == pending.policy:
+    asked, receipt = pending.policy or default, open_receipt(block, entry, cluster)
+    if receipt.achieved is not None and _unspaced(receipt.achieved) == _unspaced(asked):
         return None
-    text = f"an earlier attempt is committed, but not known to be by {pending.policy}"
+    text = f"an earlier attempt is committed, but not known to be by {asked}"
     error = NotConfirmed(f"{text}, and now: {pending.course.trouble}", hint=ASK_HINT)
     error.receipt = receipt
     return error
+
+
+def _unspaced(policy: str) -> str:
+    return "".join(policy.split())
 
 
 def check_conditions(committed: Committed, names: Sequence[str]) -> None:

@@ -258,7 +258,8 @@ class Writes:
             link = await self._pool.leader()
             body = Resolve(pending.keys.client, pending.sequence).encode()
             block, entry = entry_of(await link.ask(Kind.RESOLVE, body))
-            if (error := unproven(pending, block, entry, self.cluster)) is not None:
+            default = link.opened.policy if link.opened is not None else ""
+            if (error := unproven(pending, default, block, entry, self.cluster)) is not None:
                 return End(error)
         except RedwireError as error:
             if error.code is Code.NOT_FOUND:

@@ -79,7 +79,7 @@ def shop(module_fleet: Any) -> Any:
 
 
 def key_in(text: str) -> str:
-    found = re.search(r"redwire resolve ([0-9a-f]{32}-[0-9]+)", text)
+    found = re.search(r"redwire resolve ([0-9a-f]{48}-[0-9]+)", text)
     assert found is not None, text
     return found[1]
 

@@ -150,7 +150,7 @@ class FakeNode:
             name="shop",
             term=self.cluster.term,
             client_id=wire.client,
-            policy="majority",
+            policy=self.cluster.default,
             floor="majority",
             policy_timeout_ms=5000,
             topology=self.cluster.topology_blob(),
@@ -291,6 +291,7 @@ class FakeCluster:
         self.accounts: list[object] = []
         self.registry = Accounts()
         self.clients = 0
+        self.default = "majority"
         self.forgotten: set[bytes] = set()
         self.expired = False  # whether every key that is asked for is forgotten
         self.nodes: list[FakeNode] = []

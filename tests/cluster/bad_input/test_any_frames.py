@@ -14,7 +14,7 @@ from redwire.frame import HEADER, Kind
 from redwire.message.client import Open, Resolve
 from redwire.message.peer import Ack, Heartbeat, SnapshotFetch
 from redwire.message.read import Fetch, Scan
-from redwire.record import Op, Record
+from redwire.record import NO_CLIENT, Op, Record
 from tests.reports import report
 
 ROUNDS = 4
@@ -28,7 +28,7 @@ SOUND: dict[int, list[bytes]] = {
     Kind.FETCH: [Fetch("good", "doc-1").encode()],
     Kind.SCAN: [Scan("good", "", 10).encode()],
     Kind.OPEN: [encode(Open("test", True))],
-    Kind.RESOLVE: [Resolve(bytes(16), 1).encode()],
+    Kind.RESOLVE: [Resolve(NO_CLIENT, 1).encode()],
     Kind.ACK: [Ack(1, 2, 2, 2, "eu-1").encode()],
     Kind.HEARTBEAT: [Heartbeat(1, 2, 2, 4, "eu-1").encode()],
     Kind.PEER_HELLO: [encode(report(name="dev"))],

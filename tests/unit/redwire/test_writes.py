@@ -272,7 +272,7 @@ async def test_a_broken_connection_loses_none_of_those_in_flight(cluster, script
     assert len(cluster.documents) == 50
 
 
-@pytest.mark.parametrize("policy", [None, "majority"])
+@pytest.mark.parametrize("policy", [None, "majority", " majority "])
 async def test_an_earlier_attempt_that_is_committed_is_the_outcome_of_one_refused_later(
     cluster, scripts, policy: str | None
 ) -> None:
@@ -282,15 +282,17 @@ async def test_an_earlier_attempt_that_is_committed_is_the_outcome_of_one_refuse
     assert written.receipt.duplicate and written.receipt.achieved == "majority"
 
 
+@pytest.mark.parametrize(("policy", "default"), [("ack_n=2", "majority"), (None, "ack_n=2")])
 async def test_what_was_asked_beyond_the_commit_rule_is_not_confirmed_by_an_earlier_attempt(
-    cluster, scripts
+    cluster, scripts, policy: str | None, default: str
 ) -> None:
+    cluster.default = default
     cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(
             errors.NotConfirmed, match=r"not known to be by ack_n=2, and now: .*FORBIDDEN"
         ) as unsure:
-            await db.put("products", "p1", {}, policy="ack_n=2")
+            await db.put("products", "p1", {}, policy=policy)
         assert unsure.value.receipt.achieved == "majority" and unsure.value.lsn == 1
         assert (await db.resolve(unsure.value.key)).id == "p1"
 
