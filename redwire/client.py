@@ -26,10 +26,12 @@ from redwire.arguments import policy_text, require_key, require_number, require_
 from redwire.document import Document, Json, Row, cut, encode_record, encode_rows
 from redwire.errors import (
     ChannelClosed,
+    Code,
     DeadlineExceeded,
     NotConfirmed,
     ProtocolError,
     RedwireError,
+    Refused,
     RequestInvalid,
     UnknownOutcome,
 )
@@ -223,7 +225,8 @@ class Client:
 
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
         executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
-        is still open at the deadline, and `UnknownOutcome` when no primary could be asked.
+        is still open at the deadline, and `UnknownOutcome` when no primary could be asked, or this user may
+        not ask: it is of another user, and ours is no administrator.
         """
         require_key(key)
         body = Resolve(key.client, key.sequence).encode()
@@ -234,9 +237,11 @@ class Client:
             error.key = key
             raise
         except DeadlineExceeded as error:
-            unknown = UnknownOutcome(error.message, phase=error.phase, hint=error.hint)
-            unknown.key = key
-            raise unknown from error
+            raise _unanswered(key, error, error.phase) from error
+        except Refused as error:
+            if error.code in (Code.NOT_FOUND, Code.KEY_EXPIRED):
+                raise
+            raise _unanswered(key, error, "answer") from error  # the question is refused, not the write
         if entry.outcome is not Outcome.COMMITTED:
             raise ProtocolError("a Resolve was answered with a write that is still open")
         session.writes.close_key(key)
@@ -369,3 +374,10 @@ def credentials(config: ConnectionConfig) -> Credentials:
     if config.user is not None:
         return Password(config.user, config.password or "")
     return Anonymous() if config.cert is None else Certificate()
+
+
+def _unanswered(key: Key, error: RedwireError, phase: str) -> UnknownOutcome:
+    """Nobody said what became of the write with `key`."""
+    unknown = UnknownOutcome(error.message, phase=phase, hint=error.hint)
+    unknown.key = key
+    return unknown

@@ -151,6 +151,20 @@ async def test_the_key_of_an_open_outcome_tells_later_what_became_of_it(
         assert (shown["key"], shown["receipt"]["lsn"]) == (failed["key"], 1)
 
 
+async def test_whoever_may_not_ask_for_a_key_is_not_told_that_nothing_was_written(
+    cluster, command_line
+) -> None:
+    def forbidden(node: object, wire: object, frame: object) -> None:
+        raise Refused(Code.FORBIDDEN, "this key was not issued to this user", hint="ask as its user")
+
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.RESOLVE: forbidden}
+    key = "01" * CLIENT_BYTES + "-7"
+    asked = await command_line("resolve", key, "--json", "--uri", cluster.uri())
+    said = json.loads(asked.err)
+    assert (asked.code, said["code"], said["key"]) == (3, "UNKNOWN_OUTCOME", key)
+    assert "not issued to this user" in said["message"] and said["hint"] == "ask as its user"
+
+
 async def test_what_cannot_be_told_of_a_key_is_an_open_outcome(cluster, command_line) -> None:
     key = "01" * CLIENT_BYTES + "-7"
     ask = ("resolve", key, "--timeout", "0.3", "--json", "--uri", cluster.uri())
