@@ -36,7 +36,6 @@ _CONFLICTS = (RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH)
 class Owner(Protocol):
     """Who sends the writes of a client and keeps them to their deadlines."""
 
-    keys: SessionKeys
     cluster: ClusterId
     chance: random.Random
 
@@ -57,16 +56,23 @@ class Pending:
     """All records or none, and none raises `Conflict`; else each stands for itself, as its result tells."""
 
     def __init__(
-        self, owner: Owner, sequence: int, request: bytes, ids: Sequence[str], policy: str, timeout_s: float
+        self,
+        owner: Owner,
+        keys: SessionKeys,
+        sequence: int,
+        request: bytes,
+        ids: Sequence[str],
+        policy: str,
+        timeout_s: float,
     ) -> None:
-        """`sequence` was taken from the owner's keys, and `request` is what goes out under it."""
+        """`sequence` was taken from `keys`, and `request` is what goes out under it."""
         self.ids = ids
         self.policy = policy
         self.request = request
         self.timeout_s = timeout_s
         self.deadline_s = time.monotonic() + timeout_s
         self.sequence = sequence
-        self.keys = owner.keys
+        self.keys = keys
         self.course: Course | None = None  # made when something goes wrong
         self.callback: Callable[[Pending], None] | None = None
         self._owner = owner
@@ -170,10 +176,10 @@ class Pending:
             text = "the call was cancelled: written or not is not known"
             self._settle(UnknownOutcome(text, phase="answer", hint=ASK_HINT))
 
-    def rekey(self, sequence: int) -> None:
-        """Go on under another key: nothing was logged under the old one, nor will be."""
+    def rekey(self, keys: SessionKeys, sequence: int) -> None:
+        """Go on under a `sequence` taken from `keys`: nothing was logged under the old one, nor will be."""
         self.keys.close(self.sequence)
-        self.keys, self.sequence = self._owner.keys, sequence
+        self.keys, self.sequence = keys, sequence
         length, _, flags, count, *_ = REQUEST_HEADER.unpack_from(self.request)
         head = request_head(length, flags, count, self.keys, sequence)
         self.request = head + self.request[REQUEST_HEADER.size :]

@@ -1,4 +1,4 @@
-"""The idempotency keys of one client: which sequence comes next, and which is the oldest unresolved one (R9).
+"""The idempotency keys of one client id: which sequence is next, and which is the oldest unresolved one (R9).
 
 A server remembers what became of a client's sequences from the oldest unresolved one on, `OPEN_MAX` of them
 at most. So a key may be asked about as long as it is open here; once it is closed nobody may ask again.
@@ -33,6 +33,16 @@ class SessionKeys:
     def full(self) -> bool:
         """Whether `take` would find no place now."""
         return self._next - self.oldest >= OPEN_MAX and self.oldest not in self._kept
+
+    @property
+    def room(self) -> int:
+        """Sequences that can be taken before anything is let go of that was kept."""
+        return OPEN_MAX - (self._next - self.oldest)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a call that waits has held the window's end for more than half of it."""
+        return self._next - self.oldest > YOUNG and self.oldest not in self._kept
 
     def take(self) -> int:
         """The next sequence, open from now on; 0 while the window is full of calls that wait."""

@@ -28,13 +28,13 @@ from redwire.errors import (
     TooLarge,
 )
 from redwire.frame import Kind
+from redwire.keyring import Keyring
 from redwire.link import Link, entry_of
 from redwire.message.client import Resolve, encode_write_frame_body
 from redwire.pending import Pending, PendingRows, request_head, unproven
 from redwire.pool import Pool
 from redwire.receipt import Committed
 from redwire.record import ATOMIC, OPEN_MAX, RECORDS_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER, Key
-from redwire.session_keys import SessionKeys
 
 if TYPE_CHECKING:
     import random
@@ -44,11 +44,11 @@ RENEW_PAUSE_S = 0.1
 
 
 class Writes:
-    """The writes of one client. `keys` are those of the client id in use; `cluster` is where they go."""
+    """The writes of one client. `cluster` is where they go."""
 
     def __init__(self, pool: Pool, tasks: TaskGroup, chance: random.Random, client_id: bytes) -> None:
         assert pool.cluster is not None
-        self.keys = SessionKeys(client_id)
+        self._ring = Keyring(client_id)
         self.cluster = pool.cluster
         self.chance = chance
         self._pool = pool
@@ -58,6 +58,7 @@ class Writes:
         self._watch_at_s = float("inf")
         self._earlier = anyio.Event()
         self._renewing = anyio.Lock()
+        self._growing = False
         self._closed = False
 
     @property
@@ -96,18 +97,21 @@ class Writes:
             raise TooLarge("records in one request", len(encoded), RECORDS_MAX, code=code)
         if length > REQUEST_BYTES_MAX:
             raise TooLarge("request bytes", length, REQUEST_BYTES_MAX)
-        keys = self.keys
-        sequence = keys.take()
+        keys = self._ring.roomiest()
+        sequence = keys.take() if len(self._unfinished) < OPEN_MAX else 0
         if not sequence:
             raise Refused(Code.BUSY, f"{OPEN_MAX} writes are under way", hint="wait for some of them")
         flags = ATOMIC if atomic and len(encoded) > 1 else 0
         request = b"".join((request_head(length, flags, len(encoded), keys, sequence), *encoded))
         make = Pending if atomic else PendingRows
-        pending = make(self, sequence, request, ids, policy, timeout_s)
+        pending = make(self, keys, sequence, request, ids, policy, timeout_s)
         pending.callback = callback
         self._unfinished[pending] = None
         if pending.deadline_s < self._watch_at_s:
             self._earlier.set()
+        if keys.stuck and not self._growing and self._ring.narrow:
+            self._growing = True
+            self._tasks.start_soon(self._grow)
         link = self._pool.leading
         if link is None or link.crowded:
             pending.park()
@@ -126,7 +130,7 @@ class Writes:
     ) -> Committed:
         """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
         left_s = timeout_s
-        if self.keys.full:
+        if self._full:
             began_s = time.monotonic()
             with anyio.move_on_after(timeout_s) as waiting:
                 await self._place()
@@ -151,8 +155,7 @@ class Writes:
 
     def close_key(self, key: Key) -> None:
         """What became of `key` is known: it need not be remembered any more."""
-        if key.client == self.keys.client:
-            self.keys.close(key.sequence)
+        self._ring.close(key)
 
     async def watch(self) -> None:
         """End every write whose deadline comes. Run once, in the client's task group."""
@@ -176,9 +179,14 @@ class Writes:
             for pending in self._unfinished:
                 told.callback(pending.abandon)
 
+    @property
+    def _full(self) -> bool:
+        """Whether `submit` would find no place now."""
+        return len(self._unfinished) >= OPEN_MAX or self._ring.full
+
     async def _place(self) -> None:
         """Wait until the window has a place."""
-        while self.keys.full:
+        while self._full:
             turn = anyio.Event()
             self._queue.append(turn)
             try:
@@ -190,7 +198,7 @@ class Writes:
                     self._queue.remove(turn)
 
     def _admit(self) -> None:
-        if self._queue and not self.keys.full:
+        if self._queue and not self._full:
             self._queue.popleft().set()
 
     async def _pursue(self, pending: Pending, step: Step) -> None:
@@ -226,11 +234,12 @@ class Writes:
 
     def _make_way(self, pending: Pending) -> None:
         """However long `pending` is refused, others go on: it was certainly not logged under its old key."""
-        if pending.course is None or pending.course.doubtful or pending.keys is not self.keys:
+        keys = pending.keys
+        if pending.course is None or pending.course.doubtful or keys not in self._ring:
             return
-        sequence = self.keys.renewed(pending.sequence)
+        sequence = keys.renewed(pending.sequence)
         if sequence != pending.sequence:
-            pending.rekey(sequence)
+            pending.rekey(keys, sequence)
             self._admit()
 
     def _transmit(self, pending: Pending, link: Link) -> None:
@@ -272,16 +281,32 @@ class Writes:
     async def _renew(self, pending: Pending) -> Step | None:
         """Give `pending` a key of a new client id; a write that has its outcome by then takes none."""
         async with self._renewing:
-            if self.keys is pending.keys:
-                try:
-                    self.keys = SessionKeys(await self._pool.new_client_id())
-                except RedwireError:
-                    await anyio.sleep(RENEW_PAUSE_S)
+            if pending.keys in self._ring:
+                if len(self._ring) == 1 and not await self._one_more():
                     return Rekey()
+                self._ring.drop(pending.keys)
         while not pending.done:
-            sequence = self.keys.take()
+            keys = self._ring.roomiest()
+            sequence = keys.take()
             if sequence:
-                pending.rekey(sequence)
+                pending.rekey(keys, sequence)
                 return Again(0.0)
             await self._place()
         return None
+
+    async def _grow(self) -> None:
+        """Get another client id before one write that waits holds up all others."""
+        async with self._renewing:
+            if self._ring.narrow:
+                await self._one_more()
+        self._growing = False
+        self._admit()
+
+    async def _one_more(self) -> bool:
+        """Add a new client id, and say whether there was one to be had; else a pause is over."""
+        try:
+            self._ring.add(await self._pool.new_client_id())
+        except RedwireError:
+            await anyio.sleep(RENEW_PAUSE_S)
+            return False
+        return True

@@ -12,7 +12,7 @@ from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.message.client import RESULT, RecordStatus
-from redwire.record import decode_write
+from redwire.record import OPEN_MAX, decode_write
 
 
 async def test_a_connection_that_breaks_is_followed_by_the_same_key_as_the_second_attempt(
@@ -241,6 +241,31 @@ async def test_a_write_without_an_answer_is_not_laid_to_an_address_that_it_did_n
         with pytest.raises(errors.UnknownOutcome) as unknown:
             await db.put("products", "p2", {}, timeout_s=0.2)
     assert away.addr not in unknown.value.message
+
+
+async def test_one_write_that_waits_for_long_holds_up_none_of_those_after_it(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.silence)
+    async with redwire.connect(cluster.uri()) as db:
+        slow = db.submit_put("products", "slow", {}, timeout_s=60)
+        for batch in range(20):
+            async with anyio.create_task_group() as calls:
+                for number in range(500):
+                    calls.start_soon(db.put, "products", f"p{batch}-{number}", {})
+        assert not slow.done
+    clients = [client for client, *_ in cluster.leader.keys]
+    assert 2 <= len(set(clients)) <= 4 and len(clients) == 10_001
+
+
+async def test_no_more_than_a_windowful_is_under_way_whatever_the_ids(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.silence] * (OPEN_MAX + 1))
+    async with redwire.connect(cluster.uri()) as db:
+        waiting = [db.submit_put("products", f"p{number}", {}) for number in range(OPEN_MAX)]
+        with pytest.raises(errors.Refused, match="4096 writes are under way"):
+            db.submit_put("products", "one more", {})
+        await anyio.sleep(0.3)  # another id is had by now
+        with pytest.raises(errors.Refused, match="4096 writes are under way"):
+            db.submit_put("products", "one more", {})
+        assert not any(each.done for each in waiting)
 
 
 async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_others(cluster, scripts) -> None:

@@ -1,0 +1,101 @@
+"""Several ids of one client: what waits in the window of one holds up nothing in the others."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redwire.keyring import IDS_MAX, Keyring
+from redwire.record import CLIENT_BYTES, OPEN_MAX
+from redwire.session_keys import YOUNG, SessionKeys
+
+IDS = [bytes([number]) * CLIENT_BYTES for number in range(1, IDS_MAX + 2)]
+
+
+def take(ring: Keyring, count: int) -> list[tuple[SessionKeys, int]]:
+    """So many keys, from the roomiest ids, none of them closed."""
+    taken = []
+    for _ in range(count):
+        keys = ring.roomiest()
+        taken.append((keys, keys.take()))
+    return taken
+
+
+def test_a_client_has_one_id_until_a_call_has_waited_for_half_a_window() -> None:
+    ring = Keyring(IDS[0])
+    first, *others = take(ring, YOUNG)
+    for keys, sequence in others:
+        keys.close(sequence)
+    assert not ring.narrow and first[0].room == OPEN_MAX - YOUNG
+    take(ring, 1)
+    assert ring.narrow and not ring.full
+    first[0].close(first[1])
+    assert not ring.narrow
+
+
+def test_what_is_kept_and_waited_for_by_nobody_asks_for_no_id() -> None:
+    ring = Keyring(IDS[0])
+    (keys, first), *_ = take(ring, OPEN_MAX)
+    assert ring.narrow and ring.full
+    keys.keep(first)
+    assert not ring.narrow and not ring.full
+
+
+def test_with_another_id_there_is_room_again() -> None:
+    ring = Keyring(IDS[0])
+    take(ring, OPEN_MAX)
+    ring.add(IDS[1])
+    assert not ring.full and not ring.narrow
+    keys, sequence = take(ring, 1)[0]
+    assert (keys.client, sequence) == (IDS[1], 1)
+
+
+def test_an_id_that_is_full_for_what_somebody_keeps_goes_before_one_that_is_full_of_calls() -> None:
+    ring = Keyring(IDS[0])
+    take(ring, OPEN_MAX)
+    ring.add(IDS[1])
+    (keys, first), *_ = take(ring, OPEN_MAX)
+    keys.keep(first)
+    assert ring.roomiest() is keys and take(ring, 1) == [(keys, OPEN_MAX + 1)]
+
+
+def test_there_are_so_many_ids_and_no_more_are_asked_for() -> None:
+    ring = Keyring(IDS[0])
+    for client in IDS[1:IDS_MAX]:
+        take(ring, OPEN_MAX)
+        assert ring.narrow
+        ring.add(client)
+    take(ring, OPEN_MAX)
+    assert len(ring) == IDS_MAX and ring.full and not ring.narrow
+    assert take(ring, 1)[0][1] == 0
+
+
+def test_a_forgotten_id_goes_with_its_keys_and_a_resolved_key_closes_in_its_own() -> None:
+    ring = Keyring(IDS[0])
+    ((old, first),) = take(ring, 1)
+    ring.add(IDS[1])
+    new, second = take(ring, 1)[0]
+    ring.close(new.key(second, ()))
+    assert (new.oldest, old.oldest) == (2, 1)
+    ring.close(old.key(first, ()))
+    ring.drop(old)
+    assert old.oldest == 2 and old not in ring and new in ring and len(ring) == 1
+    ring.close(old.key(first, ()))
+
+
+@given(st.data())
+def test_every_key_is_taken_once_and_none_lies_outside_its_window(data: st.DataObject) -> None:
+    ring, seen, held = Keyring(IDS[0]), set(), []
+    for step in data.draw(st.lists(st.sampled_from("tttttttac"), max_size=60)):
+        if step == "a" and len(ring) < IDS_MAX:
+            ring.add(IDS[len(ring)])
+        elif step == "c" and held:
+            keys, sequence = held.pop(data.draw(st.integers(0, len(held) - 1)))
+            keys.close(sequence)
+        else:
+            for keys, sequence in take(ring, 40):
+                key = keys.key(sequence, ())
+                assert 0 <= key.sequence - key.oldest < OPEN_MAX
+                assert (key.client, key.sequence) not in seen
+                seen.add((key.client, key.sequence))
+                held.append((keys, sequence))
