@@ -159,6 +159,18 @@ class RequestInvalid(RedwireError):
         self.record = record
         self.reason = message
 
+    def at(self, record: int | None) -> RequestInvalid:
+        """The same refusal of a record that stands elsewhere, None where its place says nothing: all but the
+        place stays.
+        """
+        moved = self._anew(record)
+        moved.code, moved.retry = self.code, self.retry
+        moved.facts = {name: fact for name, fact in self.facts.items() if name != "record"} | moved.facts
+        return moved
+
+    def _anew(self, record: int | None) -> RequestInvalid:
+        return RequestInvalid(self.reason, record, hint=self.hint)
+
 
 class TooLarge(RequestInvalid):
     """A documented limit is exceeded; the request was not logged."""
@@ -169,6 +181,10 @@ class TooLarge(RequestInvalid):
         super().__init__(f"{what}: {size}, at most {limit}", record, hint="split it")
         self.code = Code(code)
         self.facts |= {"size": size, "limit": limit}
+        self.what, self.size, self.limit = what, size, limit
+
+    def _anew(self, record: int | None) -> TooLarge:
+        return TooLarge(self.what, self.size, self.limit, record=record)
 
 
 class PolicyInvalid(RedwireError):

@@ -64,8 +64,7 @@ def _one_record() -> Iterator[None]:
     try:
         yield
     except RequestInvalid as error:
-        error.message = error.reason
-        raise
+        raise error.at(None) from error
 
 
 @click.command()
