@@ -127,7 +127,7 @@ def test_a_slip_of_a_verb_is_told_the_verb_that_was_meant(
         (("user", "add", "x", "--role", "wirte"), "one of 'read', 'write', 'admin'; did you mean write?"),
         (("user", "add", "x", "--role", "owner"), "'owner' is not one of 'read', 'write', 'admin'."),
         (("completion", "zs"), "did you mean zsh?"),
-        (("get", "a", "b", "--read", "nearst"), "unknown read mode 'nearst'; did you mean 'nearest'?"),
+        (("get", "a", "b", "--read", "nearst"), "unknown read mode 'nearst'; did you mean nearest?"),
         (("scan", "a", "--read", "fast"), "one of primary, nearest, any, region:<name>"),
     ],
 )
