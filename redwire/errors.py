@@ -107,14 +107,17 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class RedwireError(Exception):
-    """The root. `str()` says what, where and what to do; `name` and `facts` are the same for programs."""
+    """The root. `str()` says what, where and what to do; `name` and `facts` are the same for programs.
+
+    `without_code` is `message` for whoever shows `name` beside it: a refusal's begins with its code.
+    """
 
     code: Code = Code.INVALID
     retry: bool = False
 
     def __init__(self, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None) -> None:
         super().__init__(f"{message.removesuffix('.')}; {hint}" if hint else message)
-        self.message = message
+        self.message = self.without_code = message
         self.hint = hint
         self.facts = dict(facts or {})
 
@@ -257,6 +260,7 @@ class Refused(RedwireError):
         self, code: Code, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None
     ) -> None:
         super().__init__(f"{code}: {message}", hint=hint, facts=facts)
+        self.without_code = message
         self.code = code
         self.retry = code in RETRYABLE
 

@@ -126,10 +126,8 @@ def _unjoined(name: str, addr: str, refusal: Refused) -> Asked:
     """It answers, and says for what it waits."""
     member = name or str(refusal.facts.get("node", ""))
     missing = refusal.facts.get("missing", ())
-    why = refusal.message.removeprefix(f"{refusal.code}: ")
-    return Asked(
-        member, addr, error=why, waits=True, missing=tuple(missing) if isinstance(missing, list) else ()
-    )
+    missing = tuple(missing) if isinstance(missing, list) else ()
+    return Asked(member, addr, error=refusal.without_code, waits=True, missing=missing)
 
 
 async def _settings(uri: str, asked: Iterable[Asked]) -> Settings | RedwireError | None:

@@ -197,6 +197,14 @@ def test_each_error_has_its_code_and_exit_code(error: Exception, code: str, exit
     assert (failed.code, failed.exit_code) == (code, exit_code)
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_programs_find_the_code_of_a_refusal_once_and_people_read_it_in_front(stopped: bool) -> None:
+    refused = errors.Refused(Code.BUSY, "x")
+    failed = failure(LoadStopped(refused) if stopped else refused)
+    told = json.loads(failed.to_json())
+    assert (told["code"], told["message"], str(failed)) == ("BUSY", "x", "redwire: BUSY: x")
+
+
 def test_an_open_outcome_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDWIRE_URI", raising=False)
     ask = f"ask what became of it: redwire resolve {KEY}"
