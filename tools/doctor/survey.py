@@ -22,7 +22,7 @@ from redwire.tls import certificate_validity_ms, client_context
 from redwire.uri import ConnectionConfig, parse
 from tools.cli.connection import onlooker
 from tools.dev.cluster_folder import ClusterFolder
-from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
+from tools.doctor.facts import Asked, Door, Facts, FileFacts, Lack, Paper
 
 DOOR_S = 3.0
 """For TCP and TLS from anywhere on earth."""
@@ -45,16 +45,14 @@ async def survey(uri: str | None, file: str | None) -> Facts:
     try:
         papers = facts.papers + _papers(config)
     except TlsInvalid as error:
-        return Facts(facts.now_ms, facts.version, config.seeds, (), facts.papers, error, about_file)
+        return replace(facts, hosts=config.seeds, trust=error)
     asked = await _ask_all(uri, config.seeds)
     settings = None if about_file is None else await _settings(uri, asked)
-    return Facts(
-        now_ms=facts.now_ms,
-        version=facts.version,
+    return replace(
+        facts,
         hosts=config.seeds,
         asked=tuple(asked),
         papers=papers,
-        file=about_file,
         settings=settings,
         dev=_dev_folder(config),
     )
@@ -117,9 +115,14 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
     except RedwireError as error:
         if isinstance(error.__cause__, Refused) and error.__cause__.code is Code.NOT_READY:
             return _unjoined(name, addr, error.__cause__)
-        refused = isinstance(error, AuthenticationFailed)
-        untimely = refused and any(word in str(error.facts.get("alert", "")) for word in OF_DATES)
-        return Asked(name, addr, error=error.message, hint=error.hint, refused=refused, untimely=untimely)
+        return Asked(name, addr, error=error.message, hint=error.hint, lack=_lack(error))
+
+
+def _lack(error: RedwireError) -> Lack:
+    if not isinstance(error, AuthenticationFailed):
+        return Lack.SILENCE
+    alert = str(error.facts.get("alert", ""))
+    return Lack.DATE if any(word in alert for word in OF_DATES) else Lack.REFUSAL
 
 
 def _unjoined(name: str, addr: str, refusal: Refused) -> Asked:
@@ -127,7 +130,7 @@ def _unjoined(name: str, addr: str, refusal: Refused) -> Asked:
     member = name or str(refusal.facts.get("node", ""))
     missing = refusal.facts.get("missing", ())
     missing = tuple(missing) if isinstance(missing, list) else ()
-    return Asked(member, addr, error=refusal.without_code, waits=True, missing=missing)
+    return Asked(member, addr, error=refusal.without_code, lack=Lack.WAITING, missing=missing)
 
 
 async def _settings(uri: str, asked: Iterable[Asked]) -> Settings | RedwireError | None:
