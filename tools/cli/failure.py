@@ -87,7 +87,7 @@ def failure(
     """The failure behind what a command raised."""
     match error:
         case RedwireError():
-            key = getattr(error, "key", None)
+            key = error.key if isinstance(error, NotConfirmed | UnknownOutcome | Interrupted) else None
             hint = error.hint if key is None or error.hint not in ("", ASK_HINT) else resolve_hint(key)
             told = error.message, error.without_code
             return Failure(error.name, *told, exit_code(error), hint, key, _facts(error))
