@@ -38,8 +38,9 @@ NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, R
 async def survey(uri: str | None, file: str | None) -> Facts:
     """All facts. Raises `UriInvalid`; whatever else is wrong is a fact."""
     config = None if uri is None else parse(uri)
-    about_file = None if file is None else await _file(file)
-    facts = Facts(now_ms=wall_ms(), version=__version__, file=about_file, papers=_shown(about_file))
+    now_ms = wall_ms()
+    about_file = None if file is None else await _file(file, now_ms)
+    facts = Facts(now_ms=now_ms, version=__version__, file=about_file, papers=_shown(about_file))
     if uri is None or config is None:
         return facts
     try:
@@ -179,12 +180,12 @@ def _shown(file: FileFacts | None) -> tuple[Paper, ...]:
     )
 
 
-async def _file(path: str) -> FileFacts:
+async def _file(path: str, now_ms: int) -> FileFacts:
     try:
         config = parse_node_config(load_yaml(path), path)
     except RedwireError as error:
         return FileFacts(path, error=error)
-    inspection = inspect(config, wall_ms())
+    inspection = inspect(config, now_ms)
     return FileFacts(path, config, inspection, doors=tuple(await _doors(config)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,16 @@ from redwire.status import (
     Vantage,
 )
 from redwire.status import Settings as InForce
+from redwire.tls import certificate_validity_ms
+from tools.authority import Authority
 from tools.condition import problems, trouble
+from tools.dev.cluster_folder import free_ports
 from tools.dev.place import clusters
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Lack, Paper
 from tools.doctor.finding import Check, Finding, Level, document, text
 from tools.doctor.health import OF_PROBLEMS, OF_TROUBLES
 from tools.doctor.judge import judge
+from tools.doctor.survey import survey
 
 NOW_MS = 1_700_000_000_000
 NAMES = ("eu-1", "us-1", "ap-1")
@@ -565,8 +570,31 @@ def test_a_file_that_is_right_is_told_to_be_and_what_a_running_node_hides_is_no_
     }
 
 
+async def test_a_certificate_that_ends_while_the_doctor_looks_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority.create("shop")
+    ca, _ = authority.save(tmp_path)
+    cert, key = authority.issue_node("eu-1", ["127.0.0.1"]).save(tmp_path, "eu-1")
+    node = {"id": "eu-1", "region": "eu", "role": "primary", "listen": f"127.0.0.1:{free_ports(1)[0]}"}
+    node |= {"advertise": "127.0.0.1:5050", "data_dir": str(tmp_path / "data")}
+    member = {"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}
+    written = {"node": node, "cluster": {"name": "shop", "members": [member], "admins": ["ops"]}}
+    written["tls"] = {"ca": str(ca), "cert": str(cert), "key": str(key)}
+    path = tmp_path / "node.yaml"
+    path.write_text(json.dumps(written))
+    soon_ms = certificate_validity_ms(cert)[1] - 10 * DAY_MS
+    days = count()
+    monkeypatch.setattr("tools.doctor.survey.wall_ms", lambda: soon_ms + next(days) * DAY_MS)
+    found = bad(await survey(None, str(path)))
+    assert [each.check for each in found] == [Check.CERTIFICATES]
+
+
 def test_a_file_that_cannot_be_read_is_an_error_with_its_hint() -> None:
     error = ConfigInvalid("node.yaml", "node.role", "king is not primary or replica", hint="write replica")
+    bare = ConfigInvalid("node.yaml", "node.role", "king is not primary or replica")
+    found = only(Facts(NOW_MS, "0.1.0", file=FileFacts("node.yaml", error=bare)))
+    assert found.mend == "redwire-node check --config node.yaml"
     found = only(Facts(NOW_MS, "0.1.0", file=FileFacts("node.yaml", error=error)))
     assert (found.check, found.level, found.mend) == (Check.CONFIG, Level.ERROR, "write replica")
 
