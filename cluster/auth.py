@@ -175,7 +175,9 @@ def forbidden(principal: Principal, kind: int, role: Role) -> Refused:
     elif isinstance(grounds, ByToken):
         hint = f"if the user may, another token may: redwire user token {name} --role {role}"
     else:
-        hint = f"an administrator sets it, with a password: redwire user add {name} --role {role}"
+        sight = "" if principal.topology_read else " --no-topology"
+        hint = "an administrator sets it, and with it the password, anew or as it was: "
+        hint += f"redwire user add {name} --role {role}{sight}"
     text = f"{name} has role {principal.role}; {kind_name(kind)} takes {role}"
     return Refused(Code.FORBIDDEN, text, hint=hint)
 

@@ -151,6 +151,4 @@ def _record(collection: str, ident: str, document: bytes, row: int) -> bytes:
     try:
         return encode_record(Record(Op.INSERT, collection, ident, document))
     except RequestInvalid as error:
-        named = RequestInvalid(error.reason, row, hint=error.hint)
-        named.code = error.code
-        raise named from error
+        raise error.at(row) from error

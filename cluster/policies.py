@@ -9,7 +9,7 @@ from redwire.errors import Code, PolicyInvalid, Refused
 from redwire.position import Lsn, NodeId
 from regions.binding import Membership, require_satisfiable
 from regions.commit_policy import CommitPolicy
-from regions.quorum import ENUMERATED_VOTERS_MAX, at_least, minimal_sets
+from regions.quorum import ENUMERATED_VOTERS_MAX, at_least, concise, minimal_sets
 
 TEXTS_MAX = 256
 """Texts whose verdict is remembered; few exist, but clients choose them."""
@@ -90,7 +90,7 @@ class Policies:
             raise
         if text and not at_least(asked, self.floor, self._membership, self._me):
             message = f"{asked} can be met by copies that do not meet the floor {self.floor}"
-            hint = f"ask for {(asked & self.floor).quoted}, or leave the policy out"
+            hint = self._way_up(asked)
             facts = {"asked": str(asked), "floor": str(self.floor)}
             raise Refused(Code.COMMIT_POLICY_BELOW_FLOOR, message, hint=hint, facts=facts)
         if len(self._known) >= TEXTS_MAX:
@@ -107,6 +107,14 @@ class Policies:
         caller waits as for the commit rule.
         """
         return msgspec.structs.replace(self.rule, text=text, is_rule=False, asked=text, settings=UNJUDGED)
+
+    def _way_up(self, asked: CommitPolicy) -> str:
+        """What to ask for in place of `asked`, which is below the floor."""
+        try:
+            both = concise(asked & self.floor, self._membership, self._me)
+        except PolicyInvalid:  # together they have no room in one text
+            return "leave the policy out"
+        return f"ask for {both.quoted}, or leave the policy out"
 
     def _twin(self, policy: CommitPolicy) -> CommitPolicy:
         """The first policy that the same copies meet: however many ways there are to write one, its watermark

@@ -92,11 +92,8 @@ def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[byte
         try:
             ident, document = _row(row)
             encoded.append(encode_record(op, collection, ident, document))
-        except TooLarge as error:
-            size = int(str(error.facts["size"]))
-            raise TooLarge("document bytes", size, DOC_BYTES_MAX, record=number) from error
         except RequestInvalid as error:
-            raise RequestInvalid(error.reason, number, hint=error.hint) from error
+            raise error.at(number) from error
         ids.append(ident)
     return encoded, ids
 

@@ -107,14 +107,17 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class RedwireError(Exception):
-    """The root. `str()` says what, where and what to do; `name` and `facts` are the same for programs."""
+    """The root. `str()` says what, where and what to do; `name` and `facts` are the same for programs.
+
+    `without_code` is `message` for whoever shows `name` beside it: a refusal's begins with its code.
+    """
 
     code: Code = Code.INVALID
     retry: bool = False
 
     def __init__(self, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None) -> None:
         super().__init__(f"{message.removesuffix('.')}; {hint}" if hint else message)
-        self.message = message
+        self.message = self.without_code = message
         self.hint = hint
         self.facts = dict(facts or {})
 
@@ -159,6 +162,18 @@ class RequestInvalid(RedwireError):
         self.record = record
         self.reason = message
 
+    def at(self, record: int | None) -> RequestInvalid:
+        """The same refusal of a record that stands elsewhere, None where its place says nothing: all but the
+        place stays.
+        """
+        moved = self._anew(record)
+        moved.code, moved.retry = self.code, self.retry
+        moved.facts = {name: fact for name, fact in self.facts.items() if name != "record"} | moved.facts
+        return moved
+
+    def _anew(self, record: int | None) -> RequestInvalid:
+        return RequestInvalid(self.reason, record, hint=self.hint)
+
 
 class TooLarge(RequestInvalid):
     """A documented limit is exceeded; the request was not logged."""
@@ -169,6 +184,10 @@ class TooLarge(RequestInvalid):
         super().__init__(f"{what}: {size}, at most {limit}", record, hint="split it")
         self.code = Code(code)
         self.facts |= {"size": size, "limit": limit}
+        self.what, self.size, self.limit = what, size, limit
+
+    def _anew(self, record: int | None) -> TooLarge:
+        return TooLarge(self.what, self.size, self.limit, record=record)
 
 
 class PolicyInvalid(RedwireError):
@@ -241,6 +260,7 @@ class Refused(RedwireError):
         self, code: Code, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None
     ) -> None:
         super().__init__(f"{code}: {message}", hint=hint, facts=facts)
+        self.without_code = message
         self.code = code
         self.retry = code in RETRYABLE
 

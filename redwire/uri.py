@@ -9,13 +9,12 @@ rest. Everything is percent-decoded after it was taken apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from redwire.errors import UriInvalid
 from redwire.routing import AnyNode, InRegion, Nearest, Primary, ReadMode
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 DEFAULT_PORT = 5050
 URI_BYTES_MAX = 8 << 10
@@ -136,7 +135,7 @@ def _parameters(query: str) -> dict[str, str]:
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in PARAMETERS:
-            hint = _hint(nearest(name[:64], PARAMETERS), PARAMETERS)
+            hint = guess(name[:64], PARAMETERS, f"one of {', '.join(PARAMETERS)}")
             raise UriInvalid(f"unknown parameter {name[:64]!r}", hint=hint)
         if name in given:
             raise UriInvalid(f"parameter {name!r} stands twice")
@@ -177,15 +176,10 @@ def read_mode(text: str) -> ReadMode | None:
 
 def read_mode_hint(text: str) -> str:
     """The mode that was meant by `text`, which names none, or all that there are."""
-    choices = (*_READ_MODES, f"{_IN_REGION}<name>")
+    named = f"{_IN_REGION}<name>"
+    every = f"one of {', '.join((*_READ_MODES, named))}"
     kind, colon, _ = text[:64].partition(":")
-    meant = nearest(f"{kind}:<name>", choices[-1:]) if colon else nearest(kind, _READ_MODES)
-    return _hint(meant, choices)
-
-
-def _hint(meant: str | None, choices: Iterable[str]) -> str:
-    """What was probably meant, quoted as errors of the URI quote what stands in it, or all `choices`."""
-    return f"one of {', '.join(choices)}" if meant is None else f"did you mean {meant!r}?"
+    return guess(f"{kind}:<name>", (named,), every) if colon else guess(kind, _READ_MODES, every)
 
 
 def _read(text: str) -> ReadMode:

@@ -26,7 +26,7 @@ import msgspec
 from redwire.errors import PolicyInvalid
 from redwire.handshake import DNS_LABEL
 from redwire.position import Region
-from redwire.spelling import nearest
+from redwire.spelling import guess
 
 POLICY_CHARS_MAX = 255
 """The text travels behind a one-byte length, and it is all ASCII."""
@@ -259,8 +259,7 @@ class _Parser:
             return self._regions()
         if not word[:1].isalnum():
             self._refuse("stands where a policy should", f"one of {_FORMS}")
-        meant = nearest(word, _KEYWORDS.values())
-        self._refuse("is not a policy", f"one of {_FORMS}" if meant is None else f"did you mean {meant!r}?")
+        self._refuse("is not a policy", guess(word, _KEYWORDS.values(), f"one of {_FORMS}"))
 
     def _ack_n(self) -> AckN:
         self._expect("=", "say how many, as in ack_n=1")
@@ -292,7 +291,7 @@ class _Parser:
         if not DNS_LABEL.match(name):
             valid = name.lower().replace("_", "-").strip("-")
             better = (
-                f"did you mean {valid!r}?"
+                f"did you mean {valid}?"
                 if DNS_LABEL.match(valid)
                 else "a DNS label in lower case, as in eu-west-1"
             )

@@ -302,6 +302,15 @@ def implies(policy: CommitPolicy, floor: CommitPolicy, membership: Membership, p
     return all(map(proven, floor.clauses))
 
 
+def concise(policy: CommitPolicy, membership: Membership, primary: NodeId) -> CommitPolicy:
+    """`policy` without clauses that its others prove: the same copies meet both. Raises as `compile_rule`."""
+    for clause in policy.clauses:
+        others = CommitPolicy(tuple(other for other in policy.clauses if other != clause))
+        if implies(others, CommitPolicy((clause,)), membership, primary):
+            policy = others
+    return policy
+
+
 def _others_without(needed: int, names: Sequence[Region], membership: Membership) -> int:
     """How many other voters can hold a copy while fewer than `needed` of the regions `names` do; -1 for none
     needed.

@@ -94,6 +94,7 @@ class LoadStopped(ToolError):
 
     def __init__(self, reason: RedwireError) -> None:
         super().__init__(reason.message, hint=reason.hint, facts=reason.facts)
+        self.without_code = reason.without_code
         self.reason = reason
 
     @property

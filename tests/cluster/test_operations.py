@@ -187,6 +187,7 @@ class Site:
             "PLACE": str(self.folder(place)),
             "HOSTS": str(self.root / "hosts"),
             "REAL_BIN": str(REAL_BIN),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # what is tested may not be what is installed
         }
         began = time.monotonic()
         ran = subprocess.run(

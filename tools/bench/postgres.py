@@ -182,9 +182,10 @@ class Postgres:
             )
         self._stack.callback(_stop, process, self._folder / name)
         deadline = time.monotonic() + READY_S
-        while not self._run(
-            "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._ports[name]), may_fail=True
-        ):
+        ask = as_postgres(
+            [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._ports[name])]
+        )
+        while not _succeeds(ask, self._environment):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise BenchImpossible(f"{SYSTEM} does not start: {_last_line(log.read_text())}")
             time.sleep(0.1)
@@ -223,11 +224,9 @@ class Postgres:
     def _ask(self, sql: str) -> str:
         return self._run("psql", "-X", "-A", "-t", "-q", "-d", self._uri("primary"), "-c", sql)
 
-    def _run(self, program: str, *arguments: str, may_fail: bool = False) -> str:
-        """Run one of PostgreSQL's programs; what it printed, or "yes". "" for one that may fail and does."""
-        return _output(
-            as_postgres([str(self._bin / program), *arguments]), self._environment, may_fail=may_fail
-        )
+    def _run(self, program: str, *arguments: str) -> str:
+        """Run one of PostgreSQL's programs; what it printed. Raises `BenchImpossible`."""
+        return _output(as_postgres([str(self._bin / program), *arguments]), self._environment)
 
 
 def binaries() -> Path:
@@ -259,7 +258,7 @@ def _folder(places: Sequence[Path]) -> Path:
         if shutil.which("runuser") is None:
             raise BenchImpossible("there is no runuser, and the server refuses to run as root")
     for place in places:
-        if _output(as_postgres(["test", "-x", str(place)]), os.environ, may_fail=True, cwd=Path("/")):
+        if _succeeds(as_postgres(["test", "-x", str(place)]), os.environ):
             folder = Path(tempfile.mkdtemp(prefix="redwire-bench-postgres-", dir=place))
             _give([folder])
             return folder
@@ -272,24 +271,29 @@ def _give(paths: Sequence[Path]) -> None:
             shutil.chown(path, USER, USER)
 
 
-def _output(
-    command: Sequence[str], environment: Mapping[str, str], *, may_fail: bool, cwd: Path = Path("/")
-) -> str:
+def _output(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What `command` prints. Raises `BenchImpossible` where it fails."""
+    done = _ended(command, environment)
+    if done.returncode:
+        raise BenchImpossible(f"{' '.join(command[:6])}: {_last_line(done.stderr)}")
+    return done.stdout.strip()
+
+
+def _succeeds(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    return _ended(command, environment).returncode == 0
+
+
+def _ended(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `command` to its end, in a folder that everybody may enter.
+
+    Raises `BenchImpossible` where it cannot be run, or does not end in time.
+    """
     try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=not may_fail,
+        return subprocess.run(
+            command, env=environment, cwd="/", capture_output=True, text=True, timeout=COMMAND_S, check=False
         )
-    except subprocess.CalledProcessError as error:
-        raise BenchImpossible(f"{' '.join(command[:6])}: {_last_line(error.stderr)}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchImpossible(f"{command[0]}: {error}") from error
-    return "" if done.returncode else done.stdout.strip() or "yes"
 
 
 def _family(data: Path) -> list[int]:

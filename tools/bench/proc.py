@@ -13,7 +13,8 @@ from tools.errors import BenchImpossible
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _IN_MEMORY = ("tmpfs", "ramfs")
-_UTIME, _CSTIME = 11, 15  # in /proc/<pid>/stat, counted behind the command's name
+_TIMES = slice(11, 15)
+"""utime, stime, cutime, cstime: in /proc/<pid>/stat, counted behind the command's name."""
 SYNC_SAMPLES = 200
 """A p99 rests on two of them, and a disk that takes 10 ms is done in two seconds."""
 SYNC_BYTES = 4096
@@ -102,8 +103,12 @@ def sync_ms(folder: Path) -> list[float]:
 
 
 def _ticks(pid: int) -> int:
-    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    return sum(map(int, fields[_UTIME:_CSTIME])) if fields else 0
+    return parse_ticks(_read(Path(f"/proc/{pid}/stat")))
+
+
+def parse_ticks(stat: str) -> int:
+    """From the text of /proc/<pid>/stat, whose second field, the command's name, may hold anything."""
+    return sum(map(int, stat.rpartition(")")[2].split()[_TIMES]))
 
 
 def _read(path: Path) -> str:

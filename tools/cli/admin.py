@@ -190,12 +190,13 @@ def _require_name(name: str) -> None:
 async def _require_role(client: Client, name: str, role: UserRole) -> None:
     """Raises `RoleAbove` when the user `name` may do less than `role`; who is not there, the primary says."""
     _, rows = await _all_users(client, node=None)
-    own = next((row.role for row in rows if row.name == name), role)
-    if ROLES.index(role) > ROLES.index(own):
+    own = next((row for row in rows if row.name == name), None)
+    if own is not None and ROLES.index(role) > ROLES.index(own.role):
+        sight = "" if own.topology_read else " --no-topology"
         raise RoleAbove(
-            f"the user {name} may only {own}, and no token of it may {role}",
-            hint=f"ask for --role {own}, or raise the user first, with a password anew: "
-            f"redwire user add {name} --role {role}",
+            f"the user {name} may only {own.role}, and no token of it may {role}",
+            hint=f"ask for --role {own.role}, or raise the user first, with its password anew or as it was: "
+            f"redwire user add {name} --role {role}{sight}",
         )
 
 

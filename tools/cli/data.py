@@ -64,8 +64,7 @@ def _one_record() -> Iterator[None]:
     try:
         yield
     except RequestInvalid as error:
-        error.message = error.reason
-        raise
+        raise error.at(None) from error
 
 
 @click.command()
@@ -264,10 +263,11 @@ def _verdict(error: RedwireError, key: Key) -> RedwireError:
     outcome stays open, and the code says why, as KEY_EXPIRED does.
     """
     if error.code is Code.NOT_FOUND:
-        text = error.message.removeprefix(f"{error.code}: ")
-        return Refused(error.code, text, hint="it was certainly not written: write it again")
+        hint = "it was certainly not written: write it again"
+        return Refused(error.code, error.without_code, hint=hint)
     unknown = UnknownOutcome(error.message, phase="answer", hint=error.hint)
     unknown.code, unknown.key, unknown.facts = error.code, key, error.facts
+    unknown.without_code = error.without_code
     return unknown
 
 

@@ -48,12 +48,13 @@ EXIT_PIPE_CLOSED = EXIT_SIGNALLED + signal.SIGPIPE
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a command says at its end. `facts` are for programs, and differ from code to code. `key` is that
-    of a write whose outcome is not known, None otherwise.
+    """What a command says at its end: `message` to people, `code` and `reason` to programs, and so `facts`,
+    which differ from code to code. `key` is that of a write whose outcome is not known, None otherwise.
     """
 
     code: str
     message: str
+    reason: str
     exit_code: int
     hint: str = ""
     key: Key | None = None
@@ -70,7 +71,7 @@ class Failure(msgspec.Struct, frozen=True):
         """The same for programs, on one line; these keys are stable, and `key` is there only with a key."""
         document = {
             "code": self.code,
-            "message": self.message.removeprefix(f"{self.code}: "),
+            "message": self.reason,
             "hint": self.hint,
             "exit_code": self.exit_code,
             "facts": dict(self.facts),
@@ -86,19 +87,24 @@ def failure(
     """The failure behind what a command raised."""
     match error:
         case RedwireError():
-            key = getattr(error, "key", None)
+            key = error.key if isinstance(error, NotConfirmed | UnknownOutcome | Interrupted) else None
             hint = error.hint if key is None or error.hint not in ("", ASK_HINT) else resolve_hint(key)
-            return Failure(error.name, error.message, exit_code(error), hint, key, _facts(error))
+            told = error.message, error.without_code
+            return Failure(error.name, *told, exit_code(error), hint, key, _facts(error))
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
-            return Failure("SYSTEM", f"{where}{error.strerror or error}", EXIT_FAILED)
+            return _simple("SYSTEM", f"{where}{error.strerror or error}", EXIT_FAILED)
         case click.UsageError():
             hint = f"see {error.ctx.command_path} --help" if error.ctx is not None else ""
-            return Failure("USAGE", error.format_message(), EXIT_USAGE, hint)
+            return _simple("USAGE", error.format_message(), EXIT_USAGE, hint)
         case click.ClickException():
-            return Failure("FAILED", error.format_message(), error.exit_code)
+            return _simple("FAILED", error.format_message(), error.exit_code)
         case click.Abort() | KeyboardInterrupt():
-            return Failure("INTERRUPTED", "interrupted", EXIT_INTERRUPTED)
+            return _simple("INTERRUPTED", "interrupted", EXIT_INTERRUPTED)
+
+
+def _simple(code: str, message: str, exit_code: int, hint: str = "") -> Failure:
+    return Failure(code, message, message, exit_code, hint)
 
 
 def _facts(error: RedwireError) -> Mapping[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from enum import Enum
 
 import msgspec
@@ -57,7 +57,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 def find(status: Status, growing: Set[str] = frozenset()) -> list[Problem]:
     """Everything that is wrong, the worst first. `growing` are nodes whose lag has not shrunk for long."""
-    found = [*_leading(status), *_of_regions(status), *_of_nodes(status, growing), *_of_settings(status)]
+    out = [region for region in status.regions if _all_out(_nodes_of(status, region))]
+    told = {name for region in out for name in region.nodes}
+    found = [*_leading(status), *_of_regions(status, out), *_of_nodes(status, growing, told)]
+    found += _of_settings(status)
     return sorted(found, key=lambda problem: problem.tone is not Tone.BAD)
 
 
@@ -79,22 +82,19 @@ def _leading(status: Status) -> Iterator[Problem]:
         yield Problem(Kind.VIEW, "", Tone.WARN, f"the view of {source} is {age} old")
 
 
-def _of_regions(status: Status) -> Iterator[Problem]:
-    for region in status.regions:
+def _of_regions(status: Status, out: Iterable[RegionStatus]) -> Iterator[Problem]:
+    for region in out:
         nodes = _nodes_of(status, region)
-        if _all_out(nodes):
-            since = max((node.acked_at_ms for node in nodes if node.acked_at_ms), default=None)
-            whys = {node.why for node in nodes}
-            why = f": {next(iter(whys))}" if len(whys) == 1 and "" not in whys else ""
-            yield Problem(Kind.REGION, region.name, Tone.BAD, f"region {region.name} is out{why}", since)
+        since = max((node.acked_at_ms for node in nodes if node.acked_at_ms), default=None)
+        whys = {node.why for node in nodes}
+        why = f": {next(iter(whys))}" if len(whys) == 1 and "" not in whys else ""
+        yield Problem(Kind.REGION, region.name, Tone.BAD, f"region {region.name} is out{why}", since)
 
 
-def _of_nodes(status: Status, growing: Set[str]) -> Iterator[Problem]:
-    out = {
-        node.id for region in status.regions if _all_out(nodes := _nodes_of(status, region)) for node in nodes
-    }
+def _of_nodes(status: Status, growing: Set[str], told: Set[str]) -> Iterator[Problem]:
+    """Of nodes in `told` their health stands with their region's."""
     for node in status.nodes:
-        if node.id not in out:
+        if node.id not in told:
             yield from _health(node)
         if node.disk.state in ("full", "failed", "stopped"):
             tone = Tone.WARN if node.disk.state == "stopped" else Tone.BAD

@@ -12,6 +12,7 @@ from typing import TypeVar
 from redwire.client import Client, connect
 from redwire.position import Token
 from tools.demo.characters import characters
+from tools.demo.plan import LEADER
 from tools.demo.report import Report
 from tools.dev.local_cluster import LocalCluster
 
@@ -47,7 +48,7 @@ class Stage:
 
     async def open_db(self) -> None:
         """Log in, in the primary's region."""
-        self._db = await self.stack.enter_async_context(self.client_in("eu"))
+        self._db = await self.stack.enter_async_context(self.client_in(LEADER.region))
 
     def client_in(self, region: str) -> Client:
         """A client that stands in `region`, to be entered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 
 import msgspec
@@ -14,12 +15,20 @@ from redwire.status import NodeStatus, Status
 from tools.dev.place import typed
 
 
+class Lack(Enum):
+    """Why a node that was asked gave no status."""
+
+    SILENCE = "nothing came from it"
+    REFUSAL = "it is there, and did not let us in"
+    DATE = "as REFUSAL, by TLS: by its clock our certificate has ended, or not begun"
+    WAITING = "it is there, and has not joined its cluster yet"
+
+
 class Asked(msgspec.Struct, frozen=True):
     """One node, asked from here. `member` is "" for a host that did not say who it is.
 
-    `refused`: it is there, and did not let us in; `untimely`: as it does by TLS whom it takes for one whose
-    certificate has ended, or not begun. `waits`: it is there, and has not joined its cluster yet;
-    `missing` are the members that it does not hear, as far as it says.
+    `lack` is why there is no `status`, and says nothing where there is one. `missing` are the members that a
+    node which waits does not hear, as far as it says.
 
     `ahead_ms` is its clock minus ours, right to within `unsure_ms`: half the round trip.
     """
@@ -31,15 +40,18 @@ class Asked(msgspec.Struct, frozen=True):
     unsure_ms: float = 0.0
     error: str = ""
     hint: str = ""
-    refused: bool = False
-    untimely: bool = False
-    waits: bool = False
+    lack: Lack = Lack.SILENCE
     missing: tuple[str, ...] = ()
 
     @property
     def silent(self) -> bool:
         """Whether nothing came from it."""
-        return self.status is None and not self.refused and not self.waits
+        return self.status is None and self.lack is Lack.SILENCE
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has not joined its cluster yet."""
+        return self.status is None and self.lack is Lack.WAITING
 
     @property
     def name(self) -> str:

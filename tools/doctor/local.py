@@ -45,11 +45,11 @@ def _paper(paper: Paper, now_ms: int) -> Finding:
 
 
 def _file(file: FileFacts, now_ms: int) -> Iterator[Finding]:
+    again = f"redwire-node check --config {file.path}"
     if file.error is not None or file.config is None or file.inspection is None:
         what, mend = (file.error.message, file.error.hint) if file.error else ("it was not read", "")
-        yield Finding(Check.CONFIG, Level.ERROR, file.path, what, "the node would not start", mend)
+        yield Finding(Check.CONFIG, Level.ERROR, file.path, what, "the node would not start", mend or again)
         return
-    again = f"redwire-node check --config {file.path}"
     for error in file.inspection.errors:
         why = "the node would not start with it"
         yield Finding(Check.CONFIG, Level.ERROR, file.path, error.message, why, error.hint or again)

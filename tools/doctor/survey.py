@@ -22,7 +22,7 @@ from redwire.tls import certificate_validity_ms, client_context
 from redwire.uri import ConnectionConfig, parse
 from tools.cli.connection import onlooker
 from tools.dev.cluster_folder import ClusterFolder
-from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
+from tools.doctor.facts import Asked, Door, Facts, FileFacts, Lack, Paper
 
 DOOR_S = 3.0
 """For TCP and TLS from anywhere on earth."""
@@ -38,23 +38,22 @@ NEW_AUTHORITY = "set a second one beside it on every node: docs/OPERATIONS.md, R
 async def survey(uri: str | None, file: str | None) -> Facts:
     """All facts. Raises `UriInvalid`; whatever else is wrong is a fact."""
     config = None if uri is None else parse(uri)
-    about_file = None if file is None else await _file(file)
-    facts = Facts(now_ms=wall_ms(), version=__version__, file=about_file, papers=_shown(about_file))
+    now_ms = wall_ms()
+    about_file = None if file is None else await _file(file, now_ms)
+    facts = Facts(now_ms=now_ms, version=__version__, file=about_file, papers=_shown(about_file))
     if uri is None or config is None:
         return facts
     try:
         papers = facts.papers + _papers(config)
     except TlsInvalid as error:
-        return Facts(facts.now_ms, facts.version, config.seeds, (), facts.papers, error, about_file)
+        return replace(facts, hosts=config.seeds, trust=error)
     asked = await _ask_all(uri, config.seeds)
     settings = None if about_file is None else await _settings(uri, asked)
-    return Facts(
-        now_ms=facts.now_ms,
-        version=facts.version,
+    return replace(
+        facts,
         hosts=config.seeds,
         asked=tuple(asked),
         papers=papers,
-        file=about_file,
         settings=settings,
         dev=_dev_folder(config),
     )
@@ -117,19 +116,22 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
     except RedwireError as error:
         if isinstance(error.__cause__, Refused) and error.__cause__.code is Code.NOT_READY:
             return _unjoined(name, addr, error.__cause__)
-        refused = isinstance(error, AuthenticationFailed)
-        untimely = refused and any(word in str(error.facts.get("alert", "")) for word in OF_DATES)
-        return Asked(name, addr, error=error.message, hint=error.hint, refused=refused, untimely=untimely)
+        return Asked(name, addr, error=error.message, hint=error.hint, lack=_lack(error))
+
+
+def _lack(error: RedwireError) -> Lack:
+    if not isinstance(error, AuthenticationFailed):
+        return Lack.SILENCE
+    alert = str(error.facts.get("alert", ""))
+    return Lack.DATE if any(word in alert for word in OF_DATES) else Lack.REFUSAL
 
 
 def _unjoined(name: str, addr: str, refusal: Refused) -> Asked:
     """It answers, and says for what it waits."""
     member = name or str(refusal.facts.get("node", ""))
     missing = refusal.facts.get("missing", ())
-    why = refusal.message.removeprefix(f"{refusal.code}: ")
-    return Asked(
-        member, addr, error=why, waits=True, missing=tuple(missing) if isinstance(missing, list) else ()
-    )
+    missing = tuple(missing) if isinstance(missing, list) else ()
+    return Asked(member, addr, error=refusal.without_code, lack=Lack.WAITING, missing=missing)
 
 
 async def _settings(uri: str, asked: Iterable[Asked]) -> Settings | RedwireError | None:
@@ -178,12 +180,12 @@ def _shown(file: FileFacts | None) -> tuple[Paper, ...]:
     )
 
 
-async def _file(path: str) -> FileFacts:
+async def _file(path: str, now_ms: int) -> FileFacts:
     try:
         config = parse_node_config(load_yaml(path), path)
     except RedwireError as error:
         return FileFacts(path, error=error)
-    inspection = inspect(config, wall_ms())
+    inspection = inspect(config, now_ms)
     return FileFacts(path, config, inspection, doors=tuple(await _doors(config)))
 
 

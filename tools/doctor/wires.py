@@ -10,7 +10,7 @@ from redwire.status import Status
 from tools import figures
 from tools.authority import BACKDATED
 from tools.dev.place import typed
-from tools.doctor.facts import Asked, Facts
+from tools.doctor.facts import Asked, Facts, Lack
 from tools.doctor.finding import Check, Finding, Level, or_fine
 
 AHEAD_MS_MAX = 1_000.0
@@ -37,12 +37,12 @@ def _ports(facts: Facts) -> Iterator[Finding]:
     for each in facts.asked:
         if each.waits:
             yield _waits(each, facts)
-        elif each.status is None and not each.member and view is not None and not view.vantage.hides_others:
+        elif each.silent and not each.member and view is not None and not view.vantage.hides_others:
             if facts.dev is not None:
                 continue  # the end of a link, which is nobody's address
             what = f"it names {each.addr}, which is no member's address, and nobody answers there"
             yield Finding(Check.PORTS, Level.WARNING, "the URI", what, each.error, f"write {_seeds(view)}")
-        elif each.refused:
+        elif each.status is None and each.lack in (Lack.REFUSAL, Lack.DATE):
             mend = (
                 each.hint
                 or "check user and password, or token, in the URI; an administrator: redwire user list"
@@ -141,7 +141,7 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
     true = next(each for each in clocks if each.ahead_ms == middle)
     found = [finding for each in clocks if (finding := _clock(each, true)) is not None]
     if all(paper.ends_at_ms > facts.now_ms for paper in facts.papers):
-        found += [_untimely(each) for each in facts.asked if each.untimely]
+        found += [_untimely(each) for each in facts.asked if each.lack is Lack.DATE]
     widest = max(each.ahead_ms for each in clocks) - min(each.ahead_ms for each in clocks)
     unsure = max(each.unsure_ms for each in clocks)
     fine = f"within {figures.duration(widest)} of each other, give or take {figures.duration(unsure)}"

@@ -18,7 +18,7 @@ from redwire.errors import RedwireError
 from tools.condition.tone import Tone
 from tools.monitor import headline, panels
 from tools.monitor.commits import commits
-from tools.monitor.desk import Desk, not_admin
+from tools.monitor.desk import Change, Desk, not_admin
 from tools.monitor.dialogs import Notice, help_lines
 from tools.monitor.drawn import Chooser, Drawn, content
 from tools.monitor.feed import Feed
@@ -32,6 +32,8 @@ WIDTH_MIN, HEIGHT_MIN = 80, 24
 TABS = ("overview", "nodes", "commits", "slots", "events", "trouble")
 TICK_S = 1.0
 """Ages are shown in seconds."""
+QUIET_MS = 900
+"""A little less than from one tick to the next: one that comes early still finds the time quiet."""
 
 
 def after(app: App[Any], wait_ms: int, callback: Callable[[], None]) -> None:
@@ -69,9 +71,9 @@ class Monitor(App[RedwireError | None]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("b", "change('bind')", "Bind"),
-        Binding("u", "change('unbind')", "Unbind"),
-        Binding("p", "change('policy')", "Policy"),
+        Binding("b", f"change('{Change.BIND.value}')", "Bind"),
+        Binding("u", f"change('{Change.UNBIND.value}')", "Unbind"),
+        Binding("p", f"change('{Change.POLICY.value}')", "Policy"),
         Binding("z", "zoom", "Zoom"),
         Binding("t", "theme", "Theme"),
         Binding("q,ctrl+c", "quit", "Quit", key_display="q"),
@@ -177,7 +179,7 @@ class Monitor(App[RedwireError | None]):
 
     def _tick(self) -> None:
         """Clocks go on where no news comes."""
-        if self.pace.quiet(clock_ms(), int(TICK_S * 900)):
+        if self.pace.quiet(clock_ms(), QUIET_MS):
             self.redraw()
 
     def draw(self) -> None:
@@ -233,11 +235,11 @@ class Monitor(App[RedwireError | None]):
         self.push_screen(Notice("Help", help_lines()))
 
     def action_change(self, kind: str) -> None:
-        """Begin a change, for those who may."""
+        """Begin a change, the value of a `Change`, for those who may."""
         view = self.view()
         if view.waiting:
             self.push_screen(Notice("Not yet", [(marked("No document has come yet.", Tone.WARN),)]))
         elif not view.may_change:
             self.push_screen(Notice("Not admin", not_admin(view)))
         else:
-            self.run_worker(self._desk.serve(kind, view), name="desk")
+            self.run_worker(self._desk.serve(Change(kind), view), name="desk")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 from typing import Any
 
 from textual.app import App
@@ -16,6 +17,14 @@ from tools.monitor.feed import Feed
 from tools.monitor.ink import Line, Span, marked
 from tools.monitor.steering import Form, Request
 from tools.monitor.watch import View
+
+
+class Change(Enum):
+    """What an operator may ask for; the words stand in the bindings of keys."""
+
+    BIND = "bind"
+    UNBIND = "unbind"
+    POLICY = "policy"
 
 
 def not_admin(view: View) -> list[Line]:
@@ -39,8 +48,8 @@ class Desk:
         self._app = app
         self._feed = feed
 
-    async def serve(self, kind: str, view: View) -> None:
-        """From the form of a key's change (`bind`, `unbind` or `policy`) to the outcome.
+    async def serve(self, kind: Change, view: View) -> None:
+        """From the form of a change to the outcome.
 
         Nothing is changed before the operator agreed to the plan.
         """
@@ -60,19 +69,22 @@ class Desk:
             lines = [(marked(done.text, Tone.GOOD),), (Span(where),)]
             await self._app.push_screen_wait(Notice("Done", lines))
 
-    async def _form(self, kind: str, view: View) -> Form | None:
+    async def _form(self, kind: Change, view: View) -> Form | None:
         """What to ask; None after an error that was shown."""
         match kind:
-            case "bind":
+            case Change.BIND:
                 return steering.bind_form(view.status, view.selected)
-            case "unbind":
+            case Change.UNBIND:
                 return steering.unbind_form(view.status, view.selected)
-            case _:
-                try:
-                    return steering.policy_form(view.status, await self._feed.settings())
-                except RedwireError as error:
-                    await self._app.push_screen_wait(Notice(_heading(error), _error_lines(error)))
-                    return None
+            case Change.POLICY:
+                return await self._policy_form(view)
+
+    async def _policy_form(self, view: View) -> Form | None:
+        try:
+            return steering.policy_form(view.status, await self._feed.settings())
+        except RedwireError as error:
+            await self._app.push_screen_wait(Notice(_heading(error), _error_lines(error)))
+            return None
 
     async def _ask(self, request: Request, *, based_on: int, dry_run: bool) -> SettingsChanged | None:
         """What the cluster answers; None after an error that was shown."""

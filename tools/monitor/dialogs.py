@@ -18,6 +18,7 @@ from tools.condition.tone import Tone
 from tools.monitor.drawn import content
 from tools.monitor.ink import SYMBOLS, Line, Span, marked
 from tools.monitor.steering import Form, Plan, Request
+from tools.monitor.watch import STEPS_S
 
 _CANCEL: BindingType = Binding("escape", "cancel", "Cancel")
 
@@ -170,7 +171,7 @@ KEYS = (
     ("up, down", "choose a node on its tab, or scroll"),
     ("b, u", "bind a node to a region, unbind it"),
     ("p", "change the commit policy, its floor and its timeout"),
-    ("z", "what a column of the charts stands for: 1, 5, 15 s"),
+    ("z", f"what a column of the charts stands for: {', '.join(map(str, STEPS_S))} s"),
     ("t", "light or dark"),
     ("?", "this; escape closes it"),
     ("q", "quit"),

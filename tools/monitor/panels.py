@@ -1,4 +1,6 @@
-"""What each panel shows, written from a view as lines of a given width: regions, nodes, slots, events."""
+"""What each panel shows, written from a view as lines of a given width: regions, nodes, slots, disks, events,
+trouble.
+"""
 
 from __future__ import annotations
 
@@ -229,7 +231,7 @@ def _positions(node: NodeStatus) -> str:
 
 
 def slots(view: View, width: int) -> list[Line]:
-    """What log is kept for whom, and the disks that it is kept on."""
+    """What log is kept for whom, and what ends that."""
     columns = (
         Column("SLOT OF"),
         Column("STATE"),

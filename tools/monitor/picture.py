@@ -11,9 +11,10 @@ from redwire.errors import RedwireError
 from tools.errors import NodeNotReady
 from tools.monitor.app import Monitor, after
 from tools.monitor.feed import Feed
+from tools.monitor.watch import View
 
 PATIENCE_S = 30.0
-"""For the first document: as long as a client waits for an answer."""
+"""Beside the history that is wanted: longer than any node takes to start and to be connected to."""
 SETTLE_MS = 600
 """From the last key to the picture: two drawings, of which the second knows every width."""
 _FONT_FACES = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -31,6 +32,7 @@ class Camera(Monitor):
     ) -> None:
         super().__init__(feed, theme=theme)
         self.svg = ""
+        self._aims = False
         self._tab = tab
         self._seconds = seconds
         self._on_second = on_second
@@ -39,8 +41,8 @@ class Camera(Monitor):
         """Draw, and look whether it is time."""
         super().draw()
         self._on_second(self.known.history.seconds)
-        if self.known.history.seconds >= self._seconds and not self.svg:
-            self.svg = " "
+        if self.known.history.seconds >= self._seconds and not self._aims:
+            self._aims = True
             self.action_tab(self._tab)
             after(self, SETTLE_MS, self._take)
 
@@ -64,7 +66,7 @@ async def take(
 ) -> str:
     """The SVG of a monitor in `size` columns and rows, with `seconds` of history, of which `on_second` hears.
 
-    Raises `NodeNotReady` when no document comes, and what ended the feed.
+    Raises `NodeNotReady` when no document comes, or none for so long, and what ended the feed.
     """
     camera = Camera(feed, tab=tab, seconds=seconds, theme=theme, on_second=on_second)
     failure: RedwireError | None = None
@@ -72,10 +74,17 @@ async def take(
         failure = await camera.run_async(headless=True, size=size)
     if failure is not None:
         raise failure
-    if not camera.svg.strip():
-        why = camera.view().notice or "nobody answered"
-        raise NodeNotReady(f"no document came within {PATIENCE_S:g} s: {why}", hint="is --uri right?")
+    if not camera.svg:
+        raise _unfinished(camera.view(), PATIENCE_S + seconds)
     return camera.svg
+
+
+def _unfinished(view: View, after_s: float) -> NodeNotReady:
+    if view.waiting:
+        why = view.notice or "nobody answered"
+        return NodeNotReady(f"no document came within {after_s:g} s: {why}", hint="is --uri right?")
+    text = f"{view.history.seconds} s of history came within {after_s:g} s, and then nothing"
+    return NodeNotReady(text, hint="see redwire doctor; --history takes less")
 
 
 def self_contained(svg: str) -> str:

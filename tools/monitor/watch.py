@@ -6,6 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from redwire.errors import RedwireError
+from redwire.handshake import Role
 from redwire.status import SCHEMA, Event, Status
 from tools.condition import problems, trouble
 from tools.condition.problems import Key, Kind, Problem
@@ -82,7 +83,7 @@ class View(msgspec.Struct, frozen=True):
     @property
     def may_change(self) -> bool:
         """Whether the principal may change settings."""
-        return self.role == "admin"
+        return self.role == Role.ADMIN
 
     @property
     def newer(self) -> bool:

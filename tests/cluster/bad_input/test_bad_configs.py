@@ -64,7 +64,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "a policy that is almost one": (
         lambda d: d["cluster"].update(policy="majorty"),
-        "cluster.policy: policy 'majorty': 'majorty' at character 1 is not a policy; did you mean 'majority",
+        "cluster.policy: policy 'majorty': 'majorty' at character 1 is not a policy; did you mean majority",
     ),
     "more copies than members": (
         lambda d: d["cluster"].update(policy="ack_n=2"),

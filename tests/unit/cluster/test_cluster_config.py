@@ -66,7 +66,7 @@ def test_the_floor_is_the_commit_rule_and_unless_set_the_policy_is() -> None:
         ("admins[0]", "o p s", "cluster.admins[0]", "expected a user name"),
         ("admins", ["ops", "ops"], "cluster.admins[1]", "already"),
         ("admins", [f"a{n}" for n in range(65)], "cluster.admins", "names 65"),
-        ("policy", "majorty", "cluster.policy", "did you mean 'majority'?"),
+        ("policy", "majorty", "cluster.policy", "did you mean majority?"),
         ("policy", 2, "cluster.policy", "expected text"),
         ("policy", "regions(eu,sa)", "cluster.policy", "no voter in sa"),
         ("policy", "regions(ap)", "cluster.policy", "no voter in ap"),

@@ -81,6 +81,13 @@ def test_a_row_that_cannot_be_stored_is_refused_by_its_place(document: bytes, wh
     assert str(bad.value).count("record") == 1
 
 
+def test_a_row_that_is_too_large_says_how_large_and_what_would_do() -> None:
+    document = b'{"a":"%s"}' % (b"x" * (8 << 20))
+    with pytest.raises(TooLarge) as bad:
+        encode_insert("c", [b"{}", document])
+    assert bad.value.facts == {"record": 1, "size": len(document), "limit": 8 << 20}
+
+
 def test_a_request_carries_its_key_and_whether_it_is_atomic() -> None:
     key = Key(b"k" * CLIENT_BYTES, 5, 5)
     request = decode_write(memoryview(encode_insert("c", [b"{}", b"{}"], key, atomic=True).request))

@@ -282,7 +282,7 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
         wrong = [
             (
                 db.get("products", "p1", read="nearst"),
-                "read: unknown read mode 'nearst'; did you mean 'nearest'",
+                "read: unknown read mode 'nearst'; did you mean nearest",
             ),
             (
                 db.get("products", "p1", read="foo"),

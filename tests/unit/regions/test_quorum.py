@@ -21,6 +21,7 @@ from regions.quorum import (
     QuorumMode,
     at_least,
     compile_rule,
+    concise,
     implies,
     minimal_sets,
     satisfied_by,
@@ -431,3 +432,14 @@ def test_a_policy_is_satisfiable_when_all_voters_together_meet_it(
         assert not expected
     else:
         assert expected
+
+
+@given(scenes(), policies)
+def test_a_policy_without_what_its_clauses_prove_is_met_by_the_same_copies(
+    scene: tuple[Membership, NodeId], policy: CommitPolicy
+) -> None:
+    members, primary = scene
+    short = concise(policy, members, primary)
+    assert set(short.clauses) <= {*policy.clauses, *LOCAL.clauses}
+    for copies in subsets(members):
+        assert satisfied_by(short, primary, copies, members) is satisfied_by(policy, primary, copies, members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,16 @@ from redwire.status import (
     Vantage,
 )
 from redwire.status import Settings as InForce
+from redwire.tls import certificate_validity_ms
+from tools.authority import Authority
 from tools.condition import problems, trouble
+from tools.dev.cluster_folder import free_ports
 from tools.dev.place import clusters
-from tools.doctor.facts import Asked, Door, Facts, FileFacts, Paper
+from tools.doctor.facts import Asked, Door, Facts, FileFacts, Lack, Paper
 from tools.doctor.finding import Check, Finding, Level, document, text
 from tools.doctor.health import OF_PROBLEMS, OF_TROUBLES
 from tools.doctor.judge import judge
+from tools.doctor.survey import survey
 
 NOW_MS = 1_700_000_000_000
 NAMES = ("eu-1", "us-1", "ap-1")
@@ -201,12 +206,12 @@ def test_a_leader_that_gives_no_answer_here_is_not_called_well_though_others_bel
     assert (leader.level, leader.where) == (Level.ERROR, "eu-1")
     assert leader.what == f"it leads, and does not answer this host; {told}"
     assert Check.QUORUM not in {each.check for each in judge(facts(asked=asked_now))}, "nobody can say"
-    refuses = replace(asked_now[0], refused=True)
+    refuses = replace(asked_now[0], lack=Lack.REFUSAL)
     assert Check.LEADER not in {each.check for each in bad(facts(asked=(refuses, *asked_now[1:])))}
 
 
 def test_a_node_that_does_not_let_the_user_in_is_there_and_says_so() -> None:
-    refused = Asked("us-1", "us-1.example.net:5050", error="wrong user or password", refused=True)
+    refused = Asked("us-1", "us-1.example.net:5050", error="wrong user or password", lack=Lack.REFUSAL)
     others = tuple(each for each in asked(cluster()) if each.member != "us-1")
     (port,) = (each for each in bad(facts(asked=(*others, refused))) if each.check is Check.PORTS)
     assert port.what == "the node at us-1.example.net:5050 is there and does not let this URI's user in"
@@ -217,7 +222,7 @@ def test_a_node_that_takes_a_valid_certificate_for_an_untimely_one_has_a_wrong_c
     """Over lines that are old it goes on: nothing else is wrong yet."""
     others = tuple(each for each in asked(cluster()) if each.member != "us-1")
     says = "us-1.example.net:5050 refused our certificate: sslv3 alert bad certificate"
-    refused = Asked("us-1", "us-1.example.net:5050", error=says, refused=True, untimely=True)
+    refused = Asked("us-1", "us-1.example.net:5050", error=says, lack=Lack.DATE)
     (clock,) = (each for each in judge(facts(asked=(*others, refused))) if each.check is Check.CLOCKS)
     assert (clock.level, clock.where) == (Level.ERROR, "us-1")
     assert clock.what.startswith("its clock is likely wrong by days") and "timedatectl" in clock.mend
@@ -232,7 +237,7 @@ WAITING = "this node has not joined its cluster yet; not heard yet: us-1, ap-1"
 def test_a_node_that_waits_for_its_cluster_answers_and_says_for_whom() -> None:
     """Also where nobody else does: that it is there is the way to what is wrong."""
     first, *others = asked(cluster(), *NAMES)
-    waiting = Asked("eu-1", first.addr, error=WAITING, waits=True, missing=("us-1", "ap-1"))
+    waiting = Asked("eu-1", first.addr, error=WAITING, lack=Lack.WAITING, missing=("us-1", "ap-1"))
     found = {each.where: each for each in bad(facts(asked=(waiting, *others)))}
     assert found.keys() == set(NAMES), "that no node answers is not said"
     there, gone = found["eu-1"], found["us-1"]
@@ -516,6 +521,13 @@ def test_a_host_of_the_uri_that_is_no_member_any_more_is_a_warning() -> None:
     assert "old-1.example.net:5050" in found.what and "old-1" not in found.mend
 
 
+def test_a_host_of_the_uri_that_is_no_member_and_refuses_the_user_is_not_said_to_be_silent() -> None:
+    other = Asked("", "old-1.example.net:5050", error="wrong user or password", lack=Lack.REFUSAL)
+    found = only(facts(asked=(*asked(cluster()), other)))
+    assert (found.check, found.level, found.where) == (Check.PORTS, Level.ERROR, "old-1.example.net:5050")
+    assert "is there and does not let this URI's user in" in found.what and "nobody" not in found.what
+
+
 def test_who_may_not_see_the_others_is_told_that_and_nothing_is_made_up_about_them() -> None:
     status = cluster()
     hidden = replace(
@@ -558,8 +570,31 @@ def test_a_file_that_is_right_is_told_to_be_and_what_a_running_node_hides_is_no_
     }
 
 
+async def test_a_certificate_that_ends_while_the_doctor_looks_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority.create("shop")
+    ca, _ = authority.save(tmp_path)
+    cert, key = authority.issue_node("eu-1", ["127.0.0.1"]).save(tmp_path, "eu-1")
+    node = {"id": "eu-1", "region": "eu", "role": "primary", "listen": f"127.0.0.1:{free_ports(1)[0]}"}
+    node |= {"advertise": "127.0.0.1:5050", "data_dir": str(tmp_path / "data")}
+    member = {"id": "eu-1", "region": "eu", "addr": "127.0.0.1:5050"}
+    written = {"node": node, "cluster": {"name": "shop", "members": [member], "admins": ["ops"]}}
+    written["tls"] = {"ca": str(ca), "cert": str(cert), "key": str(key)}
+    path = tmp_path / "node.yaml"
+    path.write_text(json.dumps(written))
+    soon_ms = certificate_validity_ms(cert)[1] - 10 * DAY_MS
+    days = count()
+    monkeypatch.setattr("tools.doctor.survey.wall_ms", lambda: soon_ms + next(days) * DAY_MS)
+    found = bad(await survey(None, str(path)))
+    assert [each.check for each in found] == [Check.CERTIFICATES]
+
+
 def test_a_file_that_cannot_be_read_is_an_error_with_its_hint() -> None:
     error = ConfigInvalid("node.yaml", "node.role", "king is not primary or replica", hint="write replica")
+    bare = ConfigInvalid("node.yaml", "node.role", "king is not primary or replica")
+    found = only(Facts(NOW_MS, "0.1.0", file=FileFacts("node.yaml", error=bare)))
+    assert found.mend == "redwire-node check --config node.yaml"
     found = only(Facts(NOW_MS, "0.1.0", file=FileFacts("node.yaml", error=error)))
     assert (found.check, found.level, found.mend) == (Check.CONFIG, Level.ERROR, "write replica")
 

@@ -127,7 +127,7 @@ def test_a_slip_of_a_verb_is_told_the_verb_that_was_meant(
         (("user", "add", "x", "--role", "wirte"), "one of 'read', 'write', 'admin'; did you mean write?"),
         (("user", "add", "x", "--role", "owner"), "'owner' is not one of 'read', 'write', 'admin'."),
         (("completion", "zs"), "did you mean zsh?"),
-        (("get", "a", "b", "--read", "nearst"), "unknown read mode 'nearst'; did you mean 'nearest'?"),
+        (("get", "a", "b", "--read", "nearst"), "unknown read mode 'nearst'; did you mean nearest?"),
         (("scan", "a", "--read", "fast"), "one of primary, nearest, any, region:<name>"),
     ],
 )
@@ -195,6 +195,14 @@ def unsure() -> errors.NotConfirmed:
 def test_each_error_has_its_code_and_exit_code(error: Exception, code: str, exit_code: int) -> None:
     failed = failure(error)
     assert (failed.code, failed.exit_code) == (code, exit_code)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_programs_find_the_code_of_a_refusal_once_and_people_read_it_in_front(stopped: bool) -> None:
+    refused = errors.Refused(Code.BUSY, "x")
+    failed = failure(LoadStopped(refused) if stopped else refused)
+    told = json.loads(failed.to_json())
+    assert (told["code"], told["message"], str(failed)) == ("BUSY", "x", "redwire: BUSY: x")
 
 
 def test_an_open_outcome_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ async def test_a_policy_that_should_not_be_set_is_exit_code_4(
 USAGE = [
     (("majority",), "either --config FILE or --nodes"),
     (("majority", "--nodes", "eu:2", "--config", "x.yaml"), "either --config FILE or --nodes"),
-    (("majorty", "--nodes", "eu:2"), "did you mean 'majority'?"),
+    (("majorty", "--nodes", "eu:2"), "did you mean majority?"),
     (("majority", "--floor", "ack_n=0", "--nodes", "eu:2"), "write 'local'"),
     (("majority", "--nodes", "eu"), "'eu' is no region with a number"),
     (("majority", "--nodes", "EU:2"), "'EU:2' is no region with a number"),

@@ -5,11 +5,14 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import anyio
 import pytest
 
 from tools.cli.monitor import Looking
+from tools.errors import NodeNotReady
 from tools.monitor.feed import ClusterFeed
 from tools.monitor.picture import self_contained, take
+from tools.monitor.rehearsal import document
 
 
 async def test_a_picture_is_drawn_without_a_terminal(cluster, told, command_line, tmp_path) -> None:
@@ -62,6 +65,25 @@ async def test_whoever_waits_for_a_picture_hears_how_far_it_is(cluster, told) ->
     await take(feed, size=(100, 30), seconds=2, on_second=heard.append)
     # seconds of the clock: a drawing that comes late passes one over
     assert heard == sorted(heard) and heard[0] < 2 <= heard[-1]
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"), [(0, "no document came within 2"), (1, "1 s of history came within 2")]
+)
+async def test_who_waits_for_a_picture_in_vain_is_told_whether_anything_came(
+    feed, monkeypatch, documents: int, said: str
+) -> None:
+    monkeypatch.setattr("tools.monitor.picture.PATIENCE_S", 0.5)
+
+    async def play() -> None:
+        await feed.followed.wait()
+        for _ in range(documents):
+            feed.play(document(0))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(play)
+        with pytest.raises(NodeNotReady, match=said):
+            await take(feed, size=(100, 30), seconds=2)
 
 
 def test_on_a_terminal_progress_is_drawn_where_the_command_was_typed(monkeypatch) -> None:
