@@ -8,7 +8,6 @@ One watchman ends the writes whose deadline has come.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -28,10 +27,10 @@ from redwire.errors import (
     TooLarge,
 )
 from redwire.frame import Kind
-from redwire.keyring import Keyring
 from redwire.link import Link, entry_of
 from redwire.message.client import Resolve, encode_write_frame_body
 from redwire.pending import Pending, PendingRows, request_head, unproven
+from redwire.places import Places
 from redwire.pool import Pool
 from redwire.receipt import Committed
 from redwire.record import ATOMIC, OPEN_MAX, RECORDS_MAX, REQUEST_BYTES_MAX, REQUEST_HEADER, Key
@@ -39,26 +38,20 @@ from redwire.record import ATOMIC, OPEN_MAX, RECORDS_MAX, REQUEST_BYTES_MAX, REQ
 if TYPE_CHECKING:
     import random
 
-RENEW_PAUSE_S = 0.1
-"""No node could be asked for a new client id: the pool looks for one by itself meanwhile."""
-
 
 class Writes:
     """The writes of one client. `cluster` is where they go."""
 
     def __init__(self, pool: Pool, tasks: TaskGroup, chance: random.Random, client_id: bytes) -> None:
         assert pool.cluster is not None
-        self._ring = Keyring(client_id)
         self.cluster = pool.cluster
         self.chance = chance
         self._pool = pool
         self._tasks = tasks
         self._unfinished: dict[Pending, None] = {}  # in their order
-        self._queue: deque[anyio.Event] = deque()  # of those who wait for a place in the window
+        self._places = Places(pool, tasks, client_id, lambda: len(self._unfinished))
         self._watch_at_s = float("inf")
         self._earlier = anyio.Event()
-        self._renewing = anyio.Lock()
-        self._growing = False
         self._closed = False
 
     @property
@@ -97,8 +90,7 @@ class Writes:
             raise TooLarge("records in one request", len(encoded), RECORDS_MAX, code=code)
         if length > REQUEST_BYTES_MAX:
             raise TooLarge("request bytes", length, REQUEST_BYTES_MAX)
-        keys = self._ring.roomiest()
-        sequence = keys.take() if len(self._unfinished) < OPEN_MAX else 0
+        keys, sequence = self._places.take()
         if not sequence:
             raise Refused(Code.BUSY, f"{OPEN_MAX} writes are under way", hint="wait for some of them")
         flags = ATOMIC if atomic and len(encoded) > 1 else 0
@@ -109,9 +101,6 @@ class Writes:
         self._unfinished[pending] = None
         if pending.deadline_s < self._watch_at_s:
             self._earlier.set()
-        if keys.stuck and not self._growing and self._ring.narrow:
-            self._growing = True
-            self._tasks.start_soon(self._grow)
         link = self._pool.leading
         if link is None or link.crowded:
             pending.park()
@@ -130,10 +119,10 @@ class Writes:
     ) -> Committed:
         """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
         left_s = timeout_s
-        if self._full:
+        if self._places.full:
             began_s = time.monotonic()
             with anyio.move_on_after(timeout_s) as waiting:
-                await self._place()
+                await self._places.wait()
             if waiting.cancelled_caught:
                 text = f"not sent within {timeout_s:g} s: {OPEN_MAX} writes are under way"
                 raise DeadlineExceeded(text, phase="send")
@@ -147,7 +136,7 @@ class Writes:
     def finished(self, pending: Pending) -> None:
         """`pending` has its outcome."""
         self._unfinished.pop(pending, None)
-        self._admit()
+        self._places.admit()
 
     def pursue(self, pending: Pending, step: Step) -> None:
         """Have a task do what is to be done next about `pending`."""
@@ -155,7 +144,7 @@ class Writes:
 
     def close_key(self, key: Key) -> None:
         """What became of `key` is known: it need not be remembered any more."""
-        self._ring.close(key)
+        self._places.close(key)
 
     async def watch(self) -> None:
         """End every write whose deadline comes. Run once, in the client's task group."""
@@ -178,28 +167,6 @@ class Writes:
         with ExitStack() as told:
             for pending in self._unfinished:
                 told.callback(pending.abandon)
-
-    @property
-    def _full(self) -> bool:
-        """Whether `submit` would find no place now."""
-        return len(self._unfinished) >= OPEN_MAX or self._ring.full
-
-    async def _place(self) -> None:
-        """Wait until the window has a place."""
-        while self._full:
-            turn = anyio.Event()
-            self._queue.append(turn)
-            try:
-                await turn.wait()
-            finally:
-                if turn.is_set():  # one close may have made many places, and this waiter may be cancelled
-                    self._admit()
-                else:
-                    self._queue.remove(turn)
-
-    def _admit(self) -> None:
-        if self._queue and not self._full:
-            self._queue.popleft().set()
 
     async def _pursue(self, pending: Pending, step: Step) -> None:
         with anyio.move_on_after(pending.deadline_s - time.monotonic()):
@@ -234,13 +201,12 @@ class Writes:
 
     def _make_way(self, pending: Pending) -> None:
         """However long `pending` is refused, others go on: it was certainly not logged under its old key."""
-        keys = pending.keys
-        if pending.course is None or pending.course.doubtful or keys not in self._ring:
+        if pending.course is None or pending.course.doubtful:
             return
-        sequence = keys.renewed(pending.sequence)
+        sequence = self._places.younger(pending.keys, pending.sequence)
         if sequence != pending.sequence:
-            pending.rekey(keys, sequence)
-            self._admit()
+            pending.rekey(pending.keys, sequence)
+            self._places.admit()
 
     def _transmit(self, pending: Pending, link: Link) -> None:
         attempt = 1
@@ -280,33 +246,10 @@ class Writes:
 
     async def _renew(self, pending: Pending) -> Step | None:
         """Give `pending` a key of a new client id; a write that has its outcome by then takes none."""
-        async with self._renewing:
-            if pending.keys in self._ring:
-                if len(self._ring) == 1 and not await self._one_more():
-                    return Rekey()
-                self._ring.drop(pending.keys)
-        while not pending.done:
-            keys = self._ring.roomiest()
-            sequence = keys.take()
-            if sequence:
-                pending.rekey(keys, sequence)
-                return Again(0.0)
-            await self._place()
-        return None
-
-    async def _grow(self) -> None:
-        """Get another client id before one write that waits holds up all others."""
-        async with self._renewing:
-            if self._ring.narrow:
-                await self._one_more()
-        self._growing = False
-        self._admit()
-
-    async def _one_more(self) -> bool:
-        """Add a new client id, and say whether there was one to be had; else a pause is over."""
-        try:
-            self._ring.add(await self._pool.new_client_id())
-        except RedwireError:
-            await anyio.sleep(RENEW_PAUSE_S)
-            return False
-        return True
+        if not await self._places.replace(pending.keys):
+            return Rekey()
+        place = await self._places.another(lambda: pending.done)
+        if place is None:
+            return None
+        pending.rekey(*place)
+        return Again(0.0)

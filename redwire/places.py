@@ -1,0 +1,113 @@
+"""Who gets a key for the next write: the ids of one client, and the queue before them when all are full."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from redwire.errors import RedwireError
+from redwire.keyring import Keyring
+from redwire.pool import Pool
+from redwire.record import OPEN_MAX, Key
+from redwire.session_keys import SessionKeys
+
+RENEW_PAUSE_S = 0.1
+"""No node could be asked for a new client id: the pool looks for one by itself meanwhile."""
+
+
+class Places:
+    """The places for writes of one client. `OPEN_MAX` may be under way at once, whatever the ids: that many
+    a node takes of one session.
+    """
+
+    def __init__(self, pool: Pool, tasks: TaskGroup, client_id: bytes, under_way: Callable[[], int]) -> None:
+        """`under_way` counts the writes without an outcome; new ids are fetched in `tasks`."""
+        self._ring = Keyring(client_id)
+        self._pool = pool
+        self._tasks = tasks
+        self._under_way = under_way
+        self._queue: deque[anyio.Event] = deque()
+        self._renewing = anyio.Lock()
+        self._growing = False
+
+    @property
+    def full(self) -> bool:
+        """Whether `take` would find no place now."""
+        return self._under_way() >= OPEN_MAX or self._ring.full
+
+    def take(self) -> tuple[SessionKeys, int]:
+        """The keys and the sequence of one more write; sequence 0 while there is no place."""
+        keys = self._ring.roomiest()
+        sequence = keys.take() if self._under_way() < OPEN_MAX else 0
+        if keys.stuck and not self._growing and self._ring.narrow:
+            self._growing = True
+            self._tasks.start_soon(self._grow)
+        return keys, sequence
+
+    async def wait(self) -> None:
+        """Wait until there is a place, in the order in which they came."""
+        while self.full:
+            turn = anyio.Event()
+            self._queue.append(turn)
+            try:
+                await turn.wait()
+            finally:
+                if turn.is_set():  # one close may have made many places, and this waiter may be cancelled
+                    self.admit()
+                else:
+                    self._queue.remove(turn)
+
+    def admit(self) -> None:
+        """There may be a place: whoever waits first looks."""
+        if self._queue and not self.full:
+            self._queue.popleft().set()
+
+    def close(self, key: Key) -> None:
+        """What became of `key` is known."""
+        self._ring.close(key)
+
+    def younger(self, keys: SessionKeys, sequence: int) -> int:
+        """As `SessionKeys.renewed`; `sequence` where the id of `keys` was forgotten."""
+        return keys.renewed(sequence) if keys in self._ring else sequence
+
+    async def replace(self, keys: SessionKeys) -> bool:
+        """The id of `keys` was forgotten: go on without. False when that takes a new id, and no node could be
+        asked for one; a pause is over then.
+        """
+        async with self._renewing:
+            if keys in self._ring:
+                if len(self._ring) == 1 and not await self._add():
+                    return False
+                self._ring.drop(keys)
+        return True
+
+    async def another(self, done: Callable[[], bool]) -> tuple[SessionKeys, int] | None:
+        """The keys and a sequence for a write that is under way already, as soon as there is a place; None if
+        it is `done` before.
+        """
+        while not done():
+            keys = self._ring.roomiest()
+            sequence = keys.take()
+            if sequence:
+                return keys, sequence
+            await self.wait()
+        return None
+
+    async def _grow(self) -> None:
+        """Get another client id before one write that waits holds up all others."""
+        async with self._renewing:
+            if self._ring.narrow:
+                await self._add()
+        self._growing = False
+        self.admit()
+
+    async def _add(self) -> bool:
+        try:
+            self._ring.add(await self._pool.new_client_id())
+        except RedwireError:
+            await anyio.sleep(RENEW_PAUSE_S)
+            return False
+        return True
