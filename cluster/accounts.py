@@ -22,6 +22,7 @@ from redwire.message.admin import (
     PutUser,
     RemoveToken,
     RemoveUser,
+    SetRole,
     TokenRow,
     TokensAsked,
     TokensPage,
@@ -51,6 +52,10 @@ class Accounts(msgspec.Struct, frozen=True):
         match change:
             case PutUser(name=name):
                 return replace(self, users={**self.users, name: change})
+            case SetRole(name=name, role=role, topology_read=sees) if name in self.users:
+                user = self.users[name]
+                changed = replace(user, role=role, topology_read=user.topology_read if sees is None else sees)
+                return replace(self, users={**self.users, name: changed})
             case RemoveUser(name=name) if name in self.users:
                 tokens = {ident: token for ident, token in self.tokens.items() if token.user != name}
                 return Accounts(_without(self.users, name), tokens)
@@ -58,7 +63,7 @@ class Accounts(msgspec.Struct, frozen=True):
                 return replace(self, tokens={**self.tokens, ident: change})
             case RemoveToken(id=ident) if ident in self.tokens:
                 return replace(self, tokens=_without(self.tokens, ident))
-            case RemoveUser() | PutToken() | RemoveToken():
+            case SetRole() | RemoveUser() | PutToken() | RemoveToken():
                 return self
 
     def missing(self, change: AccountChange, admins: Collection[str]) -> str:
@@ -66,7 +71,7 @@ class Accounts(msgspec.Struct, frozen=True):
         match change:
             case RemoveToken(id=ident):
                 return f"there is no token {ident}{_meant(ident, self.tokens)}"
-            case RemoveUser(name=name) | PutToken(user=name) | PutUser(name=name):
+            case SetRole(name=name) | RemoveUser(name=name) | PutToken(user=name) | PutUser(name=name):
                 return self._no_user(name, admins)
 
     def page(self, asked: UsersAsked | TokensAsked, admins: Collection[str], applied: int) -> AccountsPage:

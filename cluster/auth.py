@@ -175,9 +175,7 @@ def forbidden(principal: Principal, kind: int, role: Role) -> Refused:
     elif isinstance(grounds, ByToken):
         hint = f"if the user may, another token may: redwire user token {name} --role {role}"
     else:
-        sight = "" if principal.topology_read else " --no-topology"
-        hint = "an administrator sets it, and with it the password, anew or as it was: "
-        hint += f"redwire user add {name} --role {role}{sight}"
+        hint = f"an administrator changes that: redwire user role {name} {role}"
     text = f"{name} has role {principal.role}; {kind_name(kind)} takes {role}"
     return Refused(Code.FORBIDDEN, text, hint=hint)
 

@@ -14,8 +14,16 @@ from types import MappingProxyType
 
 from cluster.accounts import Accounts
 from cluster.tables import opened, sealed
-from redwire.body import decode
-from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken, RemoveUser, check_account
+from redwire.body import decode, encode
+from redwire.message.admin import (
+    AccountChange,
+    PutToken,
+    PutUser,
+    RemoveToken,
+    RemoveUser,
+    SetRole,
+    check_account,
+)
 from redwire.message.client import RecordStatus
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId
@@ -86,8 +94,9 @@ class Registry:
         self.accounts = after
         execute = self._connection.execute
         match change:
-            case PutUser(name=name):
-                execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (name, sealed(body)))
+            case PutUser(name=name) | SetRole(name=name):
+                whole = encode(after.users[name])
+                execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (name, sealed(whole)))
             case RemoveUser(name=name):
                 execute("DELETE FROM users WHERE name = ?", (name,))
                 for ident in before.tokens.keys() - after.tokens.keys():

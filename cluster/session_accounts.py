@@ -22,6 +22,7 @@ from redwire.message.admin import (
     PutUser,
     RemoveToken,
     RemoveUser,
+    SetRole,
     check_account,
     decode_asked,
 )
@@ -104,6 +105,9 @@ def _words(change: AccountChange) -> tuple[str, str, dict[str, str | int | bool]
     match change:
         case PutUser(name=name, role=role, topology_read=topology_read):
             return "put_user", name, {"role": role, "topology_read": topology_read}
+        case SetRole(name=name, role=role, topology_read=topology_read):
+            sight = {} if topology_read is None else {"topology_read": topology_read}
+            return "set_role", name, {"role": role, **sight}
         case RemoveUser(name=name):
             return "remove_user", name, {}
         case PutToken(id=ident, user=user, role=role):

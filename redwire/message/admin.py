@@ -36,6 +36,14 @@ class PutUser(ClosedStruct, frozen=True, kw_only=True, tag_field="change", tag="
     topology_read: bool
 
 
+class SetRole(ClosedStruct, frozen=True, kw_only=True, tag_field="change", tag="set_role"):
+    """Give the user, who exists, another role; password and tokens stay. `topology_read` None: as it was."""
+
+    name: UserName
+    role: UserRole
+    topology_read: bool | None
+
+
 class RemoveUser(ClosedStruct, frozen=True, tag_field="change", tag="remove_user"):
     """Remove the user and all its tokens; removing nobody changes nothing, and is answered so."""
 
@@ -59,7 +67,7 @@ class RemoveToken(ClosedStruct, frozen=True, tag_field="change", tag="remove_tok
     id: TokenId
 
 
-AccountChange = PutUser | RemoveUser | PutToken | RemoveToken
+AccountChange = PutUser | SetRole | RemoveUser | PutToken | RemoveToken
 
 
 def check_account(data: bytes | memoryview) -> AccountChange:

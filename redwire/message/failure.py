@@ -40,7 +40,7 @@ class Failure(ClosedStruct, frozen=True, kw_only=True):
         """What the wire says of `error`, and beside it the `topology` that helps. Long texts are cut."""
         return cls(
             code=error.code,
-            message=_cut(error.message.removeprefix(f"{error.code}: "), MESSAGE_CHARS_MAX),
+            message=_cut(error.without_code, MESSAGE_CHARS_MAX),
             hint=_cut(error.hint, HINT_CHARS_MAX),
             retry=error.retry,
             facts={

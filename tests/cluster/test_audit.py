@@ -18,7 +18,7 @@ from redwire import connect_sync
 from redwire.dial import dial
 from redwire.errors import AuthenticationFailed, ConnectFailed, RedwireError, Refused
 from redwire.handshake import Bearer
-from redwire.message.admin import PutToken, RemoveToken, RemoveUser
+from redwire.message.admin import PutToken, RemoveToken, RemoveUser, SetRole
 from redwire.message.settings import SetPolicy
 from redwire.tls import client_context
 from tools.authority import Authority
@@ -117,6 +117,7 @@ def test_who_changed_what_stands_there_at_its_lsn_and_what_came_of_it(shop: Any)
     for change in (
         PutToken(id="acts-1", user="acts", role="read", sha256=digest),
         RemoveToken("acts-1"),
+        SetRole(name="acts", role="read", topology_read=None),
         RemoveUser("acts"),
         RemoveUser("acts"),
     ):
@@ -126,17 +127,18 @@ def test_who_changed_what_stands_there_at_its_lsn_and_what_came_of_it(shop: Any)
     shop.add_user("app", PASSWORD, "write")
     with connect_sync(uri(shop, "eu-1", "app:correct%20horse%20battery@")) as db, pytest.raises(Refused):
         db.admin.change_account(RemoveUser("app"))
-    acts = shop.until(lambda: len(a := lines(shop, "eu-1", "act", since)) == 7 and a, "seven acts are there")
-    assert [told(each, "act", "target", "detail", "outcome", "lsn") for each in acts[:5]] == [
+    acts = shop.until(lambda: len(a := lines(shop, "eu-1", "act", since)) == 8 and a, "eight acts are there")
+    assert [told(each, "act", "target", "detail", "outcome", "lsn") for each in acts[:6]] == [
         ("put_user", "acts", {"role": "write", "topology_read": False}, "done", lsns[0]),
         ("put_token", "acts-1", {"user": "acts", "role": "read"}, "done", lsns[1]),
         ("remove_token", "acts-1", {}, "done", lsns[2]),
-        ("remove_user", "acts", {}, "done", lsns[3]),
-        ("remove_user", "acts", {}, "nothing", lsns[4]),
+        ("set_role", "acts", {"role": "read"}, "done", lsns[3]),
+        ("remove_user", "acts", {}, "done", lsns[4]),
+        ("remove_user", "acts", {}, "nothing", lsns[5]),
     ]
-    assert {each["by"]["name"] for each in acts[:6]} == {"ops"} and acts[0]["term"] == 1
-    assert told(acts[6], "act", "outcome", "lsn") == ("account", "refused", None)
-    assert acts[6]["by"]["name"] == "app" and "app has role write" in acts[6]["why"]
+    assert {each["by"]["name"] for each in acts[:7]} == {"ops"} and acts[0]["term"] == 1
+    assert told(acts[7], "act", "outcome", "lsn") == ("account", "refused", None)
+    assert acts[7]["by"]["name"] == "app" and "app has role write" in acts[7]["why"]
 
 
 def test_a_change_of_the_settings_stands_there_in_words(shop: Any) -> None:

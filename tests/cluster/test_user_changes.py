@@ -18,7 +18,15 @@ from redwire.dial import Dialled, dial
 from redwire.errors import ChannelClosed, RedwireError
 from redwire.frame import Frame, Kind, encode_frame
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
-from redwire.message.admin import AccountDone, PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
+from redwire.message.admin import (
+    AccountDone,
+    PutToken,
+    PutUser,
+    RemoveToken,
+    RemoveUser,
+    ScramRecord,
+    SetRole,
+)
 from redwire.message.client import Open, Opened, encode_write_frame_body
 from redwire.message.failure import Failure
 from redwire.record import Key, Op, Record, encode_record, encode_write
@@ -195,7 +203,7 @@ def test_other_rights_end_what_they_change_and_the_same_ones_again_end_nothing(s
     shop.db.admin.change_account(rights(shop, "rising", "write", topology_read=False))
     shop.converge()
     assert by_password.lives() and by_token.lives()
-    shop.db.admin.change_account(rights(shop, "rising", "admin", topology_read=False))
+    shop.db.admin.change_account(SetRole(name="rising", role="admin", topology_read=None))
     why = by_password.why()
     assert str(why) == "the rights of the user rising were changed; connect again" and why.retry
     assert by_token.lives(), "its token may only read, now as before"

@@ -18,6 +18,7 @@ from redwire.message.admin import (
     PutToken,
     RemoveToken,
     RemoveUser,
+    SetRole,
     TokenRow,
     UserRole,
     UserRow,
@@ -79,6 +80,29 @@ def add(
         text += f"\nwarning: {warning}; 'redwire user remove {name}' leaves the certificate alone"
     document = {"user": name, "role": role, "topology_read": topology_read, "warning": warning}
     show({**document, **_position(done)}, text, as_json=as_json)
+
+
+@user.command("role")
+@click.argument("name")
+@click.argument("role", type=Choice(ROLES))
+@click.option(
+    "--topology/--no-topology",
+    "topology_read",
+    default=None,
+    help="Whether it may see every node.  [default: as it was]",
+)
+@uri_option
+@json_option
+def set_role(name: str, role: UserRole, topology_read: bool | None, uri: str, as_json: bool) -> None:
+    """Let the user NAME do what ROLE is for: read, write or admin. Its password and tokens stay.
+
+    A token has a role of its own, and never does more than its user.
+    """
+    _require_name(name)
+    done = _change(uri, SetRole(name=name, role=role, topology_read=topology_read))
+    sight = {} if topology_read is None else {"topology_read": topology_read}
+    text = f"user {name} may {role} (LSN {done.lsn})"
+    show({"user": name, "role": role, **sight, **_position(done)}, text, as_json=as_json)
 
 
 @user.command()
@@ -192,11 +216,9 @@ async def _require_role(client: Client, name: str, role: UserRole) -> None:
     _, rows = await _all_users(client, node=None)
     own = next((row for row in rows if row.name == name), None)
     if own is not None and ROLES.index(role) > ROLES.index(own.role):
-        sight = "" if own.topology_read else " --no-topology"
         raise RoleAbove(
             f"the user {name} may only {own.role}, and no token of it may {role}",
-            hint=f"ask for --role {own.role}, or raise the user first, with its password anew or as it was: "
-            f"redwire user add {name} --role {role}{sight}",
+            hint=f"ask for --role {own.role}, or raise the user first: redwire user role {name} {role}",
         )
 
 

@@ -14,6 +14,7 @@ from redwire.message.admin import (
     RemoveToken,
     RemoveUser,
     ScramRecord,
+    SetRole,
     TokenRow,
     TokensAsked,
     TokensPage,
@@ -63,10 +64,21 @@ def test_a_user_who_is_replaced_keeps_its_tokens() -> None:
     assert replaced.users["bob"].role == "admin" and replaced.tokens == SOME.tokens
 
 
+@pytest.mark.parametrize(("sees", "saw"), [(None, False), (True, True), (False, False)])
+def test_another_role_leaves_password_and_tokens(sees: bool | None, saw: bool) -> None:
+    raised = SOME.after(SetRole(name="bob", role="admin", topology_read=sees))
+    assert raised.users == {
+        "ann": user("ann"),
+        "bob": PutUser(name="bob", role="admin", verifier=VERIFIER, topology_read=saw),
+    }
+    assert raised.tokens == SOME.tokens
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (RemoveUser("bobb"), "there is no user bobb; did you mean bob?"),
+        (SetRole(name="bobb", role="read", topology_read=None), "there is no user bobb; did you mean bob?"),
         (RemoveUser("somebody"), "there is no user somebody"),
         (
             RemoveUser("ops"),

@@ -106,11 +106,7 @@ def test_what_takes_more_than_its_role_is_refused_unread_and_said_how_to_change(
     assert site.session.handles(kind) and not site.session.wants(kind)
     failure = site.failure(kind, b"\xff")
     assert failure.code == Code.FORBIDDEN and "app has role read" in failure.message
-    way = (
-        "redwire user add app --role write"
-        if kind in (Kind.WRITE, Kind.RESOLVE)
-        else "redwire dev uri --admin"
-    )
+    way = "redwire user role app write" if kind in (Kind.WRITE, Kind.RESOLVE) else "redwire dev uri --admin"
     assert way in failure.hint and site.codes == [Code.FORBIDDEN]
 
 

@@ -32,7 +32,7 @@ from cluster.state import State
 from cluster.tables import FORMAT, key_rows, open_reader
 from redwire import body
 from redwire.batch import make_batch
-from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
+from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord, SetRole
 from redwire.message.client import RESULT, RecordStatus
 from redwire.message.log import Admit, CloseKey, TermStart
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term, TermEntry
@@ -337,10 +337,14 @@ def test_removing_a_user_removes_its_tokens_and_a_token_of_nobody_is_none(
         RemoveUser("nobody"),
         RemoveToken("t3"),
         RemoveToken("t9"),
+        SetRole(name="bob", role="admin", topology_read=True),
+        SetRole(name="ann", role="admin", topology_read=None),
     ]
     (applied,) = state.apply([written_log.batch(*map(account, changes))])
     came_to = [RecordStatus(result.items[0]) for result in applied.results]
-    nothing = {changes.index(change) for change in (changes[6], RemoveUser("nobody"), RemoveToken("t9"))}
+    nothing = {
+        changes.index(change) for change in (changes[6], RemoveUser("nobody"), RemoveToken("t9"), changes[12])
+    }
     assert {at for at, status in enumerate(came_to) if status is RecordStatus.NOT_FOUND} == nothing
     assert (came_to[0], came_to[7], came_to[9]) == (
         RecordStatus.APPLIED,
@@ -350,7 +354,8 @@ def test_removing_a_user_removes_its_tokens_and_a_token_of_nobody_is_none(
     state.close()
     again = State.open(path)
     for seen in (state, again):
-        assert dict(seen.accounts().users) == {"bob": user("bob", "write")}
+        bob = PutUser(name="bob", role="admin", verifier=VERIFIER, topology_read=True)
+        assert dict(seen.accounts().users) == {"bob": bob}
         assert dict(seen.accounts().tokens) == {"t2": token("t2", "bob")}
     again.close()
 

@@ -7,7 +7,7 @@ import json
 
 import msgspec
 
-from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
+from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord, SetRole
 from redwire.scram import make_verifier
 from tools.cli.failure import EXIT_REFUSED
 
@@ -64,11 +64,27 @@ async def test_a_token_above_its_user_is_refused_and_not_made(cluster, command_l
     cluster.registry = cluster.registry.after(BOB)
     ran = await command_line("user", "token", "bob", "--role", "admin", "--uri", cluster.uri())
     assert (ran.code, ran.out, cluster.accounts) == (EXIT_REFUSED, "", [])
-    assert "the user bob may only write" in ran.err and "password anew or as it was" in ran.err
-    assert ran.err.endswith("redwire user add bob --role admin --no-topology\n")
+    assert "the user bob may only write" in ran.err
+    assert ran.err.endswith("redwire user role bob admin\n")
     for role in ("read", "write"):
         ran = await command_line("user", "token", "bob", "--role", role, "--uri", cluster.uri())
         assert ran.code == 0 and f"may {role} as bob" in ran.out
+
+
+async def test_a_role_is_changed_and_nothing_else(cluster, command_line) -> None:
+    cluster.registry = cluster.registry.after(BOB)
+    for words, sees in (((), None), (("--topology",), True), (("--no-topology",), False)):
+        ran = await command_line("user", "role", "bob", "read", *words, "--json", "--uri", cluster.uri())
+        shown = json.loads(ran.out)
+        assert (ran.code, shown["user"], shown["role"], shown.get("topology_read")) == (
+            0,
+            "bob",
+            "read",
+            sees,
+        )
+        assert cluster.accounts[-1] == SetRole(name="bob", role="read", topology_read=sees)
+    ran = await command_line("user", "role", "bob", "wirte", "--uri", cluster.uri())
+    assert ran.code == 2 and "did you mean write?" in ran.err
 
 
 async def test_a_user_is_removed(cluster, command_line) -> None:
@@ -82,6 +98,7 @@ async def test_who_is_not_there_is_not_called_gone(cluster, command_line) -> Non
     for words, said in (
         (("remove", "bop"), "there is no user bop; did you mean bob?"),
         (("remove", "ops"), "there is no user ops: ops is an administrator by configuration"),
+        (("role", "bop", "read"), "there is no user bop; did you mean bob?"),
         (("revoke", "bob-2"), "there is no token bob-2; did you mean bob-1?"),
         (("token", "carol", "--role", "read"), "there is no user carol"),
     ):

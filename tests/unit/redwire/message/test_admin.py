@@ -16,6 +16,7 @@ from redwire.message.admin import (
     RemoveToken,
     RemoveUser,
     ScramRecord,
+    SetRole,
     TokenRow,
     TokensAsked,
     TokensPage,
@@ -32,6 +33,8 @@ CHANGES: list[AccountChange] = [
     RemoveUser("ops.eu"),
     PutToken(id="t-1", user="ops.eu", role="read", sha256=b"h" * 32),
     RemoveToken("t-1"),
+    SetRole(name="ops.eu", role="write", topology_read=None),
+    SetRole(name="ops.eu", role="write", topology_read=False),
 ]
 
 
@@ -56,6 +59,8 @@ def test_the_bytes_that_are_logged_name_the_change() -> None:
         (2, {"sha256": b"h" * 31}, r"\$.sha256"),
         (2, {"sha256": "h" * 44}, r"\$.sha256"),
         (3, {"id": "x" * 65}, r"\$.id"),
+        (4, {"role": "replicator"}, r"\$.role"),
+        (4, {"topology_read": 1}, r"\$.topology_read"),
     ],
 )
 def test_a_change_of_another_shape_is_refused(change: int, fields: dict[str, object], what: str) -> None:
