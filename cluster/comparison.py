@@ -8,12 +8,27 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from cluster.advice import Advice
 from cluster.cluster_config import ClusterConfig
 from cluster.config import NodeConfig, ReplicationRole
 from redwire.errors import ConfigInvalid
 
 OUTDATED = "the file is outdated, the log's settings are in force"
-UNHEARD = "the file says what this node's log has not said yet; the log's settings are in force"
+UNHEARD = "the file says what this node's log has not said yet, whose settings are in force"
+_NAME = "cluster.name"
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The fact `name` of a file and of the log: as `here` and as `logged` say in words; None where it is
+    missing.
+    """
+
+    name: str
+    here: str | None
+    logged: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name} {_said(self.here)} here, {_said(self.logged)} in the log"
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -21,26 +36,26 @@ class Comparison(msgspec.Struct, frozen=True):
     said once and says no more. The log's settings are in force.
     """
 
-    unheard: tuple[str, ...]
-    outdated: tuple[str, ...]
+    unheard: tuple[Difference, ...]
+    outdated: tuple[Difference, ...]
 
 
 def compare(ours: ClusterConfig, logged: Sequence[ClusterConfig]) -> Comparison:
     """`ours` beside all settings that the log ever had, the last of which are in force; none: no
     difference.
     """
-    unheard: list[str] = []
-    outdated: list[str] = []
+    unheard: list[Difference] = []
+    outdated: list[Difference] = []
     facts, mine = [dict(_facts(each)) for each in logged], dict(_facts(ours))
     for name in dict.fromkeys((*mine, *(facts[-1] if facts else ()))):
         here = mine.get(name)
         if facts and here != facts[-1].get(name):
-            text = f"{name} {_said(here)} here, {_said(facts[-1].get(name))} in the log"
-            (outdated if any(each.get(name) == here for each in facts) else unheard).append(text)
-    return Comparison(tuple(unheard), tuple(sorted(outdated)))
+            difference = Difference(name, here, facts[-1].get(name))
+            (outdated if any(each.get(name) == here for each in facts) else unheard).append(difference)
+    return Comparison(tuple(unheard), tuple(sorted(outdated, key=str)))
 
 
-def check_file(config: NodeConfig, logged: Sequence[ClusterConfig]) -> tuple[str, ...]:
+def check_file(config: NodeConfig, logged: Sequence[ClusterConfig]) -> tuple[Advice, ...]:
     """Hold a node's file against all settings that its log ever had; what is to be warned of.
 
     A replica that was away cannot tell what was changed meanwhile from what never was. Raises `ConfigInvalid`
@@ -49,16 +64,16 @@ def check_file(config: NodeConfig, logged: Sequence[ClusterConfig]) -> tuple[str
     """
     found = compare(config.cluster, logged)
     leads = config.node.role is ReplicationRole.PRIMARY
-    wrong = [text for text in found.unheard if leads or text.startswith("cluster.name ")]
+    wrong = [str(each) for each in found.unheard if leads or each.name == _NAME]
     if wrong:
         hint = "the log's settings are in force: write them into the file, or change them by command"
         raise ConfigInvalid("this node's configuration", "cluster", "; ".join(wrong), hint=hint)
-    outdated = (f"{OUTDATED}: {text}" for text in found.outdated)
-    return (*outdated, *(f"{UNHEARD}: {text}" for text in found.unheard))
+    outdated = (Advice(f"{OUTDATED}: {each}") for each in found.outdated)
+    return (*outdated, *(Advice(f"{UNHEARD}: {each}") for each in found.unheard))
 
 
 def _facts(cluster: ClusterConfig) -> Iterator[tuple[str, str]]:
-    yield "cluster.name", f"is {cluster.name}"
+    yield _NAME, f"is {cluster.name}"
     yield "cluster.policy", f"is {cluster.default_policy}"
     yield "cluster.floor", f"is {cluster.commit_rule}"
     yield "cluster.policy_timeout_ms", f"is {cluster.policy_timeout_ms}"

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import msgspec
 
+from cluster.advice import Advice
 from cluster.config import TlsConfig
 from redwire.errors import TlsInvalid
 from redwire.handshake import Identity, PrincipalKind
@@ -80,18 +81,16 @@ class CredentialSet(msgspec.Struct, frozen=True):
         known = {_comparable(each) for each in self.hosts}
         return wanted in known or (isinstance(wanted, str) and f"*.{parent}" in known)
 
-    def unnamed(self, host: str) -> list[str]:
+    def unnamed(self, host: str) -> list[Advice]:
         """What to say where clients dial `host` and the certificate does not name it: they hold it against
         that, and only they would meet the hole.
         """
         if self.names(host):
             return []
-        return [
-            f"{self.files.cert}: the certificate does not name {host}, where clients reach this node: "
-            f"they will refuse it; issue it anew with --host {host}"
-        ]
+        what = f"{self.files.cert}: the certificate does not name {host}, where clients reach this node"
+        return [Advice(f"{what}: they will refuse it", f"issue it anew with --host {host}")]
 
-    def warnings(self, now_ms: int) -> list[str]:
+    def ending(self, now_ms: int) -> list[Advice]:
         """What an operator has to do soon: certificate and authorities that end within
         `CERTIFICATE_SOON_DAYS`.
         """
@@ -108,9 +107,9 @@ class CredentialSet(msgspec.Struct, frozen=True):
         for what, end_ms, hint in ends:
             days = (end_ms - now_ms) // DAY_MS
             if end_ms <= now_ms:
-                said.append(f"{what} has expired on {day(end_ms)}; {hint}")
+                said.append(Advice(f"{what} has expired on {day(end_ms)}", hint))
             elif days < CERTIFICATE_SOON_DAYS:
-                said.append(f"{what} expires in {days} days, on {day(end_ms)}; {hint}")
+                said.append(Advice(f"{what} expires in {days} days, on {day(end_ms)}", hint))
         return said
 
 
@@ -121,12 +120,12 @@ class Reminder:
         self._of: CredentialSet | None = None
         self._said_ms = 0
 
-    def due(self, found: CredentialSet, now_ms: int) -> list[str]:
+    def due(self, found: CredentialSet, now_ms: int) -> list[Advice]:
         """What is to be said of `found`, the set in use, at `now_ms`; may be asked as often as one likes."""
         if found is self._of and 0 <= now_ms - self._said_ms < DAY_MS:
             return []
         self._of, self._said_ms = found, now_ms
-        return found.warnings(now_ms)
+        return found.ending(now_ms)
 
 
 class NodeCredentials:
@@ -151,7 +150,7 @@ class NodeCredentials:
         self.current = load(self._files, self._cluster, self._node, wall_ms())
 
     @property
-    def unnamed(self) -> list[str]:
+    def unnamed(self) -> list[Advice]:
         """What to say of the certificate in use where it does not name `host`."""
         return self.current.unnamed(self.host) if self.host else []
 

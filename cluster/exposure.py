@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from cluster.advice import Advice
 from cluster.files import translated
 
 FOLDERS = ("diverged", "snapshots", "wal")
@@ -19,7 +20,7 @@ _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 
 
-def exposed(data_dir: Path) -> Iterator[str]:
+def exposed(data_dir: Path) -> Iterator[Advice]:
     """What other users may do in `data_dir`, and what to type against it. Nothing where they may not enter
     it, or where it is not there yet. Raises `DiskFailed`.
     """
@@ -29,14 +30,13 @@ def exposed(data_dir: Path) -> Iterator[str]:
         parts = (path for part in ("meta.cbor", *WRITTEN) for path in sorted(data_dir.glob(part)))
         open_files = [path for path in parts if path.is_file() and _mode(path) & _OTHERS]
     if mode & _OTHERS_WRITE:
-        yield f"{data_dir} may be changed by other users (mode {mode:04o}): chmod go-rwx {data_dir}"
+        what = f"{data_dir} may be changed by other users (mode {mode:04o})"
+        yield Advice(what, f"chmod go-rwx {data_dir}")
     if open_files:
         which = f"{open_files[0]} (mode {_mode(open_files[0]):04o})"
         more = f", and at {len(open_files) - 1} more files there" if len(open_files) > 1 else ""
-        yield (
-            f"other users may get at {which}{more}: they hold documents, and what proves passwords: "
-            f"chmod -R go-rwx {data_dir}"
-        )
+        what = f"other users may get at {which}{more}: they hold documents, and what proves passwords"
+        yield Advice(what, f"chmod -R go-rwx {data_dir}")
 
 
 def _mode(path: Path) -> int:

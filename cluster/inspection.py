@@ -19,6 +19,7 @@ import msgspec
 
 from cluster import credentials, meta
 from cluster.address import Address
+from cluster.advice import Advice
 from cluster.cluster_config import ClusterConfig
 from cluster.comparison import check_file
 from cluster.config import AnonymousAccess, NodeConfig, ReplicationRole
@@ -39,13 +40,15 @@ DISTRIBUTION = "redwire-cluster"
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """`errors` keep the node from running, `warnings` do not yet. `remarks` are what could not be looked at
-    because a node runs here. `shown` is None without TLS or in error.
+    """`errors` keep the node from running, `warnings` do not yet; `ends` are those of the certificates, whose
+    time is over or soon will be. `remarks` are what could not be looked at because a node runs here. `shown`
+    is None without TLS or in error.
     """
 
     errors: tuple[RedwireError, ...]
-    warnings: tuple[str, ...]
-    remarks: tuple[str, ...]
+    ends: tuple[Advice, ...]
+    warnings: tuple[Advice, ...]
+    remarks: tuple[Advice, ...]
     shown: CredentialSet | None
 
 
@@ -67,14 +70,13 @@ def inspect(
     write a file, or make files in a folder. `free_bytes`: what its volume has for them.
     """
     errors: list[RedwireError] = []
-    warnings: list[str] = []
+    warnings: list[Advice] = []
     shown: CredentialSet | None = None
     errors += _foreign_packages()
     warnings += _nobody_administers(config)
     if config.tls is not None:
         try:
             shown = credentials.load(config.tls, config.cluster.name, config.node.id, now_ms)
-            warnings += shown.warnings(now_ms)
             warnings += shown.unnamed(config.advertised.host)
         except RedwireError as error:
             errors.append(error)
@@ -90,16 +92,17 @@ def inspect(
         warnings += exposed(Path(config.node.data_dir))
     except RedwireError as error:
         errors.append(error)
-    remarks: list[str] = []
+    remarks: list[Advice] = []
     if holder is not None:
-        remarks.append(f"{holder} runs in {config.node.data_dir}: it was not looked into")
+        remarks.append(Advice(f"{holder} runs in {config.node.data_dir}: it was not looked into"))
     for key, address in (("node.listen", config.node.listen), ("metrics.listen", config.metrics.listen)):
         try:
             taken = list(_listening(address, key, holder)) if address is not None else []
             (warnings if holder is None else remarks).extend(taken)
         except RedwireError as error:
             errors.append(error)
-    return Inspection(tuple(errors), tuple(warnings), tuple(remarks), shown)
+    ends = () if shown is None else tuple(shown.ending(now_ms))
+    return Inspection(tuple(errors), ends, tuple(warnings), tuple(remarks), shown)
 
 
 def _foreign_packages() -> Iterator[RedwireError]:
@@ -114,13 +117,12 @@ def _foreign_packages() -> Iterator[RedwireError]:
             )
 
 
-def _nobody_administers(config: NodeConfig) -> Iterator[str]:
+def _nobody_administers(config: NodeConfig) -> Iterator[Advice]:
     """Administrators are named when the cluster is made, and users are made by them."""
     if not config.cluster.admins and config.auth.anonymous is AnonymousAccess.OFF:
-        yield (
-            "cluster.admins names nobody: in a cluster that begins so nobody can make users or change "
-            "settings; name whose certificate may"
-        )
+        what = "cluster.admins names nobody: in a cluster that begins so nobody can make users or "
+        what += "change settings"
+        yield Advice(what, "name whose certificate may")
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -173,28 +175,30 @@ def _may_not_lead(config: NodeConfig, kept: Kept) -> Iterator[RedwireError]:
         yield refusal
 
 
-def _nobody_leads(config: NodeConfig, kept: Kept) -> Iterator[str]:
+def _nobody_leads(config: NodeConfig, kept: Kept) -> Iterator[Advice]:
     """Of several members another one's file may say that it leads: that is not to be seen from here."""
     cluster = kept.logged[-1] if kept.logged else config.cluster
     if config.node.role is ReplicationRole.REPLICA and [each.id for each in cluster.members] == [
         config.node.id
     ]:
-        yield "node.role is replica, and there is no other member: nobody leads; write role: primary"
+        what = "node.role is replica, and there is no other member: nobody leads"
+        yield Advice(what, "write role: primary")
 
 
-def _short_of_space(config: NodeConfig, free_bytes: Callable[[Path], int]) -> Iterator[str]:
+def _short_of_space(config: NodeConfig, free_bytes: Callable[[Path], int]) -> Iterator[Advice]:
     """Raises `DiskFailed`."""
     folder, floor = Path(config.node.data_dir), config.retention.disk_free_min_bytes
     with translated(folder):
         free = free_bytes(nearest(folder))
     if free <= floor:
-        yield (
+        yield Advice(
             f"{folder}: {free} bytes are free on its volume, retention.disk_free_min_bytes is {floor}: "
-            "log is given up, and with none left the node refuses writes and does not start again"
+            "log is given up, and with none left the node refuses writes and does not start again",
+            "make room there",
         )
 
 
-def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[str]:
+def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[Advice]:
     """Try the address for a moment. Raises `ListenFailed` where no node could ever have it."""
     try:
         found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -205,9 +209,9 @@ def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[str
             text = f"cannot listen on {listen}: {error.strerror}"
             raise ListenFailed(text, hint=f"see {key}") from error
         if holder is None:
-            yield f"another process listens on {listen}, and no node runs in this data directory"
+            yield Advice(f"another process listens on {listen}, and no node runs in this data directory")
         else:
-            yield f"{listen} is taken, by {holder} if that is this node"
+            yield Advice(f"{listen} is taken, by {holder} if that is this node")
 
 
 def _try(family: int, address: Any) -> None:

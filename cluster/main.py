@@ -163,7 +163,7 @@ def _check(config: NodeConfig, file: str, *, take_over: bool, as_json: bool) -> 
     from cluster.inspection import inspect  # a node that runs has no need of it
 
     found = inspect(config, wall_ms(), take_over=take_over)
-    warnings = found.warnings + found.remarks
+    warnings = [*map(str, found.ends + found.warnings + found.remarks)]
     if as_json:
         print(json.dumps(_answer(config, found.errors, warnings, found.shown)))
         return 1 if found.errors else 0
@@ -184,7 +184,7 @@ def _reload(config: NodeConfig, *, as_json: bool) -> int:
     now_ms = wall_ms()
     shown = load(config.tls, config.cluster.name, config.node.id, now_ms)
     answer = ask(Path(config.node.data_dir), shown.sha256)
-    warnings = shown.warnings(now_ms) + shown.unnamed(config.advertised.host)
+    warnings = [*map(str, shown.ending(now_ms) + shown.unnamed(config.advertised.host))]
     if as_json:
         print(json.dumps(_answer(config, [], warnings, shown)))
         return 0

@@ -158,9 +158,9 @@ class Process:
         where = f"log ends at {storage.log.end}, applied {storage.applied.lsn}"
         self._note(f"listens on {self._config.node.listen}; {where}")
         for warning in [] if self._credentials is None else self._credentials.unnamed:
-            self._note(warning, Level.WARNING)
+            self._note(str(warning), Level.WARNING)
         for warning in exposed(Path(self._config.node.data_dir)):
-            self._note(warning, Level.WARNING)
+            self._note(str(warning), Level.WARNING)
 
     async def _check_settings(self, storage: Storage) -> None:
         """Hold this node's file against the log, and who is given up. Raises as `check_file`, and for names
@@ -169,7 +169,7 @@ class Process:
         logged = [settings.cluster for settings in (await storage.logged()).settings]
         ever = [*storage.past_settings(), *logged]
         for warning in check_file(self._config, ever):
-            self._note(warning, Level.WARNING)
+            self._note(str(warning), Level.WARNING)
         if self._take_over is not None:
             clusters = ever or [self._config.cluster]
             self._take_over.check(member.id for cluster in clusters for member in cluster.members)

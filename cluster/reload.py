@@ -43,7 +43,7 @@ class Reloader:
         done, message = self._swapped()
         self._note(message, Level.INFO if done else Level.ERROR)
         for warning in self._credentials.unnamed if done and self._credentials is not None else []:
-            self._note(warning, Level.WARNING)
+            self._note(str(warning), Level.WARNING)
         sha256 = self._credentials.current.sha256 if self._credentials is not None else ""
         outcome = Reloaded(number=self._number, done=done, message=message, sha256=sha256)
         try:

@@ -73,5 +73,5 @@ class VitalSigns:
 
     def _remind(self) -> None:
         if self._credentials is not None:
-            for text in self._reminder.due(self._credentials.current, self._node.clock().wall_ms):
-                self._node.happened(EventKind.CERTIFICATE_ENDING, text)
+            for advice in self._reminder.due(self._credentials.current, self._node.clock().wall_ms):
+                self._node.happened(EventKind.CERTIFICATE_ENDING, str(advice))

@@ -27,7 +27,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
         )
     yield from (_paper(paper, facts.now_ms) for paper in dict.fromkeys(facts.papers))
     if facts.file is not None:
-        yield from _file(facts.file, facts.now_ms)
+        yield from _file(facts.file)
         config, view, told = facts.file.config, facts.view, facts.settings
         if config is not None and view is not None and told is not None:
             yield from _settings(facts.file.path, config, view, told)
@@ -44,7 +44,7 @@ def _paper(paper: Paper, now_ms: int) -> Finding:
     return Finding(Check.CERTIFICATES, Level.OK, paper.file, ends)
 
 
-def _file(file: FileFacts, now_ms: int) -> Iterator[Finding]:
+def _file(file: FileFacts) -> Iterator[Finding]:
     again = f"redwire-node check --config {file.path}"
     if file.error is not None or file.config is None or file.inspection is None:
         what, mend = (file.error.message, file.error.hint) if file.error else ("it was not read", "")
@@ -53,13 +53,10 @@ def _file(file: FileFacts, now_ms: int) -> Iterator[Finding]:
     for error in file.inspection.errors:
         why = "the node would not start with it"
         yield Finding(Check.CONFIG, Level.ERROR, file.path, error.message, why, error.hint or again)
-    shown = file.inspection.shown
-    dated = [] if shown is None else shown.warnings(now_ms)
-    for warning in (each for each in file.inspection.warnings if each not in dated):
-        what, _, mend = warning.partition("; ")
-        yield Finding(Check.CONFIG, Level.WARNING, file.path, what, "", mend or again)
+    for warning in file.inspection.warnings:
+        yield Finding(Check.CONFIG, Level.WARNING, file.path, warning.what, "", warning.mend or again)
     for remark in file.inspection.remarks:
-        yield Finding(Check.CONFIG, Level.OK, file.path, remark)
+        yield Finding(Check.CONFIG, Level.OK, file.path, remark.what)
     yield from _habits(file.path, file.config)
     if not file.inspection.errors:
         node = file.config.node
@@ -102,7 +99,7 @@ def _settings(
     found = compare(config.cluster, [told.cluster])
     for difference in found.unheard:
         why, mend = "the log's settings are in force", f"write into {path} what is in the log"
-        yield Finding(Check.SETTINGS, Level.WARNING, path, difference, why, mend)
+        yield Finding(Check.SETTINGS, Level.WARNING, path, str(difference), why, mend)
     if not found.unheard:
         text = f"its section cluster says what is in force since LSN {told.lsn}"
         yield Finding(Check.SETTINGS, Level.OK, path, text)

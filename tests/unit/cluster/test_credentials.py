@@ -189,20 +189,20 @@ def test_an_end_within_thirty_days_is_warned_of(
     tmp_path: Path, authority: Authority, days: int, said: list[str]
 ) -> None:
     found = read(write(tmp_path, authority.issue_node("eu-1", HOSTS), authority))
-    warnings = found.warnings(found.not_after_ms - days * DAY_MS - 1)
+    warnings = found.ending(found.not_after_ms - days * DAY_MS - 1)
     assert len(warnings) == len(said)
     for warning, words in zip(warnings, said, strict=True):
-        assert warning.startswith(f"{tmp_path}/eu-1.pem: the certificate ") and words in warning
-        assert warning.endswith("issue a new one and reload the node")
+        assert warning.what.startswith(f"{tmp_path}/eu-1.pem: the certificate ") and words in warning.what
+        assert warning.mend == "issue a new one and reload the node"
 
 
 def test_an_authority_that_ends_is_warned_of_by_name(tmp_path: Path, authority: Authority) -> None:
     old = Authority.create("shop", now=NOW - timedelta(days=3_640))
     gone = Authority.create("shop", now=NOW - timedelta(days=4_000))
     found = read(write(tmp_path, authority.issue_node("eu-1", HOSTS), authority, old, gone))
-    ending, ended = found.warnings(wall_ms())
-    assert ending.startswith(f"{tmp_path}/ca.pem: the authority of shop expires in 9 days, on")
-    assert "has expired on" in ended
+    ending, ended = found.ending(wall_ms())
+    assert ending.what.startswith(f"{tmp_path}/ca.pem: the authority of shop expires in 9 days, on")
+    assert "has expired on" in ended.what
 
 
 def test_an_authority_that_is_none_of_ours_is_named_in_full(tmp_path: Path) -> None:
@@ -314,7 +314,9 @@ def test_what_clients_dial_and_the_certificate_lacks_is_said_of_the_one_in_use(
     assert NodeCredentials(files, "shop", ME).unnamed == [], "where clients dial it is not known"
     node = NodeCredentials(files, "shop", ME, "db.example.net")
     (warning,) = node.unnamed
-    assert warning.startswith(f"{tmp_path}/eu-1.pem: the certificate does not name db.example.net, where ")
+    assert warning.what.startswith(
+        f"{tmp_path}/eu-1.pem: the certificate does not name db.example.net, where "
+    )
     write(tmp_path, authority.issue_node("eu-1", ["db.example.net"]), authority)
     node.reload()
     assert node.unnamed == []

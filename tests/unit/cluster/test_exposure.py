@@ -35,7 +35,7 @@ def test_a_folder_that_is_not_there_yet_is_not_exposed(tmp_path: Path) -> None:
 def test_a_folder_in_which_others_may_change_names_is_told_with_its_mode(folder, mode) -> None:
     folder.chmod(mode)
     (warning,) = exposed(folder)
-    assert warning == f"{folder} may be changed by other users (mode 0{mode:o}): chmod go-rwx {folder}"
+    assert str(warning) == f"{folder} may be changed by other users (mode 0{mode:o}); chmod go-rwx {folder}"
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_files_that_others_may_read_are_told_where_they_can_be_reached(folder, n
     assert list(exposed(folder)) == []  # nobody else may enter
     folder.chmod(0o755)
     (warning,) = exposed(folder)
-    assert warning.startswith(
+    assert warning.what.startswith(
         f"other users may get at {folder / names[0]} (mode 0644){more}: they hold documents"
     )
-    assert warning.endswith(f"chmod -R go-rwx {folder}")
+    assert warning.mend == f"chmod -R go-rwx {folder}"
 
 
 def test_the_audit_log_may_be_read_by_whom_the_operator_lets(folder) -> None:

@@ -101,7 +101,7 @@ def changed(config: NodeConfig, **node: Any) -> NodeConfig:
 
 
 def words(found: Inspection) -> tuple[list[str], list[str]]:
-    return [str(error) for error in found.errors], list(found.warnings + found.remarks)
+    return [str(error) for error in found.errors], [*map(str, found.ends + found.warnings + found.remarks)]
 
 
 def test_a_node_that_is_in_order_has_nothing_said_of_it_and_nothing_done_to_it(

@@ -40,7 +40,7 @@ class Here:
     def clock(self) -> Now:
         return Now(self.second * 1_000_000, self.second * 1_000)
 
-    def warnings(self, now_ms: int) -> list[str]:
+    def ending(self, now_ms: int) -> list[str]:
         return [f"{each} at {now_ms}" for each in self.ends]
 
     def happened(self, kind: EventKind, text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from cluster.advice import Advice
 from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import DAY_MS
 from cluster.inspection import Inspection
@@ -558,12 +559,14 @@ def logged(**cluster: Any) -> Settings:
 
 
 def file(config: NodeConfig, **changes: Any) -> FileFacts:
-    known: dict[str, Any] = {"errors": (), "warnings": (), "remarks": (), "shown": None}
+    known: dict[str, Any] = {"errors": (), "ends": (), "warnings": (), "remarks": (), "shown": None}
     return FileFacts("node.yaml", config, Inspection(**(known | changes)))
 
 
 def test_a_file_that_is_right_is_told_to_be_and_what_a_running_node_hides_is_no_warning() -> None:
-    findings = judge(facts(file=file(config(), remarks=("process 7 runs in data",)), settings=logged()))
+    findings = judge(
+        facts(file=file(config(), remarks=(Advice("process 7 runs in data"),)), settings=logged())
+    )
     assert {finding.level for finding in findings} == {Level.OK}
     assert {"eu-1 of shop can start", "its section cluster says what is in force since LSN 3"} < {
         finding.what for finding in findings
@@ -601,7 +604,7 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_hint() -> None:
 
 def test_what_a_check_of_the_node_finds_is_found() -> None:
     error = TlsInvalid(Path("eu-1.pem"), "the certificate has expired", hint="issue it anew")
-    warned = "eu-1.pem: the certificate does not name db; issue it anew with --host db"
+    warned = Advice("eu-1.pem: the certificate does not name db", "issue it anew with --host db")
     found = bad(Facts(NOW_MS, "0.1.0", file=file(config(), errors=(error,), warnings=(warned,))))
     assert [(each.level, each.mend) for each in found] == [
         (Level.ERROR, "issue it anew"),
