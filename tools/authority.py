@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from redwire.handshake import DNS_LABEL, USER_NAME, Identity, PrincipalKind
+from redwire.errors import UriInvalid
+from redwire.handshake import DNS_LABEL, USER_NAME, Identity, PrincipalKind, parse_identity_uri
 from redwire.tls import AUTHORITY_NAME
 from tools.errors import AuthorityInvalid, FileStands, NameInvalid
 
@@ -171,6 +172,19 @@ class Authority(msgspec.Struct, frozen=True):
         )
         certificate = builder.sign(self.key, hashes.SHA256())
         return Issued(certificate.public_bytes(Encoding.PEM), _key_pem(key), certificate.not_valid_after_utc)
+
+
+def holder(path: Path) -> Identity | None:
+    """Of whom the certificate at `path` is; None for one that names nobody of ours. Raises
+    `AuthorityInvalid`.
+    """
+    certificate = _load_certificate(path)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        return parse_identity_uri(uris[0]) if len(uris) == 1 else None
+    except (x509.ExtensionNotFound, UriInvalid, ValueError):
+        return None
 
 
 def _builder(

@@ -17,9 +17,11 @@ from cluster.settings import Settings
 from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import AuthenticationFailed, Code, ConnectFailed, RedwireError, Refused, TlsInvalid
+from redwire.handshake import PrincipalKind
 from redwire.stream import connect
 from redwire.tls import certificate_validity_ms, client_context
 from redwire.uri import ConnectionConfig, parse
+from tools.authority import holder
 from tools.cli.connection import onlooker
 from tools.dev.cluster_folder import ClusterFolder
 from tools.doctor.facts import Asked, Door, Facts, FileFacts, Lack, Paper
@@ -152,10 +154,8 @@ def _papers(config: ConnectionConfig) -> tuple[Paper, ...]:
     """The certificates that the URI names. Raises `TlsInvalid`."""
     papers = []
     if config.cert is not None:
-        user = Path(config.cert).stem
         _, ends_at_ms = certificate_validity_ms(Path(config.cert))
-        mend = f"redwire certs issue user {user} --out renewed"
-        papers.append(Paper(f"the certificate of {user}", config.cert, ends_at_ms, mend))
+        papers.append(_own(config.cert, ends_at_ms))
     if config.ca is not None:
         context = client_context(Path(config.ca), peer=False)
         papers += [
@@ -163,6 +163,15 @@ def _papers(config: ConnectionConfig) -> tuple[Paper, ...]:
             for authority in authority_ends(context)
         ]
     return tuple(papers)
+
+
+def _own(cert: str, ends_at_ms: int) -> Paper:
+    """The certificate by which we come in."""
+    who = holder(Path(cert))
+    if who is None or who.kind is not PrincipalKind.USER:
+        return Paper("our certificate", cert, ends_at_ms, "have its issuer renew it")
+    mend = f"redwire certs issue user {who.name} --out renewed"
+    return Paper(f"the certificate of {who.name}", cert, ends_at_ms, mend)
 
 
 def _shown(file: FileFacts | None) -> tuple[Paper, ...]:

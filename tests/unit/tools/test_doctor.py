@@ -573,6 +573,27 @@ def test_a_file_that_is_right_is_told_to_be_and_what_a_running_node_hides_is_no_
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "what", "mend"),
+    [
+        ("user", "the certificate of ops", "redwire certs issue user ops --out renewed"),
+        ("node", "our certificate", "have its issuer renew it"),
+    ],
+)
+async def test_our_own_certificate_is_named_by_what_it_says_not_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, what: str, mend: str
+) -> None:
+    authority = Authority.create("shop")
+    ca, _ = authority.save(tmp_path)
+    issued = authority.issue_user("ops") if kind == "user" else authority.issue_node("ops", ["127.0.0.1"])
+    cert, key = issued.save(tmp_path, "client")
+    soon_ms = certificate_validity_ms(cert)[1] - 10 * DAY_MS
+    monkeypatch.setattr("tools.doctor.survey.wall_ms", lambda: soon_ms)
+    uri = f"reds://127.0.0.1:{free_ports(1)[0]}/?ca={ca}&cert={cert}&key={key}&timeout_ms=200"
+    ending = next(each for each in bad(await survey(uri, None)) if each.where == str(cert))
+    assert ending.what.startswith(f"{what} ends in 10 days") and ending.mend == mend
+
+
 async def test_a_certificate_that_ends_while_the_doctor_looks_is_told_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
