@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import anyio
 
+from redwire.course import LAST_TRY_SHARE
 from redwire.errors import (
     AuthenticationFailed,
     ChannelClosed,
@@ -54,12 +55,15 @@ class Commands:
         """
         sendings = _Sendings(hint)
         try:
-            with anyio.move_on_after(timeout_s):
+            with anyio.move_on_after(timeout_s) as limit:
                 while True:
                     told = await self._send(sendings, kind, body, repeatable)
                     if told is not None:
                         return told
                     await anyio.sleep(AGAIN_S)
+                    left_s = limit.deadline - anyio.current_time()
+                    if sendings.refused and left_s < LAST_TRY_SHARE * timeout_s:
+                        break
         finally:
             self.trouble = ""
         if (error := sendings.outcome(f"no answer within {timeout_s:g} s")) is not None:
@@ -110,6 +114,11 @@ class _Sendings:
         if self.under_way:
             self.under_way, self.said = False, error
             self.lost = self.lost or isinstance(error, ChannelClosed | NotConfirmed)
+
+    @property
+    def refused(self) -> bool:
+        """Whether all of them certainly did nothing."""
+        return self.said is not None and not self.lost and not self.under_way
 
     def outcome(self, message: str) -> RedwireError | None:
         """What to tell when no more are sent; None when no primary was ever asked."""

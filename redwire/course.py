@@ -38,6 +38,9 @@ PAUSE_FIRST_S = 0.02
 PAUSE_MAX_S = 1.0
 """So soon a write goes on once the cluster takes writes again; a crowd of clients asks once a second each."""
 
+LAST_TRY_SHARE = 0.1
+"""Of a call's time: a try that begins when less is left would only make unknown what was refused."""
+
 
 class Again(msgspec.Struct, frozen=True):
     """Send the request, the same key, after a pause."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 
-from redwire.course import Again, Course, End, Step
+from redwire.course import LAST_TRY_SHARE, Again, Course, End, Step
 from redwire.errors import (
     ASK_HINT,
     BodyInvalid,
@@ -28,8 +28,6 @@ from redwire.session_keys import SessionKeys, WriteKey
 if TYPE_CHECKING:
     import random
 
-LAST_TRY_SHARE = 0.1
-"""Of a write's time: a try that begins when less is left would only make unknown what was refused."""
 _CONFLICTS = (RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH)
 
 

@@ -56,7 +56,7 @@ async def test_of_what_stands_against_a_change_of_the_settings_only_what_passes_
     cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.CHANGE_SETTINGS: refuse}
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.Refused, match="not now"):
-            await db.admin.change_settings(SetPolicy(policy="majority"), timeout_s=0.3)
+            await db.admin.change_settings(SetPolicy(policy="majority"), timeout_s=1)
         assert db.routing.trouble == ""
     assert (len(asked) == 1) == (code is Code.MISSING_REGIONS)
 
