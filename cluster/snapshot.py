@@ -182,11 +182,15 @@ class SnapshotReceiver:
         self.waits = False
 
     def has_room(self) -> bool:
-        """Whether all that is still to come would find room now. May run in a thread. Raises `DiskFailed`."""
+        """Whether all that is still to come would find room now; what is here of it may have been removed to
+        make some. May run in a thread. Raises `DiskFailed`.
+        """
         probe = self._path.with_name(f"{self._path.name}.room")
-        left = 0 if self._manifest is None else self._manifest.size - self.received_bytes
         try:
             with translated(probe):
+                probe.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
+                left = 0 if self._manifest is None else self._manifest.size - self.received_bytes
                 if free_bytes(probe.parent) < max(left, ROOM_BYTES):
                     return False
                 try:

@@ -120,6 +120,26 @@ async def test_a_pipe_that_takes_the_place_of_the_part_midway_holds_nobody_up(
         await receiver.take(SnapshotChunk(3, rest))
 
 
+@pytest.mark.parametrize("folder_too", [False, True])
+async def test_a_part_that_is_removed_to_make_room_is_fetched_from_its_beginning(
+    tmp_path: Path, folder_too: bool
+) -> None:
+    installed, folder = Installed(), tmp_path / "snapshots"
+    folder.mkdir()
+    receiver = SnapshotReceiver(folder, installed)
+    await receiver.begin(MANIFEST)
+    await receiver.take(SnapshotChunk(0, CONTENT[:3]))
+    (folder / "incoming.part").unlink()
+    if folder_too:
+        (folder / "incoming.cbor").unlink()
+        folder.rmdir()
+    assert receiver.has_room()
+    assert receiver.request() == SnapshotFetch("a1", 0)
+    await receiver.begin(MANIFEST)
+    await take(receiver)
+    assert installed.found == [CONTENT]
+
+
 def test_a_pipe_where_it_is_looked_whether_there_is_room_holds_nobody_up(tmp_path: Path) -> None:
     receiver, probe = SnapshotReceiver(tmp_path, Installed()), tmp_path / "incoming.part.room"
     os.mkfifo(probe)
