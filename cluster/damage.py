@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cluster.errors import NodeError
 from cluster.events import EventKind
-from redwire.errors import Code, Refused
+from redwire.errors import Code, RedwireError, Refused
 from redwire.position import NodeId
 
 FINDINGS_MAX = 100
@@ -25,8 +25,13 @@ class Damage:
         self._found: set[str] = set()
         self.whole: NodeError | None = None
 
-    def told(self, error: NodeError) -> Refused:
-        """What a caller is told, who has no use for the names of our files."""
+    def told(self, error: NodeError) -> RedwireError:
+        """What a caller is told, who has no use for the names of our files, and may ask another node.
+
+        A full disk is no finding: it passes.
+        """
+        if error.code is Code.DISK_FULL:
+            return error
         if error.message not in self._found and len(self._found) < FINDINGS_MAX:
             self._found.add(error.message)
             self._happened(EventKind.STATE_DAMAGED, str(error))
@@ -43,5 +48,5 @@ class Damage:
             raise self._refused()
 
     def _refused(self) -> Refused:
-        text = f"{self._me} cannot read its copy: it is damaged, as its log says"
+        text = f"{self._me} cannot read its copy: its log says what is wrong"
         return Refused(Code.DAMAGED, text, hint="ask another node, and replace this one's disk")

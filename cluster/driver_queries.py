@@ -51,7 +51,7 @@ class DriverQueries:
         if result is None:
             text = f"the statement was not answered within {ANSWER_S:g} s: {SQL_PROCESSES} run at once"
             raise Refused(Code.TIMEOUT, text, hint="others were before it: ask again, and for less at once")
-        if isinstance(result, NodeError) and result.code is Code.DAMAGED:
+        if isinstance(result, NodeError):
             raise node.damage.told(result)
         if isinstance(result, RedwireError):
             raise result

@@ -22,6 +22,7 @@ from cluster.driver_rows import (
     results_of,
 )
 from cluster.effects import Result
+from cluster.errors import NodeError
 from cluster.lone_caller import CameTo, LoneCaller, NotKnown
 from cluster.service import Service
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
@@ -133,7 +134,10 @@ class DriverWrites:
         role = service.require_primary()
         role.check_ready()
         state, term = service.node.storage.state, role.reign.term
-        claim = await self._keys.claim(self._principal, text, state, service.applied, term)
+        try:
+            claim = await self._keys.claim(self._principal, text, state, service.applied, term)
+        except NodeError as error:
+            raise service.node.damage.told(error) from error
         try:
             if service.require_primary().reign.term != term:
                 raise Refused(Code.NOT_READY, "another reign began meanwhile", hint="retry")

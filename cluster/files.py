@@ -106,6 +106,15 @@ def not_a_file(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else f"it is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, and no file"
 
 
+def open_file(path: str | Path, flags: int) -> int:
+    """A descriptor of the file `path`, made with `FILE_MODE` where `flags` say so: an opener for `open`.
+
+    It never waits, also where a pipe has come into the place of a file after that was looked at. Raises
+    `OSError`.
+    """
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE)
+
+
 _MEDIUM = frozenset((errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT))
 """What says that the bytes of a file are gone, and not that this process cannot get at them."""
 

@@ -8,7 +8,7 @@ from cluster.errors import NodeError
 from cluster.freshness import Done, Freshness, History
 from cluster.node import Node
 from cluster.primary import Primary
-from redwire.errors import Code, RedwireError
+from redwire.errors import RedwireError
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.position import ClusterId
 from redwire.record import check_collection
@@ -53,7 +53,7 @@ class Reads:
         node = self._node
 
         def told(result: Fetched | Scanned | RedwireError) -> None:
-            if isinstance(result, NodeError) and result.code is Code.DAMAGED:
+            if isinstance(result, NodeError):
                 result = node.damage.told(result)
             answer(result)
 

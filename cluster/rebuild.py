@@ -12,6 +12,7 @@ and half of an installation would be none.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -116,7 +117,7 @@ class Rebuilder:
         refusal = await self._refusal(by)
         if refusal is not None:
             self._applied_then = self._node.storage.applied.lsn
-            await anyio.to_thread.run_sync(file.unlink)
+            await anyio.to_thread.run_sync(partial(file.unlink, missing_ok=True))
             raise refusal
         self._installed = anyio.Event()
         self._arrival, roster.installing, roster.fetching = by, True, None

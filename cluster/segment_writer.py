@@ -128,13 +128,17 @@ class SegmentWriter:
                 raise self._fail(segment.path, error) from error
 
     def close(self) -> None:
-        """Let go of all descriptors and of the spare segment. Nothing is written; later calls raise."""
+        """Let go of all descriptors and of the spare segment. Nothing is written; later calls raise.
+
+        Raises `DiskFailed` where the spare one cannot be removed.
+        """
         self._use(-1)
         spare, self._spare = self._spare, None
+        self.failed = self.failed or DiskFailed(self.place.folder, "the log is closed")
         if spare is not None:
             os.close(spare.fd)
-            spare.path.unlink(missing_ok=True)
-        self.failed = self.failed or DiskFailed(self.place.folder, "the log is closed")
+            with translated(spare.path):
+                spare.path.unlink(missing_ok=True)
 
     def _allocate(self, name: str, size: int) -> _Spare:
         path = self.place.folder / name

@@ -24,7 +24,7 @@ import anyio.to_thread
 import msgspec
 
 from cluster.errors import DiskFull
-from cluster.files import FILE_MODE, FOLDER_MODE, not_a_file, translated
+from cluster.files import FOLDER_MODE, not_a_file, open_file, translated
 from cluster.peer_end import ChannelEnd
 from cluster.volume import free_bytes
 from redwire.body import decode, encode
@@ -137,9 +137,9 @@ class SnapshotLibrary:
         with translated(self._folder):
             self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         at = self._make(path)
-        with path.open("rb") as file:
+        with translated(path), open(path, "rb", opener=open_file) as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-        size = path.stat().st_size
+            size = os.fstat(file.fileno()).st_size
         return SnapshotManifest(
             snapshot=name, lsn=at.lsn, term=at.term, chain=at.chain, size=size, sha256=digest
         )
@@ -147,9 +147,10 @@ class SnapshotLibrary:
     @staticmethod
     async def _send(end: ChannelEnd, path: Path, offset: int) -> None:
         with translated(path):
-            opened = await anyio.open_file(path, "rb")
+            opened = await anyio.open_file(path, "rb", opener=open_file)
         async with opened as file:
-            await file.seek(offset)
+            with translated(path):
+                await file.seek(offset)
             while data := await _read(path, file):
                 end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, data).encode())
                 offset += len(data)
@@ -181,15 +182,20 @@ class SnapshotReceiver:
         self.waits = False
 
     def has_room(self) -> bool:
-        """Whether all that is still to come would find room now. May run in a thread. Raises `DiskFailed`."""
+        """Whether all that is still to come would find room now; what is here of it may have been removed to
+        make some. May run in a thread. Raises `DiskFailed`.
+        """
         probe = self._path.with_name(f"{self._path.name}.room")
-        left = 0 if self._manifest is None else self._manifest.size - self.received_bytes
         try:
             with translated(probe):
+                probe.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
+                left = 0 if self._manifest is None else self._manifest.size - self.received_bytes
                 if free_bytes(probe.parent) < max(left, ROOM_BYTES):
                     return False
                 try:
-                    probe.write_bytes(bytes(ROOM_BYTES))  # what is free on a volume need not be free for us
+                    with open(probe, "wb", opener=open_file) as file:
+                        file.write(bytes(ROOM_BYTES))  # what is free on a volume need not be free for us
                 finally:
                     probe.unlink(missing_ok=True)
             return True
@@ -250,12 +256,13 @@ class SnapshotReceiver:
         with translated(self._about):
             self._path.unlink(missing_ok=True)
             self._received_bytes = 0
-            self._about.write_bytes(encode(manifest))
+            with open(self._about, "wb", opener=open_file) as file:
+                file.write(encode(manifest))
 
     def _append(self, data: bytes) -> None:
         with translated(self._path):
             try:
-                with open(self._path, "ab", opener=_for_us_alone) as file:
+                with open(self._path, "ab", opener=open_file) as file:
                     file.write(data)
             except OSError:
                 self._received_bytes = self._path.stat().st_size  # a part of it may be there
@@ -264,7 +271,7 @@ class SnapshotReceiver:
 
     def _finish(self, sha256: bytes) -> bool:
         """Sync the file, which is complete; whether it is what was announced. If not, it is gone."""
-        with translated(self._path), self._path.open("rb") as file:
+        with translated(self._path), open(self._path, "rb", opener=open_file) as file:
             os.fsync(file.fileno())
             whole = hashlib.file_digest(file, "sha256").digest() == sha256
             self._about.unlink(missing_ok=True)
@@ -288,8 +295,3 @@ class SnapshotReceiver:
                 return None
             self._received_bytes = self._path.stat().st_size if self._path.exists() else 0
         return manifest if self._received_bytes <= manifest.size else None  # else every chunk is a gap
-
-
-def _for_us_alone(path: str, flags: int) -> int:
-    """Open what will be the state file, with the mode of one."""
-    return os.open(path, flags, FILE_MODE)

@@ -338,10 +338,11 @@ class State:
         self._key_entries = self.keys.open
 
     def _wal_bytes(self) -> int:
-        try:
-            return os.stat(f"{self.path}-wal").st_size
-        except FileNotFoundError:
-            return 0
+        with translated(self.path):
+            try:
+                return os.stat(f"{self.path}-wal").st_size
+            except FileNotFoundError:
+                return 0
 
 
 def fold(path: Path) -> None:

@@ -20,11 +20,8 @@ class Keyring:
     """One id at least, and no more than `IDS_MAX`."""
 
     def __init__(self, client: bytes) -> None:
-        """`client` is an id that a server issued to us alone; so are those that are added."""
+        """`client` is an id that a server issued to us alone; so are all that come later."""
         self._ids = [SessionKeys(client)]
-
-    def __len__(self) -> int:
-        return len(self._ids)
 
     def __contains__(self, keys: SessionKeys) -> bool:
         return keys in self._ids
@@ -52,9 +49,12 @@ class Keyring:
         """One more id."""
         self._ids.append(SessionKeys(client))
 
-    def drop(self, keys: SessionKeys) -> None:
-        """The id of `keys`, which is not the only one, was forgotten by the cluster: no more of these."""
-        self._ids.remove(keys)
+    def renew(self, client: bytes) -> None:
+        """An id of ours was forgotten by the cluster: no more keys of any that we had, but of this new one.
+
+        Ids are forgotten by their age, so where one is, the others are or soon will be.
+        """
+        self._ids = [SessionKeys(client)]
 
     def close(self, key: Key) -> None:
         """What became of `key` is known."""

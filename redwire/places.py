@@ -49,9 +49,11 @@ class Places:
 
     async def wait(self) -> None:
         """Wait until there is a place, in the order in which they came."""
+        line_up = self._queue.append
         while self.full:
             turn = anyio.Event()
-            self._queue.append(turn)
+            line_up(turn)
+            line_up = self._queue.appendleft  # who was let in for nothing does not lose its turn
             try:
                 await turn.wait()
             finally:
@@ -74,15 +76,13 @@ class Places:
         return keys.renewed(sequence) if keys in self._ring else sequence
 
     async def replace(self, keys: SessionKeys) -> bool:
-        """The id of `keys` was forgotten: go on without. False when that takes a new id, and no node could be
-        asked for one; a pause is over then.
+        """The id of `keys` was forgotten: go on under a new one. False when no node could be asked for one; a
+        pause is over then.
         """
         async with self._renewing:
-            if keys in self._ring:
-                if len(self._ring) == 1 and not await self._add():
-                    return False
-                self._ring.drop(keys)
-        return True
+            if keys not in self._ring:
+                return True
+            return await self._fetch(self._ring.renew)
 
     async def another(self, done: Callable[[], bool]) -> tuple[SessionKeys, int] | None:
         """The keys and a sequence for a write that is under way already, as soon as there is a place; None if
@@ -97,17 +97,19 @@ class Places:
         return None
 
     async def _grow(self) -> None:
-        """Get another client id before one write that waits holds up all others."""
+        """Get another client id before one write that waits holds up all others; where it does by now, as
+        soon as there is a node to ask.
+        """
         async with self._renewing:
-            if self._ring.narrow:
-                await self._add()
+            while self._ring.narrow and not await self._fetch(self._ring.add) and self._queue:
+                pass
         self._growing = False
-        self.admit()
 
-    async def _add(self) -> bool:
+    async def _fetch(self, use: Callable[[bytes], None]) -> bool:
         try:
-            self._ring.add(await self._pool.new_client_id())
+            use(await self._pool.new_client_id())
         except RedwireError:
             await anyio.sleep(RENEW_PAUSE_S)
             return False
+        self.admit()
         return True

@@ -403,3 +403,15 @@ async def test_a_write_waits_a_while_for_room_in_the_queue(bench: Bench) -> None
     assert bench.node.requests == 0
     asyncio.get_running_loop().call_later(0.05, bench.node.inbox.settle, 0)
     assert await bench.driver.insert(payload={"id": "a"}) == {"affected": 1, "id": "a"}
+
+
+async def test_a_driver_hears_that_this_node_cannot_read_its_state_and_no_names_of_its_files(
+    bench: Bench,
+) -> None:
+    driver, path = bench.driver, bench.node.state.path
+    await driver.insert(payload={"id": "a"})
+    path.rename(path.with_name("elsewhere"))
+    keyed = {"collection": "c", "payloads": [{"fields": {"id": "b"}}], "idempotency_key": "k"}
+    for kind, body in ((Kind.QUERY, b"SELECT id FROM c"), (Kind.BULK_INSERT, json.dumps(keyed).encode())):
+        text = await driver.error(kind, body)
+        assert text.startswith("DAMAGED: ") and path.name not in text

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from cluster.damage import Damage
-from cluster.errors import StateCorrupt
+from cluster.errors import DiskFailed, DiskFull, StateCorrupt
 from cluster.node import Node
 from cluster.reads import WAIT_MS_MAX, Reads
 from redwire.errors import Code, RedwireError, Refused, RequestInvalid
@@ -125,9 +125,13 @@ def test_a_condemned_state_is_not_read(site: Site) -> None:
 
 
 def test_what_is_read_is_passed_on_and_damage_without_the_names_of_our_files(site: Site) -> None:
-    for result in (FOUND, StateCorrupt(Path("/data/state.db"), "row 'x'"), Refused(Code.BUSY, "too many")):
+    state = Path("/data/state.db")
+    broken = StateCorrupt(state, "row 'x'"), DiskFailed(state, "unable to open database file")
+    for result in (FOUND, *broken, Refused(Code.BUSY, "too many"), DiskFull(state, "for the state")):
         site.reads.read(Fetch("c", "x"), site.answers.append)
         site.submitted.pop()[1](result)
-    found, damaged, busy = site.answers
+    found, damaged, gone, busy, full = site.answers
     assert (found, damaged.code, busy.code) == (FOUND, Code.DAMAGED, Code.BUSY)
-    assert "state.db" not in str(damaged) and "/data/state.db" in site.events[0]
+    assert gone.code is Code.DAMAGED and full.code is Code.DISK_FULL and full.retry
+    assert not any("state.db" in str(error) for error in (damaged, gone))
+    assert ["/data/state.db" in event for event in site.events] == [True, True]

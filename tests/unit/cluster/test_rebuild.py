@@ -12,9 +12,10 @@ import pytest
 
 from cluster import snapshot
 from cluster.effects import Rebuild
-from cluster.errors import DiskFailed, DiskFull
+from cluster.errors import DiskFailed, DiskFull, StateCorrupt
 from cluster.events import EventKind
 from cluster.rebuild import IN_A_ROW_MAX, Rebuilder
+from cluster.replacement import Replacement
 from cluster.roster import Candidacy
 from cluster.snapshot import ROOM_BYTES, SnapshotReceiver
 from cluster.storage import Storage
@@ -93,6 +94,16 @@ async def test_what_is_no_state_is_refused_and_after_two_in_a_row_not_asked_for(
     kind, text = bed.told[-1]
     assert kind is EventKind.SNAPSHOT_GIVEN_UP
     assert "look at the node that they came from" in text and "retention" not in text
+
+
+async def test_what_is_refused_may_be_gone_by_itself(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def removed(by: Replacement) -> None:
+        by.file.unlink()
+        raise StateCorrupt(by.file, "it is damaged")
+
+    monkeypatch.setattr(Replacement, "check", removed)
+    with pytest.raises(Refused, match="the snapshot cannot be used"):
+        await bed.offer(b"documents", EMPTY)
 
 
 @pytest.mark.parametrize("to_lead", ["leads", "opens"])

@@ -14,7 +14,7 @@ import pytest
 
 from cluster import meta as meta_file
 from cluster.accounts import Accounts
-from cluster.errors import DiskFull
+from cluster.errors import DiskFailed, DiskFull
 from cluster.files import Syscalls, translated
 from cluster.meta import Meta
 from cluster.replacement import Replacement
@@ -130,3 +130,26 @@ def test_an_installation_that_met_a_full_disk_is_tried_again(
     assert sorted(path.name for path in data.glob("state*.db")) == ["state-2.db"]
     kept = sorted((data / "diverged").glob("*.log"))
     assert {path.read_bytes() for path in kept} == {b"".join(batch.data for batch in written_log.batches)}
+
+
+def test_a_snapshot_that_was_removed_to_make_room_leaves_what_it_was_to_replace(
+    tmp_path: Path, written_log: Any
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    meta = Meta(node=NodeId("eu-1"), incarnation=INCARNATION)
+    meta_file.save(data, meta)
+    by = snapshot(tmp_path, type(written_log)())
+    disk = Tight()
+    with (
+        closing(State.open(data / meta.state_file)) as old,
+        closing(lost_history(data, written_log, disk)) as wal,
+    ):
+        disk.full.append("copy")
+        with pytest.raises(DiskFull):
+            by.install(data, meta, wal, old)
+        by.file.unlink()
+        with pytest.raises(DiskFailed, match="incoming.part: it was removed before it was installed"):
+            by.install(data, meta, wal, old)
+        assert meta_file.load(data) == meta and wal.end.lsn == 2
+        assert [path.name for path in data.glob("state*.db")] == ["state.db"]

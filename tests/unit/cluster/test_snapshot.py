@@ -107,6 +107,47 @@ async def test_a_pipe_in_the_place_of_what_was_begun_holds_nobody_up(tmp_path: P
     assert installed.found == [CONTENT]
 
 
+@pytest.mark.parametrize("rest", [CONTENT[3:], b""])
+async def test_a_pipe_that_takes_the_place_of_the_part_midway_holds_nobody_up(
+    tmp_path: Path, rest: bytes
+) -> None:
+    receiver, part = SnapshotReceiver(tmp_path, Installed()), tmp_path / "incoming.part"
+    await receiver.begin(MANIFEST)
+    await receiver.take(SnapshotChunk(0, CONTENT[:3]))
+    part.unlink()
+    os.mkfifo(part)
+    with pytest.raises(DiskFailed, match="incoming.part"):
+        await receiver.take(SnapshotChunk(3, rest))
+
+
+@pytest.mark.parametrize("folder_too", [False, True])
+async def test_a_part_that_is_removed_to_make_room_is_fetched_from_its_beginning(
+    tmp_path: Path, folder_too: bool
+) -> None:
+    installed, folder = Installed(), tmp_path / "snapshots"
+    folder.mkdir()
+    receiver = SnapshotReceiver(folder, installed)
+    await receiver.begin(MANIFEST)
+    await receiver.take(SnapshotChunk(0, CONTENT[:3]))
+    (folder / "incoming.part").unlink()
+    if folder_too:
+        (folder / "incoming.cbor").unlink()
+        folder.rmdir()
+    assert receiver.has_room()
+    assert receiver.request() == SnapshotFetch("a1", 0)
+    await receiver.begin(MANIFEST)
+    await take(receiver)
+    assert installed.found == [CONTENT]
+
+
+def test_a_pipe_where_it_is_looked_whether_there_is_room_holds_nobody_up(tmp_path: Path) -> None:
+    receiver, probe = SnapshotReceiver(tmp_path, Installed()), tmp_path / "incoming.part.room"
+    os.mkfifo(probe)
+    with pytest.raises(DiskFailed, match=probe.name):
+        receiver.has_room()
+    assert receiver.has_room()
+
+
 async def test_a_part_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> None:
     installed = Installed()
     await SnapshotReceiver(tmp_path, installed).begin(MANIFEST)
@@ -175,16 +216,19 @@ class Member:
 
 
 class Shelf:
-    """A library of states that are made at LSN 10, 11, …, over a log that begins at `base`."""
+    """A library of states that are made at LSN 10, 11, …, over a log that begins at `base`. While it `loses`
+    them somebody removes each file as soon as it is there.
+    """
 
     def __init__(self, folder: Path) -> None:
         Watched.removers = []
-        self.folder, self.made, self.base = Watched(folder), 9, Lsn(0)
+        self.folder, self.made, self.base, self.loses = Watched(folder), 9, Lsn(0), False
         self.library = SnapshotLibrary(self.folder, self._make, lambda: Lsn(self.made), lambda: self.base)
 
     def _make(self, path: Path) -> Position:
         self.made += 1
-        path.write_bytes(CONTENT)
+        if not self.loses:
+            path.write_bytes(CONTENT)
         return replace(EMPTY, lsn=Lsn(self.made))
 
     async def give(self, name: str = "") -> None:
@@ -225,6 +269,26 @@ async def test_a_snapshot_that_cannot_be_read_is_a_failure_that_names_it(tmp_pat
     (made,) = shelf.folder.iterdir()
     made.unlink()
     made.mkdir()
+    with pytest.raises(DiskFailed, match=made.name):
+        await shelf.give(made.stem)
+
+
+async def test_a_snapshot_that_is_removed_while_it_is_made_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.loses = True
+    with pytest.raises(DiskFailed, match="offer-"):
+        await shelf.give()
+    shelf.loses = False
+    await shelf.give()
+    assert shelf.kept == [11]
+
+
+async def test_a_pipe_in_the_place_of_a_snapshot_that_is_kept_holds_nobody_up(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    await shelf.give()
+    (made,) = shelf.folder.iterdir()
+    made.unlink()
+    os.mkfifo(made)
     with pytest.raises(DiskFailed, match=made.name):
         await shelf.give(made.stem)
 

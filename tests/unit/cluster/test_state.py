@@ -665,3 +665,13 @@ def test_a_pipe_in_the_place_of_one_of_its_files_is_damage_and_is_not_opened(
     for opening in (State.open, open_reader):
         with pytest.raises(StateCorrupt, match=f"{name} is damaged: it is a pipe, and no file"):
             opening(tmp_path / "state.db")
+
+
+def test_a_folder_that_is_none_any_more_is_a_failure_of_the_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with closing(State.open(folder / "state.db")) as opened:
+        folder.rename(tmp_path / "elsewhere")
+        folder.touch()
+        with pytest.raises(DiskFailed, match="state.db"):
+            _ = opened.checkpoint_due

@@ -68,6 +68,17 @@ def test_what_was_appended_is_there_after_a_restart(tmp_path: Path, end_it: Call
     wal.close()
 
 
+def test_a_spare_segment_that_is_no_file_any_more_is_a_failure_of_the_disk_at_the_end(tmp_path: Path) -> None:
+    wal, _ = opened(tmp_path)
+    wal.append(run_of(EMPTY, 1), Lsn(0))
+    assert wal.prepare()
+    (spare,) = (tmp_path / "wal").rglob("spare")
+    spare.unlink()
+    spare.mkdir()
+    with pytest.raises(DiskFailed, match="spare"):
+        wal.close()
+
+
 def test_files_are_private(tmp_path: Path) -> None:
     wal, _ = opened(tmp_path)
     wal.append(run_of(EMPTY, 1), Lsn(0))

@@ -200,6 +200,24 @@ async def test_a_forgotten_client_goes_on_under_a_new_id(cluster) -> None:
     assert clients[0] == clients[1] != clients[2] == clients[3]
 
 
+async def test_a_client_whose_ids_are_all_forgotten_goes_on_under_a_new_one(cluster, scripts) -> None:
+    cluster.leader.script.append(scripts.silence)
+    async with redwire.connect(cluster.uri()) as db:
+        slow = db.submit_put("products", "slow", {}, timeout_s=1)
+        for batch in range(9):
+            async with anyio.create_task_group() as calls:
+                for number in range(500):
+                    calls.start_soon(db.put, "products", f"p{batch}-{number}", {})
+        with pytest.raises(errors.UnknownOutcome):
+            await slow
+        cluster.forgotten |= {client for client, *_ in cluster.leader.keys}
+        assert len(cluster.forgotten) > 1
+        await db.put("products", "p1", {})
+        pending = [db.submit_put("products", f"q{number}", {}) for number in range(100)]
+        for each in pending:
+            await each
+
+
 async def test_a_call_that_is_cancelled_while_its_new_id_is_fetched_takes_no_place_under_it(cluster) -> None:
     held = []
     async with redwire.connect(cluster.uri()) as db:
