@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 from lines import Network
@@ -60,6 +61,7 @@ class Trouble:
             self._wrong_primary,
             self._change,
             self._wipe,
+            self._tidy_up,
             *[self._line_of_application] * (len(applications) > 0),
         ]
         some = chance.sample(every, chance.randint(3, len(every)))
@@ -329,6 +331,23 @@ class Trouble:
         self._log(f"{machine.name} gets a new disk")
         machine.wipe()
         await self._start_again(machine, False)
+
+    async def _tidy_up(self) -> None:
+        """An operator makes room: files of snapshots go, those on offer and those that come, again and again,
+        and their folder too where nobody notices that it is empty.
+        """
+        machine, pause_s = self._one(), self._chance.choice((0.002, 0.02, 0.3))
+        folder = self._chance.random() < 0.2
+        self._log(f"the snapshots of {machine.name} are removed, every {pause_s} s{', with their folder' * folder}")
+        for _ in range(100):
+            snapshots = Path(machine.config.node.data_dir) / "snapshots"
+            found = [*snapshots.glob("*")]
+            for file in found:
+                self._log(f"{file.name} of {machine.name} is removed")
+                file.unlink()
+            if folder and snapshots.is_dir():
+                snapshots.rmdir()
+            await asyncio.sleep(self._chance.expovariate(1.0 / pause_s))
 
     async def _change(self) -> None:
         leading = [each for each in self._machines if each.leads and each.service is not None]
