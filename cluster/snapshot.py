@@ -137,9 +137,9 @@ class SnapshotLibrary:
         with translated(self._folder):
             self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         at = self._make(path)
-        with path.open("rb") as file:
+        with translated(path), path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-        size = path.stat().st_size
+            size = path.stat().st_size
         return SnapshotManifest(
             snapshot=name, lsn=at.lsn, term=at.term, chain=at.chain, size=size, sha256=digest
         )

@@ -70,6 +70,10 @@ class Call(Enum):
 
 QUICK_MAX = 80
 """Writes that follow one that waits, at most: several times what a small window has room for."""
+FORGOTTEN_MAX = 12
+"""Writes in a row whose keys were forgotten: each is tried under a new client id once, and those that are under
+way together may share one that others crowd out.
+"""
 SLOW_S = 2 * LIMIT_S
 """Of a write that may wait long for its policy."""
 SLOW = ("ack_n=2", "majority & regions(us,ap)", "ack_n=3")
@@ -135,6 +139,7 @@ class Application:
         self._chance = chance
         self._pause_s = chance.choice((0.02, 0.2, 1.0))
         self._seen: tuple[Token, Write] | None = None
+        self._forgotten = 0
         network.places[name] = self
 
     def accept(self, channel: Channel, dialler: str) -> None:
@@ -241,7 +246,8 @@ class Application:
                 write.said.append(f"{call.value}: {error}")
                 write.fate = call.fate(error) or write.fate
             self._late(loop.time() - began_s, f"{call.value} {writes[0].ident}", error, limit_s)
-            if error.code is Code.INVALID:
+            self._forgotten += error.code is Code.KEY_EXPIRED and call is not Call.RESOLVE
+            if error.code is Code.INVALID or self._forgotten > FORGOTTEN_MAX:
                 self._broken(f"could not {call.value} {writes[0].ident}: {error}")
             key = getattr(error, "key", None)
             if key is not None:
@@ -254,7 +260,7 @@ class Application:
         for row in committed.records[len(writes) :]:
             if row.status is not RecordStatus.EXISTS:
                 self._broken(f"inserted {row.id} once more: {row}")
-        self._seen = committed.receipt.token, writes[-1]
+        self._seen, self._forgotten = (committed.receipt.token, writes[-1]), 0
         return None
 
     def _late(self, took_s: float, what: str, error: RedwireError, limit_s: float = LIMIT_S) -> bool:

@@ -88,7 +88,7 @@ class Plan(msgspec.Struct, kw_only=True):
             applications=chance.choice((0, 1, 3)),
             thieves=chance.choice((0, 1)),
             policy_ms=chance.choice((10_000, 10_000, 40_000)),
-            limits=Limits(chance.choice((16, 64, OPEN_MAX)), chance.choice((12, 32, CLIENTS_MAX))),
+            limits=Limits(chance.choice((16, 64, OPEN_MAX)), chance.choice((3, 8, CLIENTS_MAX))),
         )
 
     def config(self, at: int, folder: Path) -> NodeConfig:
@@ -260,7 +260,7 @@ class World:
             self.receipts.failure,
             self.promises.failure,
             self.serving.failure,
-            *(each.failure for each in (*self.applications, *self.thieves)),
+            *(each.failure for each in (*self.applications, *self.thieves, *self.machines)),
         )
         now_s = asyncio.get_running_loop().time()
         for machine in self.machines:

@@ -216,12 +216,15 @@ class Writer:
         self._talk: Conversation | None = None
         self._keys: SessionKeys | None = None
         self._versions: dict[str, int] = {}  # of shelves, as last heard
+        self._done: list[bytes] = []  # what was committed, as it was sent
 
     async def run(self) -> None:
         """Write for ever."""
         while not self.stopping:
             await asyncio.sleep(self._chance.expovariate(1.0 / self.pause_s))
             await self.write()
+            if self._done and self._chance.random() < 0.1:
+                await self._stray()
 
     async def write(self, limit_s: float = 20.0) -> Write:
         """One write, pursued for `limit_s`."""
@@ -259,6 +262,7 @@ class Writer:
             answer = answered(frame)
             if isinstance(answer, WrittenEntry) and answer.outcome is Outcome.COMMITTED:
                 self._committed(write, frame, answer, talk)
+                self._done.append(body)
                 break
             if isinstance(answer, WrittenEntry | NotConfirmed):
                 write.said.append("not confirmed")
@@ -284,6 +288,12 @@ class Writer:
                 self._keys.close(sequence)
             else:
                 self._keys.keep(sequence)
+
+    async def _stray(self) -> None:
+        """What was written comes once more, as from a line that held it for long, and does nothing."""
+        talk = await self._converse()
+        if talk is not None:
+            await talk.ask(Kind.WRITE, self._chance.choice(self._done))
 
     def _records(self, write: Write) -> list[Record]:
         """The document, and with it now and then one that others write too."""

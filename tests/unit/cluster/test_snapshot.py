@@ -229,6 +229,17 @@ async def test_a_snapshot_that_cannot_be_read_is_a_failure_that_names_it(tmp_pat
         await shelf.give(made.stem)
 
 
+async def test_a_snapshot_that_is_removed_before_it_is_offered_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    def made_and_removed(path: Path) -> Position:
+        return EMPTY
+
+    library = SnapshotLibrary(tmp_path, made_and_removed, lambda: Lsn(0), lambda: Lsn(0))
+    member: Any = Member()
+    with pytest.raises(DiskFailed, match="offer-"):
+        await library.serve(cast(ChannelEnd, member), SnapshotFetch("", 0))
+    assert library.pins() == []
+
+
 async def test_a_snapshot_that_the_log_does_not_continue_goes(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     for _ in range(2):
