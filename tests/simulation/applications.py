@@ -24,6 +24,7 @@ from unittest.mock import patch
 import msgspec
 from lines import Network
 from machines import HERE, Machine
+from truth import Truth
 from writers import COLLECTION, Fate, Receipts, Write
 
 from redwire import clock, link, pending, pool, reads, writes
@@ -76,8 +77,6 @@ way together may share one that others crowd out.
 """
 SLOW_S = 2 * LIMIT_S
 """Of a write that may wait long for its policy."""
-SLOW = ("ack_n=2", "majority & regions(us,ap)", "ack_n=3")
-"""Policies that wait for more than others do."""
 WRITES = (Call.PUT, Call.PUT_NEW, Call.INSERT, Call.INSERT_ROWS)
 Written = Coroutine[Any, Any, Committed] | Coroutine[Any, Any, Inserted]
 
@@ -112,7 +111,8 @@ class Serving:
 
 class Application:
     """Writes and reads until told to stop. `writes` is all that it ever asked for. It is a place of the
-    network, whose lines to machines are cut now and then.
+    network, whose lines to machines are cut now and then. `copies` are as many as there are beside the
+    primary's; `much` is how often it writes many beside one that waits.
     """
 
     number = 1
@@ -126,6 +126,8 @@ class Application:
         network: Network,
         receipts: Receipts,
         serving: Serving,
+        copies: int,
+        truth: Truth,
         chance: random.Random,
     ) -> None:
         self.name = name
@@ -136,7 +138,10 @@ class Application:
         self._machines = machines
         self._receipts = receipts
         self._serving = serving
+        self._slow = f"ack_n={copies}", f"ack_n={copies}", "majority & regions(us,ap)"
+        self._truth = truth
         self._chance = chance
+        self.much = 0.1
         self._pause_s = chance.choice((0.02, 0.2, 1.0))
         self._seen: tuple[Token, Write] | None = None
         self._forgotten = 0
@@ -184,7 +189,7 @@ class Application:
                 await asyncio.sleep(chance.expovariate(1.0 / self._pause_s))
                 if chance.random() < 0.3 and self._seen is not None:
                     await self._read(db, *self._seen)
-                elif chance.random() < 0.05:
+                elif chance.random() < self.much:
                     await self._write_much(db)
                 else:
                     await self._write(db)
@@ -211,11 +216,11 @@ class Application:
 
     async def _write_much(self, db: Client) -> None:
         """One write under a policy that may wait for long, and many that need not wait for it."""
-        slow, loop = self._wanted(Op.PUT, self._chance.choice(SLOW)), asyncio.get_running_loop()
+        slow, loop = self._wanted(Op.PUT, self._chance.choice(self._slow)), asyncio.get_running_loop()
         put = db.put(COLLECTION, slow.ident, slow.doc, policy=slow.policy, timeout_s=SLOW_S)
         waits = loop.create_task(self._asked([slow], Call.PUT, put, SLOW_S))
         try:
-            count = self._chance.choice((4, 20, QUICK_MAX))
+            count = self._chance.choice((20, QUICK_MAX))
             together, pause_s = self._chance.choice((1, 5)), self._chance.choice((0.0, 0.1))
             while count > 0 and not waits.done() and not self.stopping:
                 writes = [self._wanted(Op.PUT) for _ in range(together)]
@@ -251,6 +256,8 @@ class Application:
                 self._broken(f"could not {call.value} {writes[0].ident}: {error}")
             key = getattr(error, "key", None)
             if key is not None:
+                if "its key is forgotten" in error.message and self._truth.remembers(key.client):
+                    self._broken(f"let go of the key of {writes[0].ident}, and sent it again: {error}")
                 self._receipts.keys.append((key.client, key.sequence))
             return key
         for write, row in zip(writes, committed.records, strict=False):

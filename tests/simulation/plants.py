@@ -311,11 +311,7 @@ def clients_that_keep_a_forgotten_id() -> Iterator[None]:
 def clients_that_overrun_their_window() -> Iterator[None]:
     """A client takes the next sequence, however long an older one has been waiting."""
 
-    def take(keys: SessionKeys) -> int:
-        keys._next += 1
-        return keys._next - 1
-
-    with patch.object(SessionKeys, "take", take):
+    with _always_room(lambda keys: None):
         yield
 
 
@@ -334,13 +330,28 @@ def windows_that_nobody_keeps() -> Iterator[None]:
 def windows_that_let_go_of_who_waits() -> Iterator[None]:
     """A client promises never to ask again for a write that it still sends, where others need the place."""
 
-    def take(keys: SessionKeys) -> int:
+    def let_go(keys: SessionKeys) -> None:
         while keys._next - keys.oldest >= session_keys.OPEN_MAX:
             keys.close(keys.oldest)
+
+    with _always_room(let_go):
+        yield
+
+
+@contextmanager
+def _always_room(make: Callable[[SessionKeys], None]) -> Iterator[None]:
+    """Each id has a place for one more write, once it was made."""
+
+    def take(keys: SessionKeys) -> int:
+        make(keys)
         keys._next += 1
         return keys._next - 1
 
-    with patch.object(SessionKeys, "take", take):
+    with (
+        patch.object(SessionKeys, "take", take),
+        patch.object(SessionKeys, "full", False),
+        patch.object(SessionKeys, "stuck", False),
+    ):
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from limits import Limits
 from machines import KEY_ENTRIES, Machine
 from oracles import Violated
 from world import Plan, Script, World
@@ -16,6 +17,8 @@ from cluster.primary import Primary
 UNTIL_S = 60.0
 """Ten times what a cluster takes to begin: what has not come by then does not come in this schedule."""
 
+STANDS_S = 30.0
+"""Longer than a write waits for its place."""
 TERMS_MAX = 10
 """Of two that ask for the same vote at once: by then they wait for up to a second each, 300 ms apart."""
 
@@ -264,6 +267,25 @@ async def a_client_that_was_forgotten_writes_again(world: World) -> None:
     await _acked(writer)
 
 
+async def one_write_waits_for_long_and_many_go_on(world: World) -> None:
+    """A member's disk stands still for half a minute: who has asked for every copy waits, and loses its line
+    meanwhile; what it writes beside that does not wait.
+    """
+    old, slow, _ = world.machines
+    (application,) = world.applications
+    application.much = 1.0
+    writer = await _begun(world)
+    writer.pause_s = 0.5
+    writes = asyncio.get_running_loop().create_task(writer.run())
+    slow.stall_s = STANDS_S
+    await asyncio.sleep(STANDS_S / 3)
+    world.network.reset(application.name, old.name)
+    await asyncio.sleep(STANDS_S)
+    slow.stall_s = 0.0
+    writer.stopping = True
+    await writes
+
+
 async def _led_twice(world: World, *, reigns: int) -> None:
     """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
     minute.
@@ -366,6 +388,8 @@ SERVED = Plan(announce_s=1.0, applications=3)
 PRUNED = Plan(machines=5, rtts_s=(0.08,), retained_bytes=64 << 10)
 """Of whom none keeps much of the log."""
 LITTLE = Plan(retained_bytes=64 << 10)
+NARROW = Plan(applications=1, policy_ms=40_000, limits=Limits(window=16))
+"""Whose clients have few keys under way."""
 SCRIPTS: dict[str, tuple[Script, Plan]] = {
     script.__name__: (script, plan)
     for script, plan in (
@@ -386,5 +410,6 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (a_sync_fails_under_a_write, THREE),
         (a_disk_is_full_while_a_snapshot_comes, LITTLE),
         (a_client_that_was_forgotten_writes_again, THREE),
+        (one_write_waits_for_long_and_many_go_on, NARROW),
     )
 }

@@ -202,7 +202,7 @@ class Trouble:
 
     async def _stall(self) -> None:
         machine = self._one()
-        machine.stall_s = self._chance.choice((0.05, 0.5, 3.0))
+        machine.stall_s = self._chance.choice((0.05, 0.5, 3.0, 12.0))
         self._log(f"the disk of {machine.name} takes {machine.stall_s} s")
         await asyncio.sleep(self._while_s())
         machine.stall_s = 0.0

@@ -68,6 +68,10 @@ class Truth:
         self.end = int(batch.last)
         self._terms[self.end] = batch.reign.term
 
+    def remembers(self, client: bytes) -> bool:
+        """Whether it has written, and was not forgotten."""
+        return client in self._clients
+
     def stands(self, term: int, lsn: int) -> bool:
         """Whether a batch of `term` ends at `lsn`: only there a state can stand."""
         return self._terms.get(lsn) == term

@@ -166,7 +166,10 @@ class World:
         self.serving = Serving(self.network)
         self.receipts.served = self.serving.acknowledged
         self.applications = [
-            Application(name, self.machines, self.network, self.receipts, self.serving, self._stream())
+            Application(
+                *(name, self.machines, self.network, self.receipts, self.serving),
+                *(plan.machines - plan.readers - 1, self.history.truth, self._stream()),
+            )
             for name in applications
         ]
         self.thieves = [
