@@ -145,6 +145,11 @@ class Machine:
         return self._held
 
     @property
+    def snapshots(self) -> Path:
+        """The folder of those that it offers, and of the one that it is sent."""
+        return Path(self.config.node.data_dir) / "snapshots"
+
+    @property
     def reader(self) -> bool:
         """Whether it is no voter, as far as it knows."""
         cluster = self.node.storage.settings.cluster if self.node is not None else self.config.cluster

@@ -222,6 +222,31 @@ async def two_who_lead_give_a_snapshot_to_one_that_comes_back(world: World) -> N
 
 async def a_disk_is_full_while_a_snapshot_comes(world: World) -> None:
     """Who needs one has no room, from a moment by chance on; there is some in the end."""
+    away = await _behind_the_log(world)
+    await _until(lambda: away.node is not None and away.node.roster.rebuilding)
+    await asyncio.sleep(world.chance.choice((0.0, 0.001, 0.003)))
+    away.faults.full = True
+    await asyncio.sleep(8.0)
+    away.faults.full = False
+    await asyncio.sleep(8.0)
+
+
+async def the_snapshot_that_comes_is_removed_where_it_comes_from(world: World) -> None:
+    """Who takes it ends in the midst of it; an operator makes room meanwhile. It gets another one."""
+    away = await _behind_the_log(world)
+    while not any(away.snapshots.glob("incoming.part")):
+        await asyncio.sleep(0.0005)
+    away.crash(power=False)
+    assert any(away.snapshots.glob("incoming.part"))
+    for machine in world.machines:
+        for file in machine.snapshots.glob("offer-*"):
+            file.unlink()
+    away.start(primary=False)
+    await asyncio.sleep(5.0)
+
+
+async def _behind_the_log(world: World) -> Machine:
+    """A member that has started anew, and whose log nobody's goes on from: it needs a snapshot."""
     old, _, away = world.machines
     writer = await _begun(world)
     away.crash(power=False)
@@ -230,12 +255,7 @@ async def a_disk_is_full_while_a_snapshot_comes(world: World) -> None:
     while node.storage.log.base.lsn <= writer.writes[-1].lsn // 2:
         await _acked(writer)
     away.start(primary=False)
-    await _until(lambda: away.node is not None and away.node.roster.rebuilding)
-    await asyncio.sleep(world.chance.choice((0.0, 0.001, 0.003)))
-    away.faults.full = True
-    await asyncio.sleep(8.0)
-    away.faults.full = False
-    await asyncio.sleep(8.0)
+    return away
 
 
 async def a_sync_fails_under_a_write(world: World) -> None:
@@ -411,5 +431,6 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (a_disk_is_full_while_a_snapshot_comes, LITTLE),
         (a_client_that_was_forgotten_writes_again, THREE),
         (one_write_waits_for_long_and_many_go_on, NARROW),
+        (the_snapshot_that_comes_is_removed_where_it_comes_from, LITTLE),
     )
 }

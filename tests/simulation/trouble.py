@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 from lines import Network
@@ -340,9 +339,8 @@ class Trouble:
         folder = self._chance.random() < 0.2
         self._log(f"the snapshots of {machine.name} are removed, every {pause_s} s{', with their folder' * folder}")
         for _ in range(100):
-            snapshots = Path(machine.config.node.data_dir) / "snapshots"
-            found = [*snapshots.glob("*")]
-            for file in found:
+            snapshots = machine.snapshots
+            for file in snapshots.glob("*"):
                 self._log(f"{file.name} of {machine.name} is removed")
                 file.unlink()
             if folder and snapshots.is_dir():
