@@ -72,8 +72,8 @@ class Call(Enum):
 QUICK_MAX = 80
 """Writes that follow one that waits, at most: several times what a small window has room for."""
 FORGOTTEN_MAX = 12
-"""Writes in a row whose keys were forgotten: each is tried under a new client id once, and those that are under
-way together may share one that others crowd out.
+"""Writes in a row whose keys were forgotten: each is tried under a new client id once, and those that are
+under way together may share one that others crowd out.
 """
 SLOW_S = 2 * LIMIT_S
 """Of a write that may wait long for its policy."""

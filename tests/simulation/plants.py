@@ -27,6 +27,7 @@ from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
 from cluster.segment import Mark, Segment
 from cluster.segment_writer import SegmentWriter
+from cluster.service import Service
 from cluster.snapshot import SnapshotReceiver
 from cluster.storage import Storage
 from redwire import session_keys
@@ -374,6 +375,13 @@ def offers_that_nobody_looks_for() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def client_ids_before_there_is_a_secret() -> Iterator[None]:
+    """Who belongs to a cluster issues client ids, whether it has the cluster's secret or not."""
+    with patch.object(Service, "joined", property(lambda of: of.node.storage.meta.cluster != "")):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -406,5 +414,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         windows_that_let_go_of_who_waits,
         clients_with_one_id,
         offers_that_nobody_looks_for,
+        client_ids_before_there_is_a_secret,
     )
 }

@@ -306,6 +306,28 @@ async def one_write_waits_for_long_and_many_go_on(world: World) -> None:
     await writes
 
 
+async def opened_before_the_cluster_has_begun(world: World) -> None:
+    """Whoever makes the cluster leads it already, and has no copies of its first records yet: a client id of
+    that moment is worth nothing later.
+    """
+    old, *others = world.machines
+    await _until(lambda: old.leads)
+    for machine in others:
+        machine.stall_s = 1.0
+    writer = Writer("w0", [old], [""], world.chance, world.receipts)
+    world.writers.append(writer)
+    for _ in range(5):
+        await writer.open()
+        await asyncio.sleep(0.1)
+    for machine in others:
+        machine.stall_s = 0.0
+    await _until(lambda: _serves(old))
+    await writer.open(anew=True)
+    write = await writer.write()
+    if write.fate is not Fate.COMMITTED:
+        raise Violated(f"who was given a client id cannot write under it: {write}")
+
+
 async def _led_twice(world: World, *, reigns: int) -> None:
     """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
     minute.
@@ -431,6 +453,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (a_disk_is_full_while_a_snapshot_comes, LITTLE),
         (a_client_that_was_forgotten_writes_again, THREE),
         (one_write_waits_for_long_and_many_go_on, NARROW),
+        (opened_before_the_cluster_has_begun, THREE),
         (the_snapshot_that_comes_is_removed_where_it_comes_from, LITTLE),
     )
 }

@@ -337,7 +337,9 @@ class Trouble:
         """
         machine, pause_s = self._one(), self._chance.choice((0.002, 0.02, 0.3))
         folder = self._chance.random() < 0.2
-        self._log(f"the snapshots of {machine.name} are removed, every {pause_s} s{', with their folder' * folder}")
+        self._log(
+            f"the snapshots of {machine.name} are removed, every {pause_s} s{', with their folder' * folder}"
+        )
         for _ in range(100):
             snapshots = machine.snapshots
             for file in snapshots.glob("*"):

@@ -47,7 +47,9 @@ class Truth:
         self._limits = limits
         self._terms = {0: 0}  # by the last LSN of each batch: between those no state ever stands
         self.outcomes: dict[Ident, Outcome | None] = {}
-        self._clients: dict[bytes, tuple[int, int]] = {}  # oldest sequence, and when it wrote last: in that order
+        self._clients: dict[
+            bytes, tuple[int, int]
+        ] = {}  # oldest sequence, and when it wrote last: in that order
         self._forgotten = -1  # who was given its id up to here may be one who was forgotten
         self._ids: list[str] = []
         self._stories: dict[str, tuple[list[int], list[bytes | None]]] = {}

@@ -246,7 +246,9 @@ class World:
         trouble.cancel()
 
     def _writes(self) -> list[Write]:
-        return [write for client in (*self.writers, *self.applications, *self.thieves) for write in client.writes]
+        return [
+            write for client in (*self.writers, *self.applications, *self.thieves) for write in client.writes
+        ]
 
     def _unforeseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An error that nobody takes: a bug, of a node or of this."""

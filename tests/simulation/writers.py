@@ -326,6 +326,12 @@ class Writer:
             return False
         return decode(frame.payload, Failure).to_error().code is Code.NOT_FOUND
 
+    async def open(self, *, anew: bool = False) -> None:
+        """Get a client id of whoever leads, if it has none; `anew`: in another session."""
+        if anew:
+            self._talk = None
+        await self._converse()
+
     async def _converse(self) -> Conversation | None:
         """The conversation with whoever seems to lead."""
         if self._talk is not None and self._talk.open:

@@ -229,7 +229,9 @@ async def test_a_snapshot_that_cannot_be_read_is_a_failure_that_names_it(tmp_pat
         await shelf.give(made.stem)
 
 
-async def test_a_snapshot_that_is_removed_before_it_is_offered_is_a_failure_that_names_it(tmp_path: Path) -> None:
+async def test_a_snapshot_that_is_removed_before_it_is_offered_is_a_failure_that_names_it(
+    tmp_path: Path,
+) -> None:
     def made_and_removed(path: Path) -> Position:
         return EMPTY
 
