@@ -16,7 +16,7 @@ import msgspec
 
 from cluster import files
 from cluster import meta as meta_file
-from cluster.errors import DiskFull, MetaCorrupt, StateCorrupt
+from cluster.errors import DiskFailed, DiskFull, MetaCorrupt, StateCorrupt
 from cluster.meta import Meta
 from cluster.state import State
 from cluster.tables import open_reader, translated
@@ -56,6 +56,10 @@ class Replacement(msgspec.Struct, frozen=True):
             wal.keep_tail(wal.base, kept, "a snapshot replaces this history")
         if self.file.exists():
             _move(self.file, path)
+        elif (
+            not path.exists()
+        ):  # an earlier attempt may have moved it; an empty state would replace ours else
+            raise DiskFailed(self.file, "the snapshot was removed before it was installed")
         state = State.open(path)
         try:
             wal.restart(self.at, state.terms, generation)  # an earlier attempt may have come as far

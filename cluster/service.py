@@ -67,8 +67,8 @@ class Service:
 
     @property
     def joined(self) -> bool:
-        """Whether this node has the secret of its cluster by now, which a new or wiped one lacks: no other node
-        would take the client ids that it issues, nor itself later.
+        """Whether this node has the secret of its cluster by now, which a new or wiped one lacks: no other
+        node would take the client ids that it issues, nor itself later.
         """
         return self.node.storage.settings.record is not None
 

@@ -72,7 +72,7 @@ class Machine:
     """A computer with one disk. `node` and `service` are those of its process while it runs one.
 
     `stall_s` makes its disk slow, `faults` are those of its disk; `skew_ms` is how far its wall clock is off.
-    `failure`: its process ended because of a disk that is well.
+    `failure`: its process ended because of a disk that is well. `robbed`: of a snapshot that came to it.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Machine:
         self.server: SimulatedServer | None = None
         self.ended = ""
         self.failure = ""
+        self.robbed = False
         self.context = contextvars.copy_context()
         self._network = network
         self._chance = chance
@@ -172,7 +173,7 @@ class Machine:
         self.number += 1
         self.powered, self.ended = True, ""
         self._life = Life()
-        self.faults.failed = False
+        self.faults.failed = self.robbed = False
         self.context = contextvars.copy_context()
         self.context.run(HERE.set, self)
         role = process.ReplicationRole.PRIMARY if primary else process.ReplicationRole.REPLICA
@@ -255,7 +256,7 @@ class Machine:
                 self._held = self.held
                 life.over = True
                 failure = self._process._failure
-                if isinstance(failure, DiskFailed) and not self.faults.failed:
+                if isinstance(failure, DiskFailed) and not (self.faults.failed or self.robbed):
                     self.failure = f"{self.name} ended: {failure}"
                 self.ended = self.ended or (str(failure) if failure is not None else "stopped")
                 self.node = self.service = self.server = self._process = None

@@ -345,6 +345,7 @@ class Trouble:
             for file in snapshots.glob("*"):
                 self._log(f"{file.name} of {machine.name} is removed")
                 file.unlink()
+                machine.robbed = machine.robbed or file.name.startswith("incoming")
             if folder and snapshots.is_dir():
                 snapshots.rmdir()
             await asyncio.sleep(self._chance.expovariate(1.0 / pause_s))

@@ -14,7 +14,7 @@ import pytest
 
 from cluster import meta as meta_file
 from cluster.accounts import Accounts
-from cluster.errors import DiskFull
+from cluster.errors import DiskFailed, DiskFull
 from cluster.files import Syscalls, translated
 from cluster.meta import Meta
 from cluster.replacement import Replacement
@@ -130,3 +130,21 @@ def test_an_installation_that_met_a_full_disk_is_tried_again(
     assert sorted(path.name for path in data.glob("state*.db")) == ["state-2.db"]
     kept = sorted((data / "diverged").glob("*.log"))
     assert {path.read_bytes() for path in kept} == {b"".join(batch.data for batch in written_log.batches)}
+
+
+def test_a_snapshot_that_is_removed_before_it_is_installed_replaces_nothing(
+    tmp_path: Path, written_log: Any
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    meta = Meta(node=NodeId("eu-1"), incarnation=INCARNATION)
+    meta_file.save(data, meta)
+    by = snapshot(tmp_path, type(written_log)())
+    by.file.unlink()
+    old, wal = State.open(data / meta.state_file), lost_history(data, written_log, Syscalls())
+    with pytest.raises(DiskFailed, match=r"incoming\.part: the snapshot was removed before it was installed"):
+        by.install(data, meta, wal, old)
+    assert meta_file.load(data) == meta and wal.end.lsn == 2
+    assert [path.name for path in data.glob("state*.db")] == [meta.state_file]
+    old.close()
+    wal.close()
