@@ -267,7 +267,9 @@ class Application:
         for row in committed.records[len(writes) :]:
             if row.status is not RecordStatus.EXISTS:
                 self._broken(f"inserted {row.id} once more: {row}")
-        self._seen, self._forgotten = (committed.receipt.token, writes[-1]), 0
+        self._forgotten, token = 0, committed.receipt.token
+        if self._seen is None or token.lsn >= self._seen[0].lsn:  # who waited longest may have written first
+            self._seen = token, writes[-1]
         return None
 
     def _late(self, took_s: float, what: str, error: RedwireError, limit_s: float = LIMIT_S) -> bool:
