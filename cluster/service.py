@@ -67,8 +67,10 @@ class Service:
 
     @property
     def joined(self) -> bool:
-        """Whether this node belongs to a cluster by now, which a new or wiped one does not."""
-        return self.node.storage.meta.cluster != ""
+        """Whether this node has the secret of its cluster by now, which a new or wiped one lacks: no other
+        node would take the client ids that it issues, nor itself later.
+        """
+        return self.node.storage.settings.record is not None
 
     def unjoined(self, principal: Principal) -> Refused:
         """What a node that has not `joined` tells `principal` instead."""

@@ -231,7 +231,8 @@ async def _ask_again(link: Link, asking: set[Link]) -> None:
 
 def _foremost(leaders: list[Link]) -> tuple[Link | None, bool]:
     """Whom to believe of those who lead; and whether it is one instead of another of a newer term, which has
-    not been able to commit anything for long.
+    not been able to commit anything for long. Where all lack somebody they take turns until one commits: what
+    one of them lacks may be asked for by a single write only.
     """
     first = max(
         leaders, key=lambda each: (each.term, -each.lonely.last_s if each.lonely else 0), default=None
@@ -240,8 +241,10 @@ def _foremost(leaders: list[Link]) -> tuple[Link | None, bool]:
         return first, False
     waited_ms = (time.monotonic() - first.lonely.since_s) * 1000
     others = [each for each in leaders if each.lonely is None]
-    if waited_ms < OUTLIVED_MS or not others:
+    if waited_ms < OUTLIVED_MS or len(leaders) == 1:
         return first, False
+    if not others:
+        return min(leaders, key=lambda each: each.lonely.last_s if each.lonely else 0.0), True
     return max(others, key=lambda each: each.term), True
 
 

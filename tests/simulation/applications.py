@@ -24,6 +24,7 @@ from unittest.mock import patch
 import msgspec
 from lines import Network
 from machines import HERE, Machine
+from truth import Truth
 from writers import COLLECTION, Fate, Receipts, Write
 
 from redwire import clock, link, pending, pool, reads, writes
@@ -68,6 +69,14 @@ class Call(Enum):
         return Fate.REFUSED if self is not Call.RESOLVE or error.code is Code.NOT_FOUND else None
 
 
+QUICK_MAX = 80
+"""Writes that follow one that waits, at most: several times what a small window has room for."""
+FORGOTTEN_MAX = 12
+"""Writes in a row whose keys were forgotten: each is tried under a new client id once, and those that are
+under way together may share one that others crowd out.
+"""
+SLOW_S = 2 * LIMIT_S
+"""Of a write that may wait long for its policy."""
 WRITES = (Call.PUT, Call.PUT_NEW, Call.INSERT, Call.INSERT_ROWS)
 Written = Coroutine[Any, Any, Committed] | Coroutine[Any, Any, Inserted]
 
@@ -102,7 +111,8 @@ class Serving:
 
 class Application:
     """Writes and reads until told to stop. `writes` is all that it ever asked for. It is a place of the
-    network, whose lines to machines are cut now and then.
+    network, whose lines to machines are cut now and then. `copies` are as many as there are beside the
+    primary's; `much` is how often it writes many beside one that waits.
     """
 
     number = 1
@@ -116,6 +126,8 @@ class Application:
         network: Network,
         receipts: Receipts,
         serving: Serving,
+        copies: int,
+        truth: Truth,
         chance: random.Random,
     ) -> None:
         self.name = name
@@ -126,9 +138,13 @@ class Application:
         self._machines = machines
         self._receipts = receipts
         self._serving = serving
+        self._slow = f"ack_n={copies}", f"ack_n={copies}", "majority & regions(us,ap)"
+        self._truth = truth
         self._chance = chance
+        self.much = 0.1
         self._pause_s = chance.choice((0.02, 0.2, 1.0))
         self._seen: tuple[Token, Write] | None = None
+        self._forgotten = 0
         network.places[name] = self
 
     def accept(self, channel: Channel, dialler: str) -> None:
@@ -173,6 +189,8 @@ class Application:
                 await asyncio.sleep(chance.expovariate(1.0 / self._pause_s))
                 if chance.random() < 0.3 and self._seen is not None:
                     await self._read(db, *self._seen)
+                elif chance.random() < self.much:
+                    await self._write_much(db)
                 else:
                     await self._write(db)
             return loop.time()
@@ -196,13 +214,33 @@ class Application:
             await asyncio.sleep(self._chance.choice((0.0, 1.0, 10.0)))
             await self._asked(writes, Call.RESOLVE, db.resolve(key))
 
-    def _wanted(self, op: Op) -> Write:
+    async def _write_much(self, db: Client) -> None:
+        """One write under a policy that may wait for long, and many that need not wait for it."""
+        slow, loop = self._wanted(Op.PUT, self._chance.choice(self._slow)), asyncio.get_running_loop()
+        put = db.put(COLLECTION, slow.ident, slow.doc, policy=slow.policy, timeout_s=SLOW_S)
+        waits = loop.create_task(self._asked([slow], Call.PUT, put, SLOW_S))
+        try:
+            count = self._chance.choice((20, QUICK_MAX))
+            together, pause_s = self._chance.choice((1, 5)), self._chance.choice((0.0, 0.1))
+            while count > 0 and not waits.done() and not self.stopping:
+                writes = [self._wanted(Op.PUT) for _ in range(together)]
+                puts = [db.put(COLLECTION, write.ident, write.doc) for write in writes]
+                asked = (self._asked([one], Call.PUT, put) for one, put in zip(writes, puts, strict=True))
+                await asyncio.gather(*asked)
+                await asyncio.sleep(pause_s)
+                count -= together
+        finally:
+            await waits
+
+    def _wanted(self, op: Op, policy: str = "") -> Write:
         doc = msgspec.json.encode({"n": len(self.writes), "pad": "x" * self._chance.choice((10, 3_000))})
-        write = Write(f"{self.name}-{len(self.writes)}", op, doc, "")
+        write = Write(f"{self.name}-{len(self.writes)}", op, doc, policy)
         self.writes.append(write)
         return write
 
-    async def _asked(self, writes: Sequence[Write], call: Call, written: Written) -> Key | None:
+    async def _asked(
+        self, writes: Sequence[Write], call: Call, written: Written, limit_s: float = LIMIT_S
+    ) -> Key | None:
         """Hold what `written` says of `writes`, one request; its key where that is open."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -212,8 +250,16 @@ class Application:
             for write in writes:
                 write.said.append(f"{call.value}: {error}")
                 write.fate = call.fate(error) or write.fate
-            self._late(loop.time() - began_s, f"{call.value} {writes[0].ident}", error)
-            return getattr(error, "key", None)
+            self._late(loop.time() - began_s, f"{call.value} {writes[0].ident}", error, limit_s)
+            self._forgotten += error.code is Code.KEY_EXPIRED and call is not Call.RESOLVE
+            if error.code is Code.INVALID or self._forgotten > FORGOTTEN_MAX:
+                self._broken(f"could not {call.value} {writes[0].ident}: {error}")
+            key = getattr(error, "key", None)
+            if key is not None:
+                if "its key is forgotten" in error.message and self._truth.remembers(key.client):
+                    self._broken(f"let go of the key of {writes[0].ident}, and sent it again: {error}")
+                self._receipts.keys.append((key.client, key.sequence))
+            return key
         for write, row in zip(writes, committed.records, strict=False):
             write.fate, write.lsn, write.status = Fate.COMMITTED, row.version, row.status
             write.said.append(f"{call.value}: {row}")
@@ -221,14 +267,16 @@ class Application:
         for row in committed.records[len(writes) :]:
             if row.status is not RecordStatus.EXISTS:
                 self._broken(f"inserted {row.id} once more: {row}")
-        self._seen = committed.receipt.token, writes[-1]
+        self._forgotten, token = 0, committed.receipt.token
+        if self._seen is None or token.lsn >= self._seen[0].lsn:  # who waited longest may have written first
+            self._seen = token, writes[-1]
         return None
 
-    def _late(self, took_s: float, what: str, error: RedwireError) -> bool:
+    def _late(self, took_s: float, what: str, error: RedwireError, limit_s: float = LIMIT_S) -> bool:
         """Whether `error` is what a call says at its deadline; none says anything later."""
-        if took_s > LIMIT_S + SLACK_S:
+        if took_s > limit_s + SLACK_S:
             self._broken(f"heard after {took_s:g} s that it could not {what}: {error}")
-        waited = took_s >= PATIENT_S
+        waited = limit_s == LIMIT_S and took_s >= PATIENT_S
         if waited:
             self._serving.missed(self.name, what, error)
         return waited

@@ -72,6 +72,7 @@ class Machine:
     """A computer with one disk. `node` and `service` are those of its process while it runs one.
 
     `stall_s` makes its disk slow, `faults` are those of its disk; `skew_ms` is how far its wall clock is off.
+    `failure`: its process ended because of a disk that is well. `robbed`: of a snapshot that came to it.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class Machine:
         self.service: Service | None = None
         self.server: SimulatedServer | None = None
         self.ended = ""
+        self.failure = ""
+        self.robbed = False
         self.context = contextvars.copy_context()
         self._network = network
         self._chance = chance
@@ -121,7 +124,12 @@ class Machine:
         """Run `work` as part of its process."""
         task = asyncio.get_running_loop().create_task(work, context=self.context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error  # now, and not when its task is collected
 
     # --- what people do with it
 
@@ -136,6 +144,11 @@ class Machine:
         if self.node is not None:
             self._held = max(self._held, self.node.storage.log.durable)
         return self._held
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of those that it offers, and of the one that it is sent."""
+        return Path(self.config.node.data_dir) / "snapshots"
 
     @property
     def reader(self) -> bool:
@@ -160,7 +173,7 @@ class Machine:
         self.number += 1
         self.powered, self.ended = True, ""
         self._life = Life()
-        self.faults.failed = False
+        self.faults.failed = self.robbed = False
         self.context = contextvars.copy_context()
         self.context.run(HERE.set, self)
         role = process.ReplicationRole.PRIMARY if primary else process.ReplicationRole.REPLICA
@@ -243,6 +256,8 @@ class Machine:
                 self._held = self.held
                 life.over = True
                 failure = self._process._failure
+                if isinstance(failure, DiskFailed) and not (self.faults.failed or self.robbed):
+                    self.failure = f"{self.name} ended: {failure}"
                 self.ended = self.ended or (str(failure) if failure is not None else "stopped")
                 self.node = self.service = self.server = self._process = None
                 self._network.died(self.name, power=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from unittest.mock import patch
 
+from limits import Limits
 from machines import HERE, Machine
 from truth import Found, Truth
 from writers import COLLECTION, Fate, Write
@@ -27,8 +28,8 @@ class History:
     what it amounts to.
     """
 
-    def __init__(self) -> None:
-        self.truth = Truth(COLLECTION)
+    def __init__(self, limits: Limits) -> None:
+        self.truth = Truth(COLLECTION, limits)
         self._applied: dict[int, tuple[Position, str]] = {}
         self.failure: Violated | None = None
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from machines import HERE
 from msgspec.structs import replace
 
-from cluster import documents, opening, state
+from cluster import documents, keys, opening, session_writes, state
+from cluster.client_ids import ClientIds
 from cluster.errors import DiskFailed
 from cluster.files import Syscalls
 from cluster.freshness import Done, Freshness
@@ -25,15 +27,20 @@ from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
 from cluster.segment import Mark, Segment
 from cluster.segment_writer import SegmentWriter
+from cluster.service import Service
 from cluster.snapshot import SnapshotReceiver
 from cluster.storage import Storage
+from redwire import session_keys
 from redwire.batch import Batch
 from redwire.course import Course
 from redwire.errors import RedwireError
+from redwire.keyring import Keyring
 from redwire.link import Link
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
+from redwire.places import Places
 from redwire.position import Lsn, Reign, Term, Token
 from redwire.record import Key, Op, RequestKind, records, request_heads
+from redwire.session_keys import SessionKeys
 from regions.coordinator import QuorumCoordinator
 
 
@@ -256,6 +263,125 @@ def primaries_that_read_before_their_first_record() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def seals_that_nobody_looks_at() -> Iterator[None]:
+    """Whoever has seen a client id writes under it, and settles its keys."""
+    with patch.object(ClientIds, "include", lambda ids, client: True):
+        yield
+
+
+@contextmanager
+def seals_that_bind_no_user() -> Iterator[None]:
+    """A client id is anybody's, if only a node of this cluster has issued it."""
+    init = ClientIds.__init__
+
+    def unnamed(ids: ClientIds, *known: Any) -> None:
+        init(ids, *known)
+        ids._name = b""
+
+    with patch.object(ClientIds, "__init__", unnamed):
+        yield
+
+
+@contextmanager
+def writes_under_forgotten_ids() -> Iterator[None]:
+    """A client id that is not known is a new one, whenever it was issued."""
+    forget = Keys._forget_first
+
+    def unnoticed(keys: Keys) -> None:
+        before = keys.forgotten_through
+        forget(keys)
+        keys.forgotten_through = before
+
+    with patch.object(Keys, "_forget_first", unnoticed):
+        yield
+
+
+@contextmanager
+def clients_that_keep_a_forgotten_id() -> Iterator[None]:
+    """Who is told that its id was forgotten takes the next key of the same one."""
+
+    async def kept(of: Places, keys: SessionKeys) -> bool:
+        return True
+
+    with patch.object(Places, "replace", kept):
+        yield
+
+
+@contextmanager
+def clients_that_overrun_their_window() -> Iterator[None]:
+    """A client takes the next sequence, however long an older one has been waiting."""
+
+    with _always_room(lambda keys: None):
+        yield
+
+
+@contextmanager
+def windows_that_nobody_keeps() -> Iterator[None]:
+    """The same, and no node minds."""
+    with (
+        clients_that_overrun_their_window(),
+        patch.object(keys, "within_window", lambda key: True),
+        patch.object(session_writes, "within_window", lambda key: True),
+    ):
+        yield
+
+
+@contextmanager
+def windows_that_let_go_of_who_waits() -> Iterator[None]:
+    """A client promises never to ask again for a write that it still sends, where others need the place."""
+
+    def let_go(keys: SessionKeys) -> None:
+        while keys._next - keys.oldest >= session_keys.OPEN_MAX:
+            keys.close(keys.oldest)
+
+    with _always_room(let_go):
+        yield
+
+
+@contextmanager
+def _always_room(make: Callable[[SessionKeys], None]) -> Iterator[None]:
+    """Each id has a place for one more write, once it was made."""
+
+    def take(keys: SessionKeys) -> int:
+        make(keys)
+        keys._next += 1
+        return keys._next - 1
+
+    with (
+        patch.object(SessionKeys, "take", take),
+        patch.object(SessionKeys, "full", False),
+        patch.object(SessionKeys, "stuck", False),
+    ):
+        yield
+
+
+@contextmanager
+def clients_with_one_id() -> Iterator[None]:
+    """One write that waits for long holds up all that its client writes after it."""
+    with patch.object(Keyring, "narrow", False):
+        yield
+
+
+@contextmanager
+def offers_that_nobody_looks_for() -> Iterator[None]:
+    """A snapshot that was made once is there for ever, whatever was removed."""
+    exists = Path.exists
+
+    def believed(path: Path) -> bool:
+        return path.name.startswith("offer-") or exists(path)
+
+    with patch.object(Path, "exists", believed):
+        yield
+
+
+@contextmanager
+def client_ids_before_there_is_a_secret() -> Iterator[None]:
+    """Who belongs to a cluster issues client ids, whether it has the cluster's secret or not."""
+    with patch.object(Service, "joined", property(lambda of: of.node.storage.meta.cluster != "")):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -279,5 +405,15 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         replicas_that_do_not_wait,
         reads_of_what_is_logged,
         primaries_that_read_before_their_first_record,
+        seals_that_nobody_looks_at,
+        seals_that_bind_no_user,
+        writes_under_forgotten_ids,
+        clients_that_keep_a_forgotten_id,
+        clients_that_overrun_their_window,
+        windows_that_nobody_keeps,
+        windows_that_let_go_of_who_waits,
+        clients_with_one_id,
+        offers_that_nobody_looks_for,
+        client_ids_before_there_is_a_secret,
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from limits import Limits
 from machines import KEY_ENTRIES, Machine
 from oracles import Violated
 from world import Plan, Script, World
@@ -16,6 +17,8 @@ from cluster.primary import Primary
 UNTIL_S = 60.0
 """Ten times what a cluster takes to begin: what has not come by then does not come in this schedule."""
 
+STANDS_S = 30.0
+"""Longer than a write waits for its place."""
 TERMS_MAX = 10
 """Of two that ask for the same vote at once: by then they wait for up to a second each, 300 ms apart."""
 
@@ -219,6 +222,31 @@ async def two_who_lead_give_a_snapshot_to_one_that_comes_back(world: World) -> N
 
 async def a_disk_is_full_while_a_snapshot_comes(world: World) -> None:
     """Who needs one has no room, from a moment by chance on; there is some in the end."""
+    away = await _behind_the_log(world)
+    await _until(lambda: away.node is not None and away.node.roster.rebuilding)
+    await asyncio.sleep(world.chance.choice((0.0, 0.001, 0.003)))
+    away.faults.full = True
+    await asyncio.sleep(8.0)
+    away.faults.full = False
+    await asyncio.sleep(8.0)
+
+
+async def the_snapshot_that_comes_is_removed_where_it_comes_from(world: World) -> None:
+    """Who takes it ends in the midst of it; an operator makes room meanwhile. It gets another one."""
+    away = await _behind_the_log(world)
+    while not any(away.snapshots.glob("incoming.part")):
+        await asyncio.sleep(0.0005)
+    away.crash(power=False)
+    assert any(away.snapshots.glob("incoming.part"))
+    for machine in world.machines:
+        for file in machine.snapshots.glob("offer-*"):
+            file.unlink()
+    away.start(primary=False)
+    await asyncio.sleep(5.0)
+
+
+async def _behind_the_log(world: World) -> Machine:
+    """A member that has started anew, and whose log nobody's goes on from: it needs a snapshot."""
     old, _, away = world.machines
     writer = await _begun(world)
     away.crash(power=False)
@@ -227,12 +255,7 @@ async def a_disk_is_full_while_a_snapshot_comes(world: World) -> None:
     while node.storage.log.base.lsn <= writer.writes[-1].lsn // 2:
         await _acked(writer)
     away.start(primary=False)
-    await _until(lambda: away.node is not None and away.node.roster.rebuilding)
-    await asyncio.sleep(world.chance.choice((0.0, 0.001, 0.003)))
-    away.faults.full = True
-    await asyncio.sleep(8.0)
-    away.faults.full = False
-    await asyncio.sleep(8.0)
+    return away
 
 
 async def a_sync_fails_under_a_write(world: World) -> None:
@@ -262,6 +285,47 @@ async def a_client_that_was_forgotten_writes_again(world: World) -> None:
     write = await writer.write()
     assert write.fate is Fate.REFUSED, write
     await _acked(writer)
+
+
+async def one_write_waits_for_long_and_many_go_on(world: World) -> None:
+    """A member's disk stands still for half a minute: who has asked for every copy waits, and loses its line
+    meanwhile; what it writes beside that does not wait.
+    """
+    old, slow, _ = world.machines
+    (application,) = world.applications
+    application.much = 1.0
+    writer = await _begun(world)
+    writer.pause_s = 0.5
+    writes = asyncio.get_running_loop().create_task(writer.run())
+    slow.stall_s = STANDS_S
+    await asyncio.sleep(STANDS_S / 3)
+    world.network.reset(application.name, old.name)
+    await asyncio.sleep(STANDS_S)
+    slow.stall_s = 0.0
+    writer.stopping = True
+    await writes
+
+
+async def opened_before_the_cluster_has_begun(world: World) -> None:
+    """Whoever makes the cluster leads it already, and has no copies of its first records yet: a client id of
+    that moment is worth nothing later.
+    """
+    old, *others = world.machines
+    await _until(lambda: old.leads)
+    for machine in others:
+        machine.stall_s = 1.0
+    writer = Writer("w0", [old], [""], world.chance, world.receipts)
+    world.writers.append(writer)
+    for _ in range(5):
+        await writer.open()
+        await asyncio.sleep(0.1)
+    for machine in others:
+        machine.stall_s = 0.0
+    await _until(lambda: _serves(old))
+    await writer.open(anew=True)
+    write = await writer.write()
+    if write.fate is not Fate.COMMITTED:
+        raise Violated(f"who was given a client id cannot write under it: {write}")
 
 
 async def _led_twice(world: World, *, reigns: int) -> None:
@@ -366,6 +430,8 @@ SERVED = Plan(announce_s=1.0, applications=3)
 PRUNED = Plan(machines=5, rtts_s=(0.08,), retained_bytes=64 << 10)
 """Of whom none keeps much of the log."""
 LITTLE = Plan(retained_bytes=64 << 10)
+NARROW = Plan(applications=1, policy_ms=40_000, limits=Limits(window=16))
+"""Whose clients have few keys under way."""
 SCRIPTS: dict[str, tuple[Script, Plan]] = {
     script.__name__: (script, plan)
     for script, plan in (
@@ -386,5 +452,8 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (a_sync_fails_under_a_write, THREE),
         (a_disk_is_full_while_a_snapshot_comes, LITTLE),
         (a_client_that_was_forgotten_writes_again, THREE),
+        (one_write_waits_for_long_and_many_go_on, NARROW),
+        (opened_before_the_cluster_has_begun, THREE),
+        (the_snapshot_that_comes_is_removed_where_it_comes_from, LITTLE),
     )
 }

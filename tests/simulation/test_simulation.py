@@ -71,6 +71,12 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("a_sync_fails_under_a_write", "syncs_that_are_tried_again"),
         ("a_disk_is_full_while_a_snapshot_comes", "snapshots_that_never_find_room"),
         ("a_client_that_was_forgotten_writes_again", "who_starts_anew_does_not_know_whom_it_forgot"),
+        ("one_write_waits_for_long_and_many_go_on", "clients_that_overrun_their_window"),
+        ("one_write_waits_for_long_and_many_go_on", "windows_that_nobody_keeps"),
+        ("one_write_waits_for_long_and_many_go_on", "windows_that_let_go_of_who_waits"),
+        ("one_write_waits_for_long_and_many_go_on", "clients_with_one_id"),
+        ("the_snapshot_that_comes_is_removed_where_it_comes_from", "offers_that_nobody_looks_for"),
+        ("opened_before_the_cluster_has_begun", "client_ids_before_there_is_a_secret"),
     ],
 )
 def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
@@ -90,6 +96,10 @@ def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
         "replicas_that_do_not_wait",
         "reads_of_what_is_logged",
         "primaries_that_read_before_their_first_record",
+        "seals_that_nobody_looks_at",
+        "seals_that_bind_no_user",
+        "writes_under_forgotten_ids",
+        "clients_that_keep_a_forgotten_id",
     ],
 )
 def test_chance_finds_the_usual_bugs(plant: str) -> None:

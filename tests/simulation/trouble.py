@@ -60,6 +60,7 @@ class Trouble:
             self._wrong_primary,
             self._change,
             self._wipe,
+            self._tidy_up,
             *[self._line_of_application] * (len(applications) > 0),
         ]
         some = chance.sample(every, chance.randint(3, len(every)))
@@ -200,7 +201,7 @@ class Trouble:
 
     async def _stall(self) -> None:
         machine = self._one()
-        machine.stall_s = self._chance.choice((0.05, 0.5, 3.0))
+        machine.stall_s = self._chance.choice((0.05, 0.5, 3.0, 12.0))
         self._log(f"the disk of {machine.name} takes {machine.stall_s} s")
         await asyncio.sleep(self._while_s())
         machine.stall_s = 0.0
@@ -329,6 +330,25 @@ class Trouble:
         self._log(f"{machine.name} gets a new disk")
         machine.wipe()
         await self._start_again(machine, False)
+
+    async def _tidy_up(self) -> None:
+        """An operator makes room: files of snapshots go, those on offer and those that come, again and again,
+        and their folder too where nobody notices that it is empty.
+        """
+        machine, pause_s = self._one(), self._chance.choice((0.002, 0.02, 0.3))
+        folder = self._chance.random() < 0.2
+        self._log(
+            f"the snapshots of {machine.name} are removed, every {pause_s} s{', with their folder' * folder}"
+        )
+        for _ in range(100):
+            snapshots = machine.snapshots
+            for file in snapshots.glob("*"):
+                self._log(f"{file.name} of {machine.name} is removed")
+                file.unlink()
+                machine.robbed = machine.robbed or file.name.startswith("incoming")
+            if folder and snapshots.is_dir():
+                snapshots.rmdir()
+            await asyncio.sleep(self._chance.expovariate(1.0 / pause_s))
 
     async def _change(self) -> None:
         leading = [each for each in self._machines if each.leads and each.service is not None]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 
+from limits import Limits
+
 from cluster.client_ids import issue_lsn
 from cluster.keys import CLIENT_AGE_MS
 from redwire.batch import Batch
@@ -35,15 +37,19 @@ _FAILURES = (RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH)
 
 class Truth:
     """All documents of one collection, each as it was at every LSN up to `end`. `outcomes` are what came of
-    the requests with a key: None for one that is never executed.
+    the requests with a key: None for one that is never executed. Of keys and clients as much is remembered as
+    `limits` say.
     """
 
-    def __init__(self, collection: str) -> None:
+    def __init__(self, collection: str, limits: Limits) -> None:
         self.end = 0
         self._collection = collection.encode()
+        self._limits = limits
         self._terms = {0: 0}  # by the last LSN of each batch: between those no state ever stands
         self.outcomes: dict[Ident, Outcome | None] = {}
-        self._clients: dict[bytes, tuple[int, int]] = {}  # oldest sequence, and when it wrote last
+        self._clients: dict[
+            bytes, tuple[int, int]
+        ] = {}  # oldest sequence, and when it wrote last: in that order
         self._forgotten = -1  # who was given its id up to here may be one who was forgotten
         self._ids: list[str] = []
         self._stories: dict[str, tuple[list[int], list[bytes | None]]] = {}
@@ -56,13 +62,17 @@ class Truth:
         for head in request_heads(batch.body):
             if head.kind is RequestKind.CLOSE:
                 closed = decode(bytes(head.data[REQUEST_HEADER.size :]), CloseKey)
-                if self._open(Key(closed.client, closed.sequence, 0), batch.time_ms):
+                if self._open(Key(closed.client, closed.sequence, closed.sequence), batch.time_ms, 0):
                     self.outcomes[closed.client, closed.sequence] = None
             elif head.kind is RequestKind.WRITE and (head.key is None or self._open(head.key, batch.time_ms)):
                 self._request(head, lsn)
             lsn += head.count
         self.end = int(batch.last)
         self._terms[self.end] = batch.reign.term
+
+    def remembers(self, client: bytes) -> bool:
+        """Whether it has written, and was not forgotten."""
+        return client in self._clients
 
     def stands(self, term: int, lsn: int) -> bool:
         """Whether a batch of `term` ends at `lsn`: only there a state can stand."""
@@ -100,19 +110,28 @@ class Truth:
         """Who has not written for a day is not known any more (R9)."""
         for client, (_, time_ms) in list(self._clients.items()):
             if time_ms <= now_ms - CLIENT_AGE_MS:
-                del self._clients[client]
-                self._forgotten = max(self._forgotten, issue_lsn(client))
+                self._forget_one(client)
 
-    def _open(self, key: Key, now_ms: int) -> bool:
+    def _forget_one(self, client: bytes) -> None:
+        del self._clients[client]
+        self._forgotten = max(self._forgotten, issue_lsn(client))
+
+    def _open(self, key: Key, now_ms: int, promised: int | None = None) -> bool:
         """Whether what comes with `key` now is for its client to be executed: then it has written. It is not
-        where the key was used before, or may have been by one who was forgotten (R9).
+        where the key was used before, or may have been by one who was forgotten (R9). Who is not the client
+        has `promised` nothing for it.
         """
+        if not key.oldest <= key.sequence < key.oldest + self._limits.window:
+            return False
         oldest, _ = self._clients.get(key.client, (0, 0))
         if key.client not in self._clients and not self._forgotten < issue_lsn(key.client) <= self.end:
             return False
         if key.sequence < oldest or (key.client, key.sequence) in self.outcomes:
             return False
-        self._clients[key.client] = max(oldest, key.oldest), now_ms
+        self._clients.pop(key.client, None)
+        self._clients[key.client] = max(oldest, key.oldest if promised is None else promised), now_ms
+        if len(self._clients) > self._limits.clients:
+            self._forget_one(next(iter(self._clients)))
         return True
 
     def _request(self, head: RequestHead, first: int) -> None:

@@ -14,17 +14,21 @@ from typing import Any
 
 import msgspec
 from applications import Application, Serving, applied
+from limits import Limits
 from lines import Network
 from machines import Machine, simulated
 from oracles import History, Violated, check_same, check_writes
 from readers import Promises, Reader
+from thieves import Thief
 from trouble import Trouble
 from virtual_time import VirtualLoop, numbered_scopes
 from writers import COLLECTION, Fate, Receipts, Write, Writer
 
 from cluster.config import NodeConfig, parse_node_config
+from cluster.keys import CLIENTS_MAX
 from cluster.opening import TakeOver
 from redwire.message.read import Scan
+from redwire.record import OPEN_MAX
 
 HEALS_S = 120.0
 """Once nothing is broken any more: so long at most until a write commits and all hold the same."""
@@ -62,6 +66,9 @@ class Plan(msgspec.Struct, kw_only=True):
     writers: int = 0
     reading: int = 0
     applications: int = 0
+    thieves: int = 0
+    policy_ms: int = 10_000
+    limits: Limits = Limits()
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Plan:
@@ -79,6 +86,9 @@ class Plan(msgspec.Struct, kw_only=True):
             writers=chance.choice((1, 3)),
             reading=chance.choice((1, 3)),
             applications=chance.choice((0, 1, 3)),
+            thieves=chance.choice((0, 1)),
+            policy_ms=chance.choice((10_000, 10_000, 40_000)),
+            limits=Limits(chance.choice((16, 64, OPEN_MAX)), chance.choice((3, 8, CLIENTS_MAX))),
         )
 
     def config(self, at: int, folder: Path) -> NodeConfig:
@@ -105,6 +115,7 @@ class Plan(msgspec.Struct, kw_only=True):
             "name": "shop",
             "members": members,
             "policy": self.floor,
+            "policy_timeout_ms": self.policy_ms,
             "replica_timeout_ms": self.patience_ms,
         }
         config = {
@@ -142,7 +153,7 @@ class World:
             for at in range(plan.machines)
         ]
         self.log(str(plan))
-        self.history, self.receipts = History(), Receipts(self.machines)
+        self.history, self.receipts = History(plan.limits), Receipts(self.machines)
         self.promises = Promises(self.history.truth, self.receipts)
         policies = ["", "", "majority", "ack_n=1 & majority", "majority & regions(us)"]
         self.writers = [
@@ -155,8 +166,15 @@ class World:
         self.serving = Serving(self.network)
         self.receipts.served = self.serving.acknowledged
         self.applications = [
-            Application(name, self.machines, self.network, self.receipts, self.serving, self._stream())
+            Application(
+                *(name, self.machines, self.network, self.receipts, self.serving),
+                *(plan.machines - plan.readers - 1, self.history.truth, self._stream()),
+            )
             for name in applications
+        ]
+        self.thieves = [
+            Thief(f"thief-{at}", self.machines, self.receipts.keys, self._stream())
+            for at in range(plan.thieves)
         ]
         self.trouble = Trouble(self.machines, self.network, FLOORS, applications, self._stream(), self.log)
 
@@ -178,6 +196,7 @@ class World:
         began_s = loop.time()
         with (
             simulated(self.network, self._stream(), self.plan.announce_s),
+            self.plan.limits.kept(),
             applied(self.network),
             self.history.watched(),
         ):
@@ -188,7 +207,7 @@ class World:
                     if machine.running:
                         machine.crash(power=True)
                 await asyncio.sleep(10.0)
-        writes = self._writes()
+        writes = [write for client in (*self.writers, *self.applications) for write in client.writes]
         self.run.virtual_s = loop.time() - began_s
         self.run.committed = sum(write.fate is Fate.COMMITTED for write in writes)
         self.run.doubtful = sum(write.fate is Fate.DOUBTFUL for write in writes)
@@ -199,7 +218,7 @@ class World:
         loop = asyncio.get_running_loop()
         for machine in self.machines:
             machine.start(primary=machine is self.machines[0])
-        clients = (*self.writers, *self.readers, *self.applications)
+        clients = (*self.writers, *self.readers, *self.applications, *self.thieves)
         tasks = [loop.create_task(client.run()) for client in clients]
         if self._script is not None:
             await self._script(self)
@@ -227,7 +246,9 @@ class World:
         trouble.cancel()
 
     def _writes(self) -> list[Write]:
-        return [write for writer in (*self.writers, *self.applications) for write in writer.writes]
+        return [
+            write for client in (*self.writers, *self.applications, *self.thieves) for write in client.writes
+        ]
 
     def _unforeseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An error that nobody takes: a bug, of a node or of this."""
@@ -244,7 +265,7 @@ class World:
             self.receipts.failure,
             self.promises.failure,
             self.serving.failure,
-            *(each.failure for each in self.applications),
+            *(each.failure for each in (*self.applications, *self.thieves, *self.machines)),
         )
         now_s = asyncio.get_running_loop().time()
         for machine in self.machines:

@@ -10,6 +10,7 @@ from enum import Enum
 
 import msgspec
 from machines import Machine
+from truth import Ident
 
 from cluster.primary import Primary
 from cluster.session import Session
@@ -41,6 +42,8 @@ ANSWER_S = 8.0
 COLLECTION = "docs"
 SHELVES = tuple(f"shelf-{number}" for number in range(4))
 """Documents that all writers write and delete, beside those that are each written once."""
+USERS = ("app", "shop", "till")
+"""Who writes: keys are of the user to whom their client id was issued."""
 
 
 class Fate(Enum):
@@ -74,8 +77,8 @@ class Write:
 class Receipts:
     """What was acknowledged: how far by the reigns of each term, and to whom. `failure` is the first receipt
     whose policy was not met by the disks of `machines` as it left. `tokens` are those that writers
-    hold, `ids` of what they wrote; `served` hears of who acknowledged a write by no policy of its
-    own.
+    hold, `ids` of what they wrote, `keys` those that others than their owners may have seen; `served` hears
+    of who acknowledged a write by no policy of its own.
     """
 
     def __init__(self, machines: Sequence[Machine]) -> None:
@@ -83,6 +86,7 @@ class Receipts:
         self._machines = machines
         self.tokens: list[Token] = []
         self.ids: list[str] = []
+        self.keys: list[Ident] = []
         self._confirmed: dict[int, int] = {}
         self.served: Callable[[Machine], None] = lambda machine: None
 
@@ -114,7 +118,13 @@ class Conversation:
     """One session with the process on a machine; `ask` waits for the answer, and for its way."""
 
     def __init__(
-        self, machine: Machine, delay_s: float, receipts: Receipts | None = None, *, admin: bool = False
+        self,
+        machine: Machine,
+        delay_s: float,
+        receipts: Receipts | None = None,
+        *,
+        user: str = "app",
+        admin: bool = False,
     ) -> None:
         assert machine.service is not None
         self.machine = machine
@@ -124,7 +134,7 @@ class Conversation:
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
         self._asked = 0
         role = Role.ADMIN if admin else Role.WRITE
-        who = Principal(PrincipalKind.USER, "ops" if admin else "app", role, topology_read=True)
+        who = Principal(PrincipalKind.USER, "ops" if admin else user, role, topology_read=True)
         self._session = Session(machine.service, who, self)
 
     @property
@@ -198,6 +208,7 @@ class Writer:
         self.writes: list[Write] = []
         self.stopping = False
         self.pause_s = chance.choice((0.005, 0.02, 0.2))
+        self._user = chance.choice(USERS)
         self._machines = machines
         self._policies = policies
         self._chance = chance
@@ -205,12 +216,15 @@ class Writer:
         self._talk: Conversation | None = None
         self._keys: SessionKeys | None = None
         self._versions: dict[str, int] = {}  # of shelves, as last heard
+        self._done: list[bytes] = []  # what was committed, as it was sent
 
     async def run(self) -> None:
         """Write for ever."""
         while not self.stopping:
             await asyncio.sleep(self._chance.expovariate(1.0 / self.pause_s))
             await self.write()
+            if self._done and self._chance.random() < 0.1:
+                await self._stray()
 
     async def write(self, limit_s: float = 20.0) -> Write:
         """One write, pursued for `limit_s`."""
@@ -235,6 +249,7 @@ class Writer:
                 sequence = self._keys.take()
                 key = self._keys.key(sequence, ())
                 write.key = (key.client, sequence)
+                self._receipts.keys.append(write.key)
                 atomic = self._chance.random() < 0.3
                 request = encode_write([*map(encode_record, self._records(write))], key, atomic=atomic)
             body = encode_write_frame_body(int(ANSWER_S * 1000), attempt, write.policy, request)
@@ -244,9 +259,10 @@ class Writer:
                 doubt, attempt = True, attempt + 1
                 self._talk = None
                 continue
-            answer = _answer(frame)
+            answer = answered(frame)
             if isinstance(answer, WrittenEntry) and answer.outcome is Outcome.COMMITTED:
                 self._committed(write, frame, answer, talk)
+                self._done.append(body)
                 break
             if isinstance(answer, WrittenEntry | NotConfirmed):
                 write.said.append("not confirmed")
@@ -272,6 +288,12 @@ class Writer:
                 self._keys.close(sequence)
             else:
                 self._keys.keep(sequence)
+
+    async def _stray(self) -> None:
+        """What was written comes once more, as from a line that held it for long, and does nothing."""
+        talk = await self._converse()
+        if talk is not None:
+            await talk.ask(Kind.WRITE, self._chance.choice(self._done))
 
     def _records(self, write: Write) -> list[Record]:
         """The document, and with it now and then one that others write too."""
@@ -304,6 +326,12 @@ class Writer:
             return False
         return decode(frame.payload, Failure).to_error().code is Code.NOT_FOUND
 
+    async def open(self, *, anew: bool = False) -> None:
+        """Get a client id of whoever leads, if it has none; `anew`: in another session."""
+        if anew:
+            self._talk = None
+        await self._converse()
+
     async def _converse(self) -> Conversation | None:
         """The conversation with whoever seems to lead."""
         if self._talk is not None and self._talk.open:
@@ -315,7 +343,7 @@ class Writer:
         await asyncio.sleep(0.01)
         if machine.service is None:
             return None
-        self._talk = Conversation(machine, self._chance.uniform(0.001, 0.03), self._receipts)
+        self._talk = Conversation(machine, self._chance.uniform(0.001, 0.03), self._receipts, user=self._user)
         if self._keys is None:
             self._keys = await self._opened(self._talk)
         if self._keys is None:
@@ -343,7 +371,8 @@ async def change(machine: Machine, wanted: SettingsChange, lost: Sequence[str] =
     return str(decode(frame.payload, Failure).to_error()) if frame.kind == Kind.FAILURE else "done"
 
 
-def _answer(frame: Frame) -> WrittenEntry | RedwireError:
+def answered(frame: Frame) -> WrittenEntry | RedwireError:
+    """What became of a write, or of a key that was asked for."""
     if frame.kind == Kind.FAILURE:
         return decode(frame.payload, Failure).to_error()
     _, entries = decode_written(frame.payload)

@@ -1,0 +1,49 @@
+"""Limits of the product, made so small that runs come upon them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from cluster import keys, session_writes, snapshot, state
+from cluster.keys import CLIENTS_MAX, Keys
+from redwire import places, session_keys, writes
+from redwire.record import OPEN_MAX
+
+CHUNK_BYTES = 16 << 10
+"""So small that something can happen in the midst of a snapshot."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """`window` sequences of one client id may be open, `clients` are remembered."""
+
+    window: int = OPEN_MAX
+    clients: int = CLIENTS_MAX
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside, nodes and clients keep to these."""
+        remember = state.Keys
+
+        def remembering(**known: Any) -> Keys:
+            memory = remember(**known)
+            memory.clients_max = self.clients
+            return memory
+
+        changes: list[tuple[Any, str, Any]] = [
+            *((module, "OPEN_MAX", self.window) for module in _COUNTING),
+            (session_keys, "YOUNG", self.window // 2),
+            (state, "Keys", remembering),
+            (snapshot, "CHUNK_BYTES_MAX", CHUNK_BYTES),
+        ]
+        with ExitStack() as stack:
+            for module, name, value in changes:
+                stack.enter_context(patch.object(module, name, value))
+            yield
+
+
+_COUNTING = (keys, places, session_keys, session_writes, writes)
