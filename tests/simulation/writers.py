@@ -12,6 +12,7 @@ import msgspec
 from machines import Machine
 from truth import Ident
 
+from cluster.cluster_config import ClusterConfig
 from cluster.primary import Primary
 from cluster.session import Session
 from redwire.body import decode, encode
@@ -98,8 +99,13 @@ class Receipts:
             self._confirmed[term] = max(receipt.lsn, self._confirmed.get(term, 0))
             holders = {each.config.node.id for each in self._machines if each.held >= receipt.lsn}
             policy, me = CommitPolicy.parse(receipt.requested), machine.config.node.id
-            # other members count from the commit of their record on, a moment before it is applied
-            counted = (role.changes.policies._membership, role.coordinator.membership)
+            # other members count from the commit of their record on, a moment before it is applied; what was
+            # met by those of before may be told then
+            counted = [role.changes.policies._membership, role.coordinator.membership]
+            if role.changes.settings.lsn > receipt.lsn:
+                records = machine.node.storage.state.cluster_records()
+                then = [record for lsn, record in records if lsn <= receipt.lsn]
+                counted += [ClusterConfig.from_record(record).membership for record in then[-1:]]
             if not any(satisfied_by(policy, me, holders, members) for members in counted):
                 text = f"{machine.name} calls LSN {receipt.lsn} committed by {policy}"
                 self.failure = self.failure or f"{text}; it is on {sorted(holders)}"
