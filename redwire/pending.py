@@ -89,7 +89,9 @@ class Pending:
 
     @property
     def key(self) -> WriteKey:
-        """Its idempotency key."""
+        """Its idempotency key. Another one takes its place only where the cluster has forgotten the client
+        id: whoever asks for the first one then is told KEY_EXPIRED.
+        """
         return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
 
     def result(self) -> Committed:

@@ -71,10 +71,6 @@ class Places:
         """What became of `key` is known."""
         self._ring.close(key)
 
-    def younger(self, keys: SessionKeys, sequence: int) -> int:
-        """As `SessionKeys.renewed`; `sequence` where the id of `keys` was forgotten."""
-        return keys.renewed(sequence) if keys in self._ring else sequence
-
     async def replace(self, keys: SessionKeys) -> bool:
         """The id of `keys` was forgotten: go on under a new one. False when no node could be asked for one; a
         pause is over then.

@@ -186,8 +186,12 @@ class Reads:
         shape = self._pool.router.topology
         if isinstance(mode, InRegion) and shape is not None and shape.replicas:
             known = sorted({shape.primary.region, *(replica.region for replica in shape.replicas)} - {""})
+            facts = {"missing": [mode.name], "lacking": 1}
             text = f"no node of region {mode.name!r} is in the topology"
-            hint, facts = f"the regions are {', '.join(known)}", {"missing": [mode.name], "lacking": 1}
+            hint = f"the regions are {', '.join(known)}"
+            if mode.name in known:
+                text = f"no node of region {mode.name!r} is among the hosts of the URI"
+                hint = "discovery=off stays with these: leave it out, or name a host of that region"
             raise Refused(Code.MISSING_REGIONS, text, hint=hint, facts=facts)
         self._pool.look_around()
 

@@ -69,20 +69,6 @@ class SessionKeys:
             closed.remove(sequence)
         self.oldest = sequence
 
-    def renewed(self, sequence: int) -> int:
-        """A sequence for a request that was certainly not executed under `sequence`, which is open: another
-        one where its age would soon keep others out of the window, and `sequence` is closed then.
-        """
-        if self._next - sequence <= YOUNG:
-            return sequence
-        if sequence == self.oldest:
-            self.close(sequence)
-            return self.take()
-        newer = self.take()
-        if newer:
-            self.close(sequence)
-        return newer or sequence
-
     def keep(self, sequence: int) -> None:
         """Nobody waits for `sequence` any more; what became of it is not known."""
         if sequence >= self.oldest and sequence not in self._closed:

@@ -187,7 +187,6 @@ class Writes:
                 except RedwireError as error:
                     return pending.course.failed(error)
                 if not pending.done:
-                    self._make_way(pending)
                     self._transmit(pending, link)
                 return None
             case Ask(pause_s):
@@ -198,15 +197,6 @@ class Writes:
             case End(error):
                 pending.end(error)
                 return None
-
-    def _make_way(self, pending: Pending) -> None:
-        """However long `pending` is refused, others go on: it was certainly not logged under its old key."""
-        if pending.course is None or pending.course.doubtful:
-            return
-        sequence = self._places.younger(pending.keys, pending.sequence)
-        if sequence != pending.sequence:
-            pending.rekey(pending.keys, sequence)
-            self._places.admit()
 
     def _transmit(self, pending: Pending, link: Link) -> None:
         attempt = 1

@@ -255,7 +255,7 @@ async def test_thousands_in_flight_need_no_task_each_and_keep_to_the_window(clus
 
 async def test_a_full_window_makes_calls_wait_and_then_lets_them_in(cluster, scripts) -> None:
     held = []
-    cluster.leader.script.append(lambda node, *parts: held.append(parts))
+    cluster.leader.script.extend([lambda node, *parts: held.append(parts)] * 4_096)
     async with redwire.connect(cluster.uri()) as db:
         pending = [db.submit_put("products", f"p{number}", {}) for number in range(4_096)]
         with pytest.raises(errors.DeadlineExceeded) as late:
@@ -264,7 +264,8 @@ async def test_a_full_window_makes_calls_wait_and_then_lets_them_in(cluster, scr
 
         async def release() -> None:
             await anyio.sleep(0.1)
-            cluster.leader.commit(*held[0])
+            for parts in held:
+                cluster.leader.commit(*parts)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(release)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.record import OPEN_MAX
-from redwire.session_keys import YOUNG, SessionKeys, WriteKey
+from redwire.session_keys import SessionKeys, WriteKey
 
 CLIENT = bytes(range(16))
 
@@ -29,19 +29,6 @@ def test_the_oldest_moves_over_what_was_closed_out_of_order() -> None:
     assert keys.oldest == 1
     keys.close(1)
     assert keys.oldest == 4
-
-
-def test_an_old_sequence_is_renewed_and_a_young_one_stays() -> None:
-    keys = taken(YOUNG + 1)
-    assert (keys.renewed(2), keys.renewed(1)) == (2, YOUNG + 2)
-    assert keys.oldest == 2
-
-
-def test_the_oldest_is_renewed_in_a_full_window_and_no_other() -> None:
-    keys = taken(OPEN_MAX)
-    assert keys.full and keys.renewed(2) == 2
-    assert keys.renewed(1) == OPEN_MAX + 1
-    assert keys.full and keys.oldest == 2
 
 
 def test_closing_twice_changes_nothing() -> None:

@@ -296,6 +296,7 @@ async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_othe
     cluster.leader.script.extend([by_policy] * 20_000)
     async with redwire.connect(cluster.uri()) as db:
         refused = db.submit_put("products", "far", {}, policy="regions(moon)", timeout_s=30)
+        key = str(refused.key)  # which a program may have stored by now
         for batch in range(3):
             pending = [db.submit_put("products", f"p{batch}-{number}", {}) for number in range(2_000)]
             for each in pending:
@@ -303,7 +304,7 @@ async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_othe
             await anyio.sleep(1.0)  # until it is refused once more
         assert not refused.done
         cluster.leader.script.clear()
-        assert (await refused).id == "far"
+        assert (await refused).id == "far" and str(refused.key) == key
 
 
 async def test_a_broken_connection_loses_none_of_those_in_flight(cluster, scripts) -> None:
