@@ -262,7 +262,7 @@ class Credentials:
 
     not_after_ms = None
     unnamed: tuple[str, ...] = ()
-    current = SimpleNamespace(warnings=lambda now_ms: [], hosts=frozenset())
+    current = SimpleNamespace(ending=lambda now_ms: [], hosts=frozenset())
 
     def client_context(self) -> None:
         """None: no TLS."""
