@@ -2,7 +2,7 @@
 
 A write is sent, and then it is committed, or one of these happens:
 
-    refused, may pass      send it again after a pause, if need be under a newer key
+    refused, may pass      send it again after a pause, the same key
     refused for good       that is the outcome, unless an earlier attempt may be in the log: ask for the key
     key expired            on the first attempt it was certainly not executed: once more under a new key
     not confirmed          that is the outcome, unless the server could not even look for an earlier attempt
