@@ -18,9 +18,6 @@ def unjoined(
     """The refusal. `reports` are those of the members in reach, `role` is this node's own; others are spoken
     of only if they may be `named`.
     """
-    if role is NodeRole.PRIMARY:
-        text = "the first records of the cluster that this node leads are not committed yet"
-        return Refused(Code.NOT_READY, text, hint="retry", facts={"node": str(me)})
     text = _UNJOINED
     roles = {role, *(report.role for report in reports.values())}
     if any(report.cluster for report in reports.values()):

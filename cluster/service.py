@@ -67,8 +67,13 @@ class Service:
 
     @property
     def joined(self) -> bool:
-        """Whether this node has the secret of its cluster by now, which a new or wiped one lacks: no other
-        node would take the client ids that it issues, nor itself later.
+        """Whether this node belongs to a cluster by now, which a new or wiped one does not."""
+        return self.node.storage.meta.cluster != ""
+
+    @property
+    def issues_ids(self) -> bool:
+        """Whether this node has the secret of its cluster by now, which comes behind joining it: an id
+        that a node issues before is worth nothing to any.
         """
         return self.node.storage.settings.record is not None
 

@@ -27,6 +27,7 @@ from redwire.errors import ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, Role
 from redwire.message.client import Open, Opened
+from redwire.record import NO_CLIENT
 
 
 class Session:
@@ -104,10 +105,15 @@ class Session:
         if asked.subscribe and not self._subscribed:
             self._subscribed = True
             self._service.announcer.listen(self._push_topology)
-        ids = self._clients
-        issued = ids.issued or ids.issue(self._service.applied, secrets.token_bytes(CHANCE_BYTES))
-        opened: Opened = self._service.opened(issued, self.principal)
+        opened: Opened = self._service.opened(self._client_id(), self.principal)
         self._replies.send(Kind.OPENED, encode(opened), frame.correlation)
+
+    def _client_id(self) -> bytes:
+        """The one of this session, however often it opens."""
+        if not self._service.issues_ids:
+            return NO_CLIENT
+        ids = self._clients
+        return ids.issued or ids.issue(self._service.applied, secrets.token_bytes(CHANCE_BYTES))
 
     def _topology(self, frame: Frame) -> None:
         self._replies.send(Kind.TOPOLOGY, self._service.announcer.body(self.principal), frame.correlation)

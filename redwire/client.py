@@ -191,8 +191,9 @@ class Client:
 
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
         the event loop, once it is done, which must not raise. There may be 4,096 under way, and some 30,000
-        keys between the oldest and the newest of them; one more raises `Refused` (BUSY). Writes in flight
-        together have no order among them.
+        keys between the oldest and the newest of them; one more raises `Refused` (BUSY), and so does any
+        (NOT_READY) while no node has taken in its cluster. Writes in flight together have no order among
+        them.
         `atomic` makes several records all or nothing, as one always is: nothing raises `Conflict`.
         """
         session = self._opened()

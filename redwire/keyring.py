@@ -7,7 +7,7 @@ Another id has a window of its own.
 
 from __future__ import annotations
 
-from redwire.record import Key
+from redwire.record import NO_CLIENT, Key
 from redwire.session_keys import SessionKeys
 
 IDS_MAX = 8
@@ -17,14 +17,19 @@ most, from a program that writes 3,000 a second. All windows full cost each node
 
 
 class Keyring:
-    """One id at least, and no more than `IDS_MAX`."""
+    """No more than `IDS_MAX` ids; none at first, where no server could issue one yet."""
 
     def __init__(self, client: bytes) -> None:
-        """`client` is an id that a server issued to us alone; so are all that come later."""
-        self._ids = [SessionKeys(client)]
+        """`client` is an id that a server issued to us alone, or `NO_CLIENT`; all that come later are ids."""
+        self._ids = [] if client == NO_CLIENT else [SessionKeys(client)]
 
     def __contains__(self, keys: SessionKeys) -> bool:
         return keys in self._ids
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no id yet."""
+        return not self._ids
 
     @property
     def full(self) -> bool:
@@ -37,7 +42,8 @@ class Keyring:
         return len(self._ids) < IDS_MAX and all(keys.stuck for keys in self._ids)
 
     def roomiest(self) -> SessionKeys:
-        """The keys of which the next write takes one; without a place only when all are `full`.
+        """The keys of which the next write takes one; without a place only when all are `full`. There must be
+        an id.
 
         All ids go on being used: so each tells the nodes what need not be remembered any more.
         """

@@ -17,6 +17,9 @@ from redwire.session_keys import SessionKeys
 RENEW_PAUSE_S = 0.1
 """No node could be asked for a new client id: the pool looks for one by itself meanwhile."""
 
+NO_ID_YET = "no node could issue a client id yet"
+"""One that was just made cannot, before it has the first record of its cluster."""
+
 
 class Places:
     """The places for writes of one client. `OPEN_MAX` may be under way at once, whatever the ids: that many
@@ -38,17 +41,27 @@ class Places:
         """Whether `take` would find no place now."""
         return self._under_way() >= OPEN_MAX or self._ring.full
 
-    def take(self) -> tuple[SessionKeys, int]:
-        """The keys and the sequence of one more write; sequence 0 while there is no place."""
+    @property
+    def trouble(self) -> str:
+        """Why there is no place, while that is not for the writes under way: no node that we reached could
+        issue a client id yet. Else "".
+        """
+        return NO_ID_YET if self._ring.empty else ""
+
+    def take(self) -> tuple[SessionKeys, int] | None:
+        """The keys and the sequence of one more write; None while there is no place."""
+        if self._ring.empty:
+            self._widen()
+            return None
         keys = self._ring.roomiest()
         sequence = keys.take() if self._under_way() < OPEN_MAX else 0
-        if keys.stuck and not self._growing and self._ring.narrow:
-            self._growing = True
-            self._tasks.start_soon(self._grow)
-        return keys, sequence
+        if keys.stuck:
+            self._widen()
+        return (keys, sequence) if sequence else None
 
     async def wait(self) -> None:
         """Wait until there is a place, in the order in which they came."""
+        self._widen()
         line_up = self._queue.append
         while self.full:
             turn = anyio.Event()
@@ -91,6 +104,11 @@ class Places:
                 return keys, sequence
             await self.wait()
         return None
+
+    def _widen(self) -> None:
+        if not self._growing and self._ring.narrow:
+            self._growing = True
+            self._tasks.start_soon(self._grow)
 
     async def _grow(self) -> None:
         """Get another client id before one write that waits holds up all others; where it does by now, as

@@ -16,6 +16,7 @@ from redwire.errors import Code, ConnectFailed, RedwireError, Refused
 from redwire.handshake import Credentials
 from redwire.link import OPEN_S, Link
 from redwire.position import ClusterId
+from redwire.record import NO_CLIENT
 from redwire.routing import Router
 from redwire.search import Search, require_open
 
@@ -110,7 +111,9 @@ class Pool:
         return await self._search.until(lambda: next(iter(self.usable_links()), None))
 
     async def new_client_id(self) -> bytes:
-        """A client id that nobody else has. Has no deadline: cancel it. Raises as `leader` and `dial` do."""
+        """A client id that nobody else has. Has no deadline: cancel it. Raises as `leader` and `dial` do, and
+        `Refused` (NOT_READY) while whoever leads cannot issue any.
+        """
         leader = await self.leader()
         visit = Link(leader.addr, _Visit(self._dialler), self._dialler.client_name)
         async with anyio.create_task_group() as tasks:
@@ -120,6 +123,8 @@ class Pool:
         if visit.opened is None:
             assert visit.failure is not None
             raise visit.failure
+        if visit.opened.client_id == NO_CLIENT:
+            raise Refused(Code.NOT_READY, f"{leader.addr} can issue no client id yet", hint="retry")
         return visit.opened.client_id
 
     def look_around(self) -> None:

@@ -65,6 +65,11 @@ class Writes:
         courses = (pending.course for pending in self._unfinished if pending.course is not None)
         return next((course.trouble.message for course in courses if course.trouble is not None), "")
 
+    @property
+    def _unmet(self) -> str:
+        """What stands against a line to the primary, if anything is known."""
+        return "" if self._pool.leading is not None else self._pool.trouble
+
     def submit(
         self,
         encoded: Sequence[bytes],
@@ -80,7 +85,8 @@ class Writes:
         `atomic`: all of them or none, and none raises `Conflict`; else each stands for itself, even if there
         is only one.
 
-        Raises `TooLarge`, `Refused` (BUSY) when `OPEN_MAX` keys are under way, and `ChannelClosed`.
+        Raises `TooLarge`, `ChannelClosed`, and `Refused`: BUSY when `OPEN_MAX` keys are under way, NOT_READY
+        before any node could issue a client id.
         """
         if self._closed:
             raise ChannelClosed("the client was closed")
@@ -90,9 +96,10 @@ class Writes:
             raise TooLarge("records in one request", len(encoded), RECORDS_MAX, code=code)
         if length > REQUEST_BYTES_MAX:
             raise TooLarge("request bytes", length, REQUEST_BYTES_MAX)
-        keys, sequence = self._places.take()
-        if not sequence:
-            raise Refused(Code.BUSY, f"{OPEN_MAX} writes are under way", hint="wait for some of them")
+        place = self._places.take()
+        if place is None:
+            raise self._no_place()
+        keys, sequence = place
         flags = ATOMIC if atomic and len(encoded) > 1 else 0
         request = b"".join((request_head(length, flags, len(encoded), keys, sequence), *encoded))
         make = Pending if atomic else PendingRows
@@ -124,14 +131,26 @@ class Writes:
             with anyio.move_on_after(timeout_s) as waiting:
                 await self._places.wait()
             if waiting.cancelled_caught:
-                text = f"not sent within {timeout_s:g} s: {OPEN_MAX} writes are under way"
-                raise DeadlineExceeded(text, phase="send")
+                raise self._never_placed(timeout_s)
             left_s = began_s + timeout_s - time.monotonic()
         pending = self.submit(encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s)
         try:
             return await pending.wait()
         finally:
             pending.forget()
+
+    def _no_place(self) -> Refused:
+        if self._places.trouble:
+            return Refused(Code.NOT_READY, self._places.trouble, hint="retry")
+        return Refused(Code.BUSY, f"{OPEN_MAX} writes are under way", hint="wait for some of them")
+
+    def _never_placed(self, timeout_s: float) -> DeadlineExceeded:
+        how, without = f"not sent within {timeout_s:g} s", self._places.trouble
+        if not without:
+            return DeadlineExceeded(f"{how}: {OPEN_MAX} writes are under way", phase="send")
+        return DeadlineExceeded(
+            "; ".join(filter(None, (f"{how}: {without}", self._unmet))), phase=self._pool.phase
+        )
 
     def finished(self, pending: Pending) -> None:
         """`pending` has its outcome."""
@@ -151,9 +170,8 @@ class Writes:
         while True:
             self._earlier = anyio.Event()
             now_s = time.monotonic()
-            unmet = "" if self._pool.leading is not None else self._pool.trouble
             for pending in [each for each in self._unfinished if each.deadline_s <= now_s]:
-                pending.expire(self._pool.phase, unmet)
+                pending.expire(self._pool.phase, self._unmet)
             self._watch_at_s = min((each.deadline_s for each in self._unfinished), default=float("inf"))
             with anyio.move_on_after(self._watch_at_s - time.monotonic()):
                 await self._earlier.wait()

@@ -242,7 +242,10 @@ class Open(ClosedStruct, frozen=True):
 
 
 class Opened(ClosedStruct, frozen=True, kw_only=True):
-    """Opened (47): whom the session reached. `role` as in a `Report`; `topology` names the primary."""
+    """Opened (47): whom the session reached. `role` as in a `Report`; `topology` names the primary.
+
+    `client_id` is `NO_CLIENT` of a node that cannot issue any yet: another one does, or this one later.
+    """
 
     node: Name
     region: Name

@@ -378,7 +378,7 @@ def offers_that_nobody_looks_for() -> Iterator[None]:
 @contextmanager
 def client_ids_before_there_is_a_secret() -> Iterator[None]:
     """Who belongs to a cluster issues client ids, whether it has the cluster's secret or not."""
-    with patch.object(Service, "joined", property(lambda of: of.node.storage.meta.cluster != "")):
+    with patch.object(Service, "issues_ids", property(lambda of: of.node.storage.meta.cluster != "")):
         yield
 
 

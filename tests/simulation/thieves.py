@@ -15,7 +15,7 @@ from redwire.body import decode, encode
 from redwire.errors import Code, RedwireError
 from redwire.frame import Kind
 from redwire.message.client import Open, Opened, Resolve, encode_write_frame_body
-from redwire.record import Key, Op, Record, encode_record, encode_write
+from redwire.record import NO_CLIENT, Key, Op, Record, encode_record, encode_write
 
 NEW_KEYS = 5
 """Of those it prefers some that are under way."""
@@ -61,7 +61,8 @@ class Thief:
         if not self._own:
             frame = await talk.ask(Kind.OPEN, encode(Open(self.name, False)))
             if frame is not None and frame.kind == Kind.OPENED:
-                self._own = decode(frame.payload, Opened).client_id
+                client = decode(frame.payload, Opened).client_id
+                self._own = b"" if client == NO_CLIENT else client
         elif self._chance.random() < 0.5:
             frame = await talk.ask(Kind.RESOLVE, Resolve(client, sequence).encode())
             self._heard("ask for", sequence, None if frame is None else answered(frame), Code.FORBIDDEN)

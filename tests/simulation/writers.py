@@ -33,7 +33,7 @@ from redwire.message.failure import Failure
 from redwire.message.settings import ChangeSettings, SettingsChange
 from redwire.position import ClusterId, Token
 from redwire.receipt import Receipt, open_receipt
-from redwire.record import Op, Record, encode_record, encode_write
+from redwire.record import NO_CLIENT, Op, Record, encode_record, encode_write
 from redwire.session_keys import SessionKeys
 from regions.commit_policy import CommitPolicy
 from regions.quorum import satisfied_by
@@ -361,7 +361,8 @@ class Writer:
         frame = await talk.ask(Kind.OPEN, encode(Open(self.name, False)))
         if frame is None or frame.kind != Kind.OPENED:
             return None
-        return SessionKeys(decode(frame.payload, Opened).client_id)
+        client = decode(frame.payload, Opened).client_id
+        return None if client == NO_CLIENT else SessionKeys(client)
 
 
 async def change(machine: Machine, wanted: SettingsChange, lost: Sequence[str] = ()) -> str:

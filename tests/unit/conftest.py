@@ -88,6 +88,7 @@ class FakeNode:
     writes: list[WriteEnvelope] = field(default_factory=list)
     fetches: int = 0
     frozen: bool = False
+    issues_ids: bool = True
     unheard: frozenset[Kind] = frozenset()
     wires: set[Wire] = field(default_factory=set)
     scope: anyio.CancelScope | None = None
@@ -149,7 +150,7 @@ class FakeNode:
             cluster=self.cluster.id,
             name="shop",
             term=self.cluster.term,
-            client_id=wire.client,
+            client_id=wire.client if self.issues_ids else record.NO_CLIENT,
             policy=self.cluster.default,
             floor="majority",
             policy_timeout_ms=5000,

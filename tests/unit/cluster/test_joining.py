@@ -39,14 +39,6 @@ def test_a_node_that_has_not_joined_says_for_what_and_for_whom_it_waits(role, ot
     assert told.facts == {"node": "a"} | ({"missing": list(missing)} if missing else {})
 
 
-def test_who_leads_a_cluster_that_has_not_begun_waits_for_its_first_records():
-    told = unjoined(NodeId("a"), MEMBERS, {}, NodeRole.PRIMARY, named=True)
-    assert (told.code, told.retry, told.facts) == (Code.NOT_READY, True, {"node": "a"})
-    assert told.message == (
-        "NOT_READY: the first records of the cluster that this node leads are not committed yet"
-    )
-
-
 def test_who_may_not_know_the_members_is_told_that_a_node_waits_and_not_for_whom():
     told = unjoined(NodeId("a"), MEMBERS, {}, NodeRole.OPENING, named=False)
     assert told.message.endswith(NEW) and told.facts == {"node": "a"}

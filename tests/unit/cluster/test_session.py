@@ -17,7 +17,7 @@ from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.message.client import Open, Opened
 from redwire.message.failure import Failure
 from redwire.position import Lsn
-from redwire.record import CLIENT_BYTES
+from redwire.record import CLIENT_BYTES, NO_CLIENT
 
 BLOB = b"who leads"
 
@@ -51,7 +51,7 @@ class Site:
             secret=bytes(32),
         )
         self.service = service
-        service.joined = True
+        service.joined = service.issues_ids = True
         principal = Principal(PrincipalKind.USER, "app", role, False)
         self.session = Session(cast(Service, service), principal, self)
 
@@ -141,6 +141,15 @@ def test_a_session_has_one_client_id_however_often_it_opens(site: Site) -> None:
     first, again = (opened(site.ask(Kind.OPEN, body)) for _ in range(2))
     assert first.client_id == again.client_id and len(first.client_id) == CLIENT_BYTES
     assert opened(Site().ask(Kind.OPEN, body)).client_id != first.client_id
+
+
+def test_a_node_without_the_secret_of_its_cluster_issues_no_id_until_it_has_it(site: Site) -> None:
+    body = encode(Open("test", False))
+    site.service.issues_ids = False
+    assert opened(site.ask(Kind.OPEN, body)).client_id == NO_CLIENT
+    site.service.issues_ids = True
+    issued = opened(site.ask(Kind.OPEN, body)).client_id
+    assert issued != NO_CLIENT and opened(site.ask(Kind.OPEN, body)).client_id == issued
 
 
 def test_a_node_that_has_not_joined_its_cluster_opens_nothing(site: Site) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.keyring import IDS_MAX, Keyring
-from redwire.record import CLIENT_BYTES, OPEN_MAX
+from redwire.record import CLIENT_BYTES, NO_CLIENT, OPEN_MAX
 from redwire.session_keys import YOUNG, SessionKeys
 
 IDS = [bytes([number]) * CLIENT_BYTES for number in range(1, IDS_MAX + 2)]
@@ -31,6 +31,14 @@ def test_a_client_has_one_id_until_a_call_has_waited_for_half_a_window() -> None
     assert ring.narrow and not ring.full
     first[0].close(first[1])
     assert not ring.narrow
+
+
+def test_whose_first_server_could_issue_no_id_has_no_room_before_the_first_one() -> None:
+    ring = Keyring(NO_CLIENT)
+    assert ring.empty and ring.full and ring.narrow
+    ring.add(IDS[0])
+    assert not ring.empty and not ring.full and not ring.narrow
+    assert [(keys.client, sequence) for keys, sequence in take(ring, 1)] == [(IDS[0], 1)]
 
 
 def test_what_is_kept_and_waited_for_by_nobody_asks_for_no_id() -> None:

@@ -7,7 +7,7 @@ import anyio.lowlevel
 
 from redwire.errors import ConnectFailed
 from redwire.places import Places
-from redwire.record import CLIENT_BYTES, OPEN_MAX
+from redwire.record import CLIENT_BYTES, NO_CLIENT, OPEN_MAX
 
 
 class FakePool:
@@ -41,7 +41,7 @@ async def test_whoever_waits_for_a_place_gets_it_in_its_turn() -> None:
         came.append(name)
 
     async with anyio.create_task_group() as tasks:
-        places = Places(FakePool(), tasks, bytes(CLIENT_BYTES), lambda: under_way)
+        places = Places(FakePool(), tasks, bytes(CLIENT_BYTES - 1) + b"a", lambda: under_way)
         for name in range(6):
             tasks.start_soon(call, name)
         await settled()
@@ -52,10 +52,22 @@ async def test_whoever_waits_for_a_place_gets_it_in_its_turn() -> None:
     assert came == [0, 1, 2, 3, 4, 5]
 
 
+async def test_who_has_no_id_at_first_asks_for_one_when_it_wants_a_place() -> None:
+    async with anyio.create_task_group() as tasks:
+        pool = FakePool(refusals=2)
+        places = Places(pool, tasks, NO_CLIENT, lambda: 0)
+        await settled()
+        assert pool.refusals == 2 and places.full and places.trouble
+        with anyio.fail_after(5):
+            await places.wait()
+        keys, sequence = places.take()
+    assert (keys.client, sequence, places.trouble, pool.issued) == (bytes([1]) * CLIENT_BYTES, 1, "", 1)
+
+
 async def test_calls_that_wait_go_on_once_another_id_can_be_had() -> None:
     async with anyio.create_task_group() as tasks:
         pool = FakePool(refusals=OPEN_MAX)
-        places = Places(pool, tasks, bytes(CLIENT_BYTES), lambda: 1)
+        places = Places(pool, tasks, bytes(CLIENT_BYTES - 1) + b"a", lambda: 1)
         slow, _ = places.take()
         for _ in range(OPEN_MAX - 1):
             keys, sequence = places.take()

@@ -12,7 +12,7 @@ from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.message.client import RESULT, RecordStatus
-from redwire.record import OPEN_MAX, decode_write
+from redwire.record import NO_CLIENT, OPEN_MAX, decode_write
 
 
 async def test_a_connection_that_breaks_is_followed_by_the_same_key_as_the_second_attempt(
@@ -64,6 +64,37 @@ async def test_not_confirmed_carries_what_is_proven_and_the_key_that_resolves_it
         resolved = await db.resolve(unsure.value.key)
     assert unsure.value.lsn == 1 and len(unsure.value.receipt.acks) == 2
     assert (resolved.id, resolved.version, resolved.receipt.duplicate) == ("p1", 1, True)
+
+
+async def test_who_reached_a_node_without_ids_gets_one_of_the_primary_for_its_first_write(cluster) -> None:
+    first = cluster.nodes[1]
+    first.issues_ids = False
+    async with redwire.connect(cluster.uri(first)) as db:
+        await db.put("products", "p1", {})
+        await db.put("products", "p2", {})
+    (one, sequence, _), (two, following, _) = cluster.leader.keys
+    assert one == two != NO_CLIENT and (sequence, following) == (1, 2)
+
+
+async def test_a_write_waits_until_a_node_can_issue_a_client_id(cluster) -> None:
+    cluster.leader.issues_ids = False
+    async with redwire.connect(cluster.uri(cluster.leader)) as db, anyio.create_task_group() as tasks:
+        tasks.start_soon(db.put, "products", "p1", {})
+        await anyio.sleep(0.2)
+        assert not cluster.leader.writes
+        cluster.leader.issues_ids = True
+    assert len(cluster.leader.writes) == 1
+
+
+async def test_without_a_client_id_a_write_is_certainly_not_sent_and_says_why(cluster) -> None:
+    cluster.leader.issues_ids = False
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        with pytest.raises(errors.DeadlineExceeded, match="no node could issue a client id yet") as late:
+            await db.put("products", "p1", {}, timeout_s=0.3)
+        with pytest.raises(errors.Refused, match="no node could issue a client id yet") as refused:
+            db.submit_put("products", "p1", {})
+    assert not late.value.sent and refused.value.code is Code.NOT_READY and refused.value.retry
+    assert not cluster.leader.writes
 
 
 async def test_what_is_resolved_raises_the_conflict_that_the_write_would_have_raised(
