@@ -87,7 +87,7 @@ class Candidate:
                         said = following
                         node.note(said)
                     await self._catch_up(member)
-                    started_ms = node.clock().ms - asked_ms
+                    await self._part(member)
                 case Bootstrap(incarnations):
                     term = Term(self._node.storage.meta.term + 1)  # 1, but after a start that came to nothing
                     await self._open(term, self._new_cluster(incarnations))
@@ -180,6 +180,19 @@ class Candidate:
             mine = (log.end.term, log.durable)
             if log.durable == log.end.lsn and mine >= (report.last_term, report.last_lsn):
                 return
+
+    async def _part(self, member: NodeId) -> None:
+        """Borrow no more of `member`: another one may have more, and who follows somebody votes for nobody.
+        The line to it begins anew; return when it is heard over that one, or is not to be heard.
+        """
+        roster, role = self._node.roster, self._node.role
+        if not isinstance(role, Replica) or role.session is None or role.leader is not None:
+            return
+        parted = role.session
+        self._node.stop_following()
+        with anyio.move_on_after(ASK_AGAIN_S):
+            while member not in roster.reports or roster.dialled.get(member) == parted:
+                await anyio.sleep(ASK_S)
 
     async def _open(self, term: Term, record: ClusterRecord | None) -> None:
         candidacy = self._node.roster.candidacy

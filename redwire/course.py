@@ -132,9 +132,11 @@ class Course:
         return End(self._refusal)
 
     def unanswered(self, error: RedwireError) -> Step:
-        """Asking for the key brought nothing: the connection ended, or the primary cannot tell yet."""
+        """Asking for the key brought nothing: the connection ended, the primary cannot tell yet, or will not."""
         if error.code is Code.KEY_EXPIRED:
             return self._expired(error)
+        if error.code is Code.FORBIDDEN:
+            return End(self._untold(error))
         return Ask(self._pause_s())
 
     def timed_out(self, phase: str, timeout_s: float, why: str) -> RedwireError:
@@ -184,6 +186,15 @@ class Course:
                 hint="read the document, then decide",
             )
         )
+
+    def _untold(self, error: RedwireError) -> RedwireError:
+        """The outcome of a write whose user may not write any more, nor ask."""
+        assert self._doubt is not None
+        if isinstance(self._doubt, NotConfirmed):
+            return self._doubt
+        lost = f"an attempt was lost ({self._doubt.message})"
+        text = f"{lost}, and what became of it is not told: {error.message}"
+        return UnknownOutcome(text, phase="answer", hint="an administrator may ask for the key")
 
     def _pause_s(self) -> float:
         """From 20 ms doubling to 1 s; half of it is chance, to keep clients from one rhythm."""

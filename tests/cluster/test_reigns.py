@@ -317,6 +317,27 @@ def test_a_primary_whose_disk_was_replaced_must_not_lead_and_comes_back_by_a_sna
     shop.check_same_documents("bulk")
 
 
+def test_a_take_over_behind_a_longer_log_begins_once_that_is_followed_and_calls_nobody_lost(shop: Any) -> None:
+    old, (new, other) = shop.leader, shop.followers
+    shop.converge()
+    assert shop.terminate(new) == 0
+    shop.db.put("c", "acknowledged", {"n": 1}, timeout_s=30)
+    shop.converge(old, other)
+    shop.kill(old)
+    shop.set_role(old, "replica")
+    shop.set_role(new, "primary")
+    mark = shop.mark(new)
+    shop.lead(new, "--take-over")
+    said = shop.said(new, mark)
+    assert f"{other} has the longer log: following it to its end first" in said
+    assert said.count(f"connected to {other}") == 2, "the line over which it was borrowed has begun anew"
+    assert "--lost" not in said and "been silent" not in said
+    shop.start_node(old)
+    shop.converge()
+    assert "acknowledged" in shop.documents(new, "c")
+    shop.check_same_log()
+
+
 def test_a_follower_that_knows_a_committed_record_ends_the_reign_of_a_primary_without_it(shop: Any) -> None:
     lacks, (knows, leads) = shop.followers[0], (shop.followers[1], shop.leader)
     assert shop.terminate(lacks) == 0

@@ -102,6 +102,15 @@ def test_asking_ends_with_the_refusal_only_when_the_key_is_absent() -> None:
     assert isinstance(course.unanswered(EXPIRED).error, UnknownOutcome)
 
 
+def test_who_may_neither_write_any_more_nor_ask_is_told_so_at_once_and_no_refusal() -> None:
+    course, _ = walk(["lost", FORBIDDEN])
+    unknown = course.unanswered(FORBIDDEN).error
+    assert isinstance(unknown, UnknownOutcome) and "FORBIDDEN" in unknown.message
+    assert unknown.hint == "an administrator may ask for the key"
+    course, _ = walk([UNSETTLED, FORBIDDEN])
+    assert isinstance(course.unanswered(FORBIDDEN).error, NotConfirmed)
+
+
 @pytest.mark.parametrize(
     ("events", "in_flight", "error"),
     [
