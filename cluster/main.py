@@ -43,6 +43,9 @@ GC_THRESHOLDS = (10_000, 20, 50)
 default, takes a twentieth of the CPU under load and finds next to nothing.
 """
 
+TOLD_MAX = 20
+"""Errors of one file: more fill a screen, and are mostly one that was made many times."""
+
 
 def main(arguments: list[str] | None = None, signals: Signals | None = None) -> int:
     """Run the command; the exit code: 0 done, 1 error, 2 usage. `signals` are held, if they are given."""
@@ -64,10 +67,14 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
             case _:
                 return _run(config, signals or Signals(), _take_over(config, asked))
     except RedwireError as error:
+        others = error.others if isinstance(error, ConfigInvalid) else ()
         if asked.json:
-            print(json.dumps(_answer(config, [error], [])))
-        else:
-            print(f"redwire-node: {error}", file=sys.stderr)
+            print(json.dumps(_answer(config, [error, *others], [])))
+            return 1
+        for each in (error, *others[: TOLD_MAX - 1]):
+            print(f"redwire-node: {each}", file=sys.stderr)
+        if len(others) >= TOLD_MAX:
+            print(f"redwire-node: and {len(others) + 1 - TOLD_MAX} more", file=sys.stderr)
         return 1
     except (RuntimeError, MemoryError) as error:  # before there is a log
         refused = scarce(error)

@@ -152,7 +152,10 @@ class Node:
         if isinstance(role, Replica) and role.session is not None:
             session = role.session
             role.step(SourceLost(session), self.clock())
-            self.outbox.drop(session, Refused(Code.NOT_READY, "its log is followed no more, and the line to it begins anew"))
+            self.outbox.drop(
+                session,
+                Refused(Code.NOT_READY, "its log is followed no more, and the line to it begins anew"),
+            )
 
     def become_primary(self, primary: Primary) -> None:
         """Begin a reign. Its term is on disk, and everything in the log is durable."""

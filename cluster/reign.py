@@ -190,9 +190,10 @@ class Candidate:
             return
         parted = role.session
         self._node.stop_following()
-        with anyio.move_on_after(ASK_AGAIN_S):
-            while member not in roster.reports or roster.dialled.get(member) == parted:
-                await anyio.sleep(ASK_S)
+        for _ in range(round(ASK_AGAIN_S / ASK_S)):
+            if member in roster.reports and roster.dialled[member] != parted:
+                break
+            await anyio.sleep(ASK_S)
 
     async def _open(self, term: Term, record: ClusterRecord | None) -> None:
         candidacy = self._node.roster.candidacy

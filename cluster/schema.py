@@ -8,7 +8,8 @@ form; `parse` raises a `ValueError` or a `RedwireError` that says what would be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -28,7 +29,10 @@ _NOTHING = type(None)
 
 
 def read(kind: type[S], data: object, file: str, path: str = "") -> S:
-    """`data` as a `kind`. Raises `ConfigInvalid`, which names `file` and the place below `path`."""
+    """`data` as a `kind`. Raises `ConfigInvalid`, which names `file` and the place below `path`: the first,
+    and as its `others` the rest of what is wrong. What may be missing beside an unknown key is not told: that
+    is mostly the key that was meant.
+    """
 
     def refuse(where: str, message: str, hint: str = "") -> ConfigInvalid:
         return ConfigInvalid(file, where, message, hint=hint)
@@ -40,17 +44,37 @@ def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:
     fields = _fields(kind)
     if not isinstance(data, dict):
         raise refuse(path, f"expected a mapping with {', '.join(fields)}, not {shown(data)}", "")
-    for key in data:
-        if key not in fields:
-            raise _unknown_key(key, fields, data, path, refuse)
+    wrong = [_unknown_key(key, fields, data, path, refuse) for key in data if key not in fields]
+    surmised = bool(wrong)
     values = {}
     for name, field in fields.items():
         where = f"{path}.{name}" if path else name
         if name in data:
-            values[field.name] = _value(field.type, data[name], where, refuse)
-        elif field.required:
-            raise refuse(where, "is missing", "")
+            with _noting(wrong):
+                values[field.name] = _value(field.type, data[name], where, refuse)
+        elif field.required and not surmised:
+            wrong.append(refuse(where, "is missing", ""))
+    if wrong:
+        raise _together(wrong)
     return kind(**values)
+
+
+@contextmanager
+def _noting(wrong: list[ConfigInvalid]) -> Iterator[None]:
+    """What is wrong here is one more of `wrong`, and does not keep the rest from being looked at."""
+    try:
+        yield
+    except ConfigInvalid as error:
+        wrong.append(error)
+
+
+def _together(wrong: Iterable[ConfigInvalid]) -> ConfigInvalid:
+    """The first one, which has all others."""
+    first, *others = [each for error in wrong for each in (error, *error.others)]
+    for other in others:
+        other.others = ()
+    first.others = tuple(others)
+    return first
 
 
 @cache
@@ -109,16 +133,26 @@ def _union(kinds: tuple[Any, ...], data: object, path: str, refuse: Refuse) -> A
 def _items(kind: Any, data: object, path: str, refuse: Refuse) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
         raise refuse(path, f"expected a list, not {shown(data)}", "")
-    return tuple(_value(kind, item, f"{path}[{index}]", refuse) for index, item in enumerate(data))
+    items, wrong = [], list[ConfigInvalid]()
+    for index, item in enumerate(data):
+        with _noting(wrong):
+            items.append(_value(kind, item, f"{path}[{index}]", refuse))
+    if wrong:
+        raise _together(wrong)
+    return tuple(items)
 
 
 def _mapping(key_kind: Any, kind: Any, data: object, path: str, refuse: Refuse) -> dict[Any, Any]:
     if not isinstance(data, dict):
         raise refuse(path, f"expected a mapping, not {shown(data)}", "")
-    return {
-        _value(key_kind, key, f"{path}.{key}", refuse): _value(kind, item, f"{path}.{key}", refuse)
-        for key, item in data.items()
-    }
+    read, wrong = {}, list[ConfigInvalid]()
+    for key, item in data.items():
+        where = f"{path}.{key}"
+        with _noting(wrong):
+            read[_value(key_kind, key, where, refuse)] = _value(kind, item, where, refuse)
+    if wrong:
+        raise _together(wrong)
+    return read
 
 
 def _choice(kind: type[Enum], data: object, path: str, refuse: Refuse) -> Enum:

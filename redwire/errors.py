@@ -198,7 +198,8 @@ class PolicyInvalid(RedwireError):
 
 class ConfigInvalid(RedwireError):
     """A configuration that cannot be used. `path` is the place in `file`, such as
-    `cluster.members[2].region`; `detail` is the message without them.
+    `cluster.members[2].region`; `detail` is the message without them. `others` tell what else is wrong there,
+    as far as it was looked at, and have no others themselves.
     """
 
     def __init__(self, file: str, path: str, message: str, *, hint: str = "") -> None:
@@ -207,6 +208,7 @@ class ConfigInvalid(RedwireError):
         self.file = file
         self.path = path
         self.detail = message
+        self.others: tuple[ConfigInvalid, ...] = ()
 
 
 class UriInvalid(RedwireError):

@@ -317,7 +317,9 @@ def test_a_primary_whose_disk_was_replaced_must_not_lead_and_comes_back_by_a_sna
     shop.check_same_documents("bulk")
 
 
-def test_a_take_over_behind_a_longer_log_begins_once_that_is_followed_and_calls_nobody_lost(shop: Any) -> None:
+def test_a_take_over_behind_a_longer_log_begins_once_that_is_followed_and_calls_nobody_lost(
+    shop: Any,
+) -> None:
     old, (new, other) = shop.leader, shop.followers
     shop.converge()
     assert shop.terminate(new) == 0

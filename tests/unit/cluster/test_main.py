@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from cluster.main import main
+from cluster.main import TOLD_MAX, main
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,25 @@ def test_a_replica_is_not_told_to_take_over(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr().err
     assert f"{file}: node.role: is replica: --take-over has a node lead" in said
     assert "write role: primary here" in said
+
+
+def test_a_check_tells_everything_that_is_wrong_in_a_file_but_no_screens_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(NODE.replace("role: primary", "role: leader").replace("region: us", "regoin: us"))
+    assert main(["check", "--config", str(file)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"redwire-node: {file}: node.role: expected primary or replica")
+    assert second.startswith(f"redwire-node: {file}: cluster.members[1].regoin: unknown key")
+    assert main(["check", "--config", str(file), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [error["facts"]["path"] for error in told["errors"]] == ["node.role", "cluster.members[1].regoin"]
+
+    file.write_text("".join((NODE, *(f"extra{number}: 1\n" for number in range(TOLD_MAX + 5)))))
+    assert main(["check", "--config", str(file)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == TOLD_MAX + 1 and lines[-1] == "redwire-node: and 5 more"
 
 
 def test_what_is_given_up_goes_with_a_take_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,28 @@ def test_data_that_does_not_fit_is_named(data: object, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("data", "places"),
+    [
+        (
+            {"txet": 1, "flag": 2, "sizes": {"a": "b", "b": 1, "c": "d"}},
+            ["txet", "flag", "sizes.a", "sizes.c"],
+        ),
+        (
+            {"inners": [{"size": "a"}, {"size": 1}, {"sice": 2}, 7]},
+            ["inners[0].size", "inners[2].sice", "inners[3]"],
+        ),
+        ({"maybe": {"size": "big"}, "inner_or_word": {}}, ["maybe.size", "inner_or_word.size"]),
+        ({"text": 1}, ["text"]),
+    ],
+)
+def test_everything_that_is_wrong_is_told_at_once(data: object, places: list[str]) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        read(Outer, data, "f")
+    assert [caught.value.path, *(other.path for other in caught.value.others)] == places
+    assert not any(other.others for other in caught.value.others)
+
+
 def test_places_stand_below_the_path_that_was_given() -> None:
     with pytest.raises(ConfigInvalid, match=r"f: top\.maybe\.size: is missing"):
         read(Outer, {"maybe": {}}, "f", "top")
