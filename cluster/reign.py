@@ -191,7 +191,7 @@ class Candidate:
         parted = role.session
         self._node.stop_following()
         for _ in range(round(ASK_AGAIN_S / ASK_S)):
-            if member in roster.reports and roster.dialled[member] != parted:
+            if member in roster.reports and roster.dialled.get(member) != parted:
                 break
             await anyio.sleep(ASK_S)
 

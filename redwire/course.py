@@ -132,7 +132,7 @@ class Course:
         return End(self._refusal)
 
     def unanswered(self, error: RedwireError) -> Step:
-        """Asking for the key brought nothing: the connection ended, or the primary cannot tell, or will not."""
+        """Asking for the key brought nothing: the connection ended, the primary cannot tell, or will not."""
         if error.code is Code.KEY_EXPIRED:
             return self._expired(error)
         if error.code is Code.FORBIDDEN:
