@@ -3,7 +3,8 @@
 A key of the log belongs to a client id, which begins with the LSN at issue, so it cannot be computed from
 the text alone. It is made at the first attempt, of the applied LSN and a hash of principal and text, and
 found again by that hash: among the requests under way here, or in the key memory that the log carries. One
-text is one client with one request, so it is remembered as long as any client is: 24 h.
+text is one client with one request, so it is remembered as long as any client of its user is: 24 h, or until
+that user has had 100,000 since.
 
 The key memory is read once a reign, when its first text comes, and what this reign issues is added: so a text
 costs no look through up to 100,000 clients.
@@ -21,7 +22,7 @@ from weakref import WeakKeyDictionary
 import anyio
 import anyio.to_thread
 
-from cluster.client_ids import MARK_BYTES, mark, marked
+from cluster.client_ids import MARK_BYTES, mark, marked, owner
 from cluster.effects import Result
 from cluster.keys import CLIENTS_MAX, clients
 from cluster.tables import key_rows, open_reader, translated
@@ -100,7 +101,7 @@ class DriverKeys:
             claim = self._claims.get(digest)
             if claim is None:
                 self._make_room(state)
-                claim = Claim(digest, self._key(digest, state, applied))
+                claim = Claim(digest, self._key(digest, owner(principal), state, applied))
                 self._claims[digest] = claim
             claim.users += 1
             return claim
@@ -111,9 +112,9 @@ class DriverKeys:
         if not claim.users and not claim.logged:
             self._forget(claim)
 
-    def _key(self, digest: bytes, state: KeyState, applied: Lsn) -> Key:
+    def _key(self, digest: bytes, whose: bytes, state: KeyState, applied: Lsn) -> Key:
         """The key whose client was made for `digest` and executed its request, or a new one."""
-        own = digest[:MARK_BYTES]
+        own = whose + digest[: MARK_BYTES - len(whose)]
         sequence = int.from_bytes(digest[MARK_BYTES : MARK_BYTES + 8], "little") >> 1 | 1
         for client in self._issued.get(own, ()):
             key = Key(client, sequence, sequence)

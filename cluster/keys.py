@@ -5,11 +5,12 @@ each. What a client executed is a *set* of sequences, so order is free. `oldest`
 low-water mark: it promised never to ask for lower sequences again, so their results are dropped, and a
 request below it is expired.
 
-A client is forgotten 24 h of batch time after its last write, or as the one whose last write is the oldest
-among more than 100,000. Forgetting raises `forgotten_through` to the client's issue LSN; an unknown client
-that was issued at or below it may be one of the forgotten, so its requests are expired: never executed,
-since they may have been before. So are those of an id that names an LSN which the log has not reached:
-nobody issued it, and forgetting it would expire every client for good.
+A client is forgotten 24 h of batch time after its last write, or when there are more than 100,000: then it
+is one of the owner who has most of them, the one whose last write is the oldest. So no user's clients push
+out those of others who have fewer. Forgetting raises `forgotten_through` to the client's issue LSN; an
+unknown client that was issued at or below it may be one of the forgotten, so its requests are expired: never
+executed, since they may have been before. So are those of an id that names an LSN which the log has not
+reached: nobody issued it, and forgetting it would expire every client for good.
 
 Everything here depends on the log alone: all nodes remember and forget the same. What `record` returns goes
 into the state; `replay` of those bytes in order, then one `advance`, builds the same memory again, order of
@@ -24,13 +25,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cluster.client_ids import issue_lsn
+from cluster.client_ids import issue_lsn, owner_of
 from redwire.message.client import RESULT, RecordStatus
 from redwire.position import Lsn
 from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
 
 CLIENTS_MAX = 100_000
-"""About 60 MB with one open sequence each."""
+"""About 70 MB with one open sequence each."""
 CLIENT_AGE_MS = 24 * 3600 * 1000
 """A client that was cut off for a night still learns what became of its writes (R9)."""
 
@@ -89,6 +90,8 @@ class Keys(msgspec.Struct):
     open: int = 0
     """Results held."""
     _clients: OrderedDict[bytes, _Client] = msgspec.field(default_factory=OrderedDict)
+    _owned: dict[bytes, OrderedDict[bytes, None]] = {}
+    """The same clients, in the same order, by their owners."""
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -110,9 +113,7 @@ class Keys(msgspec.Struct):
 
         Called before a batch with its time and the LSN before it, and after the last one with its last LSN.
         """
-        clients, limit = self._clients, time_ms - self.age_ms
-        while clients and next(iter(clients.values())).time_ms <= limit:
-            self._forget_first()
+        self._age(time_ms)
         self.through = through
 
     def record(self, key: Key, first: Lsn, count: int, items: bytes, time_ms: int) -> bytes:
@@ -139,6 +140,7 @@ class Keys(msgspec.Struct):
         replayed = 0
         for entry in _split(entries):
             client, sequence, oldest, time_ms = _HEAD.unpack_from(entry)
+            self._age(time_ms)  # who was forgotten by then crowded nobody out
             self._remember(client, sequence, oldest, time_ms, entry[_HEAD.size :])
             replayed += 1
         return replayed
@@ -157,18 +159,20 @@ class Keys(msgspec.Struct):
             yield Lsn(max(_TAIL.unpack_from(tail)[0] for tail in client.results.values())), b"".join(parts)
 
     def _remember(self, ident: bytes, sequence: int, oldest: int, time_ms: int, tail: bytes) -> None:
-        client = self._clients.get(ident)
+        client, whose = self._clients.get(ident), owner_of(ident)
         if client is None:
             self._clients[ident] = _Client(oldest, time_ms, {sequence: tail})
+            self._owned.setdefault(whose, OrderedDict())[ident] = None
             self.open += 1
             if len(self._clients) > self.clients_max:
-                self._forget_first()
+                self._forget(self._crowding())
             return
         results = client.results
         results[sequence] = tail
         self.open += 1
         client.time_ms = time_ms
         self._clients.move_to_end(ident)
+        self._owned[whose].move_to_end(ident)
         if oldest > client.oldest:
             held = len(results)
             if oldest - client.oldest <= held:  # mostly by one: to look through all that is held costs more
@@ -180,10 +184,25 @@ class Keys(msgspec.Struct):
             client.oldest = oldest
             self.open -= held - len(results)
 
-    def _forget_first(self) -> None:
-        ident = next(iter(self._clients))
+    def _age(self, time_ms: int) -> None:
+        clients, limit = self._clients, time_ms - self.age_ms
+        while clients and next(iter(clients.values())).time_ms <= limit:
+            self._forget(next(iter(clients)))
+
+    def _crowding(self) -> bytes:
+        """Of the owner who has most clients, the one that wrote last the longest ago. To look through all
+        owners costs a millisecond where there are 10,000, for a client that is new while the memory is full.
+        """
+        _, most = max(self._owned.items(), key=lambda owned: (len(owned[1]), owned[0]))
+        return next(iter(most))
+
+    def _forget(self, ident: bytes) -> None:
         self.forgotten_through = max(self.forgotten_through, issue_lsn(ident))
         self.open -= len(self._clients.pop(ident).results)
+        rest = self._owned[owner_of(ident)]
+        del rest[ident]
+        if not rest:
+            del self._owned[owner_of(ident)]
 
 
 def clients(entries: bytes) -> set[bytes]:

@@ -6,7 +6,7 @@ from bisect import bisect_right, insort
 
 from limits import Limits
 
-from cluster.client_ids import issue_lsn
+from cluster.client_ids import issue_lsn, owner_of
 from cluster.keys import CLIENT_AGE_MS
 from redwire.batch import Batch
 from redwire.body import decode
@@ -131,8 +131,15 @@ class Truth:
         self._clients.pop(key.client, None)
         self._clients[key.client] = max(oldest, key.oldest if promised is None else promised), now_ms
         if len(self._clients) > self._limits.clients:
-            self._forget_one(next(iter(self._clients)))
+            self._forget_one(self._crowding())
         return True
+
+    def _crowding(self) -> bytes:
+        """Who has to go: of the clients of whoever has most, the one that wrote last the longest ago."""
+        owned: dict[bytes, list[bytes]] = {}
+        for client in self._clients:
+            owned.setdefault(owner_of(client), []).append(client)
+        return max(owned.values(), key=lambda own: (len(own), owner_of(own[0])))[0]
 
     def _request(self, head: RequestHead, first: int) -> None:
         """Execute a write."""

@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.client_ids import CHANCE_BYTES, MARK_BYTES, ClientIds, issue_lsn, mark, marked
+from cluster.client_ids import CHANCE_BYTES, MARK_BYTES, ClientIds, issue_lsn, mark, marked, owner, owner_of
 from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.position import Lsn
 from redwire.record import CLIENT_BYTES, NO_CLIENT
 
 SECRET = bytes(range(32))
-CHANCE = b"chance!!"
+CHANCE = b"chance"
+
+
+def principal(name: str = "ann") -> Principal:
+    return Principal(PrincipalKind.USER, name, Role.WRITE, False)
 
 
 def ids(
@@ -28,9 +32,10 @@ ISSUED = ids().issue(Lsn(0x0102), CHANCE)
 
 
 def test_a_client_id_begins_with_the_lsn_at_its_issue_and_ends_with_its_seal() -> None:
-    said = b"\x02\x01" + bytes(6) + CHANCE
+    said = b"\x02\x01" + bytes(6) + owner(principal()) + CHANCE
     keyed = hashlib.blake2b(said + b"user\0ann", digest_size=8, key=SECRET, person=b"redwire client")
     assert said + keyed.digest() == ISSUED and len(ISSUED) == CLIENT_BYTES
+    assert owner_of(ISSUED) == owner(principal()) != owner(principal("bob"))
     assert issue_lsn(ISSUED) == 0x0102 and mark(ISSUED) == ISSUED[8:]
 
 

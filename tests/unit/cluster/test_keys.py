@@ -150,6 +150,20 @@ def test_beyond_the_bound_the_client_whose_last_write_is_oldest_is_forgotten() -
     assert memory.forgotten_through == 2
 
 
+def test_whoever_has_most_clients_makes_room_and_nobody_who_has_fewer() -> None:
+    memory = keys(clients_max=5)
+    memory.advance(Lsn(30), 0)
+    few = [marked(Lsn(issued), b"aa" + MARK[2:]) for issued in (1, 2)]
+    many = [marked(Lsn(issued), b"zz" + MARK[2:]) for issued in range(3, 23)]
+    for client in (*few, *many):
+        record(memory, client, 1)
+    assert all(isinstance(memory.lookup(Key(client, 1, 1)), Remembered) for client in (*few, *many[-3:]))
+    assert memory.lookup(Key(many[-4], 1, 1)) == Expired() and len(memory) == 5
+    record(memory, many[-3], 2)
+    record(memory, marked(Lsn(30), b"bb" + MARK[2:]), 1)
+    assert memory.lookup(Key(many[-2], 1, 1)) == Expired(), "whose last write is the oldest of theirs"
+
+
 def test_an_unknown_client_that_may_be_a_forgotten_one_is_never_executed() -> None:
     memory = keys(clients_max=1)
     record(memory, BOB, 1)
@@ -171,7 +185,7 @@ def test_an_id_that_the_log_has_not_reached_was_issued_by_nobody() -> None:
     assert memory.lookup(Key(b"\xff" * CLIENT_BYTES, 1, 1)) == Expired()
 
 
-CLIENTS = [marked(Lsn(issued), MARK) for issued in range(6)]
+CLIENTS = [marked(Lsn(issued), owner + MARK[2:]) for issued in range(4) for owner in (b"aa", b"bb", b"cc")]
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(CLIENTS),
@@ -182,6 +196,23 @@ STEPS = st.lists(
     ),
     max_size=60,
 )
+
+
+def test_who_was_forgotten_for_its_age_crowds_nobody_out_in_a_replay() -> None:
+    limits = {"clients_max": 3, "age_ms": 50}
+    memory, stored = Keys(**limits), b""
+    memory.advance(Lsn(10), 0)
+    old, *younger = (
+        marked(Lsn(issued), owner + MARK[2:]) for issued, owner in enumerate((b"aa", b"zz", b"zz", b"zz"))
+    )
+    for client, time_ms in zip((old, *younger), (0, 30, 40, 60), strict=True):
+        memory.advance(Lsn(10), time_ms)
+        stored += record(memory, client, 1, time_ms=time_ms)
+    assert len(memory) == 3
+    again = Keys(**limits, forgotten_through=memory.forgotten_through)
+    again.replay(stored)
+    again.advance(Lsn(10), 60)
+    assert again == memory
 
 
 @given(steps=STEPS, stop=st.integers(0, 60), tail_ms=st.integers(0, 80))
@@ -207,5 +238,6 @@ def test_replay_builds_the_memory_again_and_so_does_what_is_left_after_a_rewrite
     again.advance(Lsn(lsn), time_ms + tail_ms)
     assert again == memory
     assert list(again._clients) == list(memory._clients)
+    assert sorted(ident for owned in again._owned.values() for ident in owned) == sorted(again._clients)
     assert again.open == sum(len(client.results) for client in memory._clients.values())
     assert all(client.results for client in memory._clients.values())
