@@ -9,17 +9,24 @@ import msgspec
 
 
 class Load(msgspec.Struct, frozen=True):
-    """So many connections, each with so many writes under way. With one each, the loop is closed."""
+    """So many connections, each with so many writes under way: whenever one is answered the next one leaves.
+
+    `beside` is the load of the other system that this one is held against, where it has no such load itself:
+    PostgreSQL takes one transaction at a time from a connection, so as many callers need as many of them.
+    """
 
     name: str
     connections: int
     in_flight: int = 1
+    beside: str = ""
 
 
 LOADS = (
     Load("1 client", 1),
     Load("8 clients", 8),
+    Load("8 callers, 1 connection", 1, 8, "8 clients"),
     Load("64 clients", 64),
+    Load("64 callers, 1 connection", 1, 64, "64 clients"),
     Load("8 × 128 in flight", 8, 128),
 )
 
@@ -61,7 +68,7 @@ class Row(msgspec.Struct, frozen=True):
     """One measured window of `seconds`. `note` says what is peculiar or, without `commits_per_s`, why so.
 
     `server_us` and `client_us` are CPU time per commit, over all processes of the cluster and over the load
-    generator's. `others` is how many cores were busy with what is not ours.
+    generator's. `other_cores` is how many cores were busy with what is not ours.
     """
 
     system: str
@@ -74,7 +81,7 @@ class Row(msgspec.Struct, frozen=True):
     p99_ms: float | None = None
     server_us: float | None = None
     client_us: float | None = None
-    others: float | None = None
+    other_cores: float | None = None
     wire: Wire | None = None
     stages: Stages | None = None
     note: str = ""
@@ -120,6 +127,7 @@ def ratio(row: Row, rows: Sequence[Row]) -> float | None:
     """A row's throughput over the other system's under the same load; only for rows of the first system."""
     if row.system != rows[0].system or row.commits_per_s is None:
         return None
-    others = (each.commits_per_s for each in rows if each.load == row.load and each.system != row.system)
+    load = row.load.beside or row.load.name
+    others = (each.commits_per_s for each in rows if each.load.name == load and each.system != row.system)
     other = next(others, None)
     return row.commits_per_s / other if other else None

@@ -76,10 +76,12 @@ def grids(findings: Findings) -> list[Grid]:
 
 
 LEGEND = Legend("""\
-ratio: redwire's commits/s over the other system's. node µs, client µs: CPU per commit, of all nodes together
-and of the load generator. wire B, feeds B: TCP payload per commit, TLS included, both ways: between clients
-and primary, between primary and all followers. others: cores busy with anything else during the window (0 on
-a quiet machine). own disk, rule met: since the batch was made; before and after: the rest up to the answer.\
+ratio: redwire's commits/s over the other system's under the same load; of callers on one connection, over
+those of as many clients, since PostgreSQL takes one transaction at a time from a connection. node µs, client
+µs: CPU per commit, of all nodes together and of the load generator. wire B, feeds B: TCP payload per commit,
+TLS included, both ways: between clients and primary, between primary and all followers. others: cores busy
+with anything else during the window (0 on a quiet machine). own disk, rule met: since the batch was made;
+before and after: the rest up to the answer.\
 """)
 
 
@@ -96,7 +98,7 @@ def _throughput(row: Row, rows: Sequence[Row]) -> Sequence[str]:
         _number(row.client_us),
         _number(wire.clients if wire else None),
         _number(wire.feeds if wire else None),
-        _number(row.others),
+        _number(row.other_cores),
     )
 
 

@@ -59,6 +59,8 @@ def run(plan: Plan, say: Callable[[str], None]) -> Findings:
         other, why_not = _postgres(plan, stack, say)
         for load in LOADS:
             rows.append(_measured(nodes, load, plan.seconds, say))
+            if load.beside:
+                continue
             if other is not None:
                 rows.append(_measured(other, load, plan.seconds, say))
             elif plan.postgres:

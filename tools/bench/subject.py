@@ -46,7 +46,7 @@ def row(
         p99_ms=percentile(ordered, 0.99) / 1000,
         server_us=observed.server_s / commits * 1e6,
         client_us=observed.client_s / commits * 1e6,
-        others=observed.others,
+        other_cores=observed.others,
         wire=observed.wire(commits),
         stages=stages,
         note=note,

@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     type=click.FloatRange(0.5, 600),
     default=5.0,
     show_default=True,
-    help="Length of each window.",
+    help="Length of each of a dozen windows; the rest of the bench takes a minute.",
 )
 @click.option(
     "--policy", help=f"Commit policy.  [default: {POLICY_OF_SEVERAL}; {POLICY_OF_ONE} for one node]"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.bench import sockets
-from tools.bench.figures import Conditions, Load, Row, median, percentile, ratio
+from tools.bench.figures import LOADS, Conditions, Load, Row, median, percentile, ratio
 from tools.bench.memory import Backlog, catch_up_figures
 from tools.bench.pgbench import document, latencies_us, script
 from tools.bench.proc import MachineCpu, parse_filesystem, parse_machine_cpu, parse_ticks
@@ -39,6 +39,18 @@ def test_only_the_first_system_is_held_against_the_other_and_under_one_load() ->
         Row("b", two, UNDER, note="it did not run"),
     ]
     assert [ratio(row, rows) for row in rows] == [2.0, None, None, None]
+
+
+def test_callers_of_one_connection_are_held_against_as_many_clients_of_the_other_system() -> None:
+    clients, callers = Load("8 clients", 8), Load("8 callers", 1, 8, beside="8 clients")
+    rows = [
+        Row("a", clients, UNDER, seconds=1, commits=50),
+        Row("b", clients, UNDER, seconds=1, commits=100),
+        Row("a", callers, UNDER, seconds=1, commits=150),
+    ]
+    assert [ratio(row, rows) for row in rows] == [0.5, None, 1.5]
+    names = [load.name for load in LOADS if not load.beside]
+    assert all(load.beside in names for load in LOADS if load.beside)
 
 
 def test_the_time_of_a_process_is_found_whatever_it_is_called() -> None:
