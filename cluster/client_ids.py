@@ -44,7 +44,7 @@ class ClientIds:
     """The ids that are one principal's. For one session, whose requests mostly carry one id."""
 
     def __init__(self, principal: Principal, secret: Callable[[], bytes]) -> None:
-        """`secret` is the cluster's, 16 to 64 bytes, as this node knows it by now."""
+        """`secret` is the cluster's, 16 to 64 bytes. While it raises, so do `issue` and `include`."""
         self._name = _name(principal)
         self._owner = owner(principal)
         self._secret = secret

@@ -17,7 +17,7 @@ from cluster.reads import Reads
 from cluster.settings import Settings
 from cluster.status import StatusDesk
 from cluster.unread import Unread
-from redwire.errors import NotPrimary, RedwireError, Refused
+from redwire.errors import Code, NotPrimary, RedwireError, Refused
 from redwire.handshake import Principal
 from redwire.message.client import AckBlock, Opened, encode_ack_block
 from redwire.position import Lsn, NodeId, Term
@@ -72,9 +72,7 @@ class Service:
 
     @property
     def issues_ids(self) -> bool:
-        """Whether this node has the secret of its cluster by now, which comes behind joining it: an id
-        that a node issues before is worth nothing to any.
-        """
+        """Whether this node has the `secret` by now, which comes behind joining the cluster."""
         return self.node.storage.settings.record is not None
 
     def unjoined(self, principal: Principal) -> Refused:
@@ -90,7 +88,12 @@ class Service:
 
     @property
     def secret(self) -> bytes:
-        """The cluster's, as this node knows it by now."""
+        """The cluster's. Raises `Refused` (NOT_READY) before this node has applied the record with it: what
+        it issued would be worth nothing, and what others have issued would seem a stranger's.
+        """
+        if not self.issues_ids:
+            text = "this node has not applied the first record of its cluster yet"
+            raise Refused(Code.NOT_READY, text, hint="retry")
         return self.node.storage.secret()
 
     def require_primary(self) -> Primary:

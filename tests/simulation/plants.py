@@ -382,6 +382,13 @@ def client_ids_before_there_is_a_secret() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def seals_of_one_s_own_secret() -> Iterator[None]:
+    """Before it has the cluster's secret a node holds client ids against that of its own directory."""
+    with patch.object(Service, "secret", property(lambda of: of.node.storage.secret())):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -415,5 +422,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         clients_with_one_id,
         offers_that_nobody_looks_for,
         client_ids_before_there_is_a_secret,
+        seals_of_one_s_own_secret,
     )
 }

@@ -328,6 +328,28 @@ async def opened_before_the_cluster_has_begun(world: World) -> None:
         raise Violated(f"who was given a client id cannot write under it: {write}")
 
 
+async def written_before_the_log_is_applied(world: World) -> None:
+    """The primary loses its power, and its state with it. It leads again, and has the cluster's first record
+    in its log alone for a while: who was given a client id before is no stranger meanwhile.
+    """
+    old, *others = world.machines
+    await _until(lambda: _serves(old))
+    writer = Writer("w0", [old], [""], world.chance, world.receipts)
+    world.writers.append(writer)
+    await _acked(writer)
+    old.crash(power=True)
+    old.start(primary=True)
+    await _until(lambda: old.leads)
+    for machine in others:
+        machine.stall_s = 1.0
+    await writer.open(anew=True)
+    write = await writer.write()
+    for machine in others:
+        machine.stall_s = 0.0
+    if write.fate is not Fate.COMMITTED:
+        raise Violated(f"who was given a client id before cannot write under it: {write}")
+
+
 async def _led_twice(world: World, *, reigns: int) -> None:
     """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
     minute.
@@ -454,6 +476,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (a_client_that_was_forgotten_writes_again, THREE),
         (one_write_waits_for_long_and_many_go_on, NARROW),
         (opened_before_the_cluster_has_begun, THREE),
+        (written_before_the_log_is_applied, THREE),
         (the_snapshot_that_comes_is_removed_where_it_comes_from, LITTLE),
     )
 }

@@ -77,6 +77,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("one_write_waits_for_long_and_many_go_on", "clients_with_one_id"),
         ("the_snapshot_that_comes_is_removed_where_it_comes_from", "offers_that_nobody_looks_for"),
         ("opened_before_the_cluster_has_begun", "client_ids_before_there_is_a_secret"),
+        ("written_before_the_log_is_applied", "seals_of_one_s_own_secret"),
     ],
 )
 def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
