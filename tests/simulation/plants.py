@@ -286,14 +286,21 @@ def seals_that_bind_no_user() -> Iterator[None]:
 @contextmanager
 def writes_under_forgotten_ids() -> Iterator[None]:
     """A client id that is not known is a new one, whenever it was issued."""
-    forget = Keys._forget_first
+    forget = Keys._forget
 
-    def unnoticed(keys: Keys) -> None:
+    def unnoticed(keys: Keys, client: bytes) -> None:
         before = keys.forgotten_through
-        forget(keys)
+        forget(keys, client)
         keys.forgotten_through = before
 
-    with patch.object(Keys, "_forget_first", unnoticed):
+    with patch.object(Keys, "_forget", unnoticed):
+        yield
+
+
+@contextmanager
+def users_that_crowd_out_others() -> Iterator[None]:
+    """Whoever wrote last the longest ago is forgotten, however few clients its user has."""
+    with patch.object(Keys, "_crowding", lambda keys: next(iter(keys._clients))):
         yield
 
 
@@ -423,5 +430,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         offers_that_nobody_looks_for,
         client_ids_before_there_is_a_secret,
         seals_of_one_s_own_secret,
+        users_that_crowd_out_others,
     )
 }

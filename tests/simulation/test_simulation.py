@@ -100,6 +100,7 @@ def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(
         "seals_that_nobody_looks_at",
         "seals_that_bind_no_user",
         "writes_under_forgotten_ids",
+        "users_that_crowd_out_others",
         "clients_that_keep_a_forgotten_id",
     ],
 )
