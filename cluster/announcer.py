@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from cluster.topology_advertiser import ReplicaView, TopologyAdvertiser, TopologyAuthGate
 from redwire.handshake import Principal
 from redwire.message.client import TopologyNotice
-from redwire.position import NodeId, Region
-from redwire.topology import Endpoint, Topology, decode
+from redwire.position import Lsn, NodeId, Region
+from redwire.topology import Endpoint, ReplicaEntry, Topology, decode
 from regions.binding import Member
 
 Listener = Callable[[], None]
@@ -16,12 +16,15 @@ Listener = Callable[[], None]
 
 class Announcer:
     """The primary's own topology while this node leads; otherwise the last one that a primary sent, unchanged
-    (R12).
+    (R12). Before there was one it is where the members are by the settings, so that whoever knows this node
+    alone finds the others: nobody leads there, and nobody is called healthy.
     """
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, members: Sequence[Member] = ()) -> None:
+        """In `region`; `members` are those of the settings in force."""
         self._advertiser: TopologyAdvertiser | None = None
-        self._current = Topology(0, Endpoint("", region), ())
+        self._region = region
+        self._current = self._unled(members)
         self._lost = True
         self._listeners: dict[Listener, None] = {}  # in their order
 
@@ -36,9 +39,11 @@ class Announcer:
         self._change(advertiser.current, lost=False)
 
     def members_changed(self, members: Sequence[Member]) -> None:
-        """While leading: these are the members from now on, which the next `observe` tells."""
+        """These are the members from now on. While leading the next `observe` tells so."""
         if self._advertiser is not None:
             self._advertiser.members = tuple(members)
+        elif not self._current.epoch:
+            self._current = self._unled(members)
 
     def follow(self) -> None:
         """This node relays from now on, and has no primary yet."""
@@ -79,6 +84,10 @@ class Announcer:
     def unlisten(self, listener: Listener) -> None:
         """Call it no more."""
         self._listeners.pop(listener, None)
+
+    def _unled(self, members: Sequence[Member]) -> Topology:
+        entries = (ReplicaEntry(member.addr, member.region, False, None, Lsn(0)) for member in members)
+        return Topology(0, Endpoint("", self._region), tuple(entries))
 
     def _change(self, topology: Topology, *, lost: bool) -> None:
         changed = (topology.epoch, lost) != (self._current.epoch, self._lost)

@@ -24,6 +24,8 @@ WINDOW_MS = 10_000
 """What an operator calls now; one slow write a second makes ten of them."""
 SUMMARY_MS = 1_000
 """How long a summary is handed out again: sorting a thousand samples is not for every look."""
+LATELY_SHARE = 1 / 8
+"""Of one batch in what commits take lately."""
 
 
 class Sample(NamedTuple):
@@ -47,6 +49,8 @@ class CommitTimes:
     `on_sample` gets each of them, for counts that outlive the window and the reign.
     """
 
+    lately_us: float = 0.0
+    """From the making of a batch to its application, the last ones weighing most."""
     on_sample: Callable[[Sample], None] = lambda sample: None
     _samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     _summary: Commits = field(default_factory=Commits)
@@ -62,6 +66,7 @@ class CommitTimes:
         proposals = [proposal for proposal in flight.proposals if proposal is not None]
         if not proposals:
             return
+        self.lately_us += (now.us - flight.made_us - self.lately_us) * LATELY_SHARE
         me = flight.batch.reign.primary
         arrived_us = proposals[0].arrived_us or None  # the batch was made in the order of arrival
         by, after_us = (None, 0) if flight.completing is None else flight.acks[flight.completing]

@@ -71,6 +71,11 @@ class CommitWaiter:
     def __post_init__(self) -> None:
         self.acks = AckWaits(self.table.copies)
 
+    @property
+    def under_way(self) -> int:
+        """Requests in batches that are not applied."""
+        return sum(len(flight.proposals) for flight in self.flights)
+
     def launch(self, flight: Flight) -> None:
         """A batch was made. Its proposals are released, expired or abandoned later, each exactly once."""
         self.flights.append(flight)

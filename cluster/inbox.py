@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cluster.bell import Bell, Broadcast
-from cluster.effects import PrimaryEvent, Proposal, ReplicaEvent
+from cluster.effects import Now, PrimaryEvent, Proposal, ReplicaEvent
+from cluster.gathering import Gathering
 
 WAITING_BYTES_MAX = 64 << 20
 """Requests that wait to be logged, over all sessions: four of the largest. Beyond it sessions are not read
@@ -19,7 +22,10 @@ class Inbox:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._proposals: list[Proposal] = []
-        self._bytes = 0
+        self._proposed_bytes = self._taken_bytes = 0
+        self._gathering = Gathering()
+        self._waiting = 0
+        self._alarm: asyncio.TimerHandle | None = None
         self._bell = Bell()
         self._eased = Broadcast()
 
@@ -31,7 +37,7 @@ class Inbox:
     def propose(self, proposal: Proposal) -> None:
         """Somebody wants something written. Check `crowded` first."""
         self._proposals.append(proposal)
-        self._bytes += len(proposal.request)
+        self._proposed_bytes += len(proposal.request)
         self._bell.ring()
 
     def wake(self) -> None:
@@ -42,24 +48,49 @@ class Inbox:
         """Return when there is something to take."""
         await self._bell.wait()
 
-    def take(self) -> tuple[list[Event], list[Proposal]]:
-        """Everything that waits."""
-        events, proposals = self._events, self._proposals
-        self._events, self._proposals = [], []
-        return events, proposals
+    def events(self) -> list[Event]:
+        """All events that wait."""
+        events, self._events = self._events, []
+        return events
+
+    def due(self, held: int, took_us: float, now: Now) -> bool:
+        """Whether to look now at the proposals here and at the `held` that were taken before, where a commit
+        takes `took_us` lately. If not there will be a turn in time.
+        """
+        self._waiting = held + len(self._proposals)
+        if not self._waiting:
+            return False
+        left_us = self._gathering.patience_us(self._waiting, took_us, now.us)
+        if left_us and self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(left_us / 1e6, self._woken)
+        return not left_us
+
+    def looked_at(self, held: int, under_way: int) -> None:
+        """Of those that were `due` so many are `held` yet; `under_way` are those of batches not answered."""
+        if held < self._waiting:
+            self._gathering.made(held + under_way)
+
+    def proposals(self) -> list[Proposal]:
+        """All proposals that wait."""
+        proposals, self._proposals, self._proposed_bytes = self._proposals, [], 0
+        return proposals
 
     def settle(self, waiting_bytes: int) -> None:
-        """After a turn: `waiting_bytes` of requests are still not logged."""
-        self._bytes = waiting_bytes
+        """After a turn: `waiting_bytes` of requests that were taken are still not logged."""
+        self._taken_bytes = waiting_bytes
         if not self.crowded:
             self._eased.wake()
 
     @property
     def crowded(self) -> bool:
         """Whether sessions should stop reading."""
-        return self._bytes >= WAITING_BYTES_MAX
+        return self._proposed_bytes + self._taken_bytes >= WAITING_BYTES_MAX
 
     async def uncrowded(self) -> None:
         """Wait until there is room again."""
         while self.crowded:
             await self._eased.wait()
+
+    def _woken(self) -> None:
+        self._alarm = None
+        self._bell.ring()

@@ -67,7 +67,7 @@ class Node:
         self.inbox = Inbox()
         self.bulletin = Bulletin(Events(storage.me))
         self.outbox = Outbox(storage, self.roster, self.inbox, clock, note)
-        self.announcer = Announcer(storage.config.node.region)
+        self.announcer = Announcer(storage.config.node.region, storage.settings.cluster.membership.members)
         self.clock = clock
         self.note = note
         self._milestones = Milestones()
@@ -181,17 +181,18 @@ class Node:
 
     def _turn(self) -> None:
         now = self.clock()
-        events, proposals = self.inbox.take()
-        for event in events:
+        inbox = self.inbox
+        for event in inbox.events():
             self._step(event, now)
         role = self.role
         if isinstance(role, Primary):
-            if proposals or role.waiting_bytes:
-                self._step(Proposed(proposals, self.storage.room_bytes()), now)
-            self.inbox.settle(role.waiting_bytes)
+            if inbox.due(role.backlog.requests, role.waiter.times.lately_us, now):
+                self._step(Proposed(inbox.proposals(), self.storage.room_bytes()), now)
+                inbox.looked_at(role.backlog.requests, role.waiter.under_way)
+            inbox.settle(role.backlog.size)
         else:
-            self._send_away(proposals)
-            self.inbox.settle(0)
+            self._send_away(inbox.proposals())
+            inbox.settle(0)
         self.outbox.tell_followers(self.role)
 
     def _step(self, event: Event, now: Now) -> None:

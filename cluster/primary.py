@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Reversible, Sequence
 from dataclasses import InitVar, dataclass, field
 from itertools import takewhile
+from typing import NamedTuple
 
 import msgspec
 
@@ -73,6 +74,13 @@ NO_ROOM = Room(log_bytes=0, flight_bytes=1, batches=1)
 """Nothing is logged and whoever waits is refused, however much is in flight: that stays so without space."""
 
 
+class Backlog(NamedTuple):
+    """So many requests, of `size` bytes together."""
+
+    requests: int
+    size: int
+
+
 class PrimaryStatus(msgspec.Struct, frozen=True):
     """The reign at a glance."""
 
@@ -81,7 +89,6 @@ class PrimaryStatus(msgspec.Struct, frozen=True):
     watermark: Lsn
     applied: Lsn
     ready: bool
-    waiting: int
     flights: int
     flight_bytes: int
 
@@ -152,9 +159,9 @@ class Primary:
         return self.coordinator.commit_watermark()
 
     @property
-    def waiting_bytes(self) -> int:
-        """Bytes of the requests that wait to be logged; the shell stops reading sessions at a bound (R1)."""
-        return self._intake.waiting_bytes
+    def backlog(self) -> Backlog:
+        """What waits to be logged; the shell stops reading sessions at a bound (R1)."""
+        return Backlog(len(self._intake), self._intake.waiting_bytes)
 
     @property
     def complete(self) -> bool:
@@ -196,7 +203,6 @@ class Primary:
             watermark,
             self.applied,
             self.ready,
-            len(self._intake),
             len(self.waiter.flights),
             self.waiter.flight_bytes,
         )

@@ -8,8 +8,7 @@ form; `parse` raises a `ValueError` or a `RedwireError` that says what would be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -50,8 +49,7 @@ def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:
     for name, field in fields.items():
         where = f"{path}.{name}" if path else name
         if name in data:
-            with _noting(wrong):
-                values[field.name] = _value(field.type, data[name], where, refuse)
+            values[field.name] = _tried(wrong, field.type, data[name], where, refuse)
         elif field.required and not surmised:
             wrong.append(refuse(where, "is missing", ""))
     if wrong:
@@ -59,13 +57,13 @@ def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:
     return kind(**values)
 
 
-@contextmanager
-def _noting(wrong: list[ConfigInvalid]) -> Iterator[None]:
-    """What is wrong here is one more of `wrong`, and does not keep the rest from being looked at."""
+def _tried(wrong: list[ConfigInvalid], kind: Any, data: object, path: str, refuse: Refuse) -> Any:
+    """As `_value`; but what is wrong is one more of `wrong`, and does not keep the rest from being read."""
     try:
-        yield
+        return _value(kind, data, path, refuse)
     except ConfigInvalid as error:
         wrong.append(error)
+        return None
 
 
 def _together(wrong: Iterable[ConfigInvalid]) -> ConfigInvalid:
@@ -133,23 +131,23 @@ def _union(kinds: tuple[Any, ...], data: object, path: str, refuse: Refuse) -> A
 def _items(kind: Any, data: object, path: str, refuse: Refuse) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
         raise refuse(path, f"expected a list, not {shown(data)}", "")
-    items, wrong = [], list[ConfigInvalid]()
-    for index, item in enumerate(data):
-        with _noting(wrong):
-            items.append(_value(kind, item, f"{path}[{index}]", refuse))
+    wrong: list[ConfigInvalid] = []
+    items = tuple(_tried(wrong, kind, item, f"{path}[{index}]", refuse) for index, item in enumerate(data))
     if wrong:
         raise _together(wrong)
-    return tuple(items)
+    return items
 
 
 def _mapping(key_kind: Any, kind: Any, data: object, path: str, refuse: Refuse) -> dict[Any, Any]:
     if not isinstance(data, dict):
         raise refuse(path, f"expected a mapping, not {shown(data)}", "")
-    read, wrong = {}, list[ConfigInvalid]()
-    for key, item in data.items():
-        where = f"{path}.{key}"
-        with _noting(wrong):
-            read[_value(key_kind, key, where, refuse)] = _value(kind, item, where, refuse)
+    wrong: list[ConfigInvalid] = []
+    read = {
+        _tried(wrong, key_kind, key, f"{path}.{key}", refuse): _tried(
+            wrong, kind, item, f"{path}.{key}", refuse
+        )
+        for key, item in data.items()
+    }
     if wrong:
         raise _together(wrong)
     return read

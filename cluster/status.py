@@ -127,13 +127,13 @@ class StatusDesk:
         )
 
     def _reign(self, role: Primary, now: Now) -> ReignView:
-        waiting = role.status().waiting
+        waiting, waiting_bytes = role.backlog
         commits = role.waiter.times.summary(now.ms)
         error = refusal(role, self._node.storage.room_bytes(), now)
         return ReignView(
             table=role.coordinator.status(now.ms),
             sent=self._sent(),
-            commits=replace(commits, waiting=waiting, waiting_bytes=role.waiting_bytes),
+            commits=replace(commits, waiting=waiting, waiting_bytes=waiting_bytes),
             refusal="" if error is None else error.message,
         )
 

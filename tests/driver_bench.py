@@ -104,7 +104,7 @@ class SmallNode:
     async def run(self) -> None:
         while True:
             await self.inbox.wait()
-            _, proposals = self.inbox.take()
+            proposals = self.inbox.proposals()
             self.requests += len(proposals)
             if isinstance(self.role, Primary):
                 self.step(Proposed(proposals, ROOM))

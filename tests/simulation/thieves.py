@@ -79,8 +79,11 @@ class Thief:
             self._heard("write under", sequence, heard, Code.KEY_EXPIRED)
 
     def _heard(self, what: str, sequence: int, answer: object, refusal: Code) -> None:
-        """Whatever is right, it is told that the key is not its own, or that somebody else leads."""
-        refused = isinstance(answer, RedwireError) and answer.code in (refusal, Code.NOT_PRIMARY)
+        """Whatever is right, it is told that the key is not its own, that somebody else leads, or that it
+        cannot be told yet.
+        """
+        others = (Code.NOT_PRIMARY, Code.NOT_READY)
+        refused = isinstance(answer, RedwireError) and answer.code in (refusal, *others)
         if answer is not None and not refused:
             text = f"{self.name} may {what} sequence {sequence} of another user: {answer}"
             self.failure = self.failure or text

@@ -58,6 +58,21 @@ def test_a_node_that_has_heard_nothing_knows_no_primary_and_says_so(announcer):
     assert decode(announcer.blob(STRANGER)).primary.addr == ""
 
 
+def test_who_knows_only_a_node_that_has_heard_nothing_finds_the_others_there(heard):
+    announcer = Announcer(Region("us"), MEMBERS[:1])
+    announcer.members_changed(MEMBERS)
+    told = decode(announcer.blob(READER))
+    assert [(entry.addr, entry.region, entry.healthy, entry.lag_ms) for entry in told.replicas] == [
+        ("eu-1.example.net:5050", "eu", False, None),
+        ("us-1.example.net:5050", "us", False, None),
+    ]
+    assert (told.epoch, told.primary.addr) == (0, "") and lost(announcer)
+    assert not decode(announcer.blob(STRANGER)).replicas
+    announcer.relay(topology(1).encode())
+    announcer.members_changed(MEMBERS[:1])
+    assert announcer.current == topology(1)
+
+
 def test_a_node_that_leads_tells_what_its_advertiser_numbers(announcer, heard):
     own = advertiser()
     announcer.lead(own)

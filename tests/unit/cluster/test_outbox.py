@@ -200,8 +200,7 @@ def test_what_is_not_confirmed_shows_its_copies_and_its_lsn_if_it_was_logged_in_
 def test_what_meta_and_log_were_told_comes_back_as_an_event(site: Site) -> None:
     site.outbox.carry_out(SaveMeta(Reign(Term(2), NodeId("us-1"))), REPLICA)
     site.outbox.carry_out(Cut(EMPTY, "it lost"), REPLICA)
-    events, _ = site.inbox.take()
-    assert [type(event) for event in events] == [MetaSaved, TailCut]
+    assert [type(event) for event in site.inbox.events()] == [MetaSaved, TailCut]
     assert [done[0] for done in site.did] == ["save", "cut"]
 
 

@@ -452,7 +452,7 @@ def test_what_is_not_applied_is_bounded_and_the_rest_waits(lead):
         primary.take(primary.propose(size=15 << 20))
         primary.durable()
     assert FLIGHT_BYTES_MAX < primary.core.waiter.flight_bytes < FLIGHT_BYTES_MAX + (16 << 20)
-    assert primary.core.waiting_bytes == 15 << 20
+    assert primary.core.backlog.size == 15 << 20
     primary.apply()
     assert len(of(Append, primary.take())) == 1
 
@@ -473,7 +473,7 @@ def test_without_room_whoever_waits_is_refused_however_much_is_not_applied(lead)
     assert primary.core.waiter.flight_bytes > FLIGHT_BYTES_MAX
     effects = primary.take(primary.propose(), room=0)
     assert [effect.error.code for effect in of(Reject, effects)] == [Code.DISK_FULL] * 2
-    assert primary.core.waiting_bytes == 0
+    assert primary.core.backlog.size == 0
 
 
 def test_early_answers_come_before_the_batches_of_the_turn(lead):
@@ -597,7 +597,7 @@ def test_a_write_that_was_never_logged_in_time_is_refused(lead):
     primary.begin()
     primary.take(primary.propose(deadline_ms=1_500))
     assert answers(primary.wait(500)) == [(Reject, 1)]
-    assert primary.core.waiting_bytes == 0
+    assert primary.core.backlog.size == 0
 
 
 def test_time_settles_waits_for_copies_and_for_the_quorum(lead):
@@ -686,7 +686,7 @@ def test_the_end_of_the_reign_answers_everybody_and_then_is_said(lead):
     ]
     assert last == EndReign(DEPOSED.error)
     assert {each.error.code for each in of(Reject, told)} == {Code.NOT_PRIMARY}
-    assert primary.core.waiting_bytes == 0
+    assert primary.core.backlog.size == 0
 
 
 def test_a_reign_that_nobody_waited_for_just_ends(lead):
@@ -698,9 +698,9 @@ def test_the_status_is_the_reign_at_a_glance(lead):
     primary.begin()
     status = primary.core.status()
     assert (status.reign, status.head, status.watermark, status.applied) == (primary.core.reign, 1, 0, 0)
-    assert (status.ready, status.waiting, status.flights) == (False, 0, 1)
+    assert (status.ready, status.flights, primary.core.backlog) == (False, 1, (0, 0))
     primary.take(primary.propose())
-    assert (primary.core.status().waiting, primary.core.waiting_bytes) == (1, 100)
+    assert primary.core.backlog == (1, 100)
     served = lead().serve().core
     own = served.coordinator.status().members[0]
     assert (own.id, own.durable, own.applied) == ("eu-1", 1, 1)

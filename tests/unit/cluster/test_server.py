@@ -149,9 +149,9 @@ async def test_a_write_waits_while_the_nodes_queue_is_full_and_other_requests_do
         tasks.start_soon(house.attend, client)
         await settled()
         assert client.heard == [(Kind.PONG, 77)] and len(house.reading) == 1
-        assert house.inbox.take() == ([], [])
+        assert house.inbox.events() == house.inbox.proposals() == []
         house.inbox.settle(0)
-    assert [proposal.correlation for proposal in house.inbox.take()[1]] == [2]
+    assert [proposal.correlation for proposal in house.inbox.proposals()] == [2]
     assert client.heard[-1] == (Kind.BYE, 78)
 
 
