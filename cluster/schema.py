@@ -8,8 +8,7 @@ form; `parse` raises a `ValueError` or a `RedwireError` that says what would be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -44,37 +43,49 @@ def _struct(kind: type[S], data: object, path: str, refuse: Refuse) -> S:
     fields = _fields(kind)
     if not isinstance(data, dict):
         raise refuse(path, f"expected a mapping with {', '.join(fields)}, not {shown(data)}", "")
-    wrong = [_unknown_key(key, fields, data, path, refuse) for key in data if key not in fields]
-    surmised = bool(wrong)
-    values = {}
+    unknown = [_unknown_key(key, fields, data, path, refuse) for key in data if key not in fields]
+    wrong, values = _Findings(unknown), {}
     for name, field in fields.items():
         where = f"{path}.{name}" if path else name
         if name in data:
-            with _noting(wrong):
+            with wrong:
                 values[field.name] = _value(field.type, data[name], where, refuse)
-        elif field.required and not surmised:
-            wrong.append(refuse(where, "is missing", ""))
-    if wrong:
-        raise _together(wrong)
+        elif field.required and not unknown:
+            wrong.add(refuse(where, "is missing", ""))
+    wrong.tell()
     return kind(**values)
 
 
-@contextmanager
-def _noting(wrong: list[ConfigInvalid]) -> Iterator[None]:
-    """What is wrong here is one more of `wrong`, and does not keep the rest from being looked at."""
-    try:
-        yield
-    except ConfigInvalid as error:
-        wrong.append(error)
+class _Findings:
+    """What is wrong in one mapping or list. What goes wrong inside a `with` is one more, and does not keep
+    the rest from being looked at.
+    """
 
+    def __init__(self, errors: Iterable[ConfigInvalid] = ()) -> None:
+        self._errors = [*errors]
 
-def _together(wrong: Iterable[ConfigInvalid]) -> ConfigInvalid:
-    """The first one, which has all others."""
-    first, *others = [each for error in wrong for each in (error, *error.others)]
-    for other in others:
-        other.others = ()
-    first.others = tuple(others)
-    return first
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, ConfigInvalid):
+            return False
+        self._errors.append(error)
+        return True
+
+    def add(self, error: ConfigInvalid) -> None:
+        """One more."""
+        self._errors.append(error)
+
+    def tell(self) -> None:
+        """Raises the first one, which has all others; returns where there is none."""
+        if not self._errors:
+            return
+        first, *others = [each for error in self._errors for each in (error, *error.others)]
+        for other in others:
+            other.others = ()
+        first.others = tuple(others)
+        raise first
 
 
 @cache
@@ -133,25 +144,23 @@ def _union(kinds: tuple[Any, ...], data: object, path: str, refuse: Refuse) -> A
 def _items(kind: Any, data: object, path: str, refuse: Refuse) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
         raise refuse(path, f"expected a list, not {shown(data)}", "")
-    items, wrong = [], list[ConfigInvalid]()
+    items, wrong = [], _Findings()
     for index, item in enumerate(data):
-        with _noting(wrong):
+        with wrong:
             items.append(_value(kind, item, f"{path}[{index}]", refuse))
-    if wrong:
-        raise _together(wrong)
+    wrong.tell()
     return tuple(items)
 
 
 def _mapping(key_kind: Any, kind: Any, data: object, path: str, refuse: Refuse) -> dict[Any, Any]:
     if not isinstance(data, dict):
         raise refuse(path, f"expected a mapping, not {shown(data)}", "")
-    read, wrong = {}, list[ConfigInvalid]()
+    read, wrong = {}, _Findings()
     for key, item in data.items():
         where = f"{path}.{key}"
-        with _noting(wrong):
+        with wrong:
             read[_value(key_kind, key, where, refuse)] = _value(kind, item, where, refuse)
-    if wrong:
-        raise _together(wrong)
+    wrong.tell()
     return read
 
 
