@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from cluster.config import TlsConfig, parse_node_config
 from cluster.config import _File as File
 from cluster.events import EventKind, level
-from redwire.errors import RETRYABLE, Code
+from redwire.errors import RETRYABLE, Code, RedwireError
 from redwire.frame import SERVER_ONLY, Kind
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
 from redwire.status import SCHEMA, Status
@@ -256,6 +256,23 @@ def test_every_fact_of_an_error_is_documented_once_and_there_is_no_other() -> No
     named = {name for path in files for name in facts_of(ast.parse(path.read_text()))}
     rows = re.findall(r"^\| `(\w+)` \| (?:number|text|list|object) \| ", ERRORS, re.MULTILINE)
     assert rows == sorted(named | {"receipt"})
+
+
+def word_of(kind: type[RedwireError]) -> str:
+    """The `name` of such an error, of which nothing else is known."""
+    return RedwireError.name.fget(kind.__new__(kind))
+
+
+def test_the_codes_beside_outcomes_and_facts_are_those_that_commands_tell() -> None:
+    cells = re.findall(r"^\| \d+ \| ([^|]+) \|", ERRORS, re.MULTILINE)
+    cells += re.findall(r"^\| `\w+` \| \w+ \| [^|]+ \| ([^|]+) \|$", ERRORS, re.MULTILINE)
+    codes = {word for cell in cells for word in re.findall(r"[A-Z_]{4,}", cell)}
+    homes = (f"{package}.errors" for package in ("redwire", "regions", "cluster", "tools"))
+    found = [each for home in homes for each in vars(importlib.import_module(home)).values()]
+    kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, RedwireError)]
+    words = {word_of(kind) for kind in kinds} | {code for code in Code if code not in ("INVALID", "TIMEOUT")}
+    assert len(codes) > 20
+    assert codes - words == set()
 
 
 def test_the_protocols_limits_are_those_of_the_code() -> None:
