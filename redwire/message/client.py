@@ -235,7 +235,9 @@ def _decode_entry(data: bytes, offset: int) -> WrittenEntry:
 
 
 class Open(ClosedStruct, frozen=True):
-    """Open (46): our own client says so once. `client` names it for people; `subscribe` asks for pushes."""
+    """Open (46): our own client says so first, and again to learn who leads. `client` names it for people;
+    `subscribe` asks for pushes.
+    """
 
     client: Annotated[str, msgspec.Meta(max_length=256)]
     subscribe: bool
