@@ -19,6 +19,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from cluster.audit_events import LINES_A_SECOND, TEXT_CHARS_MAX, Actor, ActOutcome, Event
 from cluster.config import TlsConfig, parse_node_config
 from cluster.config import _File as File
 from cluster.events import EventKind, level
@@ -47,6 +48,7 @@ OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 RUNBOOKS = OPERATIONS[: OPERATIONS.index("## The status document")]
 ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "CONFIGURATION.md").read_text()
+KEYS = CONFIGURATION[: CONFIGURATION.index("## The log")]
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
 
@@ -328,6 +330,17 @@ def test_what_runbooks_and_the_doctor_point_to_is_a_heading() -> None:
     assert pointed - headings == set()
 
 
+def test_the_lines_of_the_audit_log_are_documented_with_what_is_in_them() -> None:
+    section = CONFIGURATION[CONFIGURATION.index("## The audit log") : CONFIGURATION.index("## New cert")]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)
+    kinds = {kind.__struct_config__.tag: kind.__struct_fields__ for kind in Event.__subclasses__()}
+    assert {event: tuple(re.findall(r"`(\w+)`", fields)) for event, fields in rows} == kinds
+    said = set(re.findall(r"`(\w+)`", section[section.index("`session` and `by`") :]))
+    assert {*Actor.__struct_fields__, *(outcome.value for outcome in ActOutcome)} <= said
+    assert f"there are {LINES_A_SECOND} lines a second" in section
+    assert f"beyond {TEXT_CHARS_MAX} characters" in section
+
+
 def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
     """(key, default as the document writes it) of a section and those in it; `*` where words are free."""
     for found in msgspec.structs.fields(kind):
@@ -364,7 +377,7 @@ def ranges(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def test_the_configurations_ranges_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+?) \|", KEYS, re.MULTILINE)
     written = {key: said.partition(", ")[2] for key, said in rows if re.search(r", \d+ to \d+$", said)}
     real = dict(ranges(File))
     assert len(real) > 6
@@ -373,7 +386,7 @@ def test_the_configurations_ranges_are_those_of_the_code() -> None:
 
 
 def test_the_configurations_keys_and_defaults_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", KEYS, re.MULTILINE)
     written, real = dict(rows), dict(keys(File))
     assert len(written) == len(rows) and len(real) > 25
     assert written.keys() == real.keys()
