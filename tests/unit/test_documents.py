@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import shlex
 import tomllib
@@ -23,6 +24,7 @@ from cluster.audit_events import LINES_A_SECOND, TEXT_CHARS_MAX, Actor, ActOutco
 from cluster.config import TlsConfig, parse_node_config
 from cluster.config import _File as File
 from cluster.events import EventKind, level
+from cluster.main import _answer as answer_of_node_command
 from redwire.errors import RETRYABLE, Code, RedwireError
 from redwire.frame import SERVER_ONLY, Kind
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
@@ -328,6 +330,13 @@ def test_what_runbooks_and_the_doctor_point_to_is_a_heading() -> None:
     pointed |= set(re.findall(r"(?<!\*)\*([A-Z][^*]+?)\*(?!\*)", " ".join(RUNBOOKS.split())))
     assert len(pointed) > 8
     assert pointed - headings == set()
+
+
+def test_what_a_node_command_answers_to_programs_is_documented() -> None:
+    keys = re.findall(r'"(\w+)":', inspect.getsource(answer_of_node_command))
+    paragraph = CONFIGURATION[CONFIGURATION.index("With `--json`") : CONFIGURATION.index("`check` asks")]
+    assert len(keys) > 10
+    assert set(keys) - set(re.findall(r"`(\w+)`", paragraph)) == set()
 
 
 def test_the_lines_of_the_audit_log_are_documented_with_what_is_in_them() -> None:
