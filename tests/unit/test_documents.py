@@ -27,7 +27,10 @@ from cluster.events import EventKind, level
 from cluster.main import _answer as answer_of_node_command
 from redwire.errors import RETRYABLE, Code, RedwireError
 from redwire.frame import SERVER_ONLY, Kind
+from redwire.message.client import CopyAck
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
+from redwire.position import ClusterId, Lsn, Term, Token
+from redwire.receipt import Receipt
 from redwire.status import SCHEMA, Status
 from redwire.uri import PARAMETERS
 from regions.commit_policy import CommitPolicy
@@ -260,6 +263,15 @@ def test_every_fact_of_an_error_is_documented_once_and_there_is_no_other() -> No
     named = {name for path in files for name in facts_of(ast.parse(path.read_text()))}
     rows = re.findall(r"^\| `(\w+)` \| (?:number|text|list|object) \| ", ERRORS, re.MULTILINE)
     assert rows == sorted(named | {"receipt"})
+
+
+def test_the_keys_of_a_receipt_are_documented() -> None:
+    copy = CopyAck("eu-1", "eu", 1_000)
+    token = Token(ClusterId("0" * 32), Term(1), Lsn(7))
+    receipt = Receipt(Lsn(7), Term(1), "majority", "majority", (copy,), copy, token, False)
+    section = ERRORS[ERRORS.index("## The receipt") :]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*receipt.to_json()]
+    assert set(CopyAck.__struct_fields__) <= set(re.findall(r"`(\w+)`", section))
 
 
 def word_of(kind: type[RedwireError]) -> str:
