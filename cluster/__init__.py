@@ -1,6 +1,7 @@
 """One node: its log and state on disk, its roles, and the sessions that it serves.
 
-The names below are for services of one's own; they are imported when they are first used.
+The names below are for services of one's own; they are imported when they are first used. What goes into the
+cores and comes out of them stands in `cluster.effects`.
 """
 
 from __future__ import annotations
@@ -59,3 +60,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'cluster' has no attribute {name!r}")
     return getattr(import_module(f"cluster.{_HOMES[name]}"), _NAMES.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

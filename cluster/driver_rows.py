@@ -15,7 +15,7 @@ import msgspec
 
 from cluster.logical import generated_id
 from redwire.errors import RequestInvalid
-from redwire.message.client import RESULT, RecordStatus
+from redwire.message.client import RecordStatus
 from redwire.record import Key, Op, Record, check_collection, encode_record, encode_write, not_json
 
 CONFLICTS_LISTED_MAX = 20
@@ -48,11 +48,6 @@ def encode_insert(
         for row, (ident, document) in enumerate(zip(ids, documents, strict=True))
     ]
     return Insert(ids, encode_write(records, key, atomic=atomic))
-
-
-def results_of(items: bytes) -> Results:
-    """Packed results, one pair per record."""
-    return [(_STATUSES[status], version) for status, version in RESULT.iter_unpack(items)]
 
 
 def final_ids(ids: Sequence[str], results: Results) -> list[str]:
@@ -93,7 +88,6 @@ def conflict_of_batch(results: Results) -> RequestInvalid | None:
     return None
 
 
-_STATUSES = tuple(RecordStatus)
 _TAKEN = "the collection's name differs from an existing one's only in case"
 
 

@@ -19,7 +19,6 @@ from cluster.driver_rows import (
     conflict_of_one,
     encode_insert,
     final_ids,
-    results_of,
 )
 from cluster.effects import Result
 from cluster.errors import NodeError
@@ -28,7 +27,7 @@ from cluster.service import Service
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Kind
 from redwire.handshake import Principal
-from redwire.message.client import RecordStatus
+from redwire.message.client import RecordStatus, results_of
 from redwire.message.driver import (
     BatchError,
     BulkInsert,

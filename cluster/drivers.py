@@ -22,12 +22,10 @@ from cluster.driver_writes import DriverWrites
 from cluster.replies import Wire
 from cluster.service import Service
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge
-from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES, SERVER_ONLY, Frame, Kind, kind_name
+from redwire.frame import PAYLOAD_BYTES_MAX, SERVER_ONLY, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
 from redwire.message.driver import decode_target, encode_error, encode_got, encode_stream_error
 from redwire.message.read import Fetch, Fetched, Scanned
-
-PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
 
 
 class Drivers:

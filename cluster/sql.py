@@ -29,7 +29,7 @@ from cluster.sql_guard import JSON_TABLES, Guard
 from cluster.statement import CATALOG, TEXT_BYTES_MAX, Statement, parse
 from cluster.tables import check_row, open_reader, read_position, translated
 from redwire.errors import Code
-from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES
+from redwire.frame import PAYLOAD_BYTES_MAX
 from redwire.message.driver import SqlValue
 from redwire.message.params import Json, Param, Timestamp, Uuid, Vector
 from redwire.position import Position
@@ -38,7 +38,7 @@ ROWS_MAX = 10_000
 """As many as one request may write."""
 RESULT_BYTES_MAX = 15 << 20
 """Texts and blobs of one answer, so that it fits a frame."""
-TWICE_BYTES_MAX = (FRAME_BYTES_MAX - HEADER_BYTES) // 2
+TWICE_BYTES_MAX = PAYLOAD_BYTES_MAX // 2
 """The same where the answer holds every row twice."""
 SECONDS_MAX = 5.0
 """Statements are for people and pages: one that takes longer keeps one of two processes from everybody else.

@@ -31,7 +31,7 @@ from cluster.sql_kinds import decode_query, encode_result
 from cluster.threads import Post
 from cluster.turns import Turns
 from redwire.errors import Code, RedwireError, TooLarge
-from redwire.frame import FRAME_BYTES_MAX, HEADER_BYTES
+from redwire.frame import PAYLOAD_BYTES_MAX
 
 SQL_PROCESSES = 2
 """Statements that run at once. A process starts with the first statement for it."""
@@ -43,7 +43,6 @@ digits, 14 bytes for each of its own, so 5 MiB of it are found; of words or obje
 """
 ALARM_LATE_S = 0.5
 """When SQLite should have ended a statement by itself, which it does wherever it looks at the clock."""
-ANSWER_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
 GENTLE = 10
 """By how much statements give way to a node that serves writes."""
 EXIT_S = 10.0
@@ -302,8 +301,8 @@ def main() -> None:
 def answered(worker: SqlWorker, kind: int, payload: bytes) -> bytes:
     """The body that answers one. Raises `RequestInvalid`, `PolicyInvalid`, `QueryFailed`, or `NodeError`."""
     body = encode_result(kind, worker.run(decode_query(kind, payload)))
-    if len(body) > ANSWER_BYTES_MAX:
-        raise TooLarge("bytes of the answer", len(body), ANSWER_BYTES_MAX)
+    if len(body) > PAYLOAD_BYTES_MAX:
+        raise TooLarge("bytes of the answer", len(body), PAYLOAD_BYTES_MAX)
     return body
 
 

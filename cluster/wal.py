@@ -1,8 +1,9 @@
 """The write-ahead log: whole batches, appended in groups, one write and one sync a group.
 
-One thread writes (`append`, `note_watermark`, `prepare`, `cut`, `prune`, `restart`, `close`); `read`,
-`position_at`, `room_bytes`, `end` and `status` may be used by any thread at any time. An error of a write or
-sync is final: every later call that would write raises the same `DiskFailed`.
+One thread writes (`append`, `note_watermark`, `prepare`, `keep_tail`, `cut`, `prune`, `restart`,
+`remove_generation`, `close`); `read`, `position_at`, `last_reign`, `room_bytes`, `base`, `end` and `status`
+may be used by any thread at any time. An error of a write or sync is final: every later call that would write
+raises the same `DiskFailed`.
 """
 
 from __future__ import annotations

@@ -57,11 +57,14 @@ from redwire.uri import ConnectionConfig
 
 
 class Client:
-    """One application's connection to a cluster: an asynchronous context manager, entered once at a
-    time.
+    """One application's connection to a cluster: an asynchronous context manager, entered once at a time.
+    `connect` makes one.
 
     Any number of tasks may use it at once. `policy` is a commit policy's text, None for the cluster's
     default; `timeout_s` is the deadline of the whole call, None for the URI's.
+
+    A write returns, or raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly nothing was
+    written. A `Conflict` was committed, and changed nothing.
     """
 
     def __init__(self, config: ConnectionConfig, *, name: str, chance: random.Random) -> None:
@@ -191,9 +194,11 @@ class Client:
 
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
         the event loop, once it is done, which must not raise. There may be 4,096 under way, and some 30,000
-        keys between the oldest and the newest of them; one more raises `Refused` (BUSY), and so does any
-        (NOT_READY) while no node has taken in its cluster. Writes in flight together have no order among
+        keys between the oldest and the newest of them; one more raises `Refused` (BUSY). So does any
+        (NOT_READY) while the client has no id yet: a node that it came in by could issue none before it took
+        in its cluster, and the primary is asked meanwhile. Writes in flight together have no order among
         them.
+
         `atomic` makes several records all or nothing, as one always is: nothing raises `Conflict`.
         """
         session = self._opened()

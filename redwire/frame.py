@@ -19,6 +19,8 @@ HEADER = struct.Struct("<IBBHQ")
 HEADER_BYTES = HEADER.size
 FRAME_BYTES_MAX = 16 << 20
 """Fixed by the protocol; also the most that a compressed payload may expand to."""
+PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES
+"""What one frame carries."""
 FRAME_BYTES_UNAUTHENTICATED = 8192
 """Room for any handshake message, and little for a stranger to make us hold."""
 

@@ -46,7 +46,9 @@ OPEN_MAX = 4_096
 patience.
 """
 CLIENT_BYTES = 24
-"""The LSN at which the client's id was issued, 64 bits of chance, and 64 that tell whose it is."""
+"""The LSN at which the client's id was issued, its owner, chance, and a seal that tells whose it is, as
+`cluster/client_ids.py` lays them out.
+"""
 NO_CLIENT = bytes(CLIENT_BYTES)
 
 REQUEST_HEADER = struct.Struct(f"<IBBH{CLIENT_BYTES}sQQ")

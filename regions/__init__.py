@@ -27,6 +27,7 @@ from regions.quorum import (
     watermark,
 )
 from regions.status import CoordinatorStatus, MemberStatus
+from regions.transition import Step
 from regions.waits import Cancelled, QuorumNotRequired, QuorumReached, QuorumWait
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Regions",
     "RemoteWal",
     "SinglePoints",
+    "Step",
     "Timeout",
     "Unknown",
     "Unmeasured",

@@ -151,8 +151,8 @@ class CommitPolicy:
 
     @classmethod
     def parse(cls, text: str) -> CommitPolicy:
-        """The policy that `text` spells. Raises `PolicyInvalid`, whose facts are `asked`, and for a word that
-        is wrong `position` (from 1) and `token`.
+        """The policy that `text` spells. Raises `PolicyInvalid`, whose facts are `asked`, where the text goes
+        wrong `position` (a character, from 1), and for a word that is wrong `token` too.
         """
         try:
             return _parsed(text)
@@ -212,7 +212,7 @@ def _parsed(text: str) -> CommitPolicy:
     if len(text) > POLICY_CHARS_MAX:
         raise PolicyInvalid(
             f"the policy has {len(text)} characters, at most {POLICY_CHARS_MAX}",
-            facts={"position": POLICY_CHARS_MAX},
+            facts={"position": POLICY_CHARS_MAX + 1},
         )
     return _Parser(text).policy()
 

@@ -135,12 +135,17 @@ class WrittenEntry(msgspec.Struct, frozen=True):
     @property
     def results(self) -> list[tuple[RecordStatus, int]]:
         """Status and version of each record, in the request's order."""
-        return [(_STATUSES[status], version) for status, version in RESULT.iter_unpack(self.items)]
+        return results_of(self.items)
 
     @property
     def all_applied(self) -> bool:
         """Whether every record has the status APPLIED; looks at no version, so it is quick."""
         return not any(self.items[:: RESULT.size])
+
+
+def results_of(items: bytes) -> list[tuple[RecordStatus, int]]:
+    """Packed `RESULT`s as status and version, one pair for each record."""
+    return [(_STATUSES[status], version) for status, version in RESULT.iter_unpack(items)]
 
 
 _BLOCK = struct.Struct("<QQ")
@@ -235,7 +240,9 @@ def _decode_entry(data: bytes, offset: int) -> WrittenEntry:
 
 
 class Open(ClosedStruct, frozen=True):
-    """Open (46): our own client says so once. `client` names it for people; `subscribe` asks for pushes."""
+    """Open (46): our own client says so first, and again to learn who leads. `client` names it for people;
+    `subscribe` asks for pushes.
+    """
 
     client: Annotated[str, msgspec.Meta(max_length=256)]
     subscribe: bool

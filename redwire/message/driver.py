@@ -175,11 +175,18 @@ def _json_value(value: SqlValue) -> object:
     """A value as JSON can hold it; what it cannot hold leaves in the notation that drivers send it in."""
     if isinstance(value, bytes):
         return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, float):
+        return json_float(value)
     if isinstance(value, int) and not -NUMBER_MAX <= value <= NUMBER_MAX:
         return {"$int": str(value)}
     return value
+
+
+def json_float(value: float) -> float | dict[str, str]:
+    """A float as JSON can hold it: NaN and infinities as `{"$float": …}`."""
+    if math.isfinite(value):
+        return value
+    return {"$float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
 
 
 def _id(text: str) -> int | str:

@@ -18,6 +18,7 @@ import msgspec
 
 from redwire.errors import BodyInvalid, Code, RequestInvalid, TooLarge
 from redwire.message.cursor import Cursor, bytes32, str16, str32
+from redwire.message.driver import json_float
 from redwire.record import RECORDS_MAX, REQUEST_BYTES_MAX
 
 PARAMS_MAX = 65_536
@@ -231,18 +232,10 @@ def _pack_float(value: float) -> bytes:
     return _CANONICAL_NAN if math.isnan(value) else _F64.pack(value)
 
 
-def _document_float(cursor: Cursor) -> float | dict[str, str]:
-    """A float as JSON can hold it."""
-    value = _f64(cursor)
-    if math.isfinite(value):
-        return value
-    return {"$float": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
-
-
 _LEGACY_READERS: tuple[Callable[[Cursor], object], ...] = (
     lambda cursor: None,
     _i64,
-    _document_float,
+    lambda cursor: json_float(_f64(cursor)),
     _text,
     _bool,
     _u64,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import shlex
 import tomllib
@@ -19,12 +20,17 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from cluster.audit_events import LINES_A_SECOND, TEXT_CHARS_MAX, Actor, ActOutcome, Event
 from cluster.config import TlsConfig, parse_node_config
 from cluster.config import _File as File
 from cluster.events import EventKind, level
-from redwire.errors import RETRYABLE, Code
+from cluster.main import _answer as answer_of_node_command
+from redwire.errors import RETRYABLE, Code, RedwireError
 from redwire.frame import SERVER_ONLY, Kind
+from redwire.message.client import CopyAck
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX
+from redwire.position import ClusterId, Lsn, Term, Token
+from redwire.receipt import Receipt
 from redwire.status import SCHEMA, Status
 from redwire.uri import PARAMETERS
 from regions.commit_policy import CommitPolicy
@@ -47,6 +53,7 @@ OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 RUNBOOKS = OPERATIONS[: OPERATIONS.index("## The status document")]
 ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "CONFIGURATION.md").read_text()
+KEYS = CONFIGURATION[: CONFIGURATION.index("## The log")]
 PURE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
 
 
@@ -258,6 +265,32 @@ def test_every_fact_of_an_error_is_documented_once_and_there_is_no_other() -> No
     assert rows == sorted(named | {"receipt"})
 
 
+def test_the_keys_of_a_receipt_are_documented() -> None:
+    copy = CopyAck("eu-1", "eu", 1_000)
+    token = Token(ClusterId("0" * 32), Term(1), Lsn(7))
+    receipt = Receipt(Lsn(7), Term(1), "majority", "majority", (copy,), copy, token, False)
+    section = ERRORS[ERRORS.index("## The receipt") :]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*receipt.to_json()]
+    assert set(CopyAck.__struct_fields__) <= set(re.findall(r"`(\w+)`", section))
+
+
+def word_of(kind: type[RedwireError]) -> str:
+    """The `name` of such an error, of which nothing else is known."""
+    return RedwireError.name.fget(kind.__new__(kind))
+
+
+def test_the_codes_beside_outcomes_and_facts_are_those_that_commands_tell() -> None:
+    cells = re.findall(r"^\| \d+ \| ([^|]+) \|", ERRORS, re.MULTILINE)
+    cells += re.findall(r"^\| `\w+` \| \w+ \| [^|]+ \| ([^|]+) \|$", ERRORS, re.MULTILINE)
+    codes = {word for cell in cells for word in re.findall(r"[A-Z_]{4,}", cell)}
+    homes = (f"{package}.errors" for package in ("redwire", "regions", "cluster", "tools"))
+    found = [each for home in homes for each in vars(importlib.import_module(home)).values()]
+    kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, RedwireError)]
+    words = {word_of(kind) for kind in kinds} | {code for code in Code if code not in ("INVALID", "TIMEOUT")}
+    assert len(codes) > 20
+    assert codes - words == set()
+
+
 def test_the_protocols_limits_are_those_of_the_code() -> None:
     rows = re.findall(r"^\| ([\d,]+)[^|]*\|[^|]+\| `([\w.]+)\.(\w+)` \|", PROTOCOL, re.MULTILINE)
     section = PROTOCOL[PROTOCOL.index("## 7. Limits") : PROTOCOL.index("## 8.")]
@@ -311,6 +344,24 @@ def test_what_runbooks_and_the_doctor_point_to_is_a_heading() -> None:
     assert pointed - headings == set()
 
 
+def test_what_a_node_command_answers_to_programs_is_documented() -> None:
+    keys = re.findall(r'"(\w+)":', inspect.getsource(answer_of_node_command))
+    paragraph = CONFIGURATION[CONFIGURATION.index("With `--json`") : CONFIGURATION.index("`check` asks")]
+    assert len(keys) > 10
+    assert set(keys) - set(re.findall(r"`(\w+)`", paragraph)) == set()
+
+
+def test_the_lines_of_the_audit_log_are_documented_with_what_is_in_them() -> None:
+    section = CONFIGURATION[CONFIGURATION.index("## The audit log") : CONFIGURATION.index("## New cert")]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)
+    kinds = {kind.__struct_config__.tag: kind.__struct_fields__ for kind in Event.__subclasses__()}
+    assert {event: tuple(re.findall(r"`(\w+)`", fields)) for event, fields in rows} == kinds
+    said = set(re.findall(r"`(\w+)`", section[section.index("`session` and `by`") :]))
+    assert {*Actor.__struct_fields__, *(outcome.value for outcome in ActOutcome)} <= said
+    assert f"there are {LINES_A_SECOND} lines a second" in section
+    assert f"beyond {TEXT_CHARS_MAX} characters" in section
+
+
 def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str]]:
     """(key, default as the document writes it) of a section and those in it; `*` where words are free."""
     for found in msgspec.structs.fields(kind):
@@ -347,7 +398,7 @@ def ranges(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def test_the_configurations_ranges_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+?) \|", KEYS, re.MULTILINE)
     written = {key: said.partition(", ")[2] for key, said in rows if re.search(r", \d+ to \d+$", said)}
     real = dict(ranges(File))
     assert len(real) > 6
@@ -356,7 +407,7 @@ def test_the_configurations_ranges_are_those_of_the_code() -> None:
 
 
 def test_the_configurations_keys_and_defaults_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", CONFIGURATION, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", KEYS, re.MULTILINE)
     written, real = dict(rows), dict(keys(File))
     assert len(written) == len(rows) and len(real) > 25
     assert written.keys() == real.keys()

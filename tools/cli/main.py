@@ -103,8 +103,8 @@ Exit codes:
   130  interrupted
   141  nobody reads the output any more, as in redwire scan c | head
 
-With --json an error is one JSON object on standard error, with code, message, hint, exit_code, and the key of
-a write where there is one.
+With --json an error is one JSON object on standard error, with code, message, hint, exit_code, facts, and the
+key of a write where there is one.
 """
 
 

@@ -10,10 +10,9 @@ from cluster.driver_rows import (
     conflict_of_one,
     encode_insert,
     final_ids,
-    results_of,
 )
 from redwire.errors import Code, RequestInvalid, TooLarge
-from redwire.message.client import RESULT, RecordStatus
+from redwire.message.client import RESULT, RecordStatus, results_of
 from redwire.record import CLIENT_BYTES, Key, Op, Record, Request, decode_write
 
 APPLIED, EXISTS, ABORTED = RecordStatus.APPLIED, RecordStatus.EXISTS, RecordStatus.ABORTED

@@ -91,6 +91,7 @@ async def test_a_wait_that_was_cancelled_is_forgotten(table):
 @pytest.mark.parametrize("name", cluster.__all__)
 def test_every_name_of_the_package_is_there(name):
     assert getattr(cluster, name) is not None
+    assert name in dir(cluster)
 
 
 def test_another_name_is_not():

@@ -14,6 +14,7 @@ from redwire import errors
 from redwire.errors import Code
 from redwire.message.admin import RemoveUser
 from redwire.message.client import RecordStatus
+from redwire.message.failure import Failure
 from redwire.position import Lsn, Term, Token
 from redwire.record import decode_write
 
@@ -345,6 +346,8 @@ async def test_no_task_outlives_the_client(cluster) -> None:
 def test_the_package_exports_what_it_names() -> None:
     assert all(getattr(redwire, name) is not None for name in redwire.__all__)
     assert set(redwire.__all__) <= set(dir(redwire))
+    refused = Failure(code=Code.COMMIT_POLICY_INVALID, message="asks for too much").to_error()
+    assert isinstance(refused, redwire.PolicyInvalid)  # who names policies can tell it from the others
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         redwire.nothing  # noqa: B018
 

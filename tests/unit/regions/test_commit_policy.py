@@ -135,8 +135,9 @@ def test_a_refusal_names_position_token_and_the_way_out(
 
 
 def test_a_text_longer_than_its_field_is_refused_before_it_is_read() -> None:
-    with pytest.raises(PolicyInvalid, match="256 characters"):
+    with pytest.raises(PolicyInvalid, match="256 characters") as caught:
         CommitPolicy.parse("local" + " " * (POLICY_CHARS_MAX - 4))
+    assert caught.value.facts["position"] == POLICY_CHARS_MAX + 1  # the first character beyond it, from 1
     with pytest.raises(PolicyInvalid, match="100000 characters"):
         CommitPolicy.parse("9" * 100_000)
 

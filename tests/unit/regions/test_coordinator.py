@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import regions
 from redwire.errors import PolicyInvalid, ProtocolError
 from redwire.position import Lsn, Region
-from regions import QuorumCoordinator as ExportedCoordinator
 from regions.ack_table import AckTable
 from regions.binding import Membership
 from regions.commit_policy import CommitPolicy
@@ -24,8 +26,15 @@ from tests.ack_tables import THREE, A, B, acks, cluster, coordinator, joins, nod
 # The watermark
 
 
-def test_the_package_exports_the_coordinator() -> None:
-    assert ExportedCoordinator is QuorumCoordinator
+def test_the_package_exports_all_that_its_coordinator_takes_and_gives() -> None:
+    exported = {getattr(regions, name) for name in regions.__all__}
+    assert QuorumCoordinator in exported
+    methods = inspect.getmembers(QuorumCoordinator, inspect.isfunction)
+    hints = [hint for name, method in methods if name[0] != "_" for hint in get_type_hints(method).values()]
+    named = {kind for hint in hints for kind in (hint, *get_args(hint))}
+    ours = {kind for kind in named if getattr(kind, "__module__", "").startswith("regions.")}
+    assert len(ours) > 5
+    assert ours - exported == set()
 
 
 def test_the_primarys_disk_is_one_more_ack() -> None:
