@@ -204,6 +204,8 @@ class DiskFailed(NodeError):
     disk really holds, is safe.
     """
 
+    code = Code.DAMAGED
+
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
             f"{path}: {what}",
