@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from redwire.admin import Admin
     from redwire.client import Client, connect
-    from redwire.document import Document
+    from redwire.document import Document, Json, Row
     from redwire.errors import (
         AuthenticationFailed,
         ChannelClosed,
@@ -32,18 +33,22 @@ if TYPE_CHECKING:
         UnknownOutcome,
         UriInvalid,
     )
-    from redwire.message.client import RecordStatus
+    from redwire.message.client import CopyAck, RecordStatus
     from redwire.pending import Pending
     from redwire.position import Token
-    from redwire.receipt import Committed, Deleted, Inserted, Receipt
+    from redwire.receipt import Committed, Deleted, Inserted, Receipt, RecordResult
     from redwire.record import Key
-    from redwire.sync import SyncClient
+    from redwire.routing import AddressStatus, ReadMode, RouterStatus
+    from redwire.status import Status
+    from redwire.sync import SyncAdmin, SyncClient
     from redwire.sync import connect as connect_sync
     from redwire.topology import Topology
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddressStatus",
+    "Admin",
     "AuthenticationFailed",
     "ChannelClosed",
     "Client",
@@ -51,21 +56,29 @@ __all__ = [
     "Committed",
     "Conflict",
     "ConnectFailed",
+    "CopyAck",
     "DeadlineExceeded",
     "Deleted",
     "Document",
     "Inserted",
+    "Json",
     "Key",
     "NotConfirmed",
     "NotPrimary",
     "Pending",
     "PolicyInvalid",
     "ProtocolError",
+    "ReadMode",
     "Receipt",
+    "RecordResult",
     "RecordStatus",
     "RedwireError",
     "Refused",
     "RequestInvalid",
+    "RouterStatus",
+    "Row",
+    "Status",
+    "SyncAdmin",
     "SyncClient",
     "TlsInvalid",
     "Token",
@@ -79,14 +92,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "redwire.admin": ("Admin",),
     "redwire.client": ("Client", "connect"),
-    "redwire.document": ("Document",),
-    "redwire.message.client": ("RecordStatus",),
+    "redwire.document": ("Document", "Json", "Row"),
+    "redwire.message.client": ("CopyAck", "RecordStatus"),
     "redwire.pending": ("Pending",),
     "redwire.position": ("Token",),
-    "redwire.receipt": ("Committed", "Deleted", "Inserted", "Receipt"),
+    "redwire.receipt": ("Committed", "Deleted", "Inserted", "Receipt", "RecordResult"),
     "redwire.record": ("Key",),
-    "redwire.sync": ("SyncClient",),
+    "redwire.routing": ("AddressStatus", "ReadMode", "RouterStatus"),
+    "redwire.status": ("Status",),
+    "redwire.sync": ("SyncAdmin", "SyncClient"),
     "redwire.topology": ("Topology",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
