@@ -211,9 +211,8 @@ def _told(each: trouble.Trouble) -> bool:
 def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
     check, why, mend = OF_PROBLEMS[each.kind]
     if each.kind is problems.Kind.REGION:
-        answer = [
-            node.id for node in view.nodes if node.region == each.subject and facts.node(node.id) is not None
-        ]
+        here = {other.vantage.node for other in facts.views}  # of one that has just stopped others still tell
+        answer = [node.id for node in view.nodes if node.region == each.subject and node.id in here]
         if answer:
             mend = f"they run ({', '.join(answer)} answer from here): mend what lies between, see pairs"
     if each.kind is problems.Kind.HEALTH:

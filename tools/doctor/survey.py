@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 from msgspec.structs import replace
 
+from cluster.cluster_config import MemberConfig
 from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import authority_ends, wall_ms
 from cluster.inspection import inspect
@@ -41,16 +42,21 @@ async def survey(uri: str | None, file: str | None) -> Facts:
     """All facts. Raises `UriInvalid`; whatever else is wrong is a fact."""
     config = None if uri is None else parse(uri)
     now_ms = wall_ms()
-    about_file = None if file is None else await _file(file, now_ms)
+    about_file = None if file is None else _file(file, now_ms)
     facts = Facts(now_ms=now_ms, version=__version__, file=about_file, papers=_shown(about_file))
-    if uri is None or config is None:
-        return facts
+    if uri is not None and config is not None:
+        facts = await _asked(facts, uri, config)
+    return facts if facts.file is None else replace(facts, file=await _with_doors(facts.file, facts.settings))
+
+
+async def _asked(facts: Facts, uri: str, config: ConnectionConfig) -> Facts:
+    """`facts` with what the nodes say."""
     try:
         papers = facts.papers + _papers(config)
     except TlsInvalid as error:
         return replace(facts, hosts=config.seeds, trust=error)
     asked = await _ask_all(uri, config.seeds)
-    settings = None if about_file is None else await _settings(uri, asked)
+    settings = None if facts.file is None else await _settings(uri, asked)
     return replace(
         facts,
         hosts=config.seeds,
@@ -189,16 +195,25 @@ def _shown(file: FileFacts | None) -> tuple[Paper, ...]:
     )
 
 
-async def _file(path: str, now_ms: int) -> FileFacts:
+def _file(path: str, now_ms: int) -> FileFacts:
     try:
         config = parse_node_config(load_yaml(path), path)
     except RedwireError as error:
         return FileFacts(path, error=error)
-    inspection = inspect(config, now_ms)
-    return FileFacts(path, config, inspection, doors=tuple(await _doors(config)))
+    return FileFacts(path, config, inspect(config, now_ms))
 
 
-async def _doors(config: NodeConfig) -> list[Door]:
+async def _with_doors(file: FileFacts, told: Settings | RedwireError | None) -> FileFacts:
+    """`file` with the addresses of the others, as its node dials them: by the settings in force if they are
+    known, which may have left the file behind.
+    """
+    if file.config is None:
+        return file
+    known = told.cluster if isinstance(told, Settings) else file.config.cluster
+    return replace(file, doors=tuple(await _doors(file.config, known.members)))
+
+
+async def _doors(config: NodeConfig, members: Iterable[MemberConfig]) -> list[Door]:
     """Every other member's address, as this node dials it."""
     doors: list[Door] = []
 
@@ -214,7 +229,7 @@ async def _doors(config: NodeConfig) -> list[Door]:
         doors.append(Door(member, f"{host}:{port}", error))
 
     async with anyio.create_task_group() as tasks:
-        for member in config.cluster.members:
+        for member in members:
             if member.id != config.node.id:
                 addr = config.node.dial.get(member.id, member.addr)
                 tasks.start_soon(partial(knock, member.id, addr.host, addr.port))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,13 @@ def test_a_region_that_the_primary_does_not_reach_and_that_answers_here_is_not_g
     region = next(finding for finding in found if finding.check is Check.NODES)
     assert region.what == "region us is out: not connected"
     assert region.mend.startswith("they run (us-1 answer from here)") and "gone for good" not in region.mend
+
+
+def test_a_region_that_has_just_stopped_does_not_answer_though_others_still_tell_of_it() -> None:
+    gone = node("us-1", health="unhealthy", why="not connected")  # its round trips as others heard them last
+    found = bad(facts(cluster(us_1=gone), "us-1"))
+    region = next(finding for finding in found if finding.check is Check.NODES)
+    assert region.mend.startswith("start its nodes; if it is gone for good")
 
 
 def test_a_node_that_stays_away_for_a_newer_term_than_the_primarys_is_told_from_a_broken_line() -> None:
@@ -665,6 +673,28 @@ def test_a_peer_that_is_not_reached_from_this_host_is_an_error() -> None:
     found = only(Facts(NOW_MS, "0.1.0", file=replace(file(config()), doors=doors)))
     assert (found.check, found.where, found.why) == (Check.PORTS, "here to us-1", "no answer within 3 s")
     assert "node.dial" in found.mend
+
+
+async def test_a_peer_is_looked_for_where_the_settings_in_force_have_it_not_where_the_file_had_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, left = free_ports(2)
+    node = {"id": "eu-1", "region": "eu", "role": "replica", "listen": f"127.0.0.1:{free}"}
+    members = [{"id": name, "region": "eu", "addr": f"127.0.0.1:{left}"} for name in ("eu-1", "eu-2")]
+    members[0]["addr"] = f"127.0.0.1:{free}"
+    written = {"node": node | {"data_dir": "data"}, "tls": {"ca": "ca.pem", "cert": "c.pem", "key": "c.key"}}
+    path = tmp_path / "node.yaml"
+    path.write_text(json.dumps(written | {"cluster": {"name": "shop", "members": members}}))
+    with socket.create_server(("127.0.0.1", 0)) as moved:
+        addr = f"127.0.0.1:{moved.getsockname()[1]}"
+        told = logged(members=[members[0], members[1] | {"addr": addr}])
+
+        async def settings(*_: object) -> Settings:
+            return told
+
+        monkeypatch.setattr("tools.doctor.survey._settings", settings)
+        found = await survey(f"red://127.0.0.1:{free}/?timeout_ms=100", str(path))
+    assert found.file is not None and found.file.doors == (Door("eu-2", addr, ""),)
 
 
 def test_no_audit_and_strangers_are_told() -> None:
