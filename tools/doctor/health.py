@@ -128,7 +128,9 @@ def judge(facts: Facts) -> Iterator[Finding]:
     known = [each for each in problems.find(view) if each.kind is not problems.Kind.LAG]
     unled = _unled(known, facts)
     found = [_problem(each, facts, view) for each in known if each not in unled]
-    found += _waiting([each.subject for each in unled if facts.node(each.subject) is not None])
+    silent = {each.member for each in facts.asked if each.silent}  # others may not have noticed yet
+    here = (each.subject for each in unled if each.subject not in silent)
+    found += _waiting([name for name in here if facts.node(name) is not None])
     unheard = list(_unheard(facts, view))
     found += unheard
     found += _apart(facts, view)

@@ -361,11 +361,12 @@ def test_a_quorum_that_is_not_met_and_a_lost_primary_are_errors() -> None:
     assert "Lose the primary" in found.mend
 
 
-def test_nodes_that_only_wait_for_a_primary_are_not_to_be_checked() -> None:
+@pytest.mark.parametrize("heard", [{}, {"us-1": 80_000}])  # the lost one, and when it has just stopped
+def test_nodes_that_only_wait_for_a_primary_are_not_to_be_checked(heard: dict[str, int]) -> None:
     waiting = {"health": "unknown", "why": "no primary is in sight"}
     status = replace(
         cluster(
-            eu_1=node("eu-1", health="unknown", why="not heard", rtts_us={}),
+            eu_1=node("eu-1", health="unknown", why="not heard", rtts_us=heard),
             us_1=node("us-1", **waiting),
             ap_1=node("ap-1", **waiting),
         ),
