@@ -90,7 +90,8 @@ class Pending:
     @property
     def key(self) -> WriteKey:
         """Its idempotency key. Another one takes its place only where the cluster has forgotten the client
-        id: whoever asks for the first one then is told KEY_EXPIRED.
+        id: whoever asks for the first one then is told KEY_EXPIRED. So is who asks after this client had the
+        answer and has written since, or left it open and has begun `OPEN_MAX` writes since.
         """
         return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
 
