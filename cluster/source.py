@@ -34,6 +34,7 @@ _OF_REIGNS = DEPOSING | {Code.TERM_TAKEN}
 _REFUSALS = _OF_REIGNS | {Code.OTHER_CLUSTER, Code.OTHER_NODE}
 """Who says one of these means us. Anything else, such as our silence, only ends a session."""
 _TWINS = "two processes have this id: stop one of them; one that has ended is forgotten within 3 s"
+_OF_CLIENTS = "this is a node's certificate; clients show a user's: redwire certs issue user NAME"
 _OF_SOURCES = frozenset(
     (
         *(Kind.PEER_WELCOME, Kind.FOLLOWING, Kind.BATCH, Kind.HEARTBEAT, Kind.TOPOLOGY),
@@ -83,7 +84,8 @@ class Source:
             case _ if frame.kind in _OF_SOURCES:
                 raise ProtocolError(f"{self.end.node} sends {kind_name(frame.kind)} to a source")
             case _:
-                self._say(Refused(Code.UNSUPPORTED, f"{kind_name(frame.kind)} is not served to a member"))
+                text = f"{kind_name(frame.kind)} is not served to a member"
+                self._say(Refused(Code.UNSUPPORTED, text, hint=_OF_CLIENTS))
 
     def _fetch(self, asked: SnapshotFetch) -> None:
         """Send a snapshot, one at a time: each new one is a whole copy of the state on disk. Where that

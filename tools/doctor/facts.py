@@ -19,6 +19,7 @@ class Lack(Enum):
     """Why a node that was asked gave no status."""
 
     SILENCE = "nothing came from it"
+    PAPER = "as SILENCE: what is there shows a certificate that is not accepted here"
     REFUSAL = "it is there, and did not let us in"
     DATE = "as REFUSAL, by TLS: by its clock our certificate has ended, or not begun"
     WAITING = "it is there, and has not joined its cluster yet"
@@ -45,8 +46,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     @property
     def silent(self) -> bool:
-        """Whether nothing came from it."""
-        return self.status is None and self.lack is Lack.SILENCE
+        """Whether nothing came from it that is known to be its own."""
+        return self.status is None and self.lack in (Lack.SILENCE, Lack.PAPER)
 
     @property
     def waits(self) -> bool:

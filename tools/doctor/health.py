@@ -16,7 +16,7 @@ from tools import figures
 from tools.condition import problems, trouble
 from tools.condition.foresight import Rules
 from tools.condition.tone import Tone
-from tools.doctor.facts import Facts
+from tools.doctor.facts import Facts, Lack
 from tools.doctor.finding import Check, Finding, Level, or_fine
 
 FSYNC_P99_US_MAX = 100_000
@@ -217,11 +217,18 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
         answer = [node.id for node in view.nodes if node.region == each.subject and node.id in here]
         if answer:
             mend = f"they run ({', '.join(answer)} answer from here): mend what lies between, see pairs"
+        elif any(node.region == each.subject and node.id in _strange(facts) for node in view.nodes):
+            mend = "see ports: what is there shows other certificates"
     if each.kind is problems.Kind.HEALTH:
         mend = facts.revival(each.subject) or mend
     leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""
     where = each.subject or leader or "cluster"
     return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, each.subject))
+
+
+def _strange(facts: Facts) -> set[str]:
+    """Whose certificates are not accepted here."""
+    return {each.member for each in facts.asked if each.lack is Lack.PAPER and each.silent}
 
 
 def _trouble(each: trouble.Trouble, view: Status) -> Finding:

@@ -129,7 +129,7 @@ async def _ask(uri: str, addr: str, name: str) -> Asked:
 
 def _lack(error: RedwireError) -> Lack:
     if not isinstance(error, AuthenticationFailed):
-        return Lack.SILENCE
+        return Lack.PAPER if "certificate_of" in error.facts else Lack.SILENCE
     alert = str(error.facts.get("alert", ""))
     return Lack.DATE if any(word in alert for word in OF_DATES) else Lack.REFUSAL
 

@@ -49,6 +49,9 @@ def _ports(facts: Facts) -> Iterator[Finding]:
             )
             what = f"the node at {each.addr} is there and does not let this URI's user in"
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
+        elif each.status is None and each.lack is Lack.PAPER and each.member and view is not None:
+            what = f"what is at {each.addr} shows another certificate than {each.member} should"
+            yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, _anew(each))
         elif each.status is None:
             mend = (
                 each.hint
@@ -62,6 +65,15 @@ def _ports(facts: Facts) -> Iterator[Finding]:
     if answered:
         what = f"from here these answer: {', '.join(each.name for each in answered)}"
         yield Finding(Check.PORTS, Level.OK, "cluster", what)
+
+
+def _anew(each: Asked) -> str:
+    """Others are accepted by the same authority, and under the addresses that members have."""
+    host = each.addr.rpartition(":")[0].strip("[]")
+    issue = f"redwire certs issue node {each.member} --host {host} --out renewed"
+    return (
+        f"{issue}, by the authority of the others; on its host see tls in node.yaml, then redwire-node reload"
+    )
 
 
 def _waits(each: Asked, facts: Facts) -> Finding:

@@ -524,6 +524,28 @@ def test_a_uri_of_one_host_is_told_with_all_of_them() -> None:
     assert "reds://eu-1.example.net:5050,us-1.example.net:5050,ap-1.example.net:5050/" in found.mend
 
 
+def test_a_node_with_another_ones_certificate_gets_its_own_issued_and_is_not_called_gone() -> None:
+    gone = node("us-1", health="unhealthy", why="not connected", rtts_us={})
+    strange = Asked(
+        "us-1", "us-1.example.net:5050", error="self-signed", hint="a client names", lack=Lack.PAPER
+    )
+    others = tuple(each for each in asked(cluster(us_1=gone)) if each.member != "us-1")
+    found = {each.check: each for each in bad(facts(asked=(*others, strange)))}
+    ports, region = found[Check.PORTS], found[Check.NODES]
+    assert ports.what == "what is at us-1.example.net:5050 shows another certificate than us-1 should"
+    assert ports.mend.startswith("redwire certs issue node us-1 --host us-1.example.net --out renewed")
+    assert region.mend.startswith("see ports") and "gone for good" not in region.mend
+
+
+def test_a_certificate_that_is_not_accepted_anywhere_is_first_a_matter_of_who_asks() -> None:
+    asked_all = tuple(
+        Asked("", f"{name}.example.net:5050", error="self-signed", hint="name the cluster's", lack=Lack.PAPER)
+        for name in NAMES
+    )
+    ports = [each for each in bad(facts(asked=asked_all)) if each.check is Check.PORTS]
+    assert {each.mend for each in ports} == {"name the cluster's"}
+
+
 def test_a_host_of_the_uri_that_is_no_member_any_more_is_a_warning() -> None:
     gone = Asked("", "old-1.example.net:5050", error="refused")
     found = only(facts(asked=(*asked(cluster()), gone)))
