@@ -51,8 +51,9 @@ class Watch:
         found: list[Found] = []
         before, self._disk = self._disk, vitals.disk
         if before != vitals.disk == "full":
-            free = "" if vitals.free_bytes is None else f": {vitals.free_bytes} bytes are free"
-            found.append((EventKind.DISK_FULL, f"the disk is full{free}"))
+            free = vitals.free_bytes  # when last looked at, and a file of the log takes 64 MiB at once
+            less = "" if free is None else f"; {free} bytes were free of late, which did not do"
+            found.append((EventKind.DISK_FULL, f"the disk is full{less}"))
         elif before == "full" and vitals.disk == "working":
             found.append((EventKind.DISK_WORKING, "the disk has room again"))
         return found

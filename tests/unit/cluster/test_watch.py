@@ -122,3 +122,9 @@ def test_a_full_disk_is_told_once_and_so_is_its_mend() -> None:
         for disk in ("working", "full", "full", "working", "failed")
     ]
     assert told == [[], [EventKind.DISK_FULL], [], [EventKind.DISK_WORKING], []]
+
+
+def test_a_disk_is_full_for_the_log_while_something_is_free_and_the_text_says_why() -> None:
+    full = msgspec.structs.replace(VITALS, disk="full", free_bytes=34_000_000)
+    ((_, text),) = Watch().own(full)
+    assert text == "the disk is full; 34000000 bytes were free of late, which did not do"
