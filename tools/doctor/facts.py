@@ -89,15 +89,17 @@ class FileFacts(msgspec.Struct, frozen=True):
 
 class Facts(msgspec.Struct, frozen=True):
     """Everything. `now_ms` is the clock here, since 1970; `asked` is empty where no URI was given or none of
-    its files could be used, then `trust` says why. `hosts` are those of the URI. `settings` are those in
-    force, or why nobody told them; None where no file is to be held against them. `dev` is the folder of the
-    cluster of `redwire dev` that the URI names, None for every other one.
+    its files could be used, then `trust` says why. `twins` answer by the name of one of `asked`, and are
+    another process. `hosts` are those of the URI. `settings` are those in force, or why nobody told them;
+    None where no file is to be held against them. `dev` is the folder of the cluster of `redwire dev` that
+    the URI names, None for every other one.
     """
 
     now_ms: int
     version: str
     hosts: tuple[str, ...] = ()
     asked: tuple[Asked, ...] = ()
+    twins: tuple[Asked, ...] = ()
     papers: tuple[Paper, ...] = ()
     trust: RedwireError | None = None
     file: FileFacts | None = None

@@ -55,12 +55,13 @@ async def _asked(facts: Facts, uri: str, config: ConnectionConfig) -> Facts:
         papers = facts.papers + _papers(config)
     except TlsInvalid as error:
         return replace(facts, hosts=config.seeds, trust=error)
-    asked = await _ask_all(uri, config.seeds)
+    asked, twins = await _ask_all(uri, config.seeds)
     settings = None if facts.file is None else await _settings(uri, asked)
     return replace(
         facts,
         hosts=config.seeds,
         asked=tuple(asked),
+        twins=tuple(twins),
         papers=papers,
         settings=settings,
         dev=_dev_folder(config),
@@ -73,21 +74,29 @@ def _dev_folder(config: ConnectionConfig) -> Path | None:
     return folder if folder is not None and ClusterFolder.is_one(folder) else None
 
 
-async def _ask_all(uri: str, seeds: Iterable[str]) -> list[Asked]:
-    """Ask the hosts of the URI, then every member that was not among them; a node is in it once."""
+async def _ask_all(uri: str, seeds: Iterable[str]) -> tuple[list[Asked], list[Asked]]:
+    """Ask the hosts of the URI, then every member that was not among them; a node is in it once, as it
+    answers at its own address if it does. Then who answers elsewhere by the name of one of these.
+    """
     found = await _ask_each(uri, dict.fromkeys(seeds, ""))
-    members = {node.id: node.addr for each in found if each.status is not None for node in each.status.nodes}
+    told = sorted(found, key=_stray, reverse=True)  # who hears others has the last word
+    members = {node.id: node.addr for each in told if each.status is not None for node in each.status.nodes}
     names = {addr: name for name, addr in members.items()}
     found = [each if each.member else _named(each, names) for each in found]
-    known = {each.member for each in found}
-    found += await _ask_each(
-        uri, {addr: name for name, addr in members.items() if addr and name not in known}
-    )
+    known = {each.addr for each in found} | {each.member for each in found if not _stray(each)}
+    missed = {addr: name for name, addr in members.items() if addr and not {addr, name} & known}
+    found += await _ask_each(uri, missed)
     once: dict[str, Asked] = {}
-    for each in sorted(found, key=lambda one: one.status is None):
+    for each in sorted(found, key=lambda one: (one.status is None, one.addr != members.get(one.name))):
         once.setdefault(each.name, each)
     order = [*members, *once]
-    return sorted(once.values(), key=lambda one: order.index(one.name))
+    twins = [each for each in found if _stray(each) and not _stray(once[each.name])]
+    return sorted(once.values(), key=lambda one: order.index(one.name)), twins
+
+
+def _stray(each: Asked) -> bool:
+    """It answers, and hears no other node: as one does whom they do not let in, for its name is taken."""
+    return each.status is not None and len(each.status.nodes) > 1 and not each.status.own.rtts_us
 
 
 def _named(each: Asked, names: dict[str, str]) -> Asked:

@@ -26,6 +26,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
         return
     yield from _ports(facts)
     yield from _uri(facts)
+    yield from map(_twin, facts.twins)
     if facts.view is not None:
         yield from _pairs(facts)
         yield from _clocks(facts)
@@ -65,6 +66,12 @@ def _ports(facts: Facts) -> Iterator[Finding]:
     if answered:
         what = f"from here these answer: {', '.join(each.name for each in answered)}"
         yield Finding(Check.PORTS, Level.OK, "cluster", what)
+
+
+def _twin(each: Asked) -> Finding:
+    what = f"another process answers at {each.addr} by the name {each.name}"
+    why = "no other node lets it in, and whoever reads from it reads what is old"
+    return Finding(Check.NODES, Level.ERROR, each.name, what, why, f"stop the one at {each.addr}")
 
 
 def _anew(each: Asked) -> str:

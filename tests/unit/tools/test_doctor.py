@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -791,6 +792,27 @@ async def test_what_is_wrong_for_longer_is_told_after_that_moment_and_what_canno
     monkeypatch.setattr("tools.cli.doctor.survey", looks := Looks(facts(cluster(), "us-1")))
     assert (await command_line("doctor", "--uri", "reds://eu-1:5050")).code == 1
     assert looks.count == 1
+
+
+async def test_another_process_of_a_nodes_name_is_told_with_its_address_and_is_no_broken_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An old copy of us-1 was started where it stood before, and knows the addresses of then."""
+    old = "old-1.example.net:5050"
+    cut = seen_from("us-1", cluster(us_1=node("us-1", addr=old, rtts_us={})))
+    answers = {each.addr: each for each in asked(cluster())} | {old: Asked("us-1", old, cut)}
+
+    async def ask(_: str, addr: str, name: str) -> Asked:
+        await anyio.sleep(0.01 if addr == old else 0)  # its word is the last one
+        return answers[addr]
+
+    monkeypatch.setattr("tools.doctor.survey._ask", ask)
+    seeds = ",".join(("eu-1.example.net", "ap-1.example.net", "old-1.example.net"))
+    found = replace(await survey(f"reds://{seeds}/", None), now_ms=NOW_MS)
+    twin = only(found)
+    assert (twin.check, twin.level, twin.where) == (Check.NODES, Level.ERROR, "us-1")
+    assert twin.what == f"another process answers at {old} by the name us-1"
+    assert twin.mend == f"stop the one at {old}"
 
 
 async def test_the_command_wants_to_know_where_to_look(command_line: Any, monkeypatch: Any) -> None:
