@@ -58,7 +58,11 @@ OF_PROBLEMS = {
         "",
         "on its host: journalctl -u redwire-node, then redwire-node check",
     ),
-    problems.Kind.ROLE: (Check.NODES, "it serves nothing until that is done", "redwire lag"),
+    problems.Kind.ROLE: (
+        Check.NODES,
+        "it does not lead, or is not counted, until that is done",
+        "redwire lag; for whom it waits stands in its log: journalctl -u redwire-node",
+    ),
     problems.Kind.DISK: (
         Check.DISKS,
         "nothing is logged there",

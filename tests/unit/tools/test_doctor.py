@@ -381,6 +381,12 @@ def test_nodes_that_only_wait_for_a_primary_are_not_to_be_checked(heard: dict[st
     assert found[Check.PORTS].where == found[Check.LEADER].where == "eu-1"
 
 
+def test_a_node_that_is_to_lead_and_waits_has_in_its_log_for_whom() -> None:
+    opening = node("us-1", role="opening")
+    found = only(facts(cluster(us_1=opening)))
+    assert found.what == "us-1 is opening" and "for whom it waits stands in its log" in found.mend
+
+
 def test_what_is_not_known_is_not_called_well() -> None:
     def stranger(name: str) -> NodeStatus:
         return NodeStatus(id=name, addr=f"{name}.example.net:5050", region=name[:2], why="not heard")
