@@ -44,7 +44,7 @@ def require_address(what: str, value: object) -> None:
 def require_key(value: object) -> None:
     """`value` must be the key of a write."""
     if not isinstance(value, Key):
-        raise _of_type("key", value, "pass the key of the error")
+        raise _of_type("key", value, "pass the key of the error; Key.parse reads its text")
 
 
 def policy_text(policy: str | None) -> str:

@@ -315,7 +315,10 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.delete("products", "p1", if_version=-1), "if_version is -1; it is never below 0"),
             (db.delete("products", "p1", if_version=1 << 64), "if_version is 18446744073709551616"),
             (db.insert_many("products", [("p1", {}, 7)]), "record 0: a row is .* not a tuple of 3"),
-            (db.resolve("key"), "key is 'key', of type str; pass the key of the error"),
+            (
+                db.resolve("key"),
+                "key is 'key', of type str; pass the key of the error; Key.parse reads its text",
+            ),
             (db.status(7), "addr is 7"),
             (db.status("host"), "addr is 'host'; pass host:port"),
             (db.status("host:65536"), "addr is 'host:65536'"),
