@@ -76,6 +76,7 @@ class Pending:
         self._owner = owner
         self._outcome: tuple[bytes, WrittenEntry] | RedwireError | None = None
         self._settled: anyio.Event | None = None  # made by those who wait for it
+        self._shown = False  # its key, which may be stored somewhere
 
     @property
     def done(self) -> bool:
@@ -90,10 +91,14 @@ class Pending:
     @property
     def key(self) -> WriteKey:
         """Its idempotency key. Another one takes its place only where the cluster has forgotten the client
-        id: whoever asks for the first one then is told KEY_EXPIRED. So is who asks after this client had the
-        answer and has written since, or left it open and has begun `OPEN_MAX` writes since.
+        id: whoever asks for the first one then is told KEY_EXPIRED.
+
+        Look at it before there is an outcome, and it can be asked for until this client has begun `OPEN_MAX`
+        more writes, or has had the answers of `ANSWERED_MAX` more whose keys were looked at; else only while
+        the outcome is not known.
         """
-        return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
+        self._shown = True
+        return self._key()
 
     def result(self) -> Committed:
         """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises."""
@@ -199,10 +204,15 @@ class Pending:
         else:
             self._owner.pursue(self, step)
 
+    def _key(self) -> WriteKey:
+        return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
+
     def _settle(self, outcome: tuple[bytes, WrittenEntry] | RedwireError) -> None:
         if isinstance(outcome, NotConfirmed | UnknownOutcome):
-            outcome.key = self.key
+            outcome.key = self._key()
             self.keys.keep(self.sequence)
+        elif self._shown:
+            self.keys.keep_answered(self.sequence)
         else:
             self.keys.close(self.sequence)
         self._outcome = outcome

@@ -6,10 +6,15 @@ at most. So a key may be asked about as long as it is open here; once it is clos
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from redwire.record import OPEN_MAX, Key
 
+ANSWERED_MAX = 256
+"""Keys that somebody has stored, and whose answers may not be noted there yet when the program ends: as many
+as it has under way between an answer and a note of it.
+"""
 YOUNG = OPEN_MAX // 2
 """Sequences behind the newest one up to which a place in the window hinders nobody yet."""
 
@@ -28,6 +33,7 @@ class SessionKeys:
         self._next = 1
         self._closed: set[int] = set()  # of those above `oldest`
         self._kept: set[int] = set()
+        self._answered = deque[int]()  # of those
 
     @property
     def full(self) -> bool:
@@ -73,6 +79,15 @@ class SessionKeys:
         """Nobody waits for `sequence` any more; what became of it is not known."""
         if sequence >= self.oldest and sequence not in self._closed:
             self._kept.add(sequence)
+
+    def keep_answered(self, sequence: int) -> None:
+        """What became of `sequence` is known here, and may yet be asked for: it is kept, the last
+        `ANSWERED_MAX` of its like.
+        """
+        self.keep(sequence)
+        self._answered.append(sequence)
+        if len(self._answered) > ANSWERED_MAX:
+            self.close(self._answered.popleft())
 
     def key(self, sequence: int, ids: Sequence[str], *, atomic: bool = True) -> WriteKey:
         """The key of `sequence`, for a write of these documents."""

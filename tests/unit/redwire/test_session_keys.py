@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire.record import OPEN_MAX
-from redwire.session_keys import SessionKeys, WriteKey
+from redwire.session_keys import ANSWERED_MAX, SessionKeys, WriteKey
 
 CLIENT = bytes(range(16))
 
@@ -56,6 +56,19 @@ def test_what_is_only_kept_gives_its_place_when_it_is_needed() -> None:
     keys.keep(1)  # already let go
     keys.keep(3)
     keys.close(2)
+    assert keys.oldest == 3
+
+
+def test_of_answers_that_somebody_may_not_have_noted_yet_the_last_ones_are_kept() -> None:
+    keys = taken(ANSWERED_MAX + 3)
+    for sequence in range(1, ANSWERED_MAX + 1):
+        keys.keep_answered(sequence)
+    assert keys.oldest == 1 and not keys.stuck
+    keys.close(ANSWERED_MAX + 2)
+    keys.keep_answered(ANSWERED_MAX + 1)
+    assert keys.oldest == 2
+    keys.close(2)
+    keys.keep_answered(ANSWERED_MAX + 3)
     assert keys.oldest == 3
 
 

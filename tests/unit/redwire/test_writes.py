@@ -154,6 +154,22 @@ async def test_a_key_can_be_asked_for_although_its_answer_came_late(cluster, scr
     assert decode_write(cluster.leader.writes[-1].request).key.oldest > unknown.value.key.sequence
 
 
+async def test_a_key_that_was_looked_at_can_be_asked_for_after_the_answer_and_others_cannot(cluster) -> None:
+    def oldest() -> int:
+        return decode_write(cluster.leader.writes[-1].request).key.oldest
+
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p0", {})
+        stored = (pending := db.submit_put("products", "p1", {})).key
+        await pending
+        for _ in range(2):
+            await db.put("products", "p2", {})
+        assert oldest() == stored.sequence == 2
+        assert (await db.resolve(redwire.Key.parse(str(stored)))).version == 2
+        await db.put("products", "p3", {})
+        assert oldest() == 5, "whoever has asked does not ask again"
+
+
 async def test_a_later_refusal_does_not_override_a_lost_attempt_that_was_executed(cluster, scripts) -> None:
     cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
     async with redwire.connect(cluster.uri()) as db:
