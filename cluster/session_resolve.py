@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from cluster.client_ids import ClientIds
+from cluster.client_ids import ClientIds, issue_lsn
 from cluster.effects import Fate, Result
 from cluster.lone_caller import CameTo, NotKnown
 from cluster.replies import Replies
@@ -56,7 +56,10 @@ class SessionResolve:
             hint = "ask as the user who wrote under it, or as an administrator"
             raise Refused(Code.FORBIDDEN, "this key was not issued to this user by this cluster", hint=hint)
         known = service.node.storage.state.lookup(Key(asked.client, asked.sequence, asked.sequence))
-        if known is not None and known.fate is not Fate.EXPIRED:
+        if known is not None and (
+            known.fate is not Fate.EXPIRED or issue_lsn(asked.client) <= service.applied
+        ):
+            # a key that expired stays so, but for one of an id that apply has not come to
             self._tell(frame.correlation, known)
             return
         if self._closes.under_way >= UNDER_WAY_MAX:

@@ -402,6 +402,22 @@ def test_nobody_takes_or_closes_the_key_of_another_user(site: Any) -> None:
         assert again.ask(Kind.WRITE, site.write_body(ours, key=Key(client, 3, 1))).kind == Kind.WRITTEN
 
 
+def test_asking_for_a_key_that_has_expired_for_good_costs_no_record(site: Any) -> None:
+    put = Record(Op.PUT, "expired", "x", b"{}")
+
+    def written(sequence: int) -> int:
+        frame = wire.ask(Kind.WRITE, site.write_body(put, key=Key(client, sequence, sequence)))
+        return decode_written(frame.payload)[1][0].first_lsn
+
+    with site.login("writer") as wire:
+        client = site.client_id(wire)
+        written(1)
+        before = written(2)
+        for _ in range(5):
+            assert wire.error(Kind.RESOLVE, Resolve(client, 1).encode()).code is Code.KEY_EXPIRED
+        assert written(3) == before + 1
+
+
 def test_a_later_attempt_by_a_policy_that_cannot_be_is_refused_only_where_no_earlier_one_was_executed(
     site: Any,
 ) -> None:
