@@ -43,11 +43,12 @@ ISSUED_MAX = 2 * CLIENTS_MAX
 @dataclass(slots=True, eq=False)
 class Claim:
     """One text in use. `users` are the requests that hold it, `logged` those of its attempts that may be in
-    the log without being applied.
+    the log without being applied. It is `fresh` while its key was made for it and no attempt was applied.
     """
 
     digest: bytes
     key: Key
+    fresh: bool
     users: int = 0
     logged: int = 0
 
@@ -101,16 +102,24 @@ class DriverKeys:
             claim = self._claims.get(digest)
             if claim is None:
                 self._make_room(state)
-                claim = Claim(digest, self._key(digest, owner(principal), state, applied))
+                key = self._key(digest, owner(principal), state, applied)
+                claim = Claim(digest, key, fresh=state.lookup(key) is None)
                 self._claims[digest] = claim
             claim.users += 1
             return claim
 
     def release(self, claim: Claim) -> None:
-        """The caller is done. A claim that may still be in the log is kept."""
+        """The caller is done. A claim that may still be in the log is kept. Of one that never was no key is
+        left here: once it is old it would pass for one that was executed and forgotten.
+        """
         claim.users -= 1
-        if not claim.users and not claim.logged:
-            self._forget(claim)
+        if claim.users or claim.logged:
+            return
+        client = claim.key.client
+        ours = self._claims.get(claim.digest) is claim and self._issued.get(mark(client)) == [client]
+        if claim.fresh and ours:
+            del self._issued[mark(client)]
+        self._forget(claim)
 
     def _key(self, digest: bytes, whose: bytes, state: KeyState, applied: Lsn) -> Key:
         """The key whose client was made for `digest` and executed its request, or a new one."""

@@ -180,7 +180,7 @@ class DriverWrites:
                 raise NotConfirmed(f"no answer within {ANSWER_S:g} s: it may or may not be written")
             case Result():
                 if claim is not None:
-                    claim.logged = 0
+                    claim.logged, claim.fresh = 0, False
                 return _executed(outcome)
             case NotKnown(message=message):
                 raise NotConfirmed(message, hint="it may or may not be written: read it back later")

@@ -22,10 +22,13 @@ CATALOG = "show collections"
 """The view behind SHOW COLLECTIONS, by a name that no collection can have."""
 
 # Letters, and all that is not ASCII, by what they are not: a range up to the last character compiles slowly.
+# What is quoted is taken without ways back, which for a megabyte would take a hundred of memory, and without
+# an end as far as it goes, as SQLite does: it says what is wrong.
 _TOKEN = re.compile(
     r"""
       (?P<gap> [ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z) )
-    | (?P<quoted> '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\] )
+    | (?P<quoted> '[^']*+(?:''[^']*+)*+(?:'|\Z) | "[^"]*+(?:""[^"]*+)*+(?:"|\Z)
+        | `[^`]*+(?:``[^`]*+)*+(?:`|\Z) | \[[^\]]*+(?:\]|\Z) )
     | (?P<numbered> [$?][0-9]{1,6} )
     | (?P<mark> \? )
     | (?P<named> [$@:\#][^\x00-/:-@\[-^`{-\x7f]+ )

@@ -36,6 +36,8 @@ def load_yaml(file: str) -> object:
         raise ConfigInvalid(file, where, str(error.problem or error.context)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigInvalid(file, "", f"is no YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigInvalid(file, "", "is nested too deeply", hint="is this the right file?") from error
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -46,6 +48,20 @@ class _StrictLoader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "anchors and aliases are not used here", mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The library has words for what is no YAML, and none for a value that its tag does not fit, such as
+        a day that no calendar has; whole numbers it reads at any length, and Python then does not write them.
+        """
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(node, yaml.ScalarNode):
+                str(value).encode()
+        except (ValueError, LookupError, AttributeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            problem = f"this is no {kind} that can be read: quote it, if it is text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[object, int] = {}

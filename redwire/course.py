@@ -135,7 +135,7 @@ class Course:
         """Asking for the key brought nothing: the connection ended, the primary cannot tell, or will not."""
         if error.code is Code.KEY_EXPIRED:
             return self._expired(error)
-        if error.code is Code.FORBIDDEN:
+        if error.code is Code.FORBIDDEN or error.code is Code.UNAUTHENTICATED and not error.retry:
             return End(self._untold(error))
         return Ask(self._pause_s())
 

@@ -54,8 +54,14 @@ class Document(msgspec.Struct, frozen=True):
 
     @property
     def value(self) -> dict[str, Any]:
-        """The document, decoded now."""
-        value: dict[str, Any] = msgspec.json.decode(self.raw)
+        """The document, decoded now. Raises `RequestInvalid` for a number that Python has no room for, as
+        1e999: JSON does not bound them. `raw` has it.
+        """
+        try:
+            value: dict[str, Any] = msgspec.json.decode(self.raw)
+        except msgspec.ValidationError as error:
+            text = f"the document {self.id[:64]!r} holds a number that cannot be read here: {error}"
+            raise RequestInvalid(text, hint="its JSON, as it was written, is in `raw`") from error
         return value
 
 

@@ -35,6 +35,7 @@ class Places:
         self._queue: deque[anyio.Event] = deque()
         self._renewing = anyio.Lock()
         self._growing = False
+        self._dismissed = False
 
     @property
     def full(self) -> bool:
@@ -60,10 +61,12 @@ class Places:
         return (keys, sequence) if sequence else None
 
     async def wait(self) -> None:
-        """Wait until there is a place, in the order in which they came."""
+        """Wait until there is a place, in the order in which they came, or until all are dismissed."""
+        if self._dismissed:
+            return
         self._widen()
         line_up = self._queue.append
-        while self.full:
+        while self.full and not self._dismissed:
             turn = anyio.Event()
             line_up(turn)
             line_up = self._queue.appendleft  # who was let in for nothing does not lose its turn
@@ -78,6 +81,12 @@ class Places:
     def admit(self) -> None:
         """There may be a place: whoever waits first looks."""
         if self._queue and not self.full:
+            self._queue.popleft().set()
+
+    def dismiss(self) -> None:
+        """The client is being closed: whoever waits for a place need not wait any more."""
+        self._dismissed = True
+        while self._queue:
             self._queue.popleft().set()
 
     def close(self, key: Key) -> None:

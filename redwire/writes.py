@@ -182,6 +182,7 @@ class Writes:
         Everybody is told, whatever a callback raises; that is raised then.
         """
         self._closed = True
+        self._places.dismiss()
         with ExitStack() as told:
             for pending in self._unfinished:
                 told.callback(pending.abandon)

@@ -8,10 +8,8 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
-import msgspec
 
 from redwire.client import Client
 from redwire.document import Document, encode_record
@@ -131,8 +129,8 @@ def get(
     document = with_client(uri, call, timeout_s)
     if document is None:
         raise DocumentMissing(f"there is no document {collection}/{id}")
-    described = _described(document) | {"collection": collection, "token": str(document.token)}
-    show(described, document.raw.decode(), as_json=as_json)
+    more = {"collection": collection, "token": str(document.token)}
+    click.echo(_as_json(document, more, indent=2) if as_json else document.raw.decode())
 
 
 @click.command()
@@ -204,7 +202,7 @@ def scan(
         before = "["
         async for document in documents:
             if as_json:
-                click.echo(before + json.dumps(_described(document)), nl=False)
+                click.echo(before + _as_json(document, {}), nl=False)
                 before = ",\n"
             else:
                 click.echo(f"{document.id}\t{document.version}\t{document.raw.decode()}")
@@ -297,9 +295,10 @@ def _interrupted(under_way: list[Pending]) -> Interrupted:
     return interrupted
 
 
-def _described(document: Document) -> dict[str, Any]:
-    return {
-        "id": document.id,
-        "version": document.version,
-        "document": msgspec.json.decode(document.raw),
-    }
+def _as_json(document: Document, more: dict[str, str], *, indent: int | None = None) -> str:
+    """The document with what is known of it; as it was written where Python has no room for its numbers."""
+    known = {"id": document.id, "version": document.version}
+    try:
+        return json.dumps(known | {"document": document.value} | more, indent=indent)
+    except RequestInvalid:
+        return f'{json.dumps(known | more)[:-1]}, "document": {document.raw.decode()}}}'

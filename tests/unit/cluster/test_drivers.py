@@ -346,6 +346,16 @@ async def test_a_key_that_was_forgotten_is_refused_and_not_executed_again(bench:
     assert (await bench.driver.insert(idempotency_key="new", payloads=fields({})))["ok"] is True
 
 
+async def test_a_key_whose_attempts_were_all_refused_is_as_good_as_new_however_late(bench: Bench) -> None:
+    body = {"collection": "c", "idempotency_key": "k", "payloads": fields({"id": []})}
+    assert "`id` must be" in await bench.driver.error(Kind.BULK_INSERT, body)
+    await bench.driver.insert(idempotency_key="other", payloads=fields({}))
+    bench.node.role.time_ms += 25 * 3600 * 1000
+    await bench.driver.insert(payload={})
+    assert await bench.driver.insert(idempotency_key="k", payloads=fields({})) == {"ok": True, "count": 1}
+    assert len(await bench.driver.ids()) == 3
+
+
 # --- not a primary, not ready
 
 

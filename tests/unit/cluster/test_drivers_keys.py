@@ -113,6 +113,17 @@ async def test_another_reign_trusts_the_state_alone(state: State) -> None:
     assert await keys.claim(APP, "k", state, Lsn(9), Term(2)) is new
 
 
+async def test_a_claim_of_an_earlier_reign_takes_no_key_of_this_one_with_it(
+    state: State, written_log: Any
+) -> None:
+    keys = DriverKeys()
+    old = await keys.claim(APP, "k", state, Lsn(0), TERM)
+    state.apply([written_log.write(ROW, key=old.key)])
+    await keys.claim(APP, "another", state, Lsn(1), Term(2))
+    keys.release(old)
+    assert (await keys.claim(APP, "k", state, Lsn(1), Term(2))).key == old.key
+
+
 class Memory:
     """A key state that knows what it is told."""
 

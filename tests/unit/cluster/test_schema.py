@@ -77,6 +77,7 @@ def test_data_that_does_not_fit_is_named(data: object, message: str) -> None:
             {"txet": 1, "flag": 2, "sizes": {"a": "b", "b": 1, "c": "d"}},
             ["txet", "flag", "sizes.a", "sizes.c"],
         ),
+        ({"sizes": {1: "b"}}, ["sizes.1", "sizes.1"]),
         (
             {"inners": [{"size": "a"}, {"size": 1}, {"sice": 2}, 7]},
             ["inners[0].size", "inners[2].sice", "inners[3]"],

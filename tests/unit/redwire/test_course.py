@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from redwire.course import PAUSE_MAX_S, Again, Ask, Course, End, Rekey
 from redwire.errors import (
+    AuthenticationFailed,
     ChannelClosed,
     Code,
     DeadlineExceeded,
@@ -109,6 +110,15 @@ def test_who_may_neither_write_any_more_nor_ask_is_told_so_at_once_and_no_refusa
     assert unknown.hint == "an administrator may ask for the key"
     course, _ = walk([UNSETTLED, FORBIDDEN])
     assert isinstance(course.unanswered(FORBIDDEN).error, NotConfirmed)
+
+
+def test_who_is_let_in_nowhere_any_more_is_told_so_at_once_unless_another_try_may_help() -> None:
+    stranger = AuthenticationFailed("the password is wrong")
+    course, _ = walk(["lost", stranger])
+    unknown = course.unanswered(stranger).error
+    assert isinstance(unknown, UnknownOutcome) and "the password is wrong" in unknown.message
+    stranger.retry = True
+    assert isinstance(course.unanswered(stranger), Ask)
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,10 @@ def test_rows_are_cut_into_pieces_within_the_limits(sizes, expected) -> None:
     zeros = bytes(PIECE_BYTES_SOFT + 1)
     views = {size: zeros[:size] for size in set(sizes)}
     assert list(cut([views[size] for size in sizes])) == expected
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"9" * 5_000])
+def test_a_number_that_python_has_no_room_for_is_refused_in_our_words(number: bytes) -> None:
+    stored = Document("p1", 1, b'{"a":' + number + b"}", token())
+    with pytest.raises(RequestInvalid, match="'p1' holds a number that cannot be read here.*`raw`"):
+        _ = stored.value

@@ -97,6 +97,19 @@ async def test_without_a_client_id_a_write_is_certainly_not_sent_and_says_why(cl
     assert not cluster.leader.writes
 
 
+async def test_who_waits_for_the_first_client_id_is_told_when_the_client_is_closed(cluster) -> None:
+    cluster.leader.issues_ids = False
+
+    async def put() -> None:
+        with pytest.raises(errors.ChannelClosed, match="the client was closed"):
+            await db.put("products", "p1", {}, timeout_s=60.0)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, redwire.connect(cluster.uri(cluster.leader)) as db:
+            tasks.start_soon(put)
+            await anyio.sleep(0.2)
+
+
 async def test_what_is_resolved_raises_the_conflict_that_the_write_would_have_raised(
     cluster, scripts
 ) -> None:

@@ -32,6 +32,19 @@ async def test_a_document_goes_in_comes_out_and_is_deleted(cluster, command_line
     assert missing.code == 1 and "no document c/p1" in missing.err and not missing.out
 
 
+@pytest.mark.parametrize("number", ["1e999", "9" * 5_000])
+async def test_a_number_that_python_has_no_room_for_is_shown_as_it_was_written(
+    cluster, command_line, number: str
+) -> None:
+    uri, stored = ("--uri", cluster.uri()), f'{{"a": {number}}}'
+    assert (await command_line("put", "c", "p1", stored, *uri)).code == 0
+    for words in (("get", "c", "p1"), ("scan", "c")):
+        plain = await command_line(*words, *uri)
+        described = await command_line(*words, *uri, "--json")
+        assert (plain.code, described.code) == (0, 0) and plain.out.endswith(f"{stored}\n")
+        assert f'"document": {stored}}}' in described.out
+
+
 async def test_the_uri_may_come_from_the_environment_and_a_document_from_standard_input(
     cluster, command_line, monkeypatch
 ) -> None:
