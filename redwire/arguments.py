@@ -60,9 +60,13 @@ def seconds(what: str, value: object) -> float:
     """A time in which something is to be done."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _of_type(what, value, "pass seconds")
-    if not 0 < value < math.inf:
-        raise RequestInvalid(f"{what} is {value:g}", hint="pass seconds above 0")
-    return value
+    try:
+        limit_s = float(value)
+    except OverflowError:
+        limit_s = math.inf
+    if not 0 < limit_s < math.inf:
+        raise RequestInvalid(f"{what} is {limit_s:g}", hint="pass seconds above 0")
+    return limit_s
 
 
 def token(at_least: Token | str | None) -> Token | None:

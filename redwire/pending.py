@@ -76,7 +76,6 @@ class Pending:
         self._owner = owner
         self._outcome: tuple[bytes, WrittenEntry] | RedwireError | None = None
         self._settled: anyio.Event | None = None  # made by those who wait for it
-        self._shown = False  # its key, which may be stored somewhere
 
     @property
     def done(self) -> bool:
@@ -97,8 +96,8 @@ class Pending:
         more writes, or has had the answers of `ANSWERED_MAX` more whose keys were looked at; else only while
         the outcome is not known.
         """
-        self._shown = True
-        return self._key()
+        self.keys.show(self.sequence)
+        return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
 
     def result(self) -> Committed:
         """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises."""
@@ -204,17 +203,12 @@ class Pending:
         else:
             self._owner.pursue(self, step)
 
-    def _key(self) -> WriteKey:
-        return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
-
     def _settle(self, outcome: tuple[bytes, WrittenEntry] | RedwireError) -> None:
         if isinstance(outcome, NotConfirmed | UnknownOutcome):
-            outcome.key = self._key()
+            outcome.key = self.keys.key(self.sequence, self.ids, atomic=self.atomic)
             self.keys.keep(self.sequence)
-        elif self._shown:
-            self.keys.keep_answered(self.sequence)
         else:
-            self.keys.close(self.sequence)
+            self.keys.answered(self.sequence)
         self._outcome = outcome
         self._owner.finished(self)
         if self._settled is not None:

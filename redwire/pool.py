@@ -28,6 +28,10 @@ OUTLIVED_MS = 5_000
 half of the ten seconds in which whoever serves is found. One that is cut off refuses writes by then. So long
 one that leads is also asked for what it cannot commit before another one, of an older term, is.
 """
+VISIT_S = 3.0
+"""A connection, its handshake and one answer take six round trips, over an ocean less than two seconds;
+another node may lead by then.
+"""
 
 
 class Dialler:
@@ -111,15 +115,18 @@ class Pool:
         return await self._search.until(lambda: next(iter(self.usable_links()), None))
 
     async def new_client_id(self) -> bytes:
-        """A client id that nobody else has. Has no deadline: cancel it. Raises as `leader` and `dial` do, and
-        `Refused` (NOT_READY) while whoever leads cannot issue any.
+        """A client id that nobody else has. Has no deadline: cancel it. Raises as `leader` and `dial` do,
+        also when whoever leads says nothing for `VISIT_S`, and `Refused` (NOT_READY) while it has none.
         """
         leader = await self.leader()
         visit = Link(leader.addr, _Visit(self._dialler), self._dialler.client_name)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(visit.run)
-            await visit.settled.wait()
+            with anyio.move_on_after(VISIT_S):
+                await visit.settled.wait()
             tasks.cancel_scope.cancel()
+        if not visit.settled.is_set():
+            raise ConnectFailed(f"{leader.addr} issued no client id within {VISIT_S:g} s", retry=True)
         if visit.opened is None:
             assert visit.failure is not None
             raise visit.failure

@@ -33,7 +33,8 @@ class SessionKeys:
         self._next = 1
         self._closed: set[int] = set()  # of those above `oldest`
         self._kept: set[int] = set()
-        self._answered = deque[int]()  # of those
+        self._shown: set[int] = set()  # of those without an answer
+        self._answered = deque[int]()  # of those that were shown, and are kept
 
     @property
     def full(self) -> bool:
@@ -77,13 +78,22 @@ class SessionKeys:
 
     def keep(self, sequence: int) -> None:
         """Nobody waits for `sequence` any more; what became of it is not known."""
+        self._shown.discard(sequence)
         if sequence >= self.oldest and sequence not in self._closed:
             self._kept.add(sequence)
 
-    def keep_answered(self, sequence: int) -> None:
-        """What became of `sequence` is known here, and may yet be asked for: it is kept, the last
-        `ANSWERED_MAX` of its like.
+    def show(self, sequence: int) -> None:
+        """Somebody has the key of `sequence`, and may store it."""
+        if sequence >= self.oldest and sequence not in self._closed and sequence not in self._kept:
+            self._shown.add(sequence)
+
+    def answered(self, sequence: int) -> None:
+        """What became of `sequence` is known here. Whoever stored its key may yet ask: the last
+        `ANSWERED_MAX` of those are kept. Else it is closed.
         """
+        if sequence not in self._shown:
+            self.close(sequence)
+            return
         self.keep(sequence)
         self._answered.append(sequence)
         if len(self._answered) > ANSWERED_MAX:

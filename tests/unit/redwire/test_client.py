@@ -309,6 +309,7 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.put("products", "p1", {}, timeout_s=math.nan), "timeout_s is nan; pass seconds above 0"),
             (db.put("products", "p1", {}, timeout_s=0), "timeout_s is 0"),
             (db.put("products", "p1", {}, timeout_s=math.inf), "timeout_s is inf"),
+            (db.put("products", "p1", {}, timeout_s=10**400), "timeout_s is inf"),
             (db.put("products", "p1", {}, timeout_s=True), "timeout_s is True"),
             (db.put("products", "p1", None), "not NoneType"),
             (db.put("products", "p1", {}, if_version="7"), "if_version is '7', of type str; pass an int"),

@@ -59,16 +59,28 @@ def test_what_is_only_kept_gives_its_place_when_it_is_needed() -> None:
     assert keys.oldest == 3
 
 
-def test_of_answers_that_somebody_may_not_have_noted_yet_the_last_ones_are_kept() -> None:
+def test_of_answers_to_keys_that_were_shown_the_last_ones_are_kept() -> None:
     keys = taken(ANSWERED_MAX + 3)
+    for sequence in range(1, ANSWERED_MAX + 4):
+        keys.show(sequence)
     for sequence in range(1, ANSWERED_MAX + 1):
-        keys.keep_answered(sequence)
+        keys.answered(sequence)
     assert keys.oldest == 1 and not keys.stuck
-    keys.close(ANSWERED_MAX + 2)
-    keys.keep_answered(ANSWERED_MAX + 1)
+    keys.answered(ANSWERED_MAX + 2)
     assert keys.oldest == 2
-    keys.close(2)
-    keys.keep_answered(ANSWERED_MAX + 3)
+    keys.close(2)  # somebody has asked for it
+    assert keys.oldest == 3
+    keys.answered(ANSWERED_MAX + 1)
+    keys.answered(ANSWERED_MAX + 3)
+    assert keys.oldest == 4
+
+
+def test_an_answer_to_a_key_that_nobody_looked_at_before_is_not_kept() -> None:
+    keys = taken(3)
+    keys.answered(1)
+    assert keys.oldest == 2
+    keys.show(1)
+    keys.answered(2)
     assert keys.oldest == 3
 
 

@@ -86,6 +86,27 @@ async def test_a_write_waits_until_a_node_can_issue_a_client_id(cluster) -> None
     assert len(cluster.leader.writes) == 1
 
 
+async def test_a_primary_that_falls_silent_before_it_issues_an_id_holds_up_no_write_for_long(
+    cluster, monkeypatch
+) -> None:
+    monkeypatch.setattr("redwire.pool.VISIT_S", 0.3)
+    old, new = cluster.nodes[:2]
+    old.issues_ids = new.issues_ids = False
+    async with redwire.connect(cluster.uri()) as db, anyio.create_task_group() as tasks:
+        tasks.start_soon(db.put, "products", "p1", {})
+        await anyio.sleep(0.25)
+        old.frozen = True
+        await anyio.sleep(0.25)  # a visit to it is under way
+        cluster.leader, cluster.term, new.issues_ids = new, cluster.term + 1, True
+        for node in cluster.nodes:
+            for wire in node.wires:
+                if wire.subscribed:
+                    wire.send(Kind.TOPOLOGY, cluster.notice())
+        with anyio.fail_after(3):
+            while not new.writes:
+                await anyio.sleep(0.01)
+
+
 async def test_without_a_client_id_a_write_is_certainly_not_sent_and_says_why(cluster) -> None:
     cluster.leader.issues_ids = False
     async with redwire.connect(cluster.uri(cluster.leader)) as db:
