@@ -70,27 +70,29 @@ class SessionSettings:
             raise Refused(
                 Code.BUSY, "another change of this session is under way", hint="wait for its answer"
             )
-        planned = role.changes.plan(asked, self._principal.name, service.node.clock().ms)
-        _body(planned, LSN_MAX, TERM_MAX)  # what cannot be answered is not logged
+        now_ms = service.node.clock().ms
+        planned = role.changes.plan(asked, self._principal.name, now_ms)
+        unmet = _unmet(planned, role, now_ms)
+        _body(planned, unmet, LSN_MAX, TERM_MAX)  # what cannot be answered is not logged
         if asked.dry_run or not planned.changes:
-            self._replies.send(Kind.SETTINGS_CHANGED, _body(planned, Lsn(0), 0), correlation)
+            self._replies.send(Kind.SETTINGS_CHANGED, _body(planned, unmet, Lsn(0), 0), correlation)
             if not asked.dry_run:
                 self._record(self._act(planned.text, planned.lost).came_to(ActOutcome.NOTHING))
             return
         body = encode(planned.record)
         if service.node.storage.room_bytes() < REQUEST_HEADER.size + len(body) + FRAMING_BYTES_MAX:
             raise disk_full()
-        proposal = self._records.proposal(body, correlation, partial(self._came, planned, correlation))
+        proposal = self._records.proposal(body, correlation, partial(self._came, planned, unmet, correlation))
         service.node.inbox.post(ChangeProposed(proposal, planned))
 
-    def _came(self, planned: Planned, correlation: int, outcome: CameTo) -> None:
+    def _came(self, planned: Planned, unmet: str, correlation: int, outcome: CameTo) -> None:
         """What the change came to: in force, or logged and not known, or certainly not changed."""
         act = self._act(planned.text, planned.lost)
         match outcome:
             case Result():
                 lsn = Lsn(outcome.first_lsn)
                 term = self._service.term_at(lsn)
-                self._replies.send(Kind.SETTINGS_CHANGED, _body(planned, lsn, term), correlation)
+                self._replies.send(Kind.SETTINGS_CHANGED, _body(planned, unmet, lsn, term), correlation)
                 self._record(act.came_to(ActOutcome.DONE, lsn=lsn, term=term))
             case NotKnown(first, message):
                 self._replies.fail(correlation, NotConfirmed(message, hint="look at the settings"))
@@ -112,7 +114,18 @@ def _words(asked: ChangeSettings) -> str:
     return msgspec.json.encode(asked.change).decode()
 
 
-def _body(planned: Planned, lsn: Lsn, term: int) -> bytes:
+def _unmet(planned: Planned, role: Primary, now_ms: int) -> str:
+    """Why a write under the policy that `planned` brings would be refused now; "" if it would not, or if the
+    members change as well.
+    """
+    before, after = planned.before.cluster, planned.after(planned.before.lsn).cluster
+    if after.membership != before.membership or after.default_policy == before.default_policy:
+        return ""
+    error = role.coordinator.refusal(after.default_policy, now_ms)
+    return "" if error is None else error.without_code
+
+
+def _body(planned: Planned, unmet: str, lsn: Lsn, term: int) -> bytes:
     """The answer to a change at `lsn`, 0 for none. `TooLarge`: with addresses far from ASCII."""
     before, after = planned.before.view(), planned.after(lsn or planned.before.lsn).view()
-    return encode(SettingsChanged.between(before, after, text=planned.text, lsn=lsn, term=term))
+    return encode(SettingsChanged.between(before, after, text=planned.text, unmet=unmet, lsn=lsn, term=term))

@@ -48,11 +48,12 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """Both verdicts of a change, and where they differ."""
+    """Both verdicts of a change, and where they differ. `unmet` is that of `SettingsChanged`."""
 
     before: Verdict
     after: Verdict
     differences: tuple[Difference, ...]
+    unmet: str = ""
 
     @property
     def warning(self) -> str:
@@ -62,9 +63,18 @@ class Outlook(msgspec.Struct, frozen=True):
     @property
     def risk(self) -> str:
         """Why the change is to be asked about: it makes the promise empty, or there is a node or region whose
-        loss acknowledged writes survived before and do not after; "" if neither. Of two nodes at once the
-        table tells.
+        loss acknowledged writes survived before and do not after, or writes are refused from now on; "" if
+        nothing of that. Of two nodes at once the table tells.
         """
+        return "; ".join(filter(None, (self._risk, self.refused)))
+
+    @property
+    def refused(self) -> str:
+        """That writes are refused from now on, and why; "" if they are not."""
+        return f"writes that name no policy are refused for now: {self.unmet}" if self.unmet else ""
+
+    @property
+    def _risk(self) -> str:
         kept = {str(each.lost) for each in self.before.losses if each.kept}
         losses = [loss for loss in map(str, self.after.single_points.data) if loss in kept]
         if not losses:
@@ -117,7 +127,7 @@ def own_floor(view: SettingsView) -> str:
 def outlook(changed: SettingsChanged) -> Outlook:
     """What `changed` wins and loses."""
     before, after = verdict(changed.before), verdict(changed.after)
-    return Outlook(before, after, tuple(_differences(before, after)))
+    return Outlook(before, after, tuple(_differences(before, after)), changed.unmet)
 
 
 def _differences(before: Verdict, after: Verdict) -> Iterator[Difference]:
@@ -166,6 +176,7 @@ def document(changed: SettingsChanged, found: Outlook, *, dry_run: bool) -> dict
         "after": settings_document(changed.after),
         "promise": {"before": found.before.promise, "after": found.after.promise},
         "empty": found.warning or None,
+        "unmet": found.unmet or None,
         "differences": [
             {
                 "lost": str(each.lost),

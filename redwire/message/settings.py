@@ -104,12 +104,18 @@ class ChangeSettings(ClosedStruct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+UNMET_CHARS_MAX = 512
+"""A sentence that names as many regions as there is room for."""
+
+
 class SettingsChanged(ClosedStruct, frozen=True, kw_only=True):
     """SettingsChanged (5B): the change in words, the settings `before` it, and what is so after it.
 
     `lsn` and `term` are those of its record, 0 after a dry run. Settings of 64 members take half of a body,
     so they stand in it once: `members` are those that the change lets in or makes others, as they are then,
-    `left` those that it lets out. No change makes other `admins`.
+    `left` those that it lets out. No change makes other `admins`. `unmet` says why the members in reach
+    cannot meet the policy that follows, where that is another one and the members are the same; else it is
+    "".
     """
 
     lsn: U63
@@ -122,10 +128,18 @@ class SettingsChanged(ClosedStruct, frozen=True, kw_only=True):
     replica_timeout_ms: U63
     members: Annotated[tuple[MemberView, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
     left: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
+    unmet: Annotated[str, msgspec.Meta(max_length=UNMET_CHARS_MAX)] = ""
 
     @classmethod
     def between(
-        cls, before: SettingsView, after: SettingsView, *, text: str, lsn: int = 0, term: int = 0
+        cls,
+        before: SettingsView,
+        after: SettingsView,
+        *,
+        text: str,
+        unmet: str = "",
+        lsn: int = 0,
+        term: int = 0,
     ) -> SettingsChanged:
         """The change from `before` to `after`, whose `lsn` is that of `before` where `lsn` is 0."""
         old, new = set(before.members), {member.id for member in after.members}
@@ -140,6 +154,7 @@ class SettingsChanged(ClosedStruct, frozen=True, kw_only=True):
             replica_timeout_ms=after.replica_timeout_ms,
             members=tuple(member for member in after.members if member not in old),
             left=tuple(member.id for member in before.members if member.id not in new),
+            unmet=unmet[:UNMET_CHARS_MAX],
         )
 
     @property

@@ -65,6 +65,22 @@ def test_a_dry_run_says_the_same_and_changes_nothing(three: Any) -> None:
     assert (again.lsn, again.after) == (0, done.after)
 
 
+def test_who_sets_a_policy_that_nobody_in_reach_can_meet_is_told_so_before(three: Any) -> None:
+    admin, wanted = three.db.admin, SetPolicy(policy="majority & regions(eu,us)")
+    assert admin.change_settings(wanted, dry_run=True).unmet == ""
+    three.isolate("us-1")
+
+    def unmet() -> str:
+        return str(admin.change_settings(wanted, dry_run=True).unmet)
+
+    said = three.until(unmet, "the region to be missed")
+    assert "us" in said and "MISSING_REGIONS" not in said
+    same = SetPolicy(policy=admin.settings().policy)
+    assert admin.change_settings(same, dry_run=True).unmet == ""
+    three.heal("us-1")
+    three.until(lambda: not unmet(), "the region to be back")
+
+
 def test_of_two_operators_at_once_one_wins_and_the_other_is_told(three: Any) -> None:
     three.converge()  # so that either change could be committed
     seen = three.db.admin.settings().lsn

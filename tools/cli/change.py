@@ -154,7 +154,6 @@ def _print(changed: SettingsChanged, how: How, floor: str) -> None:
         lines = [changed.text]
     if floor:
         lines.append(floor)
-    if found.warning:
-        lines.append(f"warning: {found.warning}")
+    lines += [f"warning: {text}" for text in (found.warning, found.refused) if text]
     parts: Parts = [Words("\n".join(lines)), part(found)]
     show_parts(document(changed, found, dry_run=how.dry_run), parts, as_json=how.as_json)

@@ -285,9 +285,9 @@ def _fine(view: Status) -> Iterator[Finding]:
         yield Finding(Check.SLOTS, Level.OK, "cluster", f"log is kept for {', '.join(kept)}")
     disks = [node for node in view.nodes if node.disk.free_bytes is not None]
     if disks:
-        slowest = figures.micros(max(row.disk.fsync_p99_us or 0 for row in disks) or None)
-        names = ", ".join(node.id for node in disks)
-        told = f"above the floor on {names}; 99 of 100 writes take {slowest} or less"
+        slowest = max(row.disk.fsync_p99_us or 0 for row in disks)
+        told = f"above the floor on {', '.join(node.id for node in disks)}"
+        told += f"; 99 of 100 writes take {figures.micros(slowest)} or less" if slowest else ""
         early = ", ".join(node.id for node in disks if node.disk.floor_over_ms is None)
         told += f"; too early to foretell when these fill: {early}" if early else ""
         yield Finding(Check.DISKS, Level.OK, "cluster", told)
@@ -315,7 +315,10 @@ def _single_points(view: Status) -> Iterator[Finding]:
     found = [
         _point("confirmed writes are lost with", points.data, "they may be on one disk alone", shell),
         _point(
-            "writes stop without", points.writes, f"{rules.policy} cannot be met then", _relief(rules, shell)
+            "writes stop without",
+            points.writes,
+            f"{rules.policy} cannot be met then",
+            _relief(rules, view.settings.floor, shell),
         ),
         _point(
             "no successor is safe without", points.successor, "nobody else may hold a confirmed write", shell
@@ -332,12 +335,15 @@ def _point(what: str, losses: tuple[Loss, ...], why: str, mend: str) -> Finding 
     return Finding(Check.SINGLE_POINTS, Level.WARNING, "cluster", f"{what} {names}", why, mend)
 
 
-def _relief(rules: Rules, shell: str) -> str:
-    """What would go on writing through any one loss: `majority` if that does, else more voters."""
+def _relief(rules: Rules, floor: str, shell: str) -> str:
+    """What would go on writing through any one loss: `majority` if that does, else more voters. A `floor`
+    that is another one would stand in its way.
+    """
     majority = CommitPolicy.parse("majority")
     if not prove(majority, rules.membership).single_points.writes:
+        lower = "" if floor in ("", str(majority)) else " --floor none"
         return (
-            "if that is too dear: redwire policy set majority --floor none --dry-run; "
+            f"if that is too dear: redwire policy set majority{lower} --dry-run; "
             "nothing is confirmed with less than majority then"
         )
     return f"add voters: redwire members add NODE REGION HOST:PORT; {shell}"

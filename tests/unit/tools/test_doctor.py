@@ -518,7 +518,9 @@ def test_single_points_of_failure_are_warnings_by_the_prover() -> None:
     found = only(facts(policy("regions(eu,us)", "majority")))
     assert (found.check, found.level) == (Check.SINGLE_POINTS, Level.WARNING)
     assert found.what == "writes stop without eu-1 or us-1 or region eu or region us"
-    assert "redwire policy set majority" in found.mend
+    assert "redwire policy set majority --dry-run" in found.mend
+    lower = only(facts(policy("regions(eu,us)", "regions(eu,us)")))
+    assert "redwire policy set majority --floor none --dry-run" in lower.mend
     first, *_ = bad(facts(policy("local", "local")))
     assert first.what.startswith("confirmed writes are lost with eu-1")
     found = only(facts(policy("regions(eu,sa)", "majority")))

@@ -85,6 +85,17 @@ def test_a_change_after_which_writes_survive_less_is_told_by_what_they_do_not_su
     assert pairs.risk == "" and pairs.groups[0].losses == ("eu-1 + us-1", "eu-1 + ap-1", "us-1 + ap-1")
 
 
+def test_a_policy_that_nobody_in_reach_can_meet_is_asked_about_whatever_else_it_wins() -> None:
+    before, after = view("majority"), view("majority & regions(eu,us)")
+    changed = SettingsChanged.between(before, after, text="", unmet="no voter of us is in reach")
+    refused = "writes that name no policy are refused for now: no voter of us is in reach"
+    assert outlook(changed).risk == outlook(changed).refused == refused
+    changed = SettingsChanged.between(before, view("ack_n=1"), text="", unmet="why")
+    assert outlook(changed).risk.endswith(
+        "region eu, region us; writes that name no policy are refused for now: why"
+    )
+
+
 def test_members_count_alike_whoever_names_them() -> None:
     told = tuple(NodeStatus(id=n, region=n[:2], addr=f"{n}:5050") for n in NODES)
     assert membership(told) == membership(view("majority").members)
