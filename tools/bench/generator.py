@@ -149,7 +149,9 @@ async def work() -> None:
         print("ready", flush=True)
         span = msgspec.json.decode(await anyio.to_thread.run_sync(sys.stdin.readline), type=Span)
         found = await crew.run(span)
-    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        print(msgspec.json.encode(found).decode(), flush=True)
+        # connected until it is ended: whoever counts the connections' bytes may not be done
+        await anyio.to_thread.run_sync(sys.stdin.readline)
 
 
 if __name__ == "__main__":
