@@ -66,9 +66,10 @@ def test_a_dry_run_says_the_same_and_changes_nothing(three: Any) -> None:
 
 
 def test_who_sets_a_policy_that_nobody_in_reach_can_meet_is_told_so_before(three: Any) -> None:
-    admin, wanted = three.db.admin, SetPolicy(policy="majority & regions(eu,us)")
+    admin, wanted = three.db.admin, SetPolicy(policy="majority & regions(eu,us)", floor="majority")
+    admin.change_settings(SetPolicy(policy="majority"))
     assert admin.change_settings(wanted, dry_run=True).unmet == ""
-    three.isolate("us-1")
+    three.pause("us-1")
 
     def unmet() -> str:
         return str(admin.change_settings(wanted, dry_run=True).unmet)
@@ -77,7 +78,7 @@ def test_who_sets_a_policy_that_nobody_in_reach_can_meet_is_told_so_before(three
     assert "us" in said and "MISSING_REGIONS" not in said
     same = SetPolicy(policy=admin.settings().policy)
     assert admin.change_settings(same, dry_run=True).unmet == ""
-    three.heal("us-1")
+    three.resume("us-1")
     three.until(lambda: not unmet(), "the region to be back")
 
 
