@@ -131,9 +131,9 @@ class Node:
             elif outbid(self.report(), report, ready=role.ready):
                 self.roster.candidacy.outbid.ring()
         if isinstance(role, Replica) and self.role_name is NodeRole.REPLICA and role.searching:
-            leader = self.roster.leader(role.term_min)
-            if leader is not None:
-                self.roster.lines.follow(leader)
+            source = self.roster.leader(role.term_min) or _guide(self, role)
+            if source is not None:
+                self.roster.lines.follow(source)
 
     def greeted(self, report: Report) -> None:
         """A member that dialled us says where it stands. If it leads, and we look for who does, ask it at
@@ -203,7 +203,9 @@ class Node:
         elif isinstance(event, ChangeProposed):
             self._send_away([event.proposal])
             return
-        elif isinstance(event, SourceFound) and not self.roster.may_follow(leads=event.reply.leads):
+        elif isinstance(event, SourceFound) and not self.roster.may_follow(
+            leads=event.reply.leads, guides=event.node == _guide(self, role)
+        ):
             return
         else:
             effects = role.step(event, now) if isinstance(event, ReplicaEvent) else []
@@ -243,3 +245,8 @@ class Node:
         members = role.coordinator.status(self.clock().ms).members
         sessions = {self.roster.ends[session].node: session for session in self.roster.feeds}
         return self._milestones.leading(members, sessions, role.end.lsn)
+
+
+def _guide(node: Node, role: Replica) -> NodeId | None:
+    cluster, end = node.storage.settings.cluster, node.storage.log.end
+    return node.roster.guide(lambda name: cluster.member(name) is not None, end, role.term_min)

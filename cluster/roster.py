@@ -4,7 +4,7 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple, Protocol
@@ -14,7 +14,7 @@ from cluster.feed import Feed
 from redwire.errors import RedwireError
 from redwire.message.peer import Report
 from redwire.node_role import NodeRole
-from redwire.position import Incarnation, NodeId, Reign, Term
+from redwire.position import Incarnation, NodeId, Position, Reign, Term
 
 GONE_MS = 2_500
 """Two hellos that did not come (`peers.HELLO_S`)."""
@@ -109,12 +109,25 @@ class Roster:
         """Whether a snapshot is on its way: until it is installed nobody is followed."""
         return self.fetching is not None or self.installing
 
-    def may_follow(self, *, leads: bool) -> bool:
+    def may_follow(self, *, leads: bool, guides: bool = False) -> bool:
         """Whether a member that answers with its log is followed now. What it would append must not be what a
-        snapshot takes the place of, nor come behind what a reign of ours is about to go on from. One whose
-        reign has ended since we asked is followed as a mere lender, on the way to lead only.
+        snapshot takes the place of, nor come behind what a reign of ours is about to go on from. One that
+        does not lead is followed as a mere lender: on the way to lead, or because it `guides`.
         """
-        return (leads or self.candidacy.aspires) and not (self.rebuilding or self.candidacy.opens)
+        lends = self.candidacy.aspires or guides
+        return (leads or lends) and not (self.rebuilding or self.candidacy.opens)
+
+    def guide(self, knows: Callable[[NodeId], bool], end: Position, term_min: Term) -> NodeId | None:
+        """A member that follows a primary whom nobody here `knows`, of no term before `term_min`, and has
+        more than our log, which ends at `end`: the settings by which that one is a member are in what we
+        lack.
+        """
+        for name, report in self.reports.items():
+            further = (report.last_term, report.last_lsn) > (end.term, end.lsn)
+            unknown = report.follows != "" and not knows(NodeId(report.follows))
+            if further and unknown and report.term >= term_min:
+                return name
+        return None
 
     def attach(self, end: PeerEnd, *, dialled: bool) -> int:
         """A session began; its number."""

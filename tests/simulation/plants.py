@@ -25,6 +25,7 @@ from cluster.opening import Opening
 from cluster.peers import PeerLink
 from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
+from cluster.roster import Roster
 from cluster.segment import Mark, Segment
 from cluster.segment_writer import SegmentWriter
 from cluster.service import Service
@@ -396,6 +397,13 @@ def seals_of_one_s_own_secret() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_guides() -> Iterator[None]:
+    """Only whoever leads is followed, also by those who do not know of it."""
+    with patch.object(Roster, "guide", lambda roster, knows, end, term_min: None):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -431,5 +439,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         client_ids_before_there_is_a_secret,
         seals_of_one_s_own_secret,
         users_that_crowd_out_others,
+        no_guides,
     )
 }

@@ -9,10 +9,11 @@ from limits import Limits
 from machines import KEY_ENTRIES, Machine
 from oracles import Violated
 from world import Plan, Script, World
-from writers import Fate, Writer
+from writers import Fate, Writer, change
 
 from cluster.opening import TakeOver
 from cluster.primary import Primary
+from redwire.message.settings import AddMember, PromoteMember, RemoveMember, SettingsChange
 
 UNTIL_S = 60.0
 """Ten times what a cluster takes to begin: what has not come by then does not come in this schedule."""
@@ -350,6 +351,35 @@ async def written_before_the_log_is_applied(world: World) -> None:
         raise Violated(f"who was given a client id before cannot write under it: {write}")
 
 
+async def led_by_one_whom_a_member_does_not_know(world: World) -> None:
+    """A member was away while another one was let in, and that one leads when it comes back: the way to it
+    stands in the log of a third one.
+    """
+    old, new, away, *_ = world.machines
+    writer = await _begun(world)
+    await _changed(old, RemoveMember(new.name))
+    await _acked(writer)
+    await asyncio.sleep(2.0)
+    away.crash(power=False)
+    await _changed(old, AddMember(node=new.name, region=new.config.node.region, addr=new.addr))
+    await asyncio.sleep(3.0)
+    await _changed(old, PromoteMember(new.name))
+    await _acked(writer)
+    old.crash(power=False)
+    new.crash(power=False)
+    new.start(primary=True, take_over=TakeOver())
+    await _until(lambda: _serves(new))
+    old.start(primary=False)
+    away.start(primary=False)
+    await asyncio.sleep(3.0)
+
+
+async def _changed(machine: Machine, wanted: SettingsChange) -> None:
+    async with asyncio.timeout(UNTIL_S):
+        while await change(machine, wanted) != "done":
+            await asyncio.sleep(0.5)
+
+
 async def _led_twice(world: World, *, reigns: int) -> None:
     """The first machine leads in so many reigns, alone; the second one, with the third, serves for half a
     minute.
@@ -448,6 +478,7 @@ async def _until(holds: Callable[[], bool]) -> None:
 THREE = Plan(announce_s=1.0)
 """By majority. Members hear late what is committed."""
 FIVE = Plan(machines=5, floor="ack_n=1", announce_s=1.0)
+MANY = Plan(machines=5, announce_s=1.0)
 SERVED = Plan(announce_s=1.0, applications=3)
 PRUNED = Plan(machines=5, rtts_s=(0.08,), retained_bytes=64 << 10)
 """Of whom none keeps much of the log."""
@@ -477,6 +508,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (one_write_waits_for_long_and_many_go_on, NARROW),
         (opened_before_the_cluster_has_begun, THREE),
         (written_before_the_log_is_applied, THREE),
+        (led_by_one_whom_a_member_does_not_know, MANY),
         (the_snapshot_that_comes_is_removed_where_it_comes_from, LITTLE),
     )
 }

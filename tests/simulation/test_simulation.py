@@ -78,6 +78,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("the_snapshot_that_comes_is_removed_where_it_comes_from", "offers_that_nobody_looks_for"),
         ("opened_before_the_cluster_has_begun", "client_ids_before_there_is_a_secret"),
         ("written_before_the_log_is_applied", "seals_of_one_s_own_secret"),
+        ("led_by_one_whom_a_member_does_not_know", "no_guides"),
     ],
 )
 def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(

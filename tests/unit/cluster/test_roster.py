@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cluster.roster import GONE_MS, Life, Roster
-from redwire.position import Incarnation, NodeId, Reign, Term
+from redwire.position import Incarnation, Lsn, NodeId, Position, Reign, Term
 
 HERE, ELSEWHERE = Incarnation("0a" * 16), Incarnation("0b" * 16)
 
@@ -72,3 +73,34 @@ def test_another_process_has_our_id_when_the_primary_says_so_or_all_who_answer(
     assert [roster.taken_ms(us, reign, now) for now in (30, 90)] == [0, 0]
     del roster.taken[eu]
     assert roster.taken_ms(eu, reign, 100) == 0, "it was silent, or took us for the member, in between"
+
+
+def said(node: str, follows: str, lsn: int, term: int = 3) -> Any:
+    return SimpleNamespace(node=node, follows=follows, last_term=2, last_lsn=lsn, term=term)
+
+
+def test_the_way_to_a_primary_that_nobody_here_knows_stands_in_the_log_of_who_follows_it(
+    roster: Roster,
+) -> None:
+    end = Position(Term(2), Lsn(9), 0)
+
+    def guide(*reports: Any) -> NodeId | None:
+        roster.reports = {NodeId(report.node): report for report in reports}
+        return roster.guide({"eu-1", "us-1"}.__contains__, end, Term(3))
+
+    idle, known, young = said("eu-1", "", 20), said("eu-1", "us-1", 20), said("us-1", "ap-1", 9)
+    assert guide(idle, young) is guide(known) is guide(said("us-1", "ap-1", 20, term=2)) is None
+    assert guide(idle, said("us-1", "ap-1", 10)) == "us-1"
+
+
+@pytest.mark.parametrize(
+    ("leads", "guides", "may"), [(True, False, True), (False, True, True), (False, False, False)]
+)
+def test_a_mere_lender_is_followed_only_where_it_guides_or_on_the_way_to_lead(
+    roster: Roster, leads: bool, guides: bool, may: bool
+) -> None:
+    assert roster.may_follow(leads=leads, guides=guides) is may
+    roster.candidacy.aspires = True
+    assert roster.may_follow(leads=leads, guides=guides)
+    roster.installing = True
+    assert not roster.may_follow(leads=leads, guides=guides)
