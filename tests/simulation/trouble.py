@@ -348,6 +348,7 @@ class Trouble:
                 machine.robbed = machine.robbed or file.name.startswith("incoming")
             if folder and snapshots.is_dir():
                 snapshots.rmdir()
+                machine.robbed = True
             await asyncio.sleep(self._chance.expovariate(1.0 / pause_s))
 
     async def _change(self) -> None:

@@ -88,7 +88,7 @@ class Plan(msgspec.Struct, kw_only=True):
             applications=chance.choice((0, 1, 3)),
             thieves=chance.choice((0, 1)),
             policy_ms=chance.choice((10_000, 10_000, 40_000)),
-            limits=Limits(chance.choice((16, 64, OPEN_MAX)), chance.choice((3, 8, CLIENTS_MAX))),
+            limits=Limits(chance.choice((16, 64, OPEN_MAX)), chance.choice((6, 12, CLIENTS_MAX))),
         )
 
     def config(self, at: int, folder: Path) -> NodeConfig:
