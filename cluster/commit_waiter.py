@@ -54,14 +54,16 @@ class _Held:
 
 @dataclass(slots=True, eq=False)
 class CommitWaiter:
-    """The batches of one reign that are not applied yet, in LSN order, `flight_bytes` in all, and who waits
-    longer than that. `times` tells where their time went; `acks` are the waits of `await_acks`.
+    """The batches of one reign that are not applied yet, in LSN order, with `under_way` requests of
+    `flight_bytes` in all, and who waits longer than that. `times` tells where their time went; `acks` are the
+    waits of `await_acks`.
     """
 
     table: CopyCounts
     times: CommitTimes = field(default_factory=CommitTimes)
     flights: deque[Flight] = field(default_factory=deque)
     flight_bytes: int = 0
+    under_way: int = 0
     acks: AckWaits = field(init=False)
     _stronger: dict[CommitPolicy, deque[_Held]] = field(default_factory=dict)
     _expires_us: int | None = None
@@ -71,15 +73,11 @@ class CommitWaiter:
     def __post_init__(self) -> None:
         self.acks = AckWaits(self.table.copies)
 
-    @property
-    def under_way(self) -> int:
-        """Requests in batches that are not applied."""
-        return sum(len(flight.proposals) for flight in self.flights)
-
     def launch(self, flight: Flight) -> None:
         """A batch was made. Its proposals are released, expired or abandoned later, each exactly once."""
         self.flights.append(flight)
         self.flight_bytes += len(flight.batch.data)
+        self.under_way += len(flight.proposals)
         for proposal in flight.proposals:
             if proposal is not None and (self._expires_us is None or proposal.deadline_us < self._expires_us):
                 self._expires_us = proposal.deadline_us
@@ -116,6 +114,7 @@ class CommitWaiter:
                 continue  # of an earlier reign: nobody waits for it here
             flight = self.flights.popleft()
             self.flight_bytes -= len(flight.batch.data)
+            self.under_way -= len(flight.proposals)
             self.times.note(flight, now)
             ready: list[tuple[Proposal, Result]] = []
             for proposal, result in zip(flight.proposals, batch_results, strict=True):
@@ -172,7 +171,7 @@ class CommitWaiter:
         """The reign ends: everyone who still waits is told that nobody knows yet."""
         late = list(self._open())
         self.flights.clear()
-        self.flight_bytes = 0
+        self.flight_bytes = self.under_way = 0
         self._stronger.clear()
         self._expires_us = None
         self.acks.end()

@@ -89,7 +89,7 @@ def test_under_the_commit_rule_an_answer_leaves_when_its_batch_is_applied(waiter
     assert (release.flight, release.watermark, told([release])) == (flight, 2, [1, 2])
     assert [result.first_lsn for _, result in release.answers] == [1, 2]
     assert all(proposal.answered for proposal in propose.made)
-    assert waiter.status().flights == waiter.flight_bytes == 0
+    assert waiter.status().flights == waiter.flight_bytes == waiter.under_way == 0
 
 
 def test_each_batch_has_a_release_of_its_own(waiter, launch, fly, propose):
@@ -99,6 +99,7 @@ def test_each_batch_has_a_release_of_its_own(waiter, launch, fly, propose):
     ] == flights[:2]
     assert list(waiter.flights) == flights[2:]
     assert waiter.flight_bytes == len(flights[2].batch.data)
+    assert waiter.under_way == len(flights[2].proposals)
 
 
 def test_the_nodes_own_records_are_answered_to_nobody(waiter, launch, fly, propose):
@@ -279,7 +280,7 @@ def test_the_end_of_the_reign_answers_everybody_once(waiter, table, launch, fly,
     flying = launch(None, propose())
     waiter.applied(fly.results(answered, held), Lsn(4), at(0))
     late = waiter.abandoned("the reign is over")
-    assert (len(waiter.flights), waiter.flight_bytes, waiter._stronger) == (0, 0, {})
+    assert (len(waiter.flights), waiter.flight_bytes, waiter.under_way, waiter._stronger) == (0, 0, 0, {})
     assert sorted(told(late)) == [3, 5]
     assert {(each.flight.batch.last, each.message) for each in late} == {
         (held.batch.last, "the reign is over"),
