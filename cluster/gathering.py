@@ -19,7 +19,7 @@ ENOUGH = 64
 PATIENCE_SHARE = 4
 """Of the time that a commit takes lately: a quarter."""
 PATIENCE_US_MAX = 4_000
-"""However far away the copies are: 64 callers on one machine come back within that."""
+"""However far away the copies are: of 64 callers on one machine 20 to 40 come back within that."""
 FEW = PATIENCE_SHARE
 """Under way at once, and so many come while one commit takes: of fewer, less than one in a quarter of it."""
 FADING = 16
