@@ -32,3 +32,29 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Whereabouts:
+    """Where a member may be: at the address that we know, or at the one that it says itself.
+
+    A member that has moved while we were away is known at its old address, and all that could tell us may
+    stand in its log alone. What answers must prove that it is the member, wherever it is.
+    """
+
+    def __init__(self, known: Address) -> None:
+        """`place` is where to dial now."""
+        self.place = known
+        self._known = known
+        self._told: Address | None = None
+
+    def told(self, text: str) -> None:
+        """The member says that it is reached at `text`; what is no address says nothing."""
+        try:
+            self._told = Address.parse(text)
+        except ValueError:
+            return
+
+    def missed(self) -> None:
+        """It was not reached at `place`: the other one is next, if there is another."""
+        elsewhere = self._told if self.place == self._known else None
+        self.place = elsewhere or self._known

@@ -128,11 +128,16 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterConfig
 
     @property
-    def advertised(self) -> Address:
-        """Where clients reach this node, by its file."""
+    def reached_at(self) -> Address:
+        """Where the other members reach this node, by its file."""
         member = self.cluster.member(self.node.id)
         assert member is not None
-        return self.node.advertise or member.addr
+        return member.addr
+
+    @property
+    def advertised(self) -> Address:
+        """Where clients reach this node, by its file."""
+        return self.node.advertise or self.reached_at
 
     @property
     def replication(self) -> ReplicationConfig:

@@ -74,6 +74,11 @@ class Links:
         if member in self._links:
             self._links[member].sooner.ring()
 
+    def told(self, member: NodeId, reached_at: str) -> None:
+        """`member` says where it is reached: who missed that it has moved finds it there."""
+        if member in self._links:
+            self._links[member].link.told(reached_at)
+
     def with_session(self, session: int) -> PeerLink | None:
         """The line whose session has this number now."""
         lines = self._links.values()

@@ -140,6 +140,7 @@ class Node:
         once: what counts is what it says on the line that we dialled. If it asks for our vote, see to that.
         """
         self.bulletin.heard(report, self.clock())
+        self.roster.lines.told(NodeId(report.node), report.reached_at)
         role = self.role
         if isinstance(role, Replica) and role.searching and report.role == NodeRole.PRIMARY:
             self.roster.lines.greet(NodeId(report.node))

@@ -15,7 +15,7 @@ from itertools import count
 
 import anyio
 
-from cluster.address import Address
+from cluster.address import Address, Whereabouts
 from cluster.bell import Bell
 from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
@@ -71,7 +71,7 @@ class PeerLink:
         self._node = node
         self._config = config
         self._member = member
-        self._address = address
+        self._where = Whereabouts(address)
         self._context = context
         self._end: ChannelEnd | None = None
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
@@ -101,6 +101,10 @@ class PeerLink:
                 await sooner.wait()
             backoff = min(backoff * 2, BACKOFF_MAX_S)
 
+    def told(self, reached_at: str) -> None:
+        """The member says where it is reached."""
+        self._where.told(reached_at)
+
     def follow(self) -> None:
         """Ask the member for its log."""
         if self._end is not None and self._asked is None:
@@ -123,7 +127,11 @@ class PeerLink:
             self._end.send(Kind.SNAPSHOT_FETCH, encode(receiver.request()))
 
     async def _talk(self) -> None:
-        dialled = await self._dial()
+        try:
+            dialled = await self._dial()
+        except RedwireError:
+            self._where.missed()
+            raise
         end = self._end = ChannelEnd(self._member, dialled.channel)
         session = self._node.roster.attach(end, dialled=True)
         try:
@@ -145,8 +153,7 @@ class PeerLink:
         host = f"{self._member}.{self._config.cluster.name}.redwire"
         try:
             return await dial(
-                self._address.host,
-                self._address.port,
+                *self._where.place,
                 self._context(),
                 Certificate(),
                 server_hostname=host,
@@ -246,7 +253,7 @@ class PeerLink:
         self._node.roster.taken.pop(self._member, None)
         if not self._up:
             self._up, self._said = True, None
-            self._node.note(f"connected to {self._member} at {self._address}")
+            self._node.note(f"connected to {self._member} at {self._where.place}")
         took_us = self._hellos.answered(number, self._node.clock().us)
         if took_us is not None:
             self._node.bulletin.answered(self._member, took_us)

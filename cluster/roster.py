@@ -44,6 +44,9 @@ class Lines(Protocol):
     def met(self, member: NodeId) -> None:
         """`member` has dialled us, so it can probably be dialled too: a node that starts is found at once."""
 
+    def told(self, member: NodeId, reached_at: str) -> None:
+        """`member` says where it is reached."""
+
 
 class NoLines:
     """Before there are lines: nobody hears anything."""
@@ -55,6 +58,9 @@ class NoLines:
         """Nothing."""
 
     def met(self, member: NodeId) -> None:
+        """Nothing."""
+
+    def told(self, member: NodeId, reached_at: str) -> None:
         """Nothing."""
 
 

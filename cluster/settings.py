@@ -22,6 +22,7 @@ from redwire.message.settings import (
     BindRegion,
     ChangeSettings,
     MemberView,
+    MoveMember,
     PromoteMember,
     RemoveMember,
     SetPolicy,
@@ -153,6 +154,13 @@ def _changed(record: ClusterRecord, change: SettingsChange, primary: NodeId) -> 
             member = _member(record, node)
             text = f"{node} is a voter"
             return _with(record, member, msgspec.structs.replace(member, kind="voter")), text
+        case MoveMember(node, addr):
+            member = _member(record, node)
+            if node == primary and len(record.members) > 1:  # whom all others reach at the old one now
+                hint = "let another node lead first"
+                raise RequestInvalid(f"{node} leads and cannot be moved", hint=hint)
+            text = f"{node} is reached at {addr}"
+            return _with(record, member, msgspec.structs.replace(member, addr=addr)), text
         case RemoveMember(node):
             member = _member(record, node)
             if node == primary:

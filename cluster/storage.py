@@ -179,6 +179,7 @@ class Storage:
             watermark=watermark,
             applied=self.applied.lsn,
             base=log.base.lsn,
+            reached_at=str(self.config.reached_at),
             advertise=str(node.advertise or ""),
             terms=report_terms(log.terms),
         )

@@ -38,7 +38,8 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     and of that one no other primary (R11); `other_vote` is the newest term of a vote that it gave to anyone
     else than `voted_for`. `applied` is its state's LSN, `base` the LSN its log begins after. `role` is a word
     of `NodeRole`, or one that only newer nodes know. `terms` are the last `REPORT_TERMS_MAX` entries of its
-    log's list. `advertise` is where clients reach the node, "" for the address that the cluster knows it by.
+    log's list. `reached_at` is where members reach the node by its own file, which may be newer than the
+    settings that they know; `advertise` is where clients do, "" for the address that the cluster knows it by.
     `vitals` stand in hello and welcome; Follow goes without.
     """
 
@@ -63,6 +64,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     watermark: U63
     applied: U63
     base: U63
+    reached_at: Annotated[str, msgspec.Meta(max_length=255)] = ""
     advertise: AddressOrNone = ""
     terms: Annotated[tuple[tuple[TermNumber, U63, U32], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
     vitals: Vitals | None = None

@@ -49,13 +49,22 @@ class PromoteMember(ClosedStruct, frozen=True, tag_field="change", tag="promote_
     node: Name
 
 
+class MoveMember(ClosedStruct, frozen=True, tag_field="change", tag="move_member"):
+    """`node` is reached at `addr` from now on, by the other members and, unless it advertises another, by
+    clients.
+    """
+
+    node: Name
+    addr: Address
+
+
 class RemoveMember(ClosedStruct, frozen=True, tag_field="change", tag="remove_member"):
     """Let `node` out of the cluster."""
 
     node: Name
 
 
-SettingsChange = BindRegion | SetPolicy | AddMember | PromoteMember | RemoveMember
+SettingsChange = BindRegion | SetPolicy | AddMember | PromoteMember | MoveMember | RemoveMember
 
 
 class MemberView(ClosedStruct, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ import yaml
 
 from redwire import connect_sync
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid, UnknownOutcome
-from redwire.message.settings import AddMember, BindRegion, PromoteMember, RemoveMember, SetPolicy
+from redwire.message.settings import AddMember, BindRegion, MoveMember, PromoteMember, RemoveMember, SetPolicy
+from tools.dev.cluster_folder import free_ports
 
 GRACE_MS = 1_500
 
@@ -214,6 +215,29 @@ def test_a_node_joins_as_a_reader_is_promoted_and_leaves(fleet: Any) -> None:
     four.until(lambda: len(four.db.topology().replicas) == 2, "the topology knows sa-1 no more")
     four.db.put("c", "y", {}, timeout_s=20)
     four.converge("eu-1", "us-1", "ap-1")
+
+
+def test_a_node_moves_to_another_address_and_is_a_voter_all_the_while(three: Any) -> None:
+    three.fill("c", 20)
+    three.db.admin.change_settings(SetPolicy(policy="majority"))
+    assert three.terminate("us-1") == 0
+    (port,) = free_ports(1)
+    addr = f"127.0.0.1:{port}"
+    changed = three.db.admin.change_settings(MoveMember("us-1", addr))
+    assert [member.addr for member in changed.members] == [addr]
+    path, old = three.config_path("us-1"), f"127.0.0.1:{three.ports['us-1']}"
+    path.write_text(path.read_text().replace(old, addr))
+    three.ports["us-1"] = port
+    three.start_node("us-1")
+    three.kill("ap-1")
+    assert "us" in {ack.region for ack in three.db.put("c", "x", {}, timeout_s=20).receipt.acks}
+    three.until(lambda: addr in {r.addr for r in three.db.topology().replicas}, "clients hear where it is")
+    assert three.terminate("eu-1") == 0
+    three.start_node("ap-1")
+    three.crown("us-1")
+    three.start_node("eu-1")
+    three.converge()  # the others dial it where it is
+    three.check_same_log()
 
 
 def test_a_file_that_was_right_once_starts_and_one_that_never_was_does_not(three: Any) -> None:

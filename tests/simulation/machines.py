@@ -36,6 +36,7 @@ from cluster import (
     state,
     storage,
 )
+from cluster.address import Address
 from cluster.applier import Applier
 from cluster.config import NodeConfig
 from cluster.disk import Disk
@@ -51,7 +52,7 @@ from cluster.service import Service
 from cluster.signals import Signals
 from cluster.threads import Post
 from cluster.wal import Wal
-from redwire.errors import ChannelClosed, RedwireError
+from redwire.errors import ChannelClosed, ConnectFailed, RedwireError
 from redwire.frame import Frame, FrameDecoder, encode_header, expanded
 from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.position import NodeId
@@ -118,7 +119,7 @@ class Machine:
     @property
     def addr(self) -> str:
         """The address that clients find in the topology."""
-        return str(next(m.addr for m in self.config.cluster.members if m.id == self.config.node.id))
+        return str(self.config.reached_at)
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run `work` as part of its process."""
@@ -204,6 +205,18 @@ class Machine:
         """Put an empty disk in."""
         assert not self.running
         shutil.rmtree(self.config.node.data_dir, ignore_errors=True)
+
+    @property
+    def elsewhere(self) -> str:
+        """An address that it never had."""
+        return f"{self.name}:{self.config.reached_at.port + 100}"
+
+    def move(self, addr: str) -> None:
+        """Change its file: from now on it is reached there."""
+        assert not self.running
+        cluster, at = self.config.cluster, Address.parse(addr)
+        members = tuple(replace(m, addr=at) if m.id == self.name else m for m in cluster.members)
+        self.config = replace(self.config, cluster=replace(cluster, members=members))
 
     def _take_disk_out(self, *, power: bool) -> None:
         """What the disk holds at this moment, in a folder of its own: a process that is being ended closes
@@ -596,7 +609,11 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
     """
 
     async def dial(host: str, port: int, *_: object, server_hostname: str, client_name: str) -> Dialled:
-        return Dialled(await network.dial(HERE.get(), server_hostname.partition(".")[0]))
+        name = server_hostname.partition(".")[0]
+        there = network.places[name]
+        if isinstance(there, Machine) and there.config.reached_at.port != port:
+            raise ConnectFailed(f"cannot connect to {host}:{port}: connection refused", retry=True)
+        return Dialled(await network.dial(HERE.get(), name))
 
     async def run_sync(work: Callable[..., Any], *arguments: Any, **_: object) -> Any:
         with anyio.CancelScope(shield=True):

@@ -12,6 +12,7 @@ from machines import HERE
 from msgspec.structs import replace
 
 from cluster import documents, keys, opening, session_writes, state
+from cluster.address import Whereabouts
 from cluster.client_ids import ClientIds
 from cluster.errors import DiskFailed
 from cluster.files import Syscalls
@@ -404,6 +405,13 @@ def no_guides() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_word_of_a_new_address() -> Iterator[None]:
+    """A member is looked for where the settings say, and nowhere else."""
+    with patch.object(Whereabouts, "told", lambda whereabouts, text: None):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -440,5 +448,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         seals_of_one_s_own_secret,
         users_that_crowd_out_others,
         no_guides,
+        no_word_of_a_new_address,
     )
 }

@@ -13,7 +13,7 @@ from writers import Fate, Writer, change
 
 from cluster.opening import TakeOver
 from cluster.primary import Primary
-from redwire.message.settings import AddMember, PromoteMember, RemoveMember, SettingsChange
+from redwire.message.settings import AddMember, MoveMember, PromoteMember, RemoveMember, SettingsChange
 
 UNTIL_S = 60.0
 """Ten times what a cluster takes to begin: what has not come by then does not come in this schedule."""
@@ -374,6 +374,28 @@ async def led_by_one_whom_a_member_does_not_know(world: World) -> None:
     await asyncio.sleep(3.0)
 
 
+async def led_by_one_that_moved_while_a_member_was_away(world: World) -> None:
+    """A member was away while another one moved, and that one leads when it comes back. Who else knows where
+    is gone.
+    """
+    old, new, away = world.machines
+    writer = await _begun(world)
+    away.crash(power=False)
+    new.crash(power=False)
+    moving = asyncio.create_task(_changed(old, MoveMember(new.name, new.elsewhere)))
+    new.move(new.elsewhere)
+    new.start(primary=False)
+    await moving
+    await _acked(writer)
+    old.crash(power=False)
+    new.crash(power=False)
+    new.start(primary=True, take_over=TakeOver())
+    away.start(primary=False)
+    await _until(lambda: _serves(new))
+    old.start(primary=False)
+    await asyncio.sleep(3.0)
+
+
 async def _changed(machine: Machine, wanted: SettingsChange) -> None:
     async with asyncio.timeout(UNTIL_S):
         while await change(machine, wanted) != "done":
@@ -509,6 +531,7 @@ SCRIPTS: dict[str, tuple[Script, Plan]] = {
         (opened_before_the_cluster_has_begun, THREE),
         (written_before_the_log_is_applied, THREE),
         (led_by_one_whom_a_member_does_not_know, MANY),
+        (led_by_one_that_moved_while_a_member_was_away, THREE),
         (the_snapshot_that_comes_is_removed_where_it_comes_from, LITTLE),
     )
 }

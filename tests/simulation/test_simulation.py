@@ -79,6 +79,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
         ("opened_before_the_cluster_has_begun", "client_ids_before_there_is_a_secret"),
         ("written_before_the_log_is_applied", "seals_of_one_s_own_secret"),
         ("led_by_one_whom_a_member_does_not_know", "no_guides"),
+        ("led_by_one_that_moved_while_a_member_was_away", "no_word_of_a_new_address"),
     ],
 )
 def test_a_schedule_finds_the_bug_that_it_was_made_for_and_nothing_without_it(

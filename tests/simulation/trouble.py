@@ -15,6 +15,7 @@ from cluster.opening import TakeOver
 from redwire.message.settings import (
     AddMember,
     BindRegion,
+    MoveMember,
     PromoteMember,
     RemoveMember,
     SetPolicy,
@@ -369,5 +370,10 @@ class Trouble:
             options.append(BindRegion(other.name, self._chance.choice(("eu", "us", "ap", ""))))
             if other is not machine:
                 options.append(RemoveMember(other.name))
+            if not other.running:
+                options += [MoveMember(other.name, other.elsewhere)] * 3
         wanted = self._chance.choice(options)
-        self._log(f"{machine.name}: {wanted}: {await change(machine, wanted)}")
+        outcome = await change(machine, wanted)
+        self._log(f"{machine.name}: {wanted}: {outcome}")
+        if isinstance(wanted, MoveMember) and outcome == "done" and not other.running:
+            other.move(wanted.addr)

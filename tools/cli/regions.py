@@ -10,6 +10,7 @@ from redwire.errors import RequestInvalid
 from redwire.message.settings import (
     AddMember,
     BindRegion,
+    MoveMember,
     PromoteMember,
     RemoveMember,
     SettingsView,
@@ -119,6 +120,15 @@ def add(
 def promote(node: str, how: How) -> None:
     """Make the reader NODE a voter."""
     change(PromoteMember(node), how)
+
+
+@members.command()
+@click.argument("node")
+@click.argument("addr", metavar="HOST:PORT")
+@change_options
+def move(node: str, addr: str, how: How) -> None:
+    """Reach NODE at HOST:PORT from now on. It stays what it is; the primary cannot be moved."""
+    change(MoveMember(node, addr), how)
 
 
 @members.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.address import Address
+from cluster.address import Address, Whereabouts
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,31 @@ def test_an_address_reads_as_it_prints(text: str, address: Address, loopback: bo
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         Address.parse(text)
+
+
+def test_a_member_is_dialled_where_it_is_known_and_in_turns_where_it_says_it_is() -> None:
+    known, new = Address("old", 1), Address("new", 2)
+    member = Whereabouts(known)
+    member.missed()
+    assert member.place == known, "there is nowhere else"
+    member.told("new:2")
+    assert member.place == known, "which may be right yet"
+    places = []
+    for _ in range(4):
+        member.missed()
+        places.append(member.place)
+    assert places == [new, known, new, known]
+    member.missed()
+    member.told("newer:3")
+    member.missed()
+    assert member.place == known
+    member.missed()
+    assert member.place == Address("newer", 3)
+
+
+@pytest.mark.parametrize("said", ["", "nowhere", "h:0", "old:1"])
+def test_a_member_that_says_nothing_new_is_dialled_where_it_is_known(said: str) -> None:
+    member = Whereabouts(Address("old", 1))
+    member.told(said)
+    member.missed()
+    assert member.place == Address("old", 1)

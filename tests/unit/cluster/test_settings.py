@@ -14,6 +14,7 @@ from redwire.message.settings import (
     AddMember,
     BindRegion,
     ChangeSettings,
+    MoveMember,
     PromoteMember,
     RemoveMember,
     SetPolicy,
@@ -93,6 +94,33 @@ def test_a_member_joins_as_a_reader_and_is_promoted_later() -> None:
     assert voter.cluster.member(NodeId("sa-1")).kind is MemberKind.VOTER  # type: ignore[union-attr]
 
 
+def test_a_member_that_moves_stays_what_it_is() -> None:
+    found = planned(MoveMember("us-1", "[fd00::1]:6060"))
+    assert found.text == "us-1 is reached at [fd00::1]:6060"
+    before, after = settings().cluster, found.after(Lsn(9)).cluster
+    assert str(after.member(NodeId("us-1")).addr) == "[fd00::1]:6060"  # type: ignore[union-attr]
+    assert [(m.id, m.region, m.kind) for m in after.members] == [
+        (m.id, m.region, m.kind) for m in before.members
+    ]
+    assert not planned(MoveMember("us-1", "us-1:5050")).changes
+
+
+def test_a_member_that_moves_keeps_the_life_that_counts() -> None:
+    record = settings().record
+    assert record is not None
+    lives = {member.id: member.incarnation for member in record.members}
+    moved = planned(MoveMember("us-1", "h:1")).record
+    assert {member.id: member.incarnation for member in moved.members} == lives
+
+
+def test_who_is_alone_can_move_though_it_leads() -> None:
+    alone = settings("local")
+    for node in ("eu-2", "us-1", "ap-1", "ap-2"):
+        alone = planned(RemoveMember(node), alone).after(Lsn(alone.lsn + 1))
+    moved = planned(MoveMember("eu-1", "h:1"), alone).after(Lsn(20))
+    assert str(moved.cluster.members[0].addr) == "h:1"
+
+
 def test_a_member_leaves() -> None:
     after = planned(RemoveMember("ap-1")).after(Lsn(9)).cluster
     assert [m.id for m in after.members] == ["eu-1", "eu-2", "us-1", "ap-2"]
@@ -161,6 +189,10 @@ def test_a_later_change_forgets_what_an_earlier_one_gave_up() -> None:
         (AddMember(node="sa-1", region="sa", addr="us-1:5050"), "us-1:5050 stands in members[2].addr"),
         (AddMember(node="sa-1", region="sa", addr="nowhere"), "expected host:port"),
         (AddMember(node="SA", region="sa", addr="h:1"), "members[5].id"),
+        (MoveMember("eu-1", "h:1"), "eu-1 leads and cannot be moved"),
+        (MoveMember("us-1", "ap-1:5050"), "ap-1:5050 stands in members[2].addr"),
+        (MoveMember("us-1", "nowhere"), "expected host:port"),
+        (MoveMember("nobody", "h:1"), "is no member of this cluster"),
         (PromoteMember("nobody"), "is no member of this cluster; there are eu-1, eu-2, us-1, ap-1, ap-2"),
         (RemoveMember("eu-1"), "eu-1 leads and cannot be removed"),
         (RemoveMember("us-1"), "regions(eu,us) can never be met"),
