@@ -391,7 +391,10 @@ async def led_by_one_that_moved_while_a_member_was_away(world: World) -> None:
     new.crash(power=False)
     new.start(primary=True, take_over=TakeOver())
     away.start(primary=False)
-    await _until(lambda: _serves(new))
+    try:
+        await _until(lambda: _serves(new))
+    except TimeoutError:
+        raise Violated(f"{away.name} does not find {new.name} where it is now") from None
     old.start(primary=False)
     await asyncio.sleep(3.0)
 
