@@ -36,7 +36,7 @@ class Pipe(asyncio.Protocol):
                 self._incoming, self._outgoing, server_side=server_side, server_hostname=hostname
             )
         self._transport: asyncio.Transport | None = None
-        self._paused = self._ended = self._closed = False
+        self._paused = self._unread = self._ended = self._closed = False
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -109,12 +109,13 @@ class Pipe(asyncio.Protocol):
         Raises `OSError` when the connection broke, after everything that had come before.
         """
         while not self._closed:
-            data = self._take(size)
-            if self._paused and self._incoming.pending <= AHEAD_BYTES and self._transport is not None:
-                self._paused = False
-                self._transport.resume_reading()
-            if data:
-                return data
+            if self._incoming.pending or self._unread:
+                data = self._take(size)
+                if self._paused and self._incoming.pending <= AHEAD_BYTES and self._transport is not None:
+                    self._paused = False
+                    self._transport.resume_reading()
+                if data:
+                    return data
             if self._ended:
                 break
             await self._arrival()
@@ -157,22 +158,29 @@ class Pipe(asyncio.Protocol):
     def _take(self, size: int) -> bytes:
         if self.tls is None:
             return self._incoming.read(size)
-        pieces: list[bytes] = []
+        tls, incoming, pieces = self.tls, self._incoming, list[bytes]()
+        self._unread = False
         try:
-            while size > 0:
-                piece = self.tls.read(size)
+            while True:
+                piece = tls.read(size)
                 if not piece:  # TLS's own word: who says it may leave the socket open until we close ours
                     self._ended = True
                     break
                 pieces.append(piece)
                 size -= len(piece)
+                if size <= 0:
+                    self._unread = True  # there may be more, of a record that is opened already
+                    break
+                if not incoming.pending and not tls.pending():
+                    break  # to find that out by reading costs an exception
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLEOFError:
             self._ended = True  # without TLS's own word: it is the frames that say where they end
         except ssl.SSLError as error:
             self._ended, self._error = True, error
-        self._send()  # TLS may have had something to say of its own
+        if self._outgoing.pending:
+            self._send()  # TLS had something to say of its own
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _send(self) -> None:
