@@ -237,6 +237,7 @@ FollowerEvent = FollowerJoined | FollowerAcked | FollowerLeft
 PrimaryEvent = Proposed | ChangeProposed | Durable | Applied | FollowerEvent | Deposed | Tick
 SourceEvent = SourceFound | BatchesReceived | HeartbeatReceived | SourceLost
 ReplicaEvent = SourceEvent | Stood | MetaSaved | TailCut | Durable | Applied | Tick
+Event = PrimaryEvent | ReplicaEvent
 
 
 # --- effects

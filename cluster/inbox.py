@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from types import TracebackType
 
-from cluster.bell import Bell, Broadcast
-from cluster.effects import Now, PrimaryEvent, Proposal, ReplicaEvent
+from cluster.bell import Broadcast
+from cluster.effects import Event, Now, Proposal
 from cluster.gathering import Gathering
 
 WAITING_BYTES_MAX = 64 << 20
@@ -13,11 +16,12 @@ WAITING_BYTES_MAX = 64 << 20
 (R1).
 """
 
-Event = PrimaryEvent | ReplicaEvent
-
 
 class Inbox:
-    """Events and proposals, in the order of their arrival. For the event loop's thread only."""
+    """Events and proposals, in the order of their arrival. For the event loop's thread only.
+
+    A turn is a callback of the event loop, not a task that wakes: there are four or five of them in a commit.
+    """
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -26,32 +30,45 @@ class Inbox:
         self._gathering = Gathering()
         self._waiting = 0
         self._alarm: asyncio.TimerHandle | None = None
-        self._bell = Bell()
         self._eased = Broadcast()
+        self._turns: _Turns | None = None
+
+    async def serve(self, turn: Callable[[], None]) -> None:
+        """Have a `turn` whenever something waits, for ever. Raises what one of them raises."""
+        self._turns = turns = _Turns(turn)
+        try:
+            self.wake()
+            await turns.failed
+        finally:
+            self._turns = None
 
     def post(self, event: Event) -> None:
         """Something happened."""
         self._events.append(event)
-        self._bell.ring()
+        self.wake()
 
     def propose(self, proposal: Proposal) -> None:
         """Somebody wants something written. Check `crowded` first."""
         self._proposals.append(proposal)
         self._proposed_bytes += len(proposal.request)
-        self._bell.ring()
+        self.wake()
 
     def wake(self) -> None:
         """Have a turn, even an empty one."""
-        self._bell.ring()
-
-    async def wait(self) -> None:
-        """Return when there is something to take."""
-        await self._bell.wait()
+        turns = self._turns
+        if turns is not None and not turns.due:
+            turns.due = True
+            asyncio.get_running_loop().call_soon(turns.take, context=turns.context)
 
     def events(self) -> list[Event]:
         """All events that wait."""
         events, self._events = self._events, []
         return events
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are proposals, or were some that are not known yet to be logged."""
+        return bool(self._proposals or self._taken_bytes)
 
     def due(self, held: int, took_us: float, now: Now) -> bool:
         """Whether to look now at the proposals here and at the `held` that were taken before, where a commit
@@ -93,4 +110,34 @@ class Inbox:
 
     def _woken(self) -> None:
         self._alarm = None
-        self._bell.ring()
+        self.wake()
+
+
+class _Turns:
+    """The turns of one `serve`, in its context. `due`: one is on its way; `failed` is what one raised."""
+
+    __slots__ = ("_turn", "context", "due", "failed")
+
+    def __init__(self, turn: Callable[[], None]) -> None:
+        self._turn = turn
+        self.context: Context = copy_context()
+        self.due = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take(self) -> None:
+        """One turn, if there are any more."""
+        self.due = False
+        if not self.failed.done():
+            with self:
+                self._turn()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """An error is for whoever has the turns."""
+        if error is not None:
+            self.failed.set_exception(error)
+        return True

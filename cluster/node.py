@@ -24,11 +24,10 @@ from cluster.effects import (
     ChangeProposed,
     Deposed,
     Durable,
+    Event,
     Now,
-    PrimaryEvent,
     Proposal,
     Proposed,
-    ReplicaEvent,
     SourceFound,
     SourceLost,
     Stood,
@@ -36,7 +35,7 @@ from cluster.effects import (
     Tick,
 )
 from cluster.events import EventKind, Events, level
-from cluster.inbox import Event, Inbox
+from cluster.inbox import Inbox
 from cluster.log_config import Note
 from cluster.milestones import Milestones, News
 from cluster.outbox import Outbox
@@ -83,9 +82,7 @@ class Node:
             tasks.start_soon(self.outbox.apply.run)
             tasks.start_soon(self.outbox.announce, lambda: self.role)
             tasks.start_soon(self._ticks)
-            while True:
-                await self.inbox.wait()
-                self._turn()
+            await self.inbox.serve(self._turn)
 
     def report(self) -> Report:
         """Where this node stands, for its peers."""
@@ -187,20 +184,22 @@ class Node:
             self._step(event, now)
         role = self.role
         if isinstance(role, Primary):
-            if inbox.due(role.backlog.requests, role.waiter.times.lately_us, now):
-                self._step(Proposed(inbox.proposals(), self.storage.room_bytes()), now)
-                inbox.looked_at(role.backlog.requests, role.waiter.under_way)
-            inbox.settle(role.backlog.size)
-        else:
+            held, _ = role.backlog
+            if held or inbox.waiting:
+                if inbox.due(held, role.waiter.times.lately_us, now):
+                    self._step(Proposed(inbox.proposals(), self.storage.room_bytes()), now)
+                    inbox.looked_at(role.backlog.requests, role.waiter.under_way)
+                inbox.settle(role.backlog.size)
+        elif inbox.waiting:
             self._send_away(inbox.proposals())
             inbox.settle(0)
         self.outbox.tell_followers(self.role)
 
     def _step(self, event: Event, now: Now) -> None:
-        """Let the role take `event`, unless it was meant for one that is over."""
+        """Let the role take `event`, which passes over what was meant for one that is over."""
         role = self.role
         if isinstance(role, Primary):
-            effects = role.step(event, now) if isinstance(event, PrimaryEvent) else []
+            effects = role.step(event, now)
         elif isinstance(event, ChangeProposed):
             self._send_away([event.proposal])
             return
@@ -209,7 +208,7 @@ class Node:
         ):
             return
         else:
-            effects = role.step(event, now) if isinstance(event, ReplicaEvent) else []
+            effects = role.step(event, now)
             if isinstance(event, TailCut):
                 text = f"what this log held above LSN {self.storage.log.end.lsn} lies in diverged/ now"
                 self.happened(EventKind.TAIL_SAVED, text)

@@ -74,6 +74,7 @@ class Outbox:
         self._note = note
         self._told = Lsn(0)  # the watermark that followers know of
         self._beat = False  # a heartbeat is due at the end of this turn
+        self._grown = False  # the log has grown in this turn
         self._rose = Bell()
 
     def carry_out(self, effect: Effect, role: Role) -> None:
@@ -82,6 +83,7 @@ class Outbox:
             case Append(batch):
                 self._storage.journal.append(batch, self.apply.commit)
                 self._told = max(self._told, batch.watermark)
+                self._grown = True
             case Commit(watermark):
                 self.apply.committed(watermark, answered=isinstance(role, Primary))
             case Release():
@@ -121,8 +123,10 @@ class Outbox:
 
     def tell_followers(self, role: Role) -> None:
         """At the end of a turn: young batches, a heartbeat that is due, and the watermark soon (R10)."""
-        for feed in self._roster.feeds.values():
-            feed.push()
+        if self._grown:
+            self._grown = False
+            for feed in self._roster.feeds.values():
+                feed.push()
         if self._beat:
             self.beat(role)
         elif self._told < self.apply.commit and self._roster.feeds:

@@ -33,13 +33,13 @@ from cluster.effects import (
     Durable,
     Effect,
     EndReign,
+    Event,
     Flight,
     FollowerAcked,
     FollowerJoined,
     FollowerLeft,
     Note,
     Now,
-    PrimaryEvent,
     Proposal,
     Proposed,
     Reject,
@@ -168,22 +168,24 @@ class Primary:
         """Whether the whole log is applied: what the state says of keys is then all there is to say."""
         return self.ready and self.applied == self.end.lsn
 
-    def step(self, event: PrimaryEvent, now: Now) -> list[Effect]:
-        """Take one event; what the shell must do, in order. After `EndReign` the core takes nothing more."""
-        match event:
+    def step(self, event: Event, now: Now) -> list[Effect]:
+        """Take one event; what the shell must do, in order: nothing for what only a follower takes. After
+        `EndReign` the core takes nothing more.
+        """
+        match event:  # what happens most often comes first
+            case FollowerAcked():
+                return self._acked(event, now)
             case Proposed(proposals, room_bytes):
                 self._intake.add(proposals)
                 return self._turn(room_bytes, now)
-            case ChangeProposed(proposal, planned):
-                return self._change(proposal, planned, now)
-            case FollowerAcked():
-                return self._acked(event, now)
             case Durable(lsn):
                 since = self.coordinator.durable(self.reign.primary)
                 self.coordinator.own_durable(lsn, now.ms)
                 return self._covered(self.reign.primary, since, now)
             case Applied(last, results):
                 return self._applied(last, results, now)
+            case ChangeProposed(proposal, planned):
+                return self._change(proposal, planned, now)
             case FollowerJoined():
                 return self._joined(event, now)
             case FollowerLeft(node, session):
@@ -193,6 +195,8 @@ class Primary:
                 return self._end(error)
             case Tick():
                 return self._tick(now)
+            case _:
+                return []
 
     def status(self) -> PrimaryStatus:
         """The reign at a glance."""

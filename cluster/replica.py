@@ -34,12 +34,12 @@ from cluster.effects import (
     Drop,
     Durable,
     Effect,
+    Event,
     HeartbeatReceived,
     MetaSaved,
     Note,
     Now,
     Rebuild,
-    ReplicaEvent,
     SaveMeta,
     SaveVote,
     SendAck,
@@ -106,8 +106,8 @@ class Replica:
     _committing: Lsn = Lsn(0)
     _told: tuple[Lsn, Lsn] = field(default=(Lsn(0), Lsn(0)))
 
-    def step(self, event: ReplicaEvent, now: Now) -> list[Effect]:
-        """Take one event; what the shell must do, in order."""
+    def step(self, event: Event, now: Now) -> list[Effect]:
+        """Take one event; what the shell must do, in order: nothing for what only a primary takes."""
         match event:
             case BatchesReceived():
                 return self._received(event, now)
@@ -134,6 +134,8 @@ class Replica:
                 return []
             case Tick():
                 return self._tick(now)
+            case _:
+                return []
 
     def status(self) -> ReplicaStatus:
         """The follower at a glance."""

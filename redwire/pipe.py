@@ -14,6 +14,9 @@ from contextlib import suppress
 AHEAD_BYTES = 64 << 10
 """What may have arrived without anybody asking; what the loop reads at once comes on top of it."""
 
+RECORD_BYTES_MAX = 16 << 10
+"""What one record of TLS holds (RFC 8446, section 5.1): to read so much leaves nothing of it behind."""
+
 
 class Pipe(asyncio.Protocol):
     """One end of a connection; `tls` is None on a plain one. To be made in the event loop that runs it.
@@ -36,7 +39,7 @@ class Pipe(asyncio.Protocol):
                 self._incoming, self._outgoing, server_side=server_side, server_hostname=hostname
             )
         self._transport: asyncio.Transport | None = None
-        self._paused = self._unread = self._ended = self._closed = False
+        self._paused = self._ended = self._closed = False
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -55,7 +58,8 @@ class Pipe(asyncio.Protocol):
         if self._incoming.pending > AHEAD_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._news is not None:
+            self._wake()
 
     def eof_received(self) -> bool:
         """No more bytes will come. What we still have to say can be sent."""
@@ -104,12 +108,13 @@ class Pipe(asyncio.Protocol):
             await self._arrival()
 
     async def read(self, size: int) -> bytes:
-        """Up to `size` bytes of what has arrived, as soon as there are any; none at the end.
+        """What has arrived, as soon as there is anything: under TLS whole records, until they make `size`
+        bytes; without, `size` bytes at most. Nothing at the end.
 
         Raises `OSError` when the connection broke, after everything that had come before.
         """
         while not self._closed:
-            if self._incoming.pending or self._unread:
+            if self._incoming.pending:
                 data = self._take(size)
                 if self._paused and self._incoming.pending <= AHEAD_BYTES and self._transport is not None:
                     self._paused = False
@@ -135,7 +140,7 @@ class Pipe(asyncio.Protocol):
         except ssl.SSLError as error:
             self.close(error)
         else:
-            self._send()
+            self._transport.write(self._outgoing.read())
 
     def write_plain(self, data: bytes) -> None:
         """Send `data` as it is, to somebody who speaks no TLS."""
@@ -159,20 +164,14 @@ class Pipe(asyncio.Protocol):
         if self.tls is None:
             return self._incoming.read(size)
         tls, incoming, pieces = self.tls, self._incoming, list[bytes]()
-        self._unread = False
         try:
-            while True:
-                piece = tls.read(size)
+            while size > 0 and incoming.pending:  # to read where nothing waits costs an exception
+                piece = tls.read(RECORD_BYTES_MAX)
                 if not piece:  # TLS's own word: who says it may leave the socket open until we close ours
                     self._ended = True
                     break
                 pieces.append(piece)
                 size -= len(piece)
-                if size <= 0:
-                    self._unread = True  # there may be more, of a record that is opened already
-                    break
-                if not incoming.pending and not tls.pending():
-                    break  # to find that out by reading costs an exception
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLEOFError:
@@ -194,8 +193,9 @@ class Pipe(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        news, self._news = self._news, None
+        if news is not None and not news.done():
+            news.set_result(None)
 
     async def _arrival(self) -> None:
         """Wait until something has happened."""

@@ -62,7 +62,8 @@ class Channel:
     @property
     def buffered_bytes(self) -> int:
         """Bytes that were written and have not been handed to the operating system yet."""
-        return self._queued_bytes + self._pipe.unsent_bytes
+        pipe = self._pipe
+        return self._queued_bytes + pipe.unsent_bytes if pipe.blocked else self._queued_bytes
 
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
@@ -83,7 +84,8 @@ class Channel:
             self._fail(f"it does not read, and over {self._buffered_bytes_max} bytes wait for it")
             return
         (self._urgent if urgent else self._bulk).append(chunks)
-        self._schedule()
+        if not self._due:
+            self._schedule()
 
     async def drain_below(self, limit_bytes: int) -> None:
         """Wait until fewer than `limit_bytes` are buffered (1: until all is sent). Raises `ChannelClosed`."""
@@ -100,7 +102,8 @@ class Channel:
             await self.drain_below(1)
 
     async def receive(self) -> bytes:
-        """The next bytes, `RECEIVE_BYTES_MAX` at most; none at all once the other side has ended.
+        """The next bytes, `RECEIVE_BYTES_MAX` and what is left of a record at most; none at all once the
+        other side has ended.
 
         Under TLS 1.3 a certificate that the other side refuses shows only here: as an alert, which raises
         `AuthenticationFailed`, or as an end or a reset. A connection that breaks before its first byte
@@ -131,12 +134,17 @@ class Channel:
         self._due = False
         if self._failure or self._pipe.blocked:
             return
-        if not self._sending:
-            self._sending = memoryview(self._take())
-        piece, self._sending = self._sending[:SEND_BYTES_MAX], self._sending[SEND_BYTES_MAX:]
+        piece: bytes | memoryview
+        if self._queued_bytes <= SEND_BYTES_MAX and not self._sending:
+            piece = self._take()
+        else:
+            if not self._sending:
+                self._sending = memoryview(self._take())
+            piece, self._sending = self._sending[:SEND_BYTES_MAX], self._sending[SEND_BYTES_MAX:]
         self._queued_bytes -= len(piece)
         self._pipe.write(piece)
-        self._tell_waiters()
+        if self._sent is not None:
+            self._tell_waiters()
         if self._queued_bytes:
             self._schedule()
 
@@ -168,9 +176,9 @@ class Channel:
             self._schedule()
 
     def _tell_waiters(self) -> None:
-        if self._sent is not None:
-            self._sent.set()
-            self._sent = None
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.set()
 
     def _broken(self, error: Exception) -> bytes:
         if not self._break_is_end:

@@ -102,16 +102,17 @@ class SmallNode:
         return Now(self.clock_us, 1_700_000_000_000)
 
     async def run(self) -> None:
-        while True:
-            await self.inbox.wait()
-            proposals = self.inbox.proposals()
-            self.requests += len(proposals)
-            if isinstance(self.role, Primary):
-                self.step(Proposed(proposals, ROOM))
-            for proposal in [] if isinstance(self.role, Primary) else proposals:
-                caller_of(proposal).rejected(proposal, Refused(Code.NOT_PRIMARY, "this node does not lead"))
-            self.inbox.settle(0)
-            self.work()
+        await self.inbox.serve(self.turn)
+
+    def turn(self) -> None:
+        proposals = self.inbox.proposals()
+        self.requests += len(proposals)
+        if isinstance(self.role, Primary):
+            self.step(Proposed(proposals, ROOM))
+        for proposal in [] if isinstance(self.role, Primary) else proposals:
+            caller_of(proposal).rejected(proposal, Refused(Code.NOT_PRIMARY, "this node does not lead"))
+        self.inbox.settle(0)
+        self.work()
 
     def step(self, event: PrimaryEvent) -> None:
         self.carry_out(self.role.step(event, self.clock()))

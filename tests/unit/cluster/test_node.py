@@ -51,6 +51,9 @@ class Recorded:
     def greet(self, member: NodeId | None) -> None:
         self.greeted.append(member)
 
+    def told(self, member: NodeId, reached_at: str) -> None:
+        pass
+
     def met(self, member: NodeId) -> None:
         raise AssertionError(f"{member} has not dialled")
 

@@ -1,0 +1,65 @@
+"""Turns: one for all that waits, none after the last, and an error of one is for whoever has them."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from cluster.effects import Tick
+from cluster.inbox import Inbox
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_is_posted_before_the_turn_is_taken_by_one() -> None:
+    inbox, turns = Inbox(), list[int]()
+    inbox.post(Tick())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(inbox.serve, lambda: turns.append(len(inbox.events())))
+        await anyio.sleep(0.01)
+        for _ in range(3):
+            inbox.post(Tick())
+        await anyio.sleep(0.01)
+        inbox.wake()
+        await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert turns == [1, 3, 0]
+
+
+async def test_what_a_turn_posts_has_a_turn_of_its_own() -> None:
+    inbox, turns = Inbox(), list[int]()
+
+    def turn() -> None:
+        turns.append(len(inbox.events()))
+        if len(turns) < 3:
+            inbox.post(Tick())
+
+    with anyio.move_on_after(0.05):
+        await inbox.serve(turn)
+    assert turns == [0, 1, 1]
+
+
+async def test_there_is_no_turn_when_nobody_has_them_any_more() -> None:
+    inbox, turns = Inbox(), list[int]()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(inbox.serve, lambda: turns.append(1))
+        await anyio.sleep(0.01)
+        inbox.post(Tick())
+        tasks.cancel_scope.cancel()
+    inbox.post(Tick())
+    await anyio.sleep(0.01)
+    assert turns == [1] and len(inbox.events()) == 2
+
+
+async def test_an_error_of_a_turn_ends_them() -> None:
+    inbox, turns = Inbox(), list[int]()
+
+    def turn() -> None:
+        turns.append(1)
+        inbox.wake()
+        raise ArithmeticError("a bug")
+
+    with pytest.raises(ArithmeticError, match="a bug"):
+        await inbox.serve(turn)
+    await anyio.sleep(0.01)
+    assert turns == [1]
