@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Protocol
 
 import msgspec
@@ -84,10 +83,11 @@ class CommitWaiter:
 
     def covered(self, node: NodeId, since: Lsn, lsn: Lsn, now: Now) -> None:
         """`node` made everything up to `lsn` durable; up to `since` was known before."""
-        for flight in self._above(since):
-            if flight.batch.last <= lsn and all(known != node for known, _ in flight.acks):
-                flight.acks.append((node, now.us - flight.made_us))
-        self.acks.settle(now.ms)
+        _prove(reversed(self.flights), node, since, lsn, now.us)
+        for waiting in self._stronger.values():
+            _prove((entry.flight for entry in reversed(waiting)), node, since, lsn, now.us)
+        if self.acks:
+            self.acks.settle(now.ms)
 
     def committed(self, watermark: Lsn, by: NodeId, lsn: Lsn, synced_us: int, now: Now) -> None:
         """The commit rule is met up to `watermark`, and `by` brought the last copy that it took.
@@ -142,6 +142,8 @@ class CommitWaiter:
     def released(self, watermark: Lsn) -> list[Release]:
         """The held answers whose stronger policy is met by now."""
         releases: list[Release] = []
+        if not self._stronger:
+            return releases
         for policy, held in list(self._stronger.items()):
             reached = self.table.commit_watermark(policy)
             while held and held[0].flight.batch.last <= reached:
@@ -206,14 +208,6 @@ class CommitWaiter:
             held.append(_Held(flight, []))
         held[-1].answers.append((proposal, result))
 
-    def _above(self, since: Lsn) -> Iterator[Flight]:
-        """The batches above `since` that wait for an answer or for apply, per wait from the youngest on: an
-        ack looks at what is new in it, however much is held.
-        """
-        held = ((entry.flight for entry in reversed(waiting)) for waiting in self._stronger.values())
-        for flights in (reversed(self.flights), *held):
-            yield from takewhile(lambda flight: flight.batch.last > since, flights)
-
     def _open(self) -> list[tuple[Proposal, Flight]]:
         pairs = [(p, f) for f in self.flights for p in f.proposals if p is not None and not p.answered]
         for waiting in self._stronger.values():
@@ -225,3 +219,15 @@ class CommitWaiter:
             proposal.answered = True
         self._timed_out += len(late)
         return [Unconfirmed(proposal, flight, message) for proposal, flight in late]
+
+
+def _prove(flights: Iterator[Flight], node: NodeId, since: Lsn, lsn: Lsn, now_us: int) -> None:
+    """Note on `flights`, the youngest first, that `node` holds those above `since` up to `lsn`: an ack looks
+    at what is new in it, however much is held.
+    """
+    for flight in flights:
+        last = flight.batch.last
+        if last <= since:
+            return
+        if last <= lsn and node not in dict(flight.acks):
+            flight.acks.append((node, now_us - flight.made_us))

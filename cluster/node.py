@@ -184,9 +184,8 @@ class Node:
             self._step(event, now)
         role = self.role
         if isinstance(role, Primary):
-            held, _ = role.backlog
-            if held or inbox.waiting:
-                if inbox.due(held, role.waiter.times.lately_us, now):
+            if inbox.waiting:
+                if inbox.due(role.backlog.requests, role.waiter.times.lately_us, now):
                     self._step(Proposed(inbox.proposals(), self.storage.room_bytes()), now)
                     inbox.looked_at(role.backlog.requests, role.waiter.under_way)
                 inbox.settle(role.backlog.size)

@@ -37,6 +37,7 @@ from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.roster import Roster
 from cluster.storage import Storage
+from redwire.batch import Batch
 from redwire.errors import RedwireError
 from redwire.frame import Kind
 from redwire.message.peer import Heartbeat
@@ -74,7 +75,7 @@ class Outbox:
         self._note = note
         self._told = Lsn(0)  # the watermark that followers know of
         self._beat = False  # a heartbeat is due at the end of this turn
-        self._grown = False  # the log has grown in this turn
+        self._grown: list[Batch] = []  # what was appended in this turn
         self._rose = Bell()
 
     def carry_out(self, effect: Effect, role: Role) -> None:
@@ -83,7 +84,7 @@ class Outbox:
             case Append(batch):
                 self._storage.journal.append(batch, self.apply.commit)
                 self._told = max(self._told, batch.watermark)
-                self._grown = True
+                self._grown.append(batch)
             case Commit(watermark):
                 self.apply.committed(watermark, answered=isinstance(role, Primary))
             case Release():
@@ -107,6 +108,7 @@ class Outbox:
             case SaveVote(reign):
                 self._storage.save_vote(reign)
             case Cut(to, reason):
+                self._grown.clear()
                 self._storage.journal.cut(to, reason, lambda: self._inbox.post(TailCut()))
             case Rebuild():
                 self.rebuild(effect)
@@ -124,9 +126,9 @@ class Outbox:
     def tell_followers(self, role: Role) -> None:
         """At the end of a turn: young batches, a heartbeat that is due, and the watermark soon (R10)."""
         if self._grown:
-            self._grown = False
             for feed in self._roster.feeds.values():
-                feed.push()
+                feed.extend(self._grown)
+            self._grown = []
         if self._beat:
             self.beat(role)
         elif self._told < self.apply.commit and self._roster.feeds:

@@ -55,7 +55,6 @@ from redwire.errors import Code, RedwireError, Refused
 from redwire.message.log import Admit, ClusterRecord, TermStart
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
 from redwire.record import RequestKind, encode_system
-from regions.binding import MemberKind
 from regions.coordinator import QuorumCoordinator
 from regions.errors import AckInvalid
 
@@ -269,13 +268,14 @@ class Primary:
                 return []
         except AckInvalid as error:
             return [Drop(session, error), Note(str(error), Level.WARNING)]
-        admitted = self._admit(node, self._admissions.due(node, durable), now)
+        life = self._admissions.due(node, durable)
+        admitted = self._admit(node, life, now) if life is not None else []
         return admitted + self._covered(node, since, now, ack.synced_us)
 
     def _covered(self, node: NodeId, since: Lsn, now: Now, synced_us: int = 0) -> list[Effect]:
         """`node` proved more than `since`: who waits for that?"""
         durable = self.coordinator.durable(node)
-        if self.coordinator.membership.member(node).kind is MemberKind.VOTER:
+        if self.coordinator.votes(node):
             self.waiter.covered(node, since, durable, now)
         watermark = self.coordinator.commit_watermark()
         effects: list[Effect] = []
@@ -283,7 +283,8 @@ class Primary:
             self._told.watermark = watermark
             self.waiter.committed(watermark, node, durable, synced_us, now)
             effects.append(Commit(watermark))
-        return [*effects, *self.waiter.released(watermark)]
+        effects += self.waiter.released(watermark)
+        return effects
 
     def _applied(self, last: Lsn, results: Sequence[tuple[Lsn, Sequence[Result]]], now: Now) -> list[Effect]:
         was_ready = self.ready
@@ -336,6 +337,7 @@ class Primary:
         return [*self._log([request], [None], 1, now), Note(f"{node} is admitted as {incarnation[:8]}")]
 
     def _tick(self, now: Now) -> list[Effect]:
+        self.waiter.times.settle()
         effects: list[Effect] = [*self.waiter.expired(now), *self._intake.expired(self._looking(now))]
         self._intake.recheck()  # who is in reach may have changed with the time alone
         if now.ms - self._told.beat_ms >= BEAT_MS:

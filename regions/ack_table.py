@@ -214,6 +214,10 @@ class AckTable:
             return ZERO
         return row.durable if row is self._own else row.counted(self.membership.member(node).incarnation)
 
+    def votes(self, node: NodeId) -> bool:
+        """Whether `node` is a voter."""
+        return node in self._places
+
     def recount(self, node: NodeId) -> None:
         """Work out again what the row of `node` is worth."""
         place = self._places.get(node)

@@ -213,7 +213,7 @@ class QuorumCoordinator(Standing):
         `PolicyInvalid` for a policy that names an async quorum.
         """
         value = self._marks.value(policy)
-        if policy is None:
+        if policy is None and value > self._committed.value:
             self._committed.rise(value, self._now_ms)
         return value
 

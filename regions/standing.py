@@ -44,6 +44,10 @@ class Standing:
             raise MemberUnknown(member)
         return row.durable
 
+    def votes(self, member: NodeId) -> bool:
+        """Whether `member` is a voter, whose copies may count."""
+        return self._table.votes(member)
+
     def copies(self, lsn: Lsn) -> int:
         """How many voters beside this node hold a copy of `lsn` that counts."""
         return sum(node != self._table.me for node in self._table.holders(lsn))

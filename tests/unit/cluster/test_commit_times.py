@@ -108,5 +108,7 @@ def test_whoever_counts_gets_every_sample(fly, propose) -> None:
     times = CommitTimes(on_sample=seen.append)
     times.note(committed(fly, arrived(propose, 4_000), arrived(propose, 4_900)), at(30))
     times.note(committed(fly, None), at(30))
+    assert seen == [], "many are made at once"
+    times.settle()
     ((at_ms, requests, by, *_),) = seen
     assert (at_ms, requests, by) == (30, 2, US)

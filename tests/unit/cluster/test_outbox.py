@@ -40,6 +40,7 @@ from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.roster import Roster
 from cluster.storage import Storage
+from redwire.batch import Batch
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Kind
 from redwire.message.peer import Ack, Heartbeat
@@ -70,13 +71,17 @@ class End:
 
 
 class Pushed:
-    """In the place of a `Feed`: how often it was pushed."""
+    """In the place of a `Feed`: how many batches it was given, and how often it was pushed."""
 
     def __init__(self) -> None:
         self.times = 0
+        self.young: list[int] = []
 
     def push(self) -> None:
         self.times += 1
+
+    def extend(self, young: list[Batch]) -> None:
+        self.young.append(len(young))
 
 
 class Caller:
@@ -233,16 +238,16 @@ def test_a_turn_ends_with_young_batches_and_a_heartbeat_only_when_one_is_due(
 ) -> None:
     feed = site.follow()
     site.outbox.tell_followers(primary)
-    assert feed.times == 0 and site.end.sent == []
-    site.outbox.carry_out(Append(written_log.write(Record(Op.DELETE, "orders", "a"))), primary)
-    site.outbox.carry_out(Append(written_log.write(Record(Op.DELETE, "orders", "b"))), primary)
+    assert feed.young == [] and site.end.sent == []
+    for ident in ("a", "b"):
+        site.outbox.carry_out(Append(written_log.write(Record(Op.DELETE, "orders", ident))), primary)
     site.outbox.tell_followers(primary)
     site.outbox.tell_followers(primary)
-    assert feed.times == 1 and site.end.sent == []
+    assert feed.young == [2] and site.end.sent == []
     site.outbox.carry_out(Beat(), primary)
     site.outbox.tell_followers(primary)
     site.outbox.tell_followers(primary)
-    assert feed.times == 1 and len(site.end.watermarks) == 1
+    assert feed.young == [2] and len(site.end.watermarks) == 1
 
 
 @pytest.mark.parametrize("carried", [False, True])
