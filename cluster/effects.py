@@ -15,7 +15,6 @@ An event holds a batch or more, never a record.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
 from typing import NamedTuple
@@ -44,8 +43,7 @@ class Now(NamedTuple):
         return self.us // 1000
 
 
-@dataclass(slots=True, eq=False)
-class Proposal:
+class Proposal(msgspec.Struct, eq=False):
     """One request on its way into the log, and the one who waits for it.
 
     `caller` (see `answers.Caller`) and `correlation` say whom to answer: the core only carries them.
@@ -98,8 +96,7 @@ class Result(NamedTuple):
                 return None
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """One batch of this reign from its making to its last answer, with the durable copies proven so far.
 
     `proposals` is aligned with the batch's requests; None stands for the node's own records. `acks` holds

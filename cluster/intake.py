@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
+import msgspec
+
 from cluster.effects import Fate, Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from cluster.policies import UNJUDGED, Effective, Policies
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
@@ -42,11 +44,10 @@ Refusal = Callable[[CommitPolicy, int], RedwireError | None]
 """Why a policy cannot be met by the members in reach at that time (monotonic ms); None when it can (R8)."""
 
 
-@dataclass(slots=True, eq=False)
-class Draft:
+class Draft(msgspec.Struct, eq=False):
     """A batch in the making."""
 
-    proposals: list[Proposal] = field(default_factory=list)
+    proposals: list[Proposal] = []
     records: int = 0
     size: int = 0
 
@@ -74,8 +75,7 @@ class Room(NamedTuple):
     batches: int
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
+class Turn(msgspec.Struct, eq=False):
     """What holds for all proposals that are looked at in one step.
 
     `hold`: why nothing may be logged now, None when the reign is ready. `complete`: the whole log is applied.
@@ -88,8 +88,8 @@ class Turn:
     hold: RedwireError | None
     complete: bool
     grace: bool
-    errors: dict[str, RedwireError | None] = field(default_factory=dict)
-    drafts: list[Draft] = field(default_factory=list)
+    errors: dict[str, RedwireError | None] = {}
+    drafts: list[Draft] = []
     keys: Counter[tuple[bytes, int]] | None = None
 
 

@@ -29,7 +29,7 @@ from cluster.replies import Wire
 from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
-from cluster.unread import Unread
+from cluster.unread import SCARCE_BYTES_MAX, Unread
 from cluster.visit import Visit
 from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.frame import Kind
@@ -186,20 +186,22 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, unread: Unrea
         frames = await visit.frames()
         turn_ends_s = time.monotonic() + TURN_S
         for frame in frames:
-            if session.crowded(frame.kind):
-                await session.uncrowded(frame.kind)
-            wanted = session.wants(frame.kind) or drivers.wants(frame.kind)
-            plain = visit.plain(frame) if wanted else frame
-            if session.handles(frame.kind):
-                session.handle(plain)
-            elif frame.kind == Kind.BYE:
+            kind = frame.kind
+            if session.crowded(kind):
+                await session.uncrowded(kind)
+            if frame.flags and (session.wants(kind) or drivers.wants(kind)):
+                frame = visit.plain(frame)
+            if session.handles(kind):
+                session.handle(frame)
+            elif kind == Kind.BYE:
                 visit.send(Kind.BYE, b"", frame.correlation, frame.stream)
                 return
             else:
-                await drivers.handle(plain)
+                await drivers.handle(frame)
             if time.monotonic() > turn_ends_s:
                 await anyio.lowlevel.checkpoint()
                 turn_ends_s = time.monotonic() + TURN_S
-            limit_bytes = unread.limit_bytes(visit.channel)
-            if visit.channel.buffered_bytes >= limit_bytes:
-                await visit.channel.drain_below(limit_bytes)
+            if visit.channel.buffered_bytes >= SCARCE_BYTES_MAX:
+                limit_bytes = unread.limit_bytes(visit.channel)
+                if visit.channel.buffered_bytes >= limit_bytes:
+                    await visit.channel.drain_below(limit_bytes)

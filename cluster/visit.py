@@ -78,7 +78,7 @@ class Visit:
         if not data:
             raise ChannelClosed("the client has gone")
         frames = self._connection.receive_data(data)
-        if self._connection.closing:
+        if not frames and self._connection.closing:
             self.channel.write(*self._connection.data_to_send())
             raise ProtocolError("broken framing")
         return frames
