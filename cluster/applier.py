@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import SimpleQueue
 
 import msgspec
 
@@ -24,6 +25,10 @@ from redwire.batch import Batch
 from redwire.errors import RedwireError
 from redwire.position import Position
 
+LOOK_EVERY = 16
+"""Transactions, between two looks at how long SQLite's log is; a large one counts for several."""
+LOOK_BYTES = 64 << 10
+"""Sixteen times this is a small part of what makes a checkpoint due."""
 TRANSACTION_BYTES_MAX = 4 << 20
 """What one transaction covers: enough to make its fixed cost small, and some 30 ms at most."""
 
@@ -57,11 +62,10 @@ class Applier:
         self._post = post
         self._applied = applied
         self._fail = fail
-        self._changed = threading.Condition()
-        self._waiting: deque[Batch] = deque()
-        self._waiting_bytes = 0
-        self._stopping = False
+        self._waiting = _Waiting()
+        self._stopping = threading.Event()
         self._blocked = ""
+        self._unlooked = 0  # transactions since the last look
         self._folding: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
         self._thread.start()
@@ -71,27 +75,27 @@ class Applier:
 
         After an error or `stop` they are dropped: the log has them.
         """
-        with self._changed:
-            if self._stopping:
-                return
-            self._waiting.extend(batches)
-            self._waiting_bytes += sum(len(batch.data) for batch in batches)
-            self._changed.notify()
+        if self._stopping.is_set():
+            return
+        self._waiting.add(batches)
 
     def stop(self) -> None:
         """Finish what was given, unless the disk is full or apply has failed; afterwards the thread is gone.
 
         Waits for it; what it still posts comes after this returns.
         """
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        self._stopping.set()
+        self._waiting.ring()
         self._thread.join()
 
     def status(self) -> ApplierStatus:
         """What waits."""
-        with self._changed:
-            return ApplierStatus(len(self._waiting), self._waiting_bytes, self._blocked)
+        return ApplierStatus(len(self._waiting), self.waiting_bytes, self._blocked)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the batches that wait."""
+        return self._waiting.size
 
     @property
     def blocked(self) -> bool:
@@ -110,10 +114,8 @@ class Applier:
             error = foreseen
         finally:
             error = error or sys.exception()
-            with self._changed:
-                self._stopping = True
-                self._waiting.clear()
-                self._waiting_bytes = 0
+            self._stopping.set()
+            self._waiting.take(None)
             if error is not None:
                 self._post(self._fail, error)
             if self._folding is not None:
@@ -121,16 +123,12 @@ class Applier:
 
     def _take(self) -> list[Batch]:
         """What waits, up to one transaction; empty when it is time to stop."""
-        taken: list[Batch] = []
-        size = 0
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            while self._waiting and (not taken or size + len(self._waiting[0].data) <= TRANSACTION_BYTES_MAX):
-                batch = self._waiting.popleft()
-                size += len(batch.data)
-                taken.append(batch)
-            self._waiting_bytes -= size
-        return taken
+        while True:
+            stopping = self._stopping.is_set()  # first: nothing is added afterwards
+            taken = self._waiting.take(TRANSACTION_BYTES_MAX)
+            if taken or stopping:
+                return taken
+            self._waiting.wait()
 
     def _apply(self, batches: list[Batch]) -> bool:
         """Apply them, as often as it takes; False when it was given up."""
@@ -142,18 +140,21 @@ class Applier:
                     return False
             else:
                 self._blocked = ""
+                self._unlooked += 1 + sum([len(batch.data) for batch in batches]) // LOOK_BYTES
                 self._post(self._applied, applied, self._state.applied)
                 return True
 
     def _wait_for_space(self, error: DiskFull) -> bool:
         """Wait a while; False when it is time to stop instead."""
-        with self._changed:
-            self._blocked = str(error)
-            return not self._changed.wait_for(lambda: self._stopping, RETRY_S)
+        self._blocked = str(error)
+        return not self._stopping.wait(RETRY_S)
 
     def _checkpoint(self) -> None:
         """Take the next step of a checkpoint: begin it beside the applies, or end it here."""
         if self._folding is None:
+            if self._unlooked < LOOK_EVERY:
+                return
+            self._unlooked = 0
             if self._state.checkpoint_due:
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)
                 self._folding.start()
@@ -165,3 +166,49 @@ class Applier:
     def _fold(self) -> None:
         with suppress(NodeError):  # the state's own checkpoint, which follows, meets the same error
             fold(self._state.path)
+
+
+class _Waiting:
+    """Batches on their way from the event loop's thread, which adds them, to the one that takes them."""
+
+    __slots__ = ("_added_bytes", "_batches", "_bell", "_taken_bytes")
+
+    def __init__(self) -> None:
+        self._batches: deque[Batch] = deque()
+        self._added_bytes = self._taken_bytes = 0  # each is written by one thread, so neither needs a lock
+        self._bell: SimpleQueue[None] = SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def size(self) -> int:
+        """How many bytes they are."""
+        taken = self._taken_bytes  # first: what moves meanwhile counts twice
+        return self._added_bytes - taken
+
+    def add(self, batches: Sequence[Batch]) -> None:
+        """More of them."""
+        for batch in batches:
+            self._added_bytes += len(batch.data)
+        self._batches.extend(batches)
+        if self._bell.empty():
+            self._bell.put(None)
+
+    def take(self, bytes_max: int | None) -> list[Batch]:
+        """The first of them, up to `bytes_max` together or one that is larger; None for all."""
+        batches, taken, size = self._batches, list[Batch](), 0
+        while batches and (not taken or bytes_max is None or size + len(batches[0].data) <= bytes_max):
+            batch = batches.popleft()
+            size += len(batch.data)
+            taken.append(batch)
+        self._taken_bytes += size
+        return taken
+
+    def ring(self) -> None:
+        """End a `wait`."""
+        self._bell.put(None)
+
+    def wait(self) -> None:
+        """Return when more were added, or at a ring."""
+        self._bell.get()

@@ -49,7 +49,7 @@ class ApplyQueue:
     def full(self) -> bool:
         """Whether enough waits."""
         applier = self._applier
-        return applier is None or applier.status().waiting_bytes >= APPLY_BYTES_MAX
+        return applier is None or applier.waiting_bytes >= APPLY_BYTES_MAX
 
     @property
     def blocked(self) -> bool:

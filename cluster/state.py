@@ -28,6 +28,7 @@ from cluster.keys import Expired, Keys, Remembered
 from cluster.registry import Registry
 from cluster.soundness import verify
 from cluster.tables import (
+    TRANSLATED,
     WRITER_BUSY_MS,
     MetaRow,
     closed_on_error,
@@ -41,6 +42,7 @@ from cluster.tables import (
     sealed,
     term_row,
     translated,
+    translation,
 )
 from redwire.batch import Batch, follows
 from redwire.body import decode
@@ -153,19 +155,21 @@ class State:
             end = batch.position
         if not batches:
             return []
-        with translated(self.path):
-            committed = False
+        committed, execute = False, self._connection.execute
+        try:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                execute("BEGIN IMMEDIATE")
                 terms = self._extended_terms(batches)
                 applied = [self._apply_batch(batch) for batch in batches]
                 self._documents.flush()
                 self._finish(end, batches[-1].time_ms)
-                self._connection.execute("COMMIT")
+                execute("COMMIT")
                 committed = True
             finally:
                 if not committed:
                     self._roll_back()
+        except TRANSLATED as error:
+            raise translation(self.path, error) from error
         self.terms, self.batch_time_ms = terms, batches[-1].time_ms
         self.applied = end  # last: whoever looks at it first finds all that belongs to it
         return applied

@@ -224,26 +224,35 @@ def key_rows(path: Path, connection: sqlite3.Connection) -> Iterator[bytes]:
         yield opened(path, entries, f"the row of keys at LSN {last}")
 
 
+TRANSLATED = (sqlite3.Error, UnicodeDecodeError, OSError)
+"""What `translation` knows."""
+
+
+def translation(path: Path, error: Exception) -> NodeError:
+    """The error, one of `TRANSLATED`, that was met at the file at `path`: `DiskFull`, `StateCorrupt`, else
+    `DiskFailed`.
+    """
+    if isinstance(error, UnicodeDecodeError):  # SQLite names in its error what it found
+        return StateCorrupt(path, "its schema cannot be read")
+    if not isinstance(error, sqlite3.Error):
+        return DiskFailed(path, str(error))
+    exact = getattr(error, "sqlite_errorcode", 0)
+    code = exact & 0xFF
+    if code == sqlite3.SQLITE_FULL or exact == sqlite3.SQLITE_IOERR_SHMSIZE:  # no space for the log's index
+        return DiskFull(path, "for the state")
+    undecodable = not code and "decode" in str(error)  # text that is no UTF-8: only damage makes it so
+    if undecodable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StateCorrupt(path, str(error))
+    return DiskFailed(path, str(error))
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Name SQLite's errors about the file at `path`: `DiskFull`, `StateCorrupt`, else `DiskFailed`."""
+    """Inside, raise the `translation` of what is met at the file at `path`."""
     try:
         yield
-    except sqlite3.Error as error:
-        exact = getattr(error, "sqlite_errorcode", 0)
-        code = exact & 0xFF
-        if (
-            code == sqlite3.SQLITE_FULL or exact == sqlite3.SQLITE_IOERR_SHMSIZE
-        ):  # no space for the log's index
-            raise DiskFull(path, "for the state") from error
-        undecodable = not code and "decode" in str(error)  # text that is no UTF-8: only damage makes it so
-        if undecodable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StateCorrupt(path, str(error)) from error
-        raise DiskFailed(path, str(error)) from error
-    except UnicodeDecodeError as error:  # SQLite names in its error what it found
-        raise StateCorrupt(path, "its schema cannot be read") from error
-    except OSError as error:
-        raise DiskFailed(path, str(error)) from error
+    except TRANSLATED as error:
+        raise translation(path, error) from error
 
 
 def is_barred(error: NodeError, path: Path) -> bool:

@@ -417,17 +417,17 @@ class SimulatedApplier(Applier):
     def stop(self) -> None:
         while not self._life.over and self._waiting and not self._blocked:
             self._turns.take()
-        self._stopping = True
+        self._stopping.set()
 
     def _soon(self) -> None:
-        if self._waiting and not self._stopping:
+        if self._waiting and not self._stopping.is_set():
             self._turns.soon(disk.RETRY_S if self._blocked else 0.0)
 
     def _apply(self, batches: Any) -> bool:
         if self._machine.faults.full:
             self._blocked = "full"
-            self._waiting.extendleft(reversed(batches))
-            self._waiting_bytes += sum(len(batch.data) for batch in batches)
+            self._waiting._batches.extendleft(reversed(batches))
+            self._waiting._taken_bytes -= sum(len(batch.data) for batch in batches)
             return False
         return super()._apply(batches)
 
@@ -438,7 +438,7 @@ class SimulatedApplier(Applier):
             if self._apply(self._take()):
                 self._checkpoint()
         except RedwireError as error:
-            self._stopping = True
+            self._stopping.set()
             self._post(self._fail, error)
         self._soon()
 
