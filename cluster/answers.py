@@ -44,8 +44,10 @@ def caller_of(proposal: Proposal) -> Caller:
 
 def share(flight: Flight, watermark: Lsn, proposals: Iterable[Proposal], standing: Standing) -> Shared:
     """The copies of one batch that are proven by now, and the policies that its answers name."""
-    policies = {text: at for at, text in enumerate(dict.fromkeys(p.policy.text for p in proposals))}
-    acks = tuple(CopyAck(node, standing.region_of(node), after_us) for node, after_us in flight.acks)
+    policies: dict[str, int] = {}
+    for proposal in proposals:
+        policies.setdefault(proposal.policy.text, len(policies))
+    acks = tuple([CopyAck(node, standing.region_of(node), after_us) for node, after_us in flight.acks])
     term, rule = flight.batch.reign.term, str(standing.rule)
     block = AckBlock(term, watermark, rule, tuple(policies), flight.completing, acks)
     return Shared(encode_ack_block(block), policies)

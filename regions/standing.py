@@ -35,7 +35,8 @@ class Standing:
 
     def region_of(self, member: NodeId) -> Region:
         """The region that `member` is bound to; `UNBOUND` for none, and for who is no member any more."""
-        return self.membership.region_of(member) if member in self.membership else UNBOUND
+        membership = self._table.membership
+        return membership.region_of(member) if member in membership else UNBOUND
 
     def durable(self, member: NodeId) -> Lsn:
         """What `member` has proven durable, whether or not it counts. Raises `MemberUnknown`."""

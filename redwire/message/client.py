@@ -208,12 +208,14 @@ def decode_written(payload: bytes | memoryview) -> tuple[bytes, list[WrittenEntr
 
     Everything but the block's inside is checked; `decode_ack_block` checks that when a receipt is read.
     """
-    cursor = Cursor(payload, "Written")
-    block = cursor.bytes32("ack block")
-    count = cursor.u32("entry count")
-    if count * _ENTRY_BYTES > cursor.left:
-        raise cursor.invalid("entry count", f"is {count} with {cursor.left} bytes left")
-    data, offset = bytes(cursor.rest()), 0
+    data = bytes(payload)
+    block_end = _LENGTH.size + (_LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else 0)
+    if block_end + _LENGTH.size > len(data):
+        raise BodyInvalid(f"Written: its block would end at byte {block_end} of {len(data)}, before a count")
+    (count,) = _LENGTH.unpack_from(data, block_end)
+    block, data, offset = data[_LENGTH.size : block_end], data[block_end + _LENGTH.size :], 0
+    if count * _ENTRY_BYTES > len(data):
+        raise BodyInvalid(f"Written: entry count is {count} with {len(data)} bytes left")
     entries = []
     for _ in range(count):
         entry = _decode_entry(data, offset)

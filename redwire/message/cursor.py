@@ -7,6 +7,7 @@ length that lies is found before anything is allocated for it.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any
 
 from redwire.errors import BodyInvalid, RequestInvalid, TooLarge
@@ -122,8 +123,12 @@ class Cursor:
         return at
 
 
+@lru_cache(maxsize=256)
 def str8(text: str) -> bytes:
-    """`text` behind its 8-bit length. Raises `RequestInvalid` for what cannot be sent."""
+    """`text` behind its 8-bit length. Raises `RequestInvalid` for what cannot be sent.
+
+    Names of nodes, regions, collections and policies, again and again the same.
+    """
     data = _utf8(text, 0xFF)
     return _U8.pack(len(data)) + data
 

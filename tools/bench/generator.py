@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 
 import anyio
 import anyio.to_thread
@@ -155,4 +156,4 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(work)
+    anyio.run(work, backend_options={"use_uvloop": find_spec("uvloop") is not None})  # as the nodes do
