@@ -86,13 +86,12 @@ def node(
 ) -> None:
     """Issue ID.pem and ID.key to the node ID."""
     issuer = _load(authority, cluster)
-    _save(issuer, issuer.issue_node(id, hosts, days=days), "node", id, out or authority, as_json)
-    if not hosts:
-        click.echo(
-            f"redwire: warning: the certificate of {id} names no host, so clients will refuse it; remove "
-            "both files and issue it again, with --host for every name or address that clients dial",
-            err=True,
-        )
+    issued = issuer.issue_node(id, hosts, days=days)
+    warning = (
+        f"the certificate of {id} names no host, so clients will refuse it; remove both files and issue it "
+        "again, with --host for every name or address that clients dial"
+    )
+    _save(issuer, issued, "node", id, out or authority, as_json, warning="" if hosts else warning)
 
 
 @issue.command()
@@ -118,7 +117,17 @@ def _load(folder: Path, cluster: str | None) -> Authority:
     return authority
 
 
-def _save(authority: Authority, issued: Issued, kind: str, name: str, folder: Path, as_json: bool) -> None:
+def _save(
+    authority: Authority,
+    issued: Issued,
+    kind: str,
+    name: str,
+    folder: Path,
+    as_json: bool,
+    *,
+    warning: str = "",
+) -> None:
+    """Write both files and say so; what is to be warned of people read on standard error."""
     cert, key = issued.save(folder, name)
     document = {
         "cluster": authority.cluster,
@@ -126,8 +135,11 @@ def _save(authority: Authority, issued: Issued, kind: str, name: str, folder: Pa
         "cert": str(cert),
         "key": str(key),
         "not_after": issued.not_after.isoformat(),
+        "warning": warning,
     }
     whom = f"{kind} {name} of {authority.cluster}"
     show(
         document, f"wrote {cert} and {key}: {whom}, valid until {issued.not_after:%Y-%m-%d}", as_json=as_json
     )
+    if warning and not as_json:
+        click.echo(f"redwire: warning: {warning}", err=True)

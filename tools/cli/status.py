@@ -14,6 +14,7 @@ from redwire.status import EVENTS_MAX, Event, NodeStatus, Status
 from tools import figures
 from tools.cli import words
 from tools.cli.connection import addr_of, is_addr, node_option, onlooker, uri_option
+from tools.cli.failure import failure
 from tools.cli.output import json_option, show_parts
 from tools.grid import Grid, Part, Parts, Words
 
@@ -125,8 +126,8 @@ async def show_events(uri: str, node: str | None, follow: bool, as_json: bool) -
                 if not (follow and error.retry):
                     raise
                 if str(error) != silence:
-                    silence = str(error)
-                    click.echo(f"redwire: {silence}", err=True)
+                    silence, told = str(error), failure(error)
+                    click.echo(told.to_json(ended=False) if as_json else f"redwire: {silence}", err=True)
             if not follow:
                 return
             await anyio.sleep(FOLLOW_S)

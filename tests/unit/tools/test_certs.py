@@ -245,6 +245,9 @@ def test_a_node_that_no_client_will_accept_is_warned_of(tmp_path: Path) -> None:
     invoke("init", "--cluster", "shop", "--out", tmp_path)
     told = invoke("issue", "node", "eu-2", "--authority", tmp_path)
     assert told.exit_code == 0 and "warning: the certificate of eu-2 names no host" in told.stderr
+    quiet = invoke("issue", "node", "eu-3", "--authority", tmp_path, "--json")
+    assert json.loads(quiet.stdout)["warning"].startswith("the certificate of eu-3 names no host")
+    assert quiet.stderr == ""
     assert not invoke("issue", "node", "eu-1", "--host", "127.0.0.1", "--authority", tmp_path).stderr
     assert not invoke("issue", "user", "ops", "--authority", tmp_path).stderr
 
