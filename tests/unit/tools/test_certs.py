@@ -254,14 +254,15 @@ def test_a_node_that_no_client_will_accept_is_warned_of(tmp_path: Path) -> None:
 
 def test_every_command_prints_json_when_asked(tmp_path: Path) -> None:
     made = json.loads(invoke("init", "--cluster", "shop", "--out", tmp_path, "--json").output)
-    assert made.keys() == {"cluster", "cert", "key", "not_after"}
+    assert made.keys() == {"cluster", "cert", "key", "ends_at_ms"}
     for kind, name in (("node", "eu-1"), ("user", "ops")):
         issued = json.loads(
             invoke("issue", kind, name, "--authority", tmp_path, "--days", 7, "--json").stdout
         )
         assert issued[kind] == name
         assert issued["cert"] == str(tmp_path / f"{name}.pem")
-        assert datetime.fromisoformat(issued["not_after"]) < datetime.now(UTC) + timedelta(days=8)
+        ends = datetime.fromtimestamp(issued["ends_at_ms"] / 1000, UTC)
+        assert timedelta(days=6) < ends - datetime.now(UTC) < timedelta(days=8)
 
 
 @pytest.mark.parametrize(

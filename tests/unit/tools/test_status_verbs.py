@@ -168,7 +168,7 @@ async def test_following_one_node_outlasts_its_restart_and_says_once_that_it_is_
 async def test_topology_tells_what_strangers_and_what_this_user_see(cluster, command_line) -> None:
     uri = cluster.uri(cluster.nodes[1], user="app:secret@")
     shown = json.loads((await command_line("topology", "--json", "--uri", uri)).out)
-    assert shown["user"] == "app" and shown["asked"] == cluster.nodes[1].addr
+    assert shown["user"] == "app" and shown["addr"] == cluster.nodes[1].addr
     assert shown["full"]["primary"] == {"addr": cluster.leader.addr, "region": "eu"}
     assert [replica["region"] for replica in shown["full"]["replicas"]] == ["us", "ap"]
     text = (await command_line("topology", "--uri", uri)).out
