@@ -217,7 +217,7 @@ def _answer(
         "certificate": None
         if shown is None
         else {
-            "not_after_ms": shown.not_after_ms,
+            "ends_at_ms": shown.not_after_ms,
             "days_left": shown.days_left(wall_ms()),
             "sha256": shown.sha256,
         },
