@@ -21,7 +21,9 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def json_option(function: F) -> F:
     """Give a command `--json`, which arrives as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON; docs/COMMANDS.md has its fields."
+    )(function)
 
 
 def to_json(document: object) -> str:
