@@ -193,7 +193,7 @@ def scan(
     """Print documents in order of their ids: id, version and document, a line each.
 
     With --json: one array, written as it comes. Where it stops midway, that is said with the last id, the
-    array stays open, and the exit code is 1.
+    array stays open, and the exit code is 1, or 130 after Ctrl-C.
     """
     last: str | None = None
 
@@ -216,10 +216,11 @@ def scan(
 
     try:
         with_client(uri, call, long=True)
-    except RedwireError as error:
+    except (RedwireError, KeyboardInterrupt) as error:
         if last is None:
             raise
-        raise ScanStopped(collection, last, error) from error
+        reason = error if isinstance(error, RedwireError) else Interrupted("interrupted")
+        raise ScanStopped(collection, last, reason) from error
 
 
 @click.command()

@@ -124,8 +124,8 @@ def resolve_hint(key: Key) -> str:
 def exit_code(error: RedwireError) -> int:
     """What the exit code says of an outcome."""
     match error:
-        case Interrupted():
-            return EXIT_SIGNALLED + error.number
+        case Interrupted(number=number) | ScanStopped(reason=Interrupted(number=number)):
+            return EXIT_SIGNALLED + number
         case LoadStopped() | ScanStopped():
             return EXIT_FAILED
         case NotConfirmed() | UnknownOutcome() | RedwireError(code=Code.KEY_EXPIRED):
