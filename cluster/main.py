@@ -212,7 +212,15 @@ def _answer(
         "ok": not errors,
         "cluster": config.cluster.name if config is not None else None,
         "node": config.node.id if config is not None else None,
-        "errors": [{"message": error.message, "hint": error.hint, "facts": error.facts} for error in errors],
+        "errors": [
+            {
+                "code": error.name,
+                "message": error.without_code,
+                "hint": error.hint,
+                "facts": error.facts,
+            }
+            for error in errors
+        ],
         "warnings": list(warnings),
         "certificate": None
         if shown is None
