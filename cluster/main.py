@@ -212,12 +212,20 @@ def _answer(
         "ok": not errors,
         "cluster": config.cluster.name if config is not None else None,
         "node": config.node.id if config is not None else None,
-        "errors": [{"message": error.message, "hint": error.hint, "facts": error.facts} for error in errors],
+        "errors": [
+            {
+                "code": error.name,
+                "message": error.without_code,
+                "hint": error.hint,
+                "facts": error.facts,
+            }
+            for error in errors
+        ],
         "warnings": list(warnings),
         "certificate": None
         if shown is None
         else {
-            "not_after_ms": shown.not_after_ms,
+            "ends_at_ms": shown.not_after_ms,
             "days_left": shown.days_left(wall_ms()),
             "sha256": shown.sha256,
         },

@@ -15,6 +15,7 @@ from regions.binding import Member, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.prover import QUESTIONS, Loss, LossVerdict, Verdict, Writable, prove
 from tools.grid import Part, Words
+from tools.verdict import ANSWERS, answers_document, lost_document
 
 LINE_CHARS = 80
 """A terminal has no fewer."""
@@ -175,32 +176,37 @@ def document(changed: SettingsChanged, found: Outlook, *, dry_run: bool) -> dict
         "before": settings_document(changed.before),
         "after": settings_document(changed.after),
         "promise": {"before": found.before.promise, "after": found.after.promise},
-        "empty": found.warning or None,
-        "unmet": found.unmet or None,
-        "differences": [
-            {
-                "lost": str(each.lost),
-                "question": each.question,
-                "before": each.before,
-                "after": each.after,
-                "won": each.won,
-            }
-            for each in found.differences
-        ],
+        "empty": found.warning,
+        "unmet": found.unmet,
+        "differences": list(_difference_documents(found)),
     }
 
 
+def _difference_documents(found: Outlook) -> Iterator[dict[str, Any]]:
+    """Every loss that leaves something else than before, with which answers are better or worse then."""
+    names = dict(zip(QUESTIONS, ANSWERS, strict=True))
+    old = {str(each.lost): each for each in found.before.losses}
+    for each in found.after.losses:
+        differences = [difference for difference in found.differences if difference.lost == each.lost]
+        if differences:
+            yield lost_document(each.lost) | {
+                "before": answers_document(old[str(each.lost)]),
+                "after": answers_document(each),
+                "better": [names[difference.question] for difference in differences if difference.won],
+                "worse": [names[difference.question] for difference in differences if not difference.won],
+            }
+
+
 def settings_document(view: SettingsView) -> dict[str, Any]:
-    """The JSON document of settings. `floor` is None where the policy is its own."""
+    """The JSON document of settings. `floor` is the commit rule, whether it was set or is the policy."""
     return {
         "lsn": view.lsn,
         "policy": view.policy,
-        "floor": view.floor or None,
+        "floor": view.commit_rule,
+        "floor_is_policy": not view.floor,
         "policy_timeout_ms": view.policy_timeout_ms,
         "replica_timeout_ms": view.replica_timeout_ms,
-        "members": [
-            {"id": m.id, "region": m.region or None, "addr": m.addr, "kind": m.kind} for m in view.members
-        ],
+        "members": [{"id": m.id, "region": m.region, "addr": m.addr, "kind": m.kind} for m in view.members],
         "admins": list(view.admins),
-        "pending": view.pending or None,
+        "pending": view.pending,
     }

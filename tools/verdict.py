@@ -11,9 +11,11 @@ from redwire.position import NodeId
 from regions.binding import UNBOUND, MemberKind, Membership
 from regions.commit_policy import CommitPolicy
 from regions.commit_time import Distances, Never, Unmeasured, expected_commit_ms
-from regions.prover import QUESTIONS, LossVerdict, Verdict, prove
+from regions.prover import QUESTIONS, Loss, LossVerdict, Verdict, prove
 from tools.grid import Grid, Legend
 
+ANSWERS = ("kept", "writable", "successor")
+"""What programs call `QUESTIONS`, in their order."""
 LEGEND = Legend("""\
 lost: these disks are gone for good, and nothing else is; the configuration stays. writes kept: a surviving
 voter has every write that was confirmed. still writable: by the same primary; where that is lost, once a
@@ -63,38 +65,41 @@ def assess(
 
 
 def document(assessment: Assessment) -> dict[str, Any]:
-    """The JSON document. Its keys are always the same; None is unknown, or nobody, or no reason."""
+    """The JSON document. Its keys are always the same; "" is nobody, or no reason, None unknown or never."""
+    policy, floor = assessment.policy, assessment.floor
     return {
-        "primary": assessment.policy.verdict.primary,
+        "primary": policy.verdict.primary or "",
         "members": [
-            {"id": member.id, "region": member.region or None, "kind": str(member.kind)}
+            {"id": member.id, "region": member.region, "kind": str(member.kind)}
             for member in assessment.membership.members
         ],
-        "policy": _promise_document(assessment.policy),
-        "floor": _promise_document(assessment.floor),
+        "policy": str(policy.verdict.policy),
+        "floor": str(floor.verdict.policy),
+        "promises": {"policy": _promise_document(policy), "floor": _promise_document(floor)},
     }
+
+
+def lost_document(lost: Loss) -> dict[str, Any]:
+    """The JSON of a loss. `region` is "" where it is not a whole region that is lost."""
+    return {"region": lost.region, "nodes": list(lost.nodes)}
+
+
+def answers_document(verdict: LossVerdict) -> dict[str, Any]:
+    """The JSON of what is left after a loss: its keys are `ANSWERS`."""
+    return dict(zip(ANSWERS, (verdict.kept, str(verdict.writable), verdict.successor), strict=True))
 
 
 def _promise_document(promise: Promise) -> dict[str, Any]:
     verdict = promise.verdict
     points = verdict.single_points
     return {
-        "text": str(verdict.policy),
-        "empty": verdict.empty or None,
-        "losses": [
-            {
-                "region": each.lost.region or None,
-                "nodes": list(each.lost.nodes),
-                "kept": each.kept,
-                "writable": str(each.writable),
-                "successor": each.successor,
-            }
-            for each in verdict.losses
-        ],
+        "promise": verdict.promise,
+        "empty": verdict.empty,
+        "losses": [lost_document(each.lost) | answers_document(each) for each in verdict.losses],
         "single_points": {
-            "data": list(map(str, points.data)),
-            "writes": list(map(str, points.writes)),
-            "successor": list(map(str, points.successor)),
+            "data": _points_document(points.data),
+            "writes": _points_document(points.writes),
+            "successor": _points_document(points.successor),
         },
         "commit": [
             {
@@ -104,6 +109,13 @@ def _promise_document(promise: Promise) -> dict[str, Any]:
             }
             for leader, time in promise.commit_ms.items()
         ],
+    }
+
+
+def _points_document(losses: tuple[Loss, ...]) -> dict[str, list[str]]:
+    return {
+        "nodes": [node for each in losses if not each.region for node in each.nodes],
+        "regions": [each.region for each in losses if each.region],
     }
 
 

@@ -114,6 +114,26 @@ def test_ctrl_c_ends_a_put_with_the_key_of_what_may_be_written(shop: Any, ran: A
     assert ran("resolve", key_in(err), uri=shop.uri())[0] == 0
 
 
+def test_ctrl_c_ends_a_scan_with_the_id_after_which_the_same_command_goes_on(
+    shop: Any, ran: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "many.ndjson"
+    file.write_text("".join(f'{{"n": "{n:05}", "x": "{"y" * 400}"}}\n' for n in range(3_000)))
+    ran("load", str(file), "--collection", "many", "--id-field", "n", uri=shop.uri())
+    scan = command("scan", "many", "--json", uri=shop.uri())
+    assert scan.stdout is not None
+    begun = scan.stdout.read(1)
+    shop.until(lambda: asleep(scan), "nobody reads on, and the pipe is full")
+    scan.send_signal(signal.SIGINT)
+    code, out, err = ended(scan)
+    told = json.loads(err)
+    after = json.loads(out.splitlines()[-1].removesuffix(","))["id"]
+    assert (code, begun, told["code"], told["exit_code"]) == (130, "[", "INTERRUPTED", 130)
+    assert told["facts"]["after"] == after < "02999" and not out.endswith("]\n")
+    _, rest, _ = ran("scan", "many", "--after", after, "--json", uri=shop.uri())
+    assert json.loads(rest)[0]["id"] == f"{int(after) + 1:05}"
+
+
 def test_ctrl_c_before_anybody_was_reached_says_that_nothing_was_written() -> None:
     (port,) = free_ports(1)
     put = command("put", "c", "never", "{}", uri=f"red://127.0.0.1:{port}")

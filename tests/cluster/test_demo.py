@@ -46,7 +46,7 @@ def test_the_demo_shows_a_lost_region_and_leaves_nothing_behind(tmp_path: Path) 
     assert failed == []
     assert (process.returncode, document["ok"], err) == (0, True, "")
     assert len(document["scenes"]) == 8
-    assert document["scenes"][2]["documents"] > 30_000
+    assert document["scenes"][2]["facts"]["documents"] > 30_000
     assert left_behind(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -165,12 +165,12 @@ def test_up_says_what_it_started(started: tuple[Dev, Any]) -> None:
         ("us-2", "us", "replica", "running"),
         ("ap-1", "ap", "replica", "running"),
     ]
-    assert {(pair["here"], pair["there"]): pair["rtt_ms"] for pair in said["rtt"]} == {
+    assert {(pair["here"], pair["there"]): pair["rtt_ms"] for pair in said["distances"]} == {
         ("eu", "us"): 20,
         ("eu", "ap"): 30,
         ("us", "ap"): 40,
     }
-    assert shared("status") == {name: value for name, value in said.items() if name != "uri"}
+    assert shared("status") == {name: value for name, value in said.items() if name != "uris"}
 
 
 def test_what_was_started_has_a_session_of_its_own_and_no_terminal(started: tuple[Dev, Any]) -> None:
@@ -185,7 +185,7 @@ def test_what_was_started_has_a_session_of_its_own_and_no_terminal(started: tupl
 
 def test_an_application_and_an_administrator_find_it(started: tuple[Dev, Any]) -> None:
     _, said = started
-    with connect_sync(said["uri"]["app"]) as app, connect_sync(said["uri"]["admin"]) as admin:
+    with connect_sync(said["uris"]["app"]) as app, connect_sync(said["uris"]["admin"]) as admin:
         receipt = app.put("products", "lamp", {"price": 20}).receipt
         assert receipt.requested == "regions(eu,us)"
         found = admin.get("products", "lamp")
@@ -211,7 +211,7 @@ def test_a_second_up_is_refused_and_says_what_runs(shop: Dev) -> None:
 
 def test_a_cut_stops_what_needs_both_regions_and_healing_lets_it_go_on(shop: Dev, db: SyncClient) -> None:
     assert commits(db, "regions(eu,us)")
-    (cut, *_) = shop("cut", "us-eu")["rtt"]
+    (cut, *_) = shop("cut", "us-eu")["distances"]
     assert (cut["here"], cut["there"], sorted(cut["cut_from"])) == ("eu", "us", ["eu", "us"])
     with pytest.raises(UNDONE):
         db.put("orders", "cut", {"by": "bob"}, timeout_s=IMPATIENT_S)
@@ -233,7 +233,7 @@ def test_a_ping_over_a_link_that_is_cut_says_so(shop: Dev) -> None:
 def test_a_cut_in_one_direction_is_one_of_what_the_first_region_sends(
     shop: Dev, db: SyncClient, pair: str
 ) -> None:
-    (cut, other, _) = shop("cut", pair, "--one-way")["rtt"]
+    (cut, other, _) = shop("cut", pair, "--one-way")["distances"]
     assert (cut["cut_from"], other["cut_from"]) == ([pair[:2]], [])
     with pytest.raises(UNDONE):
         db.put("orders", "cut", {"by": "bob"}, timeout_s=IMPATIENT_S)
@@ -242,11 +242,11 @@ def test_a_cut_in_one_direction_is_one_of_what_the_first_region_sends(
 
 
 def test_a_slow_link_makes_a_commit_slow_until_it_is_healed(shop: Dev, db: SyncClient) -> None:
-    slow, *_ = shop("slow", "eu-us", "300ms")["rtt"]
+    slow, *_ = shop("slow", "eu-us", "300ms")["distances"]
     assert slow["rtt_ms"] == 300
     receipt = db.put("orders", "slow", {"by": "ann"}).receipt
     assert max(ack.after_us for ack in receipt.acks if ack.region == "us") >= 290_000
-    healed, *_ = shop("heal", "us-eu")["rtt"]
+    healed, *_ = shop("heal", "us-eu")["distances"]
     assert healed["rtt_ms"] == 20
 
 
@@ -285,7 +285,7 @@ def test_logs_show_what_a_node_said_and_follow_what_it_says(shop: Dev) -> None:
     with shop.spawn("logs", "ap-1", "-n", "0", "-f") as following:
         assert following.stdout
         assert following.stdout.readline() == "\n"
-        with Path(said["log"]).open("a") as log:
+        with Path(said["file"]).open("a") as log:
             log.write("a line of its own\n")
         for line in following.stdout:
             if line == "a line of its own\n":
@@ -364,7 +364,7 @@ def test_links_add_what_was_asked_within_one_ms(shop: Dev) -> None:
 
 def test_ping_says_what_the_links_add(shop: Dev) -> None:
     found = shop("ping", "eu-us", "--count", "5")
-    assert (found["from"], found["node"], found["count"]) == ("eu", "us-1", 5)
+    assert (found["here"], found["there"], found["node"], found["count"]) == ("eu", "us", "us-1", 5)
     assert found["through_ms"] >= 19
     assert found["added_ms"] == pytest.approx(found["through_ms"] - found["direct_ms"], abs=0.002)
 
@@ -379,7 +379,7 @@ def test_ping_tells_how_far_it_has_come(shop: Dev) -> None:
 
 def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_is_purged(dev: Dev) -> None:
     first = dev.up(*SMALL)
-    with connect_sync(first["uri"]["app"]) as db:
+    with connect_sync(first["uris"]["app"]) as db:
         version = db.put("products", "lamp", {"price": 20}).version
     certificates = {path.name: path.read_bytes() for path in dev.folder.glob("*.pem")}
     for process in dev.processes().values():
@@ -390,18 +390,22 @@ def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_i
     assert status["links"] == {"pid": None}
 
     again = dev.up("--rtt", "eu-us=8ms")
-    assert again["uri"] == first["uri"]
-    assert again["rtt"][0]["rtt_ms"] == 8
+    assert again["uris"] == first["uris"]
+    assert again["distances"][0]["rtt_ms"] == 8
     assert {path.name: path.read_bytes() for path in dev.folder.glob("*.pem")} == certificates
-    with connect_sync(again["uri"]["app"]) as db:
+    with connect_sync(again["uris"]["app"]) as db:
         found = db.get("products", "lamp")
     assert found is not None and (found.version, found.value) == (version, {"price": 20})
 
     dev("pause", "us-1")
     place = {"name": "dev", "dir": str(dev.folder)}
-    assert dev("down") == place | {"ended": ["eu-1", "us-1", "delay links"], "purged": False, "by_hand": {}}
+    assert dev("down") == place | {
+        "ended": ["eu-1", "us-1", "delay links"],
+        "purged": False,
+        "left_running": {},
+    }
     assert command_lines(dev.folder) == []
-    assert dev("down", "--purge") == place | {"ended": [], "purged": True, "by_hand": {}}
+    assert dev("down", "--purge") == place | {"ended": [], "purged": True, "left_running": {}}
     assert not dev.folder.exists()
 
 

@@ -49,8 +49,8 @@ class Wire(msgspec.Struct, frozen=True):
     primary and all followers together.
     """
 
-    clients: float
-    feeds: float
+    clients_bytes: float
+    feeds_bytes: float
 
 
 class Stages(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 from tools.bench.figures import Findings, Row, ratio
 from tools.grid import Grid, Legend
 
-SCHEMA = 1
+SCHEMA = 2
 NONE = "-"
 
 
@@ -96,8 +96,8 @@ def _throughput(row: Row, rows: Sequence[Row]) -> Sequence[str]:
         _number(row.p99_ms),
         _number(row.server_us),
         _number(row.client_us),
-        _number(wire.clients if wire else None),
-        _number(wire.feeds if wire else None),
+        _number(wire.clients_bytes if wire else None),
+        _number(wire.feeds_bytes if wire else None),
         _number(row.other_cores),
     )
 

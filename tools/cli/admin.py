@@ -100,9 +100,9 @@ def set_role(name: str, role: UserRole, topology_read: bool | None, uri: str, as
     """
     _require_name(name)
     done = _change(uri, SetRole(name=name, role=role, topology_read=topology_read))
-    sight = {} if topology_read is None else {"topology_read": topology_read}
     text = f"user {name} may {role} (LSN {done.lsn})"
-    show({"user": name, "role": role, **sight, **_position(done)}, text, as_json=as_json)
+    document = {"user": name, "role": role, "topology_read": topology_read, **_position(done)}
+    show(document, text, as_json=as_json)
 
 
 @user.command()

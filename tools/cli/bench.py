@@ -51,7 +51,7 @@ def command(
     """Start a fresh cluster here, put loads on it, print what was measured, and remove everything."""
     text = policy or (POLICY_OF_SEVERAL if nodes > 1 else POLICY_OF_ONE)
     plan = Plan(nodes, seconds, str(CommitPolicy.parse(text)), folder.resolve(), postgres, memory)
-    with _ending_on_signals(), _progress() as say:
+    with _ending_on_signals(), _progress(quiet=as_json) as say:
         findings = run(plan, say)
     show_parts(report.document(findings), [*report.grids(findings), report.LEGEND], as_json=as_json)
 
@@ -74,9 +74,12 @@ def _ending_on_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
     """Say what goes on: one changing line on a terminal, a line each time otherwise. On standard error."""
     console = Console(stderr=True)
+    if quiet:
+        yield lambda _: None
+        return
     if not console.is_terminal:
         yield lambda text: print(f"bench: {text}", file=sys.stderr, flush=True)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -30,7 +31,7 @@ def init(cluster: str, out: Path, as_json: bool) -> None:
     cert, key = authority.save(out)
     end = authority.certificate.not_valid_after_utc
     show(
-        {"cluster": cluster, "cert": str(cert), "key": str(key), "not_after": end.isoformat()},
+        {"cluster": cluster, "cert": str(cert), "key": str(key), "ends_at_ms": _at_ms(end)},
         f"wrote {cert} and {key}: the authority of {cluster}, valid until {end:%Y-%m-%d}\n"
         f"keep {key.name} off the nodes; whoever has it can be any of them",
         as_json=as_json,
@@ -86,13 +87,12 @@ def node(
 ) -> None:
     """Issue ID.pem and ID.key to the node ID."""
     issuer = _load(authority, cluster)
-    _save(issuer, issuer.issue_node(id, hosts, days=days), "node", id, out or authority, as_json)
-    if not hosts:
-        click.echo(
-            f"redwire: warning: the certificate of {id} names no host, so clients will refuse it; remove "
-            "both files and issue it again, with --host for every name or address that clients dial",
-            err=True,
-        )
+    issued = issuer.issue_node(id, hosts, days=days)
+    warning = (
+        f"the certificate of {id} names no host, so clients will refuse it; remove both files and issue it "
+        "again, with --host for every name or address that clients dial"
+    )
+    _save(issuer, issued, "node", id, out or authority, as_json, warning="" if hosts else warning)
 
 
 @issue.command()
@@ -108,6 +108,11 @@ def user(name: str, cluster: str | None, authority: Path, out: Path | None, days
     _save(issuer, issuer.issue_user(name, days=days), "user", name, out or authority, as_json)
 
 
+def _at_ms(moment: datetime) -> int:
+    """In ms since 1970, as the status document has it; a certificate has whole seconds."""
+    return int(moment.timestamp()) * 1000
+
+
 def _load(folder: Path, cluster: str | None) -> Authority:
     authority = Authority.load(folder)
     if cluster not in (None, authority.cluster):
@@ -118,16 +123,29 @@ def _load(folder: Path, cluster: str | None) -> Authority:
     return authority
 
 
-def _save(authority: Authority, issued: Issued, kind: str, name: str, folder: Path, as_json: bool) -> None:
+def _save(
+    authority: Authority,
+    issued: Issued,
+    kind: str,
+    name: str,
+    folder: Path,
+    as_json: bool,
+    *,
+    warning: str = "",
+) -> None:
+    """Write both files and say so; what is to be warned of people read on standard error."""
     cert, key = issued.save(folder, name)
     document = {
         "cluster": authority.cluster,
         kind: name,
         "cert": str(cert),
         "key": str(key),
-        "not_after": issued.not_after.isoformat(),
+        "ends_at_ms": _at_ms(issued.not_after),
+        "warning": warning,
     }
     whom = f"{kind} {name} of {authority.cluster}"
     show(
         document, f"wrote {cert} and {key}: {whom}, valid until {issued.not_after:%Y-%m-%d}", as_json=as_json
     )
+    if warning and not as_json:
+        click.echo(f"redwire: warning: {warning}", err=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -29,7 +29,7 @@ from redwire.reads import read_mode
 from redwire.receipt import Committed, Deleted
 from redwire.record import Key, Op
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
-from tools.cli.output import json_option, show
+from tools.cli.output import escaped, json_option, show, to_json, to_json_line
 from tools.errors import DocumentMissing, Interrupted, ScanStopped
 
 _if_version = click.option(
@@ -129,8 +129,11 @@ def get(
     document = with_client(uri, call, timeout_s)
     if document is None:
         raise DocumentMissing(f"there is no document {collection}/{id}")
-    more = {"collection": collection, "token": str(document.token)}
-    click.echo(_as_json(document, more, indent=2) if as_json else document.raw.decode())
+    known = {"collection": collection, "id": document.id, "version": document.version}
+    if as_json:
+        click.echo(_with_document(known | {"token": str(document.token)}, document, to_json))
+    else:
+        click.echo(document.raw)  # bytes: no locale changes them
 
 
 @click.command()
@@ -190,7 +193,7 @@ def scan(
     """Print documents in order of their ids: id, version and document, a line each.
 
     With --json: one array, written as it comes. Where it stops midway, that is said with the last id, the
-    array stays open, and the exit code is 1.
+    array stays open, and the exit code is 1, or 130 after Ctrl-C.
     """
     last: str | None = None
 
@@ -202,20 +205,22 @@ def scan(
         before = "["
         async for document in documents:
             if as_json:
-                click.echo(before + _as_json(document, {}), nl=False)
+                known = {"id": document.id, "version": document.version}
+                click.echo(before + _with_document(known, document, to_json_line), nl=False)
                 before = ",\n"
             else:
-                click.echo(f"{document.id}\t{document.version}\t{document.raw.decode()}")
+                click.echo(f"{document.id}\t{document.version}\t".encode() + document.raw)
             last = document.id
         if as_json:
             click.echo("[]" if before == "[" else "]")
 
     try:
         with_client(uri, call, long=True)
-    except RedwireError as error:
+    except (RedwireError, KeyboardInterrupt) as error:
         if last is None:
             raise
-        raise ScanStopped(collection, last, error) from error
+        reason = error if isinstance(error, RedwireError) else Interrupted("interrupted")
+        raise ScanStopped(collection, last, reason) from error
 
 
 @click.command()
@@ -295,10 +300,11 @@ def _interrupted(under_way: list[Pending]) -> Interrupted:
     return interrupted
 
 
-def _as_json(document: Document, more: dict[str, str], *, indent: int | None = None) -> str:
-    """The document with what is known of it; as it was written where Python has no room for its numbers."""
-    known = {"id": document.id, "version": document.version}
+def _with_document(known: dict[str, Any], document: Document, written: Callable[[object], str]) -> str:
+    """What is `known` of the document, and it as `document`; on one line, and that as it was put, where
+    Python has no room for its numbers.
+    """
     try:
-        return json.dumps(known | {"document": document.value} | more, indent=indent)
+        return written(known | {"document": document.value})
     except RequestInvalid:
-        return f'{json.dumps(known | more)[:-1]}, "document": {document.raw.decode()}}}'
+        return f'{to_json_line(known)[:-1]}, "document": {escaped(document.raw.decode())}}}'

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
-from tools.cli.output import json_option
+from tools.cli.output import json_option, to_json
 from tools.demo.report import Report
 from tools.demo.show import run
 
@@ -21,5 +20,5 @@ def command(full: bool, keep: bool, as_json: bool) -> None:
     report = Report(quiet=as_json)
     code = run(report, full=full, keep=keep)
     if as_json:
-        click.echo(json.dumps(report.document(), indent=2))
+        click.echo(to_json(report.document()))
     sys.exit(code)

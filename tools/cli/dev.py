@@ -153,7 +153,7 @@ def up(
         f"as an application:       export REDWIRE_URI='{uris['app']}'\n"
         f"as one in a region:      {typed(cluster.folder, 'uri', '--in', cluster.plan.regions[-1])}"
     )
-    document = status_document(status) | {"uri": uris}
+    document = status_document(status) | {"uris": uris}
     show_parts(document, [*status_parts(status), Words(uses)], as_json=as_json)
 
 
@@ -179,7 +179,7 @@ def down(cluster: DevCluster, purge: bool, as_json: bool) -> None:
     text += "".join(f"; {node} (process {pid}) was started by hand and runs on" for node, pid in left.items())
     text += f"; removed its data in {cluster.folder}" if purge else f"; its data stays in {cluster.folder}"
     document = {"name": cluster.plan.name, "dir": str(cluster.folder), "ended": ended, "purged": purge}
-    document["by_hand"] = left
+    document["left_running"] = left
     show(document, text, as_json=as_json)
 
 
@@ -196,7 +196,7 @@ def logs(cluster: DevCluster, node: str, following: bool, lines: int, as_json: b
     if following and as_json:
         raise click.UsageError("--follow has no end, and --json prints one document")
     said = last_lines(path, lines)
-    show({"node": node, "log": str(path), "lines": said.lines}, "\n".join(said.lines), as_json=as_json)
+    show({"node": node, "file": str(path), "lines": said.lines}, "\n".join(said.lines), as_json=as_json)
     if following:
         follow(path, said.end)
 
@@ -254,7 +254,8 @@ def ping(cluster: DevCluster, pair: str, count: int, as_json: bool) -> None:
         found = anyio.run(partial(measure, cluster, found_way, count, pings.at))
     show(
         {
-            "from": found.here,
+            "here": found.here,
+            "there": found.there,
             "node": found.node,
             "count": count,
             "through_ms": round(found.through_ms, 3),
@@ -288,7 +289,7 @@ _on_node("resume", "goes on", DevCluster.resume, "Let a paused NODE go on.")
 def _show_distances(cluster: DevCluster, as_json: bool) -> None:
     found = cluster.status()
     lines = [f"{distance.here}-{distance.there}: {distance}" for distance in found.distances]
-    show({"rtt": status_document(found)["rtt"]}, "\n".join(lines), as_json=as_json)
+    show({"distances": status_document(found)["distances"]}, "\n".join(lines), as_json=as_json)
 
 
 def _open(name: str | None, folder: Path | None) -> DevCluster:

@@ -83,7 +83,7 @@ def status_document(status: DevStatus) -> dict[str, Any]:
         "dir": str(status.folder),
         "nodes": document["nodes"],
         "links": {"pid": status.links_pid},
-        "rtt": document["distances"],
+        "distances": document["distances"],
     }
 
 

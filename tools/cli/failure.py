@@ -67,13 +67,15 @@ class Failure(msgspec.Struct, frozen=True):
             else f"redwire: {self.message}"
         )
 
-    def to_json(self) -> str:
-        """The same for programs, on one line; these keys are stable, and `key` is there only with a key."""
+    def to_json(self, *, ended: bool = True) -> str:
+        """The same for programs, on one line; `key` is there only with a key. A command that has not `ended`,
+        and goes on in spite of it, has no exit code yet: None.
+        """
         document = {
             "code": self.code,
             "message": self.reason,
             "hint": self.hint,
-            "exit_code": self.exit_code,
+            "exit_code": self.exit_code if ended else None,
             "facts": dict(self.facts),
         }
         if self.key is not None:
@@ -122,8 +124,8 @@ def resolve_hint(key: Key) -> str:
 def exit_code(error: RedwireError) -> int:
     """What the exit code says of an outcome."""
     match error:
-        case Interrupted():
-            return EXIT_SIGNALLED + error.number
+        case Interrupted(number=number) | ScanStopped(reason=Interrupted(number=number)):
+            return EXIT_SIGNALLED + number
         case LoadStopped() | ScanStopped():
             return EXIT_FAILED
         case NotConfirmed() | UnknownOutcome() | RedwireError(code=Code.KEY_EXPIRED):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -48,11 +49,10 @@ def list_regions(uri: str, as_json: bool) -> None:
         for name in names
     ]
     table = Grid(f"Regions, by the settings of LSN {view.lsn}", ("region", "voters", "readers"), lines)
-    regions = [
-        {"region": name or None, "nodes": [m.id for m in view.members if m.region == name]} for name in names
-    ]
     show_parts(
-        {"lsn": view.lsn, "regions": regions, "pending": view.pending or None}, [table], as_json=as_json
+        {"lsn": view.lsn, "regions": [_region(view, name) for name in names], "pending": view.pending},
+        [table],
+        as_json=as_json,
     )
 
 
@@ -137,6 +137,13 @@ def move(node: str, addr: str, how: How) -> None:
 def remove(node: str, how: How) -> None:
     """Let NODE out of the cluster. The primary cannot be removed."""
     change(RemoveMember(node), how)
+
+
+def _region(view: SettingsView, name: str) -> dict[str, Any]:
+    """A region for programs, as the status document has it."""
+    bound = [member for member in view.members if member.region == name]
+    voters = sum(member.kind == "voter" for member in bound)
+    return {"name": name, "nodes": [member.id for member in bound], "voters": voters}
 
 
 def _require_known(region: str, known: Iterable[str]) -> None:

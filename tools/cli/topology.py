@@ -54,7 +54,7 @@ def topology(uri: str, as_json: bool) -> None:
         said.append("NO PRIMARY: the node has lost it, and tells what it heard last")
     rows = [*_rows("HelloAck", hello, stale=bool(lost)), *_rows("AuthOk", full, stale=bool(lost))]
     document = {
-        "asked": addr,
+        "addr": addr,
         "server": established.server,
         "user": established.username,
         "role": str(established.role),

@@ -61,7 +61,7 @@ async def outage(stage: Stage) -> Key | None:
             found = await away.get("orders", "in-the-storm", read="region:ap", at_least=receipt.token)
         report.check("and ap reads it", found is not None and found.value == {"by": "ann"})
         scene.outcome = f"{POLICY} refused, {FLOOR} commits in {after_ms:.0f} ms"
-        scene.facts |= {"refused": refused, "receipt": receipt.to_json()}
+        scene.facts |= {"refused": refused or "", "receipt": receipt.to_json()}
         return key
 
 

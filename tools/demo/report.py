@@ -150,7 +150,7 @@ class Report:
                     "checks": [
                         {"name": check.name, "ok": check.ok, "detail": check.detail} for check in scene.checks
                     ],
-                    **scene.facts,
+                    "facts": scene.facts,
                 }
                 for scene in self.scenes
             ],

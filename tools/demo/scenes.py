@@ -69,7 +69,9 @@ async def start(stage: Stage) -> None:
         report.table(("node", "region", "role", "address", "process"), rows)
         report.check("all replicas follow the primary", joined == len(NODES) - 1, f"{joined}")
         scene.outcome = f"{len(NODES)} processes, {len(REGIONS)} regions"
-        scene.facts["nodes"] = [{"id": n.id, "region": n.region, "port": cluster.ports[n.id]} for n in NODES]
+        scene.facts["nodes"] = [
+            {"id": n.id, "region": n.region, "addr": f"127.0.0.1:{cluster.ports[n.id]}"} for n in NODES
+        ]
 
 
 async def _join(stage: Stage) -> int:
@@ -149,7 +151,7 @@ async def load(stage: Stage) -> None:
         )
         report.check("every document is committed", not failures, "; ".join(map(str, failures[:2])))
         scene.outcome = f"{stage.stored:,} commits, {rate:,}/s, p50 {cuts[49]:.0f} ms"
-        scene.facts |= {"documents": stage.stored, "per_second": rate, "load_seconds": round(seconds, 3)}
+        scene.facts |= {"documents": stage.stored, "documents_per_s": rate, "seconds": round(seconds, 3)}
         scene.facts |= {"p50_ms": round(cuts[49], 1), "p99_ms": round(cuts[98], 1)}
 
 
@@ -197,9 +199,8 @@ async def reads(stage: Stage) -> None:
             fresh = found is not None and found.value == {"note": note} and found.version == written.version
             report.check(f"{region} reads what was just written", fresh)
             rows.append((region, f"{first_ms:.1f}", f"{near_ms:.1f}", f"{far_ms:.1f}"))
-            facts.append(
-                {"region": region, "with_token_ms": first_ms, "own_ms": near_ms, "primary_ms": far_ms}
-            )
+            named_ms = (("with_token_ms", first_ms), ("own_ms", near_ms), ("primary_ms", far_ms))
+            facts.append({"region": region} | {name: round(ms, 3) for name, ms in named_ms})
             if region != LEADER.region:
                 report.check(f"for {region} its own region is nearer than the primary", near_ms < far_ms)
         report.table(("client in", "own region with token ms", "own region ms", "primary ms"), rows)

@@ -22,12 +22,13 @@ CLIENT_NAME = "redwire dev ping"
 
 
 class Pinged(msgspec.Struct, frozen=True):
-    """Medians of `count` round trips to `node`: from the region `here` through links, and without.
+    """Medians of `count` round trips from the region `here` to `node` in `there`: through links, and without.
 
     The two take turns: a node that has not been spoken to for a while takes longer, by either way.
     """
 
     here: str
+    there: str
     node: str
     count: int
     through_ms: float
@@ -40,9 +41,10 @@ class Pinged(msgspec.Struct, frozen=True):
 
 
 class Way(msgspec.Struct, frozen=True):
-    """From the region `here` to `node`, through links that add `rtt_ms` to each round trip."""
+    """From the region `here` to `node` in `there`, through links that add `rtt_ms` to each round trip."""
 
     here: str
+    there: str
     node: str
     rtt_ms: float
 
@@ -94,7 +96,7 @@ def way(cluster: DevCluster, pair: str) -> Way:
             if distance.cut_from:
                 hint = f"heal it: {typed(cluster.folder, 'heal', pair)}"
                 raise LinkInvalid(f"no ping comes back: {pair_name(here, there)} is {distance}", hint=hint)
-    return Way(here, node, rtt_ms)
+    return Way(here, there, node, rtt_ms)
 
 
 async def measure(cluster: DevCluster, way: Way, count: int, tell: Callable[[int], None]) -> Pinged:
@@ -110,4 +112,5 @@ async def measure(cluster: DevCluster, way: Way, count: int, tell: Callable[[int
             through_ms.append(await through.ping_ms())
             direct_ms.append(await direct.ping_ms())
             tell(done)
-    return Pinged(here, node, count, statistics.median(through_ms), statistics.median(direct_ms))
+    medians_ms = statistics.median(through_ms), statistics.median(direct_ms)
+    return Pinged(here, way.there, node, count, *medians_ms)

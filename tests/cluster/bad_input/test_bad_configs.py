@@ -230,7 +230,8 @@ def test_a_check_answers_programs_with_the_same_keys_good_or_bad(checks: Checks)
     code, told = checks.run("check", "--json")
     bad = json.loads(told)
     assert (code, bad["ok"]) == (1, False)
-    assert bad["errors"][0].keys() == {"message", "hint", "facts"}
+    assert bad["errors"][0].keys() == {"code", "message", "hint", "facts"}
+    assert bad["errors"][0]["code"] == "DATA_DIR_NO_FOLDER"
     checks.path.write_bytes(b"node: [")
     code, told = checks.run("check", "--json")
     unread = json.loads(told)

@@ -76,12 +76,7 @@ async def test_a_role_is_changed_and_nothing_else(cluster, command_line) -> None
     for words, sees in (((), None), (("--topology",), True), (("--no-topology",), False)):
         ran = await command_line("user", "role", "bob", "read", *words, "--json", "--uri", cluster.uri())
         shown = json.loads(ran.out)
-        assert (ran.code, shown["user"], shown["role"], shown.get("topology_read")) == (
-            0,
-            "bob",
-            "read",
-            sees,
-        )
+        assert (ran.code, shown["user"], shown["role"], shown["topology_read"]) == (0, "bob", "read", sees)
         assert cluster.accounts[-1] == SetRole(name="bob", role="read", topology_read=sees)
     ran = await command_line("user", "role", "bob", "wirte", "--uri", cluster.uri())
     assert ran.code == 2 and "did you mean write?" in ran.err

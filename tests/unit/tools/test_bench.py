@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tools.bench import sockets
-from tools.bench.figures import LOADS, Conditions, Load, Row, median, percentile, ratio
+from tools.bench.figures import LOADS, Conditions, Findings, Load, Row, median, percentile, ratio
 from tools.bench.memory import Backlog, catch_up_figures
 from tools.bench.pgbench import document, latencies_us, script
 from tools.bench.proc import MachineCpu, parse_filesystem, parse_machine_cpu, parse_ticks
+from tools.bench.run import Plan
 from tools.bench.sockets import Connection, moved_bytes
 from tools.bench.window import Counters, Watch
+from tools.cli import bench
 
+FEW = Findings({})
 UNDER = Conditions("local", "on", "TLS 1.3", "ext4", "x")
 
 
@@ -24,6 +28,18 @@ UNDER = Conditions("local", "on", "TLS 1.3", "ext4", "x")
 )
 def test_a_percentile_is_a_sample_that_the_share_does_not_exceed(share: float, found: int) -> None:
     assert percentile([1, 2, 3, 4], share) == found
+
+
+@pytest.mark.parametrize(("words", "said"), [((), "bench: at work\n"), (("--json",), "")])
+def test_what_the_bench_does_is_said_to_people_only(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    def run(plan: Plan, say: Callable[[str], None]) -> Findings:
+        say("at work")
+        return FEW
+
+    monkeypatch.setattr(bench, "run", run)
+    assert CliRunner().invoke(bench.command, words).stderr == said
 
 
 def test_of_no_samples_there_is_no_median() -> None:

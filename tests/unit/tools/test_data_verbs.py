@@ -45,6 +45,19 @@ async def test_a_number_that_python_has_no_room_for_is_shown_as_it_was_written(
         assert f'"document": {stored}}}' in described.out
 
 
+@pytest.mark.parametrize("stored", ['{"a": "\u00fc\U0001f600"}', '{"a": "\u00fc\U0001f600", "b": 1e999}'])
+async def test_what_is_beyond_ascii_is_printed_alike_in_every_locale(
+    cluster, command_line, stored: str
+) -> None:
+    uri = ("--uri", cluster.uri())
+    await command_line("put", "c", "p1", stored, *uri)
+    for words in (("get", "c", "p1"), ("scan", "c")):
+        described = await command_line(*words, *uri, "--json")
+        assert described.out.isascii() and r'"a": "\u00fc\ud83d\ude00"' in described.out
+        plain = await command_line(*words, *uri, encoding="latin-1")
+        assert (plain.code, plain.err) == (0, "") and plain.out.endswith(f"{stored}\n")
+
+
 async def test_the_uri_may_come_from_the_environment_and_a_document_from_standard_input(
     cluster, command_line, monkeypatch
 ) -> None:

@@ -39,7 +39,7 @@ def test_without_a_failed_check_the_demo_passes(report: Report, capsys: pytest.C
     document = json.loads(json.dumps(report.document()))
     assert document["ok"] is True
     (told,) = document["scenes"]
-    assert (told["title"], told["outcome"], told["times"]) == ("one", "it rose", 1)
+    assert (told["title"], told["outcome"], told["facts"]["times"]) == ("one", "it rose", 1)
     assert told["checks"] == [{"name": "the sun rises", "ok": True, "detail": ""}]
 
 

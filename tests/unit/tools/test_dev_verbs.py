@@ -235,7 +235,7 @@ def test_a_status_for_programs_holds_the_same() -> None:
         "by_hand": False,
         "told": False,
     }
-    assert document["rtt"][0] == {
+    assert document["distances"][0] == {
         "here": "eu",
         "there": "us",
         "rtt_ms": 80,
@@ -307,7 +307,7 @@ def test_a_cluster_of_which_a_node_runs_by_hand_is_not_started_beside_it(
 def test_pings_say_what_is_measured_before_the_first_one_unless_for_a_program(
     capsys: pytest.CaptureFixture[str], quiet: bool
 ) -> None:
-    with Pings(Way("eu", "us-1", 80), 200, quiet=quiet) as pings:
+    with Pings(Way("eu", "us", "us-1", 80), 200, quiet=quiet) as pings:
         said = capsys.readouterr().err
         pings.at(1)
     expected = "pinging us-1 from eu, 200 times through the links and 200 times without them; about 16 s\n"
@@ -320,7 +320,7 @@ def test_pings_on_a_terminal_say_how_far_they_have_come(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with Pings(Way("eu", "us-1", 80), 200, quiet=False) as pings:
+    with Pings(Way("eu", "us", "us-1", 80), 200, quiet=False) as pings:
         pings.at(42)
     assert "42 of 200" in capsys.readouterr().err
 

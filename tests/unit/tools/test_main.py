@@ -94,7 +94,7 @@ def test_json_before_a_verb_is_the_verbs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     assert run(monkeypatch, *words) == 0
-    assert json.loads(capsys.readouterr().out)["policy"]["text"] == "majority"
+    assert json.loads(capsys.readouterr().out)["policy"] == "majority"
 
 
 def test_what_follows_a_double_dash_is_no_option(

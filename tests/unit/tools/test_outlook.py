@@ -12,7 +12,7 @@ from redwire.message.settings import MemberView, SettingsChanged, SettingsView
 from redwire.status import NodeStatus
 from regions.binding import MemberKind
 from tools.grid import draw
-from tools.outlook import Group, membership, outlook, own_floor, part
+from tools.outlook import Group, document, membership, outlook, own_floor, part, settings_document
 
 NODES = ("eu-1", "eu-2", "us-1", "us-2", "ap-1")
 
@@ -94,6 +94,29 @@ def test_a_policy_that_nobody_in_reach_can_meet_is_asked_about_whatever_else_it_
     assert outlook(changed).risk.endswith(
         "region eu, region us; writes that name no policy are refused for now: why"
     )
+
+
+def test_programs_are_told_of_a_loss_what_it_leaves_before_and_after_and_what_of_that_is_worse() -> None:
+    changed = SettingsChanged.between(view("majority"), view("ack_n=1"), text="")
+    told = document(changed, outlook(changed), dry_run=True)
+    (region,) = [each for each in told["differences"] if each["region"] == "eu"]
+    assert region == {
+        "region": "eu",
+        "nodes": ["eu-1", "eu-2"],
+        "before": {"kept": True, "writable": "yes", "successor": True},
+        "after": {"kept": False, "writable": "unless_primary_lost", "successor": False},
+        "better": [],
+        "worse": ["kept", "writable", "successor"],
+    }
+    same = outlook(SettingsChanged.between(view("local"), view("local"), text=""))
+    assert document(changed, same, dry_run=True)["differences"] == []
+
+
+def test_programs_are_told_the_floor_that_holds_and_whether_it_was_set() -> None:
+    told = settings_document(view("majority"))
+    assert (told["floor"], told["floor_is_policy"]) == ("majority", True)
+    told = settings_document(replace(view("majority"), floor="local"))
+    assert (told["floor"], told["floor_is_policy"]) == ("local", False)
 
 
 def test_members_count_alike_whoever_names_them() -> None:

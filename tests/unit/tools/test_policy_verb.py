@@ -149,23 +149,26 @@ async def test_the_json_document_has_the_same_keys_always(command_line: Run) -> 
         ran = await command_line("policy", "check", *arguments, "--json")
         found.append(json.loads(ran.out))
     for document in found:
-        assert list(document) == ["primary", "members", "policy", "floor"]
-        for promise in (document["policy"], document["floor"]):
-            assert list(promise) == ["text", "empty", "losses", "single_points", "commit"]
+        assert list(document) == ["primary", "members", "policy", "floor", "promises"]
+        for promise in (document["promises"]["policy"], document["promises"]["floor"]):
+            assert list(promise) == ["promise", "empty", "losses", "single_points", "commit"]
             assert list(promise["single_points"]) == ["data", "writes", "successor"]
             for loss in promise["losses"]:
                 assert list(loss) == ["region", "nodes", "kept", "writable", "successor"]
                 assert loss["writable"] in list(Writable)
             for time in promise["commit"]:
                 assert list(time) == ["primary", "p50_ms", "unmeasured"]
-    five, two, one_region = found
+    five, two, one_region = (document["promises"] for document in found)
     assert five["policy"] == five["floor"]
     assert five["policy"]["commit"][0] == {"primary": "eu-1", "p50_ms": 80.0, "unmeasured": []}
     assert five["policy"]["commit"][2] == {"primary": "us-1", "p50_ms": None, "unmeasured": ["ap-1"]}
     assert len(five["policy"]["losses"]) == 5 + 10 + 3
-    assert two["floor"]["text"] == "local" and two["floor"]["empty"] and not two["policy"]["empty"]
+    assert found[1]["floor"] == "local" and two["floor"]["empty"] and not two["policy"]["empty"]
     assert [time["primary"] for time in two["policy"]["commit"]] == ["us-1"]
-    assert one_region["policy"]["single_points"]["data"] == ["eu-1", "eu-2", "eu-3", "region eu"]
+    assert one_region["policy"]["single_points"]["data"] == {
+        "nodes": ["eu-1", "eu-2", "eu-3"],
+        "regions": ["eu"],
+    }
 
 
 async def test_a_files_floor_holds_and_its_round_trips_are_used(
@@ -177,10 +180,12 @@ async def test_a_files_floor_holds_and_its_round_trips_are_used(
     )
     document = json.loads(ran.out)
     assert ran.code == 0
-    assert document["floor"]["text"] == "majority"
-    assert [time["p50_ms"] for time in document["policy"]["commit"]] == [80.0, 80.0, 120.0]
-    assert [time["p50_ms"] for time in document["floor"]["commit"]] == [80.0, 80.0, 90.0]
-    assert document["policy"]["single_points"]["writes"] == ["eu-1", "us-1", "region eu", "region us"]
+    assert document["floor"] == "majority"
+    promises = document["promises"]
+    assert [time["p50_ms"] for time in promises["policy"]["commit"]] == [80.0, 80.0, 120.0]
+    assert [time["p50_ms"] for time in promises["floor"]["commit"]] == [80.0, 80.0, 90.0]
+    stops = {"nodes": ["eu-1", "us-1"], "regions": ["eu", "us"]}
+    assert promises["policy"]["single_points"]["writes"] == stops
     ran = await command_line("policy", "check", "regions(eu,us)", "--config", file)
     assert "readers      sa-1: their copies count for nothing" in ran.out
     assert "Writes by majority, when disks are lost" in ran.out
@@ -191,7 +196,7 @@ async def test_a_nodes_file_will_do_and_quorum_is_its_policy(
 ) -> None:
     file = cluster_file(NODE + CLUSTER)
     ran = await command_line("policy", "check", "quorum", "--config", file, "--json")
-    assert (ran.code, json.loads(ran.out)["policy"]["text"]) == (0, "regions(eu,us)")
+    assert (ran.code, json.loads(ran.out)["policy"]) == (0, "regions(eu,us)")
 
 
 REFUSED = [
