@@ -169,7 +169,7 @@ def without_others(document: Status) -> Status:
         regions=(),
         nodes=tuple(replace(node, rtts_us={}) for node in document.nodes if node.id == me),
         commits=replace(document.commits, completed_by={}),
-        settings=replace(document.settings, change=""),
+        settings=replace(document.settings, pending=""),
         events=tuple(event for event in document.events if event.node == me and event.kind in OF_ONE_NODE),
     )
 
@@ -184,7 +184,7 @@ def _passed_on(view: View, part: Status, age_ms: int, head: Lsn) -> Status:
         primary=part.primary,
         head=max(part.head or 0, head),
         watermark=max(part.watermark or 0, view.watermark),
-        settings=replace(view.settings, change=part.settings.change),
+        settings=replace(view.settings, pending=part.settings.pending),
         quorum=part.quorum,
         regions=part.regions,
         nodes=nodes,

@@ -119,7 +119,7 @@ class StatusDesk:
                 floor=str(policies.floor),
                 policy_timeout_ms=config.policy_timeout_ms,
                 replica_timeout_ms=config.replica_timeout_ms,
-                change=role.changes.pending if isinstance(role, Primary) else "",
+                pending=role.changes.pending if isinstance(role, Primary) else "",
             ),
             timeout_ms=config.replica_timeout_ms,
             bulletin=node.bulletin,

@@ -21,7 +21,7 @@ import msgspec
 
 from redwire.errors import BodyInvalid
 
-SCHEMA = 2
+SCHEMA = 3
 UNKNOWN = "unknown"
 """The state of what nobody knows."""
 STATUS_BYTES_MAX = 1 << 20
@@ -70,7 +70,7 @@ class Primary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The cluster's settings in force, and the LSN of the record that says so. `change` describes a change
+    """The cluster's settings in force, and the LSN of the record that says so. `pending` describes a change
     that is logged and not committed yet, "" for none.
     """
 
@@ -79,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     floor: str = ""
     policy_timeout_ms: int = 0
     replica_timeout_ms: int = 0
-    change: str = ""
+    pending: str = ""
 
 
 class Quorum(msgspec.Struct, frozen=True, kw_only=True):

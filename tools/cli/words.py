@@ -29,7 +29,7 @@ def head_lines(status: Status) -> list[str]:
         f"primary  {primary(status.primary, seen.at_ms)}",
         f"quorum   {quorum(status.quorum)}",
         f"policy   {settings.policy}, floor {settings.floor}"
-        + (f"; changing: {settings.change}" if settings.change else ""),
+        + (f"; changing: {settings.pending}" if settings.pending else ""),
         f"log      head {count(status.head)}, committed up to {count(status.watermark)}",
     ]
     if status.commits.count is not None:

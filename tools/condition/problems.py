@@ -123,8 +123,8 @@ def _health(node: NodeStatus) -> Iterator[Problem]:
 
 
 def _of_settings(status: Status) -> Iterator[Problem]:
-    if status.settings.change:
-        text = f"change not committed yet: {status.settings.change}"
+    if status.settings.pending:
+        text = f"change not committed yet: {status.settings.pending}"
         yield Problem(Kind.CHANGE, "", Tone.WARN, text)
 
 

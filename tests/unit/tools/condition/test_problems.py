@@ -90,7 +90,7 @@ def test_the_rest_that_can_be_wrong() -> None:
     )
     document = status(
         sick,
-        settings=Settings(change="policy majority"),
+        settings=Settings(pending="policy majority"),
         vantage=Vantage(node="us-1", source="eu-1", age_ms=9_000),
     )
     assert texts(document, frozenset({"us-1"})) == [
