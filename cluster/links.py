@@ -75,8 +75,10 @@ class Links:
             self._links[member].sooner.ring()
 
     def told(self, member: NodeId, reached_at: str) -> None:
-        """`member` says where it is reached: who missed that it has moved finds it there."""
-        if member in self._links:
+        """`member` says where it is reached: who missed that it has moved finds it there. How a member is
+        dialled that this node's file names in `dial` is for that file alone.
+        """
+        if member in self._links and member not in self._config.node.dial:
             self._links[member].link.told(reached_at)
 
     def with_session(self, session: int) -> PeerLink | None:
