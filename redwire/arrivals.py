@@ -22,11 +22,13 @@ _HEADER_BYTES = 5  # type, version, and the length of what follows in the last t
 class Arrivals:
     """The bytes of one connection, in order. On a plain one they are at once where they are read from.
 
-    `bio` is what TLS, or who reads a plain connection, takes them from.
+    `bio` is what TLS, or who reads a plain connection, takes them from. `crumbled`: whoever read last stopped
+    at a number of records, not for want of any.
     """
 
     def __init__(self, *, tls: bool) -> None:
         self.bio = ssl.MemoryBIO()
+        self.crumbled = False
         self._tls = tls
         self._held = bytearray()
         self._next = 0  # where in `_held` the next record begins

@@ -16,6 +16,8 @@ from redwire.arrivals import Arrivals
 AHEAD_BYTES = 64 << 10
 """What may have arrived without anybody asking; what the loop reads at once comes on top of it."""
 
+PIECES_MAX = 256
+"""Records of one `read`, some 0.7 ms: who sends a byte in each would have the loop for 50 ms otherwise."""
 RECORD_BYTES_MAX = 16 << 10
 """What one record of TLS holds (RFC 8446, section 5.1): to read so much leaves nothing of it behind."""
 
@@ -169,7 +171,9 @@ class Pipe(asyncio.Protocol):
             return self._incoming.bio.read(size)
         tls, incoming, pieces = self.tls, self._incoming, list[bytes]()
         try:
-            while size > 0 and incoming.ready():  # to read where nothing waits costs an exception
+            while (
+                size > 0 and len(pieces) < PIECES_MAX and incoming.ready()
+            ):  # to read where nothing waits costs an exception
                 try:
                     piece = tls.read(RECORD_BYTES_MAX)
                 except ssl.SSLWantReadError:
@@ -186,6 +190,7 @@ class Pipe(asyncio.Protocol):
             self._ended = True  # without TLS's own word: it is the frames that say where they end
         except OSError as error:  # ssl.SSLError is one
             self._ended, self._error = True, error
+        incoming.crumbled = len(pieces) == PIECES_MAX
         if self._outgoing.pending:
             self._send()  # TLS had something to say of its own
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

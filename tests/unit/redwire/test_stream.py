@@ -15,7 +15,7 @@ import pytest
 from redwire.arrivals import BARREN_MAX
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT, Identity, PrincipalKind
-from redwire.pipe import AHEAD_BYTES, Pipe
+from redwire.pipe import AHEAD_BYTES, PIECES_MAX, Pipe
 from redwire.stream import (
     LAST_WORD_S,
     RECEIVE_BYTES_MAX,
@@ -635,3 +635,28 @@ async def test_who_gives_up_at_any_step_of_an_opening_leaves_a_closed_socket(
         far.settimeout(5)
         assert near.fileno() == -1
         assert far.recv(1) == b""
+
+
+async def test_who_sends_a_byte_in_each_record_leaves_others_their_turn(tls_contexts: Contexts) -> None:
+    server, client = tls_contexts
+    async with a_pair(server, client) as (near, far):
+        tls = near.ssl_object
+        for _ in range(4 * PIECES_MAX):
+            tls.write(b"x")
+        near._pipe._send()
+        await anyio.sleep(0.05)
+        turns, taken = 0, [await far.receive()]
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            while sum(map(len, taken)) < 4 * PIECES_MAX:
+                taken.append(await far.receive())
+            tasks.cancel_scope.cancel()
+        assert max(map(len, taken)) == PIECES_MAX
+        assert turns >= 3, "between one read and the next"
