@@ -29,7 +29,15 @@ from redwire import status
 from redwire.batch import Batch, parse_batch
 from redwire.body import decode, encode
 from redwire.dial import Dialled, dial
-from redwire.errors import AuthenticationFailed, BatchInvalid, Code, ProtocolError, RedwireError, Refused
+from redwire.errors import (
+    AuthenticationFailed,
+    BatchInvalid,
+    Code,
+    ConnectFailed,
+    ProtocolError,
+    RedwireError,
+    Refused,
+)
 from redwire.frame import Frame, Kind, kind_name
 from redwire.handshake import Certificate
 from redwire.message.client import TopologyNotice
@@ -159,6 +167,13 @@ class PeerLink:
                 server_hostname=host,
                 client_name=name,
             )
+        except ConnectFailed as error:
+            hint = _OF_CERTIFICATES.get(error.facts.get("verify_code"))
+            if hint is None:
+                raise
+            raise ConnectFailed(
+                error.message, retry=False, addr=str(error.facts["certificate_of"]), hint=hint
+            ) from error
         except AuthenticationFailed as error:
             if "reason" not in error.facts:
                 raise  # TLS refused the certificate, or it went down: it has not said whom it knows
@@ -283,6 +298,18 @@ class PeerLink:
             self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
 
 
+_FOREIGN = (
+    "tls.ca of this node names no authority that issued it: compare tls.ca and tls.cert of both; while an "
+    "authority is replaced, all nodes trust both: docs/OPERATIONS.md, Replace the authority"
+)
+_OF_CERTIFICATES: dict[object, str] = {
+    **dict.fromkeys((18, 19, 20, 21), _FOREIGN),
+    62: "another node answers there, or one with another's files: see its addr in redwire members list, and "
+    "tls.cert on its host",
+}
+"""What helps between nodes, by OpenSSL's code for what is wrong; a client that meets the same has no business
+with nodes' files.
+"""
 _UNANSWERED_MAX = 16
 """Hellos that an answer is still looked up for: more than can be under way before the line is called dead."""
 

@@ -300,7 +300,11 @@ def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
             addr=name,
             hint=_OF_CERTIFICATES.get(error.verify_code, "check the CA, the host name and the dates"),
         )
-        refused.facts |= {"certificate_of": name, "why": error.verify_message}
+        refused.facts |= {
+            "certificate_of": name,
+            "why": error.verify_message,
+            "verify_code": error.verify_code,
+        }
         return refused
     if isinstance(error, ssl.SSLError | ValueError):
         hint = _PLAIN_HINT if getattr(error, "reason", None) in _OF_PLAIN else ""

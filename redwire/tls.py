@@ -29,7 +29,8 @@ def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_OPTIONAL
-    # A resumed session would not look at the certificate again.
+    # A resumed session would not look at the certificate again. In TLS 1.2 one may be resumed all the same
+    # while the connection that began it lasts: see `certificate_identities`.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     _load(context, ca, cert, key)
@@ -58,9 +59,12 @@ def client_context(
 def certificate_identities(ssl_object: ssl.SSLObject | None) -> Identity | None:
     """The identity in the other side's verified certificate, from its URI names.
 
-    None without TLS or a certificate, and for a certificate that names no identity, two, or a malformed one.
-    URIs of other schemes are not looked at.
+    None without TLS or a certificate, and for a certificate that names no identity, two, or a malformed one;
+    also in a resumed session of TLS 1.2, which did not look at the certificate again: it may have expired
+    since. URIs of other schemes are not looked at.
     """
+    if ssl_object is not None and ssl_object.session_reused:
+        return None
     certificate = ssl_object.getpeercert() if ssl_object else None
     names = cast("tuple[tuple[str, str], ...]", (certificate or {}).get("subjectAltName", ()))
     uris = [name for kind, name in names if kind == "URI" and name.startswith(_IDENTITY_SCHEME)]

@@ -118,6 +118,26 @@ def test_a_member_whose_certificate_is_refused_is_not_told_that_it_was_removed(f
     assert "knows no member" not in shop.said("us-1", since=mark)
 
 
+def test_whose_certificate_is_not_accepted_between_nodes_is_told_what_helps_there(fleet: Any) -> None:
+    shop = fleet(*NODES)
+    assert shop.terminate("us-1") == 0
+    document = yaml.safe_load(shop.config_path("us-1").read_text())
+    document["node"]["dial"] = {"eu-1": f"127.0.0.1:{shop.ports['ap-1']}"}
+    shop.config_path("us-1").write_text(yaml.safe_dump(document))
+    mark = shop.mark("us-1")
+    shop.start_node("us-1")
+    shop.wait_log("us-1", "is not accepted: Hostname mismatch", since=mark)
+    assert "another node answers there, or one with another's files" in shop.said("us-1", mark)
+    assert shop.terminate("us-1") == 0
+    new = Authority.create("shop")
+    (shop.folder / "ca.pem").write_bytes(new.pem)
+    put(shop.folder, "us-1", new.issue_node("us-1", HOSTS))
+    mark = shop.mark("us-1")
+    shop.start_node("us-1")
+    said = shop.wait_log("us-1", "no line to ap-1: the certificate of ", since=mark)
+    assert "; tls.ca of this node names no authority that issued it: " in said
+
+
 def check_refused(shop: Any, old_files: dict[str, bytes]) -> None:
     """The administrator's certificate of the authority that is gone opens no new connection."""
     for name, data in old_files.items():

@@ -65,7 +65,7 @@ OF_PROBLEMS = {
     ),
     problems.Kind.DISK: (
         Check.DISKS,
-        "nothing is logged there",
+        "at most what has its space set aside already is still logged there",
         "free or add space on the volume of its data_dir; a failed disk: docs/OPERATIONS.md, Replace a disk",
     ),
     problems.Kind.SLOT: (

@@ -12,9 +12,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from redwire.arrivals import BARREN_MAX
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT, Identity, PrincipalKind
-from redwire.pipe import AHEAD_BYTES, Pipe
+from redwire.pipe import AHEAD_BYTES, PIECES_MAX, Pipe
 from redwire.stream import (
     LAST_WORD_S,
     RECEIVE_BYTES_MAX,
@@ -241,6 +242,24 @@ async def test_no_more_is_read_than_is_asked_for(contexts: Contexts) -> None:
             await near.drain_below(1)
         assert far._pipe._incoming.pending <= AHEAD_BYTES + LOOP_READS_BYTES
         await read(far, 60 << 20)  # and all of it is read when it is asked for
+
+
+@pytest.mark.parametrize(("sessions", "taken"), [(BARREN_MAX - 2, True), (4 * BARREN_MAX, False)])
+async def test_who_sends_tls_messages_without_data_is_not_listened_to_for_long(
+    contexts: Contexts, sessions: int, taken: bool
+) -> None:
+    server, client = contexts
+    if server is None:
+        pytest.skip("plain text has no such messages")
+    server.num_tickets = sessions  # each is a record of its own, sent after the handshake
+    async with a_pair(server, client) as (near, far):
+        far.write(b"x")
+        if taken:
+            assert await near.receive() == b"x"
+        else:
+            assert await near.receive() == b"", "a connection that breaks before its first byte has ended"
+            with pytest.raises(ChannelClosed, match="TLS messages that hold no data"):
+                await near.drain_below(1)
 
 
 async def test_writes_of_one_pass_leave_in_one_send() -> None:
@@ -616,3 +635,28 @@ async def test_who_gives_up_at_any_step_of_an_opening_leaves_a_closed_socket(
         far.settimeout(5)
         assert near.fileno() == -1
         assert far.recv(1) == b""
+
+
+async def test_who_sends_a_byte_in_each_record_leaves_others_their_turn(tls_contexts: Contexts) -> None:
+    server, client = tls_contexts
+    async with a_pair(server, client) as (near, far):
+        tls = near.ssl_object
+        for _ in range(4 * PIECES_MAX):
+            tls.write(b"x")
+        near._pipe._send()
+        await anyio.sleep(0.05)
+        turns, taken = 0, [await far.receive()]
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            while sum(map(len, taken)) < 4 * PIECES_MAX:
+                taken.append(await far.receive())
+            tasks.cancel_scope.cancel()
+        assert max(map(len, taken)) == PIECES_MAX
+        assert turns >= 3, "between one read and the next"

@@ -23,13 +23,16 @@ NODE = "redwire://shop/node/eu-1"
 
 
 def shake_hands(
-    server: ssl.SSLContext, client: ssl.SSLContext, hostname: str = "localhost"
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+    hostname: str = "localhost",
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """A TLS handshake in memory, to its end on both sides. Raises `ssl.SSLError` of the side that refuses."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
         server.wrap_bio(to_server, to_client, server_side=True),
-        client.wrap_bio(to_client, to_server, server_hostname=hostname),
+        client.wrap_bio(to_client, to_server, server_hostname=hostname, session=session),
     ]
     for _ in range(4):
         for side in sides:
@@ -140,6 +143,18 @@ def test_a_server_gives_out_no_session_to_resume(authority: Any) -> None:
     server.write(b"x")
     assert client.read(1) == b"x"
     assert client.session is None or not client.session.has_ticket
+
+
+def test_a_session_of_tls_1_2_that_is_resumed_proves_nobody(authority: Any) -> None:
+    one, ops = authority.sign("one", NODE), authority.sign("ops", "redwire://shop/user/ops")
+    server = server_context(authority.ca, one.cert, one.key)
+    client = client_context(authority.ca, ops.cert, ops.key, peer=False)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    far, near = shake_hands(server, client)
+    assert certificate_identities(far) == Identity("shop", PrincipalKind.USER, "ops")
+    again, _ = shake_hands(server, client, session=near.session)
+    assert again.session_reused and again.getpeercert()
+    assert certificate_identities(again) is None
 
 
 def test_a_link_between_nodes_cannot_do_without_a_private_ca(authority: Any) -> None:
