@@ -22,15 +22,15 @@ _HEADER_BYTES = 5  # type, version, and the length of what follows in the last t
 class Arrivals:
     """The bytes of one connection, in order. On a plain one they are at once where they are read from.
 
-    `bio` is what TLS, or who reads a plain connection, takes them from. `crumbled`: whoever read last stopped
-    at a number of records, not for want of any.
+    `bio` is what TLS, or who reads a plain connection, takes them from; `held` is what it gets next.
+    `crumbled`: whoever read last stopped at a number of records, not for want of any.
     """
 
     def __init__(self, *, tls: bool) -> None:
         self.bio = ssl.MemoryBIO()
         self.crumbled = False
         self._tls = tls
-        self._held = bytearray()
+        self.held = bytearray()
         self._next = 0  # where in `_held` the next record begins
         self._ended = False
         self._barren = self._fruitful = 0
@@ -38,7 +38,7 @@ class Arrivals:
     @property
     def pending(self) -> int:
         """Bytes that nobody has taken yet."""
-        return self.bio.pending + len(self._held)
+        return self.bio.pending + len(self.held)
 
     @property
     def barren(self) -> bool:
@@ -49,8 +49,8 @@ class Arrivals:
         """More came."""
         if not self._tls:
             self.bio.write(data)
-        elif self._held or self._next or self.bio.pending or len(data) != _record_bytes(data, 0):
-            self._held += data
+        elif self.held or self._next or self.bio.pending or len(data) != _record_bytes(data, 0):
+            self.held += data
         else:  # one whole record, as most frames are: spares it the way through `_held`
             self._barren += 1
             self.bio.write(data)
@@ -58,14 +58,14 @@ class Arrivals:
     def write_eof(self) -> None:
         """No more will come: whoever reads hears of it behind all that came."""
         self._ended = True
-        if not self._held:
+        if not self.held:
             self.bio.write_eof()
 
     def ready(self) -> bool:
         """Whether TLS has something to read, whose next records it gets when it has read all others."""
         if self.bio.pending:
             return True
-        held, at, begun = self._held, self._next, 0
+        held, at, begun = self.held, self._next, 0
         while begun < RECORDS_MAX and (size := _record_bytes(held, at)):
             at += size
             begun += 1
@@ -80,10 +80,10 @@ class Arrivals:
             self.bio.write_eof()
         return True
 
-    def found(self) -> None:
-        """TLS found data in a record."""
-        self._barren = max(0, self._barren - 1)
-        self._fruitful += 1
+    def found(self, count: int) -> None:
+        """TLS found data in so many records."""
+        self._barren = max(0, self._barren - count)
+        self._fruitful += count
         if self._fruitful >= FORGOTTEN_AFTER:
             self.forget()
 

@@ -58,8 +58,10 @@ class Pipe(asyncio.Protocol):
         """Bytes came."""
         if not self.first:
             self.first = data[:1]
-        self._incoming.write(data)
-        if self._incoming.pending > AHEAD_BYTES and not self._paused and self._transport is not None:
+        incoming = self._incoming
+        incoming.write(data)
+        ahead_bytes = incoming.bio.pending + len(incoming.held)
+        if ahead_bytes > AHEAD_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         if self._news is not None:
@@ -119,10 +121,14 @@ class Pipe(asyncio.Protocol):
 
         Raises `OSError` when the connection broke, after everything that had come before.
         """
+        incoming = self._incoming
+        if incoming.crumbled:
+            incoming.crumbled = False
+            await asyncio.sleep(0)
         while not self._closed:
-            if self._incoming.pending:
+            if incoming.bio.pending or incoming.held:
                 data = self._take(size)
-                if self._paused and self._incoming.pending <= AHEAD_BYTES and self._transport is not None:
+                if self._paused and incoming.pending <= AHEAD_BYTES and self._transport is not None:
                     self._paused = False
                     self._transport.resume_reading()
                 if data:
@@ -171,9 +177,8 @@ class Pipe(asyncio.Protocol):
             return self._incoming.bio.read(size)
         tls, incoming, pieces = self.tls, self._incoming, list[bytes]()
         try:
-            while (
-                size > 0 and len(pieces) < PIECES_MAX and incoming.ready()
-            ):  # to read where nothing waits costs an exception
+            # to read where nothing waits costs an exception
+            while size > 0 and (incoming.bio.pending or incoming.held and incoming.ready()):
                 try:
                     piece = tls.read(RECORD_BYTES_MAX)
                 except ssl.SSLWantReadError:
@@ -183,13 +188,15 @@ class Pipe(asyncio.Protocol):
                 if not piece:  # TLS's own word: who says it may leave the socket open until we close ours
                     self._ended = True
                     break
-                incoming.found()
                 pieces.append(piece)
                 size -= len(piece)
+                if len(pieces) == PIECES_MAX:
+                    break
         except ssl.SSLEOFError:
             self._ended = True  # without TLS's own word: it is the frames that say where they end
         except OSError as error:  # ssl.SSLError is one
             self._ended, self._error = True, error
+        incoming.found(len(pieces))
         incoming.crumbled = len(pieces) == PIECES_MAX
         if self._outgoing.pending:
             self._send()  # TLS had something to say of its own

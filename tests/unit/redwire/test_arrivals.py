@@ -59,7 +59,7 @@ def test_records_without_data_are_counted_until_much_data_came() -> None:
         arrivals.write(LONG[1000:])
         drained(arrivals)
         assert arrivals.barren, "by the record that is not read yet"
-        arrivals.found()
+        arrivals.found(1)
         assert not arrivals.barren
     for _ in range(BARREN_MAX + 1):
         assert not arrivals.barren
