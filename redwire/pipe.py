@@ -175,13 +175,15 @@ class Pipe(asyncio.Protocol):
     def _take(self, size: int) -> bytes:
         if self.tls is None:
             return self._incoming.bio.read(size)
-        tls, incoming, pieces = self.tls, self._incoming, list[bytes]()
+        tls, incoming, pieces, told = self.tls, self._incoming, list[bytes](), 0
         try:
             # to read where nothing waits costs an exception
             while size > 0 and (incoming.bio.pending or incoming.held and incoming.ready()):
                 try:
                     piece = tls.read(RECORD_BYTES_MAX)
                 except ssl.SSLWantReadError:
+                    incoming.found(len(pieces) - told)
+                    told = len(pieces)
                     if incoming.barren:
                         raise ConnectionAbortedError(_BARREN) from None
                     continue
@@ -196,7 +198,7 @@ class Pipe(asyncio.Protocol):
             self._ended = True  # without TLS's own word: it is the frames that say where they end
         except OSError as error:  # ssl.SSLError is one
             self._ended, self._error = True, error
-        incoming.found(len(pieces))
+        incoming.found(len(pieces) - told)
         incoming.crumbled = len(pieces) == PIECES_MAX
         if self._outgoing.pending:
             self._send()  # TLS had something to say of its own

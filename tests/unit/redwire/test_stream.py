@@ -660,3 +660,19 @@ async def test_who_sends_a_byte_in_each_record_leaves_others_their_turn(tls_cont
             tasks.cancel_scope.cancel()
         assert max(map(len, taken)) == PIECES_MAX
         assert turns >= 3, "between one read and the next"
+
+
+async def test_who_sends_much_in_small_records_is_no_storm(tls_contexts: Contexts) -> None:
+    """The last record of a read is there in part: TLS finds no data in it yet."""
+    server, client = tls_contexts
+    async with a_pair(server, client) as (near, far):
+        tls, pipe = near.ssl_object, near._pipe
+        for _ in range(PIECES_MAX - 20):
+            tls.write(b"x")
+        data = pipe._outgoing.read()
+        pipe._transport.write(data[:-5])
+        taken = await far.receive()
+        while len(taken) < PIECES_MAX - 21:
+            taken += await far.receive()
+        pipe._transport.write(data[-5:])
+        assert await far.receive() == b"x"
