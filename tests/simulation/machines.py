@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from disks import Faults, failing
 from lines import Network
@@ -616,6 +617,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         return Dialled(await network.dial(HERE.get(), name))
 
     async def run_sync(work: Callable[..., Any], *arguments: Any, **_: object) -> Any:
+        await anyio.lowlevel.checkpoint()  # as the real one: who is cancelled begins no more work
         with anyio.CancelScope(shield=True):
             await anyio.sleep(chance.uniform(0.0001, 0.002))
         return work(*arguments)
