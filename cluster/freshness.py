@@ -13,7 +13,9 @@ from redwire.errors import Code, RedwireError, Refused, TokenLost
 from redwire.position import ClusterId, Lsn, TermList, Token
 
 WAITING_MAX = 10_000
-"""Reads that may wait at once on one node, some 10 MB of them; beyond it they are told to go elsewhere."""
+"""Reads that may wait at once on one node, some 10 MB of them; beyond it they are told to go elsewhere, or to
+come back. So many may wait to be fresh, and as many of those that are for a thread.
+"""
 
 Done = Callable[[RedwireError | None], None]
 

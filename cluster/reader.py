@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from cluster.errors import StateCorrupt
+from cluster.freshness import WAITING_MAX
 from cluster.tables import check_row, open_reader, read_position, translated
 from cluster.threads import Post
 from cluster.turns import Turns
@@ -25,8 +26,6 @@ from redwire.position import Position
 
 READ_THREADS = 2
 """Reads are mostly Python, so more threads only take turns; one alone would wait behind each large scan."""
-WAITING_MAX = 10_000
-"""Reads that wait at once, some 10 MB of them; beyond it a caller is told to come back."""
 TOGETHER_MAX = 64
 TOGETHER_BYTES_MAX = SCAN_BYTES_MAX
 """What one read transaction answers: the bound on how long it stands in a checkpoint's way."""

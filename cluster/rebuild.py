@@ -1,8 +1,5 @@
 """Taking a snapshot when the log cannot be continued, and going on from there.
 
-Two snapshots in a row that the log could not continue mean that the source lets go of its log faster than a
-snapshot travels: then no third one is fetched by itself, and the event says which limit to raise.
-
 Where the disk has no room for one the line that it came over ends, which stops the source. The next one stays
 up while it is looked here whether there is room, and nothing is asked for before.
 
@@ -24,17 +21,16 @@ from cluster.errors import DiskFailed, FormatNewer, FormatOlder, StateCorrupt
 from cluster.events import EventKind
 from cluster.links import Links
 from cluster.node import Node
+from cluster.peers import PeerLink
 from cluster.replacement import Replacement
 from cluster.snapshot import SnapshotReceiver
+from cluster.snapshot_tries import Fetch, GiveUp, SnapshotTries, StayAway
 from cluster.storage import follower
 from redwire.errors import Code, Refused
 from redwire.message.peer import SnapshotManifest
 
 ROOM_S = 3.0
 """How often it is looked whether there is room: nobody frees any without waiting for that."""
-IN_A_ROW_MAX = 2
-"""One may meet a burst of writes; a third would copy the state once more for the same end."""
-_TOO_LATE = "came too late to go on from: raise retention.bytes_max or age_max_s on the primary"
 
 
 class Rebuilder:
@@ -45,10 +41,7 @@ class Rebuilder:
         self._links = links
         self._folder: Path = node.storage.data_dir / "snapshots"
         self._diverged = False
-        self._in_a_row = 0
-        self._applied_then = 0
-        self._given_up = False
-        self._trouble = _TOO_LATE
+        self._tries = SnapshotTries()
         self._arrived = Bell()
         self._arrival: Replacement | None = None
         self._installed = anyio.Event()
@@ -69,15 +62,17 @@ class Rebuilder:
         link = self._links.with_session(effect.session)
         if link is None or node.roster.rebuilding or node.roster.candidacy.opens or node.leads:
             return
-        if node.storage.applied.lsn > self._applied_then:
-            self._in_a_row, self._given_up = 0, False
-        if self._in_a_row >= IN_A_ROW_MAX:
-            if not self._given_up:
-                self._given_up = True
-                text = f"{self._in_a_row} snapshots in a row {self._trouble}, then restart this node"
+        match self._tries.next(node.storage.applied.lsn):
+            case Fetch():
+                self._fetch(effect, link)
+            case GiveUp(text):
                 node.happened(EventKind.SNAPSHOT_GIVEN_UP, text)
-            return
-        before = self._receiver
+            case StayAway():
+                pass
+
+    def _fetch(self, effect: Rebuild, link: PeerLink) -> None:
+        """Ask for one over `link`, unless the one before found no room: then that is looked for first."""
+        node, before = self._node, self._receiver
         try:
             receiver = self._receiver = SnapshotReceiver(self._folder, self._install)
         except DiskFailed as error:
@@ -113,10 +108,10 @@ class Rebuilder:
         """Have `run` install it. Raises `Refused` for one that is of no use."""
         roster = self._node.roster
         by = Replacement(file, manifest.position, self._diverged)
-        self._in_a_row += 1
+        self._tries.arrived()
         refusal = await self._refusal(by)
         if refusal is not None:
-            self._applied_then = self._node.storage.applied.lsn
+            self._tries.ended(self._node.storage.applied.lsn)
             await anyio.to_thread.run_sync(partial(file.unlink, missing_ok=True))
             raise refusal
         self._installed = anyio.Event()
@@ -126,14 +121,14 @@ class Rebuilder:
 
     async def _refusal(self, by: Replacement) -> Refused | None:
         """Why a snapshot is not installed: it lacks what is known committed (R5), or is no state."""
-        self._trouble, known = _TOO_LATE, self._node.role.watermark
+        known = self._node.role.watermark
         if by.at.lsn < known:
             text = f"the snapshot ends at LSN {by.at.lsn}, below {known}, which is known committed"
             return Refused(Code.PRIMARY_LACKS_COMMITTED, text)
         try:
             await anyio.to_thread.run_sync(by.check)
         except (StateCorrupt, FormatNewer, FormatOlder) as error:
-            self._trouble = f"cannot be used ({error}): look at the node that they came from"
+            self._tries.unusable(str(error))
             return Refused(Code.DAMAGED, f"the snapshot cannot be used: {error}")
         return None
 
@@ -143,7 +138,7 @@ class Rebuilder:
         await node.outbox.apply.stop()
         await storage.replace(by)
         log = storage.log
-        self._applied_then = log.end.lsn
+        self._tries.ended(log.end.lsn)
         text = f"the snapshot is installed: state and log go on from LSN {log.end.lsn}"
         node.happened(EventKind.SNAPSHOT_DONE, text)
         if by.diverged:

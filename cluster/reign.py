@@ -18,6 +18,7 @@ from cluster.logged import Logged
 from cluster.node import Node
 from cluster.opening import Bootstrap, Decision, FollowFirst, Open, Opening, Refuse, Stand, TakeOver, Wait
 from cluster.primary import Primary
+from cluster.pursuit import ASK_AGAIN_S, Pursuit
 from cluster.replica import Replica
 from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
@@ -29,10 +30,6 @@ from regions.quorum import satisfied_by
 
 ASK_S = 0.05
 """Reports come once a second, or at once from who is greeted: a look costs nothing, and a start no time."""
-ASK_AGAIN_S = 2.0
-"""A member that was asked for its log answers within a round trip; its line may have been cut meanwhile."""
-STALLED_S = 10.0
-"""Five times asked, and nothing came, nor did a snapshot begin: others may have more by now."""
 GIVE_WAY_S, GIVE_WAY_MAX_S = 0.1, 1.0
 """Another candidate leads a round trip and two looks after it has the vote that it asked for, and is heard a
 round trip later: within a second between the furthest regions, and at once where it is near.
@@ -163,22 +160,16 @@ class Candidate:
         """Follow `member` until our log is as long as it last said its own is, or it is gone, or gives us
         nothing, or somebody leads by now.
         """
-        roster, asked_s, grew_s, end = self._node.roster, 0.0, anyio.current_time(), Lsn(0)
+        roster, storage, pursuit = self._node.roster, self._node.storage, Pursuit(anyio.current_time())
         while True:
             role, now_s = self._node.role, anyio.current_time()
             searching = isinstance(role, Replica) and role.searching
-            if searching and not roster.rebuilding and now_s - asked_s > ASK_AGAIN_S:
-                asked_s = now_s
+            if searching and not roster.rebuilding and pursuit.asks(now_s):
                 roster.lines.follow(member)
             await anyio.sleep(ASK_S)
-            report, log = roster.reports.get(member), self._node.storage.log
-            if log.end.lsn != end or roster.rebuilding:
-                grew_s, end = now_s, log.end.lsn
-            stalled = now_s - grew_s > STALLED_S
-            if report is None or stalled or roster.leader(self._node.storage.meta.term) is not None:
-                return
-            mine = (log.end.term, log.durable)
-            if log.durable == log.end.lsn and mine >= (report.last_term, report.last_lsn):
+            report, log = roster.reports.get(member), storage.log
+            over = pursuit.over(log.end, log.durable, report, now_s, rebuilding=roster.rebuilding)
+            if over or roster.leader(storage.meta.term) is not None:
                 return
 
     async def _part(self, member: NodeId) -> None:

@@ -17,7 +17,7 @@ from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_records import SessionRecords
 from cluster.session_writes import written_entry
-from redwire.body import encode
+from redwire.body import U63_MAX, encode
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, Role
@@ -30,8 +30,6 @@ UNDER_WAY_MAX = 256
 """After a lost connection a client asks for its 4,096 open keys at most, so many at a time; each may cost a
 record.
 """
-SEQUENCE_MAX = (1 << 63) - 1
-"""What an integer of SQLite holds."""
 
 
 class SessionResolve:
@@ -50,7 +48,7 @@ class SessionResolve:
         service = self._service
         service.require_primary()
         asked = Resolve.decode(frame.payload)
-        if asked.sequence > SEQUENCE_MAX:
+        if asked.sequence > U63_MAX:
             raise RequestInvalid(f"sequence {asked.sequence} is more than a key can have")
         if not self._any and not self._clients.include(asked.client):
             hint = "ask as the user who wrote under it, or as an administrator"

@@ -21,11 +21,8 @@ from redwire.errors import Code, NotConfirmed, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
 from redwire.message.settings import ChangeSettings, SettingsChanged
-from redwire.position import Lsn
+from redwire.position import LSN_MAX, Lsn
 from redwire.record import REQUEST_HEADER, RequestKind
-
-LSN_MAX = Lsn((1 << 63) - 1)
-"""What an integer of SQLite holds: no log comes so far."""
 
 
 class SessionSettings:

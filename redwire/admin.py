@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from redwire.body import decode, encode
 from redwire.errors import Conflict
 from redwire.frame import Kind
+from redwire.handshake import Role
 from redwire.link import payload
 from redwire.message.admin import AccountChange, AccountDone, TokensAsked, TokensPage, UsersAsked, UsersPage
 from redwire.message.settings import ChangeSettings, SettingsChange, SettingsChanged, SettingsView
-
-if TYPE_CHECKING:
-    from redwire.handshake import Role
-    from redwire.session import Session
+from redwire.session import Session
 
 
 class Admin:

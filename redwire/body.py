@@ -23,8 +23,10 @@ DEPTH_MAX = 8
 ITEMS_MAX = 4_096
 """Values and keys in all: a report with a thousand terms has some three thousand."""
 
-U63 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-"""A position, count or size that every store and driver can hold."""
+U63_MAX = (1 << 63) - 1
+"""What an integer of SQLite holds, and of every language that drivers are written in."""
+U63 = Annotated[int, msgspec.Meta(ge=0, le=U63_MAX)]
+"""A position, count or size."""
 U32 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
 TERM_MAX = (1 << 29) - 2
 """With one above it an epoch, `term << 24`, stays below 2^53 (R12); with a new term a second: 17 years."""

@@ -298,10 +298,10 @@ class Conflict(RedwireError):
     """
 
     code = Code.CONFLICT
-    receipt: Receipt | None = None
 
     def __init__(self, message: str, *, status: str, version: int) -> None:
         super().__init__(message, facts={"status": status, "version": version})
+        self.receipt: Receipt | None = None
         self.status = status
         self.version = version
 
@@ -315,8 +315,11 @@ class NotConfirmed(RedwireError):
 
     code = Code.NOT_CONFIRMED
     retry = True
-    key: Key | None = None
-    receipt: Receipt | None = None
+
+    def __init__(self, message: str, *, hint: str = "", facts: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, hint=hint, facts=facts)
+        self.key: Key | None = None
+        self.receipt: Receipt | None = None
 
     @property
     def lsn(self) -> int:
@@ -333,11 +336,11 @@ class UnknownOutcome(RedwireError):
 
     code = Code.TIMEOUT
     retry = True
-    key: Key | None = None
 
     def __init__(self, message: str, *, phase: str, hint: str = "") -> None:
         super().__init__(message, hint=hint, facts={"phase": phase})
         self.phase = phase
+        self.key: Key | None = None
 
 
 class TokenLost(RedwireError):

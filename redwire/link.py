@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import anyio
 
 from redwire.body import decode, encode
+from redwire.clock import clock_ms
 from redwire.dial import Dialled
 from redwire.errors import LONELY, ChannelClosed, Code, ProtocolError, RedwireError
 from redwire.frame import Frame, Kind, encode_header
 from redwire.handshake import Role
+from redwire.leadership import Lonely
 from redwire.message.client import Open, Opened, Outcome, TopologyNotice, WrittenEntry, decode_written
 from redwire.message.failure import Failure
 from redwire.node_role import NodeRole
@@ -69,15 +71,6 @@ class Owner(Protocol):
 
     def ended(self, link: Link, error: RedwireError) -> None:
         """The link is over; its calls were told."""
-
-
-class Lonely(NamedTuple):
-    """When a node said first and last that it lacks others, and committed nothing between, by the monotonic
-    clock.
-    """
-
-    since_s: float
-    last_s: float
 
 
 class Link:
@@ -270,8 +263,8 @@ class Link:
             if failure.code is Code.NOT_PRIMARY:
                 self._owner.denied(self)
             elif failure.code in LONELY:
-                now_s = time.monotonic()
-                self.lonely = Lonely(now_s if self.lonely is None else self.lonely.since_s, now_s)
+                now_ms = clock_ms()
+                self.lonely = Lonely(now_ms if self.lonely is None else self.lonely.since_ms, now_ms)
                 self._owner.lonely(self)
             if call is not None:
                 call.failed(failure.to_error())

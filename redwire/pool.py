@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ssl
-import time
 from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskGroup
 
-from redwire import topology
 from redwire.clock import clock_ms
 from redwire.dial import Dialled, dial
 from redwire.errors import Code, ConnectFailed, RedwireError, Refused
 from redwire.handshake import Credentials
+from redwire.leadership import Claim, Leadership
 from redwire.link import OPEN_S, Link
 from redwire.position import ClusterId
 from redwire.record import NO_CLIENT
@@ -23,11 +22,6 @@ from redwire.search import Search, require_open
 TROUBLES_MAX = 3
 """Addresses that an error speaks of: more would hide what it is about."""
 
-OUTLIVED_MS = 5_000
-"""How long the primary of the newest term is looked for before one that leads in an older term is believed:
-half of the ten seconds in which whoever serves is found. One that is cut off refuses writes by then. So long
-one that leads is also asked for what it cannot commit before another one, of an older term, is.
-"""
 VISIT_S = 3.0
 """A connection, its handshake and one answer take six round trips, over an ocean less than two seconds;
 another node may lead by then.
@@ -58,8 +52,7 @@ class Pool:
 
     `leading` is the link for writes, None while none is known; it changes by itself with what the nodes say.
     `cluster` is the id of the cluster that was met first: a node of another one is refused. `failures` are
-    why addresses are not reached now, the latest last. `_denied` are the addresses of nodes that said that
-    they do not lead: of them the topology is not believed that it is otherwise, until there is a newer one.
+    why addresses are not reached now, the latest last.
     """
 
     def __init__(self, router: Router, dialler: Dialler, tasks: TaskGroup) -> None:
@@ -70,7 +63,7 @@ class Pool:
         self._tasks = tasks
         self._links: dict[str, Link] = {}
         self.failures: dict[str, RedwireError] = {}
-        self._denied: set[str] = set()
+        self._leadership = Leadership(router)
         self._search = Search(self, tasks)
         self._asking: set[Link] = set()
 
@@ -168,17 +161,12 @@ class Pool:
         self.router.observed(link.addr, rtt_us, now_ms)
         self.router.met(link.addr, link.opened.region, link.opened.term, leads=link.leads)
         self.failures.pop(link.addr, None)
-        if link.leads:
-            self._denied.discard(link.addr)
-        else:
-            self._denied.add(link.addr)
+        self._leadership.said(link.addr, leads=link.leads)
         self._choose()
 
     def learned(self, blob: bytes) -> None:
         """A node sent a topology: it counts unless a newer one is known. Raises `TopologyInvalid`."""
-        shape = topology.decode(blob)
-        if shape is not None and self.router.update(shape):
-            self._denied.clear()
+        if self._leadership.learned(blob):
             known = self.router.dial_order(clock_ms())
             self.failures = {addr: error for addr, error in self.failures.items() if addr in known}
             self._choose()
@@ -192,7 +180,7 @@ class Pool:
         link.leads = False
         if link.opened is not None:
             self.router.met(link.addr, link.opened.region, link.opened.term, leads=False)
-        self._denied.add(link.addr)
+        self._leadership.said(link.addr, leads=False)
         self._choose()
 
     def ended(self, link: Link, error: RedwireError) -> None:
@@ -203,30 +191,13 @@ class Pool:
         self.router.failed(link.addr, clock_ms())
         self._choose()
 
-    # finding the primary
-
     def _choose(self) -> None:
-        """A node that says it leads, in no older term than the topology's; else whom the topology names.
-
-        Two may say so in one term, while one of them is cut off: then it is whoever commits, or else they
-        take turns. One that leads in an older term counts when the newer one is sought, or asked, in vain:
-        after a take-over by nodes that never heard of that term, whose nodes are lost or cut off, there is no
-        other.
-        """
-        shape = self.router.topology
-        term = 0 if shape is None else shape.term
-        first, instead = _foremost([link for link in self.usable_links() if link.leads])
-        self.leading = first if first is not None and first.term >= term else None
-        addr = self.router.primary()
-        if self.leading is None and not instead and addr is not None and addr not in self._denied:
-            named = self._links.get(addr)
-            self.leading = named if named is not None and named.usable else None
-        if self.leading is None and first is not None and (instead or self._search.in_vain(OUTLIVED_MS)):
-            assert first.opened is not None
-            shape = topology.decode(first.opened.topology)
-            if shape is not None:
-                self.router.revert(shape)
-                self.leading = first
+        """What the links say has changed, or whom they lead to: look anew who leads."""
+        now_ms = clock_ms()
+        usable = {link.addr: link for link in self.usable_links()}
+        claims = [_claim(link) for link in usable.values() if link.leads]
+        addr = self._leadership.choose(claims, usable, now_ms, self._search.sought_ms(now_ms))
+        self.leading = None if addr is None else usable[addr]
         self._search.changed()
 
 
@@ -241,23 +212,10 @@ async def _ask_again(link: Link, asking: set[Link]) -> None:
         asking.discard(link)
 
 
-def _foremost(leaders: list[Link]) -> tuple[Link | None, bool]:
-    """Whom to believe of those who lead; and whether it is one instead of another of a newer term, which has
-    not been able to commit anything for long. Where all lack somebody they take turns until one commits: what
-    one of them lacks may be asked for by a single write only.
-    """
-    first = max(
-        leaders, key=lambda each: (each.term, -each.lonely.last_s if each.lonely else 0), default=None
-    )
-    if first is None or first.lonely is None:
-        return first, False
-    waited_ms = (time.monotonic() - first.lonely.since_s) * 1000
-    others = [each for each in leaders if each.lonely is None]
-    if waited_ms < OUTLIVED_MS or len(leaders) == 1:
-        return first, False
-    if not others:
-        return min(leaders, key=lambda each: each.lonely.last_s if each.lonely else 0.0), True
-    return max(others, key=lambda each: each.term), True
+def _claim(link: Link) -> Claim:
+    """What a node says that leads."""
+    assert link.opened is not None
+    return Claim(link.addr, link.term, link.lonely, link.opened.topology)
 
 
 class _Visit:

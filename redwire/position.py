@@ -16,9 +16,12 @@ from typing import NamedTuple, NewType, Self
 
 import msgspec
 
+from redwire.body import U63_MAX
 from redwire.errors import TokenInvalid
 
 Lsn = NewType("Lsn", int)
+LSN_MAX = Lsn(U63_MAX)
+"""No log comes so far."""
 Term = NewType("Term", int)
 NodeId = NewType("NodeId", str)
 Region = NewType("Region", str)

@@ -61,9 +61,9 @@ class Search:
         self._changed.set()
         self._changed = anyio.Event()
 
-    def in_vain(self, limit_ms: int) -> bool:
-        """Whether a primary has been sought for `limit_ms`, however often the search was begun anew."""
-        return self._since_ms is not None and clock_ms() - self._since_ms >= limit_ms
+    def sought_ms(self, now_ms: int) -> int:
+        """How long a primary has been sought, however often the search was begun anew; 0 if none is."""
+        return 0 if self._since_ms is None else now_ms - self._since_ms
 
     async def until(self, found: Callable[[], Link | None]) -> Link:
         """What `found` finds, now or later. Has no deadline: cancel it.

@@ -21,13 +21,11 @@ from collections.abc import Callable, Sequence, Set
 
 import msgspec
 
-from redwire.position import Lsn, NodeId
+from redwire.position import LSN_MAX, Lsn, NodeId
 from regions.binding import Membership
 from regions.commit_policy import MAJORITY, CommitPolicy
 from regions.errors import QuorumError
 from regions.quorum import compile_rule, shortfall
-
-_EVERYTHING = Lsn((1 << 63) - 1)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -48,13 +46,13 @@ def joint_watermark(steps: Sequence[Step], primary: NodeId, worth: Callable[[Nod
     `worth` is what a voter's copy counts for. 0 when it is met nowhere.
     """
     lost = _lost(steps)
-    reached = _EVERYTHING
+    reached = LSN_MAX
     for step in steps:
         proven = [worth(voter.id) for voter in step.membership.voters]
         taken = proven
         if step is not steps[-1]:
             voters = step.membership.voters
-            taken = [_EVERYTHING if v.id in lost else w for v, w in zip(voters, proven, strict=True)]
+            taken = [LSN_MAX if v.id in lost else w for v, w in zip(voters, proven, strict=True)]
         for rule, durable in ((MAJORITY, proven), (step.rule, taken)):
             met = compile_rule(rule, step.membership, primary).watermark(durable)
             reached = min(reached, Lsn(met))

@@ -84,13 +84,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Of a pure module are the tests that are where its name says."""
+    """Of a pure module are the tests that are where its name says, in one file or in a folder of them."""
     only = config.getoption("--only")
     if only is None or collection_path.suffix != ".py":
         return None
-    folder, _, name = collection_path.relative_to(ROOT / "tests").as_posix().rpartition("/")
-    module = f"{folder.removeprefix('unit/')}/{name.removeprefix('test_')}"
-    pure = folder == "golden" or any(fnmatch(module, pattern) for pattern in PURE)
+    path = collection_path.relative_to(ROOT / "tests").as_posix().removeprefix("unit/")
+    folder, _, name = path.rpartition("/")
+    modules = (f"{folder}/{name.removeprefix('test_')}", f"{folder}.py")
+    pure = folder == "golden" or any(fnmatch(module, pattern) for module in modules for pattern in PURE)
     return True if pure is not (only == "pure") else None
 
 

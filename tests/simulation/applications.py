@@ -334,6 +334,6 @@ def applied(network: Network) -> Iterator[None]:
     virtual = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
     with ExitStack() as stack:
         stack.enter_context(patch.object(pool, "dial", dial))
-        for module in (clock, link, pending, pool, reads, writes):
+        for module in (clock, link, pending, reads, writes):
             stack.enter_context(patch.object(module, "time", virtual))
         yield

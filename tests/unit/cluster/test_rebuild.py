@@ -14,10 +14,11 @@ from cluster import snapshot
 from cluster.effects import Rebuild
 from cluster.errors import DiskFailed, DiskFull, StateCorrupt
 from cluster.events import EventKind
-from cluster.rebuild import IN_A_ROW_MAX, Rebuilder
+from cluster.rebuild import Rebuilder
 from cluster.replacement import Replacement
 from cluster.roster import Candidacy
 from cluster.snapshot import ROOM_BYTES, SnapshotReceiver
+from cluster.snapshot_tries import IN_A_ROW_MAX
 from cluster.storage import Storage
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.peer import SnapshotChunk, SnapshotManifest

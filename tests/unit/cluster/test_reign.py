@@ -159,7 +159,7 @@ async def test_who_follows_a_longer_log_first_looks_around_anew_once_somebody_le
 async def test_who_follows_a_longer_log_first_looks_around_anew_when_nothing_comes(
     vital_report: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.reign.STALLED_S", 0.1)
+    monkeypatch.setattr("cluster.pursuit.STALLED_S", 0.1)
     log = SimpleNamespace(end=Position(Term(1), Lsn(4), bytes(16)), durable=Lsn(4))
     storage = SimpleNamespace(log=log, meta=SimpleNamespace(term=Term(1)))
     node: Any = SimpleNamespace(roster=Roster(), role=None, storage=storage)

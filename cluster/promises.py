@@ -1,0 +1,53 @@
+"""The promises of retention: the slot of each other member, and how it shows in the status document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cluster.retention import AtRisk, Evicted, Ok, Slot, SlotKind, SlotState
+from redwire import status
+from redwire.position import Lsn, NodeId
+from regions.binding import Member, MemberKind
+from regions.status import MemberStatus
+
+
+class Promises:
+    """What `me` promises to whom. Remembers across reigns when it heard whom last; who was not heard yet
+    counts as heard at the start, at `started_ms`.
+    """
+
+    def __init__(self, me: NodeId, started_ms: int) -> None:
+        self._me = me
+        self._started_ms = started_ms
+        self._seen_ms: dict[NodeId, int] = {}
+
+    def slots(self, members: Iterable[Member], rows: Iterable[MemberStatus]) -> list[Slot]:
+        """One for each of `members` but this node. `rows` are those of the ack table, and none while this
+        node does not lead: what a member without an ack has is not known.
+        """
+        restarts: dict[NodeId, Lsn] = {}
+        for row in rows:
+            if row.acked_ms is not None:
+                restarts[row.id] = row.durable
+                self._seen_ms[row.id] = row.acked_ms
+        return [
+            Slot(
+                member.id,
+                SlotKind.VOTER if member.kind is MemberKind.VOTER else SlotKind.READER,
+                restarts.get(member.id),
+                self._seen_ms.get(member.id, self._started_ms),
+            )
+            for member in members
+            if member.id != self._me
+        ]
+
+
+def slot_status(state: SlotState, held_bytes: int) -> status.Slot:
+    """A slot as the status document shows it."""
+    match state:
+        case Ok():
+            return status.Slot(state="ok", held_bytes=held_bytes)
+        case AtRisk(bound, eta_ms):
+            return status.Slot(state="at_risk", bound=bound.value, eviction_ms=eta_ms, held_bytes=held_bytes)
+        case Evicted(reason):
+            return status.Slot(state="evicted", bound=reason.value, held_bytes=0)

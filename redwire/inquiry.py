@@ -1,0 +1,145 @@
+"""What to do next about one read, after each thing that happened to it.
+
+no answer in the node's time    the next node
+STALE                           the primary, which has the token for certain, unless a region was asked for
+a failure that may pass         the next node
+DAMAGED                         the next node; at the last one that is the answer
+any other failure               that is the answer
+deadline                        what is then known
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from redwire.errors import (
+    ELSEWHERE_HINT,
+    ChannelClosed,
+    Code,
+    DeadlineExceeded,
+    NotConfirmed,
+    RedwireError,
+    Refused,
+)
+from redwire.routing import InRegion, Primary, ReadMode
+from redwire.topology import Topology
+
+WAIT_SHARE = 0.9
+"""Of the remaining time, what a node may wait for a token when no other node may answer instead: the rest
+carries its answer, or its refusal, back.
+"""
+WAIT_ELSEWHERE_MS = 250
+"""What a replica may wait for a token before the primary, which has it for certain, is asked: one that keeps
+up has it within a round trip between regions.
+"""
+ANSWER_S = 2.0
+"""How long a node may keep a read before the next one is asked instead: one that is well answers sooner from
+anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token.
+"""
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """What a node is given: `wait_ms` to wait for the token, `answer_s` until its answer is here."""
+
+    wait_ms: int
+    answer_s: float
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A node that was sent the request and has not answered."""
+
+    addr: str
+    at_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Inquiry:
+    """The story of one read, to be over at `end_s`. Times are of the monotonic clock.
+
+    `mode` is which nodes may be asked from here on. `phase` is what the read waits for, `trouble` why the
+    last node was of no use, None if none was; `sent` whether a node may still be at work on it. `asked` is
+    the node whose answer is awaited now.
+    """
+
+    mode: ReadMode
+    end_s: float
+    phase: str = "select"
+    trouble: RedwireError | None = None
+    sent: bool = False
+    asked: Asked | None = None
+    _sent_before: bool = False
+
+    def ask(self, addr: str, now_s: float, *, alone: bool) -> Patience:
+        """The request goes to the node at `addr`; what that one is given. `alone` if no other one may answer
+        in its place.
+        """
+        self.phase = "answer"
+        self._sent_before, self.sent = self.sent, True
+        self.asked = Asked(addr, now_s)
+        left_s = max(self.end_s - now_s, 0.0)
+        if alone:
+            return Patience(int(left_s * WAIT_SHARE * 1000), left_s)
+        return Patience(min(WAIT_ELSEWHERE_MS, int(left_s * 1000)), min(left_s, ANSWER_S))
+
+    def answered(self) -> None:
+        """The node answered."""
+        self.asked = None
+
+    def failed(self, error: RedwireError, *, alone: bool) -> bool:
+        """The node answered with an error, or the connection ended before it did; whether that is the answer,
+        since no other node would say anything else.
+        """
+        self.trouble, self.asked = error, None
+        if isinstance(error, Refused):
+            self.sent = self._sent_before  # it certainly did nothing
+        if error.code is Code.STALE:
+            if not isinstance(self.mode, InRegion):
+                self.mode = Primary()
+            return False
+        return not error.retry and (alone or error.code is not Code.DAMAGED)
+
+    def silent(self, now_s: float) -> str:
+        """The node that was asked said nothing in its time; its address."""
+        assert self.asked is not None
+        addr, seconds = self.asked.addr, now_s - self.asked.at_s
+        self.trouble, self.asked = ChannelClosed(f"{addr} did not answer within {seconds:.1f} s"), None
+        return addr
+
+    @property
+    def held_up(self) -> bool:
+        """Whether the deadline, if it is now, comes for the silence of the node that was asked."""
+        return self.asked is not None and not self._telling
+
+    def overdue(self, timeout_s: float, why: str) -> RedwireError:
+        """The deadline has come: what can be said. `why` is what may be wrong where nothing else is known."""
+        if self.trouble is not None and self._telling:
+            return self.trouble
+        why = self.trouble.message if self.trouble is not None else why
+        what = "no answer" if self.sent else "nobody could be asked"
+        text = f"{what} within {timeout_s:g} s, in phase {self.phase}" + (f": {why}" if why else "")
+        hint = ELSEWHERE_HINT if self.sent and isinstance(self.mode, Primary) else ""
+        return DeadlineExceeded(text, phase=self.phase, hint=hint, sent=self.sent)
+
+    @property
+    def _telling(self) -> bool:
+        """Whether `trouble` says more than that the last try was cut short."""
+        trouble = self.trouble
+        return trouble is not None and (trouble.code is Code.STALE or isinstance(trouble, NotConfirmed))
+
+
+def refusal(mode: ReadMode, known: Topology | None) -> Refused | None:
+    """Why no node can be asked that `mode` allows, while none is known; None if there may be one all the
+    same: the cluster has not said yet who there is.
+    """
+    if not isinstance(mode, InRegion) or known is None or not known.replicas:
+        return None
+    regions = sorted({known.primary.region, *(replica.region for replica in known.replicas)} - {""})
+    facts = {"missing": [mode.name], "lacking": 1}
+    text = f"no node of region {mode.name!r} is in the topology"
+    hint = f"the regions are {', '.join(regions)}"
+    if mode.name in regions:
+        text = f"no node of region {mode.name!r} is among the hosts of the URI"
+        hint = "discovery=off stays with these: leave it out, or name a host of that region"
+    return Refused(Code.MISSING_REGIONS, text, hint=hint, facts=facts)
