@@ -23,13 +23,15 @@ class Post(Protocol):
 
 @contextmanager
 def watched(failed: Callable[[BaseException], object]) -> Iterator[None]:
-    """Inside, an error that ends a thread is shown like any bug and given to `failed`, in that thread."""
+    """Inside, an error that ends a thread is given to `failed`, in that thread, and shown like any bug."""
     show = threading.excepthook
 
     def tell(end: threading.ExceptHookArgs) -> None:
-        show(end)
-        if isinstance(end.exc_value, Exception):
-            failed(end.exc_value)
+        try:
+            if isinstance(end.exc_value, Exception):
+                failed(end.exc_value)
+        finally:  # last: to show it takes more memory than there may be, and then nobody would be told
+            show(end)
 
     threading.excepthook = tell
     try:

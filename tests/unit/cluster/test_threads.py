@@ -38,6 +38,19 @@ def test_an_error_that_ends_a_thread_is_shown_and_told(shown: list[threading.Exc
     assert [(bug.exc_value, bug.thread and bug.thread.name) for bug in shown] == [(error, "apply")]
 
 
+def test_an_error_that_cannot_be_shown_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(_: threading.ExceptHookArgs) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threading, "excepthook", show)
+    monkeypatch.setattr("sys.excepthook", lambda *_: None)  # where Python shows what a hook raises
+    told: list[BaseException] = []
+    error = MemoryError()
+    with watched(told.append):
+        end(error)
+    assert told == [error]
+
+
 def test_what_ends_a_thread_on_purpose_is_no_error(shown: list[threading.ExceptHookArgs]) -> None:
     told: list[BaseException] = []
     with watched(told.append):
