@@ -25,6 +25,8 @@ STUCK_LAG_MS = 60_000
 """Who is that far behind and comes no nearer will not catch up by itself."""
 AGAIN_S = 10
 """Whoever leads and says nothing is given up by its followers after half of that."""
+_OUT_OF_USE = frozenset(("full", "failed"))
+"""States of a disk that explain what else is wrong with its node."""
 _LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
 
 OF_PROBLEMS = {
@@ -223,6 +225,10 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
             mend = f"they run ({', '.join(answer)} answer from here): mend what lies between, see pairs"
         elif any(node.region == each.subject and node.id in _strange(facts) for node in view.nodes):
             mend = "see ports: what is there shows other certificates"
+        if any(node.region == each.subject and node.disk.state in _OUT_OF_USE for node in view.nodes):
+            mend = "see disks"
+    if each.kind is problems.Kind.QUORUM and (leads := view.node(view.primary.node)) is not None:
+        mend = "see disks" if leads.disk.state in _OUT_OF_USE else mend  # nobody is missing
     if each.kind is problems.Kind.HEALTH:
         mend = facts.revival(each.subject) or mend
     leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""

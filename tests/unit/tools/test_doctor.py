@@ -419,6 +419,19 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
     assert disk(floor_ms=0, free_bytes=100 * MB).level is Level.ERROR
 
 
+def test_what_a_full_disk_brings_about_is_not_mended_elsewhere() -> None:
+    full = node("eu-1", disk=replace(node("eu-1").disk, state="full"), health="unhealthy", why="disk full")
+    status = cluster(eu_1=full)
+    why = "DISK_FULL: the primary's disk is full"
+    out = replace(status.regions[0], holds_watermark=False)
+    status = replace(
+        status, quorum=replace(status.quorum, met=False, why=why), regions=(out, *status.regions[1:])
+    )
+    mends = {found.check: found.mend for found in bad(facts(status))}
+    assert mends[Check.QUORUM] == mends[Check.NODES] == "see disks"
+    assert "free or add space" in mends[Check.DISKS]
+
+
 def test_what_several_nodes_have_on_one_volume_is_told_once() -> None:
     def on(name: str, **changes: Any) -> NodeStatus:
         well = node(name)
