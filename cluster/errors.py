@@ -206,12 +206,13 @@ class DiskFailed(NodeError):
 
     code = Code.DAMAGED
 
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(
-            f"{path}: {what}",
-            hint="check the disk, and that the node may read and write there, then start the node again",
-            facts={"file": str(path)},
-        )
+    def __init__(
+        self,
+        path: Path,
+        what: str,
+        hint: str = "check the disk, and that the node may read and write there, then start the node again",
+    ) -> None:
+        super().__init__(f"{path}: {what}", hint=hint, facts={"file": str(path)})
 
 
 class StateCorrupt(NodeError):

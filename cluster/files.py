@@ -21,6 +21,7 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 _BUFFERS_MAX = 1_024
 """IOV_MAX of Linux: one vectored write takes no more."""
+_NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
 _NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -134,4 +135,7 @@ def translated(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise DiskFull(path, "for it") from error
+        if error.errno in _NO_DESCRIPTOR:
+            hint = "raise LimitNOFILE of its service, or ulimit -n, then start the node again"
+            raise DiskFailed(path, str(error), hint) from error
         raise DiskFailed(path, str(error)) from error
