@@ -617,7 +617,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         return Dialled(await network.dial(HERE.get(), name))
 
     async def run_sync(work: Callable[..., Any], *arguments: Any, **_: object) -> Any:
-        await anyio.lowlevel.checkpoint()  # as the real one: who is cancelled begins no more work
+        await anyio.lowlevel.checkpoint_if_cancelled()  # as the real one begins
         with anyio.CancelScope(shield=True):
             await anyio.sleep(chance.uniform(0.0001, 0.002))
         return work(*arguments)
