@@ -32,6 +32,7 @@ from cluster.replica import Replica
 from cluster.settings import Settings
 from cluster.state import State
 from cluster.threads import Post
+from cluster.volume import LOG_FOLDER
 from cluster.wal import Wal
 from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.log import ClusterRecord
@@ -237,7 +238,7 @@ class Storage:
         self.applies.use(self.state)
 
     def _open(self) -> tuple[State, Wal, Log]:
-        meta, folder = self.meta, self.data_dir / "wal"
+        meta, folder = self.meta, self.data_dir / LOG_FOLDER
         if meta.node != self.me:
             raise DataDirForeign(self.data_dir, meta.node, self.me)
         remove_strays(self.data_dir, meta)

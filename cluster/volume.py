@@ -12,11 +12,17 @@ from pathlib import Path
 from cluster.disk import Disk
 from cluster.log_config import Level, Note
 
+LOG_FOLDER = "wal"
+"""In the data directory, where an operator may have put it on a volume of its own."""
+
 
 def free_bytes(folder: Path) -> int:
-    """What the node's user may still write below `folder`. Waits for the volume. Raises `OSError`."""
-    volume = os.statvfs(folder)
-    return volume.f_bavail * volume.f_frsize
+    """What the node's user may still write below `folder`; of a data directory whose log has a volume of its
+    own, what the smaller of both takes. Waits for the volumes. Raises `OSError`.
+    """
+    log = folder / LOG_FOLDER
+    volumes = [os.statvfs(each) for each in ((folder, log) if log.is_dir() else (folder,))]
+    return min(volume.f_bavail * volume.f_frsize for volume in volumes)
 
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

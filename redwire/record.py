@@ -27,6 +27,7 @@ from enum import IntEnum
 
 import msgspec
 
+from redwire.body import U63_MAX
 from redwire.errors import Code, RequestInvalid, TooLarge
 
 COLLECTION = re.compile(r"(?!\.)(?!(?i:sqlite_))[A-Za-z0-9._-]{1,64}\Z")
@@ -199,7 +200,8 @@ def check_write(data: memoryview) -> RequestHead:
         raise TooLarge("records in one request", count, RECORDS_MAX, code=Code.BATCH_TOO_LARGE)
     if count == 0:
         raise RequestInvalid("the request has no record")
-    if client == NO_CLIENT and (sequence or oldest) or client != NO_CLIENT and not 1 <= oldest <= sequence:
+    keyless = client == NO_CLIENT
+    if keyless and (sequence or oldest) or not keyless and not 1 <= oldest <= sequence <= U63_MAX:
         raise RequestInvalid(f"sequence {sequence} and oldest unresolved {oldest} do not make a key")
     offset = REQUEST_HEADER.size
     for index in range(count):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cluster import volume
 from cluster.log_config import Level
 from cluster.volume import Volume, free_bytes, name_of
 
@@ -84,3 +86,15 @@ def test_folders_on_one_volume_say_the_same_name_and_one_that_is_not_there_says_
     assert name_of(tmp_path / "data") == name_of(tmp_path) != ""
     assert name_of(Path("/proc")) != name_of(tmp_path)
     assert name_of(tmp_path / "nowhere") == ""
+
+
+@pytest.mark.parametrize(("free", "log_free", "least"), [(7, 5, 5), (5, 7, 5)])
+def test_of_a_log_with_a_volume_of_its_own_the_smaller_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, log_free: int, least: int
+) -> None:
+    blocks = {tmp_path: free, tmp_path / "wal": log_free}
+    fake = SimpleNamespace(statvfs=lambda folder: SimpleNamespace(f_bavail=blocks[folder], f_frsize=4096))
+    monkeypatch.setattr(volume, "os", fake)
+    assert volume.free_bytes(tmp_path) == free * 4096
+    (tmp_path / "wal").mkdir()
+    assert volume.free_bytes(tmp_path) == least * 4096

@@ -158,6 +158,7 @@ def _patched(offset: int, data: bytes, *, key: Key | None = None) -> memoryview:
         (_patched(6, b"\x02"), "inside a record header"),
         (_patched(32, b"\x01"), "do not make a key"),
         (_patched(40, b"\x09", key=Key(CLIENT, 3, 1)), "do not make a key"),
+        (_patched(39, b"\x80", key=Key(CLIENT, 3, 1)), "do not make a key"),
         (_patched(48, b"\x09"), "unknown operation 9"),
         (_patched(49, b"\x02"), "flags 2"),
         (_patched(51, b"\x01"), "unknown operation"),
