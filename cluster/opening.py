@@ -236,10 +236,15 @@ class Opening(msgspec.Struct, frozen=True):
         return unknown
 
     def _empty(self, heard: Heard, waited: bool) -> Decision:
-        grown = next((report for report in heard.others.values() if report.last_lsn or report.cluster), None)
+        ours = ("", heard.mine.cluster)  # a start that came to nothing may have left one, here and elsewhere
+        others = heard.others.values()
+        grown = next((each for each in others if each.last_lsn or each.cluster not in ours), None)
         if grown is not None:
-            text = f"the data directory is empty, and {grown.node} has a log up to LSN {grown.last_lsn}"
-            hint = "this disk was replaced: start the node as replica; it takes a snapshot by itself"
+            has, hint = "belongs to a cluster", f"start the node as replica, and {grown.primary} as primary"
+            if grown.last_lsn:
+                has = f"has a log up to LSN {grown.last_lsn}"
+                hint = "this disk was replaced: start the node as replica; it takes a snapshot by itself"
+            text = f"the data directory is empty, and {grown.node} {has}"
             return Refuse(Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint))
         empty = {NodeId(report.node): report.incarnation for report in heard.everybody}
         if len(empty) * 2 <= len(self.members):

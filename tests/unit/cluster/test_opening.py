@@ -19,7 +19,7 @@ from cluster.opening import (
 from redwire.body import TERM_MAX
 from redwire.errors import Code, ConfigInvalid
 from redwire.position import NodeId, Term
-from tests.reports import LIFE, report, voted
+from tests.reports import CLUSTER, LIFE, report, voted
 
 MEMBERS = frozenset(NodeId(name) for name in ("a", "b", "c"))
 ADMITTED = dict.fromkeys(MEMBERS, LIFE)
@@ -117,6 +117,21 @@ def test_an_emptied_disk_does_not_lead():
     assert isinstance(decision, Refuse)
     assert decision.error.code is Code.PRIMARY_LACKS_COMMITTED
     assert "disk was replaced" in decision.error.hint
+
+
+def test_a_cluster_whose_first_log_reached_no_disk_is_made_again_by_whoever_was_elected() -> None:
+    """A member has accepted the reign, and with it the cluster, whose first record was lost by a disk."""
+    begun = {"cluster": CLUSTER, "primary": "a", "term": 1, "last_term": 0}
+    a, b, c = voted(report("a", **begun), 1), voted(report("b", **begun), 1), report("c")
+    lives = dict.fromkeys(("a", "b", "c"), LIFE)
+    assert ask(msgspec.structs.replace(a, role="opening"), b, c) == Bootstrap(lives)
+    second = ask(msgspec.structs.replace(b, role="opening"), a, c)
+    assert isinstance(second, Wait) and "start a with role: primary" in second.reason
+    stranger = ask(msgspec.structs.replace(c, role="opening"), a, b)
+    assert isinstance(stranger, Refuse) and stranger.error.code is Code.PRIMARY_LACKS_COMMITTED
+    assert "a belongs to a cluster" in stranger.error.message and "a as primary" in stranger.error.hint
+    elsewhere = msgspec.structs.replace(b, cluster="f" * 32)
+    assert isinstance(ask(msgspec.structs.replace(a, role="opening"), elsewhere, c), Refuse)
 
 
 def test_a_member_that_leads_is_not_challenged():
