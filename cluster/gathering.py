@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ENOUGH = 64
-"""So many share what a batch costs that more of them would save each less than a twentieth."""
-PATIENCE_SHARE = 4
-"""Of the time that a commit takes lately: a quarter."""
-PATIENCE_US_MAX = 4_000
-"""However far away the copies are: of 64 callers on one machine 20 to 40 come back within that."""
-FEW = PATIENCE_SHARE
-"""Under way at once, and so many come while one commit takes: of fewer, less than one in a quarter of it."""
+ENOUGH = 32
+"""So many share what a batch costs: of 64 callers, half come back while the others are under way."""
+PATIENCE_SHARE = 3
+"""Of the time that a commit takes lately: a third."""
+PATIENCE_US_MAX = 5_000
+"""However far away the copies are: of 64 callers on one machine half come back within that."""
+FEW = 4
+"""Under way at once, and so many come while one commit takes: of fewer, hardly one in a third of it."""
 FADING = 16
 """Batches: who has left is waited for about so often."""
 

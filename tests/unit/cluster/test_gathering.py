@@ -28,11 +28,11 @@ def test_where_few_come_nobody_waits(under_way: int) -> None:
         gathering.made(under_way)
 
 
-def test_who_waits_for_others_does_so_for_a_quarter_of_a_commit_from_the_first_one_on() -> None:
+def test_who_waits_for_others_does_so_for_a_part_of_a_commit_from_the_first_one_on() -> None:
     gathering = usual(8)
     assert gathering.patience_us(1, COMMIT_US, 10_000) == COMMIT_US // PATIENCE_SHARE
     assert gathering.patience_us(5, COMMIT_US, 10_300) == COMMIT_US // PATIENCE_SHARE - 300
-    assert gathering.patience_us(7, COMMIT_US, 10_500) == 0
+    assert gathering.patience_us(7, COMMIT_US, 10_000 + COMMIT_US // PATIENCE_SHARE) == 0
     gathering.made(7)
     assert gathering.patience_us(1, COMMIT_US, 20_000) == COMMIT_US // PATIENCE_SHARE
 
