@@ -370,7 +370,10 @@ def test_a_key_that_cannot_be_is_refused(site: Any) -> None:
                 assert resolved.code is (Code.INVALID if key[1] >> 63 else known), f"{name}: {resolved}"
         fetched = wire.ask(Kind.FETCH, Fetch("keys", "x").encode())
         assert not Fetched.decode(fetched.payload).found
-        last = Key(mine, (1 << 64) - 1, (1 << 64) - 1)  # may be: its client has nothing older open
+        beyond = Key(mine, 1 << 63, 1 << 63)  # nobody could ask what became of it
+        refused = wire.error(Kind.WRITE, site.write_body(Record(Op.PUT, "keys", "y", b"{}"), key=beyond))
+        assert refused.code is Code.INVALID
+        last = Key(mine, (1 << 63) - 1, (1 << 63) - 1)  # may be: its client has nothing older open
         assert wire.ask(Kind.WRITE, site.write_body(Record(Op.PUT, "keys", "y", b"{}"), key=last)).kind == (
             Kind.WRITTEN
         )
