@@ -24,8 +24,8 @@ FOUND = ("Violated", "LogCorrupt")
 """A node that starts finds it by itself where its state is ahead of its log."""
 
 
-RARE = {"primaries_that_read_before_their_first_record": 41}
-"""Bugs that few seeds find, and where to begin so that one of thirty does: any change of what the seeds make
+RARE = {"primaries_that_read_before_their_first_record": 47, "clients_that_keep_a_forgotten_id": 23}
+"""Bugs that few seeds find, and where to begin so that one of the next does. Any change of what seeds make
 happen may move that.
 """
 
