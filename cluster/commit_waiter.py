@@ -86,8 +86,7 @@ class CommitWaiter:
         _prove(reversed(self.flights), node, since, lsn, now.us)
         for waiting in self._stronger.values():
             _prove((entry.flight for entry in reversed(waiting)), node, since, lsn, now.us)
-        if self.acks:
-            self.acks.settle(now.ms)
+        self.acks.settle(now.ms)
 
     def committed(self, watermark: Lsn, by: NodeId, lsn: Lsn, synced_us: int, now: Now) -> None:
         """The commit rule is met up to `watermark`, and `by` brought the last copy that it took.
@@ -142,8 +141,6 @@ class CommitWaiter:
     def released(self, watermark: Lsn) -> list[Release]:
         """The held answers whose stronger policy is met by now."""
         releases: list[Release] = []
-        if not self._stronger:
-            return releases
         for policy, held in list(self._stronger.items()):
             reached = self.table.commit_watermark(policy)
             while held and held[0].flight.batch.last <= reached:

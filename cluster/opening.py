@@ -240,7 +240,10 @@ class Opening(msgspec.Struct, frozen=True):
         others = heard.others.values()
         grown = next((each for each in others if each.last_lsn or each.cluster not in ours), None)
         if grown is not None:
-            has, hint = "belongs to a cluster", f"start the node as replica, and {grown.primary} as primary"
+            led = (
+                f"{grown.primary} as primary" if grown.primary != self.me else "another one with --take-over"
+            )
+            has, hint = "belongs to a cluster", f"start the node as replica, and {led}"
             if grown.last_lsn:
                 has = f"has a log up to LSN {grown.last_lsn}"
                 hint = "this disk was replaced: start the node as replica; it takes a snapshot by itself"

@@ -29,7 +29,7 @@ from cluster.replies import Wire
 from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
-from cluster.unread import SCARCE_BYTES_MAX, Unread
+from cluster.unread import Unread
 from cluster.visit import Visit
 from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.frame import Kind
@@ -201,7 +201,5 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, unread: Unrea
             if time.monotonic() > turn_ends_s:
                 await anyio.lowlevel.checkpoint()
                 turn_ends_s = time.monotonic() + TURN_S
-            if visit.channel.buffered_bytes >= SCARCE_BYTES_MAX:
-                limit_bytes = unread.limit_bytes(visit.channel)
-                if visit.channel.buffered_bytes >= limit_bytes:
-                    await visit.channel.drain_below(limit_bytes)
+            if limit_bytes := unread.limit_bytes(visit.channel):
+                await visit.channel.drain_below(limit_bytes)

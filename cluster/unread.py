@@ -55,7 +55,11 @@ class Unread:
         return self._scarce
 
     def limit_bytes(self, client: Answers) -> int:
-        """What `client` may leave lying now."""
-        if client.buffered_bytes < SCARCE_BYTES_MAX or not self.scarce:
-            return EACH_BYTES_MAX
-        return SCARCE_BYTES_MAX
+        """Below how much `client` has to come before it is read further; 0 while it leaves no more lying than
+        it may.
+        """
+        left_bytes = client.buffered_bytes
+        if left_bytes < SCARCE_BYTES_MAX:
+            return 0
+        limit_bytes = SCARCE_BYTES_MAX if self.scarce else EACH_BYTES_MAX
+        return limit_bytes if left_bytes >= limit_bytes else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 
 RECORDS_MAX = 32
-"""Given to TLS at a time: two 64 KiB reads of whole records, or 3 ms of the dearest."""
+"""Given to TLS at a time: half a megabyte in the largest records, or 3 ms of the dearest."""
 BARREN_MAX = 32
 """Records without data, of the last `FORGOTTEN_AFTER` with some. Honest ends change their keys after millions
 of records, and a foreign proxy may hand out a handful of sessions to resume.
@@ -31,7 +31,7 @@ class Arrivals:
         self.crumbled = False
         self._tls = tls
         self.held = bytearray()
-        self._next = 0  # where in `_held` the next record begins
+        self._next = 0  # where in `held` the next record begins
         self._ended = False
         self._barren = self._fruitful = 0
 
@@ -51,7 +51,7 @@ class Arrivals:
             self.bio.write(data)
         elif self.held or self._next or self.bio.pending or len(data) != _record_bytes(data, 0):
             self.held += data
-        else:  # one whole record, as most frames are: spares it the way through `_held`
+        else:  # one whole record, as most frames are: spares it the way through `held`
             self._barren += 1
             self.bio.write(data)
 

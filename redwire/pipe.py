@@ -64,8 +64,7 @@ class Pipe(asyncio.Protocol):
         if ahead_bytes > AHEAD_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
-        if self._news is not None:
-            self._wake()
+        self._wake()
 
     def eof_received(self) -> bool:
         """No more bytes will come. What we still have to say can be sent."""

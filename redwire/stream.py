@@ -84,8 +84,7 @@ class Channel:
             self._fail(f"it does not read, and over {self._buffered_bytes_max} bytes wait for it")
             return
         (self._urgent if urgent else self._bulk).append(chunks)
-        if not self._due:
-            self._schedule()
+        self._schedule()
 
     async def drain_below(self, limit_bytes: int) -> None:
         """Wait until fewer than `limit_bytes` are buffered (1: until all is sent). Raises `ChannelClosed`."""
@@ -143,8 +142,7 @@ class Channel:
             piece, self._sending = self._sending[:SEND_BYTES_MAX], self._sending[SEND_BYTES_MAX:]
         self._queued_bytes -= len(piece)
         self._pipe.write(piece)
-        if self._sent is not None:
-            self._tell_waiters()
+        self._tell_waiters()
         if self._queued_bytes:
             self._schedule()
 

@@ -208,7 +208,7 @@ def decode_written(payload: bytes | memoryview) -> tuple[bytes, list[WrittenEntr
 
     Everything but the block's inside is checked; `decode_ack_block` checks that when a receipt is read.
     """
-    data = bytes(payload)
+    data = bytes(payload)  # by hand: a client reads one for every commit, for which a Cursor makes 16 calls
     block_end = _LENGTH.size + (_LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else 0)
     if block_end + _LENGTH.size > len(data):
         raise BodyInvalid(f"Written: its block would end at byte {block_end} of {len(data)}, before a count")

@@ -43,7 +43,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     `vitals` stand in hello and welcome; Follow goes without.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     cluster: ClusterOrNone
     name: Name
     node: Name

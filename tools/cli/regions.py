@@ -127,7 +127,7 @@ def promote(node: str, how: How) -> None:
 @click.argument("addr", metavar="HOST:PORT")
 @change_options
 def move(node: str, addr: str, how: How) -> None:
-    """Reach NODE at HOST:PORT from now on. It stays what it is; the primary cannot be moved."""
+    """Reach NODE at HOST:PORT from now on. It stays what it is; a primary cannot be moved beside others."""
     change(MoveMember(node, addr), how)
 
 

@@ -130,6 +130,8 @@ def test_a_cluster_whose_first_log_reached_no_disk_is_made_again_by_whoever_was_
     stranger = ask(msgspec.structs.replace(c, role="opening"), a, b)
     assert isinstance(stranger, Refuse) and stranger.error.code is Code.PRIMARY_LACKS_COMMITTED
     assert "a belongs to a cluster" in stranger.error.message and "a as primary" in stranger.error.hint
+    wiped = ask(EMPTY, b, c)
+    assert isinstance(wiped, Refuse) and "another one with --take-over" in wiped.error.hint
     elsewhere = msgspec.structs.replace(b, cluster="f" * 32)
     assert isinstance(ask(msgspec.structs.replace(a, role="opening"), elsewhere, c), Refuse)
 

@@ -18,7 +18,7 @@ def test_each_may_leave_much_until_all_leave_too_much_and_again_once_they_have_g
     assert not unread.scarce, "looked at a moment ago"
     now_s += LOOK_S
     assert unread.scarce and unread.limit_bytes(slow) == SCARCE_BYTES_MAX
-    assert unread.limit_bytes(fast) == EACH_BYTES_MAX, "it takes what it gets"
+    assert unread.limit_bytes(fast) == 0, "it takes what it gets"
     unread.leave(slow)
     now_s += LOOK_S
     assert not unread.scarce
