@@ -91,7 +91,7 @@ async def test_a_scan_prints_a_line_or_an_array_element_for_each_document(cluste
         (("put", "c", "p1", "{}", "--if-version", "9"), None, 4, "does not exist, so it has no version"),
         (("put", "c", "p1", "{}"), Code.FORBIDDEN, 4, "FORBIDDEN"),
         (("put", "c", "p1", "{}"), "unconfirmed", 3, "not confirmed"),
-        (("put", "c", "p1", "{}", "--timeout", "0.2"), "silence", 3, "not known"),
+        (("put", "c", "p1", "{}", "--timeout", "2"), "silence", 3, "not known"),
         (("get", "c", "p1", "--read", "moon"), None, 2, "one of primary, nearest"),
         (("get", "c", "p1", "--at-least", "x"), None, 2, "not a freshness token"),
         (("put", "c", "p1"), None, 2, "Missing argument"),
