@@ -1,5 +1,9 @@
-"""The state's thread: applies what is committed, everything that waits in one transaction, and checkpoints in
-between.
+"""Applies what is committed: a little of it at once, in the event loop, everything else in the state's own
+thread, all that waits in one transaction, with checkpoints in between.
+
+To wake a thread and to hear of it again costs more than a transaction of a few documents, and while other
+threads of the node want Python's lock it takes longer, too. So what is small is applied by whoever brings it,
+as long as the thread has nothing to do and the state's pages are in memory.
 
 A checkpoint of a long SQLite log would hold every commit up, so most of it is done beside the applies: a
 short-lived second thread folds what is there (SQLite lets a writer go on meanwhile), then the state's own
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +34,12 @@ LOOK_EVERY = 16
 """Transactions, between two looks at how long SQLite's log is; a large one counts for several."""
 LOOK_BYTES = 64 << 10
 """Sixteen times this is a small part of what makes a checkpoint due."""
+AT_ONCE_BYTES_MAX = 16 << 10
+"""Some 70 small documents, which take a millisecond."""
+AT_ONCE_S = 0.005
+"""Five times that: the file's pages come from a disk, or wait for one to take them. That is for a thread."""
+THREAD_ALONE_S = 1.0
+"""How long the thread does everything afterwards: who is so slow once is so again."""
 TRANSACTION_BYTES_MAX = 4 << 20
 """What one transaction covers: enough to make its fixed cost small, and some 30 ms at most."""
 
@@ -47,8 +58,9 @@ class ApplierStatus(msgspec.Struct, frozen=True):
 class Applier:
     """Applies batches in the order given. `state` is this object's until `stop` has returned.
 
-    `applied` is posted after each transaction. A full disk is waited out. Any other error is posted to
-    `fail`, once, and nothing is applied any more.
+    `applied` is called after each transaction: posted by the thread, and called by `apply` for what that did
+    itself. A full disk is waited out. Any other error is posted to `fail`, once, and nothing is applied any
+    more.
     """
 
     def __init__(
@@ -57,12 +69,17 @@ class Applier:
         post: Post,
         applied: OnApplied,
         fail: Callable[[BaseException], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
         self._post = post
         self._applied = applied
         self._fail = fail
+        self._clock = clock
         self._waiting = _Waiting()
+        self._untold = 0  # batches that the thread was given and has not told of
+        self._thread_alone_until_s = 0.0
+        self._own = threading.Lock()  # the state's, for an apply or a checkpoint
         self._stopping = threading.Event()
         self._blocked = ""
         self._unlooked = 0  # transactions since the last look
@@ -70,14 +87,17 @@ class Applier:
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
         self._thread.start()
 
-    def apply(self, batches: Sequence[Batch]) -> None:
-        """Apply `batches`, which continue what was given before. Returns at once.
+    def apply(self, batches: Sequence[Batch], *, at_once: bool = False) -> None:
+        """Apply `batches`, which continue what was given before: soon, or `at_once` if they are small and the
+        thread has nothing to do.
 
         After an error or `stop` they are dropped: the log has them.
         """
         if self._stopping.is_set():
             return
-        self._waiting.add(batches)
+        if not (at_once and self._at_once(batches)):
+            self._untold += len(batches)
+            self._waiting.add(batches)
 
     def stop(self) -> None:
         """Finish what was given, unless the disk is full or apply has failed; afterwards the thread is gone.
@@ -102,14 +122,40 @@ class Applier:
         """Whether it waits for space."""
         return bool(self._blocked)
 
+    def _at_once(self, batches: Sequence[Batch]) -> bool:
+        """Apply `batches` here and now, if that is less work than to have the thread do it; whether it is
+        done. What it cannot do the thread will meet again, and see to.
+        """
+        began_s = self._clock()
+        small = sum([len(batch.data) for batch in batches]) <= AT_ONCE_BYTES_MAX
+        if not small or self._untold or began_s < self._thread_alone_until_s:
+            return False
+        if not self._own.acquire(blocking=False):
+            return False
+        try:
+            applied, position = self._state.apply(batches), self._state.applied
+        except RedwireError:
+            return False
+        finally:
+            self._own.release()
+        self._unlooked += 1
+        if self._clock() - began_s > AT_ONCE_S:
+            self._thread_alone_until_s = began_s + THREAD_ALONE_S
+        if self._checkpoint_due():
+            self._waiting.ring()
+        self._applied(applied, position)
+        return True
+
+    def _told(self, applied: list[AppliedBatch], position: Position) -> None:
+        self._untold -= len(applied)
+        self._applied(applied, position)
+
     def _run(self) -> None:
         """The thread. An error that nobody foresaw is told to `fail` too, and then shown like any bug."""
         error: BaseException | None = None
         try:
-            while batches := self._take():
-                if not self._apply(batches):
-                    break
-                self._checkpoint()
+            while self._turn():
+                self._waiting.wait()
         except RedwireError as foreseen:
             error = foreseen
         finally:
@@ -121,14 +167,17 @@ class Applier:
             if self._folding is not None:
                 self._folding.join()
 
-    def _take(self) -> list[Batch]:
-        """What waits, up to one transaction; empty when it is time to stop."""
+    def _turn(self) -> bool:
+        """Apply what waits, a transaction at a time, and look after SQLite's log; False at the end."""
         while True:
             stopping = self._stopping.is_set()  # first: nothing is added afterwards
-            taken = self._waiting.take(TRANSACTION_BYTES_MAX)
-            if taken or stopping:
-                return taken
-            self._waiting.wait()
+            with self._own:
+                batches = self._waiting.take(TRANSACTION_BYTES_MAX)
+                if batches and not self._apply(batches):
+                    return False
+                self._checkpoint()
+            if not batches:
+                return not stopping
 
     def _apply(self, batches: list[Batch]) -> bool:
         """Apply them, as often as it takes; False when it was given up."""
@@ -141,7 +190,7 @@ class Applier:
             else:
                 self._blocked = ""
                 self._unlooked += 1 + sum([len(batch.data) for batch in batches]) // LOOK_BYTES
-                self._post(self._applied, applied, self._state.applied)
+                self._post(self._told, applied, self._state.applied)
                 return True
 
     def _wait_for_space(self, error: DiskFull) -> bool:
@@ -149,16 +198,21 @@ class Applier:
         self._blocked = str(error)
         return not self._stopping.wait(RETRY_S)
 
+    def _checkpoint_due(self) -> bool:
+        """Whether there is a next step to look at."""
+        folding = self._folding
+        return self._unlooked >= LOOK_EVERY if folding is None else not folding.is_alive()
+
     def _checkpoint(self) -> None:
         """Take the next step of a checkpoint: begin it beside the applies, or end it here."""
+        if not self._checkpoint_due():
+            return
         if self._folding is None:
-            if self._unlooked < LOOK_EVERY:
-                return
             self._unlooked = 0
             if self._state.checkpoint_due:
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)
                 self._folding.start()
-        elif not self._folding.is_alive():
+        else:
             self._folding = None
             with suppress(DiskFull):  # `apply` will meet it too, and waits it out there
                 self._state.checkpoint()

@@ -1,4 +1,4 @@
-"""The apply thread as the end of a feed: batches go in, results come back as one event."""
+"""Apply as the end of a feed: batches go in, results come back as one event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cluster.effects import Applied
 from cluster.state import AppliedBatch, State
 from cluster.threads import Post
 from redwire.batch import Batch
-from redwire.position import Position
+from redwire.position import Lsn, Position
 
 APPLY_BYTES_MAX = 8 << 20
 """What may wait for the apply thread: two of its transactions, so that it never waits. The rest stays in the
@@ -21,10 +21,14 @@ log.
 class ApplyQueue:
     """What waits to be applied. `use` gives it a state, at the start and after a snapshot."""
 
-    def __init__(self, post: Post, fail: Callable[[BaseException], None]) -> None:
+    def __init__(self, post: Post, fail: Callable[[BaseException], None], durable: Callable[[], Lsn]) -> None:
+        """`durable` says how much of the log is on this node's disk. Where that stands still nothing is
+        applied in the event loop: the state is on the same disk.
+        """
         self.on_applied: Callable[[Applied], None] = lambda event: None
         self._post = post
         self._fail = fail
+        self._durable = durable
         self._applier: Applier | None = None
         self._moved = Broadcast()
 
@@ -44,7 +48,7 @@ class ApplyQueue:
         """Apply these."""
         applier = self._applier
         if applier is not None:
-            applier.apply(batches)
+            applier.apply(batches, at_once=batches[-1].last <= self._durable())
 
     def full(self) -> bool:
         """Whether enough waits."""

@@ -70,12 +70,12 @@ class Feed:
                 return  # the next batch ends above `through`
             self._hand(batches)
 
-    def extend(self, young: list[Batch]) -> None:
-        """As `push`, where the log has just grown by the batches `young`, all of which may be fed."""
-        if self._behind or self.after + 1 != young[0].first or self._consumer.full():
+    def extend(self, young: Batch) -> None:
+        """As `push`, where the log has just grown by the batch `young`, which may be fed."""
+        if self._behind or self.after + 1 != young.first or self._consumer.full():
             self.push()
         else:
-            self._hand(young)
+            self._hand([young])
 
     async def run(self) -> None:
         """Catch the consumer up whenever `push` could not. Ends by cancellation or an error of `read`."""

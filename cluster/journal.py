@@ -51,9 +51,12 @@ class Journal:
         """What a turn may log and will surely fit."""
         return max(0, self.disk.room() - MARK_BYTES)
 
-    def append(self, batch: Batch, watermark: Lsn) -> None:
-        """Log `batch`; `on_durable` follows."""
+    def append(self, batch: Batch, watermark: Lsn, hand_out: Callable[[Batch], None]) -> None:
+        """Log `batch`; `on_durable` follows. Before it goes to the disk it may be handed out to followers:
+        what they need takes longer, and the disk's thread would take Python's lock from the sends.
+        """
         self.log.append(batch)
+        hand_out(batch)
         self.disk.append(batch, watermark)
 
     def cut(self, to: Position, reason: str, done: Callable[[], None]) -> None:

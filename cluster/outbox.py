@@ -75,16 +75,14 @@ class Outbox:
         self._note = note
         self._told = Lsn(0)  # the watermark that followers know of
         self._beat = False  # a heartbeat is due at the end of this turn
-        self._grown: list[Batch] = []  # what was appended in this turn
         self._rose = Bell()
 
     def carry_out(self, effect: Effect, role: Role) -> None:
         """Do what one effect says; `role` is the core that said it."""
         match effect:
             case Append(batch):
-                self._storage.journal.append(batch, self.apply.commit)
+                self._storage.journal.append(batch, self.apply.commit, self._feed)
                 self._told = max(self._told, batch.watermark)
-                self._grown.append(batch)
             case Commit(watermark):
                 self.apply.committed(watermark, answered=isinstance(role, Primary))
             case Release():
@@ -108,7 +106,6 @@ class Outbox:
             case SaveVote(reign):
                 self._storage.save_vote(reign)
             case Cut(to, reason):
-                self._grown.clear()
                 self._storage.journal.cut(to, reason, lambda: self._inbox.post(TailCut()))
             case Rebuild():
                 self.rebuild(effect)
@@ -124,11 +121,7 @@ class Outbox:
         self._send(session, Kind.HEARTBEAT, self._heartbeat(role), urgent=True)
 
     def tell_followers(self, role: Role) -> None:
-        """At the end of a turn: young batches, a heartbeat that is due, and the watermark soon (R10)."""
-        if self._grown:
-            for feed in self._roster.feeds.values():
-                feed.extend(self._grown)
-            self._grown = []
+        """At the end of a turn: a heartbeat that is due, and the watermark soon (R10)."""
         if self._beat:
             self.beat(role)
         elif self._told < self.apply.commit and self._roster.feeds:
@@ -154,6 +147,10 @@ class Outbox:
         end = self._roster.ends.get(session)
         if end is not None:
             end.drop(error)
+
+    def _feed(self, batch: Batch) -> None:
+        for feed in self._roster.feeds.values():
+            feed.extend(batch)
 
     def _heartbeat(self, role: Role) -> bytes:
         reign = role.reign or NO_REIGN

@@ -48,9 +48,9 @@ class ChannelEnd:
     # --- as the consumer of a feed
 
     def take(self, batches: list[Batch]) -> None:
-        """Send batches, their bytes as logged."""
+        """Send batches, their bytes as logged, now: a follower's disk is to begin when ours does."""
         for batch in batches:
-            self._channel.write(encode_header(Kind.BATCH, len(batch.data), 0), batch.data)
+            self._channel.write(encode_header(Kind.BATCH, len(batch.data), 0), batch.data, now=True)
 
     def full(self) -> bool:
         """Whether the follower reads slower than we write."""

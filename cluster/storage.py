@@ -67,7 +67,7 @@ class Storage:
             raise NoSpaceToStart(error) from error
         self.watermark = Lsn(max(wal.watermark, self.state.applied.lsn))
         self.journal = Journal(wal, self.log, self.data_dir, self.meta, post, fail)
-        self.applies = ApplyQueue(post, fail)
+        self.applies = ApplyQueue(post, fail, lambda: self.log.durable)
         self.reads = ReadDesk(self.state.path, post)
 
     def connect(self, on_durable: Callable[[Lsn], None]) -> None:

@@ -70,8 +70,9 @@ class Channel:
         """For `redwire.tls.certificate_identities`; None on a plain connection."""
         return self._pipe.tls
 
-    def write(self, *chunks: bytes, urgent: bool = False) -> None:
-        """Queue whole frames, whose bytes must not change until they were sent.
+    def write(self, *chunks: bytes, urgent: bool = False, now: bool = False) -> None:
+        """Queue whole frames, whose bytes must not change until they were sent. `now`: send what is queued in
+        this call, since nothing will be added to it in this pass of the loop, and others wait for it.
 
         Never waits and never raises: a peer that has gone must not disturb who writes to many. Overfilling
         the buffer fails the channel.
@@ -84,7 +85,10 @@ class Channel:
             self._fail(f"it does not read, and over {self._buffered_bytes_max} bytes wait for it")
             return
         (self._urgent if urgent else self._bulk).append(chunks)
-        self._schedule()
+        if now:
+            self._flush()
+        else:
+            self._schedule()
 
     async def drain_below(self, limit_bytes: int) -> None:
         """Wait until fewer than `limit_bytes` are buffered (1: until all is sent). Raises `ChannelClosed`."""
@@ -126,12 +130,15 @@ class Channel:
         """Send at the end of this pass of the loop, with whatever else is written in it."""
         if not self._due and not self._pipe.blocked:
             self._due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._due = False
+        self._flush()
 
     def _flush(self) -> None:
         """Hand one send to the pipe."""
-        self._due = False
-        if self._failure or self._pipe.blocked:
+        if self._failure or self._pipe.blocked or not self._queued_bytes:
             return
         piece: bytes | memoryview
         if self._queued_bytes <= SEND_BYTES_MAX and not self._sending:

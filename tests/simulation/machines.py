@@ -403,16 +403,20 @@ class _Later(Exception):
 
 
 class SimulatedApplier(Applier):
-    """The apply thread's work, done by the loop when its time has come."""
+    """The apply thread's work, done by the loop when its time has come. In a process of three nothing is
+    applied at once.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         self._machine = HERE.get()
         self._life = self._machine.life
         self._turns = Turns(self._work, slow=False)
-        super().__init__(*arguments)
+        self._thread_alone = self._machine.number % 3 == 2
+        super().__init__(*arguments, clock=lambda: 0.0)
 
-    def apply(self, batches: Any) -> None:
-        super().apply(batches)
+    def apply(self, batches: Any, *, at_once: bool = False) -> None:
+        thread = self._thread_alone or self._machine.faults.full
+        super().apply(batches, at_once=at_once and not thread)
         self._soon()
 
     def stop(self) -> None:
@@ -421,7 +425,7 @@ class SimulatedApplier(Applier):
         self._stopping.set()
 
     def _soon(self) -> None:
-        if self._waiting and not self._stopping.is_set():
+        if (self._waiting or self._checkpoint_due()) and not self._stopping.is_set():
             self._turns.soon(disk.RETRY_S if self._blocked else 0.0)
 
     def _apply(self, batches: Any) -> bool:
@@ -433,10 +437,9 @@ class SimulatedApplier(Applier):
         return super()._apply(batches)
 
     def _work(self) -> None:
-        if not self._waiting:
-            return
         try:
-            if self._apply(self._take()):
+            batches = self._waiting.take(applier.TRANSACTION_BYTES_MAX)
+            if not batches or self._apply(batches):
                 self._checkpoint()
         except RedwireError as error:
             self._stopping.set()
@@ -628,7 +631,9 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
     def token(size: int = 16) -> str:
         return chance.randbytes(size).hex()
 
-    threads = SimpleNamespace(Condition=threading.Condition, Thread=Unthreaded, Event=threading.Event)
+    threads = SimpleNamespace(
+        Condition=threading.Condition, Lock=threading.Lock, Thread=Unthreaded, Event=threading.Event
+    )
     clock = SimpleNamespace(perf_counter_ns=lambda: HERE.get().now().us * 1_000)
     changes: list[tuple[Any, str, Any]] = [
         (peers, "dial", dial),

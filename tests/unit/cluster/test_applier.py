@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
+from cluster import applier as applier_module
 from cluster import state as state_module
-from cluster.applier import TRANSACTION_BYTES_MAX, Applier
+from cluster.applier import (
+    AT_ONCE_BYTES_MAX,
+    AT_ONCE_S,
+    THREAD_ALONE_S,
+    TRANSACTION_BYTES_MAX,
+    Applier,
+)
 from cluster.errors import OutOfOrder
 from cluster.state import State
 from redwire.position import EMPTY
@@ -43,6 +50,17 @@ class Loop:
         self.applied.append(([batch.last for batch in batches], position.lsn))
 
 
+class Clock:
+    """Tells `now_s`, and moves on by `step_s` each time that it is asked."""
+
+    def __init__(self, step_s: float = 0.0) -> None:
+        self.now_s, self.step_s = 100.0, step_s
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
 class Gate:
     """A state whose applies wait until the test opens the gate, so that batches pile up behind it."""
 
@@ -72,8 +90,8 @@ def loop() -> Loop:
     return Loop()
 
 
-def applier(state: Any, loop: Loop) -> Applier:
-    return Applier(state, loop.post, loop.on_applied, loop.errors.append)
+def applier(state: Any, loop: Loop, clock: Clock | None = None) -> Applier:
+    return Applier(state, loop.post, loop.on_applied, loop.errors.append, clock or Clock())
 
 
 def test_batches_are_applied_in_order_and_told_with_the_position(
@@ -88,6 +106,82 @@ def test_batches_are_applied_in_order_and_told_with_the_position(
     assert loop.applied == [([1], 1), ([3, 4], 4)]
     assert state.applied == written_log.end
     assert loop.errors == []
+
+
+def test_a_little_is_applied_at_once_and_told_in_the_call(state: State, loop: Loop, written_log: Any) -> None:
+    running = applier(state, loop)
+    running.apply([written_log.write(put("a")), written_log.write(put("b"))], at_once=True)
+    assert loop.applied == [([1, 2], 2)]
+    running.apply([written_log.write(put("c", b'{"n":"%s"}' % (b"x" * AT_ONCE_BYTES_MAX)))], at_once=True)
+    assert loop.applied == [([1, 2], 2)]
+    loop.run_one()
+    assert loop.applied[1:] == [([3], 3)]
+    running.apply([written_log.write(put("d"))], at_once=True)
+    assert loop.applied[2:] == [([4], 4)]
+    running.stop()
+    assert state.applied == written_log.end
+
+
+def test_nothing_overtakes_what_the_thread_has_not_told_of(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    running = applier(state, loop)
+    running.apply([written_log.write(put("a"))])
+    while state.applied == EMPTY:
+        pass
+    running.apply([written_log.write(put("b"))], at_once=True)
+    assert loop.applied == []
+    loop.run_one()
+    loop.run_one()
+    assert loop.applied == [([1], 1), ([2], 2)]
+    running.stop()
+
+
+def test_after_a_slow_apply_the_thread_does_it_for_a_while(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    clock = Clock(AT_ONCE_S * 1.01)
+    running = applier(state, loop, clock)
+    running.apply([written_log.write(put("a"))], at_once=True)
+    assert loop.applied == [([1], 1)]
+    running.apply([written_log.write(put("b"))], at_once=True)
+    assert loop.applied == [([1], 1)]
+    loop.run_one()
+    clock.step_s, clock.now_s = 0.0, clock.now_s + THREAD_ALONE_S
+    running.apply([written_log.write(put("c"))], at_once=True)
+    assert loop.applied == [([1], 1), ([2], 2), ([3], 3)]
+    running.stop()
+
+
+def test_what_fails_at_once_the_thread_meets_again_and_tells(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    running = applier(state, loop)
+    written_log.write(put("a"))
+    running.apply([written_log.write(put("b"))], at_once=True)
+    while not loop.errors:
+        loop.run_one()
+    assert [type(error) for error in loop.errors] == [OutOfOrder]
+    running.stop()
+
+
+def test_a_full_disk_that_is_met_at_once_is_waited_out_by_the_thread(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    state._connection.execute("PRAGMA max_page_count = 20")
+    running = applier(state, loop)
+    doc = b'{"n":"%s"}' % (b"x" * (AT_ONCE_BYTES_MAX // 2))
+    for name in "abcdefghijklmnop":
+        running.apply([written_log.write(put(name, doc))], at_once=True)
+    while not running.blocked:
+        pass
+    told = len(loop.applied)
+    assert 0 < told < 16
+    state._connection.execute("PRAGMA max_page_count = 1000000")
+    loop.run_one()
+    running.stop()
+    assert loop.errors == []
+    assert state.applied == written_log.end
 
 
 def test_what_waits_behind_an_apply_becomes_one_transaction(
@@ -175,15 +269,18 @@ def test_stop_does_not_wait_for_space(state: State, loop: Loop, written_log: Any
     assert loop.errors == []
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 def test_a_long_log_of_sqlite_is_checkpointed_between_applies(
-    state: State, loop: Loop, written_log: Any
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any, at_once: bool
 ) -> None:
+    monkeypatch.setattr(applier_module, "AT_ONCE_BYTES_MAX", 3 << 20)
     running = applier(state, loop)
     doc = b'{"n":"%s"}' % (b"x" * (2 << 20))
     while not state.checkpointed:
         assert written_log.end.lsn < 4 * state_module.CHECKPOINT_WAL_BYTES // len(doc)
-        running.apply([written_log.write(put(str(written_log.end.lsn % 4), doc))])
-        loop.run_one()
+        running.apply([written_log.write(put(str(written_log.end.lsn % 4), doc))], at_once=at_once)
+        while len(loop.applied) < written_log.end.lsn:
+            loop.run_one()
     running.stop()
     assert state.status().wal_bytes < state_module.CHECKPOINT_WAL_BYTES
     assert loop.errors == []

@@ -9,12 +9,13 @@ import pytest
 
 from cluster.apply_queue import ApplyQueue
 from cluster.state import State
+from redwire.position import Lsn
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_who_waits_for_room_goes_on_when_there_is_a_state(tmp_path: Path) -> None:
-    queue = ApplyQueue(lambda callback, *args: None, lambda error: None)
+    queue = ApplyQueue(lambda callback, *args: None, lambda error: None, lambda: Lsn(0))
     state = State.open(tmp_path / "state.db")
     assert queue.full()
     with anyio.fail_after(5):
