@@ -62,6 +62,10 @@ are waited for.
 """
 CHECKPOINT_WAIT_MS = 25
 """What apply may stand still for readers once SQLite's log is that long; a page or a get takes far less."""
+SHORT_FOLD_PAGES = 256
+"""A mebibyte: so much is written and synced in a few milliseconds, for which apply may stand still."""
+FOLDS_MAX = 5
+"""Each takes a fraction of the time of the one before, unless the disk is slower than what comes in."""
 KEY_ENTRIES_SLACK = 20_000
 """Few keys are not worth a rewrite: a megabyte of entries."""
 KEY_ENTRIES_PER_OPEN = 4
@@ -352,12 +356,17 @@ class State:
 def fold(path: Path) -> None:
     """Fold SQLite's log into the state file at `path` as far as that goes beside its writer and readers.
 
-    For any thread. It makes a `checkpoint` that follows short. Raises `DiskFull` or `DiskFailed`.
+    For any thread. It makes a `checkpoint` that follows short: what is written while it folds, and waits for
+    the disk, it folds too, until that is little. Raises `DiskFull` or `DiskFailed`.
     """
     with translated(path):
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection, folded = sqlite3.connect(path, isolation_level=None), 0
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            for _ in range(FOLDS_MAX):
+                before = folded
+                _, _, folded = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if folded - before < SHORT_FOLD_PAGES:
+                    break
         finally:
             connection.close()
 

@@ -51,8 +51,8 @@ def acks_before_the_sync() -> Iterator[None]:
     """What is on its way to the disk counts as on it."""
     append = Journal.append
 
-    def too_early(journal: Journal, batch: Batch, watermark: Lsn) -> None:
-        append(journal, batch, watermark)
+    def too_early(journal: Journal, batch: Batch, *rest: Any) -> None:
+        append(journal, batch, *rest)
         journal._durable(batch.last)
 
     with patch.object(Journal, "append", too_early):

@@ -365,6 +365,7 @@ async def led_by_one_whom_a_member_does_not_know(world: World) -> None:
     await asyncio.sleep(3.0)
     await _changed(old, PromoteMember(new.name))
     await _acked(writer)
+    await _until(lambda: not new.reader)
     old.crash(power=False)
     new.crash(power=False)
     new.start(primary=True, take_over=TakeOver())
