@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import anyio
 
@@ -17,6 +18,12 @@ that asks for what is new. Ten milliseconds are little beside any distance betwe
 """
 
 
+class ApplyConsumer(Consumer, Protocol):
+    """Apply, as it is fed. `awaited`: writers wait for what is made of the next batches."""
+
+    awaited: bool
+
+
 class ApplyFeed:
     """Apply's way along the log. `commit` is how far it may go, which never falls.
 
@@ -24,12 +31,13 @@ class ApplyFeed:
     own: between `stop` and `restart` another takes its place.
     """
 
-    def __init__(self, log: Log, read: ReadLog, consumer: Consumer, applied: Lsn) -> None:
+    def __init__(self, log: Log, read: ReadLog, consumer: ApplyConsumer, applied: Lsn) -> None:
         self.commit = applied
         self.awaited: Callable[[], bool] = lambda: False
         self._new_feed: Callable[[Lsn], Feed] = lambda after: Feed(
             log, read, consumer, after, lambda: self.commit
         )
+        self._consumer = consumer
         self._feed = self._new_feed(applied)
         self._due = Bell()
         self._scope: anyio.CancelScope | None = None
@@ -39,6 +47,7 @@ class ApplyFeed:
     def committed(self, watermark: Lsn, *, answered: bool) -> None:
         """Apply may go up to `watermark`. `answered`: writers wait to be told what came of it."""
         self.commit = watermark
+        self._consumer.awaited = answered
         if answered or self.awaited():
             self._feed.push()
         else:

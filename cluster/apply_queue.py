@@ -19,12 +19,15 @@ log.
 
 
 class ApplyQueue:
-    """What waits to be applied. `use` gives it a state, at the start and after a snapshot."""
+    """What waits to be applied. `use` gives it a state, at the start and after a snapshot. Where it is
+    `awaited`, which nobody does on a follower, a little is applied at once.
+    """
 
     def __init__(self, post: Post, fail: Callable[[BaseException], None], durable: Callable[[], Lsn]) -> None:
         """`durable` says how much of the log is on this node's disk. Where that stands still nothing is
         applied in the event loop: the state is on the same disk.
         """
+        self.awaited = False
         self.on_applied: Callable[[Applied], None] = lambda event: None
         self._post = post
         self._fail = fail
@@ -48,7 +51,7 @@ class ApplyQueue:
         """Apply these."""
         applier = self._applier
         if applier is not None:
-            applier.apply(batches, at_once=batches[-1].last <= self._durable())
+            applier.apply(batches, at_once=self.awaited and batches[-1].last <= self._durable())
 
     def full(self) -> bool:
         """Whether enough waits."""
