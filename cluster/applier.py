@@ -75,10 +75,8 @@ class Applier:
         self._post = post
         self._applied = applied
         self._fail = fail
-        self._clock = clock
         self._waiting = _Waiting()
-        self._untold = 0  # batches that the thread was given and has not told of
-        self._thread_alone_until_s = 0.0
+        self._shortcut = _Shortcut(clock)
         self._own = threading.Lock()  # the state's, for an apply or a checkpoint
         self._stopping = threading.Event()
         self._blocked = ""
@@ -96,7 +94,7 @@ class Applier:
         if self._stopping.is_set():
             return
         if not (at_once and self._at_once(batches)):
-            self._untold += len(batches)
+            self._shortcut.untold += len(batches)
             self._waiting.add(batches)
 
     def stop(self) -> None:
@@ -126,9 +124,9 @@ class Applier:
         """Apply `batches` here and now, if that is less work than to have the thread do it; whether it is
         done. What it cannot do the thread will meet again, and see to.
         """
-        began_s = self._clock()
-        small = sum([len(batch.data) for batch in batches]) <= AT_ONCE_BYTES_MAX
-        if not small or self._untold or began_s < self._thread_alone_until_s:
+        shortcut = self._shortcut
+        began_s = shortcut.clock()
+        if not shortcut.open(batches, began_s):
             return False
         if not self._own.acquire(blocking=False):
             return False
@@ -139,15 +137,14 @@ class Applier:
         finally:
             self._own.release()
         self._unlooked += 1
-        if self._clock() - began_s > AT_ONCE_S:
-            self._thread_alone_until_s = began_s + THREAD_ALONE_S
+        shortcut.taken(began_s)
         if self._checkpoint_due():
             self._waiting.ring()
         self._applied(applied, position)
         return True
 
     def _told(self, applied: list[AppliedBatch], position: Position) -> None:
-        self._untold -= len(applied)
+        self._shortcut.untold -= len(applied)
         self._applied(applied, position)
 
     def _run(self) -> None:
@@ -220,6 +217,30 @@ class Applier:
     def _fold(self) -> None:
         with suppress(NodeError):  # the state's own checkpoint, which follows, meets the same error
             fold(self._state.path)
+
+
+class _Shortcut:
+    """When batches may be applied by who brings them. `untold` are those that the thread was given and has
+    not told of: nothing overtakes them.
+    """
+
+    __slots__ = ("_closed_until_s", "clock", "untold")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.untold = 0
+        self._closed_until_s = 0.0
+
+    def open(self, batches: Sequence[Batch], now_s: float) -> bool:
+        """Whether these are so little, and nothing speaks against it."""
+        if self.untold or now_s < self._closed_until_s:
+            return False
+        return sum([len(batch.data) for batch in batches]) <= AT_ONCE_BYTES_MAX
+
+    def taken(self, began_s: float) -> None:
+        """It was taken, and is closed for a while if that took long."""
+        if self.clock() - began_s > AT_ONCE_S:
+            self._closed_until_s = began_s + THREAD_ALONE_S
 
 
 class _Waiting:

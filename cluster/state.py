@@ -60,6 +60,10 @@ CHECKPOINT_WAL_BYTES_URGENT = 2 * CHECKPOINT_WAL_BYTES
 """512 MiB: readers that come one after the other could let SQLite's log grow for ever, so from here on they
 are waited for.
 """
+CHECKPOINT_LOG_BYTES = 64 << 20
+"""And so much of the node's own log, a segment: all of it is kept until the state survives a power cut
+without it.
+"""
 CHECKPOINT_WAIT_MS = 25
 """What apply may stand still for readers once SQLite's log is that long; a page or a get takes far less."""
 KEY_ENTRIES_SLACK = 20_000
@@ -117,6 +121,7 @@ class State:
         self._registry: Registry
         self._key_entries = 0
         self._checkpoint_at = CHECKPOINT_WAL_BYTES
+        self._logged_bytes = 0  # that were applied since the last checkpoint
         self._load()
 
     @classmethod
@@ -171,6 +176,7 @@ class State:
         except TRANSLATED as error:
             raise translation(self.path, error) from error
         self.terms, self.batch_time_ms = terms, batches[-1].time_ms
+        self._logged_bytes += sum([len(batch.data) for batch in batches])
         self.applied = end  # last: whoever looks at it first finds all that belongs to it
         return applied
 
@@ -195,8 +201,8 @@ class State:
 
     @property
     def checkpoint_due(self) -> bool:
-        """Whether SQLite's log is long enough for a checkpoint."""
-        return self._wal_bytes() >= self._checkpoint_at
+        """Whether SQLite's log, or what the node's log keeps for it, is long enough for a checkpoint."""
+        return self._logged_bytes >= CHECKPOINT_LOG_BYTES or self._wal_bytes() >= self._checkpoint_at
 
     def checkpoint(self) -> Lsn | None:
         """Fold SQLite's log into the file and begin it anew; `checkpointed`, or None when it stayed behind.
@@ -204,7 +210,7 @@ class State:
         The node's log is not needed up to `checkpointed` any more. A reader with an older view can keep it
         behind; then it is due again when SQLite's log has grown further. Raises `DiskFull` or `DiskFailed`.
         """
-        size = self._wal_bytes()
+        size, self._logged_bytes = self._wal_bytes(), 0
         execute = self._connection.execute
         with translated(self.path):
             if size < CHECKPOINT_WAL_BYTES_URGENT:

@@ -108,7 +108,7 @@ class Pipe(asyncio.Protocol):
             except ssl.SSLWantReadError:
                 if self._incoming.ready():
                     continue
-            except ssl.SSLEOFError:
+            except _ENDS:
                 raise self._error or ConnectionResetError(_OVER) from None
             finally:
                 self._send()  # also the alert that tells the other side what is wrong
@@ -193,7 +193,7 @@ class Pipe(asyncio.Protocol):
                 size -= len(piece)
                 if len(pieces) == PIECES_MAX:
                     break
-        except ssl.SSLEOFError:
+        except _ENDS:
             self._ended = True  # without TLS's own word: it is the frames that say where they end
         except OSError as error:  # ssl.SSLError is one
             self._ended, self._error = True, error
@@ -224,6 +224,8 @@ class Pipe(asyncio.Protocol):
         await self._news
 
 
+_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What an end without TLS's own word is called: Python 3.11.2 has the second name for it."""
 _OVER = "the other side closed it"
 _BARREN = "it sends TLS messages that hold no data, and nothing else"
 

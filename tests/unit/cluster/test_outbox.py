@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -80,8 +81,8 @@ class Pushed:
     def push(self) -> None:
         self.times += 1
 
-    def extend(self, young: list[Batch]) -> None:
-        self.young.append(len(young))
+    def extend(self, young: Batch) -> None:
+        self.young.append(young.last)
 
 
 class Caller:
@@ -124,7 +125,8 @@ class Site:
         self.end = End()
         self.roster.ends[3] = self.end
 
-    def _append(self, batch: Any, commit: Lsn) -> None:
+    def _append(self, batch: Any, commit: Lsn, hand_out: Callable[[Batch], None]) -> None:
+        hand_out(batch)
         self.log.append(batch)
         self.did.append(("append", batch.last, commit))
 
@@ -233,7 +235,7 @@ def test_whoever_joins_is_fed_and_hears_the_watermark_at_once(site: Site, primar
     assert site.end.sent[0][2], "it overtakes what is on its way"
 
 
-def test_a_turn_ends_with_young_batches_and_a_heartbeat_only_when_one_is_due(
+def test_a_batch_leaves_at_once_and_a_heartbeat_at_the_end_of_a_turn_when_one_is_due(
     site: Site, primary: Primary, written_log: Any
 ) -> None:
     feed = site.follow()
@@ -241,13 +243,13 @@ def test_a_turn_ends_with_young_batches_and_a_heartbeat_only_when_one_is_due(
     assert feed.young == [] and site.end.sent == []
     for ident in ("a", "b"):
         site.outbox.carry_out(Append(written_log.write(Record(Op.DELETE, "orders", ident))), primary)
+    assert feed.young == [1, 2]
     site.outbox.tell_followers(primary)
-    site.outbox.tell_followers(primary)
-    assert feed.young == [2] and site.end.sent == []
+    assert feed.young == [1, 2] and site.end.sent == []
     site.outbox.carry_out(Beat(), primary)
     site.outbox.tell_followers(primary)
     site.outbox.tell_followers(primary)
-    assert feed.young == [2] and len(site.end.watermarks) == 1
+    assert feed.young == [1, 2] and len(site.end.watermarks) == 1
 
 
 @pytest.mark.parametrize("carried", [False, True])

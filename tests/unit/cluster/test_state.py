@@ -418,16 +418,24 @@ def test_a_checkpoint_is_complete_once_no_reader_needs_the_older_view(
     reader.close()
 
 
-def test_a_checkpoint_is_due_when_sqlites_log_is_long(state: State, written_log: Any) -> None:
-    assert not state.checkpoint_due
-    while state.status().wal_bytes < state_module.CHECKPOINT_WAL_BYTES:
+@pytest.mark.parametrize("which", ["CHECKPOINT_WAL_BYTES", "CHECKPOINT_LOG_BYTES"])
+def test_a_checkpoint_is_due_when_sqlites_log_is_long_or_the_nodes_own(
+    path: Path, written_log: Any, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    monkeypatch.setattr(state_module, which, 8 << 20)
+    with closing(State.open(path)) as state:
         assert not state.checkpoint_due
-        doc = b'{"n":"%s"}' % (b"x" * (2 << 20))
-        state.apply([written_log.write(put(str(written_log.end.lsn), doc))])
-    assert state.checkpoint_due
-    state_module.fold(state.path)
-    assert state.checkpoint() == state.applied.lsn
-    assert not state.checkpoint_due
+        for times in range(1, 3):
+            logged = 0
+            while (logged if which == "CHECKPOINT_LOG_BYTES" else state.status().wal_bytes) < 8 << 20:
+                assert not state.checkpoint_due
+                batch = written_log.write(put(f"{times} {logged}", b'{"n":"%s"}' % (b"x" * (1 << 20))))
+                logged += len(batch.data)
+                state.apply([batch])
+            assert state.checkpoint_due
+            state_module.fold(state.path)
+            assert state.checkpoint() == state.applied.lsn
+            assert not state.checkpoint_due
 
 
 def test_a_snapshot_is_a_state_that_stands_at_a_batch_boundary_and_goes_on_from_there(
