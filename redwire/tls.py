@@ -128,10 +128,20 @@ def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path
             # with an empty password an encrypted key is an error instead of a question at the terminal
             context.load_cert_chain(cert, key, password="")
         except OSError as error:
-            hint = "name the key that was issued with it, without a password"
-            raise TlsInvalid(
-                key, f"not the key of {cert}, or encrypted: {_reason(error)}", hint=hint
-            ) from error
+            raise _key_invalid(cert, key, error) from error
+
+
+def _key_invalid(cert: Path, key: Path, error: OSError) -> TlsInvalid:
+    """What is wrong with a key, which OpenSSL says in the same words of most of it."""
+    if not isinstance(error, ssl.SSLError):
+        return TlsInvalid(key, f"the key cannot be read: {error.strerror}")
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return TlsInvalid(key, f"not the key of {cert}", hint="name the key that was issued with it")
+    if b"ENCRYPTED" in key.read_bytes():
+        hint = "nobody is there to type its password: take it off with 'openssl pkey', and chmod 600"
+        return TlsInvalid(key, "the key is encrypted", hint=hint)
+    hint = "if it was being written, wait and try again; name a file as 'redwire certs issue' writes it"
+    return TlsInvalid(key, "holds no whole private key in PEM format", hint=hint)
 
 
 def _reason(error: OSError) -> str:

@@ -201,8 +201,8 @@ def test_a_newer_reign_over_an_outgrown_log_ends_and_the_one_that_serves_goes_on
         shop.heal(old)
         ended = shop.wait_log(old, "the reign ends", since=mark)
         assert "PRIMARY_LACKS_COMMITTED" in ended and "knows what is committed up to LSN" in ended
+        shop.wait_log(new, "a newer reign begins")  # above the terms that the old one has seen
         there.put("c", "beside", {}, timeout_s=30)
-    shop.wait_log(new, "a newer reign begins")  # above the terms that the old one has seen
     shop.converge()
     assert {"before", "behind", "beside"} <= shop.documents(old, "c").keys()
     shop.check_same_log()
