@@ -28,8 +28,8 @@ class ChannelEnd:
         self._ended = anyio.Event()
 
     def send(self, kind: int, payload: bytes, *, urgent: bool = False, correlation: int = 0) -> None:
-        """Send one frame. Never waits."""
-        self._channel.write(encode_header(kind, len(payload), correlation), payload, urgent=urgent)
+        """Send one frame, now. Never waits."""
+        self._channel.write(encode_header(kind, len(payload), correlation), payload, urgent=urgent, now=True)
 
     def drop(self, error: RedwireError) -> None:
         """Tell the member why, and end the session."""

@@ -92,9 +92,12 @@ class Visit:
             raise
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
-        """Send one frame. Never waits."""
+        """Send one frame; Written now, since a turn of the node makes one for all of a client's writes. Never
+        waits.
+        """
         if not self._hushed:
-            self.channel.write(encode_header(kind, len(payload), correlation, stream), payload)
+            header = encode_header(kind, len(payload), correlation, stream)
+            self.channel.write(header, payload, now=kind == Kind.WRITTEN)
 
     def hush(self) -> None:
         """The last word was said: what others still have to say is dropped."""

@@ -125,11 +125,13 @@ class Link:
         await self._dialled.channel.drain_below(CROWDED_BYTES)
 
     def send(self, kind: Kind, body: bytes, call: Call) -> None:
-        """Send one request on a usable link. Never waits; `call` hears of the answer, or of the end."""
+        """Send one request on a usable link: now if no other is under way, else with those that come in this
+        pass of the loop. Never waits; `call` hears of the answer, or of the end.
+        """
         assert self._dialled is not None
-        correlation = next(self._correlations)
+        correlation, alone = next(self._correlations), not self._calls
         self._calls[correlation] = call
-        self._dialled.channel.write(encode_header(kind, len(body), correlation), body)
+        self._dialled.channel.write(encode_header(kind, len(body), correlation), body, now=alone)
 
     async def ask(self, kind: Kind, body: bytes) -> Answer:
         """Send one request and wait for its answer. Has no deadline: cancel it, and a late answer is dropped.
