@@ -46,7 +46,7 @@ class Line:
             await anyio.sleep_forever()
         return self.coming.pop(0) if self.coming else b""
 
-    def write(self, *chunks: bytes) -> None:
+    def write(self, *chunks: bytes, now: bool = False) -> None:
         self.written += b"".join(chunks)
 
     async def drain_below(self, limit_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""One connection of a client: when its other side counts as gone."""
+"""One connection of a client: when a request leaves, and when its other side counts as gone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from redwire import link
+from redwire.frame import Kind
 from redwire.link import STUCK_BYTES, Link
 
 
@@ -19,13 +20,14 @@ class Line:
     def __init__(self, unsent: Iterator[int]) -> None:
         self._unsent = unsent
         self.closed = False
+        self.sent: list[tuple[bytes, bool]] = []
 
     @property
     def buffered_bytes(self) -> int:
         return next(self._unsent, 0)
 
-    def write(self, *parts: object) -> None:
-        pass
+    def write(self, *parts: bytes, now: bool = False) -> None:
+        self.sent.append((parts[-1], now))
 
     def close(self) -> None:
         self.closed = True
@@ -54,3 +56,13 @@ async def test_a_line_that_takes_a_large_document_bit_by_bit_is_not_given_up(mon
 
 async def test_what_waits_for_a_moment_only_is_no_sign_of_life(monkeypatch) -> None:
     assert await closed_while(monkeypatch, [300, 0] * 20)
+
+
+def test_a_request_that_is_alone_leaves_now_and_others_with_those_of_their_pass() -> None:
+    line, one = Line(iter(())), Link("a:1", SimpleNamespace(), "test")  # type: ignore[arg-type]
+    one._dialled = SimpleNamespace(channel=line)  # type: ignore[assignment]
+    for body in (b"a", b"b", b"c"):
+        one.send(Kind.WRITE, body, SimpleNamespace())  # type: ignore[arg-type]
+    one._calls.clear()
+    one.send(Kind.WRITE, b"d", SimpleNamespace())  # type: ignore[arg-type]
+    assert line.sent == [(b"a", True), (b"b", False), (b"c", False), (b"d", True)]

@@ -273,6 +273,28 @@ async def test_writes_of_one_pass_leave_in_one_send() -> None:
     assert transport.sends == [b"".join(bytes([number]) + b"." for number in range(100))]
 
 
+async def test_a_write_that_is_to_leave_now_takes_with_it_what_waits_and_leaves_once() -> None:
+    transport = FakeTransport()
+    channel = a_channel(transport)
+    channel.write(b"a")
+    channel.write(b"b", now=True)
+    assert transport.sends == [b"ab"] and channel.buffered_bytes == 0
+    channel.write(b"c")
+    await channel.drain_below(1)
+    assert transport.sends == [b"ab", b"c"]
+
+
+async def test_what_is_to_leave_now_waits_for_a_transport_that_takes_no_more() -> None:
+    transport = FakeTransport(shut=True)
+    channel = a_channel(transport)
+    channel.write(b"a", now=True)
+    channel.write(b"b", now=True)
+    assert transport.sends == [b"a"], "it is shut behind the first one"
+    transport.open()
+    await channel.drain_below(1)
+    assert transport.sends == [b"a", b"b"]
+
+
 async def test_a_last_word_has_a_moment_to_leave_and_no_more() -> None:
     for transport in (FakeTransport(), FakeTransport(shut=True)):
         channel = a_channel(transport)
