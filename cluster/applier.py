@@ -121,8 +121,8 @@ class Applier:
         return bool(self._blocked)
 
     def _at_once(self, batches: Sequence[Batch]) -> bool:
-        """Apply `batches` here and now, if that is less work than to have the thread do it; whether it is
-        done. What it cannot do the thread will meet again, and see to.
+        """Apply `batches` here and now, if that is less work than to have the thread do it; whether that is
+        over. A full disk is for the thread to wait out; any other error is the end, as it is there.
         """
         shortcut = self._shortcut
         began_s = shortcut.clock()
@@ -131,9 +131,19 @@ class Applier:
         if not self._own.acquire(blocking=False):
             return False
         try:
+            if (
+                self._stopping.is_set()
+            ):  # since `apply` looked: the thread may be gone, and the state after it
+                return False
             applied, position = self._state.apply(batches), self._state.applied
-        except RedwireError:
+        except DiskFull:
+            shortcut.close()
             return False
+        except RedwireError as error:
+            self._stopping.set()
+            self._waiting.ring()
+            self._post(self._fail, error)
+            return True
         finally:
             self._own.release()
         self._unlooked += 1
@@ -170,11 +180,13 @@ class Applier:
             stopping = self._stopping.is_set()  # first: nothing is added afterwards
             with self._own:
                 batches = self._waiting.take(TRANSACTION_BYTES_MAX)
+                if stopping and not batches:
+                    return False
                 if batches and not self._apply(batches):
                     return False
                 self._checkpoint()
             if not batches:
-                return not stopping
+                return True
 
     def _apply(self, batches: list[Batch]) -> bool:
         """Apply them, as often as it takes; False when it was given up."""
@@ -240,7 +252,11 @@ class _Shortcut:
     def taken(self, began_s: float) -> None:
         """It was taken, and is closed for a while if that took long."""
         if self.clock() - began_s > AT_ONCE_S:
-            self._closed_until_s = began_s + THREAD_ALONE_S
+            self.close()
+
+    def close(self) -> None:
+        """Leave everything to the thread for a while."""
+        self._closed_until_s = self.clock() + THREAD_ALONE_S
 
 
 class _Waiting:

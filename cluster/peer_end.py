@@ -48,9 +48,12 @@ class ChannelEnd:
     # --- as the consumer of a feed
 
     def take(self, batches: list[Batch]) -> None:
-        """Send batches, their bytes as logged, now: a follower's disk is to begin when ours does."""
+        """Send batches, their bytes as logged. A young one, which comes alone, leaves now: a follower's disk is
+        to begin when ours does. Many leave together, and the loop goes round between two sends.
+        """
+        young = len(batches) == 1
         for batch in batches:
-            self._channel.write(encode_header(Kind.BATCH, len(batch.data), 0), batch.data, now=True)
+            self._channel.write(encode_header(Kind.BATCH, len(batch.data), 0), batch.data, now=young)
 
     def full(self) -> bool:
         """Whether the follower reads slower than we write."""

@@ -210,7 +210,7 @@ class State:
         The node's log is not needed up to `checkpointed` any more. A reader with an older view can keep it
         behind; then it is due again when SQLite's log has grown further. Raises `DiskFull` or `DiskFailed`.
         """
-        size, self._logged_bytes = self._wal_bytes(), 0
+        size = self._wal_bytes()
         execute = self._connection.execute
         with translated(self.path):
             if size < CHECKPOINT_WAL_BYTES_URGENT:
@@ -222,6 +222,7 @@ class State:
             finally:
                 execute(f"PRAGMA busy_timeout = {WRITER_BUSY_MS}")
         self._checkpoint_at = size + CHECKPOINT_WAL_BYTES // 4 if busy else CHECKPOINT_WAL_BYTES
+        self._logged_bytes = 0
         if busy and not 0 < frames == folded:
             return None
         self.checkpointed = self.applied.lsn
@@ -268,7 +269,8 @@ class State:
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        self._load()
+        with closed_on_error(self._connection):  # nothing is applied over what is remembered by halves
+            self._load()
 
     def _extended_terms(self, batches: Sequence[Batch]) -> TermList:
         terms = self.terms

@@ -17,7 +17,7 @@ from cluster.applier import (
     TRANSACTION_BYTES_MAX,
     Applier,
 )
-from cluster.errors import OutOfOrder
+from cluster.errors import DiskFailed, OutOfOrder
 from cluster.state import State
 from redwire.position import EMPTY
 from redwire.record import Op, Record
@@ -75,6 +75,23 @@ class Gate:
     def apply(self, batches: Any) -> Any:
         self.entered.set()
         assert self.open.wait(10)
+        return self._state.apply(batches)
+
+
+class Flaky:
+    """A state on a disk that fails once."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.tries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def apply(self, batches: Any) -> Any:
+        self.tries += 1
+        if self.tries == 1:
+            raise DiskFailed(self._state.path, "Input/output error")
         return self._state.apply(batches)
 
 
@@ -153,16 +170,35 @@ def test_after_a_slow_apply_the_thread_does_it_for_a_while(
     running.stop()
 
 
-def test_what_fails_at_once_the_thread_meets_again_and_tells(
+def test_what_fails_at_once_is_told_once_is_not_tried_again_and_ends_apply(
     state: State, loop: Loop, written_log: Any
 ) -> None:
-    running = applier(state, loop)
-    written_log.write(put("a"))
+    flaky = Flaky(state)
+    running = applier(flaky, loop)
+    running.apply([written_log.write(put("a"))], at_once=True)
     running.apply([written_log.write(put("b"))], at_once=True)
-    while not loop.errors:
-        loop.run_one()
-    assert [type(error) for error in loop.errors] == [OutOfOrder]
     running.stop()
+    loop.run_what_is_there()
+    assert [type(error) for error in loop.errors] == [DiskFailed]
+    assert (flaky.tries, loop.applied, state.applied) == (1, [], EMPTY)
+
+
+def test_nothing_is_applied_at_once_when_the_thread_has_been_stopped_since_it_was_asked(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    stopped_meanwhile: list[Applier] = []
+
+    class Late(Clock):
+        def __call__(self) -> float:
+            if stopped_meanwhile:
+                stopped_meanwhile.pop().stop()
+            return super().__call__()
+
+    running = applier(state, loop, Late())
+    stopped_meanwhile.append(running)
+    running.apply([written_log.write(put("a"))], at_once=True)
+    loop.run_what_is_there()
+    assert (loop.applied, loop.errors, state.applied) == ([], [], EMPTY)
 
 
 def test_a_full_disk_that_is_met_at_once_is_waited_out_by_the_thread(
@@ -177,6 +213,7 @@ def test_a_full_disk_that_is_met_at_once_is_waited_out_by_the_thread(
         pass
     told = len(loop.applied)
     assert 0 < told < 16
+    assert not running._shortcut.open([], 100.0), "the next ones are the thread's, too"
     state._connection.execute("PRAGMA max_page_count = 1000000")
     loop.run_one()
     running.stop()

@@ -32,6 +32,7 @@ from cluster.state import State
 from cluster.tables import FORMAT, key_rows, open_reader
 from redwire import body
 from redwire.batch import make_batch
+from redwire.errors import RedwireError
 from redwire.message.admin import PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord, SetRole
 from redwire.message.client import RESULT, RecordStatus
 from redwire.message.log import Admit, CloseKey, TermStart
@@ -436,6 +437,49 @@ def test_a_checkpoint_is_due_when_sqlites_log_is_long_or_the_nodes_own(
             state_module.fold(state.path)
             assert state.checkpoint() == state.applied.lsn
             assert not state.checkpoint_due
+
+
+def test_a_checkpoint_that_found_no_space_is_due_again_at_once(
+    path: Path, written_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "CHECKPOINT_LOG_BYTES", 1)
+    with closing(State.open(path)) as state:
+        state.apply([written_log.write(put("a"))])
+        whole = state._connection
+
+        class Full:
+            def execute(self, statement: str) -> Any:
+                if "wal_checkpoint" in statement:
+                    error = sqlite3.OperationalError("database or disk is full")
+                    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                    raise error
+                return whole.execute(statement)
+
+        monkeypatch.setattr(state, "_connection", Full())
+        with pytest.raises(DiskFull):
+            state.checkpoint()
+        assert state.checkpoint_due
+        monkeypatch.setattr(state, "_connection", whole)
+        assert state.checkpoint() == 1
+        assert not state.checkpoint_due
+
+
+def test_nothing_is_applied_over_what_is_remembered_by_halves(
+    state: State, written_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = written_log.write(put("a"), key=Key(ANN, 1, 1))
+
+    def unreadable(connection: Any, *rest: Any) -> Any:
+        raise DiskFailed(state.path, "Input/output error")
+
+    with monkeypatch.context() as bad:
+        bad.setattr(state, "_finish", unreadable)
+        bad.setattr(state_module, "read_position", unreadable)
+        with pytest.raises(DiskFailed):
+            state.apply([first])
+    with pytest.raises(RedwireError):
+        state.apply([first])
+    assert state.applied == EMPTY
 
 
 def test_a_snapshot_is_a_state_that_stands_at_a_batch_boundary_and_goes_on_from_there(
