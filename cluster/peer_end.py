@@ -48,7 +48,7 @@ class ChannelEnd:
     # --- as the consumer of a feed
 
     def take(self, batches: list[Batch]) -> None:
-        """Send batches, their bytes as logged. A young one, which comes alone, leaves now: a follower's disk is
+        """Send batches, their bytes as logged. A young one comes alone, and leaves now: a follower's disk is
         to begin when ours does. Many leave together, and the loop goes round between two sends.
         """
         young = len(batches) == 1
