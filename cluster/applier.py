@@ -23,8 +23,9 @@ from queue import SimpleQueue
 import msgspec
 
 from cluster.disk import RETRY_S
-from cluster.errors import DiskFull, NodeError
-from cluster.state import AppliedBatch, State, fold
+from cluster.errors import DiskFull, NodeError, StateLocked
+from cluster.sqlite_log import fold_beside
+from cluster.state import AppliedBatch, State
 from cluster.threads import Post
 from redwire.batch import Batch
 from redwire.errors import RedwireError
@@ -122,7 +123,8 @@ class Applier:
 
     def _at_once(self, batches: Sequence[Batch]) -> bool:
         """Apply `batches` here and now, if that is less work than to have the thread do it; whether that is
-        over. A full disk is for the thread to wait out; any other error is the end, as it is there.
+        over. A full disk, and another process that writes into the file, are for the thread to wait out; any
+        other error is the end, as it is there.
         """
         shortcut = self._shortcut
         began_s = shortcut.clock()
@@ -131,12 +133,10 @@ class Applier:
         if not self._own.acquire(blocking=False):
             return False
         try:
-            if (
-                self._stopping.is_set()
-            ):  # since `apply` looked: the thread may be gone, and the state after it
+            if self._stopping.is_set():  # since `apply` looked: thread and state may be gone
                 return False
-            applied, position = self._state.apply(batches), self._state.applied
-        except DiskFull:
+            applied, position = self._state.apply(batches, 0), self._state.applied
+        except (DiskFull, StateLocked):
             shortcut.close()
             return False
         except RedwireError as error:
@@ -228,7 +228,7 @@ class Applier:
 
     def _fold(self) -> None:
         with suppress(NodeError):  # the state's own checkpoint, which follows, meets the same error
-            fold(self._state.path)
+            fold_beside(self._state.path)
 
 
 class _Shortcut:

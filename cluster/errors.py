@@ -17,6 +17,7 @@ RedwireError
 │   ├── DiskFull              no space: nothing was changed, and it passes by itself
 │   ├── NoSpaceToStart        no space to open the data directory: nothing was changed, and the process ends
 │   ├── DiskFailed            a write or sync failed: final for this process
+│   │   └── StateLocked       another process writes into the state's file
 │   ├── StateCorrupt          a state file that cannot be trusted
 │   ├── OutOfOrder            a batch that does not continue the state it was given to
 │   └── ApplyStopped          a record that this node cannot apply: never skipped (R10)
@@ -213,6 +214,18 @@ class DiskFailed(NodeError):
         hint: str = "check the disk, and that the node may read and write there, then start the node again",
     ) -> None:
         super().__init__(f"{path}: {what}", hint=hint, facts={"file": str(path)})
+
+
+class StateLocked(DiskFailed):
+    """Another process holds SQLite's write lock on the state's file. Nothing was changed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path,
+            "another process writes into it, and lets nobody else",
+            hint="end that process (fuser names it), then start the node again; "
+            "whoever reads opens the file with mode=ro",
+        )
 
 
 class StateCorrupt(NodeError):

@@ -27,6 +27,7 @@ from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Remembered
 from cluster.registry import Registry
 from cluster.soundness import verify
+from cluster.sqlite_log import SqliteLog
 from cluster.tables import (
     TRANSLATED,
     WRITER_BUSY_MS,
@@ -52,20 +53,6 @@ from redwire.message.log import CloseKey, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
 from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 
-CHECKPOINT_WAL_BYTES = 256 << 20
-"""SQLite's own log before it is folded into the file. Less of it means the same pages written more often, and
-commits that wait behind that more often: with a quarter of it the p99 of 64 busy clients is twice as long.
-"""
-CHECKPOINT_WAL_BYTES_URGENT = 2 * CHECKPOINT_WAL_BYTES
-"""512 MiB: readers that come one after the other could let SQLite's log grow for ever, so from here on they
-are waited for.
-"""
-CHECKPOINT_LOG_BYTES = 64 << 20
-"""And so much of the node's own log, a segment: all of it is kept until the state survives a power cut
-without it.
-"""
-CHECKPOINT_WAIT_MS = 25
-"""What apply may stand still for readers once SQLite's log is that long; a page or a get takes far less."""
 KEY_ENTRIES_SLACK = 20_000
 """Few keys are not worth a rewrite: a megabyte of entries."""
 KEY_ENTRIES_PER_OPEN = 4
@@ -115,13 +102,11 @@ class State:
         self.batch_time_ms: int
         self.terms: TermList
         self.keys: Keys
-        self.checkpointed = Lsn(0)
         self._connection = connection
         self._documents: Documents
         self._registry: Registry
         self._key_entries = 0
-        self._checkpoint_at = CHECKPOINT_WAL_BYTES
-        self._logged_bytes = 0  # that were applied since the last checkpoint
+        self._log = SqliteLog(path, connection)
         self._load()
 
     @classmethod
@@ -147,11 +132,12 @@ class State:
         """Close the file; nothing else works afterwards."""
         self._connection.close()
 
-    def apply(self, batches: Sequence[Batch]) -> list[AppliedBatch]:
-        """Apply `batches`, which continue the state, in one transaction.
+    def apply(self, batches: Sequence[Batch], patience_ms: int = WRITER_BUSY_MS) -> list[AppliedBatch]:
+        """Apply `batches`, which continue the state, in one transaction. `patience_ms` is for another process
+        that writes into the file.
 
-        Raises `OutOfOrder`, `ApplyStopped`, `DiskFull` (later it may work), `StateCorrupt` or `DiskFailed`;
-        then nothing was applied.
+        Raises `OutOfOrder`, `ApplyStopped`, `DiskFull` and `StateLocked` (later it may work), `StateCorrupt`
+        or `DiskFailed`; then nothing was applied.
         """
         end = self.applied
         for batch in batches:
@@ -162,8 +148,9 @@ class State:
             return []
         committed, execute = False, self._connection.execute
         try:
+            self._log.be_patient(patience_ms)
+            execute("BEGIN IMMEDIATE")
             try:
-                execute("BEGIN IMMEDIATE")
                 terms = self._extended_terms(batches)
                 applied = [self._apply_batch(batch) for batch in batches]
                 self._documents.flush()
@@ -176,7 +163,7 @@ class State:
         except TRANSLATED as error:
             raise translation(self.path, error) from error
         self.terms, self.batch_time_ms = terms, batches[-1].time_ms
-        self._logged_bytes += sum([len(batch.data) for batch in batches])
+        self._log.cause(sum([len(batch.data) for batch in batches]))
         self.applied = end  # last: whoever looks at it first finds all that belongs to it
         return applied
 
@@ -200,33 +187,20 @@ class State:
         return self._registry.admits
 
     @property
+    def checkpointed(self) -> Lsn:
+        """What survives a power cut without the node's log."""
+        return self._log.folded
+
+    @property
     def checkpoint_due(self) -> bool:
-        """Whether SQLite's log, or what the node's log keeps for it, is long enough for a checkpoint."""
-        return self._logged_bytes >= CHECKPOINT_LOG_BYTES or self._wal_bytes() >= self._checkpoint_at
+        """Whether it is time for a `checkpoint`."""
+        return self._log.due
 
     def checkpoint(self) -> Lsn | None:
-        """Fold SQLite's log into the file and begin it anew; `checkpointed`, or None when it stayed behind.
-
-        The node's log is not needed up to `checkpointed` any more. A reader with an older view can keep it
-        behind; then it is due again when SQLite's log has grown further. Raises `DiskFull` or `DiskFailed`.
+        """Make what is applied durable without the node's log, as far as readers let us; `checkpointed`, or
+        None when it stayed behind. Raises `DiskFull` or `DiskFailed`.
         """
-        size = self._wal_bytes()
-        execute = self._connection.execute
-        with translated(self.path):
-            if size < CHECKPOINT_WAL_BYTES_URGENT:
-                execute("PRAGMA busy_timeout = 0")
-            else:
-                execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
-            try:
-                busy, frames, folded = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                execute(f"PRAGMA busy_timeout = {WRITER_BUSY_MS}")
-        self._checkpoint_at = size + CHECKPOINT_WAL_BYTES // 4 if busy else CHECKPOINT_WAL_BYTES
-        self._logged_bytes = 0
-        if busy and not 0 < frames == folded:
-            return None
-        self.checkpointed = self.applied.lsn
-        return self.checkpointed
+        return self._log.fold(self.applied.lsn)
 
     def snapshot_into(self, path: Path) -> Position:
         """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
@@ -250,7 +224,7 @@ class State:
 
     def status(self) -> StateStatus:
         """What it weighs."""
-        return StateStatus(self._wal_bytes(), len(self.keys), self.keys.open)
+        return StateStatus(self._log.size_bytes(), len(self.keys), self.keys.open)
 
     def _load(self) -> None:
         """Read from the tables whatever is kept in memory beside them."""
@@ -348,26 +322,6 @@ class State:
         if parts:
             execute("INSERT INTO keys VALUES (?, ?)", (last, sealed(b"".join(parts))))
         self._key_entries = self.keys.open
-
-    def _wal_bytes(self) -> int:
-        with translated(self.path):
-            try:
-                return os.stat(f"{self.path}-wal").st_size
-            except FileNotFoundError:
-                return 0
-
-
-def fold(path: Path) -> None:
-    """Fold SQLite's log into the state file at `path` as far as that goes beside its writer and readers.
-
-    For any thread. It makes a `checkpoint` that follows short. Raises `DiskFull` or `DiskFailed`.
-    """
-    with translated(path):
-        connection = sqlite3.connect(path, isolation_level=None)
-        try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        finally:
-            connection.close()
 
 
 def _copy(source: Path, target: Path) -> None:

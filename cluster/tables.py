@@ -36,7 +36,15 @@ from typing import NamedTuple
 from urllib.parse import quote
 from zlib import crc32
 
-from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, NodeError, StateCorrupt
+from cluster.errors import (
+    DiskFailed,
+    DiskFull,
+    FormatNewer,
+    FormatOlder,
+    NodeError,
+    StateCorrupt,
+    StateLocked,
+)
 from cluster.files import not_a_file
 from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermList
 
@@ -45,7 +53,9 @@ APPLICATION_ID = 0x52575354
 FORMAT = 5
 """1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14)."""
 WRITER_BUSY_MS = 5_000
-"""Nobody else writes; only a reader that rebuilds the index of a fresh file can hold the writer up."""
+"""Nobody else writes but a person with a tool of SQLite's; and a reader can hold the writer up that rebuilds
+the index of a fresh file.
+"""
 WRITER_CACHE_KIB = 8_192
 READER_CACHE_KIB = 2_048
 """Per connection; with the writer's this bounds what the state costs a node in memory."""
@@ -229,8 +239,8 @@ TRANSLATED = (sqlite3.Error, UnicodeDecodeError, OSError)
 
 
 def translation(path: Path, error: Exception) -> NodeError:
-    """The error, one of `TRANSLATED`, that was met at the file at `path`: `DiskFull`, `StateCorrupt`, else
-    `DiskFailed`.
+    """The error, one of `TRANSLATED`, that was met at the file at `path`: `DiskFull`, `StateCorrupt`,
+    `StateLocked`, else `DiskFailed`.
     """
     if isinstance(error, UnicodeDecodeError):  # SQLite names in its error what it found
         return StateCorrupt(path, "its schema cannot be read")
@@ -243,6 +253,8 @@ def translation(path: Path, error: Exception) -> NodeError:
     undecodable = not code and "decode" in str(error)  # text that is no UTF-8: only damage makes it so
     if undecodable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StateCorrupt(path, str(error))
+    if code == sqlite3.SQLITE_BUSY:
+        return StateLocked(path)
     return DiskFailed(path, str(error))
 
 

@@ -34,6 +34,7 @@ from cluster import (
     process,
     reader,
     server,
+    sqlite_log,
     state,
     storage,
 )
@@ -651,7 +652,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (reader, "threading", threads),
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),
-        (state, "CHECKPOINT_WAL_BYTES", CHECKPOINT_BYTES),
+        (sqlite_log, "FOLD_BYTES", CHECKPOINT_BYTES),
         (state, "KEY_ENTRIES_SLACK", KEY_ENTRIES),
         (outbox, "ANNOUNCE_S", announce_s),
         (process, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),

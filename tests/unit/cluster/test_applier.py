@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import queue
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster import applier as applier_module
-from cluster import state as state_module
+from cluster import sqlite_log
 from cluster.applier import (
     AT_ONCE_BYTES_MAX,
     AT_ONCE_S,
@@ -19,6 +22,7 @@ from cluster.applier import (
 )
 from cluster.errors import DiskFailed, OutOfOrder
 from cluster.state import State
+from cluster.tables import WRITER_BUSY_MS
 from redwire.position import EMPTY
 from redwire.record import Op, Record
 
@@ -72,7 +76,7 @@ class Gate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
         self.entered.set()
         assert self.open.wait(10)
         return self._state.apply(batches)
@@ -88,7 +92,7 @@ class Flaky:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
         self.tries += 1
         if self.tries == 1:
             raise DiskFailed(self._state.path, "Input/output error")
@@ -226,6 +230,22 @@ def test_a_full_disk_that_is_met_at_once_is_waited_out_by_the_thread(
     assert state.applied == written_log.end
 
 
+def test_whoever_else_writes_into_the_file_is_waited_for_in_the_thread_alone(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    running = applier(state, loop)
+    with closing(sqlite3.connect(state.path, isolation_level=None)) as person:
+        person.execute("BEGIN IMMEDIATE")
+        began_s = time.monotonic()
+        running.apply([written_log.write(put("a"))], at_once=True)
+        assert time.monotonic() - began_s < WRITER_BUSY_MS / 1000 / 2, "the event loop has waited for a tool"
+        assert loop.applied == []
+        person.execute("ROLLBACK")
+    loop.run_one()
+    running.stop()
+    assert (loop.applied, loop.errors) == ([([1], 1)], [])
+
+
 def test_what_waits_behind_an_apply_becomes_one_transaction(
     state: State, loop: Loop, written_log: Any
 ) -> None:
@@ -319,10 +339,10 @@ def test_a_long_log_of_sqlite_is_checkpointed_between_applies(
     running = applier(state, loop)
     doc = b'{"n":"%s"}' % (b"x" * (2 << 20))
     while not state.checkpointed:
-        assert written_log.end.lsn < 4 * state_module.CHECKPOINT_WAL_BYTES // len(doc)
+        assert written_log.end.lsn < 4 * sqlite_log.FOLD_BYTES // len(doc)
         running.apply([written_log.write(put(str(written_log.end.lsn % 4), doc))], at_once=at_once)
         while len(loop.applied) < written_log.end.lsn:
             loop.run_one()
     running.stop()
-    assert state.status().wal_bytes < state_module.CHECKPOINT_WAL_BYTES
+    assert state.status().wal_bytes < sqlite_log.FOLD_BYTES
     assert loop.errors == []

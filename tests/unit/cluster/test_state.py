@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import sqlite_log
 from cluster import state as state_module
 from cluster.client_ids import MARK_BYTES, marked
 from cluster.effects import Fate, Result
@@ -25,6 +26,7 @@ from cluster.errors import (
     FormatOlder,
     OutOfOrder,
     StateCorrupt,
+    StateLocked,
 )
 from cluster.keys import CLIENT_AGE_MS, Keys
 from cluster.soundness import verify
@@ -390,6 +392,20 @@ def test_a_state_in_a_missing_folder_cannot_be_opened(tmp_path: Path) -> None:
         State.open(tmp_path / "missing" / "state.db")
 
 
+def test_a_file_that_another_process_writes_into_is_called_that_and_later_the_same_batches_apply(
+    state: State, path: Path, written_log: Any
+) -> None:
+    batch = written_log.write(Record(Op.PUT, "orders", "a", b"{}"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as person:
+        person.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateLocked, match="another process writes into it"):
+            state.apply([batch], patience_ms=0)
+        person.execute("ROLLBACK")
+    assert state.applied == EMPTY
+    state.apply([batch])
+    assert state.applied == batch.position
+
+
 def test_a_full_disk_leaves_the_state_and_later_the_same_batches_apply(
     state: State, path: Path, written_log: Any
 ) -> None:
@@ -419,22 +435,22 @@ def test_a_checkpoint_is_complete_once_no_reader_needs_the_older_view(
     reader.close()
 
 
-@pytest.mark.parametrize("which", ["CHECKPOINT_WAL_BYTES", "CHECKPOINT_LOG_BYTES"])
+@pytest.mark.parametrize("which", ["FOLD_BYTES", "FOLD_CAUSE_BYTES"])
 def test_a_checkpoint_is_due_when_sqlites_log_is_long_or_the_nodes_own(
     path: Path, written_log: Any, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    monkeypatch.setattr(state_module, which, 8 << 20)
+    monkeypatch.setattr(sqlite_log, which, 8 << 20)
     with closing(State.open(path)) as state:
         assert not state.checkpoint_due
         for times in range(1, 3):
             logged = 0
-            while (logged if which == "CHECKPOINT_LOG_BYTES" else state.status().wal_bytes) < 8 << 20:
+            while (logged if which == "FOLD_CAUSE_BYTES" else state.status().wal_bytes) < 8 << 20:
                 assert not state.checkpoint_due
                 batch = written_log.write(put(f"{times} {logged}", b'{"n":"%s"}' % (b"x" * (1 << 20))))
                 logged += len(batch.data)
                 state.apply([batch])
             assert state.checkpoint_due
-            state_module.fold(state.path)
+            sqlite_log.fold_beside(state.path)
             assert state.checkpoint() == state.applied.lsn
             assert not state.checkpoint_due
 
@@ -442,7 +458,7 @@ def test_a_checkpoint_is_due_when_sqlites_log_is_long_or_the_nodes_own(
 def test_a_checkpoint_that_found_no_space_is_due_again_at_once(
     path: Path, written_log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state_module, "CHECKPOINT_LOG_BYTES", 1)
+    monkeypatch.setattr(sqlite_log, "FOLD_CAUSE_BYTES", 1)
     with closing(State.open(path)) as state:
         state.apply([written_log.write(put("a"))])
         whole = state._connection
@@ -455,11 +471,11 @@ def test_a_checkpoint_that_found_no_space_is_due_again_at_once(
                     raise error
                 return whole.execute(statement)
 
-        monkeypatch.setattr(state, "_connection", Full())
+        monkeypatch.setattr(state._log, "_connection", Full())
         with pytest.raises(DiskFull):
             state.checkpoint()
         assert state.checkpoint_due
-        monkeypatch.setattr(state, "_connection", whole)
+        monkeypatch.setattr(state._log, "_connection", whole)
         assert state.checkpoint() == 1
         assert not state.checkpoint_due
 
@@ -581,7 +597,7 @@ def test_sqlites_log_that_ends_below_what_was_folded_into_the_file_is_damage(
     state.checkpoint()
     state.apply([written_log.write(put("7"))])
     state.apply([written_log.write(put("93"))])
-    state_module.fold(state.path)
+    sqlite_log.fold_beside(state.path)
     copy, log = tmp_path / "copy.db", state.path.with_name("state.db-wal").read_bytes()
     copy.write_bytes(state.path.read_bytes())
     beside = copy.with_name("copy.db-wal")
