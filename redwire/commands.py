@@ -68,9 +68,10 @@ class Commands:
             self.trouble = ""
         if (error := sendings.outcome(f"no answer within {timeout_s:g} s")) is not None:
             raise error
-        why = sendings.said.message if sendings.said is not None else self._pool.trouble
+        said = sendings.said
+        why, hint = (said.message, said.hint) if said is not None else (self._pool.trouble, self._pool.hint)
         text = f"nobody could be asked within {timeout_s:g} s" + (f": {why}" if why else "")
-        raise DeadlineExceeded(text, phase=self._pool.phase) from sendings.said
+        raise DeadlineExceeded(text, phase=self._pool.phase, hint=hint) from said
 
     async def _send(self, sendings: _Sendings, kind: Kind, body: bytes, repeatable: bool) -> Told | None:
         """Send it once; None when it is to be sent again. Raises what became of it."""

@@ -139,12 +139,14 @@ class Course:
             return End(self._untold(error))
         return Ask(self._pause_s())
 
-    def timed_out(self, phase: str, timeout_s: float, why: str) -> RedwireError:
-        """The deadline came in `phase`: what can be said. `why` is the last thing that went wrong, or ""."""
+    def timed_out(self, phase: str, timeout_s: float, why: str, hint: str = "") -> RedwireError:
+        """The deadline came in `phase`: what can be said. `why` is the last thing that went wrong, or "", and
+        `hint` what to do about it.
+        """
         tail = f": {why}" if why else ""
         how = f"within {round(timeout_s, 3):g} s"  # of which a little was gone before it came here
         unsent = f"not sent {how}, in phase {phase}{tail}"
-        return self._left(phase, how, tail, DeadlineExceeded(unsent, phase=phase))
+        return self._left(phase, how, tail, DeadlineExceeded(unsent, phase=phase, hint=hint))
 
     def abandoned(self) -> RedwireError:
         """The client is being closed: what can be said."""

@@ -112,14 +112,18 @@ class Inquiry:
         """Whether the deadline, if it is now, comes for the silence of the node that was asked."""
         return self.asked is not None and not self._telling
 
-    def overdue(self, timeout_s: float, why: str) -> RedwireError:
-        """The deadline has come: what can be said. `why` is what may be wrong where nothing else is known."""
+    def overdue(self, timeout_s: float, why: str, hint: str = "") -> RedwireError:
+        """The deadline has come: what can be said. `why` is what may be wrong where nothing else is known,
+        `hint` what to do about it.
+        """
         if self.trouble is not None and self._telling:
             return self.trouble
-        why = self.trouble.message if self.trouble is not None else why
+        if self.trouble is not None:
+            why, hint = self.trouble.message, self.trouble.hint
         what = "no answer" if self.sent else "nobody could be asked"
         text = f"{what} within {timeout_s:g} s, in phase {self.phase}" + (f": {why}" if why else "")
-        hint = ELSEWHERE_HINT if self.sent and isinstance(self.mode, Primary) else ""
+        if self.sent:
+            hint = ELSEWHERE_HINT if isinstance(self.mode, Primary) else ""
         return DeadlineExceeded(text, phase=self.phase, hint=hint, sent=self.sent)
 
     @property

@@ -156,10 +156,13 @@ class Pending:
         if self._outcome is None:
             self._go_on(self._story(in_flight=True).lost(error))
 
-    def expire(self, phase: str, why: str) -> None:
-        """The deadline has come."""
+    def expire(self, phase: str, why: str, hint: str) -> None:
+        """The deadline has come. `why` and `hint` are what stands against a line to the primary, and what to
+        do about that.
+        """
         course = self._story(in_flight=True)
-        self._settle(course.timed_out("answer" if course.doubtful else phase, self.timeout_s, why))
+        phase = "answer" if course.doubtful else phase
+        self._settle(course.timed_out(phase, self.timeout_s, why, hint))
 
     def abandon(self) -> None:
         """The client is being closed."""

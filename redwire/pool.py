@@ -82,6 +82,11 @@ class Pool:
         shown = [*found][:TROUBLES_MAX]
         return "; ".join(shown + ["and others"] * (len(found) > len(shown)))
 
+    @property
+    def hint(self) -> str:
+        """What to do about the latest `trouble` for which there is something to do; "" if there is none."""
+        return next((error.hint for error in reversed(self.failures.values()) if error.hint), "")
+
     def link(self, addr: str) -> Link:
         """The link to `addr`, dialled now if there is none; see `Link.settled`. Raises `ChannelClosed`."""
         link = self._links.get(addr)

@@ -96,7 +96,7 @@ class Reads:
                 pause_s = min(2 * pause_s, PAUSE_MAX_S)
         if inquiry.held_up:
             self._silent(inquiry)
-        raise inquiry.overdue(timeout_s, self._pool.trouble) from inquiry.trouble
+        raise inquiry.overdue(timeout_s, self._pool.trouble, self._pool.hint) from inquiry.trouble
 
     async def _round(self, inquiry: Inquiry, send: Send) -> Answer | None:
         """Ask each node that the mode allows, the best first; None when nobody had an answer."""

@@ -114,9 +114,7 @@ class Session:
             silent.append(addr)
             return payload(await link.ask(kind, body), answer)
         if not silent:
-            raise DeadlineExceeded(
-                f"no node answered within {limit_s:g} s{_why(self.pool)}", phase=self.pool.phase
-            )
+            raise _unreached(f"no node answered within {limit_s:g} s", self.pool)
         text = f"no node answered within {limit_s:g} s: {', '.join(dict.fromkeys(silent))} said nothing"
         raise DeadlineExceeded(text, phase="answer", sent=True)
 
@@ -168,8 +166,8 @@ async def _leave(tasks: TaskGroup) -> None:
 async def _any_link(pool: Pool, timeout_s: float) -> Link:
     with anyio.move_on_after(timeout_s):
         return await pool.any_link()
-    text = f"no node was reached within {timeout_s:g} s{_why(pool)}"
-    raise DeadlineExceeded(text, phase=pool.phase) from next(reversed(pool.failures.values()), None)
+    error = _unreached(f"no node was reached within {timeout_s:g} s", pool)
+    raise error from next(reversed(pool.failures.values()), None)
 
 
 async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
@@ -178,6 +176,7 @@ async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
     return await pool.any_link()
 
 
-def _why(pool: Pool) -> str:
-    """The end of a message: what stands against reaching a node, if anything is known."""
-    return f": {pool.trouble}" if pool.trouble else ""
+def _unreached(what: str, pool: Pool) -> DeadlineExceeded:
+    """`what` came of it, and what stands against reaching a node, if anything is known."""
+    text = f"{what}: {pool.trouble}" if pool.trouble else what
+    return DeadlineExceeded(text, phase=pool.phase, hint=pool.hint)

@@ -66,9 +66,9 @@ class Writes:
         return next((course.trouble.message for course in courses if course.trouble is not None), "")
 
     @property
-    def _unmet(self) -> str:
-        """What stands against a line to the primary, if anything is known."""
-        return "" if self._pool.leading is not None else self._pool.trouble
+    def _unmet(self) -> tuple[str, str]:
+        """What stands against a line to the primary, if anything is known, and what to do about it."""
+        return ("", "") if self._pool.leading is not None else (self._pool.trouble, self._pool.hint)
 
     def submit(
         self,
@@ -148,9 +148,9 @@ class Writes:
         how, without = f"not sent within {timeout_s:g} s", self._places.trouble
         if not without:
             return DeadlineExceeded(f"{how}: {OPEN_MAX} writes are under way", phase="send")
-        return DeadlineExceeded(
-            "; ".join(filter(None, (f"{how}: {without}", self._unmet))), phase=self._pool.phase
-        )
+        why, hint = self._unmet
+        text = "; ".join(filter(None, (f"{how}: {without}", why)))
+        return DeadlineExceeded(text, phase=self._pool.phase, hint=hint)
 
     def finished(self, pending: Pending) -> None:
         """`pending` has its outcome."""
@@ -171,7 +171,7 @@ class Writes:
             self._earlier = anyio.Event()
             now_s = time.monotonic()
             for pending in [each for each in self._unfinished if each.deadline_s <= now_s]:
-                pending.expire(self._pool.phase, self._unmet)
+                pending.expire(self._pool.phase, *self._unmet)
             self._watch_at_s = min((each.deadline_s for each in self._unfinished), default=float("inf"))
             with anyio.move_on_after(self._watch_at_s - time.monotonic()):
                 await self._earlier.wait()

@@ -14,9 +14,11 @@ from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.handshake import Anonymous
+from redwire.message.admin import RemoveUser
 from redwire.pool import Dialler, Pool
 from redwire.position import ClusterId, Term
 from redwire.routing import Router
+from redwire.tls import server_context
 from redwire.topology import Endpoint, ReplicaEntry, Topology
 
 
@@ -69,6 +71,30 @@ async def test_a_server_of_another_authority_is_refused_at_once(cluster, strange
     with anyio.fail_after(5), pytest.raises(errors.ConnectFailed, match="not accepted"):
         async with redwire.connect(cluster.uri()):
             pass
+
+
+@pytest.mark.parametrize("call", ["put", "get", "status", "settings"])
+async def test_what_to_do_about_a_certificate_that_is_refused_later_is_told_at_the_deadline(
+    cluster, stranger, call: str
+) -> None:
+    calls = {
+        "put": lambda db: db.put("products", "p1", {}, timeout_s=0.4),
+        "get": lambda db: db.get("products", "p1", timeout_s=0.4),
+        "status": lambda db: db.status(timeout_s=0.4),
+        "settings": lambda db: db.admin.change_account(RemoveUser("bob"), timeout_s=0.4),
+    }
+    async with redwire.connect(cluster.uri()) as db:
+        foreign = stranger.sign("node")
+        cluster.context = server_context(stranger.ca, foreign.cert, foreign.key)
+        for node in cluster.nodes:
+            for wire in node.wires:
+                wire.channel.close()
+        cluster.stop(cluster.nodes[2])  # it may come back, so the client goes on to look
+        with pytest.raises(errors.DeadlineExceeded):  # by then it knows that its lines are gone
+            await db.get("products", "p1", timeout_s=0.4)
+        with pytest.raises(errors.DeadlineExceeded, match="is not accepted") as late:
+            await calls[call](db)
+    assert "no authority that is trusted here issued it" in late.value.hint
 
 
 async def test_nobody_there_ends_at_the_deadline_and_says_why() -> None:
