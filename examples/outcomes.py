@@ -29,7 +29,8 @@ async def place(db: redwire.Client, order: str, policy: str | None = None) -> st
             if verdict.code == redwire.Code.NOT_FOUND:
                 return "not written, and it never will be"
             return f"still not known ({verdict.code}): ask again later, for {error.key}"
-        return f"committed after all, at LSN {settled.receipt.lsn}"
+        # by the cluster's rule: whether it is where `policy` wanted it, too, is not remembered
+        return f"committed after all by {settled.receipt.achieved}, at LSN {settled.receipt.lsn}"
     except redwire.RedwireError as error:
         # any other error, as where no primary was found before the deadline
         return f"certainly not written: {error}"

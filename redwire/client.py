@@ -226,9 +226,10 @@ class Client:
     async def resolve(self, key: Key, *, timeout_s: float | None = None) -> Committed:
         """What became of the write whose error carried `key`: committed after all, with what results.
 
-        Asking settles it: when the write was not executed before, it never will be. A key that `Key.parse`
-        read does not know the ids of its documents: there a result's `id` is right only where the cluster
-        made it.
+        Asking settles it: when the write was not executed before, it never will be. Committed is what the
+        cluster's rule, its floor, commits: that is what the receipt says was `requested` and `achieved`, also
+        where the write had asked for more. Its own policy is not remembered. A key that `Key.parse` read does
+        not know the ids of its documents: there a result's `id` is right only where the cluster made it.
 
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
         executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
@@ -251,7 +252,7 @@ class Client:
             raise _unanswered(key, error, "answer") from error  # the question is refused, not the write
         if entry.outcome is not Outcome.COMMITTED:
             raise ProtocolError("a Resolve was answered with a write that is still open")
-        session.writes.close_key(key)
+        session.writes.resolved(key)
         if isinstance(key, WriteKey) and len(key.ids) == entry.count:
             ids, atomic = key.ids, key.atomic
         else:

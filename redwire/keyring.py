@@ -62,8 +62,8 @@ class Keyring:
         """
         self._ids = [SessionKeys(client)]
 
-    def close(self, key: Key) -> None:
-        """What became of `key` is known."""
+    def resolved(self, key: Key) -> None:
+        """Somebody asked what became of `key`, and was told."""
         for keys in self._ids:
             if keys.client == key.client:
-                keys.close(key.sequence)
+                keys.resolved(key.sequence)

@@ -89,9 +89,9 @@ class Places:
         while self._queue:
             self._queue.popleft().set()
 
-    def close(self, key: Key) -> None:
-        """What became of `key` is known."""
-        self._ring.close(key)
+    def resolved(self, key: Key) -> None:
+        """Somebody asked what became of `key`, and was told."""
+        self._ring.resolved(key)
 
     async def replace(self, keys: SessionKeys) -> bool:
         """The id of `keys` was forgotten: go on under a new one. False when no node could be asked for one; a

@@ -25,10 +25,11 @@ class Receipt(msgspec.Struct, frozen=True):
     """What is proven about one request.
 
     `lsn` is its last record's; `term` is as in `AckBlock`. `requested` is the policy in effect for the
-    request, `achieved` the one that was met: `requested` when committed, the commit rule when only that was
-    met in time, None when not even that was. `acks` are the durable copies proven by then, in order of
-    arrival, none if they are not remembered; `completed_by` is the one that completed the commit rule, None
-    if unknown. `token` makes later reads see this write. `duplicate`: an earlier attempt had written it.
+    request (for `Client.resolve`, which does not know that, the commit rule), `achieved` the one that was
+    met: `requested` when committed, the commit rule when only that was met in time, None when not even that
+    was. `acks` are the durable copies proven by then, in order of arrival, none if they are not remembered;
+    `completed_by` is the one that completed the commit rule, None if unknown. `token`
+    makes later reads see this write. `duplicate`: an earlier attempt had written it.
     """
 
     lsn: Lsn

@@ -95,13 +95,23 @@ class SessionKeys:
             self.close(sequence)
             return
         self.keep(sequence)
-        self._answered.append(sequence)
-        if len(self._answered) > ANSWERED_MAX:
-            self.close(self._answered.popleft())
+        self._keep_answered(sequence)
+
+    def resolved(self, sequence: int) -> None:
+        """Somebody asked what became of `sequence`, and was told: it is as one that was `answered`. What a
+        call still waits for is that call's.
+        """
+        if sequence in self._kept and sequence not in self._answered:
+            self._keep_answered(sequence)
 
     def key(self, sequence: int, ids: Sequence[str], *, atomic: bool = True) -> WriteKey:
         """The key of `sequence`, for a write of these documents."""
         return WriteKey(self.client, sequence, min(self.oldest, sequence), tuple(ids), atomic)
+
+    def _keep_answered(self, sequence: int) -> None:
+        self._answered.append(sequence)
+        if len(self._answered) > ANSWERED_MAX:
+            self.close(self._answered.popleft())
 
 
 class WriteKey(Key, frozen=True):

@@ -56,7 +56,11 @@ class ConnectionConfig:
 PARAMETERS = ("ca", "cert", "key", "region", "discovery", "token", "timeout_ms", "read")
 _READ_MODES: dict[str, ReadMode] = {"primary": _PRIMARY, "nearest": Nearest(), "any": AnyNode()}
 _IN_REGION = "region:"
-_SHAPE = re.compile(r"(?P<scheme>[a-z+]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?\Z")
+_SHAPE = re.compile(
+    r"(?P<scheme>[a-z+]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?\Z",
+    re.DOTALL,
+)
+_PERCENT = "percent-encode what is not a letter or digit: / is %2F, ? is %3F, # is %23"
 _HOST = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.%]{2,64})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::(?P<port>[0-9]*))?\Z"
 )
@@ -71,6 +75,10 @@ def parse(uri: str) -> ConnectionConfig:
     shape = _SHAPE.match(uri)
     if shape is None or shape["scheme"] not in ("red", "reds"):
         raise UriInvalid("this is no RedWire URI", hint="write reds://host:5050, or red:// on loopback")
+    if _cut_off(shape):
+        raise UriInvalid("the password, or the user, ends at a /, ? or # before the @", hint=_PERCENT)
+    if shape["fragment"] is not None:
+        raise UriInvalid("a URI has no #", hint=_PERCENT)
     if shape["path"] not in ("", "/"):
         raise UriInvalid(
             f"a URI has no path, this one has {shape['path'][:64]!r}", hint="end the hosts with /?"
@@ -98,6 +106,14 @@ def parse(uri: str) -> ConnectionConfig:
     )
 
 
+def _cut_off(shape: re.Match[str]) -> bool:
+    """Whether what was meant to stand before an @ does not, for something in it that ends it: then none of it
+    may be shown.
+    """
+    odd = [pair for pair in (shape["query"] or "").split("&") if pair.partition("=")[0] not in PARAMETERS]
+    return any("@" in part for part in (shape["path"], shape["fragment"] or "", *odd))
+
+
 def _seeds(text: str, tls: bool) -> tuple[str, ...]:
     parts = text.split(",")
     if len(parts) > HOSTS_MAX:
@@ -121,9 +137,7 @@ def _seed(text: str, tls: bool) -> str:
 def _credentials(userinfo: str) -> tuple[str, str]:
     user, colon, password = userinfo.partition(":")
     if not user or not colon or not password:
-        raise UriInvalid(
-            "before the @ stands user:password", hint="percent-encode what is not a letter or digit"
-        )
+        raise UriInvalid("before the @ stands user:password", hint=_PERCENT)
     return _decoded(user, "user"), _decoded(password, "password")
 
 

@@ -161,9 +161,9 @@ class Writes:
         """Have a task do what is to be done next about `pending`."""
         self._tasks.start_soon(self._pursue, pending, step)
 
-    def close_key(self, key: Key) -> None:
-        """What became of `key` is known: it need not be remembered any more."""
-        self._places.close(key)
+    def resolved(self, key: Key) -> None:
+        """Somebody asked what became of `key`, and was told: it need not be remembered for long."""
+        self._places.resolved(key)
 
     async def watch(self) -> None:
         """End every write whose deadline comes. Run once, in the client's task group."""

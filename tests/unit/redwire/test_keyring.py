@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from redwire.keyring import IDS_MAX, Keyring
 from redwire.record import CLIENT_BYTES, NO_CLIENT, OPEN_MAX
-from redwire.session_keys import YOUNG, SessionKeys
+from redwire.session_keys import ANSWERED_MAX, YOUNG, SessionKeys
 
 IDS = [bytes([number]) * CLIENT_BYTES for number in range(1, IDS_MAX + 2)]
 
@@ -86,16 +86,26 @@ def test_where_one_id_is_forgotten_none_of_them_is_used_any_more() -> None:
     ring.renew(IDS[2])
     assert old not in ring and other not in ring
     assert take(ring, 1)[0][0].client == IDS[2]
-    ring.close(old.key(first, ()))
+    for sequence in range(first, first + ANSWERED_MAX + 1):
+        ring.resolved(old.key(sequence, ()))
     assert old.oldest == 1
 
 
-def test_a_resolved_key_closes_in_its_own_id() -> None:
+def test_keys_that_were_asked_for_count_in_their_own_id() -> None:
     ring = Keyring(IDS[0])
-    ((old, _),) = take(ring, 1)
+    ((old, first),) = take(ring, 1)
+    old.keep(first)
+    ring.resolved(old.key(first, ()))
     ring.add(IDS[1])
-    new, second = take(ring, 1)[0]
-    ring.close(new.key(second, ()))
+    new = ring.roomiest()
+    for _ in range(ANSWERED_MAX):
+        sequence = new.take()
+        new.keep(sequence)
+        ring.resolved(new.key(sequence, ()))
+    assert (new.oldest, old.oldest) == (1, 1)
+    sequence = new.take()
+    new.keep(sequence)
+    ring.resolved(new.key(sequence, ()))
     assert (new.oldest, old.oldest) == (2, 1)
 
 

@@ -75,6 +75,22 @@ def test_of_answers_to_keys_that_were_shown_the_last_ones_are_kept() -> None:
     assert keys.oldest == 4
 
 
+def test_a_key_that_was_asked_for_may_be_asked_for_again_until_many_others_were() -> None:
+    keys = taken(ANSWERED_MAX + 3)
+    keys.resolved(1)  # its own call still waits
+    keys.keep(1)
+    for _ in range(2):
+        for sequence in range(1, ANSWERED_MAX + 1):
+            keys.keep(sequence)
+            keys.resolved(sequence)
+    assert keys.oldest == 1
+    keys.keep(ANSWERED_MAX + 1)
+    keys.resolved(ANSWERED_MAX + 1)
+    assert keys.oldest == 2
+    keys.resolved(1)  # already let go
+    assert keys.oldest == 2
+
+
 def test_an_answer_to_a_key_that_nobody_looked_at_before_is_not_kept() -> None:
     keys = taken(3)
     keys.answered(1)

@@ -185,7 +185,7 @@ async def test_a_key_can_be_asked_for_although_its_answer_came_late(cluster, scr
         assert decode_write(cluster.leader.writes[-1].request).key.oldest == unknown.value.key.sequence
         assert (await db.resolve(unknown.value.key)).id == "p1"
         await db.put("products", "p3", {})
-    assert decode_write(cluster.leader.writes[-1].request).key.oldest > unknown.value.key.sequence
+        assert (await db.resolve(unknown.value.key)).id == "p1", "who asked may not have noted it yet"
 
 
 async def test_a_key_that_was_looked_at_can_be_asked_for_after_the_answer_and_others_cannot(cluster) -> None:
@@ -199,9 +199,10 @@ async def test_a_key_that_was_looked_at_can_be_asked_for_after_the_answer_and_ot
         for _ in range(2):
             await db.put("products", "p2", {})
         assert oldest() == stored.sequence == 2
-        assert (await db.resolve(redwire.Key.parse(str(stored)))).version == 2
-        await db.put("products", "p3", {})
-        assert oldest() == 5, "whoever has asked does not ask again"
+        for _ in range(2):  # who asked may not have noted it yet
+            assert (await db.resolve(redwire.Key.parse(str(stored)))).version == 2
+            await db.put("products", "p3", {})
+        assert oldest() == 2
 
 
 async def test_a_later_refusal_does_not_override_a_lost_attempt_that_was_executed(cluster, scripts) -> None:
