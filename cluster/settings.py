@@ -15,7 +15,7 @@ import msgspec
 from cluster import schema
 from cluster.cluster_config import ClusterConfig
 from redwire.body import decode, encode
-from redwire.errors import BodyInvalid, Code, ConfigInvalid, Refused, RequestInvalid
+from redwire.errors import BodyInvalid, Code, ConfigInvalid, PolicyInvalid, Refused, RequestInvalid
 from redwire.message.log import ClusterRecord, MemberRecord
 from redwire.message.settings import (
     AddMember,
@@ -108,7 +108,8 @@ def plan(
     changed, text = _changed(bare, asked.change, primary)
     lost = frozenset(_named(asked.lost, before.cluster))
     if primary in lost:
-        raise RequestInvalid(f"{primary} leads, so it is not lost", hint="name what is gone for good")
+        hint = "name what is gone for good"
+        raise RequestInvalid(f"{primary} leads, so it is not lost", hint=hint, facts={"node": primary})
     if changed == bare and pending and not lost:
         hint = "wait for it, or name what it waits for as lost"
         message = f"{text}: that is on its way and not committed"
@@ -129,7 +130,10 @@ def plan(
         where = f"{error.path}: " if error.path else ""
         if not isinstance(asked.change, SetPolicy):  # which names itself what it cannot have
             where = f"{text}: {where}"
-        raise RequestInvalid(where + error.detail, hint=error.hint) from error
+        of_policy = isinstance(asked.change, SetPolicy) and error.path in ("policy", "floor")
+        raise (PolicyInvalid if of_policy else RequestInvalid)(
+            where + error.detail, hint=error.hint
+        ) from error
     except BodyInvalid as error:
         raise RequestInvalid(f"no record can hold this change: {error.message}") from error
     return Planned(before, changed, lost, text, True)
@@ -146,7 +150,8 @@ def _changed(record: ClusterRecord, change: SettingsChange, primary: NodeId) -> 
             return _with_policy(record, change)
         case AddMember(node=node, region=region, addr=addr):
             if any(member.id == node for member in record.members):
-                raise RequestInvalid(f"{node} is a member already", hint="give every node an id of its own")
+                hint = "give every node an id of its own"
+                raise RequestInvalid(f"{node} is a member already", hint=hint, facts={"node": node})
             added = MemberRecord(id=node, region=region, addr=addr, kind="reader")
             text = f"{node} in {region or 'no region'} joins as a reader"
             return msgspec.structs.replace(record, members=(*record.members, added)), text
@@ -158,14 +163,14 @@ def _changed(record: ClusterRecord, change: SettingsChange, primary: NodeId) -> 
             member = _member(record, node)
             if node == primary and len(record.members) > 1:  # whom all others reach at the old one now
                 hint = "let another node lead first"
-                raise RequestInvalid(f"{node} leads and cannot be moved", hint=hint)
+                raise RequestInvalid(f"{node} leads and cannot be moved", hint=hint, facts={"node": node})
             text = f"{node} is reached at {addr}"
             return _with(record, member, msgspec.structs.replace(member, addr=addr)), text
         case RemoveMember(node):
             member = _member(record, node)
             if node == primary:
                 hint = "let another node lead first"
-                raise RequestInvalid(f"{node} leads and cannot be removed", hint=hint)
+                raise RequestInvalid(f"{node} leads and cannot be removed", hint=hint, facts={"node": node})
             kept = tuple(other for other in record.members if other is not member)
             return msgspec.structs.replace(record, members=kept), f"{node} leaves the cluster"
 
@@ -207,7 +212,7 @@ def _member(record: ClusterRecord, node: str) -> MemberRecord:
     for member in record.members:
         if member.id == node:
             return member
-    _unknown("member", node, [member.id for member in record.members])
+    _unknown("member", node, [member.id for member in record.members], {"node": node})
 
 
 def _named(names: Iterable[str], cluster: ClusterConfig) -> Iterator[NodeId]:
@@ -216,10 +221,10 @@ def _named(names: Iterable[str], cluster: ClusterConfig) -> Iterator[NodeId]:
         found = [member.id for member in cluster.members if name in (member.id, member.region) and name]
         if not found:
             known = {word for member in cluster.members for word in (member.id, member.region) if word}
-            _unknown("node or region", name, sorted(known))
+            _unknown("node or region", name, sorted(known), {})
         yield from found
 
 
-def _unknown(what: str, name: str, known: Sequence[str]) -> NoReturn:
+def _unknown(what: str, name: str, known: Sequence[str], facts: dict[str, object]) -> NoReturn:
     hint = guess(name, known, f"there are {', '.join(known)}")
-    raise RequestInvalid(f"{name!r} is no {what} of this cluster", hint=hint)
+    raise RequestInvalid(f"{name!r} is no {what} of this cluster", hint=hint, facts=facts)

@@ -156,9 +156,18 @@ class RequestInvalid(RedwireError):
 
     code = Code.INVALID
 
-    def __init__(self, message: str, record: int | None = None, *, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        record: int | None = None,
+        *,
+        hint: str = "",
+        facts: dict[str, object] | None = None,
+    ) -> None:
         where = "" if record is None else f"record {record}: "
-        super().__init__(where + message, hint=hint, facts={} if record is None else {"record": record})
+        super().__init__(where + message, hint=hint, facts=facts or {})
+        if record is not None:
+            self.facts["record"] = record
         self.record = record
         self.reason = message
 

@@ -57,7 +57,8 @@ PARAMETERS = ("ca", "cert", "key", "region", "discovery", "token", "timeout_ms",
 _READ_MODES: dict[str, ReadMode] = {"primary": _PRIMARY, "nearest": Nearest(), "any": AnyNode()}
 _IN_REGION = "region:"
 _SHAPE = re.compile(
-    r"(?P<scheme>[a-z+]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?\Z",
+    r"(?P<scheme>[a-z+]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)"
+    r"(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?\Z",
     re.DOTALL,
 )
 _PERCENT = "percent-encode what is not a letter or digit: / is %2F, ? is %3F, # is %23"

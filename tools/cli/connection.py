@@ -69,11 +69,10 @@ def policy_option(function: F) -> F:
     )(function)
 
 
-def timeout_option(function: F) -> F:
-    """Give a command `--timeout`, in seconds, which arrives as `timeout_s`."""
-    return click.option(
-        "--timeout", "timeout_s", type=click.FloatRange(min=0.001), metavar="S", help="Deadline in seconds."
-    )(function)
+def timeout_option(of: str = "") -> Callable[[F], F]:
+    """Give a command `--timeout`, in seconds, which arrives as `timeout_s`; `of` what, if not of all."""
+    text = f"Deadline in seconds{of and ' '}{of}."
+    return click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.001), metavar="S", help=text)
 
 
 def with_client(
@@ -88,9 +87,8 @@ def with_client(
     config = parse(uri)
     if timeout_s is not None:
         config = replace(config, timeout_ms=max(1, int(timeout_s * 1000)))
-    context = click.get_current_context(silent=True)
-    quiet = context is not None and bool(context.params.get("as_json"))
-    return anyio.run(_run, Client(config, name=CLIENT_NAME, chance=random.Random()), call, quiet, long)
+    client = Client(config, name=CLIENT_NAME, chance=random.Random())
+    return anyio.run(_run, client, call, _quiet(), long)
 
 
 async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bool, long: bool) -> T:
@@ -162,8 +160,7 @@ class _Notices:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._next is not None:
-            self._next.cancel()
+        self.end()
 
     def begin(self, *, long: bool) -> None:
         """Begin to count anew."""
@@ -172,9 +169,13 @@ class _Notices:
         if not self._quiet:
             self._wait(PATIENCE_S)
 
-    def _wait(self, seconds: float) -> None:
+    def end(self) -> None:
+        """Say nothing more."""
         if self._next is not None:
             self._next.cancel()
+
+    def _wait(self, seconds: float) -> None:
+        self.end()
         self._next = asyncio.get_running_loop().call_later(seconds, self._speak)
 
     def _speak(self) -> None:
@@ -214,10 +215,30 @@ async def addr_of(client: Client, node: str | None) -> str | None:
     raise click.UsageError(f"{node!r} is no node, and no address such as {example}; {hint}")
 
 
+@asynccontextmanager
+async def watcher(uri: str, addr: str | None) -> AsyncIterator[Client]:
+    """As `onlooker`; what it waits for while it connects is said as in `with_client`."""
+    client = _onlooker(uri, addr)
+    with _Notices(client, quiet=_quiet()) as notices:
+        async with _opened(client):
+            notices.end()
+            yield client
+
+
 def onlooker(uri: str, addr: str | None) -> AbstractAsyncContextManager[Client]:
     """A client for looking, at any node that answers or at `addr` alone. Raises as `redwire.connect`."""
+    return _opened(_onlooker(uri, addr))
+
+
+def _onlooker(uri: str, addr: str | None) -> Client:
     config = parse(uri)
     config = replace(config, timeout_ms=min(config.timeout_ms, LOOK_MS))
     if addr is not None:
         config = replace(config, seeds=(addr,), discovery=False)
-    return _opened(Client(config, name=CLIENT_NAME, chance=random.Random()))
+    return Client(config, name=CLIENT_NAME, chance=random.Random())
+
+
+def _quiet() -> bool:
+    """Whether the command at work prints JSON, and nothing for people."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("as_json"))

@@ -71,7 +71,7 @@ def _one_record() -> Iterator[None]:
 @click.argument("document")
 @_if_version
 @policy_option
-@timeout_option
+@timeout_option()
 @uri_option
 @json_option
 @_one_record()
@@ -109,7 +109,7 @@ def put(
 @click.argument("id")
 @_read
 @_at_least
-@timeout_option
+@timeout_option()
 @uri_option
 @json_option
 def get(
@@ -141,7 +141,7 @@ def get(
 @click.argument("id")
 @_if_version
 @policy_option
-@timeout_option
+@timeout_option()
 @uri_option
 @json_option
 @_one_record()
@@ -177,7 +177,7 @@ def delete(
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many documents.")
 @_read
 @_at_least
-@timeout_option
+@timeout_option("to connect, and for each page")
 @uri_option
 @json_option
 def scan(
@@ -215,7 +215,7 @@ def scan(
             click.echo("[]" if before == "[" else "]")
 
     try:
-        with_client(uri, call, long=True)
+        with_client(uri, call, timeout_s, long=True)
     except (RedwireError, KeyboardInterrupt) as error:
         if last is None:
             raise
@@ -225,7 +225,7 @@ def scan(
 
 @click.command()
 @click.argument("key")
-@timeout_option
+@timeout_option()
 @uri_option
 @json_option
 def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:

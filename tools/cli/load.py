@@ -43,7 +43,7 @@ def _collection_value(ctx: click.Context, param: click.Parameter, value: str) ->
 )
 @click.option("--restart", is_flag=True, help="Begin at the first line, whatever an earlier load has done.")
 @policy_option
-@timeout_option
+@timeout_option("to connect, and for each request")
 @uri_option
 @json_option
 def load(
@@ -82,7 +82,7 @@ def load(
             return made[0]
 
         try:
-            loader = with_client(uri, call, long=True)
+            loader = with_client(uri, call, timeout_s, long=True)
         except (RedwireError, KeyboardInterrupt) as error:
             go_on = (
                 "" if source.once else "the same command without --restart" if restart else "the same command"

@@ -18,6 +18,7 @@ from tools.monitor.app import HEIGHT_MIN, TABS, WIDTH_MIN, Monitor
 from tools.monitor.feed import ClusterFeed
 from tools.monitor.picture import take
 from tools.monitor.themes import THEMES
+from tools.monitor.watch import View
 
 NAME = "redwire-monitor"
 
@@ -29,6 +30,7 @@ class Looking:
         self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)  # the monitor takes its place
         self._status = self._console.status("asking the cluster")
         self._seconds = seconds
+        self._said = ""
 
     def __enter__(self) -> Self:
         text = f"looking at the cluster for {self._seconds} s; --history takes less or more"
@@ -39,9 +41,12 @@ class Looking:
     def __exit__(self, *error: object) -> None:
         self._status.__exit__(None, None, None)
 
-    def at(self, seconds: int) -> None:
-        """So many seconds of it are there."""
-        self._status.update(f"{min(seconds, self._seconds)} s of {self._seconds} s")
+    def at(self, view: View) -> None:
+        """So much of it is there, or so little, and why."""
+        if view.waiting and view.notice not in ("", self._said):
+            self._said = view.notice
+            self._console.print(f"waiting: {view.notice}", markup=False, soft_wrap=True)
+        self._status.update(f"{min(view.history.seconds, self._seconds)} s of {self._seconds} s")
 
 
 def _size(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
@@ -106,7 +111,7 @@ def command(
 
     async def picture() -> str:
         with Looking(seconds, quiet=as_json) as looking:
-            return await take(feed, size=size, tab=tab, seconds=seconds, theme=theme, on_second=looking.at)
+            return await take(feed, size=size, tab=tab, seconds=seconds, theme=theme, on_look=looking.at)
 
     screenshot.write_text(anyio.run(picture), encoding="utf-8")
     document = {"file": str(screenshot), "columns": size[0], "rows": size[1], "tab": tab}

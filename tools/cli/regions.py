@@ -152,10 +152,13 @@ def _require_known(region: str, known: Iterable[str]) -> None:
     if region not in known:
         meant = nearest(region, known)
         text = f"{meant} is near" if meant else f"regions are {', '.join(known)}"
-        raise RequestInvalid(f"no node is bound to {region!r} yet", hint=f"{text}; --new makes a new region")
+        hint = f"{text}; --new makes a new region"
+        raise RequestInvalid(f"no node is bound to {region!r} yet", hint=hint, facts={"region": region})
 
 
 def _require_members(view: SettingsView) -> None:
     if not view.members:
         text = "this user may not see who is in the cluster"
-        raise RequestInvalid(text, hint="ask with a user that holds cluster:topology:read")
+        raise RequestInvalid(
+            text, hint="an administrator gives it the right: redwire user role NAME ROLE --topology"
+        )

@@ -13,7 +13,7 @@ from redwire.node_role import NodeRole
 from redwire.status import EVENTS_MAX, Event, NodeStatus, Status
 from tools import figures
 from tools.cli import words
-from tools.cli.connection import addr_of, is_addr, node_option, onlooker, uri_option
+from tools.cli.connection import addr_of, is_addr, node_option, uri_option, watcher
 from tools.cli.failure import failure
 from tools.cli.output import json_option, show_parts, to_json_line
 from tools.grid import Grid, Part, Parts, Words
@@ -101,13 +101,13 @@ async def _asked(uri: str, node: str | None) -> str | None:
     """The address of the node that alone is to be asked."""
     if node is None or is_addr(node):
         return node
-    async with onlooker(uri, None) as client:
+    async with watcher(uri, None) as client:
         return await addr_of(client, node)
 
 
 async def _look(uri: str, node: str | None) -> Status:
     addr = await _asked(uri, node)
-    async with onlooker(uri, addr) as client:
+    async with watcher(uri, addr) as client:
         return await client.status(addr)
 
 
@@ -116,7 +116,7 @@ async def show_events(uri: str, node: str | None, follow: bool, as_json: bool) -
     and says so once as long as the reason stays the same.
     """
     addr = await _asked(uri, node)
-    async with onlooker(uri, addr) as client:
+    async with watcher(uri, addr) as client:
         shown, silence = Shown(), ""
         while True:
             try:

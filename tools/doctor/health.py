@@ -43,7 +43,7 @@ OF_PROBLEMS = {
     problems.Kind.HIDDEN: (
         Check.NODES,
         "half of this cannot be said",
-        "ask with a user that holds cluster:topology:read",
+        "ask with a user that may see every node: redwire user role NAME ROLE --topology",
     ),
     problems.Kind.VIEW: (
         Check.NODES,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from redwire.errors import RedwireError
+from redwire.errors import DeadlineExceeded, RedwireError
 from tools.errors import NodeNotReady
 from tools.monitor.app import Monitor, after
 from tools.monitor.feed import Feed
@@ -23,24 +23,24 @@ _FONTS = "Fira Code, Menlo, Consolas, DejaVu Sans Mono, monospace"
 
 
 class Camera(Monitor):
-    """A monitor that takes `svg` of the tab `tab` once it has `seconds` of history, and ends. `on_second`
-    hears how much it has.
+    """A monitor that takes `svg` of the tab `tab` once it has `seconds` of history, and ends. `on_look`
+    gets what it knows each time that it draws.
     """
 
     def __init__(
-        self, feed: Feed, *, tab: str, seconds: int, theme: str, on_second: Callable[[int], None]
+        self, feed: Feed, *, tab: str, seconds: int, theme: str, on_look: Callable[[View], None]
     ) -> None:
         super().__init__(feed, theme=theme)
         self.svg = ""
         self._aims = False
         self._tab = tab
         self._seconds = seconds
-        self._on_second = on_second
+        self._on_look = on_look
 
     def draw(self) -> None:
         """Draw, and look whether it is time."""
         super().draw()
-        self._on_second(self.known.history.seconds)
+        self._on_look(self.view())
         if self.known.history.seconds >= self._seconds and not self._aims:
             self._aims = True
             self.action_tab(self._tab)
@@ -51,7 +51,7 @@ class Camera(Monitor):
         self.exit()
 
 
-def _unheard(seconds: int) -> None:
+def _unheard(view: View) -> None:
     """Nobody waits for the picture."""
 
 
@@ -62,13 +62,15 @@ async def take(
     tab: str = "overview",
     seconds: int = 5,
     theme: str = "dark",
-    on_second: Callable[[int], None] = _unheard,
+    on_look: Callable[[View], None] = _unheard,
 ) -> str:
-    """The SVG of a monitor in `size` columns and rows, with `seconds` of history, of which `on_second` hears.
+    """The SVG of a monitor in `size` columns and rows, with `seconds` of history; `on_look` hears meanwhile
+    what is known.
 
-    Raises `NodeNotReady` when no document comes, or none for so long, and what ended the feed.
+    Raises `DeadlineExceeded` when no document comes, `NodeNotReady` when none more does, and what ended the
+    feed.
     """
-    camera = Camera(feed, tab=tab, seconds=seconds, theme=theme, on_second=on_second)
+    camera = Camera(feed, tab=tab, seconds=seconds, theme=theme, on_look=on_look)
     failure: RedwireError | None = None
     with anyio.move_on_after(PATIENCE_S + seconds):
         failure = await camera.run_async(headless=True, size=size)
@@ -79,10 +81,10 @@ async def take(
     return camera.svg
 
 
-def _unfinished(view: View, after_s: float) -> NodeNotReady:
+def _unfinished(view: View, after_s: float) -> RedwireError:
     if view.waiting:
-        why = view.notice or "nobody answered"
-        return NodeNotReady(f"no document came within {after_s:g} s: {why}", hint="is --uri right?")
+        text = f"no document came within {after_s:g} s: {view.notice or 'nobody answered'}"
+        return DeadlineExceeded(text, phase="connect", hint="is --uri right?")
     text = f"{view.history.seconds} s of history came within {after_s:g} s, and then nothing"
     return NodeNotReady(text, hint="see redwire doctor; --history takes less")
 

@@ -207,8 +207,17 @@ def test_what_the_members_could_never_satisfy_is_refused_with_the_reason(
     change: SettingsChange, words: str
 ) -> None:
     error = refused(change)
-    assert isinstance(error, RequestInvalid)
+    of_policy = isinstance(change, SetPolicy) and change.policy is not None
+    assert error.code is (Code.COMMIT_POLICY_INVALID if of_policy else Code.INVALID)
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [BindRegion("eu-3", "eu"), RemoveMember("eu-1"), AddMember(node="eu-1", region="eu", addr="h:1")],
+)
+def test_a_refusal_names_the_node_in_its_facts(change: SettingsChange) -> None:
+    assert refused(change).facts == {"node": change.node}
 
 
 def test_a_policy_that_can_never_be_met_is_named_once() -> None:

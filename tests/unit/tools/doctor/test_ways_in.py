@@ -57,4 +57,4 @@ def test_who_may_not_see_the_others_is_told_that_and_nothing_is_made_up_about_th
         status, vantage=replace(status.vantage, hides_others=True), nodes=status.nodes[:1], regions=()
     )
     found = only(facts(asked=(Asked("eu-1", "eu-1.example.net:5050", hidden),)))
-    assert "cluster:topology:read" in found.mend
+    assert "--topology" in found.mend

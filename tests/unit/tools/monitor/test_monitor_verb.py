@@ -8,11 +8,14 @@ import xml.etree.ElementTree as ElementTree
 import anyio
 import pytest
 
+from redwire.errors import DeadlineExceeded, RedwireError
 from tools.cli.monitor import Looking
 from tools.errors import NodeNotReady
 from tools.monitor.feed import ClusterFeed
+from tools.monitor.history import History
 from tools.monitor.picture import self_contained, take
 from tools.monitor.rehearsal import document
+from tools.monitor.watch import View
 
 
 async def test_a_picture_is_drawn_without_a_terminal(cluster, told, command_line, tmp_path) -> None:
@@ -62,16 +65,20 @@ def test_a_picture_fetches_nothing_from_elsewhere() -> None:
 async def test_whoever_waits_for_a_picture_hears_how_far_it_is(cluster, told) -> None:
     heard: list[int] = []
     feed = ClusterFeed(cluster.uri(), "test")
-    await take(feed, size=(100, 30), seconds=2, on_second=heard.append)
+    await take(feed, size=(100, 30), seconds=2, on_look=lambda view: heard.append(view.history.seconds))
     # seconds of the clock: a drawing that comes late passes one over
     assert heard == sorted(heard) and heard[0] < 2 <= heard[-1]
 
 
 @pytest.mark.parametrize(
-    ("documents", "said"), [(0, "no document came within 2"), (1, "1 s of history came within 2")]
+    ("documents", "kind", "said"),
+    [
+        (0, DeadlineExceeded, "no document came within 2"),
+        (1, NodeNotReady, "1 s of history came within 2"),
+    ],
 )
 async def test_who_waits_for_a_picture_in_vain_is_told_whether_anything_came(
-    feed, monkeypatch, documents: int, said: str
+    feed, monkeypatch, documents: int, kind: type[RedwireError], said: str
 ) -> None:
     monkeypatch.setattr("tools.monitor.picture.PATIENCE_S", 0.5)
 
@@ -82,7 +89,7 @@ async def test_who_waits_for_a_picture_in_vain_is_told_whether_anything_came(
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(play)
-        with pytest.raises(NodeNotReady, match=said):
+        with pytest.raises(kind, match=said):
             await take(feed, size=(100, 30), seconds=2)
 
 
@@ -94,5 +101,11 @@ def test_on_a_terminal_progress_is_drawn_where_the_command_was_typed(monkeypatch
     monkeypatch.setattr(sys, "stderr", terminal)
     with Looking(5, quiet=False) as looking:
         monkeypatch.setattr(sys, "stderr", io.StringIO())
-        looking.at(3)
+        for notice in ("refused", "refused", ""):
+            looking.at(View(0, History(), notice=notice))
+        history = History()
+        for second in range(3):
+            history.add(document(second), 1_000 * second)
+        looking.at(View(0, history))
     assert "3 s of 5 s" in terminal.getvalue()
+    assert terminal.getvalue().count("waiting: refused") == 1
