@@ -282,6 +282,8 @@ def _checked_names(cert: Path, near: ssl.SSLObject, me: Identity) -> frozenset[s
     if certificate_identities(near) != me:
         uris = [name for kind, name in names if kind == "URI"]
         who = " and ".join(uris) or "no node"
+        if who.endswith(f"/{me.kind}/{me.name}"):
+            hint = f"if the cluster is another than {me.cluster}, see cluster.name; else {hint}"
         raise TlsInvalid(cert, f"the certificate names {who}, this node is {me}", hint=hint)
     peer_name = f"{me.name}.{me.cluster}.redwire"
     hosts = {name for kind, name in names if kind in ("DNS", "IP Address")}
@@ -299,7 +301,7 @@ def _refusal(error: ssl.SSLCertVerificationError, ca: Path) -> str:
         case code if code in (_EXPIRED, _NOT_YET):
             return f"it hangs on an authority in {ca} that is not valid now: {error.verify_message}"
         case code if code == _PURPOSE:
-            return "the certificate may not be shown at both ends of a connection"
+            return "it is no node's certificate: it may not be shown at both ends of a connection"
         case _:
             return f"it does not hold against {ca}: {error.verify_message}"
 

@@ -88,5 +88,7 @@ def _foreign(token: Token, history: History) -> bool:
 def _stale(token: Token, history: History) -> Refused:
     behind = token.lsn - history.applied
     return Refused(
-        Code.STALE, f"this node has applied LSN {history.applied}, {behind} short", hint="ask the primary"
+        Code.STALE,
+        f"this node has applied LSN {history.applied}, {behind} short",
+        hint="wait for it, or ask the primary if this is another node",
     )

@@ -98,7 +98,7 @@ def inspect(
     for key, address in (("node.listen", config.node.listen), ("metrics.listen", config.metrics.listen)):
         try:
             taken = list(_listening(address, key, holder)) if address is not None else []
-            (warnings if holder is None else remarks).extend(taken)
+            remarks.extend(taken)
         except RedwireError as error:
             errors.append(error)
     ends = () if shown is None else tuple(shown.ending(now_ms))
@@ -209,7 +209,8 @@ def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[Adv
             text = f"cannot listen on {listen}: {error.strerror}"
             raise ListenFailed(text, hint=f"see {key}") from error
         if holder is None:
-            yield Advice(f"another process listens on {listen}, and no node runs in this data directory")
+            text = f"another process listens on {listen}, and no node runs in this data directory"
+            raise ListenFailed(text, hint=f"end that process, or see {key}") from error
         else:
             yield Advice(f"{listen} is taken, by {holder} if that is this node")
 

@@ -118,7 +118,8 @@ class Client:
     ) -> Committed:
         """Write a document, whether its id exists or not; with `if_version` only over that version.
 
-        Version 0 means that the id must not exist. Raises `Conflict` where it is another version.
+        Version 0 means that the id must not exist. Raises `Conflict` where it is another version, and, as
+        every write that would begin a collection, where there is one whose name differs only in case.
         """
         record = encode_record(Op.PUT, collection, id, document, if_version)
         return await self._opened().write([record], (id,), policy, timeout_s)
@@ -356,7 +357,8 @@ class Client:
 
     def _opened(self) -> Session:
         if self._session is None:
-            raise ChannelClosed("the client is not open", hint="use it inside `async with redwire.connect()`")
+            hint = "use it inside `async with redwire.connect()`"
+            raise ChannelClosed("the client is not open", hint=hint, retry=False)
         return self._session
 
 

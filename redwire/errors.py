@@ -78,7 +78,7 @@ class Code(StrEnum):
 ASK_HINT = "ask with client.resolve(error.key) what became of it"
 """What to do about an outcome that is not known."""
 
-ELSEWHERE_HINT = 'see client.status(); read="any" reads from whoever answers'
+ELSEWHERE_HINT = 'see client.status(); a read may go to whoever answers, by read="any"'
 """What to do about a primary that does not answer a read."""
 
 RETRYABLE = frozenset(
@@ -253,9 +253,14 @@ class ConnectFailed(RedwireError):
 
 
 class ChannelClosed(RedwireError):
-    """An open connection broke, or was closed on our side: what is in flight may or may not arrive."""
+    """An open connection broke, or was closed on our side: what is in flight may or may not arrive.
 
-    retry = True
+    `retry` is False where it will never be open again.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retry: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.retry = retry
 
 
 class AuthenticationFailed(RedwireError):

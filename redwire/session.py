@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 
 from redwire.arguments import policy_text, require_address, seconds
 from redwire.commands import Commands
-from redwire.errors import ChannelClosed, ConnectFailed, DeadlineExceeded
+from redwire.errors import ChannelClosed, ConnectFailed, DeadlineExceeded, Refused
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
 from redwire.pool import Pool
@@ -178,5 +178,7 @@ async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
 
 def _unreached(what: str, pool: Pool) -> DeadlineExceeded:
     """`what` came of it, and what stands against reaching a node, if anything is known."""
+    if any(isinstance(error, Refused) for error in pool.failures.values()):
+        what = what.replace("was reached", "that was reached could answer")
     text = f"{what}: {pool.trouble}" if pool.trouble else what
     return DeadlineExceeded(text, phase=pool.phase, hint=pool.hint)

@@ -183,10 +183,11 @@ class SyncClient:
 
     def _run(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
         if self._portal is None:
-            raise ChannelClosed("the client is not open", hint="use it inside `with redwire.connect_sync(…)`")
+            hint = "use it inside `with redwire.connect_sync(…)`"
+            raise ChannelClosed("the client is not open", hint=hint, retry=False)
         if self._process != os.getpid():
             text = f"the client was opened by process {self._process}, before this one was forked from it"
-            raise ChannelClosed(text, hint="open one in each process, after the fork")
+            raise ChannelClosed(text, hint="open one in each process, after the fork", retry=False)
         return self._portal.call(partial(function, *arguments, **options))
 
 

@@ -151,7 +151,7 @@ class _Notices:
     def __init__(self, client: Client, *, quiet: bool) -> None:
         self._client = client
         self._quiet = quiet
-        self._long = False
+        self._long = self._said = False
         self._end_s = 0.0
         self._next: asyncio.TimerHandle | None = None
 
@@ -184,9 +184,11 @@ class _Notices:
         if self._long and trouble:
             click.echo(f"redwire: waiting: {trouble}", err=True)
         elif not self._long and left_s > 0:
-            why = trouble or "no answer yet"
-            click.echo(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
-        self._wait(REPEAT_S)
+            if trouble or not self._said:
+                why = trouble or "no answer yet"
+                click.echo(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
+            self._said = True
+        self._wait(REPEAT_S if trouble else PATIENCE_S)
 
 
 def node_option(text: str) -> Callable[[F], F]:

@@ -190,9 +190,11 @@ def bookmarked(path: Path, prefix: Prefix, collection: str, id_field: str) -> Pl
     except msgspec.MsgspecError as error:
         raise RequestInvalid(f"{path}: not a bookmark: {error}", hint=hint) from error
     if bookmark != Bookmark.make(prefix, collection, id_field, bookmark.place):
-        text = (
-            f"{path}: an earlier load of another file, to another collection or by another field, "
-            f"or the lines up to {bookmark.line} have changed since"
-        )
-        raise RequestInvalid(text, hint=hint)
+        if bookmark.collection != collection:
+            why = f"an earlier load to the collection {bookmark.collection}"
+        elif bookmark.id_field != id_field:
+            why = f"an earlier load by the field {bookmark.id_field}"
+        else:
+            why = f"an earlier load of another file, or the lines up to {bookmark.line} have changed since"
+        raise RequestInvalid(f"{path}: {why}", hint=hint)
     return bookmark.place

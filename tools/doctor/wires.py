@@ -61,11 +61,26 @@ def _ports(facts: Facts) -> Iterator[Finding]:
                 f"(without the unit: redwire-node --config node.yaml); from here: {knock(each.addr)}"
             )
             what = f"no answer at {each.addr} from here"
+            if each.lack is Lack.PAPER:
+                what = f"what is at {each.addr} shows a certificate that is not accepted here"
+            elif _runs(each, facts):
+                what += f", though {each.member} follows the primary"
+                mend = (
+                    f"on its host compare node.listen with {each.addr}, where members are to reach it; "
+                    f"if it has moved: redwire members move {each.member} HOST:PORT"
+                )
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
     answered = [each for each in facts.asked if each.status is not None]
     if answered:
         what = f"from here these answer: {', '.join(each.name for each in answered)}"
         yield Finding(Check.PORTS, Level.OK, "cluster", what)
+
+
+def _runs(each: Asked, facts: Facts) -> bool:
+    """Whether the primary hears the node, and nobody listens at its address."""
+    if facts.view is None or facts.dev is not None or "refused" not in each.error:
+        return False
+    return any(node.id == each.member and node.connected for node in facts.view.nodes)
 
 
 def _twin(each: Asked) -> Finding:

@@ -98,11 +98,12 @@ MISMATCHES: dict[str, tuple[Callable[[Authority], Issued], str]] = {
     ),
     "of another cluster": (
         of_another_cluster,
-        "the certificate names redwire://store/node/eu-1, this node is redwire://shop/node/eu-1",
+        "the certificate names redwire://store/node/eu-1, this node is redwire://shop/node/eu-1; "
+        "if the cluster is another than shop, see cluster.name; else use this node's own",
     ),
     "of a user": (
         lambda a: a.issue_user("eu-1"),
-        "the certificate may not be shown at both ends of a connection; issue it with 'redwire certs issue n",
+        "it is no node's certificate: it may not be shown at both ends of a connection; issue it with",
     ),
     "that has expired": (
         lambda a: a.issue_node("eu-1", HOSTS, days=1, now=NOW - timedelta(days=9)),

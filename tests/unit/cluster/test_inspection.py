@@ -119,19 +119,17 @@ def test_everything_that_is_wrong_is_found_at_once(config: NodeConfig, tmp_path:
     (tmp_path / "data").mkdir()
     save(tmp_path / "data", msgspec.structs.replace(META, node=NodeId("us-1")))
     errors, warnings = words(inspect(changed(config, listen=Address("127.0.0.1", taken)), wall_ms()))
-    assert len(errors) == 2 and len(warnings) == 1
+    assert len(errors) == 3 and warnings == []
     assert "others than the owner may use this key" in errors[0]
     assert errors[1].startswith(f"{tmp_path}/data belongs to node us-1, not to eu-1")
-    assert (
-        warnings[0]
-        == f"another process listens on 127.0.0.1:{taken}, and no node runs in this data directory"
-    )
+    what = f"another process listens on 127.0.0.1:{taken}, and no node runs in this data directory"
+    assert errors[2] == f"{what}; end that process, or see node.listen"
 
 
 def test_the_metrics_port_is_tried_like_the_nodes_own(config: NodeConfig, taken: int) -> None:
     there = MetricsConfig(listen=Address("127.0.0.1", taken))
-    errors, (warning,) = words(inspect(msgspec.structs.replace(config, metrics=there), wall_ms()))
-    assert errors == [] and warning.startswith(f"another process listens on 127.0.0.1:{taken}")
+    (error,), _ = words(inspect(msgspec.structs.replace(config, metrics=there), wall_ms()))
+    assert error.startswith(f"another process listens on 127.0.0.1:{taken}")
     nowhere = MetricsConfig(listen=Address("192.0.2.1", 9464))
     (error,), _ = words(inspect(msgspec.structs.replace(config, metrics=nowhere), wall_ms()))
     assert error.startswith("cannot listen on 192.0.2.1:9464: ") and error.endswith("see metrics.listen")

@@ -102,13 +102,17 @@ def test_a_bookmark_is_found_again_after_the_file_has_grown(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "collection", "field"),
-    [(b'{"id": 9}\n', "c", "id"), (b'{"id": 1}\n', "d", "id"), (b'{"id": 1}\n', "c", "name")],
+    ("text", "collection", "field", "why"),
+    [
+        (b'{"id": 9}\n', "c", "id", "of another file, or the lines up to 1 have changed"),
+        (b'{"id": 1}\n', "d", "id", "to the collection c"),
+        (b'{"id": 1}\n', "c", "name", "by the field id"),
+    ],
 )
-def test_a_bookmark_of_another_load_is_refused(tmp_path: Path, text, collection, field) -> None:
+def test_a_bookmark_of_another_load_is_refused(tmp_path: Path, text, collection, field, why) -> None:
     path = tmp_path / "f.redwire-load"
     Bookmark.make(Prefix(io.BytesIO(b'{"id": 1}\n')), "c", "id", Place(1, 10)).save(path)
-    with pytest.raises(RequestInvalid, match="another file.*--restart"):
+    with pytest.raises(RequestInvalid, match=f"{why}.*--restart"):
         bookmarked(path, Prefix(io.BytesIO(text)), collection, field)
     path.write_bytes(b"no bookmark")
     with pytest.raises(RequestInvalid, match="not a bookmark"):

@@ -24,7 +24,7 @@ def test_a_cluster_that_is_well_is_told_to_be_by_every_check() -> None:
 
 
 def test_a_node_that_does_not_answer_is_an_error_with_where_it_was_asked() -> None:
-    gone = node("us-1", health="unhealthy", why="not connected", rtts_us={})
+    gone = node("us-1", health="unhealthy", why="not connected", connected=False, rtts_us={})
     found = bad(facts(cluster(us_1=gone), "us-1"))
     ports = next(finding for finding in found if finding.check is Check.PORTS)
     assert (ports.level, ports.where, ports.why) == (Level.ERROR, "us-1", "refused")
@@ -124,6 +124,19 @@ def test_a_node_that_takes_a_valid_certificate_for_an_untimely_one_has_a_wrong_c
 
 
 WAITING = "this node has not joined its cluster yet; not heard yet: us-1, ap-1"
+
+
+def test_a_node_that_the_primary_hears_and_nobody_reaches_is_not_to_be_started() -> None:
+    (found,) = (each for each in bad(facts(cluster(), "us-1")) if each.check is Check.PORTS)
+    assert found.what == "no answer at us-1.example.net:5050 from here, though us-1 follows the primary"
+    assert "compare node.listen with us-1.example.net:5050" in found.mend and "systemctl" not in found.mend
+
+
+def test_a_certificate_that_is_not_accepted_is_no_silence() -> None:
+    stranger = Asked("", "h:5050", error="self-signed", hint="see ca=", lack=Lack.PAPER)
+    (found,) = (each for each in bad(facts(asked=(stranger,))) if each.check is Check.PORTS)
+    assert found.what == "what is at h:5050 shows a certificate that is not accepted here"
+    assert (found.why, found.mend) == ("self-signed", "see ca=")
 
 
 def test_a_node_that_waits_for_its_cluster_answers_and_says_for_whom() -> None:
