@@ -75,7 +75,8 @@ class Pipe(asyncio.Protocol):
         """The socket is gone."""
         self._transport = None
         self._end(exc)
-        self.on_change()
+        on_change, self.on_change = self.on_change, _nothing  # a cycle would wait for the garbage collector
+        on_change()
 
     def pause_writing(self) -> None:
         """The system takes no more."""

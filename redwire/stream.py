@@ -115,6 +115,7 @@ class Channel:
         try:
             data = await self._pipe.read(RECEIVE_BYTES_MAX)
         except OSError as error:  # ssl.SSLError is one
+            error.__traceback__ = None  # the pipe keeps it, and would by its frames keep itself
             self._fail(_reason(error))
             return self._broken(error)
         if data:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import struct
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -657,6 +659,32 @@ async def test_who_gives_up_at_any_step_of_an_opening_leaves_a_closed_socket(
         far.settimeout(5)
         assert near.fileno() == -1
         assert far.recv(1) == b""
+
+
+@pytest.mark.parametrize("how", ["closed here", "reset there"])
+async def test_what_an_ended_connection_held_is_free_at_once(contexts: Contexts, how: str) -> None:
+    """A node's garbage collector looks at all that is old only once in a long while."""
+    kept = []
+    gc.disable()
+    try:
+        async with a_pair(*contexts) as (near, far):
+            far.write(b"hello")
+            assert await read(near, 5) == b"hello"
+            kept += [weakref.ref(near), weakref.ref(near._pipe)]
+            sock = None
+            if how == "reset there":
+                sock = far._pipe._transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                far._pipe._transport.abort()
+                with pytest.raises(ChannelClosed):
+                    await near.receive()
+            near.close()
+            await anyio.sleep(0.05)
+        del near, far, sock
+        await anyio.sleep(0.05)
+        assert [ref() for ref in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_who_sends_a_byte_in_each_record_leaves_others_their_turn(tls_contexts: Contexts) -> None:
