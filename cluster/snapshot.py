@@ -36,7 +36,9 @@ from redwire.position import Lsn, Position
 KEPT_S = 600.0
 """How long a finished snapshot is offered again: a receiver that lost its line comes back within minutes."""
 KEPT_MAX = 4
-"""Each is as large as the state. When one more is made, the eldest that nobody is being sent goes."""
+"""Each is as large as the state. Before one more is made, the eldest that nobody is being sent goes; where
+all are being sent, the youngest of them serves one receiver more.
+"""
 ROOM_BYTES = 1 << 20
 """Some chunks, written to see whether there is room: more would take it from others for a moment."""
 
@@ -84,8 +86,8 @@ class SnapshotLibrary:
         return [*(Lsn(kept.manifest.lsn) for kept in self._kept.values()), *self._pinned.values()]
 
     async def serve(self, end: ChannelEnd, asked: SnapshotFetch) -> None:
-        """Send the snapshot that is asked for from its offset, or else a new one from the start. Raises
-        `DiskFailed` and `DiskFull`.
+        """Send the snapshot that is asked for from its offset, or else another one, mostly new, from the
+        start. Raises `DiskFailed` and `DiskFull`.
         """
         kept = self._kept.get(asked.snapshot)
         if kept is not None and not await anyio.to_thread.run_sync(kept.path.exists):
@@ -121,7 +123,9 @@ class SnapshotLibrary:
 
     async def _new(self) -> _Kept:
         async with self._making:
-            await self._forget(self._idle()[: -(KEPT_MAX - 1)])
+            if len(self._kept) >= KEPT_MAX and not self._idle():
+                return max(self._kept.values(), key=lambda kept: kept.manifest.lsn)
+            await self._forget(self._idle()[: max(0, len(self._kept) - KEPT_MAX + 1)])
             name = f"offer-{secrets.token_hex(8)}"
             path = self._folder / f"{name}.db"
             # It will stand there or above: the log that its receiver needs next is kept from now on.

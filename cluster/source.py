@@ -91,6 +91,8 @@ class Source:
         """Send a snapshot, one at a time: each new one is a whole copy of the state on disk. Where that
         cannot be made the member is told why.
         """
+        if self._report is None:
+            raise ProtocolError(f"{self.end.node} asks for a snapshot before it said who it is")
         if self._sending:
             raise Refused(Code.BUSY, f"{self.end.node} is being sent a snapshot already")
         self._sending = True

@@ -163,3 +163,10 @@ def test_a_member_that_talks_like_a_source_to_one_is_sent_away(site: Any, kind: 
         wire.send_frame(kind, AMONG_MEMBERS.get(kind, b""))
         (last,) = wire.last_words()
         assert str(site.failure(last)) == f"us-1 sends {kind_name(kind)} to a source"
+
+
+def test_a_member_that_does_not_say_who_it_is_gets_no_snapshot(site: Any) -> None:
+    with site.nothing_written(), site.login("us-1") as wire:
+        wire.send_frame(Kind.SNAPSHOT_FETCH, AMONG_MEMBERS[Kind.SNAPSHOT_FETCH])
+        (last,) = wire.last_words()
+        assert str(site.failure(last)) == "us-1 asks for a snapshot before it said who it is"

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -118,6 +119,26 @@ async def test_a_pipe_that_takes_the_place_of_the_part_midway_holds_nobody_up(
     os.mkfifo(part)
     with pytest.raises(DiskFailed, match="incoming.part"):
         await receiver.take(SnapshotChunk(3, rest))
+
+
+async def test_however_many_are_sent_one_at_a_time_no_more_are_made_than_are_kept(tmp_path: Path) -> None:
+    shelf, going = Shelf(tmp_path), anyio.Event()
+
+    class Slow(Member):
+        async def ready(self) -> None:
+            await going.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3 * KEPT_MAX):
+            slow: Any = Slow()
+            tasks.start_soon(shelf.library.serve, cast(ChannelEnd, slow), SnapshotFetch("", 0))
+        await anyio.wait_all_tasks_blocked()
+        while shelf.made < 9 + KEPT_MAX or len(shelf.kept) < KEPT_MAX:
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.05)
+        assert len(shelf.kept) == KEPT_MAX
+        going.set()
+    assert len(shelf.kept) == KEPT_MAX
 
 
 @pytest.mark.parametrize("folder_too", [False, True])
