@@ -30,6 +30,11 @@ TOGETHER_MAX = 64
 TOGETHER_BYTES_MAX = SCAN_BYTES_MAX
 """What one read transaction answers: the bound on how long it stands in a checkpoint's way."""
 
+UNTOLD_MAX = 4
+"""Such answers, or single ones that are larger, that the event loop was not yet told of: more would hold it
+for as long as they take to be sent, some ms each, and take memory while it does something else.
+"""
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 Q_contra = TypeVar("Q_contra", contravariant=True)
@@ -78,6 +83,7 @@ class ReadThreads(Generic[Q, A]):
         self._changed = threading.Condition()
         self._waiting = deque[Job[Q, A]]() if waiting is None else waiting
         self._stopping = False
+        self._untold = threading.Semaphore(UNTOLD_MAX)
         self._taken = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
@@ -104,6 +110,8 @@ class ReadThreads(Generic[Q, A]):
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        for _ in self._threads:
+            self._untold.release()
         for thread in self._threads:
             thread.join()
 
@@ -125,7 +133,9 @@ class ReadThreads(Generic[Q, A]):
             worker = worker or self._make()
             for answers in worker.answers([query for query, _ in jobs]):
                 told = jobs[answered : answered + len(answers)]
-                self._post(_tell, [done for _, done in told], answers)
+                if not self._stopping:  # then the event loop may wait for this thread
+                    self._untold.acquire()
+                self._post(self._tell, [done for _, done in told], answers)
                 answered += len(answers)
         except RedwireError as error:
             for _, done in jobs[answered:]:
@@ -134,6 +144,14 @@ class ReadThreads(Generic[Q, A]):
             return None
         return worker
 
+    def _tell(
+        self, waiting: Sequence[Callable[[A | RedwireError], object]], answers: Sequence[A | RedwireError]
+    ) -> None:
+        """In the thread that owns them: crossing over costs more than most answers."""
+        self._untold.release()
+        for done, answer in zip(waiting, answers, strict=True):
+            done(answer)
+
     def _take(self) -> list[Job[Q, A]]:
         """What waits, up to the bound; empty when it is time to stop."""
         with self._changed:
@@ -141,14 +159,6 @@ class ReadThreads(Generic[Q, A]):
             jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._together_max))]
             self._taken += len(jobs)
             return jobs
-
-
-def _tell(
-    waiting: Sequence[Callable[[A | RedwireError], object]], answers: Sequence[A | RedwireError]
-) -> None:
-    """In the thread that owns them: crossing over costs more than most answers."""
-    for done, answer in zip(waiting, answers, strict=True):
-        done(answer)
 
 
 def _closed(worker: Worker[Q, A] | None) -> None:
@@ -208,7 +218,7 @@ class _Documents:
                     except StateCorrupt as damage:  # one document's: others can still be read
                         answers.append(damage)
                     else:
-                        size += _size(answer)
+                        size += size_of(answer)
                         answers.append(answer)
             finally:
                 if self._connection.in_transaction:  # some errors end it by themselves
@@ -238,7 +248,8 @@ class _Documents:
         return Scanned(at.term, at.lsn, more, tuple(rows))
 
 
-def _size(answer: Answer) -> int:
+def size_of(answer: Answer) -> int:
+    """Bytes of the documents in it."""
     if isinstance(answer, Fetched):
         return len(answer.document)
     return sum(len(row.document) for row in answer.rows)

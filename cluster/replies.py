@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cluster.service import Service
@@ -19,18 +20,26 @@ class Wire(Protocol):
     def peer(self) -> str:
         """Whom they reach."""
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What was sent and nobody has taken yet."""
+
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         """Send one frame. Never waits."""
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        """Call `call`, once, when fewer than `limit_bytes` wait, or nobody will ever take them."""
 
 
 class Replies:
     """The way back to `principal` behind `wire`."""
 
-    __slots__ = ("_principal", "_service", "send")
+    __slots__ = ("_principal", "_service", "send", "wire")
 
     def __init__(self, service: Service, principal: Principal, wire: Wire) -> None:
         self._service = service
         self._principal = principal
+        self.wire = wire
         self.send = wire.send
 
     def fail(self, correlation: int, error: RedwireError) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 
+from cluster.reader import size_of
 from cluster.replies import Replies
 from cluster.service import Service
 from redwire.errors import Code, RedwireError, Refused
@@ -29,7 +30,9 @@ it a read is refused: held back, it would hold back what the client asks behind 
 class SessionReads:
     """What this session wants to know; each question gets one answer.
 
-    A read first waits for its token, which costs next to nothing, then for room among those under way.
+    A read first waits for its token, which costs next to nothing, then for room among those under way. An
+    answer for which there is no room, as the client has left too many others, is let go of and read again
+    when it has taken those.
     """
 
     def __init__(self, service: Service, replies: Replies, answered: Callable[[], None]) -> None:
@@ -41,14 +44,15 @@ class SessionReads:
         self._fresh: list[_Read] = []  # an empty deque would hold half a kilobyte in each idle session
         self._under_way = 0
         self._answer_bytes = ANSWER_BYTES_GUESS
+        self._held = False  # until the client has taken what it has
 
     @property
     def crowded(self) -> bool:
         """Whether so much is under way that no more should be taken; it ends by itself."""
-        if not self._under_way:
-            return False
+        if self._held or not self._under_way:
+            return self._held
         full = self._under_way >= READS_MAX or self._under_way * self._answer_bytes >= READ_AHEAD_BYTES
-        return full or self._service.unread.scarce
+        return full or self._service.unread.short
 
     def fetch(self, frame: Frame) -> None:
         """Take a Fetch (42). Raises what refuses it."""
@@ -78,17 +82,34 @@ class SessionReads:
         """Begin what is fresh and has room."""
         while self._fresh and not self.crowded:
             self._under_way += 1
-            read = self._fresh.pop(0)
-            self._service.reads.read(read.asked, partial(self._done, read))
+            read, promised_bytes = self._fresh.pop(0), self._answer_bytes
+            self._service.unread.promise(promised_bytes)
+            self._service.reads.read(read.asked, partial(self._done, read, promised_bytes))
 
-    def _done(self, read: _Read, answer: Fetched | Scanned | RedwireError) -> None:
+    def _done(self, read: _Read, promised_bytes: int, answer: Fetched | Scanned | RedwireError) -> None:
+        unread = self._service.unread
         self._under_way -= 1
+        unread.promise(-promised_bytes)
         if isinstance(answer, RedwireError):
             self._replies.fail(read.correlation, answer)
+        elif limit_bytes := unread.limit_bytes(self._replies.wire):
+            self._fresh.insert(0, read)
+            self._answer_bytes = max(size_of(answer), self._answer_bytes)
+            if not self._held:
+                self._held = True
+                self._replies.wire.when_below(limit_bytes, self._taken)
+            return
         else:
             body = answer.encode()
             self._answer_bytes = max(len(body), self._answer_bytes // 2)
             self._replies.send(read.kind, body, read.correlation)
+            unread.wrote(len(body))
+        self._begin()
+        self._answered()
+
+    def _taken(self) -> None:
+        """The client has taken what it had."""
+        self._held = False
         self._begin()
         self._answered()
 

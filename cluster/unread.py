@@ -2,7 +2,8 @@
 
 Each client may leave some megabytes lying, for it may only be slow. A node with many such clients would have
 no memory left: while all together leave too much, each may leave one answer, and asks for one at a time. Who
-takes what it gets notices nothing.
+takes what it gets notices nothing. What is being read for clients counts before it is there: else a crowd
+that asks at once would have all of it read before anybody looks.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Unread:
         self._clock_s = clock_s
         self._clients: list[Answers] = []
         self._looked_s = float("-inf")
-        self._scarce = False
+        self._left_bytes = 0  # when last looked at, and what was written since
+        self._promised_bytes = 0
 
     def enter(self, client: Answers) -> None:
         """A client's session begins."""
@@ -45,14 +47,23 @@ class Unread:
         """It has ended."""
         self._clients.remove(client)
 
+    def promise(self, size_bytes: int) -> None:
+        """So much more may be written soon; less than nothing where it was, or will not be."""
+        self._promised_bytes += size_bytes
+
+    def wrote(self, size_bytes: int) -> None:
+        """So much was written to a client."""
+        self._left_bytes += size_bytes
+
     @property
     def scarce(self) -> bool:
-        """Whether all together leave too much, as last looked at."""
-        now_s = self._clock_s()
-        if now_s - self._looked_s >= LOOK_S:
-            self._looked_s = now_s
-            self._scarce = sum(client.buffered_bytes for client in self._clients) > ALL_BYTES_MAX
-        return self._scarce
+        """Whether all together leave too much, as last looked at, with all that was written since."""
+        return self._left() > ALL_BYTES_MAX
+
+    @property
+    def short(self) -> bool:
+        """Whether they do, or would with what is promised."""
+        return self._left() + self._promised_bytes > ALL_BYTES_MAX
 
     def limit_bytes(self, client: Answers) -> int:
         """Below how much `client` has to come before it is read further; 0 while it leaves no more lying than
@@ -63,3 +74,10 @@ class Unread:
             return 0
         limit_bytes = SCARCE_BYTES_MAX if self.scarce else EACH_BYTES_MAX
         return limit_bytes if left_bytes >= limit_bytes else 0
+
+    def _left(self) -> int:
+        now_s = self._clock_s()
+        if now_s - self._looked_s >= LOOK_S:
+            self._looked_s = now_s
+            self._left_bytes = sum(client.buffered_bytes for client in self._clients)
+        return self._left_bytes

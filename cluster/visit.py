@@ -7,6 +7,7 @@ a client's, which read its frames and answer through it.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 import anyio
 
@@ -53,6 +54,15 @@ class Visit:
     def peer(self) -> str:
         """The address at the other end."""
         return self.channel.name
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was sent and nobody has taken yet."""
+        return self.channel.buffered_bytes
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        """As `Channel.when_below`."""
+        self.channel.when_below(limit_bytes, call)
 
     async def shake_hands(self) -> Event | None:
         """Return once it is known who has come, or that nobody will: then there is no `principal`.

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 
@@ -55,6 +56,7 @@ class Channel:
         self._queued_bytes = 0
         self._due = False
         self._sent: anyio.Event | None = None  # made by those who wait for it
+        self._below: tuple[int, Callable[[], None]] | None = None
         self._break_is_end = True  # until a first byte came, or we closed
         self._failure = ""
         pipe.on_change = self._changed
@@ -98,6 +100,12 @@ class Channel:
             await self._sent.wait()
         if self._failure:
             raise self._closed()
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        """Call `call`, once, when fewer than `limit_bytes` are buffered, or none will ever leave. Of several
+        at a time the last one counts.
+        """
+        self._below = limit_bytes, call
 
     async def let_out(self) -> None:
         """Give what is buffered `LAST_WORD_S` to leave. Raises `ChannelClosed`."""
@@ -185,6 +193,9 @@ class Channel:
         sent, self._sent = self._sent, None
         if sent is not None:
             sent.set()
+        if self._below is not None and self.buffered_bytes < self._below[0]:
+            (_, call), self._below = self._below, None
+            call()
 
     def _broken(self, error: Exception) -> bytes:
         if not self._break_is_end:

@@ -44,6 +44,10 @@ class Client:
         self.channel = SimpleNamespace(buffered_bytes=0, drain_below=self._drain_below)
         self.drained: list[int] = []
 
+    @property
+    def buffered_bytes(self) -> int:
+        return self.channel.buffered_bytes
+
     def sends(self, *frames: Frame) -> None:
         self._coming.append([*frames])
 

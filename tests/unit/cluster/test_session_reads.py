@@ -11,7 +11,7 @@ import pytest
 from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, READS_MAX, WAITING_MAX, SessionReads
-from cluster.unread import Unread
+from cluster.unread import ALL_BYTES_MAX, EACH_BYTES_MAX, Unread
 from redwire.errors import Code, RedwireError, Refused, TokenLost
 from redwire.frame import Frame, Kind
 from redwire.message.read import Fetch, Fetched, Scan
@@ -30,7 +30,9 @@ class Desk:
         self.reading: list[Callable[[Any], None]] = []
         self.sent: list[tuple[int, int]] = []
         self.failed: list[tuple[int, RedwireError]] = []
-        service = SimpleNamespace(reads=self, unread=Unread(lambda: 0.0))
+        self.wire, self.buffered_bytes, self.below = self, 0, list[tuple[int, Callable[[], None]]]()
+        self.unread = Unread(lambda: 0.0)
+        service = SimpleNamespace(reads=self, unread=self.unread)
         self.rings = 0
         self.reads = SessionReads(
             cast(Service, service),
@@ -40,6 +42,9 @@ class Desk:
 
     def send(self, kind: int, payload: bytes, correlation: int) -> None:
         self.sent.append((kind, correlation))
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        self.below.append((limit_bytes, call))
 
     def fail(self, correlation: int, error: RedwireError) -> None:
         self.failed.append((correlation, error))
@@ -135,3 +140,47 @@ def test_whoever_waits_for_room_hears_of_each_answer_once_there_is_some(desk: De
     desk.reading.pop(0)(Refused(Code.BUSY, "too many"))
     assert desk.rings == 1 and not desk.reads.crowded
     assert [correlation for correlation, _ in desk.failed] == [0]
+
+
+def test_an_answer_for_which_there_is_no_room_is_read_again_when_the_others_are_taken(desk: Desk) -> None:
+    for n in range(GUESSED):
+        desk.fetch(n)
+    desk.answer(bytes(EACH_BYTES_MAX))
+    desk.buffered_bytes = EACH_BYTES_MAX
+    desk.answer(bytes(EACH_BYTES_MAX))
+    desk.answer(bytes(EACH_BYTES_MAX))
+    assert desk.sent == [(Kind.FETCHED, 0)] and desk.reads.crowded
+    desk.fetch(9)
+    assert len(desk.reading) == GUESSED - 3, "nothing more is read for it"
+    ((limit_bytes, taken),) = desk.below
+    assert limit_bytes == EACH_BYTES_MAX
+    desk.buffered_bytes, rings = 0, desk.rings
+    taken()
+    assert desk.rings == rings + 1
+    while desk.reading:
+        assert len(desk.reading) == 1, "by now it is known how large they are"
+        desk.answer(bytes(EACH_BYTES_MAX))
+    assert sorted(correlation for _, correlation in desk.sent) == [*range(GUESSED), 9]
+
+
+def test_what_is_promised_to_others_leaves_each_one_answer_at_a_time(desk: Desk) -> None:
+    desk.unread.promise(ALL_BYTES_MAX)
+    for n in range(3):
+        desk.fetch(n)
+    assert len(desk.reading) == 1 and desk.reads.crowded
+    desk.unread.promise(-ALL_BYTES_MAX)
+    desk.answer()
+    assert len(desk.reading) == 2
+
+
+def test_what_was_promised_is_given_back_when_it_is_answered(desk: Desk) -> None:
+    desk.unread.promise(ALL_BYTES_MAX)
+    assert not desk.unread.short
+    desk.fetch(1)
+    assert desk.unread.short and not desk.unread.scarce
+    desk.answer(b"x" * 100)
+    assert desk.unread.short, "it was written, and nobody has looked since whether it was taken"
+    desk.fetch(2)
+    desk.reading.pop(0)(Refused(Code.BUSY, "too many"))
+    desk.unread.promise(-ALL_BYTES_MAX)
+    assert not desk.unread.short
