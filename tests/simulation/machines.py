@@ -580,6 +580,13 @@ class Visitor:
         self.peer = channel.name
         self._decoder = FrameDecoder(expand=False)
 
+    @property
+    def buffered_bytes(self) -> int:
+        return self.channel.buffered_bytes
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        self.channel.when_below(limit_bytes, call)
+
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         self.channel.write(encode_header(kind, len(payload), correlation, stream), payload)
 
@@ -633,7 +640,11 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         return chance.randbytes(size).hex()
 
     threads = SimpleNamespace(
-        Condition=threading.Condition, Lock=threading.Lock, Thread=Unthreaded, Event=threading.Event
+        Condition=threading.Condition,
+        Lock=threading.Lock,
+        Semaphore=threading.Semaphore,
+        Thread=Unthreaded,
+        Event=threading.Event,
     )
     clock = SimpleNamespace(perf_counter_ns=lambda: HERE.get().now().us * 1_000)
     changes: list[tuple[Any, str, Any]] = [

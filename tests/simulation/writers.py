@@ -181,6 +181,10 @@ class Conversation:
     # --- as the wire of the session
 
     peer = "app"
+    buffered_bytes = 0
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        raise AssertionError("everything is taken at once")
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         """An answer leaves the node."""
