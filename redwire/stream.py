@@ -59,7 +59,8 @@ class Channel:
         self._below: tuple[int, Callable[[], None]] | None = None
         self._break_is_end = True  # until a first byte came, or we closed
         self._failure = ""
-        pipe.on_change = self._changed
+        if pipe.lost is None:  # else nothing changes any more, and it would only keep us
+            pipe.on_change = self._changed
 
     @property
     def buffered_bytes(self) -> int:
@@ -193,7 +194,7 @@ class Channel:
         sent, self._sent = self._sent, None
         if sent is not None:
             sent.set()
-        if self._below is not None and self.buffered_bytes < self._below[0]:
+        if self._below is not None and (self._failure or self.buffered_bytes < self._below[0]):
             (_, call), self._below = self._below, None
             call()
 

@@ -353,6 +353,25 @@ async def test_a_waiter_is_woken_as_soon_as_there_is_room() -> None:
     assert len(transport.sends) <= 2
 
 
+@pytest.mark.parametrize("end", ["taken", "closed"])
+async def test_who_asks_hears_once_when_little_waits_or_nothing_will_leave(end: str) -> None:
+    transport, calls = FakeTransport(shut=True), list[int]()
+    channel = a_channel(transport)
+    channel.write(b"x" * 100, now=True)
+    channel.when_below(100, lambda: calls.append(channel.buffered_bytes))
+    channel.write(b"y")
+    await anyio.lowlevel.checkpoint()
+    assert calls == []
+    if end == "taken":
+        transport.open()
+    else:
+        channel.close()
+    for _ in range(3):
+        await anyio.lowlevel.checkpoint()
+    channel.write(b"z", now=True)
+    assert len(calls) == 1
+
+
 async def test_the_bound_on_the_buffer_is_exact() -> None:
     transport = FakeTransport()
     channel = a_channel(transport, buffered_bytes_max=10)
