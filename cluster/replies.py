@@ -24,6 +24,10 @@ class Wire(Protocol):
     def buffered_bytes(self) -> int:
         """What was sent and nobody has taken yet."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody will ever take anything more."""
+
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         """Send one frame. Never waits."""
 

@@ -17,7 +17,8 @@ from redwire.message.read import Fetch, Fetched, Scan, Scanned
 READS_MAX = 32
 """Reads of one session that are under way at once: what one client asks for does not make others wait."""
 READ_AHEAD_BYTES = 8 << 20
-"""What the answers to those reads may come to, judged by the last ones; one at a time while memory is scarce.
+"""What the answers to those reads may come to, judged by the last ones, with what the client has not taken
+yet; one at a time while memory is scarce.
 """
 ANSWER_BYTES_GUESS = 2 << 20
 """Before the first answer; documents may be four times as large, and most are a thousand times smaller."""
@@ -51,7 +52,8 @@ class SessionReads:
         """Whether so much is under way that no more should be taken; it ends by itself."""
         if self._held or not self._under_way:
             return self._held
-        full = self._under_way >= READS_MAX or self._under_way * self._answer_bytes >= READ_AHEAD_BYTES
+        ahead_bytes = self._under_way * self._answer_bytes + self._replies.wire.buffered_bytes
+        full = self._under_way >= READS_MAX or ahead_bytes >= READ_AHEAD_BYTES
         return full or self._service.unread.short
 
     def fetch(self, frame: Frame) -> None:
@@ -80,24 +82,30 @@ class SessionReads:
 
     def _begin(self) -> None:
         """Begin what is fresh and has room."""
+        wire, unread = self._replies.wire, self._service.unread
+        if wire.gone:
+            self._fresh.clear()
         while self._fresh and not self.crowded:
+            if limit_bytes := unread.limit_bytes(wire):
+                self._hold(limit_bytes)
+                return
             self._under_way += 1
             read, promised_bytes = self._fresh.pop(0), self._answer_bytes
-            self._service.unread.promise(promised_bytes)
+            unread.promise(promised_bytes)
             self._service.reads.read(read.asked, partial(self._done, read, promised_bytes))
 
     def _done(self, read: _Read, promised_bytes: int, answer: Fetched | Scanned | RedwireError) -> None:
-        unread = self._service.unread
+        wire, unread = self._replies.wire, self._service.unread
         self._under_way -= 1
         unread.promise(-promised_bytes)
-        if isinstance(answer, RedwireError):
+        if wire.gone:
+            pass  # and `_begin` forgets the others
+        elif isinstance(answer, RedwireError):
             self._replies.fail(read.correlation, answer)
-        elif limit_bytes := unread.limit_bytes(self._replies.wire):
+        elif limit_bytes := unread.limit_bytes(wire):
             self._fresh.insert(0, read)
             self._answer_bytes = max(size_of(answer), self._answer_bytes)
-            if not self._held:
-                self._held = True
-                self._replies.wire.when_below(limit_bytes, self._taken)
+            self._hold(limit_bytes)
             return
         else:
             body = answer.encode()
@@ -107,8 +115,14 @@ class SessionReads:
         self._begin()
         self._answered()
 
+    def _hold(self, limit_bytes: int) -> None:
+        """Begin nothing until fewer bytes than these wait for the client."""
+        if not self._held:
+            self._held = True
+            self._replies.wire.when_below(limit_bytes, self._taken)
+
     def _taken(self) -> None:
-        """The client has taken what it had."""
+        """The client has taken of what it had, or has gone."""
         self._held = False
         self._begin()
         self._answered()

@@ -90,7 +90,7 @@ class SnapshotLibrary:
         start. Raises `DiskFailed` and `DiskFull`.
         """
         kept = self._kept.get(asked.snapshot)
-        if kept is not None and not await anyio.to_thread.run_sync(kept.path.exists):
+        if kept is not None and not await self._is_there(kept):
             await self._forget([kept])  # somebody made room
             kept = None
         offset = asked.offset if kept is not None else 0
@@ -109,6 +109,15 @@ class SnapshotLibrary:
         eldest_s, base = anyio.current_time() - KEPT_S, self._base()
         await self._forget([k for k in self._idle() if k.used_s < eldest_s or k.manifest.lsn < base])
 
+    @staticmethod
+    async def _is_there(kept: _Kept) -> bool:
+        """Whether nobody has removed its file. It is not forgotten meanwhile."""
+        kept.users += 1
+        try:
+            return await anyio.to_thread.run_sync(kept.path.exists)
+        finally:
+            kept.users -= 1
+
     def _idle(self) -> list[_Kept]:
         """Those that nobody is being sent, the eldest first."""
         return [kept for kept in self._kept.values() if not kept.users]
@@ -124,7 +133,9 @@ class SnapshotLibrary:
     async def _new(self) -> _Kept:
         async with self._making:
             if len(self._kept) >= KEPT_MAX and not self._idle():
-                return max(self._kept.values(), key=lambda kept: kept.manifest.lsn)
+                for kept in sorted(self._kept.values(), key=lambda kept: -kept.manifest.lsn):
+                    if kept.manifest.lsn >= self._base() and await self._is_there(kept):
+                        return kept
             await self._forget(self._idle()[: max(0, len(self._kept) - KEPT_MAX + 1)])
             name = f"offer-{secrets.token_hex(8)}"
             path = self._folder / f"{name}.db"

@@ -60,6 +60,11 @@ class Visit:
         """What was sent and nobody has taken yet."""
         return self.channel.buffered_bytes
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody will ever take anything more."""
+        return self.channel.ended
+
     def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
         """As `Channel.when_below`."""
         self.channel.when_below(limit_bytes, call)

@@ -151,7 +151,7 @@ class Course:
     def abandoned(self) -> RedwireError:
         """The client is being closed: what can be said."""
         how = "before the client was closed"
-        return self._left("answer", how, "", ChannelClosed(f"not sent {how}"))
+        return self._left("answer", how, "", ChannelClosed(f"not sent {how}", retry=False))
 
     def _left(self, phase: str, how: str, tail: str, unsent: RedwireError) -> RedwireError:
         """The outcome of a write that nobody pursues any more; `unsent` if it cannot have been executed."""

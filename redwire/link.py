@@ -168,7 +168,7 @@ class Link:
 
     async def run(self) -> None:
         """Dial, open and serve the link until it ends. Run once, in the owner's task group; never raises."""
-        error: RedwireError = ChannelClosed(f"connection to {self.addr}: the client was closed")
+        error: RedwireError = self._client_closed()
         try:
             self._dialled = await self._owner.dial(self.addr)
             error = await self._serve(self._dialled)
@@ -179,7 +179,7 @@ class Link:
 
     async def _serve(self, dialled: Dialled) -> RedwireError:
         """Move bytes until the connection ends; why it did."""
-        error: RedwireError = ChannelClosed(f"connection to {self.addr}: the client was closed")
+        error: RedwireError = self._client_closed()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._introduce)
             tasks.start_soon(self._watch, dialled)
@@ -192,6 +192,9 @@ class Link:
                 dialled.channel.close()
                 tasks.cancel_scope.cancel()
         return error
+
+    def _client_closed(self) -> ChannelClosed:
+        return ChannelClosed(f"connection to {self.addr}: the client was closed", retry=False)
 
     async def _introduce(self) -> None:
         try:

@@ -84,7 +84,11 @@ class Pool:
 
     @property
     def hint(self) -> str:
-        """What to do about the latest `trouble` for which there is something to do; "" if there is none."""
+        """What to do about the latest `trouble` for which there is something to do; "" if there is none, and
+        where some node is reached: what is missing then is one that leads.
+        """
+        if self.usable_links():
+            return ""
         return next((error.hint for error in reversed(self.failures.values()) if error.hint), "")
 
     def link(self, addr: str) -> Link:

@@ -133,7 +133,7 @@ class Search:
 def require_open(tasks: TaskGroup) -> None:
     """Raises `ChannelClosed` once the client that owns `tasks` is being closed."""
     if tasks.cancel_scope.cancel_called:
-        raise ChannelClosed("the client was closed")
+        raise ChannelClosed("the client was closed", retry=False)
 
 
 def _is_final(failure: RedwireError) -> bool:

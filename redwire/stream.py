@@ -69,6 +69,11 @@ class Channel:
         return self._queued_bytes + pipe.unsent_bytes if pipe.blocked else self._queued_bytes
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing is sent any more."""
+        return bool(self._failure)
+
+    @property
     def ssl_object(self) -> ssl.SSLObject | None:
         """For `redwire.tls.certificate_identities`; None on a plain connection."""
         return self._pipe.tls

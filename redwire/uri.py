@@ -111,8 +111,13 @@ def _cut_off(shape: re.Match[str]) -> bool:
     """Whether what was meant to stand before an @ does not, for something in it that ends it: then none of it
     may be shown.
     """
-    odd = [pair for pair in (shape["query"] or "").split("&") if pair.partition("=")[0] not in PARAMETERS]
-    return any("@" in part for part in (shape["path"], shape["fragment"] or "", *odd))
+    query = shape["query"] or ""
+    if "@" in shape["path"] or "@" in (shape["fragment"] or ""):
+        return True
+    if not all(map(_HOST.match, shape["authority"].rpartition("@")[2].split(","))):
+        return "@" in query
+    odd = (pair for pair in query.split("&") if pair.partition("=")[0] not in PARAMETERS)
+    return not shape["path"] and any("@" in pair for pair in odd)
 
 
 def _seeds(text: str, tls: bool) -> tuple[str, ...]:

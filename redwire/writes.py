@@ -89,7 +89,7 @@ class Writes:
         before any node could issue a client id.
         """
         if self._closed:
-            raise ChannelClosed("the client was closed")
+            raise ChannelClosed("the client was closed", retry=False)
         length = REQUEST_HEADER.size + sum(map(len, encoded))
         if len(encoded) > RECORDS_MAX:
             code = Code.BATCH_TOO_LARGE

@@ -584,6 +584,10 @@ class Visitor:
     def buffered_bytes(self) -> int:
         return self.channel.buffered_bytes
 
+    @property
+    def gone(self) -> bool:
+        return self.channel.ended
+
     def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
         self.channel.when_below(limit_bytes, call)
 

@@ -182,6 +182,7 @@ class Conversation:
 
     peer = "app"
     buffered_bytes = 0
+    gone = False
 
     def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
         raise AssertionError("everything is taken at once")

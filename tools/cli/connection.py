@@ -164,7 +164,7 @@ class _Notices:
 
     def begin(self, *, long: bool) -> None:
         """Begin to count anew."""
-        self._long = long
+        self._long, self._said = long, False
         self._end_s = time.monotonic() + self._client.config.timeout_ms / 1000
         if not self._quiet:
             self._wait(PATIENCE_S)

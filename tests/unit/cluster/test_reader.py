@@ -11,7 +11,7 @@ import pytest
 
 from cluster import reader as reader_module
 from cluster.errors import StateCorrupt
-from cluster.reader import Reader, ReadThreads
+from cluster.reader import UNTOLD_MAX, Reader, ReadThreads
 from cluster.state import State
 from redwire.errors import Code, RedwireError, Refused
 from redwire.message.read import SCAN_BYTES_MAX, Fetch, Fetched, Scan, Scanned, ScannedRow
@@ -209,6 +209,32 @@ def test_answers_that_are_there_at_once_cross_over_at_once(state: State, written
     held.set()
     reader.stop()
     assert (got.qsize(), len(crossings)) == (11, 2)
+
+
+def test_threads_wait_while_the_event_loop_was_not_told_and_a_stop_waits_for_no_loop(
+    state: State, written_log: Any
+) -> None:
+    """Each document fills a transaction of its own, so each answer crosses over by itself."""
+    large, count = b'{"n":"%s"}' % (b"x" * reader_module.TOGETHER_BYTES_MAX), UNTOLD_MAX + 5
+    for place in range(count):
+        state.apply([written_log.write(put(str(place), large))])
+    posted, got = queue.Queue[Any](), queue.Queue[Any]()
+    reader = Reader(state.path, lambda callback, *args: posted.put((callback, args)), threads=1)
+    for place in range(count):
+        reader.submit(Fetch("orders", str(place)), got.put)
+    crossed = [posted.get(timeout=10) for _ in range(UNTOLD_MAX)]
+    time.sleep(0.1)
+    assert posted.empty(), "it reads on while the loop does something else"
+    callback, args = crossed.pop(0)
+    callback(*args)
+    crossed.append(posted.get(timeout=10))
+    time.sleep(0.1)  # by now it waits again
+    reader.stop()  # in the loop's own thread, which tells nobody meanwhile
+    while not posted.empty():
+        crossed.append(posted.get())
+    for callback, args in crossed:
+        callback(*args)
+    assert got.qsize() == count
 
 
 def test_too_many_waiting_reads_and_reads_after_the_stop_are_told_to_come_back(asker: Asker) -> None:

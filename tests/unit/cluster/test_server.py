@@ -37,6 +37,7 @@ class Client:
     """In the place of a `Visit`: frames as the test sends them, then its end; and what came back."""
 
     peer = "127.0.0.1:9"
+    gone = False
 
     def __init__(self) -> None:
         self._coming: list[list[Frame]] = []

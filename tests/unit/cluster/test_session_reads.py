@@ -32,6 +32,7 @@ class Desk:
         self.failed: list[tuple[int, RedwireError]] = []
         self.wire, self.buffered_bytes, self.below = self, 0, list[tuple[int, Callable[[], None]]]()
         self.unread = Unread(lambda: 0.0)
+        self.gone, self.read_in_all = False, 0
         service = SimpleNamespace(reads=self, unread=self.unread)
         self.rings = 0
         self.reads = SessionReads(
@@ -60,6 +61,7 @@ class Desk:
 
     def read(self, asked: Fetch | Scan, answer: Callable[[Any], None]) -> None:
         self.reading.append(answer)
+        self.read_in_all += 1
 
     def fetch(self, correlation: int, token: Token | None = None) -> None:
         body = Fetch("c", "x", token, 1_000).encode()
@@ -161,6 +163,44 @@ def test_an_answer_for_which_there_is_no_room_is_read_again_when_the_others_are_
         assert len(desk.reading) == 1, "by now it is known how large they are"
         desk.answer(bytes(EACH_BYTES_MAX))
     assert sorted(correlation for _, correlation in desk.sent) == [*range(GUESSED), 9]
+
+
+@pytest.mark.parametrize("size_bytes", [64 << 10, 256 << 10, 1 << 20])
+def test_for_a_client_that_reads_slowly_hardly_anything_is_read_twice(desk: Desk, size_bytes: int) -> None:
+    asked, document = 400, bytes(size_bytes)
+    sent = taken_bytes = 0
+    coming = iter(range(asked))
+    for _ in range(1_000 * asked):
+        while not desk.reads.crowded and (n := next(coming, None)) is not None:
+            desk.fetch(n)
+        if desk.reading:
+            desk.answer(document)
+        desk.buffered_bytes += (len(desk.sent) - sent) * size_bytes
+        sent = len(desk.sent)
+        taken_bytes = min(size_bytes // 10, desk.buffered_bytes)  # a tenth of an answer while one is read
+        desk.buffered_bytes -= taken_bytes
+        while desk.below and desk.buffered_bytes < desk.below[0][0]:
+            desk.below.pop(0)[1]()
+        if sent == asked:
+            break
+    assert sent == asked
+    assert desk.read_in_all <= 1.1 * asked
+
+
+def test_for_a_client_that_has_gone_nothing_more_is_read(desk: Desk) -> None:
+    for n in range(20):
+        desk.fetch(n, TOKEN)
+    desk.applied()
+    desk.buffered_bytes = EACH_BYTES_MAX
+    for _ in range(GUESSED - 1):
+        desk.answer(bytes(1 << 20))
+    ((_, taken),) = desk.below
+    desk.gone, desk.buffered_bytes, rings = True, 0, desk.rings
+    taken()
+    assert desk.rings == rings + 1, "who waits with the session looks, and finds the end"
+    desk.answer(bytes(1 << 20))
+    assert desk.reading == [] and desk.sent == [] and not desk.reads.crowded
+    assert not desk.unread.scarce
 
 
 def test_what_is_promised_to_others_leaves_each_one_answer_at_a_time(desk: Desk) -> None:

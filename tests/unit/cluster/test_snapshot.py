@@ -141,6 +141,33 @@ async def test_however_many_are_sent_one_at_a_time_no_more_are_made_than_are_kep
     assert len(shelf.kept) == KEPT_MAX
 
 
+async def test_of_those_that_are_all_being_sent_one_is_shared_only_if_it_is_there(tmp_path: Path) -> None:
+    shelf, going = Shelf(tmp_path), anyio.Event()
+
+    class Slow(Member):
+        async def ready(self) -> None:
+            await going.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for made in range(KEPT_MAX):
+            slow: Any = Slow()
+            tasks.start_soon(shelf.library.serve, cast(ChannelEnd, slow), SnapshotFetch("", 0))
+            while len(shelf.library.pins()) <= made or shelf.made < 10 + made:
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.05)
+        await shelf.give()
+        assert shelf.made == 9 + KEPT_MAX, "it was given one of those"
+        for file in [*shelf.folder.glob("offer-*")]:
+            os.unlink(file)
+        await shelf.give()
+        assert shelf.made == 10 + KEPT_MAX
+        shelf.base = Lsn(99)
+        await shelf.library.expire()
+        await shelf.give()
+        assert shelf.made == 11 + KEPT_MAX, "the log does not continue any other"
+        going.set()
+
+
 @pytest.mark.parametrize("folder_too", [False, True])
 async def test_a_part_that_is_removed_to_make_room_is_fetched_from_its_beginning(
     tmp_path: Path, folder_too: bool

@@ -97,6 +97,15 @@ async def test_what_to_do_about_a_certificate_that_is_refused_later_is_told_at_t
     assert "no authority that is trusted here issued it" in late.value.hint
 
 
+async def test_where_a_node_is_reached_the_hint_of_another_one_is_not_what_is_missing(cluster) -> None:
+    uri = cluster.uri(cluster.nodes[1]).replace("reds://", "reds://no-such-host.invalid,")
+    async with redwire.connect(uri) as db:
+        cluster.leader, cluster.term = None, Term(2)
+        with pytest.raises(errors.DeadlineExceeded) as late:
+            await db.admin.change_account(RemoveUser("bob"), timeout_s=0.5)
+    assert "check the name of the host" not in late.value.hint
+
+
 async def test_nobody_there_ends_at_the_deadline_and_says_why() -> None:
     with anyio.fail_after(5), pytest.raises(errors.DeadlineExceeded, match="refused"):
         async with redwire.connect("red://127.0.0.1:1/?timeout_ms=300"):

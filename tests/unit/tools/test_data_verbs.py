@@ -7,10 +7,12 @@ from collections import deque
 
 import pytest
 
+from redwire.client import connect
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Kind
 from redwire.message.read import SCAN_LIMIT_MAX
 from redwire.record import CLIENT_BYTES
+from tools.cli.connection import _Notices
 from tools.cli.failure import EXIT_REFUSED
 
 
@@ -224,6 +226,34 @@ async def test_a_long_wait_is_told_with_its_reason_and_its_end_but_not_to_a_prog
     assert waiting.startswith("redwire: waiting, 1 s more at most: ") and cluster.leader.addr in waiting
     assert error.startswith("redwire: no node was reached within 2.6 s: ")
     assert json.loads(quiet.err)["code"] == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize("verb", [("scan", "c"), ("load", "FILE", "--collection", "c", "--id-field", "id")])
+async def test_a_long_verb_connects_within_its_own_deadline(command_line, tmp_path, verb) -> None:
+    file = tmp_path / "one.ndjson"
+    file.write_text('{"id": 1}\n')
+    verb = [str(file) if word == "FILE" else word for word in verb]
+    ran = await command_line(*verb, "--timeout", "0.4", "--uri", "red://127.0.0.1:1/")
+    assert ran.code == 5 and "no node was reached within 0.4 s" in ran.err
+
+
+@pytest.mark.parametrize("verb", ["status", "lag", "events"])
+async def test_who_only_looks_is_told_what_for_it_waits_too(command_line, verb) -> None:
+    ran = await command_line(verb, "--uri", "red://127.0.0.1:1/?timeout_ms=2600")
+    assert ran.code == 5 and ran.err.splitlines()[0].startswith("redwire: waiting, 1 s more at most: cannot")
+    quiet = await command_line(verb, "--json", "--uri", "red://127.0.0.1:1/?timeout_ms=2600")
+    assert json.loads(quiet.err)["exit_code"] == 5
+
+
+async def test_a_call_that_waits_says_so_although_connecting_has_said_something(cluster, capsys) -> None:
+    client = connect(cluster.uri())
+    async with client:
+        with _Notices(client, quiet=False) as notices:
+            notices._speak()
+            notices.begin(long=False)
+            notices._speak()
+            notices._speak()
+    assert capsys.readouterr().err.count("no answer yet") == 2
 
 
 @pytest.mark.parametrize(
