@@ -168,7 +168,7 @@ class Link:
 
     async def run(self) -> None:
         """Dial, open and serve the link until it ends. Run once, in the owner's task group; never raises."""
-        error: RedwireError = self._client_closed()
+        error: RedwireError = _client_closed(self.addr)
         try:
             self._dialled = await self._owner.dial(self.addr)
             error = await self._serve(self._dialled)
@@ -179,7 +179,7 @@ class Link:
 
     async def _serve(self, dialled: Dialled) -> RedwireError:
         """Move bytes until the connection ends; why it did."""
-        error: RedwireError = self._client_closed()
+        error: RedwireError = _client_closed(self.addr)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._introduce)
             tasks.start_soon(self._watch, dialled)
@@ -192,9 +192,6 @@ class Link:
                 dialled.channel.close()
                 tasks.cancel_scope.cancel()
         return error
-
-    def _client_closed(self) -> ChannelClosed:
-        return ChannelClosed(f"connection to {self.addr}: the client was closed", retry=False)
 
     async def _introduce(self) -> None:
         try:
@@ -296,6 +293,10 @@ class Link:
 
 Answer = Frame | tuple[bytes, WrittenEntry]
 """What a request is answered with: a frame of its own, or the block and one entry of a Written."""
+
+
+def _client_closed(addr: str) -> ChannelClosed:
+    return ChannelClosed(f"connection to {addr}: the client was closed", retry=False)
 
 
 def payload(answer: Answer, kind: Kind) -> bytes:

@@ -114,7 +114,7 @@ class Session:
             silent.append(addr)
             return payload(await link.ask(kind, body), answer)
         if not silent:
-            raise _unreached(f"no node answered within {limit_s:g} s", self.pool)
+            raise _unreached(limit_s, self.pool)
         text = f"no node answered within {limit_s:g} s: {', '.join(dict.fromkeys(silent))} said nothing"
         raise DeadlineExceeded(text, phase="answer", sent=True)
 
@@ -166,8 +166,7 @@ async def _leave(tasks: TaskGroup) -> None:
 async def _any_link(pool: Pool, timeout_s: float) -> Link:
     with anyio.move_on_after(timeout_s):
         return await pool.any_link()
-    error = _unreached(f"no node was reached within {timeout_s:g} s", pool)
-    raise error from next(reversed(pool.failures.values()), None)
+    raise _unreached(timeout_s, pool) from next(reversed(pool.failures.values()), None)
 
 
 async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
@@ -176,9 +175,9 @@ async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
     return await pool.any_link()
 
 
-def _unreached(what: str, pool: Pool) -> DeadlineExceeded:
-    """`what` came of it, and what stands against reaching a node, if anything is known."""
-    if any(isinstance(error, Refused) for error in pool.failures.values()):
-        what = what.replace("was reached", "that was reached could answer")
-    text = f"{what}: {pool.trouble}" if pool.trouble else what
+def _unreached(timeout_s: float, pool: Pool) -> DeadlineExceeded:
+    """Nobody could be asked; and what stands against that, if anything is known."""
+    refused = any(isinstance(error, Refused) for error in pool.failures.values())
+    what = "that was reached could answer" if refused else "was reached"
+    text = f"no node {what} within {timeout_s:g} s" + (f": {pool.trouble}" if pool.trouble else "")
     return DeadlineExceeded(text, phase=pool.phase, hint=pool.hint)
