@@ -49,6 +49,7 @@ class EventKind(StrEnum):
     SETTINGS_CHANGED = "settings_changed"
     CERTIFICATE_ENDING = "certificate_ending"
     STATE_DAMAGED = "state_damaged"
+    ID_TAKEN = "id_taken"
 
 
 _ERRORS = frozenset(
@@ -61,7 +62,7 @@ _WARNINGS = frozenset(
     (
         *(EventKind.REIGN_ENDED, EventKind.MEMBER_LEFT, EventKind.MEMBER_UNHEALTHY),
         *(EventKind.SLOT_AT_RISK, EventKind.SLOT_EVICTED, EventKind.TAIL_SAVED),
-        *(EventKind.CERTIFICATE_ENDING, EventKind.FOLLOWS_NO_MORE),
+        *(EventKind.CERTIFICATE_ENDING, EventKind.FOLLOWS_NO_MORE, EventKind.ID_TAKEN),
     )
 )
 

@@ -27,6 +27,11 @@ class ChannelEnd:
         self._channel = channel
         self._ended = anyio.Event()
 
+    @property
+    def place(self) -> str:
+        """Where the member calls from, or is called: host:port."""
+        return self._channel.name
+
     def send(self, kind: int, payload: bytes, *, urgent: bool = False, correlation: int = 0) -> None:
         """Send one frame, now. Never waits."""
         self._channel.write(encode_header(kind, len(payload), correlation), payload, urgent=urgent, now=True)

@@ -18,6 +18,10 @@ from redwire.position import Incarnation, NodeId, Position, Reign, Term
 
 GONE_MS = 2_500
 """Two hellos that did not come (`peers.HELLO_S`)."""
+TWIN_MS = 2 * GONE_MS
+"""Who is refused for so long did not just start anew."""
+TWIN_PAUSE_MS = 60_000
+"""A process that ends when it is refused, and is started again and again, is still the same trouble."""
 
 
 class PeerEnd(Protocol):
@@ -88,6 +92,36 @@ class Candidacy:
     outbid: Bell = field(default_factory=Bell)
 
 
+class Twins:
+    """Members of which a second process says that it is one, and is refused."""
+
+    def __init__(self) -> None:
+        self._refused: dict[NodeId, _Refused] = {}
+
+    def refused(self, node: NodeId, now_ms: int) -> bool:
+        """A second `node` was refused now (monotonic ms). True once, as soon as that has gone on for
+        `TWIN_MS`; and anew after a pause.
+        """
+        known = self._refused.get(node)
+        if known is None or now_ms - known.last_ms > TWIN_PAUSE_MS:
+            known = self._refused[node] = _Refused(now_ms)
+        known.last_ms = now_ms
+        if known.told or now_ms - known.first_ms < TWIN_MS:
+            return False
+        known.told = True
+        return True
+
+
+class _Refused:
+    """The second processes of one member. `told`: there was an event."""
+
+    __slots__ = ("first_ms", "last_ms", "told")
+
+    def __init__(self, now_ms: int) -> None:
+        self.first_ms = self.last_ms = now_ms
+        self.told = False
+
+
 @dataclass(slots=True, eq=False)
 class Roster:
     """Sessions are numbered from 1 and never reused, so what an old one still says can be told apart (R4).
@@ -107,6 +141,7 @@ class Roster:
     candidacy: Candidacy = field(default_factory=Candidacy)
     fetching: int | None = None
     installing: bool = False
+    twins: Twins = field(default_factory=Twins)
     lines: Lines = field(default_factory=NoLines)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 

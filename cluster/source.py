@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from cluster.catchup import Common, SnapshotNeeded, plan
 from cluster.effects import FollowerAcked, FollowerJoined, FollowerLeft
 from cluster.errors import NodeError
+from cluster.events import EventKind
 from cluster.feed import Feed
 from cluster.log_config import Level
 from cluster.node import Node
@@ -125,6 +126,10 @@ class Source:
         if twin is not None:
             same = "the same or a copy" if twin.incarnation == life.incarnation else twin.incarnation
             text = f"another {self.end.node} is connected, with data directory {same}"
+            if self._node.roster.twins.refused(self.end.node, life.heard_ms):
+                who = f"a second {self.end.node} comes from {self.end.place}, with data directory"
+                text = f"{who} {life.incarnation}, and is refused: stop one of the two"
+                self._node.happened(EventKind.ID_TAKEN, text)
             raise Refused(Code.ID_TAKEN, text, hint=_TWINS)
         self._report = report
         welcome = encode(self._node.introduction())

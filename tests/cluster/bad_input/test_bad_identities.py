@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from cluster.roster import TWIN_MS
 from redwire.body import encode
 from redwire.errors import Code
 from redwire.frame import Kind, encode_frame
@@ -142,6 +144,32 @@ def test_of_two_processes_with_one_id_the_second_is_refused_and_the_first_stays(
         with site.login("us-1") as again:  # the same process over a second line, as after a broken one
             assert hello(again, incarnation=directory).kind == Kind.PEER_WELCOME
         assert hello(first, incarnation=directory).kind == Kind.PEER_WELCOME
+
+
+def test_a_second_process_of_one_id_that_comes_again_and_again_is_an_event(own_site: Any) -> None:
+    site = own_site()
+
+    def second() -> Any:
+        with site.login("us-1") as wire:
+            wire.send_frame(Kind.PEER_HELLO, encode(report(process="0d" * 16, incarnation="cd" * 16)), 0)
+            (last,) = wire.last_words()
+            return site.failure(last).code
+
+    def told() -> list[str]:
+        return [event.text for event in site.status().events if event.kind == "id_taken"]
+
+    until_s = time.monotonic() + TWIN_MS / 1000 + 1
+    with site.login("us-1") as first:
+        while time.monotonic() < until_s:
+            early = time.monotonic() < until_s - 2
+            first.send_frame(Kind.PEER_HELLO, encode(report()), 0)
+            assert first.frame().kind == Kind.PEER_WELCOME
+            assert second() is Code.ID_TAKEN
+            assert not (early and told()), "who starts anew is refused for a while, too"
+            time.sleep(0.5)
+        (text,) = told()
+    assert text.startswith("a second us-1 comes from 127.0.0.1:")
+    assert text.endswith(f"with data directory {'cd' * 16}, and is refused: stop one of the two")
 
 
 # --- whoever a node dials

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.roster import GONE_MS, Life, Roster
+from cluster.roster import GONE_MS, TWIN_MS, TWIN_PAUSE_MS, Life, Roster
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign, Term
 
 HERE, ELSEWHERE = Incarnation("0a" * 16), Incarnation("0b" * 16)
@@ -73,6 +73,22 @@ def test_another_process_has_our_id_when_the_primary_says_so_or_all_who_answer(
     assert [roster.taken_ms(us, reign, now) for now in (30, 90)] == [0, 0]
     del roster.taken[eu]
     assert roster.taken_ms(eu, reign, 100) == 0, "it was silent, or took us for the member, in between"
+
+
+def test_a_second_process_is_told_of_once_when_it_does_not_give_up_and_again_after_a_pause(
+    roster: Roster,
+) -> None:
+    us, twins = NodeId("us-1"), roster.twins
+
+    def told(*times_ms: int) -> list[int]:
+        return [now_ms for now_ms in times_ms if twins.refused(us, now_ms)]
+
+    assert told(0, TWIN_MS - 1, TWIN_MS, TWIN_MS + 1) == [TWIN_MS]
+    end_ms = TWIN_MS + 1 + TWIN_PAUSE_MS
+    assert told(end_ms) == [], "no pause yet"
+    assert told(end_ms + TWIN_PAUSE_MS + 1) == [], "who has just begun anew"
+    assert told(end_ms + TWIN_PAUSE_MS + 1 + TWIN_MS) == [end_ms + TWIN_PAUSE_MS + 1 + TWIN_MS]
+    assert not twins.refused(NodeId("ap-1"), end_ms), "each member by itself"
 
 
 def said(node: str, follows: str, lsn: int, term: int = 3) -> Any:
