@@ -54,7 +54,8 @@ class Milestones:
             del self._joined[row.id]
             self._goals.pop(row.id, None)
             why = "its connection has ended" if session != before else "it takes the log no more"
-            yield EventKind.MEMBER_LEFT, f"{row.id} is gone: {why}; it holds LSN {row.durable}"
+            holds = f"; it holds LSN {row.durable}" if now is None else ""  # else that is of the new session
+            yield EventKind.MEMBER_LEFT, f"{row.id} is gone: {why}{holds}"
         if now is not None and now != before:
             self._joined[row.id] = now
             self._goals[row.id] = head

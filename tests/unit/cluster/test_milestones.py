@@ -61,7 +61,7 @@ def follow(
 def test_a_session_that_broke_and_came_back_between_two_looks_is_told(milestones):
     lead(milestones, THERE, head=5)
     assert lead(milestones, THERE, head=5, session=2) == [
-        "us-1 is gone: its connection has ended; it holds LSN 7",
+        "us-1 is gone: its connection has ended",
         "us-1 has joined: its log is proven up to LSN 7",
         "us-1 has caught up at LSN 5",
     ]
