@@ -100,12 +100,12 @@ class Inquiry:
             return False
         return not error.retry and (alone or error.code is not Code.DAMAGED)
 
-    def silent(self, now_s: float) -> str:
-        """The node that was asked said nothing in its time; its address."""
+    def silent(self, now_s: float) -> tuple[str, int]:
+        """The node that was asked said nothing in its time: its address, and how many ms that was."""
         assert self.asked is not None
         addr, seconds = self.asked.addr, now_s - self.asked.at_s
         self.trouble, self.asked = ChannelClosed(f"{addr} did not answer within {seconds:.1f} s"), None
-        return addr
+        return addr, round(seconds * 1_000)
 
     @property
     def held_up(self) -> bool:

@@ -143,7 +143,8 @@ class Reads:
 
     def _silent(self, inquiry: Inquiry) -> None:
         """The node that was asked had its time."""
-        self._pool.router.failed(inquiry.silent(time.monotonic()), clock_ms())
+        addr, held_ms = inquiry.silent(time.monotonic())
+        self._pool.router.failed(addr, clock_ms(), held_ms)
 
 
 def read_mode(read: ReadMode | str) -> ReadMode:

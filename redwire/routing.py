@@ -195,9 +195,11 @@ class Router:
         """An answer came from `addr` after `rtt_us`: one more sample, and the end of any back-off."""
         self._met.observed(addr, rtt_us, now_ms)
 
-    def failed(self, addr: str, now_ms: int) -> int:
-        """`addr` could not be reached or did not answer; when to try it again, in the clock of `now_ms`."""
-        return self._met.failed(addr, now_ms)
+    def failed(self, addr: str, now_ms: int, held_ms: int = 0) -> int:
+        """`addr` could not be reached, or did not answer and so held a call up for `held_ms`; when to try it
+        again, in the clock of `now_ms`.
+        """
+        return self._met.failed(addr, now_ms, held_ms)
 
     def retry_ms(self, addr: str) -> int:
         """When `addr` may be tried again; in the past, or 0, for a node that is not in back-off."""
@@ -312,10 +314,12 @@ class _Experience:
         node.sampled_ms = now_ms
         node.failures = node.retry_ms = node.seek_ms = 0
 
-    def failed(self, addr: str, now_ms: int) -> int:
-        """The pause doubles from 100 ms to 10 s; half of it is chance, to keep clients from one rhythm."""
+    def failed(self, addr: str, now_ms: int, held_ms: int) -> int:
+        """The pause doubles from 100 ms to 10 s; half of it is chance, to keep clients from one rhythm. Who
+        keeps callers waiting is left alone for twice as long, or every other call would wait for it.
+        """
         node = self.node(addr)
-        pause_ms = min(BACKOFF_FIRST_MS << min(node.failures, 16), BACKOFF_MAX_MS)
+        pause_ms = min(max(BACKOFF_FIRST_MS << min(node.failures, 16), 2 * held_ms), BACKOFF_MAX_MS)
         share = 0.5 + 0.5 * self._chance.random()
         node.failures += 1
         node.retry_ms = now_ms + round(pause_ms * share)

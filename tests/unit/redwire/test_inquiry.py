@@ -95,7 +95,7 @@ def test_what_was_refused_was_not_sent_and_what_was_lost_may_be_at_work() -> Non
 def test_a_node_that_says_nothing_is_named_with_the_time_that_it_had() -> None:
     inquiry = asked(Nearest())
     assert inquiry.held_up
-    assert inquiry.silent(102.04) == "a:1"
+    assert inquiry.silent(102.04) == ("a:1", 2_040)
     assert str(inquiry.trouble) == str(ChannelClosed("a:1 did not answer within 2.0 s"))
     assert not inquiry.held_up
 

@@ -301,6 +301,14 @@ def test_back_off_doubles_to_its_limit_with_half_of_it_chance() -> None:
     assert len(set(pauses[10:])) > 10
 
 
+def test_who_holds_calls_up_is_left_alone_for_as_long_at_least() -> None:
+    chosen = router("a:1")
+    for held_ms in (100, 2_000, 5_000, 60_000):
+        pause_ms = chosen.failed("a:1", 1_000_000, held_ms) - 1_000_000
+        whole_ms = min(2 * held_ms, BACKOFF_MAX_MS)
+        assert whole_ms / 2 <= pause_ms <= whole_ms
+
+
 def test_a_failed_node_comes_last_until_its_pause_ends_by_itself() -> None:
     chosen = router()
     chosen.update(topology(1, replica("r:1"), replica("r:2")))
