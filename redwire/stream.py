@@ -34,6 +34,13 @@ LAST_WORD_S = 1.0
 """How long a last word may take to leave, three times around the earth: who has not read it by then reads
 nothing.
 """
+QUIET_S = 30
+"""Silence after which the operating system looks whether the other side is there. Who has vanished costs a
+node no place for ever, and what stands between keeps the way open: the strictest forget it after minutes.
+"""
+ASK_EVERY_S = 10
+ASKED_MAX = 3
+"""So often it asks again before the connection is over, a minute after the last word."""
 NEXT_ADDRESS_S = 0.25
 """How long one address of a host may keep the next one waiting (RFC 8305, section 5)."""
 
@@ -306,11 +313,19 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+_KEEPALIVE = {"TCP_KEEPIDLE": QUIET_S, "TCP_KEEPINTVL": ASK_EVERY_S, "TCP_KEEPCNT": ASKED_MAX}
+"""By what Linux calls them; elsewhere what the system thinks right."""
+
+
 def _set_options(sock: socket.socket) -> None:
     sock.setblocking(False)
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 

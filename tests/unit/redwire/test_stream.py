@@ -19,7 +19,10 @@ from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT, Identity, PrincipalKind
 from redwire.pipe import AHEAD_BYTES, PIECES_MAX, Pipe
 from redwire.stream import (
+    ASK_EVERY_S,
+    ASKED_MAX,
     LAST_WORD_S,
+    QUIET_S,
     RECEIVE_BYTES_MAX,
     SEND_BYTES_MAX,
     Channel,
@@ -455,6 +458,16 @@ async def test_both_ends_know_each_other_by_certificate(contexts: Contexts) -> N
         for channel in (near, far):
             raw = channel._pipe._transport.get_extra_info("socket")
             assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_of_either_end_the_system_asks_whether_the_other_is_still_there(contexts: Contexts) -> None:
+    async with a_pair(*contexts) as ends:
+        for channel in ends:
+            raw = channel._pipe._transport.get_extra_info("socket")
+            assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            asked = [raw.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+            assert asked == [QUIET_S, ASK_EVERY_S, ASKED_MAX]
 
 
 @asynccontextmanager
