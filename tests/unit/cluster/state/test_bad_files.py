@@ -1,0 +1,153 @@
+"""Files that are no state, are one of another format, or were damaged."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import sqlite_log
+from cluster.errors import DiskFailed, FormatNewer, FormatOlder, StateCorrupt
+from cluster.soundness import verify
+from cluster.state import State
+from cluster.tables import FORMAT, open_reader
+from redwire import body
+from redwire.message.admin import PutUser
+from redwire.message.log import Admit
+from redwire.record import Key, RequestKind, encode_system
+from tests.state_writes import ANN, VERIFIER, documents, put
+
+
+def test_a_file_that_is_no_state_is_refused_and_left_alone(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes(b"this is no database" * 100)
+    foreign = tmp_path / "foreign"
+    connection = sqlite3.connect(foreign)
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    for path in (text, foreign):
+        before = path.read_bytes()
+        with pytest.raises(StateCorrupt):
+            State.open(path)
+        assert path.read_bytes() == before
+
+
+def test_a_state_of_another_format_is_refused(state: State, path: Path) -> None:
+    state.close()
+    connection = sqlite3.connect(path)
+    for version, refused in ((FORMAT + 1, FormatNewer), (FORMAT - 1, FormatOlder)):
+        connection.execute(f"PRAGMA user_version = {version}")
+        with pytest.raises(refused, match=f"of format {version}"):
+            State.open(path)
+    connection.close()
+
+
+def test_a_state_in_a_missing_folder_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DiskFailed):
+        State.open(tmp_path / "missing" / "state.db")
+
+
+def test_a_damaged_snapshot_does_not_verify(state: State, tmp_path: Path, written_log: Any) -> None:
+    doc = b'{"n":"%s"}' % (b"x" * 5_000)
+    state.apply([written_log.write(*(put(str(place), doc) for place in range(20)))])
+    target = tmp_path / "snap.db"
+    state.snapshot_into(target)
+    data = bytearray(target.read_bytes())
+    data[-4096 * 3 : -4096 * 2] = b"\xff" * 4096
+    target.write_bytes(data)
+    with pytest.raises(StateCorrupt):
+        verify(target)
+    target.write_bytes(b"")
+    with pytest.raises(StateCorrupt):
+        verify(target)
+
+
+def turned(path: Path, needle: bytes) -> None:
+    """Turn the lowest bit of the last byte of `needle`, wherever the file has it."""
+    data = path.read_bytes()
+    assert needle in data
+    path.write_bytes(data.replace(needle, needle[:-1] + bytes([needle[-1] ^ 1])))
+
+
+def test_a_bit_that_flips_in_a_document_is_never_taken_for_the_document(
+    state: State, path: Path, written_log: Any
+) -> None:
+    state.apply([written_log.write(put("a", b'{"n":"xyzzy"}'), put("b"))])
+    state.checkpoint()
+    state.close()
+    turned(path, b"xyzzy")
+    with pytest.raises(StateCorrupt, match="the document 'a' of collection 1 does not match its checksum"):
+        verify(path)
+    damaged, asking = State.open(path), copy.deepcopy(written_log)
+    with pytest.raises(StateCorrupt, match="'a'"):
+        damaged.apply([asking.write(put("a", version=1))])
+    with pytest.raises(StateCorrupt, match="'a'"):
+        damaged.snapshot_into(path.with_name("snapshot.db"))
+    damaged.apply([written_log.write(put("b", version=2), put("a"))])
+    damaged.close()
+    assert (documents(path)["orders", "a"], verify(path).lsn) == ((4, b"{}"), 4)
+
+
+def test_sqlites_log_that_ends_below_what_was_folded_into_the_file_is_damage(
+    state: State, tmp_path: Path, written_log: Any
+) -> None:
+    """A node that was killed between the two halves of a checkpoint leaves both, here as a copy."""
+    state.apply([written_log.write(*(put(f"{n}", b'{"n":%500d}' % n) for n in range(100)))])
+    state.checkpoint()
+    state.apply([written_log.write(put("7"))])
+    state.apply([written_log.write(put("93"))])
+    sqlite_log.fold_beside(state.path)
+    copy, log = tmp_path / "copy.db", state.path.with_name("state.db-wal").read_bytes()
+    copy.write_bytes(state.path.read_bytes())
+    beside = copy.with_name("copy.db-wal")
+    for kept in (log, log[:32], b""):
+        beside.write_bytes(kept)
+        State.open(copy).close()
+        assert documents(copy) == documents(state.path)
+    beside.write_bytes(log[: 32 + (len(log) - 32) // 2].ljust(len(log), b"\0"))  # its header, half its frames
+    with pytest.raises(StateCorrupt, match="stands at LSN 102, and with its -wal at 101: that was damaged"):
+        State.open(copy)
+
+
+def test_a_bit_that_flips_beside_the_documents_keeps_the_state_from_being_opened(
+    state: State, path: Path, written_log: Any
+) -> None:
+    member = encode_system(RequestKind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
+    user = PutUser(name="ada", role="read", verifier=VERIFIER, topology_read=False)
+    account = encode_system(RequestKind.ACCOUNT, body.encode(user))
+    state.apply([written_log.write(put("a"), key=Key(ANN, 1, 1)), written_log.batch(member, account)])
+    state.checkpoint()
+    state.close()
+    whole = path.read_bytes()
+    for needle in (ANN, b"c0ffee", b"ada", state.applied.chain):
+        turned(path, needle)
+        for look in (State.open, verify):
+            with pytest.raises(StateCorrupt, match="does not match its checksum"):
+                look(path)
+        path.write_bytes(whole)
+    State.open(path).close()
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_a_pipe_in_the_place_of_one_of_its_files_is_damage_and_is_not_opened(
+    tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(tmp_path / name)
+    for opening in (State.open, open_reader):
+        with pytest.raises(StateCorrupt, match=f"{name} is damaged: it is a pipe, and no file"):
+            opening(tmp_path / "state.db")
+
+
+def test_a_folder_that_is_none_any_more_is_a_failure_of_the_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with closing(State.open(folder / "state.db")) as opened:
+        folder.rename(tmp_path / "elsewhere")
+        folder.touch()
+        with pytest.raises(DiskFailed, match="state.db"):
+            _ = opened.checkpoint_due

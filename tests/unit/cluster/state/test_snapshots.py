@@ -1,0 +1,66 @@
+"""Snapshots of a state: where they stand, and what is left of one that fails."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import DiskFailed
+from cluster.soundness import verify
+from cluster.state import State
+from redwire.record import Key
+from tests.state_writes import ANN, documents, put
+
+
+def test_a_snapshot_is_a_state_that_stands_at_a_batch_boundary_and_goes_on_from_there(
+    state: State, tmp_path: Path, written_log: Any
+) -> None:
+    batches = [written_log.write(put(str(lsn)), key=Key(ANN, lsn, 1)) for lsn in range(1, 200)]
+    state.apply(batches[:50])
+    taken: list[Any] = []
+    copier = threading.Thread(target=lambda: taken.append(state.snapshot_into(tmp_path / "snap.db")))
+    copier.start()
+    for batch in batches[50:150]:
+        state.apply([batch])
+    copier.join()
+    (position,) = taken
+    assert position in [batch.position for batch in batches[49:150]]
+    assert verify(tmp_path / "snap.db") == position
+    assert (tmp_path / "snap.db").stat().st_mode & 0o777 == 0o600
+    copy = State.open(tmp_path / "snap.db")
+    assert (copy.applied, copy.terms) == (position, state.terms)
+    assert copy.lookup(Key(ANN, position.lsn, 1)) is not None
+    copy.apply(batches[position.lsn :])
+    state.apply(batches[150:])
+    assert documents(copy.path) == documents(state.path)
+    assert copy.keys == state.keys
+    copy.close()
+
+
+def test_a_snapshot_never_replaces_a_file(state: State, tmp_path: Path) -> None:
+    target = tmp_path / "taken"
+    target.write_bytes(b"mine")
+    with pytest.raises(DiskFailed):
+        state.snapshot_into(target)
+    assert target.read_bytes() == b"mine"
+    with pytest.raises(DiskFailed):
+        state.snapshot_into(tmp_path / "missing" / "snap.db")
+
+
+def test_a_snapshot_that_cannot_be_written_leaves_nothing_behind(
+    state: State, tmp_path: Path, written_log: Any
+) -> None:
+    doc = b'{"n":"%s"}' % (b"x" * 5_000)
+    state.apply([written_log.write(*(put(str(place), doc) for place in range(1_000)))])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(DiskFailed):
+            state.snapshot_into(tmp_path / "snap.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [*tmp_path.glob("snap.db*")] == []
