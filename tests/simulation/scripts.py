@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from limits import Limits
-from machines import KEY_ENTRIES, Machine
+from machines import Machine
 from oracles import Violated
+from simulated import KEY_ENTRIES
 from world import Plan, Script, World
 from writers import Fate, Writer, change
 

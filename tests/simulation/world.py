@@ -16,9 +16,10 @@ import msgspec
 from applications import Application, Serving, applied
 from limits import Limits
 from lines import Network
-from machines import Machine, simulated
+from machines import Machine
 from oracles import History, Violated, check_same, check_writes
 from readers import Promises, Reader
+from simulated import simulated
 from thieves import Thief
 from trouble import Trouble
 from virtual_time import VirtualLoop, numbered_scopes
