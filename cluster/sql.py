@@ -256,9 +256,8 @@ def _failed(error: BaseException, denied: str, exceeded: str) -> QueryFailed:
     if denied:
         return QueryFailed(denied)
     if absent := _ABSENT.match(str(error)):
-        return QueryFailed(
-            f"there is no collection {absent[1]}", hint="SHOW COLLECTIONS names those that are"
-        )
+        hint = "SHOW COLLECTIONS names those that are: one begins with its first document"
+        return QueryFailed(f"there is no collection {absent[1]}", hint=hint)
     if code == sqlite3.SQLITE_TOOBIG:
         return QueryFailed(f"a value of more than {VALUE_BYTES_MAX} bytes", code=Code.TOO_LARGE)
     if field := _FIELD.match(str(error)):

@@ -8,7 +8,7 @@ and what it may touch is decided when SQLite compiles it (see `sql`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import TypeVar
 
@@ -113,9 +113,8 @@ def parse(text: str) -> Statement:
     names: set[str] = set()
     numbered: set[str] = set()
     marks, strange = 0, ""
-    for token in _TOKEN.finditer(text):
-        piece = token.group()
-        match token.lastgroup:
+    for token, piece in _tokens(text):
+        match token:
             case "numbered":
                 numbered.add(piece[1:])
                 piece = f"${piece[1:]}"
@@ -129,6 +128,9 @@ def parse(text: str) -> Statement:
                 if words == _SHOW:
                     names.add(CATALOG)
                     pieces, piece = [], f'SELECT * FROM "{CATALOG}"'
+            case "table":
+                names.add(piece.lower())
+                piece = f'"{piece}"'
             case "quoted":
                 close = _CLOSING.get(piece[0], piece[0])
                 names.add(piece[1:-1].replace(close * 2, close).lower())
@@ -141,6 +143,36 @@ def parse(text: str) -> Statement:
     if numbered and marks or any(int(digits) < 1 for digits in numbered):
         raise QueryFailed("parameters of two kinds, or one numbered 0", hint=_NUMBER_THEM)
     return Statement(kind, "".join(pieces), frozenset(names), frozenset(numbered), marks)
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """Kind and text of each token. A name behind FROM or JOIN is one, a `table`: drivers write a collection's
+    there as it is, were it `order`, `2024` or `shop.orders`.
+    """
+    awaited, name, gap, last = False, "", "", ""
+    for token in _TOKEN.finditer(text):
+        kind, piece = token.lastgroup or "other", token.group()
+        if awaited and name and kind == "gap":
+            gap += piece
+            continue
+        if awaited and not gap and (kind in _NAMES or name and piece == "."):
+            name += piece
+            continue
+        if awaited and kind != "gap":
+            if name:  # else a query in brackets, or a name in quotation marks
+                yield "word" if piece == "(" else "table", name
+                yield "gap", gap
+            awaited, name, gap = False, "", ""
+        if kind == "word":
+            awaited = piece.upper() in _BEFORE_TABLES and last != "DISTINCT"  # IS DISTINCT FROM compares
+            last = piece.upper()
+        yield kind, piece
+    if name:
+        yield "table", name
+
+
+_NAMES = frozenset(("word", "number"))
+_BEFORE_TABLES = frozenset(("FROM", "JOIN"))
 
 
 def _kind(words: list[str]) -> StatementKind:

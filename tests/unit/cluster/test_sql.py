@@ -30,6 +30,8 @@ def state(tmp_path: Path, written_log: Any) -> Iterator[State]:
         put("secrets", "s", b'{"code": "xyzzy"}'),
         put("docs", "d", b'{"named": "like a table"}'),
         put("a-b.c", "e", b"{}"),
+        put("order", "o", b"{}"),
+        put("2024.shop", "y", b"{}"),
     )
     opened.apply([written_log.write(*records)])
     yield opened
@@ -66,6 +68,8 @@ def test_a_collection_is_a_view_of_id_rid_doc_and_version(worker: SqlWorker, wri
         ("SELECT key FROM json_tree('[7]') WHERE key IS NOT NULL", [(0,)]),
         ('SELECT id FROM "a-b.c"', [("e",)]),
         ("SELECT id FROM 'orders' ORDER BY 1", [("a",), ("b",)]),
+        ("SELECT o.id, y.id FROM order AS o JOIN 2024.shop y", [("o", "y")]),
+        ("SELECT NULL IS NOT DISTINCT FROM NULL", [(1,)]),
         ("SELECT id FROM [docs] UNION SELECT id FROM `secrets` ORDER BY 1", [("d",), ("s",)]),
         ("WITH big AS (SELECT * FROM orders WHERE version > 1) SELECT count(*) FROM big", [(1,)]),
         (
@@ -75,7 +79,10 @@ def test_a_collection_is_a_view_of_id_rid_doc_and_version(worker: SqlWorker, wri
         ("SELECT max(version) OVER (ORDER BY id) FROM orders", [(1,), (2,)]),
         ("SELECT replace(doc, 'xyzzy', '') FROM secrets", [('{"code": ""}',)]),
         ("VALUES (1), (2)", [(1,), (2,)]),
-        ("SHOW COLLECTIONS", [(name, "document") for name in ("Orders", "a-b.c", "docs", "secrets")]),
+        (
+            "SHOW COLLECTIONS",
+            [(name, "document") for name in ("2024.shop", "Orders", "a-b.c", "docs", "order", "secrets")],
+        ),
         ("show collections -- all\n WHERE name = 'docs';", [("docs", "document")]),
         ("SHOW COLLECTIONS ORDER BY name DESC LIMIT 1", [("secrets", "document")]),
     ],

@@ -61,7 +61,7 @@ def test_what_is_not_answered_is_refused_with_what_to_do_instead(text: str, says
         ("SELECT ?2, $1, ?2", ["a", "b", "c"], {"1": "a", "2": "b"}),
         ("SELECT '$1', \"$2\", `?`, [?3] -- $4\n /* ? */", [], []),
         ("SELECT 'it''s $1', $1", ["a"], {"1": "a"}),
-        ("SELECT a.b[1] FROM t WHERE x=$1", ["a"], {"1": "a"}),
+        ('SELECT a.b[1] FROM "t" WHERE x=$1', ["a"], {"1": "a"}),
     ],
 )
 def test_parameters_stand_outside_of_texts_names_and_comments(
@@ -70,6 +70,27 @@ def test_parameters_stand_outside_of_texts_names_and_comments(
     statement = parse(text)
     assert statement.bound(values) == bound
     assert statement.text == text.replace("?2", "$2")
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("SELECT id FROM order ORDER BY id", 'SELECT id FROM "order" ORDER BY id'),
+        ("select 1 from 2024 limit 1", 'select 1 from "2024" limit 1'),
+        ("SELECT 1 FROM shop.orders", 'SELECT 1 FROM "shop.orders"'),
+        ("SELECT 1 FROM /* all */ a.1.b c", 'SELECT 1 FROM /* all */ "a.1.b" c'),
+        ("SELECT 1 FROM a JOIN b.c ON 1=1", 'SELECT 1 FROM "a" JOIN "b.c" ON 1=1'),
+        ("SELECT (SELECT 1 FROM a)", 'SELECT (SELECT 1 FROM "a")'),
+        ("SELECT 1 FROM json_each (doc)", "SELECT 1 FROM json_each (doc)"),
+        ("SELECT 1 FROM(SELECT 2)", "SELECT 1 FROM(SELECT 2)"),
+        ("SELECT 1 FROM 'a'.b, [c].d", "SELECT 1 FROM 'a'.b, [c].d"),
+        ("SELECT x IS NOT DISTINCT FROM NULL", "SELECT x IS NOT DISTINCT FROM NULL"),
+        ("SELECT x IS DISTINCT /* */ FROM t.x", "SELECT x IS DISTINCT /* */ FROM t.x"),
+        ("SELECT 1 FROM", "SELECT 1 FROM"),
+    ],
+)
+def test_a_name_in_the_place_of_a_table_is_one_name(text: str, quoted: str) -> None:
+    assert parse(text).text == quoted
 
 
 def test_showing_collections_is_a_select_from_the_catalog() -> None:
