@@ -37,6 +37,7 @@ from redwire.handshake import HANDSHAKE_S, Principal, Role
 from redwire.message.driver import encode_error
 from redwire.position import NodeId
 from redwire.stream import Channel, accept, incoming
+from redwire.tls import may_have_certificate
 
 TURN_S = 0.002
 """What one client may have done at a time before others, and the node itself, are looked after: fifty that
@@ -122,7 +123,7 @@ class Server:
     async def _accepted(self, sock: socket.socket) -> Channel:
         """The channel over `sock`. A certificate that TLS refuses is written down."""
         try:
-            return await accept(sock, self._context())
+            return await accept(sock, self._context(), asks=may_have_certificate)
         except ConnectFailed as error:
             if "certificate_of" in error.facts:
                 address, why = str(error.facts["certificate_of"]), f"TLS: {error.facts['why']}"

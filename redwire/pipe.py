@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
+from redwire import client_hello
 from redwire.arrivals import Arrivals
 
 AHEAD_BYTES = 64 << 10
@@ -22,26 +23,38 @@ RECORD_BYTES_MAX = 16 << 10
 """What one record of TLS holds (RFC 8446, section 5.1): to read so much leaves nothing of it behind."""
 
 
-class Pipe(asyncio.Protocol):
-    """One end of a connection; `tls` is None on a plain one. To be made in the event loop that runs it.
+Asks = Callable[[bytes], bool]
+"""Whether a client is to be asked for its certificate, by the first record that came of it."""
 
-    `first` is the first byte that came. `blocked`: the operating system takes no more for now. `on_change` is
+
+class Pipe(asyncio.Protocol):
+    """One end of a connection; `tls` is None on a plain one, and of a server until it has heard the client.
+    To be made in the event loop that runs it.
+
+    `blocked`: the operating system takes no more for now. `on_change` is
     called when it does again, and when the connection is over.
     """
 
     def __init__(
-        self, context: ssl.SSLContext | None, *, server_side: bool = False, hostname: str | None = None
+        self,
+        context: ssl.SSLContext | None,
+        *,
+        server_side: bool = False,
+        hostname: str | None = None,
+        asks: Asks = lambda hello: True,
     ) -> None:
-        """Raises `ValueError` for a host name that no certificate can hold."""
-        self.first = b""
+        """`asks` is for a server whose `context` asks for a certificate. Raises `ValueError` for a host name
+        that no certificate can hold.
+        """
         self.blocked = False
         self.on_change: Callable[[], None] = _nothing
         self._incoming, self._outgoing = Arrivals(tls=context is not None), ssl.MemoryBIO()
         self.tls: ssl.SSLObject | None = None
-        if context is not None:
-            self.tls = context.wrap_bio(
-                self._incoming.bio, self._outgoing, server_side=server_side, server_hostname=hostname
-            )
+        self._greeting: _Greeting | None = None  # until hands are shaken
+        if context is not None and server_side:
+            self._greeting = _Greeting(context, asks)
+        elif context is not None:
+            self.tls = context.wrap_bio(self._incoming.bio, self._outgoing, server_hostname=hostname)
         self._transport: asyncio.Transport | None = None
         self._paused = self._ended = self._closed = False
         self._error: Exception | None = None
@@ -56,8 +69,8 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if not self.first:
-            self.first = data[:1]
+        if self._greeting is not None and self.tls is None:
+            self._greeting.heard += data
         incoming = self._incoming
         incoming.write(data)
         ahead_bytes = incoming.bio.pending + len(incoming.held)
@@ -95,16 +108,26 @@ class Pipe(asyncio.Protocol):
         return None if self._transport is not None else self._error or BrokenPipeError(_OVER)
 
     @property
+    def first(self) -> bytes:
+        """The first byte that a client sent to a server that speaks TLS, while no hands are shaken."""
+        return b"" if self._greeting is None else bytes(self._greeting.heard[:1])
+
+    @property
     def unsent_bytes(self) -> int:
         """What was written and the operating system has not taken, as it travels."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     async def shake_hands(self) -> None:
         """Agree on keys, before the first `read` and `write`. Raises `OSError`; `ssl.SSLError` is one."""
+        if self._greeting is not None:
+            while not (client_hello.whole(self._greeting.heard) or self._ended):
+                await self._arrival()
+            self.tls = self._greeting.answered(self._incoming.bio, self._outgoing)
         while self.tls is not None:
             try:
                 self.tls.do_handshake()
                 self._incoming.forget()
+                self._greeting = None
                 return
             except ssl.SSLWantReadError:
                 if self._incoming.ready():
@@ -223,6 +246,27 @@ class Pipe(asyncio.Protocol):
         """Wait until something has happened."""
         self._news = asyncio.get_running_loop().create_future()
         await self._news
+
+
+class _Greeting:
+    """What a server has `heard` of a client before TLS begins, and what it makes of it."""
+
+    __slots__ = ("_asks", "_context", "heard")
+
+    def __init__(self, context: ssl.SSLContext, asks: Asks) -> None:
+        self.heard = bytearray()
+        self._context = context
+        self._asks = asks
+
+    def answered(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """The server's end. What its context says when it is made is what counts for it."""
+        context, mode = self._context, self._context.verify_mode
+        try:
+            if not self._asks(bytes(self.heard)):
+                context.verify_mode = ssl.CERT_NONE
+            return context.wrap_bio(incoming, outgoing, server_side=True)
+        finally:
+            context.verify_mode = mode
 
 
 _ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)

@@ -20,7 +20,7 @@ from aiohappyeyeballs import start_connection
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT
-from redwire.pipe import Pipe
+from redwire.pipe import Asks, Pipe
 
 RECEIVE_BYTES_MAX = 64 << 10
 """Four of TLS's records: one wake-up for many small frames."""
@@ -257,7 +257,8 @@ async def connect(
         ) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {name}: {_reason(error)}", retry=True, addr=name) from error
-    return await _opened(sock, name, context, server_side=False, hostname=server_hostname or host)
+    hostname = server_hostname or host
+    return await _opened(sock, name, lambda: Pipe(context, hostname=hostname), server_side=False)
 
 
 async def incoming(listener: socket.socket) -> socket.socket:
@@ -269,8 +270,11 @@ async def incoming(listener: socket.socket) -> socket.socket:
         await anyio.wait_readable(listener)
 
 
-async def accept(sock: socket.socket, context: ssl.SSLContext | None) -> Channel:
-    """The server's end of a connection that a listener accepted; owns `sock`, also when it fails.
+async def accept(
+    sock: socket.socket, context: ssl.SSLContext | None, *, asks: Asks = lambda hello: True
+) -> Channel:
+    """The server's end of a connection that a listener accepted; owns `sock`, also when it fails. `asks` says
+    who is asked for a certificate, where `context` asks for any; by default all.
 
     Has no deadline of its own: cancel it. Raises `ConnectFailed`.
     """
@@ -278,17 +282,15 @@ async def accept(sock: socket.socket, context: ssl.SSLContext | None) -> Channel
         name = address(*sock.getpeername()[:2])
     except OSError:
         name = "a client that has gone"
-    return await _opened(sock, name, context, server_side=True, hostname=None)
+    return await _opened(sock, name, lambda: Pipe(context, server_side=True, asks=asks), server_side=True)
 
 
-async def _opened(
-    sock: socket.socket, name: str, context: ssl.SSLContext | None, *, server_side: bool, hostname: str | None
-) -> Channel:
+async def _opened(sock: socket.socket, name: str, make: Callable[[], Pipe], *, server_side: bool) -> Channel:
     pipe: Pipe | None = None
     opened = False
     try:
         _set_options(sock)
-        made = pipe = Pipe(context, server_side=server_side, hostname=hostname)
+        made = pipe = make()
         loop = asyncio.get_running_loop()
         if server_side:
             await loop.connect_accepted_socket(lambda: made, sock)

@@ -1,7 +1,8 @@
 """TLS contexts, and what a certificate says, with nothing but the standard library.
 
 A server asks for a client certificate and takes a connection without one; what it is worth is for method and
-role to say. Between nodes both sides show one, signed by the cluster's own CA, over TLS 1.3.
+role to say. On the port of RedWire only those are asked who offer its protocol (`may_have_certificate`).
+Between nodes both sides show one, signed by the cluster's own CA, over TLS 1.3.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
+from redwire import client_hello
 from redwire.errors import TlsInvalid, UriInvalid
 from redwire.handshake import Identity, parse_identity_uri
 
@@ -35,6 +37,16 @@ def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
     context.num_tickets = 0
     _load(context, ca, cert, key)
     return context
+
+
+def may_have_certificate(hello: bytes) -> bool:
+    """Whether a client whose first record is `hello` is to be asked for a certificate: if it offers our
+    protocol, as every program does that logs in by one, or cannot be read so early.
+
+    To be asked is more than some TLS libraries can take.
+    """
+    offered = client_hello.protocols(hello)
+    return offered is None or ALPN.encode() in offered
 
 
 def client_context(

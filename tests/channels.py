@@ -13,6 +13,7 @@ import anyio
 
 from redwire.pipe import Pipe
 from redwire.stream import RECEIVE_BYTES_MAX, Channel, accept, connect, incoming
+from redwire.tls import may_have_certificate
 
 NODE = "redwire://shop/node/eu-1"
 Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
@@ -70,7 +71,7 @@ async def a_pair(server: ssl.SSLContext | None, client: ssl.SSLContext | None) -
         accepted: list[Channel] = []
 
         async def serve() -> None:
-            accepted.append(await accept(await incoming(listener), server))
+            accepted.append(await accept(await incoming(listener), server, asks=may_have_certificate))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -14,8 +15,8 @@ import pytest
 
 from redwire.errors import AuthenticationFailed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT
-from redwire.stream import accept, connect
-from redwire.tls import client_context, server_context
+from redwire.stream import accept, connect, incoming
+from redwire.tls import certificate_identities, client_context, may_have_certificate, server_context
 from tests.channels import NODE, Contexts, a_listener
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,62 @@ async def test_a_name_that_cannot_be_found_is_a_typed_error(host: str) -> None:
     with pytest.raises(ConnectFailed, match="cannot find .*:1: .*; check the name of the host") as failed:
         await connect(host, 1, None)
     assert not failed.value.retry
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(("offered", "known"), [(["redwire/1"], True), (["h2"], False), ([], False)])
+@pytest.mark.parametrize("piece", [1, 1 << 16])
+async def test_only_who_offers_our_protocol_is_asked_for_a_certificate(
+    authority: Any, offered: list[str], known: bool, version: ssl.TLSVersion, piece: int
+) -> None:
+    one = authority.sign("one", NODE)
+    server = server_context(authority.ca, one.cert, one.key)
+    client = ssl.create_default_context(cafile=authority.ca)
+    client.load_cert_chain(one.cert, one.key)
+    client.maximum_version = version
+    if offered:
+        client.set_alpn_protocols(offered)
+    arrived, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client.wrap_bio(arrived, said, server_hostname="localhost")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        with socket.create_connection(listener.getsockname()) as sock:
+            sock.setblocking(False)
+
+            async def talk() -> None:
+                while True:
+                    done = False
+                    with suppress(ssl.SSLWantReadError):
+                        tls.do_handshake()
+                        done = True
+                    spoken = said.read()
+                    for at in range(0, len(spoken), piece):
+                        sock.sendall(spoken[at : at + piece])
+                        await anyio.sleep(0)
+                    if done:
+                        return
+                    await anyio.wait_readable(sock)
+                    arrived.write(sock.recv(1 << 16))
+
+            with anyio.fail_after(5):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(talk)
+                    channel = await accept(await incoming(listener), server, asks=may_have_certificate)
+    assert (certificate_identities(channel.ssl_object) is not None) is known
+    assert server.verify_mode is ssl.CERT_OPTIONAL
+    channel.close()
+
+
+async def test_who_hangs_up_before_a_whole_word_leaves_nothing_behind(authority: Any) -> None:
+    one = authority.sign("one", NODE)
+    server = server_context(authority.ca, one.cert, one.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        for said in (b"", b"\x16", b"\x16\x03\x01\x02\x00half"):
+            with socket.create_connection(listener.getsockname()) as sock:
+                sock.sendall(said)
+            with anyio.fail_after(5), pytest.raises(ConnectFailed):
+                await accept(await incoming(listener), server, asks=may_have_certificate)
 
 
 async def test_a_server_that_we_must_not_trust_is_refused_for_good(authority: Any, stranger: Any) -> None:
