@@ -19,7 +19,8 @@ from redwire.position import Incarnation, NodeId, Position, Reign, Term
 GONE_MS = 2_500
 """Two hellos that did not come (`peers.HELLO_S`)."""
 TWIN_MS = 2 * GONE_MS
-"""Who is refused for so long did not just start anew."""
+TWIN_TRIES = 3
+"""Who is refused for so long, and so often, did not just start anew."""
 TWIN_PAUSE_MS = 60_000
 """A process that ends when it is refused, and is started again and again, is still the same trouble."""
 
@@ -100,13 +101,13 @@ class Twins:
 
     def refused(self, node: NodeId, now_ms: int) -> bool:
         """A second `node` was refused now (monotonic ms). True once, as soon as that has gone on for
-        `TWIN_MS`; and anew after a pause.
+        `TWIN_MS` and `TWIN_TRIES`; and anew after a pause.
         """
         known = self._refused.get(node)
         if known is None or now_ms - known.last_ms > TWIN_PAUSE_MS:
             known = self._refused[node] = _Refused(now_ms)
-        known.last_ms = now_ms
-        if known.told or now_ms - known.first_ms < TWIN_MS:
+        known.last_ms, known.tries = now_ms, known.tries + 1
+        if known.told or known.tries < TWIN_TRIES or now_ms - known.first_ms < TWIN_MS:
             return False
         known.told = True
         return True
@@ -115,10 +116,11 @@ class Twins:
 class _Refused:
     """The second processes of one member. `told`: there was an event."""
 
-    __slots__ = ("first_ms", "last_ms", "told")
+    __slots__ = ("first_ms", "last_ms", "told", "tries")
 
     def __init__(self, now_ms: int) -> None:
         self.first_ms = self.last_ms = now_ms
+        self.tries = 0
         self.told = False
 
 

@@ -255,7 +255,7 @@ def _failed(error: BaseException, denied: str, exceeded: str) -> QueryFailed:
         return QueryFailed(f"the statement {exceeded}", hint=hint, code=Code.TIMEOUT)
     if denied:
         return QueryFailed(denied)
-    if absent := _ABSENT.match(str(error)):
+    if absent := _ABSENT.fullmatch(str(error)):
         hint = "SHOW COLLECTIONS names those that are: one begins with its first document"
         return QueryFailed(f"there is no collection {absent[1]}", hint=hint)
     if code == sqlite3.SQLITE_TOOBIG:
@@ -267,7 +267,7 @@ def _failed(error: BaseException, denied: str, exceeded: str) -> QueryFailed:
 
 
 _FIELD = re.compile(r"no such column: (?:\w+\.)?(\w+)\Z")
-_ABSENT = re.compile(r"no such table: (?:temp\.|main\.)?(.+)")
+_ABSENT = re.compile(r"no such table: (.+)")
 _FILE_ERRORS = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR))
 
 

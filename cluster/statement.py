@@ -160,11 +160,13 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
             continue
         if awaited and kind != "gap":
             if name:  # else a query in brackets, or a name in quotation marks
-                yield "word" if piece == "(" else "table", name
-                yield "gap", gap
+                half = name[-1] == "."  # what follows is the rest of it, quoted
+                yield "word" if half or piece == "(" else "table", name
+                yield "gap", gap or (" " if kind == "quoted" and not half else "")
             awaited, name, gap = False, "", ""
         if kind == "word":
             awaited = piece.upper() in _BEFORE_TABLES and last != "DISTINCT"  # IS DISTINCT FROM compares
+        if kind != "gap":
             last = piece.upper()
         yield kind, piece
     if name:

@@ -322,7 +322,7 @@ class _Experience:
         pause_ms = min(max(BACKOFF_FIRST_MS << min(node.failures, 16), 2 * held_ms), BACKOFF_MAX_MS)
         share = 0.5 + 0.5 * self._chance.random()
         node.failures += 1
-        node.retry_ms = now_ms + round(pause_ms * share)
+        node.retry_ms = max(node.retry_ms, now_ms + round(pause_ms * share))
         node.seek_ms = now_ms + round(min(pause_ms, SEEK_MAX_MS) * share)
         return node.retry_ms
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self, TypeVar
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
 NETWORK = "10.77.0"
+PREFIX = "redwire-test"
 TABLE = "lost"
 
 _numbers = itertools.count(1)
@@ -28,12 +32,13 @@ class Hosts:
     """One host for each name, and the one that `inside` acts on, whose line is never cut. To be entered."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        mine = f"redwire-{os.getpid()}-{next(_numbers)}"
+        mine = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
         self.addresses = {name: f"{NETWORK}.{number}" for number, name in enumerate(names, 1)}
         self._spaces = {name: f"{mine}-{name}" for name in self.addresses}
         self._switch = f"{mine}-switch"
 
     def __enter__(self) -> Self:
+        _forget_the_dead()
         try:
             _run("ip", "netns", "add", self._switch)
             self._set("link add switch type bridge", "link set switch up", "link set lo up")
@@ -101,6 +106,19 @@ class Hosts:
     def _set(self, *settings: str) -> None:
         for setting in settings:
             _run("ip", "-n", self._switch, *setting.split())
+
+
+def _forget_the_dead() -> None:
+    """Delete the namespaces of test runs that were killed."""
+    for path in Path("/run/netns").glob(f"{PREFIX}-*-*"):
+        owner = path.name.removeprefix(f"{PREFIX}-").split("-")[0]
+        if not Path(f"/proc/{owner}").exists():
+            subprocess.run(["ip", "netns", "delete", path.name], stderr=subprocess.DEVNULL, check=False)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the thread that made it has ended, however that ended."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _run(*words: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from redwire import connect_sync
 from redwire.link import DEAD_AFTER_TICKS, TICK_S
 from redwire.status import Status
 from tests.cluster.conftest import DEADLINE_S, Writer
-from tests.cluster.hosts import Hosts
+from tests.cluster.hosts import Hosts, end_with_parent
 from tools.authority import Authority
 from tools.dev.process import STOP_S
 
@@ -66,18 +67,31 @@ class Far:
             }
             folder.joinpath(f"{node}.yaml").write_text(yaml.safe_dump(document))
         self.hosts.__enter__()
-        for node in reversed(NODES):
-            self._start(node)
+        try:
+            for node in reversed(NODES):
+                self._start(node)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._end()
+        assert [process.returncode for process in self._processes] == [0, 0, 0], self.said()
+
+    def _end(self) -> None:
         try:
             for process in self._processes:
                 process.terminate()
-            codes = [process.wait(STOP_S) for process in self._processes]
+            deadline = time.monotonic() + STOP_S
+            for process in self._processes:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
         finally:
+            for process in self._processes:
+                process.kill()  # whoever has ended is left alone
+                process.wait()
             self.hosts.__exit__()
-        assert codes == [0, 0, 0], self.said()
 
     def said(self) -> str:
         """The end of what each node said."""
@@ -129,7 +143,8 @@ class Far:
         words = (sys.executable, "-m", "cluster.start", "--config", str(self._folder / f"{node}.yaml"))
         with log.open("wb") as said:
             command = self.hosts.command(node, *words)
-            self._processes.append(subprocess.Popen(command, stdout=said, stderr=said))
+            process = subprocess.Popen(command, stdout=said, stderr=said, preexec_fn=end_with_parent)
+            self._processes.append(process)
         deadline, word = time.monotonic() + DEADLINE_S, "serves writes" if node == NODES[0] else "listens"
         while word not in log.read_text():
             assert time.monotonic() < deadline, log.read_text()

@@ -86,6 +86,12 @@ def test_parameters_stand_outside_of_texts_names_and_comments(
         ("SELECT 1 FROM 'a'.b, [c].d", "SELECT 1 FROM 'a'.b, [c].d"),
         ("SELECT x IS NOT DISTINCT FROM NULL", "SELECT x IS NOT DISTINCT FROM NULL"),
         ("SELECT x IS DISTINCT /* */ FROM t.x", "SELECT x IS DISTINCT /* */ FROM t.x"),
+        ("SELECT DISTINCT * FROM order", 'SELECT DISTINCT * FROM "order"'),
+        ('SELECT DISTINCT "id" FROM 2024.shop', 'SELECT DISTINCT "id" FROM "2024.shop"'),
+        ("SELECT count(DISTINCT 1) FROM a.b", 'SELECT count(DISTINCT 1) FROM "a.b"'),
+        ('SELECT 1 FROM temp."orders"', 'SELECT 1 FROM temp."orders"'),
+        ("SELECT 1 FROM temp. orders", "SELECT 1 FROM temp. orders"),
+        ('SELECT 1 FROM orders"o"', 'SELECT 1 FROM "orders" "o"'),
         ("SELECT 1 FROM", "SELECT 1 FROM"),
     ],
 )

@@ -294,7 +294,9 @@ def test_back_off_doubles_to_its_limit_with_half_of_it_chance() -> None:
     chosen = router("a:1")
     now_ms, pauses = 1_000_000, []
     for _ in range(30):
-        pauses.append(chosen.failed("a:1", now_ms) - now_ms)
+        until_ms = chosen.failed("a:1", now_ms)
+        pauses.append(until_ms - now_ms)
+        now_ms = until_ms
     for count, pause_ms in enumerate(pauses):
         whole_ms = min(100 << count, BACKOFF_MAX_MS)
         assert whole_ms / 2 <= pause_ms <= whole_ms
@@ -307,6 +309,12 @@ def test_who_holds_calls_up_is_left_alone_for_as_long_at_least() -> None:
         pause_ms = chosen.failed("a:1", 1_000_000, held_ms) - 1_000_000
         whole_ms = min(2 * held_ms, BACKOFF_MAX_MS)
         assert whole_ms / 2 <= pause_ms <= whole_ms
+
+
+def test_a_short_failure_does_not_end_a_long_pause() -> None:
+    chosen = router("a:1")
+    until_ms = chosen.failed("a:1", 1_000, 2_000)
+    assert chosen.failed("a:1", 1_010, 50) == until_ms
 
 
 def test_a_failed_node_comes_last_until_its_pause_ends_by_itself() -> None:
