@@ -57,7 +57,8 @@ async def test_only_who_offers_our_protocol_is_asked_for_a_certificate(
 ) -> None:
     one = authority.sign("one", NODE)
     server = server_context(authority.ca, one.cert, one.key)
-    client = ssl.create_default_context(cafile=authority.ca)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(authority.ca)
     client.load_cert_chain(one.cert, one.key)
     client.maximum_version = version
     if offered:
