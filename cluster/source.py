@@ -128,8 +128,8 @@ class Source:
             text = f"another {self.end.node} is connected, with data directory {same}"
             if self._node.roster.twins.refused(self.end.node, life.heard_ms):
                 who = f"a second {self.end.node} comes from {self.end.place}, with data directory"
-                text = f"{who} {life.incarnation}, and is refused: stop one of the two"
-                self._node.happened(EventKind.ID_TAKEN, text)
+                told = f"{who} {life.incarnation}, and is refused: stop one of the two"
+                self._node.happened(EventKind.ID_TAKEN, told)
             raise Refused(Code.ID_TAKEN, text, hint=_TWINS)
         self._report = report
         welcome = encode(self._node.introduction())

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 HANDSHAKE = 22
 """The type of the record that a ClientHello comes in."""
-RECORD_BYTES_MAX = 5 + (16 << 10)
+RECORD_BYTES_MAX = 16 << 10
+"""What one record holds (RFC 8446, 5.1)."""
+_HEADER_BYTES = 5
 _CLIENT_HELLO = 1
 _ALPN = 16
 _RANDOM_BYTES = 32
@@ -15,10 +17,10 @@ _RANDOM_BYTES = 32
 
 def whole(data: bytes | bytearray) -> bool:
     """Whether the first record has come, or what came begins with none that could hold a ClientHello."""
-    if len(data) < 5:
+    if len(data) < _HEADER_BYTES:
         return data[:1] not in (b"", bytes((HANDSHAKE,)))
-    size = 5 + int.from_bytes(data[3:5], "big")
-    return data[0] != HANDSHAKE or size > RECORD_BYTES_MAX or len(data) >= size
+    size = int.from_bytes(data[3:5], "big")
+    return data[0] != HANDSHAKE or size > RECORD_BYTES_MAX or len(data) >= _HEADER_BYTES + size
 
 
 def protocols(data: bytes | bytearray) -> tuple[bytes, ...] | None:

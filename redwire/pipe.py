@@ -13,15 +13,13 @@ from contextlib import suppress
 
 from redwire import client_hello
 from redwire.arrivals import Arrivals
+from redwire.client_hello import RECORD_BYTES_MAX
 
 AHEAD_BYTES = 64 << 10
 """What may have arrived without anybody asking; what the loop reads at once comes on top of it."""
 
 PIECES_MAX = 256
 """Records of one `read`, some 0.7 ms: who sends a byte in each would have the loop for 50 ms otherwise."""
-RECORD_BYTES_MAX = 16 << 10
-"""What one record of TLS holds (RFC 8446, section 5.1): to read so much leaves nothing of it behind."""
-
 
 Asks = Callable[[bytes], bool]
 """Whether a client is to be asked for its certificate, by the first record that came of it."""
@@ -31,8 +29,8 @@ class Pipe(asyncio.Protocol):
     """One end of a connection; `tls` is None on a plain one, and of a server until it has heard the client.
     To be made in the event loop that runs it.
 
-    `blocked`: the operating system takes no more for now. `on_change` is
-    called when it does again, and when the connection is over.
+    `blocked`: the operating system takes no more for now. `on_change` is called when it does again, and when
+    the connection is over.
     """
 
     def __init__(
@@ -203,7 +201,7 @@ class Pipe(asyncio.Protocol):
             # to read where nothing waits costs an exception
             while size > 0 and (incoming.bio.pending or incoming.held and incoming.ready()):
                 try:
-                    piece = tls.read(RECORD_BYTES_MAX)
+                    piece = tls.read(RECORD_BYTES_MAX)  # leaves nothing of one behind
                 except ssl.SSLWantReadError:
                     incoming.found(len(pieces) - told)
                     told = len(pieces)

@@ -45,7 +45,7 @@ def test_of_half_a_record_nothing_is_known_and_more_is_waited_for() -> None:
         b"\xfe",
         b"GET / HTTP/1.1\r\n",
         b"\x15\x03\x01\x00\x02\x02\x46",
-        b"\x16\x03\x01" + RECORD_BYTES_MAX.to_bytes(2, "big"),
+        b"\x16\x03\x01" + (RECORD_BYTES_MAX + 1).to_bytes(2, "big"),
         b"\x16\x03\x01\x00\x01\x02",
         b"\x16\x03\x01\x00\x00",
     ],
