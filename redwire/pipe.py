@@ -189,6 +189,8 @@ class Pipe(asyncio.Protocol):
                 # An end, where an abort alone can read as a reset. uvloop closes what is cancelled while it
                 # opens, without a word to us, and refuses everything afterwards.
                 with suppress(OSError, RuntimeError):
+                    if self.tls is not None:
+                        transport.write(_farewell(self.tls, self._outgoing))
                     transport.write_eof()
             transport.abort()
         self._wake()
@@ -271,6 +273,13 @@ _ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What an end without TLS's own word is called: Python 3.11.2 has the second name for it."""
 _OVER = "the other side closed it"
 _BARREN = "it sends TLS messages that hold no data, and nothing else"
+
+
+def _farewell(tls: ssl.SSLObject, outgoing: ssl.MemoryBIO) -> bytes:
+    """TLS's own word that this is the end, and that nobody cut the connection; none on one that broke."""
+    with suppress(ssl.SSLError):  # mostly that the other side's word has not come: nobody waits for it
+        tls.unwrap()
+    return outgoing.read()
 
 
 def _nothing() -> None:

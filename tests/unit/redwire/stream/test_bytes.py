@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import ssl
 import struct
 import weakref
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from redwire.arrivals import BARREN_MAX
@@ -79,6 +81,31 @@ async def test_an_end_that_only_tls_tells_is_one_though_the_socket_stays_open(tl
         writer.close()
         await writer.wait_closed()
     assert ends == [b"last words", b"", b""]
+
+
+async def test_who_closes_says_so_in_the_words_of_tls(tls_contexts: Contexts) -> None:
+    """An end without them may be somebody's who cut the connection, and some libraries call it an error."""
+    server, client = tls_contexts
+    assert client is not None
+    client.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    heard: list[bytes] = []
+
+    async def serve(sock: socket.socket) -> None:
+        channel = await accept(sock, server)
+        channel.write(b"last words")
+        await channel.let_out()
+        channel.close()
+
+    def listen(port: int) -> None:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+            client.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as sock,
+        ):
+            heard.extend([sock.recv(100), sock.recv(100)])
+
+    async with a_listener(serve) as port:
+        await anyio.to_thread.run_sync(listen, port)
+    assert heard == [b"last words", b""]
 
 
 async def test_what_is_closed_here_says_so_to_its_reader_and_drops_writes(contexts: Contexts) -> None:
