@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import ssl
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -55,24 +56,44 @@ async def dial(
     *,
     server_hostname: str | None = None,
     client_name: str,
+    taken: Callable[[], None] = lambda: None,
 ) -> Dialled:
-    """Connect and authenticate within `HANDSHAKE_S`.
+    """Connect and authenticate within `HANDSHAKE_S`. `taken` is called once the host there takes the
+    connection.
 
     Raises `ConnectFailed` when nobody answers there or in time, or as if TLS were meant where it is not, or
     the reverse; `AuthenticationFailed` when the server refuses us, `Refused` when it knows no users yet.
     """
+    addr, is_taken = address(host, port), False
+
+    def took() -> None:
+        nonlocal is_taken
+        is_taken = True
+        taken()
+
     try:
         with anyio.fail_after(HANDSHAKE_S):
-            channel = await connect(host, port, context, server_hostname=server_hostname)
+            channel = await connect(host, port, context, server_hostname=server_hostname, taken=took)
             try:
                 return await _authenticate(channel, credentials, client_name)
             except BaseException:
                 channel.close()
                 raise
     except TimeoutError as error:
-        addr = address(host, port)
-        text = f"{addr} did not finish the handshake within {HANDSHAKE_S:g} s"
-        raise ConnectFailed(text, retry=True, addr=addr) from error
+        if not is_taken:
+            text = f"{addr} did not take the connection within {HANDSHAKE_S:g} s"
+            raise ConnectFailed(text, retry=True, addr=addr) from error
+        text = f"{addr} took the connection, and did not finish the handshake within {HANDSHAKE_S:g} s"
+        raise ConnectFailed(text, retry=True, addr=addr, hint=stuck_hint(addr)) from error
+
+
+def stuck_hint(addr: str) -> str:
+    """What to do about a host that takes connections, and nobody behind it goes on."""
+    host = addr.rpartition(":")[0].strip("[]")
+    return (
+        "its process may be stopped; if it runs, see whether packets of full size arrive: "
+        f"ping -M do -s 1472 {host}, and lower the MTU if they do not"
+    )
 
 
 async def _authenticate(channel: Channel, credentials: Credentials, client_name: str) -> Dialled:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 
 import anyio
 from anyio.abc import TaskGroup
 
 from redwire.clock import clock_ms
-from redwire.dial import Dialled, dial
+from redwire.dial import Dialled, dial, stuck_hint
 from redwire.errors import Code, ConnectFailed, RedwireError, Refused
 from redwire.handshake import Credentials
 from redwire.leadership import Claim, Leadership
@@ -36,13 +39,15 @@ class Dialler:
         self._context = context
         self._credentials = credentials
 
-    async def dial(self, addr: str) -> Dialled:
-        """An authenticated connection. Raises as `dial`, and `ProtocolError`."""
+    async def dial(self, addr: str, taken: Callable[[], None] = lambda: None) -> Dialled:
+        """An authenticated connection. Raises and calls `taken` as `dial`; raises `ProtocolError`."""
         host, _, port = addr.rpartition(":")
         if not port.isdecimal():
             raise ConnectFailed(f"{addr!r} is not host:port", retry=False)
         return await dial(
-            host.strip("[]"), int(port), self._context, self._credentials, client_name=self.client_name
+            *(host.strip("[]"), int(port), self._context, self._credentials),
+            client_name=self.client_name,
+            taken=taken,
         )
 
 
@@ -66,6 +71,7 @@ class Pool:
         self._leadership = Leadership(router)
         self._search = Search(self, tasks)
         self._asking: set[Link] = set()
+        self._stuck: set[str] = set()  # they took the connection, and have not finished the handshake
 
     @property
     def phase(self) -> str:
@@ -78,7 +84,7 @@ class Pool:
         """What is wrong with the addresses that are not reached now, the latest first; "" if nothing is."""
         found = dict.fromkeys(error.message for error in reversed(self.failures.values()))
         silent = (addr for addr, link in self._links.items() if not link.settled.is_set())
-        found |= dict.fromkeys(f"no answer from {addr}" for addr in silent if addr not in self.failures)
+        found |= dict.fromkeys(self._silence(addr) for addr in silent if addr not in self.failures)
         shown = [*found][:TROUBLES_MAX]
         return "; ".join(shown + ["and others"] * (len(found) > len(shown)))
 
@@ -89,7 +95,14 @@ class Pool:
         """
         if self.usable_links():
             return ""
-        return next((error.hint for error in reversed(self.failures.values()) if error.hint), "")
+        hints = (error.hint for error in reversed(self.failures.values()))
+        return next(filter(None, chain(hints, map(stuck_hint, sorted(self._stuck)))), "")
+
+    def _silence(self, addr: str) -> str:
+        """What is to be said of an address from which nothing has come yet."""
+        if addr in self._stuck:
+            return f"{addr} takes the connection, and does not finish the handshake"
+        return f"no answer from {addr}"
 
     def link(self, addr: str) -> Link:
         """The link to `addr`, dialled now if there is none; see `Link.settled`. Raises `ChannelClosed`."""
@@ -153,7 +166,10 @@ class Pool:
 
     async def dial(self, addr: str) -> Dialled:
         """An authenticated connection to `addr`."""
-        return await self._dialler.dial(addr)
+        try:
+            return await self._dialler.dial(addr, partial(self._stuck.add, addr))
+        finally:
+            self._stuck.discard(addr)
 
     def opened(self, link: Link, rtt_us: int) -> None:
         """The node said who it is. Raises `Refused` when it belongs to another cluster: then nothing that it

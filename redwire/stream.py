@@ -238,9 +238,15 @@ class Channel:
 
 
 async def connect(
-    host: str, port: int, context: ssl.SSLContext | None, *, server_hostname: str | None = None
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    *,
+    server_hostname: str | None = None,
+    taken: Callable[[], None] = lambda: None,
 ) -> Channel:
     """Dial; TLS unless `context` is None. The certificate must be for `server_hostname`, by default `host`.
+    `taken` is called once the other side's host takes the connection, before TLS.
 
     Has no deadline of its own: cancel it. Raises `ConnectFailed`. Under TLS 1.3 the server judges our
     certificate only afterwards, see `Channel.receive`.
@@ -257,6 +263,7 @@ async def connect(
         ) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {name}: {_reason(error)}", retry=True, addr=name) from error
+    taken()
     hostname = server_hostname or host
     return await _opened(sock, name, lambda: Pipe(context, hostname=hostname), server_side=False)
 

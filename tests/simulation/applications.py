@@ -326,7 +326,7 @@ class Side:
 def applied(network: Network) -> Iterator[None]:
     """Inside, clients dial machines of the network, by its clock."""
 
-    async def dial(host: str, port: int, *_: object, client_name: str) -> SimpleNamespace:
+    async def dial(host: str, port: int, *_: object, client_name: str, taken: object) -> SimpleNamespace:
         channel = await network.dial(HERE.get(), host)
         established = SimpleNamespace(role=Role.WRITE)
         return SimpleNamespace(channel=channel, connection=Side(), established=established, early=[])

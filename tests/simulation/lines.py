@@ -73,7 +73,7 @@ class Network:
         ways = {(source.name, to), (to, source.name)}
         while ways & self.cut or not target.powered:
             if asyncio.get_running_loop().time() >= until_s:
-                raise ConnectFailed(f"{to} did not finish the handshake within {HANDSHAKE_S:g} s", retry=True)
+                raise ConnectFailed(f"{to} did not take the connection within {HANDSHAKE_S:g} s", retry=True)
             await asyncio.sleep(self._chance.uniform(0.05, 0.5))  # as TCP tries again by itself
         await asyncio.sleep(2 * (self.delay_s(source.name, to) + self.delay_s(to, source.name)))
         if not target.listening or ways & self.cut:

@@ -48,7 +48,9 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
     `announce_s`.
     """
 
-    async def dial(host: str, port: int, *_: object, server_hostname: str, client_name: str) -> Dialled:
+    async def dial(
+        host: str, port: int, *_: object, server_hostname: str, client_name: str, taken: object = None
+    ) -> Dialled:
         name = server_hostname.partition(".")[0]
         there = network.places[name]
         if isinstance(there, Machine) and there.config.reached_at.port != port:

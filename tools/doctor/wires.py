@@ -55,8 +55,8 @@ def _ports(facts: Facts) -> Iterator[Finding]:
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, _anew(each))
         elif each.status is None:
             mend = (
-                each.hint
-                or facts.revival(each.member)
+                facts.revival(each.member)
+                or each.hint
                 or "on its host: systemctl status redwire-node, and start it: systemctl start redwire-node "
                 f"(without the unit: redwire-node --config node.yaml); from here: {knock(each.addr)}"
             )
@@ -158,7 +158,7 @@ def _broken(here: str, there: str, view: Status, *, both: bool) -> Finding:
     why = "writes that need both wait or are refused, though each may look well from here"
     mend = (
         f"on {here}: {knock('' if other is None else other.addr)}; "
-        "then see what lies between: firewall, route, node.dial"
+        "then see what lies between: firewall, route, MTU, node.dial"
     )
     return Finding(Check.PAIRS, Level.ERROR, f"{here} to {there}", what, why, mend)
 

@@ -331,7 +331,7 @@ async def test_a_scan_that_stops_midway_says_after_which_id_and_has_not_sent_not
     ids = [f"{number:04d} x" for number in range(SCAN_LIMIT_MAX + 1)]
     cluster.documents |= {("c", ident): (1, b"{}") for ident in ids}
     cluster.nodes[0].reads = AfterOnePage([Refused(Code.BUSY, "too much")])
-    uri = ("--uri", cluster.uri(cluster.nodes[0]), "--timeout", "0.3")
+    uri = ("--uri", cluster.uri(cluster.nodes[0]), "--timeout", "1")
     ran = await command_line("scan", "c", *uri, *(["--json"] if as_json else []))
     assert ran.code == 1 and ran.out.count("\n") >= SCAN_LIMIT_MAX - 1
     last = ids[SCAN_LIMIT_MAX - 1]
