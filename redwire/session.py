@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from redwire.arguments import policy_text, require_address, seconds
 from redwire.commands import Commands
+from redwire.dial import stuck_hint
 from redwire.errors import ChannelClosed, ConnectFailed, DeadlineExceeded, Refused
 from redwire.frame import Kind
 from redwire.link import Answer, Link, payload
@@ -116,7 +117,7 @@ class Session:
         if not silent:
             raise _unreached(limit_s, self.pool)
         text = f"no node answered within {limit_s:g} s: {', '.join(dict.fromkeys(silent))} said nothing"
-        raise DeadlineExceeded(text, phase="answer", sent=True)
+        raise DeadlineExceeded(text, phase="answer", sent=True, hint=stuck_hint(silent[0]))
 
     async def _ask_any(
         self, kind: Kind, answer: Kind, body: bytes, patience_s: float, silent: list[str]

@@ -111,3 +111,4 @@ async def test_a_question_to_one_node_that_is_silent_says_so(cluster) -> None:
         f"no node answered within 0.3 s: {silent.addr} said nothing",
         "answer",
     )
+    assert "packets of full size arrive" in told.hint
