@@ -7,9 +7,11 @@ a client's, which read its frames and answer through it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import anyio
+import anyio.to_thread
 
 from cluster.audit_events import Event
 from cluster.auth import Authenticator, outcome
@@ -17,11 +19,21 @@ from cluster.door import Stay
 from redwire import __version__
 from redwire.connection import ServerConnection
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError
-from redwire.frame import FRAME_BYTES_UNAUTHENTICATED, Frame, Kind, encode_header, expanded
+from redwire.frame import (
+    FRAME_BYTES_MAX,
+    FRAME_BYTES_UNAUTHENTICATED,
+    Frame,
+    Kind,
+    declared_bytes,
+    encode_header,
+    expanded,
+)
 from redwire.handshake import Principal
 from redwire.stream import LAST_WORD_S, Channel
 from redwire.tls import certificate_identities
 
+INLINE_BYTES_MAX = 256 << 10
+"""To expand so much takes the event loop 0.2 ms; more is for a thread."""
 SERVER_NAME = "redwire/" + ".".join(__version__.split(".")[:2])
 
 
@@ -44,6 +56,7 @@ class Visit:
             certificate=self.certificate,
         )
         self._hushed = False
+        self._worked_off_bytes = 0
 
     @property
     def principal(self) -> Principal | None:
@@ -59,6 +72,20 @@ class Visit:
     def buffered_bytes(self) -> int:
         """What was sent and nobody has taken yet."""
         return self.channel.buffered_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of what came: of a frame that is not whole, and of the one that is worked off."""
+        return self._connection.decoder.kept_bytes + self._worked_off_bytes
+
+    @contextmanager
+    def holding(self, frame: Frame) -> Iterator[None]:
+        """Inside, `frame` is worked off, which may take a while."""
+        self._worked_off_bytes = len(frame.payload)
+        try:
+            yield
+        finally:
+            self._worked_off_bytes = 0
 
     @property
     def gone(self) -> bool:
@@ -98,10 +125,24 @@ class Visit:
             raise ProtocolError("broken framing")
         return frames
 
-    def plain(self, frame: Frame) -> Frame:
-        """The frame, expanded now that it is its turn. Raises `FrameInvalid` when the other side was told."""
+    def narrow(self, limits: Mapping[int, int]) -> None:
+        """From now on payloads are at most so long by their kinds, and of other kinds none is kept."""
+        self._connection.decoder.limits = limits
+
+    async def plain(self, frame: Frame, heavy: anyio.CapacityLimiter) -> Frame:
+        """The frame, expanded now that it is its turn: what may become long in a thread, of which `heavy`
+        lets few run. Raises `FrameInvalid` when the other side was told.
+        """
+        if not frame.flags:
+            return frame
+        limits = self._connection.decoder.limits
+        limit = FRAME_BYTES_MAX if limits is None else limits.get(frame.kind, 0)
         try:
-            return expanded(frame) if frame.flags else frame
+            declared = declared_bytes(frame.payload)
+            most = limit if declared is None else min(limit, declared)
+            if most <= INLINE_BYTES_MAX:
+                return expanded(frame, limit if declared is None else most)
+            return await anyio.to_thread.run_sync(expanded, frame, limit, limiter=heavy)
         except FrameInvalid as error:
             self.send(Kind.ERROR, f"PROTOCOL: {error.message}".encode())
             raise
