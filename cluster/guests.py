@@ -16,6 +16,8 @@ SENT_BYTES_MAX = 256 << 20
 """Parts of requests, and requests that are being worked off: sixteen of the largest."""
 ENOUGH_SHARE = 0.75
 """So much of what all may hold is left once somebody had to go: else the next one would, a moment later."""
+STARVED_LOOKS = 4
+"""So often somebody may have waited for room in vain before those go, too, who take their answers slowly."""
 
 Judge = Callable[[Principal], AuthenticationFailed | None]
 """Why a session of this principal must end by now; None while it may stay."""
@@ -41,6 +43,7 @@ class Guest:
     stay: Stay
     holding: Holding
     verdict: RedwireError | None = None
+    left_bytes: int = 0  # of its answers, when last looked at
 
     @property
     def user(self) -> str:
@@ -66,6 +69,7 @@ class Guests:
         self._judge = judge
         self._guests: set[Guest] = set()
         self._accounts: object = None
+        self._starved_looks = 0
 
     def enter(self, principal: Principal, stay: Stay, holding: Holding) -> Guest:
         """A session begins. What it rests on may be gone since its handshake began: then it ends at once."""
@@ -85,32 +89,44 @@ class Guests:
             for guest in [*self._guests]:
                 self._look_at(guest)
 
-    def relieve(self) -> None:
-        """Where all together hold too much, end sessions of the user who holds most, the largest first."""
+    def relieve(self, *, starving: bool) -> None:
+        """Where all together hold too much, end sessions of the user who holds most, the largest first.
+
+        `starving`: somebody waits for room for an answer, and nobody got any since the last look. Those go
+        then who have taken nothing of theirs since, and after a while whoever holds most.
+        """
         staying = [guest for guest in self._guests if guest.verdict is None]
         sent = {guest: guest.holding.held_bytes for guest in staying}
-        _relieve(sent, SENT_BYTES_MAX, "requests that are not whole, or are being worked off")
+        if (total := sum(sent.values())) > SENT_BYTES_MAX:
+            what = "requests that are not whole, or are being worked off"
+            _end_largest(sent, total - int(SENT_BYTES_MAX * ENOUGH_SHARE), what)
         unread = {guest: guest.holding.buffered_bytes for guest in staying}
-        _relieve(unread, ALL_BYTES_MAX, "answers that nobody takes")
+        total, enough = sum(unread.values()), int(ALL_BYTES_MAX * ENOUGH_SHARE)
+        stalled = {guest: size for guest, size in unread.items() if size and size == guest.left_bytes}
+        self._starved_looks = self._starved_looks + 1 if starving and total > enough else 0
+        if total > ALL_BYTES_MAX or self._starved_looks > STARVED_LOOKS:
+            _end_largest(unread, total - enough, "answers that it does not take")
+        elif self._starved_looks:
+            _end_largest(stalled, total - enough, "answers that it does not take")
+        for guest, size in unread.items():
+            guest.left_bytes = size
 
     def _look_at(self, guest: Guest) -> None:
         if guest.principal.grounds is not None and (verdict := self._judge(guest.principal)) is not None:
             guest.end(verdict)
 
 
-def _relieve(sizes: dict[Guest, int], most_bytes: int, what: str) -> None:
-    total = sum(sizes.values())
-    if total <= most_bytes:
-        return
+def _end_largest(sizes: dict[Guest, int], excess_bytes: int, what: str) -> None:
+    """End of these, by what they hold of `what`, until the excess is gone."""
     by_user = Counter[str]()
     for guest, size in sizes.items():
         by_user[guest.user] += size
     largest = sorted(sizes, key=lambda guest: sizes[guest])
-    while total > most_bytes * ENOUGH_SHARE:
+    while excess_bytes > 0 and largest:
         user = max(by_user, key=lambda each: by_user[each])
         guest = next(each for each in reversed(largest) if each.user == user)
         largest.remove(guest)
         text = f"this session holds {sizes[guest]} bytes of {what}, and all together more than this node has"
         guest.end(Refused(Code.BUSY, text, hint="take answers as they come; try again, or another node"))
         by_user[user] -= sizes[guest]
-        total -= sizes[guest]
+        excess_bytes -= sizes[guest]

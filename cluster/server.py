@@ -44,8 +44,8 @@ TURN_S = 0.002
 """What one client may have done before others, and the node itself, are looked after, see `Turnstile`: fifty
 that send without a pause leave each other a turn every 0.1 s.
 """
-READ_S = 20e-6
-"""What a read itself is reckoned at: who sends little pieces has few frames, and takes time all the same."""
+READ_S, FRAME_S = 20e-6, 0.5e-6
+"""What a read, and each frame in it, is reckoned at before it is looked at."""
 RELIEF_S = 0.5
 """Between two looks at what clients hold together; more than 200 MB do not come meanwhile."""
 
@@ -97,8 +97,9 @@ class Server:
         """End sessions where all together hold more memory than they may, and have those go on who wait."""
         while True:
             await anyio.sleep(RELIEF_S)
-            self.guests.relieve()
-            self._service.unread.let_begin()
+            unread = self._service.unread
+            unread.let_begin()
+            self.guests.relieve(starving=unread.starving())
 
     async def handle(self, sock: socket.socket) -> None:
         """Serve one accepted socket to its end. Never raises for what the other side does."""
@@ -207,9 +208,12 @@ async def attend(
     unread, worked_s = service.unread, 0.0
     while True:
         frames = await visit.frames()
-        worked_s += READ_S
+        worked_s += READ_S + FRAME_S * len(frames)
         began_s = time.monotonic()
         for frame in frames:
+            if worked_s > TURN_S:
+                await turn()
+                worked_s, began_s = 0.0, time.monotonic()
             kind = frame.kind
             if session.crowded(kind):
                 await session.uncrowded(kind)
@@ -225,9 +229,6 @@ async def attend(
                     await drivers.handle(frame)
             now_s = time.monotonic()
             worked_s += min(now_s - began_s, TURN_S)  # it may have waited
-            if worked_s > TURN_S:
-                await turn()
-                worked_s, now_s = 0.0, time.monotonic()
             began_s = now_s
             if limit_bytes := unread.limit_bytes(visit.channel):
                 await visit.channel.drain_below(limit_bytes)

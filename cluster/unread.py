@@ -46,7 +46,7 @@ class Unread:
         self._left_bytes = 0  # when last looked at, and what was written since
         self._promised_bytes = 0
         self._waiting = Turns[_Waiting](lambda each: each.user)
-        self._beginning = False
+        self._beginning = self._begun = False
 
     def enter(self, client: Answers) -> None:
         """A client's session begins."""
@@ -77,9 +77,15 @@ class Unread:
         self._beginning = True
         try:
             while self._waiting and self.has_room(EACH_BYTES_MAX):
+                self._begun = True
                 self._waiting.popleft().begin()
         finally:
             self._beginning = False
+
+    def starving(self) -> bool:
+        """Whether somebody waits for room, and nobody got any since this was asked last."""
+        begun, self._begun = self._begun, False
+        return bool(self._waiting) and not begun
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether an answer of `size_bytes` is not too much: one always is not, where there is no other."""

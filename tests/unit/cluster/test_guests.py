@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cluster.guests import ENOUGH_SHARE, SENT_BYTES_MAX, Guests
+from cluster.guests import ENOUGH_SHARE, SENT_BYTES_MAX, STARVED_LOOKS, Guests
 from cluster.unread import ALL_BYTES_MAX as UNREAD_MAX
 from redwire.errors import AuthenticationFailed
 from redwire.handshake import Principal, PrincipalKind, Role
@@ -89,11 +89,11 @@ def test_where_all_hold_too_much_the_largest_of_the_user_with_most_go(what: str,
     guests, share = Guests(Court()), most // 10
     modest = guests.enter(user("ann"), Stay(), Held(**{what: 3 * share}))
     crowd = [guests.enter(user("bob"), Stay(), Held(**{what: share + n})) for n in range(6)]
-    guests.relieve()
+    guests.relieve(starving=False)
     assert modest.verdict is None and all(guest.verdict is None for guest in crowd), "there is room"
     idle = guests.enter(user("bob", None), Stay(), Held())
     crowd.append(guests.enter(user("bob"), Stay(), Held(**{what: 2 * share})))
-    guests.relieve()
+    guests.relieve(starving=False)
     ended = [guest for guest in crowd if guest.verdict is not None]
     assert [*crowd[4:7]] == ended and all(guest.stay.cancelled == 1 for guest in ended)
     assert modest.verdict is None and idle.verdict is None
@@ -106,6 +106,30 @@ def test_who_is_ended_already_is_not_counted_again() -> None:
     guests = Guests(Court())
     large = guests.enter(user("ann"), Stay(), Held(held_bytes=SENT_BYTES_MAX + 1))
     small = guests.enter(user("bob"), Stay(), Held(held_bytes=1))
-    guests.relieve()
-    guests.relieve()
+    guests.relieve(starving=False)
+    guests.relieve(starving=False)
     assert large.stay.cancelled == 1 and small.verdict is None
+
+
+def test_for_those_who_wait_in_vain_go_who_take_nothing_and_after_a_while_the_slow() -> None:
+    guests, share = Guests(Court()), UNREAD_MAX // 10
+    stuck = guests.enter(user("ann"), Stay(), Held(buffered_bytes=2 * share))
+    slow = [guests.enter(user("bob"), Stay(), Held(buffered_bytes=share)) for _ in range(7)]
+
+    def look(*, starving: bool) -> None:
+        for guest in slow:
+            guest.holding.buffered_bytes -= 1
+        guests.relieve(starving=starving)
+
+    for _ in range(2 * STARVED_LOOKS):
+        look(starving=False)
+    assert stuck.verdict is None, "nobody waits"
+    look(starving=True)
+    assert stuck.verdict is not None and all(guest.verdict is None for guest in slow)
+    slow.append(guests.enter(user("bob"), Stay(), Held(buffered_bytes=2 * share)))
+    look(starving=False)
+    for _ in range(STARVED_LOOKS):
+        look(starving=True)
+    assert all(guest.verdict is None for guest in slow)
+    look(starving=True)
+    assert [guest.verdict is not None for guest in slow].count(True) == 1 and slow[-1].verdict is not None

@@ -48,3 +48,15 @@ def test_one_answer_has_room_however_large_where_there_is_no_other() -> None:
     assert unread.has_room(2 * ALL_BYTES_MAX)
     unread.promise(1)
     assert unread.has_room(ALL_BYTES_MAX - 1) and not unread.has_room(ALL_BYTES_MAX)
+
+
+def test_who_waits_starves_until_somebody_gets_room() -> None:
+    unread = Unread(lambda: 0.0)
+    unread.promise(ALL_BYTES_MAX)
+    assert not unread.starving()
+    for _ in range(2):
+        unread.when_room("ann", lambda: unread.promise(EACH_BYTES_MAX))
+    assert unread.starving()
+    unread.promise(-EACH_BYTES_MAX)
+    assert not unread.starving(), "one of them got some"
+    assert unread.starving()
