@@ -11,8 +11,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
@@ -30,7 +29,7 @@ from cluster.replies import Wire
 from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
-from cluster.turnstile import Turnstile
+from cluster.turnstile import Turn, Turnstile
 from cluster.visit import Visit
 from redwire.errors import ChannelClosed, Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.frame import Kind
@@ -185,9 +184,7 @@ class Server:
         counts.session_begun()
         self._service.unread.enter(visit.channel)
         try:
-            await attend(
-                visit, session, drivers, self._service, partial(self._turnstile.go_through, guest.user)
-            )
+            await attend(visit, session, drivers, self._service, Turn(self._turnstile, guest.user))
         finally:
             counts.session_ended()
             self._service.unread.leave(visit.channel)
@@ -199,20 +196,18 @@ class Server:
                 self._service.audit.record(Ended(session=session.accounts.actor, why=guest.verdict.message))
 
 
-async def attend(
-    visit: Visit, session: Session, drivers: Drivers, service: Service, turn: Callable[[], Awaitable[None]]
-) -> None:
+async def attend(visit: Visit, session: Session, drivers: Drivers, service: Service, turn: Turn) -> None:
     """Take a client's frames until it says goodbye, which returns, or goes, which raises. After `TURN_S` of
     work it waits for its next `turn`.
     """
     unread, worked_s = service.unread, 0.0
     while True:
-        frames = await visit.frames()
+        frames = await visit.frames(turn.if_crowded)
         worked_s += READ_S + FRAME_S * len(frames)
         began_s = time.monotonic()
         for frame in frames:
             if worked_s > TURN_S:
-                await turn()
+                await turn.come()
                 worked_s, began_s = 0.0, time.monotonic()
             kind = frame.kind
             if session.crowded(kind):

@@ -9,10 +9,32 @@ from typing import NamedTuple
 
 from cluster.turns import Turns
 
+CROWD = 4
+"""So many who wait are a crowd: then nobody reads much, either, before its turn."""
+
 
 class _Waiting(NamedTuple):
     user: str
     turn: asyncio.Future[None]
+
+
+class Turn:
+    """The turns of one session, of `user`."""
+
+    __slots__ = ("_turnstile", "_user")
+
+    def __init__(self, turnstile: Turnstile, user: str) -> None:
+        self._turnstile = turnstile
+        self._user = user
+
+    async def come(self) -> None:
+        """Wait for the next one."""
+        await self._turnstile.go_through(self._user)
+
+    async def if_crowded(self) -> None:
+        """Wait for the next one where many wait."""
+        if self._turnstile.crowded:
+            await self._turnstile.go_through(self._user)
 
 
 class Turnstile:
@@ -21,6 +43,11 @@ class Turnstile:
     def __init__(self) -> None:
         self._waiting = Turns[_Waiting](lambda each: each.user)
         self._turning = False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether many wait."""
+        return len(self._waiting) >= CROWD
 
     async def go_through(self, user: str) -> None:
         """Wait for the next turn of `user`: where nobody else waits, for the next pass of the loop."""

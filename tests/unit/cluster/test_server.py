@@ -19,6 +19,7 @@ from cluster.server import TURN_S, attend
 from cluster.service import Service
 from cluster.session import Session
 from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, WAITING_MAX
+from cluster.turnstile import Turn
 from cluster.unread import ALL_BYTES_MAX, EACH_BYTES_MAX, SCARCE_BYTES_MAX, Unread
 from cluster.visit import Visit
 from redwire.errors import ChannelClosed
@@ -55,7 +56,7 @@ class Client:
     def sends(self, *frames: Frame) -> None:
         self._coming.append([*frames])
 
-    async def frames(self) -> list[Frame]:
+    async def frames(self, before: object) -> list[Frame]:
         if not self._coming:
             raise ChannelClosed("the client has gone")
         return self._coming.pop(0)
@@ -103,7 +104,10 @@ class House:
     def read(self, asked: Fetch, answer: Callable[[Any], None]) -> None:
         self.reading.append(answer)
 
-    async def turn(self) -> None:
+    async def if_crowded(self) -> None:
+        pass
+
+    async def come(self) -> None:
         self.turns += 1
         await checkpoint()
 
@@ -111,7 +115,7 @@ class House:
         principal = Principal(PrincipalKind.USER, "app", role, False)
         service, visit = cast(Service, self.service), cast(Visit, client)
         session, drivers = Session(service, principal, visit), Drivers(service, principal, visit)
-        await attend(visit, session, drivers, service, self.turn)
+        await attend(visit, session, drivers, service, cast(Turn, self))
 
 
 def fetch(correlation: int, token: Token | None = None) -> Frame:

@@ -6,7 +6,7 @@ import asyncio
 
 from anyio.lowlevel import checkpoint
 
-from cluster.turnstile import Turnstile
+from cluster.turnstile import CROWD, Turn, Turnstile
 
 
 async def through(turnstile: Turnstile, user: str, name: str, went: list[str]) -> None:
@@ -47,3 +47,18 @@ async def test_who_has_gone_takes_no_turn_from_the_others() -> None:
     async with asyncio.timeout(5):
         await tasks[2]
     assert went == ["2"]
+
+
+async def test_only_in_a_crowd_is_a_turn_waited_for_before_much_is_read() -> None:
+    turnstile, went = Turnstile(), list[str]()
+    turn = Turn(turnstile, "bob")
+    tasks = [asyncio.create_task(through(turnstile, "ann", str(n), went)) for n in range(CROWD - 1)]
+    await checkpoint()
+    await turn.if_crowded()
+    assert went == []
+    tasks.append(asyncio.create_task(through(turnstile, "ann", "last", went)))
+    tasks += [asyncio.create_task(through(turnstile, "eve", "more", went)) for _ in range(CROWD)]
+    await checkpoint()
+    await turn.if_crowded()
+    assert 0 < len(went) < len(tasks)
+    await asyncio.gather(*tasks)
