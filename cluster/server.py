@@ -30,6 +30,7 @@ from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
 from cluster.turnstile import Turn, Turnstile
+from cluster.unread import SCARCE_BYTES_MAX
 from cluster.visit import Visit
 from redwire.errors import ChannelClosed, Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.frame import Kind
@@ -191,6 +192,8 @@ class Server:
             self.guests.leave(guest)
             session.close()
             if guest.verdict is not None:
+                if guest.verdict.code is Code.BUSY and visit.buffered_bytes >= SCARCE_BYTES_MAX:
+                    visit.close()  # it takes nothing, and what it leaves is needed now
                 (session if session.spoken else drivers).end(guest.verdict)
                 visit.hush()
                 self._service.audit.record(Ended(session=session.accounts.actor, why=guest.verdict.message))
