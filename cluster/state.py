@@ -91,9 +91,10 @@ class State:
     cut without the log.
 
     It belongs to one thread at a time: whoever opens it hands it over to the applier. `applied`,
-    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status` and
-    `snapshot_into` may be used from any thread. `lookup` and those about the cluster may be ahead by the
-    `apply` that is running: it is committed in the log, so they are early, not wrong.
+    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status`,
+    `snapshot_into`, and of `sqlite_log` what it says itself, may be used from any thread. `lookup` and those
+    about the cluster may be ahead by the `apply` that is running: it is committed in the log, so they are
+    early, not wrong.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -106,7 +107,7 @@ class State:
         self._documents: Documents
         self._registry: Registry
         self._key_entries = 0
-        self._log = SqliteLog(path, connection)
+        self.sqlite_log = SqliteLog(path, connection)
         self._load()
 
     @classmethod
@@ -148,7 +149,7 @@ class State:
             return []
         committed, execute = False, self._connection.execute
         try:
-            self._log.be_patient(patience_ms)
+            self.sqlite_log.be_patient(patience_ms)
             execute("BEGIN IMMEDIATE")
             try:
                 terms = self._extended_terms(batches)
@@ -163,7 +164,7 @@ class State:
         except TRANSLATED as error:
             raise translation(self.path, error) from error
         self.terms, self.batch_time_ms = terms, batches[-1].time_ms
-        self._log.cause(sum([len(batch.data) for batch in batches]))
+        self.sqlite_log.cause(sum([len(batch.data) for batch in batches]))
         self.applied = end  # last: whoever looks at it first finds all that belongs to it
         return applied
 
@@ -189,18 +190,18 @@ class State:
     @property
     def checkpointed(self) -> Lsn:
         """What survives a power cut without the node's log."""
-        return self._log.folded
+        return self.sqlite_log.folded
 
     @property
     def checkpoint_due(self) -> bool:
         """Whether it is time for a `checkpoint`."""
-        return self._log.due
+        return self.sqlite_log.due
 
     def checkpoint(self) -> Lsn | None:
         """Make what is applied durable without the node's log, as far as readers let us; `checkpointed`, or
         None when it stayed behind. Raises `DiskFull` or `DiskFailed`.
         """
-        return self._log.fold(self.applied.lsn)
+        return self.sqlite_log.fold(self.applied.lsn)
 
     def snapshot_into(self, path: Path) -> Position:
         """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
@@ -224,7 +225,7 @@ class State:
 
     def status(self) -> StateStatus:
         """What it weighs."""
-        return StateStatus(self._log.size_bytes(), len(self.keys), self.keys.open)
+        return StateStatus(self.sqlite_log.size_bytes(), len(self.keys), self.keys.open)
 
     def _load(self) -> None:
         """Read from the tables whatever is kept in memory beside them."""
