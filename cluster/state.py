@@ -53,11 +53,11 @@ from redwire.message.log import CloseKey, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
 from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 
-KEY_ENTRIES_SLACK = 20_000
-"""Few keys are not worth a rewrite: a megabyte of entries."""
-KEY_ENTRIES_PER_OPEN = 4
-"""Stored key entries are rewritten when they exceed this many per open key, and the slack: a new one costs a
-third of a rewrite of another one at most.
+KEY_BYTES_SLACK = 1 << 20
+"""Few keys are not worth a rewrite: 15,000 entries."""
+KEY_BYTES_PER_HELD = 4
+"""Stored key entries are rewritten when they exceed so many times those that are held, and the slack: a new
+one costs a third of a rewrite of another one at most.
 """
 KEY_ROW_BYTES = 64 << 10
 """Some 1,300 entries a row: what surrounds them weighs nothing, and a row is read at once."""
@@ -106,7 +106,7 @@ class State:
         self._connection = connection
         self._documents: Documents
         self._registry: Registry
-        self._key_entries = 0
+        self._key_bytes = 0
         self.sqlite_log = SqliteLog(path, connection)
         self._load()
 
@@ -236,9 +236,10 @@ class State:
         self.terms = read_terms(self.path, connection)
         keys, stored = Keys(forgotten_through=meta.forgotten_through), 0
         for entries in key_rows(self.path, connection):
-            stored += keys.replay(entries)
+            keys.replay(entries)
+            stored += len(entries)
         keys.advance(self.applied.lsn, meta.time_ms)
-        self.keys, self._key_entries = keys, stored
+        self.keys, self._key_bytes = keys, stored
         self._documents, self._registry = Documents(self.path, connection), Registry(self.path, connection)
 
     def _roll_back(self) -> None:
@@ -264,9 +265,9 @@ class State:
         except _NOT_APPLICABLE as error:
             raise ApplyStopped(batch.last, str(error)) from error
         if entries:
-            row = (batch.last, sealed(b"".join(entries)))
-            self._connection.execute("INSERT INTO keys VALUES (?, ?)", row)
-            self._key_entries += len(entries)
+            joined = b"".join(entries)
+            self._connection.execute("INSERT INTO keys VALUES (?, ?)", (batch.last, sealed(joined)))
+            self._key_bytes += len(joined)
         return AppliedBatch(batch.last, results)
 
     def _apply_requests(self, batch: Batch) -> tuple[list[Result], list[bytes]]:
@@ -304,7 +305,7 @@ class State:
         """Before the transaction ends: the position, and the stored keys rewritten when most of them are
         dropped."""
         self.keys.advance(end.lsn, time_ms)
-        if self._key_entries > KEY_ENTRIES_PER_OPEN * self.keys.open + KEY_ENTRIES_SLACK:
+        if self._key_bytes > KEY_BYTES_PER_HELD * self.keys.entry_bytes + KEY_BYTES_SLACK:
             self._rewrite_keys()
         meta = MetaRow(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
         self._connection.execute(_META, (*meta, meta.checksum()))
@@ -322,7 +323,7 @@ class State:
                 parts, size = [], 0
         if parts:
             execute("INSERT INTO keys VALUES (?, ?)", (last, sealed(b"".join(parts))))
-        self._key_entries = self.keys.open
+        self._key_bytes = self.keys.entry_bytes
 
 
 def _copy(source: Path, target: Path) -> None:
