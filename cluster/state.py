@@ -92,9 +92,9 @@ class State:
 
     It belongs to one thread at a time: whoever opens it hands it over to the applier. `applied`,
     `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status`,
-    `snapshot_into`, and of `sqlite_log` what it says itself, may be used from any thread. `lookup` and those
-    about the cluster may be ahead by the `apply` that is running: it is committed in the log, so they are
-    early, not wrong.
+    `snapshot_into`, and of `sqlite_log` and `documents` what these say, may be used from any thread. `lookup`
+    and those about the cluster may be ahead by the `apply` that is running: it is committed in the log, so
+    they are early, not wrong.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -104,7 +104,7 @@ class State:
         self.terms: TermList
         self.keys: Keys
         self._connection = connection
-        self._documents: Documents
+        self.documents: Documents
         self._registry: Registry
         self._key_bytes = 0
         self.sqlite_log = SqliteLog(path, connection)
@@ -154,7 +154,7 @@ class State:
             try:
                 terms = self._extended_terms(batches)
                 applied = [self._apply_batch(batch) for batch in batches]
-                self._documents.flush()
+                self.documents.flush()
                 self._finish(end, batches[-1].time_ms)
                 execute("COMMIT")
                 committed = True
@@ -240,7 +240,7 @@ class State:
             stored += len(entries)
         keys.advance(self.applied.lsn, meta.time_ms)
         self.keys, self._key_bytes = keys, stored
-        self._documents, self._registry = Documents(self.path, connection), Registry(self.path, connection)
+        self.documents, self._registry = Documents(self.path, connection), Registry(self.path, connection)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -272,7 +272,7 @@ class State:
 
     def _apply_requests(self, batch: Batch) -> tuple[list[Result], list[bytes]]:
         """Results of all requests, and the key entries of those that were executed under a key."""
-        keys, write, lsn, time_ms = self.keys, self._documents.write, batch.first, batch.time_ms
+        keys, write, lsn, time_ms = self.keys, self.documents.write, batch.first, batch.time_ms
         results: list[Result] = []
         entries: list[bytes] = []
         keys.advance(Lsn(lsn - 1), time_ms)
