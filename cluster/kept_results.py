@@ -9,54 +9,51 @@ the results, these are kept as they are.
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 
 from redwire.message.client import RESULT, RecordStatus
 
 _RUN = struct.Struct("<BHQ")
 """Status, with `_RISING` in it or not, records, and the version of the first."""
 _RISING = 0x80
+_APPLIED = int(RecordStatus.APPLIED)
 _COUNT = struct.Struct("<H")
 
 
-class Form(IntEnum):
-    """How results are kept."""
-
-    APPLIED = 0
-    """Not at all: every record was applied, and its version is its LSN."""
-    LISTED = 1
-    """As they are."""
-    RUNS = 2
-    """The number of runs, and the runs."""
+APPLIED, LISTED, RUNS = range(3)
+"""The forms: not kept at all, since every record was applied, and its version is its LSN; as they are; as
+runs, their number before them.
+"""
 
 
-def kept(first: int, count: int, items: bytes) -> tuple[Form, bytes]:
+def kept(first: int, count: int, items: bytes) -> tuple[int, bytes]:
     """The results `items` of a request of `count` records, the first at LSN `first`: how they are kept, and
     as what.
     """
-    if items[:: RESULT.size].count(RecordStatus.APPLIED) == count:
-        return Form.APPLIED, b""
+    if items[:: RESULT.size].count(_APPLIED) == count:
+        return APPLIED, b""
+    if count == 1:
+        return LISTED, items
     runs = _runs(items)
     if _COUNT.size + len(runs) * _RUN.size >= len(items):
-        return Form.LISTED, items
-    return Form.RUNS, _COUNT.pack(len(runs)) + b"".join([_RUN.pack(*run) for run in runs])
+        return LISTED, items
+    return RUNS, _COUNT.pack(len(runs)) + b"".join([_RUN.pack(*run) for run in runs])
 
 
 def given_back(form: int, first: int, count: int, data: bytes) -> bytes:
     """The results that were `kept` in `form` as `data`."""
-    if form == Form.LISTED:
+    if form == LISTED:
         return data
-    if form == Form.APPLIED:
-        return _expanded(RecordStatus.APPLIED | _RISING, count, first)
+    if form == APPLIED:
+        return _expanded(_APPLIED | _RISING, count, first)
     runs = _RUN.iter_unpack(data[_COUNT.size :])
     return b"".join([_expanded(*run) for run in runs])
 
 
 def size_of(form: int, count: int, data: bytes, offset: int) -> int:
     """How many bytes from `offset` of `data` on were `kept` in `form`."""
-    if form == Form.LISTED:
+    if form == LISTED:
         return count * RESULT.size
-    if form == Form.APPLIED:
+    if form == APPLIED:
         return 0
     return _COUNT.size + int(_COUNT.unpack_from(data, offset)[0]) * _RUN.size
 

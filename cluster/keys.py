@@ -47,7 +47,7 @@ CLIENT_AGE_MS = 24 * 3600 * 1000
 _NOTHING = Lsn(0)
 _HEAD = struct.Struct(f"<{CLIENT_BYTES}sQQQ")
 _TAIL = struct.Struct("<QHB")
-"""First LSN, records, and the `Form` of the results that follow."""
+"""First LSN, records, and the form of the results that follow (see `kept_results`)."""
 _ENTRY = struct.Struct(_HEAD.format + _TAIL.format[1:])
 
 
@@ -74,14 +74,33 @@ _ABSENT, _EXPIRED = Absent(), Expired()
 
 
 class _Client(msgspec.Struct):
-    """`results` maps the executed sequences from `oldest` on to the tail of their entry; `held` is what it
-    takes in memory, with them.
-    """
+    """`results` maps the executed sequences from `oldest` on to the tail of their entry."""
 
     oldest: int
     time_ms: int
     results: dict[int, bytes]
-    held: int = CLIENT_BYTES_HELD
+
+    @property
+    def held(self) -> int:
+        """What it takes in memory, with them."""
+        return CLIENT_BYTES_HELD + sum([RESULT_BYTES_HELD + len(tail) for tail in self.results.values()])
+
+    def pass_by(self, oldest: int) -> tuple[int, int]:
+        """Drop the results below `oldest`, from which on it may ask from now on: the bytes that they took,
+        and how many there were.
+        """
+        results, freed, count = self.results, 0, 0
+        if oldest - self.oldest <= len(results):  # mostly by one: to look through all that is held costs more
+            passed: Iterable[int] = range(self.oldest, oldest)
+        else:
+            passed = [known for known in results if known < oldest]
+        for known in passed:
+            tail = results.pop(known, None)
+            if tail is not None:
+                freed += RESULT_BYTES_HELD + len(tail)
+                count += 1
+        self.oldest = oldest
+        return freed, count
 
 
 class _Owner(msgspec.Struct):
@@ -182,11 +201,10 @@ class Keys(msgspec.Struct):
         client, whose, grown = self._clients.get(ident), owner_of(ident), RESULT_BYTES_HELD + len(tail)
         self.open += 1
         if client is None:
-            self._clients[ident] = client = _Client(oldest, time_ms, {sequence: tail})
+            self._clients[ident] = _Client(oldest, time_ms, {sequence: tail})
             owner = self._owners.setdefault(whose, _Owner(OrderedDict()))
             owner.clients[ident] = None
-            owner.held += CLIENT_BYTES_HELD
-            self.held += CLIENT_BYTES_HELD
+            grown += CLIENT_BYTES_HELD
         else:
             client.results[sequence] = tail
             client.time_ms = time_ms
@@ -194,29 +212,15 @@ class Keys(msgspec.Struct):
             owner = self._owners[whose]
             owner.clients.move_to_end(ident)
             if oldest > client.oldest:
-                grown -= self._pass(client, oldest)
-        client.held += grown
+                freed, count = client.pass_by(oldest)
+                grown -= freed
+                self.open -= count
         owner.held += grown
         self.held += grown
         if len(self._clients) > self.clients_max:
             self._forget(self._crowding())
         while self.held > self.bytes_max:
             self._forget(self._heaviest())
-
-    def _pass(self, client: _Client, oldest: int) -> int:
-        """Drop the results below `oldest`, from which on the client may ask from now on; what they took."""
-        results, before, freed = client.results, len(client.results), 0
-        if oldest - client.oldest <= before:  # mostly by one: to look through all that is held costs more
-            passed: Iterable[int] = range(client.oldest, oldest)
-        else:
-            passed = [known for known in results if known < oldest]
-        for known in passed:
-            tail = results.pop(known, None)
-            if tail is not None:
-                freed += RESULT_BYTES_HELD + len(tail)
-        client.oldest = oldest
-        self.open -= before - len(results)
-        return freed
 
     def _age(self, time_ms: int) -> None:
         clients, limit = self._clients, time_ms - self.age_ms
@@ -238,9 +242,10 @@ class Keys(msgspec.Struct):
     def _forget(self, ident: bytes) -> None:
         self.forgotten_through = max(self.forgotten_through, issue_lsn(ident))
         gone, owner = self._clients.pop(ident), self._owners[owner_of(ident)]
+        held = gone.held
         self.open -= len(gone.results)
-        self.held -= gone.held
-        owner.held -= gone.held
+        self.held -= held
+        owner.held -= held
         del owner.clients[ident]
         if not owner.clients:
             del self._owners[owner_of(ident)]

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kept_results import Form, given_back, kept, size_of
+from cluster import kept_results
+from cluster.kept_results import LISTED, RUNS, given_back, kept, size_of
 from redwire.message.client import RESULT, RecordStatus
 
 FIRST, MANY = 1000, 10_000
+ALL_APPLIED = kept_results.APPLIED
 APPLIED, DELETED, NOT_FOUND = RecordStatus.APPLIED, RecordStatus.DELETED, RecordStatus.NOT_FOUND
 EXISTS, ABORTED = RecordStatus.EXISTS, RecordStatus.ABORTED
 
@@ -19,20 +21,20 @@ def packed(*results: tuple[int, int]) -> bytes:
 @pytest.mark.parametrize(
     ("results", "form", "size"),
     [
-        ([(APPLIED, FIRST + n) for n in range(MANY)], Form.APPLIED, 0),
-        ([], Form.APPLIED, 0),
-        ([(NOT_FOUND, 0)] * MANY, Form.RUNS, 13),
-        ([(DELETED, 7 + n) for n in range(MANY)], Form.RUNS, 13),
-        ([(EXISTS, 5)] * MANY, Form.RUNS, 13),
-        ([(APPLIED, FIRST + n) for n in range(99)] + [(EXISTS, 5)], Form.RUNS, 24),
-        ([(ABORTED, 0)] * 50 + [(EXISTS, 5)] + [(ABORTED, 0)] * 49, Form.RUNS, 35),
-        ([(DELETED, 3), (DELETED, 4), (DELETED, 4), (DELETED, 5)] * 9, Form.RUNS, 200),
-        ([(DELETED, 900 - 2 * n) for n in range(MANY // 100)], Form.LISTED, 900),
-        ([(EXISTS, 4)], Form.LISTED, 9),
-        ([(NOT_FOUND, 0), (NOT_FOUND, 0)], Form.RUNS, 13),
+        ([(APPLIED, FIRST + n) for n in range(MANY)], ALL_APPLIED, 0),
+        ([], ALL_APPLIED, 0),
+        ([(NOT_FOUND, 0)] * MANY, RUNS, 13),
+        ([(DELETED, 7 + n) for n in range(MANY)], RUNS, 13),
+        ([(EXISTS, 5)] * MANY, RUNS, 13),
+        ([(APPLIED, FIRST + n) for n in range(99)] + [(EXISTS, 5)], RUNS, 24),
+        ([(ABORTED, 0)] * 50 + [(EXISTS, 5)] + [(ABORTED, 0)] * 49, RUNS, 35),
+        ([(DELETED, 3), (DELETED, 4), (DELETED, 4), (DELETED, 5)] * 9, RUNS, 200),
+        ([(DELETED, 900 - 2 * n) for n in range(MANY // 100)], LISTED, 900),
+        ([(EXISTS, 4)], LISTED, 9),
+        ([(NOT_FOUND, 0), (NOT_FOUND, 0)], RUNS, 13),
     ],
 )
-def test_what_came_to_the_same_takes_little(results: list[tuple[int, int]], form: Form, size: int) -> None:
+def test_what_came_to_the_same_takes_little(results: list[tuple[int, int]], form: int, size: int) -> None:
     items = packed(*results)
     found, data = kept(FIRST, len(results), items)
     assert (found, len(data)) == (form, size)
