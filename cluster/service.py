@@ -133,9 +133,11 @@ class Service:
 
         `policy` is the text that it names, "" for the default and None for the commit rule. `remaining_ms` is
         what its caller has left, None for no limit: it is told "not confirmed" when most of that is over, or
-        the policy timeout (R8). Raises what refuses the policy of a first attempt; of a later one the intake
-        says so, when it has looked for those before (R9).
+        the policy timeout (R8). Raises what refuses the policy of a first attempt, or its collections; of a
+        later one the intake says so, when it has looked for those before (R9), or apply.
         """
+        if kind is RequestKind.WRITE and attempt == 1:
+            self.node.storage.state.documents.check_room(request)
         try:
             effective = self.policies.effective(policy)
         except RedwireError:
