@@ -25,7 +25,7 @@ LAST_S = 1.0
 class LoopThread:
     """Runs `manager` in a daemon thread: started once, and stopped for good.
 
-    Nothing here takes a lock that another thread, a signal handler or the garbage collector could wait for.
+    `call` and `stop` take no lock: a signal's handler or the garbage collector may come at any point of them.
     """
 
     def __init__(self, manager: AbstractAsyncContextManager[object]) -> None:
@@ -100,7 +100,13 @@ class LoopThread:
         """
         if self._thread.ident in (None, threading.get_ident()) or sys.is_finalizing():
             return
-        self._thread.join()
+        end = _Call(self._live, self._calls)  # never begun, it fails when the thread ends
+        self._calls[end] = None
+        if not self._is_over():
+            with suppress(ChannelClosed):
+                end.result()
+        self._calls.pop(end, None)
+        self._thread.join()  # at once, for one that is interrupted takes the thread for ended from then on
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -167,7 +173,7 @@ class LoopThread:
 class _Call(Generic[T]):
     """One function that is run in the loop for a thread that waits.
 
-    `calls` has it until there is an outcome. `task` is None until it begins.
+    `calls` has it until there is an outcome. `task` is the one that it runs in.
     """
 
     def __init__(self, function: Callable[[], Awaitable[T]], calls: dict[_Call[Any], None]) -> None:
@@ -212,6 +218,7 @@ class _Call(Generic[T]):
         return await self._function()
 
     def _told(self, task: asyncio.Task[T]) -> None:
+        self.task = None  # let go of here, or whoever waits would run what its end leads to
         error = _closed() if task.cancelled() else task.exception()
         if error is not None:
             self.fail(error)
