@@ -104,7 +104,8 @@ class Client:
         """Close every connection. Whoever still waits for a write gets `UnknownOutcome`, whoever waits for
         something else `ChannelClosed`. Raises what a callback of `submit` raised.
         """
-        if self._session is None:
+        if self._session is None or self._session.loop.is_closed():  # a loop that ends closes all in it
+            self._session = None
             return
         session = self._opened()
         self._session = None
@@ -194,11 +195,11 @@ class Client:
         """Begin to write records that `redwire.document.encode_record` made, as one request; do not wait.
 
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
-        the event loop, once it is done, which must not raise. There may be 4,096 under way, and some 30,000
-        keys between the oldest and the newest of them; one more raises `Refused` (BUSY). So does any
-        (NOT_READY) while the client has no id yet: a node that it came in by could issue none before it took
-        in its cluster, and the primary is asked meanwhile. Writes in flight together have no order among
-        them.
+        the event loop, once it is done. A callback must not raise: what it raises closes the client, and
+        comes out of `__aexit__`. There may be 4,096 under way, and some 30,000 keys between the oldest and
+        the newest of them; one more raises `Refused` (BUSY). So does any (NOT_READY) while the client has no
+        id yet: a node that it came in by could issue none before it took in its cluster, and the primary is
+        asked meanwhile. Writes in flight together have no order among them.
 
         `atomic` makes several records all or nothing, as one always is: nothing raises `Conflict`.
         """

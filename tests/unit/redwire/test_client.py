@@ -231,7 +231,11 @@ async def test_a_client_whose_loop_has_ended_is_opened_in_the_next_one(cluster) 
         await client.__aenter__()
         return (await client.put("products", "p1", {})).version
 
-    assert [await anyio.to_thread.run_sync(asyncio.run, put()) for _ in range(2)] == [1, 2]
+    for version in (1, 2):
+        assert await anyio.to_thread.run_sync(asyncio.run, put()) == version
+    await client.__aexit__(None, None, None)
+    with pytest.raises(errors.ChannelClosed, match="not open"):
+        await client.put("products", "p1", {})
 
 
 async def test_an_error_in_the_body_comes_out_as_it_is(cluster) -> None:

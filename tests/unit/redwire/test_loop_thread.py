@@ -346,6 +346,29 @@ assert db.get("c", "a") == "a"
         assert Fake.left.is_set()
         """,
         """
+        import asyncio, signal
+        class Soft(BaseException):
+            pass
+        def interrupt(*about):
+            raise Soft
+        class Slow(Fake):
+            times = 0
+            async def __aenter__(self):
+                self.times += 1
+                if self.times == 1:
+                    signal.setitimer(signal.ITIMER_REAL, 0.1)
+                    await asyncio.Event().wait()
+        signal.signal(signal.SIGALRM, interrupt)
+        slow = SyncClient(Slow())
+        try:
+            slow.__enter__()
+        except Soft:
+            with slow:
+                assert slow.get("c", "b") == "b"
+        else:
+            sys.exit(1)
+        """,
+        """
         class Late:
             def __init__(self, db):
                 self.db = db
@@ -360,7 +383,7 @@ assert db.get("c", "a") == "a"
     ids=[
         *("left open", "used at exit", "held by a module", "garbage in a cycle", "dropped"),
         *("child exits", "child leaves", "child rebinds", "child drops"),
-        *("collected in another loop", "collected in its own loop", "used by the last ones"),
+        *("collected in another loop", "collected in its own loop", "opened again", "used by the last ones"),
     ],
 )
 def test_a_client_that_nobody_closes_neither_hangs_nor_warns(script: str) -> None:
