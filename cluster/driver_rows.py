@@ -88,7 +88,9 @@ def conflict_of_batch(results: Results) -> RequestInvalid | None:
     return None
 
 
-_TAKEN = "the collection's name differs from an existing one's only in case"
+_TAKEN = (
+    "the collection cannot begin: another name differs only in case, or there are as many as there may be"
+)
 
 
 def _conflict(collection: str, ident: str, version: int) -> str:

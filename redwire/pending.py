@@ -258,6 +258,12 @@ def _unspaced(policy: str) -> str:
     return "".join(policy.split())
 
 
+NO_COLLECTION = (
+    "its collection cannot begin: another name differs only in case, or there are as many as there may be"
+)
+"""A write that would begin a collection is a conflict with version 0 then."""
+
+
 def check_conditions(committed: Committed, names: Sequence[str]) -> None:
     """Raises `Conflict` for a request of all records or none, and hence for any of one record, where it was
     none: a condition did not hold. `names` are the documents'.
@@ -270,8 +276,7 @@ def check_conditions(committed: Committed, names: Sequence[str]) -> None:
 def _conflict(committed: Committed, name: str, row: RecordResult) -> Conflict:
     exists = row.status is RecordStatus.EXISTS
     if not row.version:
-        case = "the name of its collection differs from an existing one's only in case"
-        text = f"{name}: {case}" if exists else f"{name} does not exist, so it has no version"
+        text = f"{name}: {NO_COLLECTION}" if exists else f"{name} does not exist, so it has no version"
     else:
         text = f"{name} {'exists already' if exists else 'has another version'}; it stands at {row.version}"
     conflict = Conflict(text, status=row.status.name, version=row.version)

@@ -112,7 +112,7 @@ def test_generated_ids_are_the_records_own_lsns() -> None:
 
 def test_a_conflict_names_the_document_that_stands_in_the_way() -> None:
     assert conflict_of_one("c", "a", 12) == "CONFLICT: 'a' already exists in c, at version 12"
-    assert conflict_of_one("C", "a", 0).startswith("CONFLICT: the collection's name differs")
+    assert conflict_of_one("C", "a", 0).startswith("CONFLICT: the collection cannot begin")
     assert (
         conflict_of_one("c", "", 12)
         == "CONFLICT: the id that was generated already exists in c, at version 12"
