@@ -46,6 +46,11 @@ class Replies:
         self.wire = wire
         self.send = wire.send
 
+    @property
+    def user(self) -> str:
+        """Whose session it is, where users share something; whoever has no name is one user."""
+        return f"{self._principal.kind}:{self._principal.name}"
+
     def fail(self, correlation: int, error: RedwireError) -> None:
         """Send `error` as a Failure, and count it; with the way to the primary where that is what helps."""
         self._service.node.bulletin.counts.answered(error.code)
