@@ -1,7 +1,8 @@
 """The audit log: events become lines of a file in a thread of its own, so that nobody waits for the disk.
 
-`record` is the one door. A line that cannot be written is lost, is counted, and is said in the node's own
-words; nothing else breaks by it.
+`record` is the one door. What anybody can cause any number of goes into files of its own, beside those with
+what administrators did, and never pushes that out. A line that cannot be written is lost, is counted, and is
+said in the node's own words; nothing else breaks by it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from logging import LogRecord, makeLogRecord
@@ -21,7 +22,7 @@ from queue import SimpleQueue
 import anyio
 import msgspec
 
-from cluster.audit_events import Accepted, Event, Lost, Rejected, Tally, line
+from cluster.audit_events import Accepted, Event, Lost, Rejected, Tally, by_anybody, line
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
 from cluster.files import FILE_MODE
@@ -34,6 +35,8 @@ LOOK_S = 1.0
 """The second by which `Tally` counts its lines."""
 STOP_S = 2.0
 """What the end of the process waits for the disk to take what it owes."""
+_BY_ANYBODY = "by_anybody"
+"""What a record knows beside its text."""
 
 
 class AuditStatus(msgspec.Struct, frozen=True):
@@ -64,18 +67,15 @@ class Audit:
         self._said = ""
         self._waiting = SimpleQueue[LogRecord]()
         self._seen = Counter[type[Event]]()
-        self._file: _File | None = None
-        if isinstance(config.file, Off):
-            return
-        assert config.file is not None
-        self._file = _File(config.file, config.bytes_max, config.files)
-        self._listener = _Listener(self._waiting, self._file)
-        self._listener.start()
+        self._files = _files(config)
+        if self._files:
+            self._listener = _Listener(self._waiting, *self._files)
+            self._listener.start()
 
     def record(self, event: Event) -> None:
         """Have `event` written, with the time and this node's name. Never waits, never raises."""
         self._seen[type(event)] += 1
-        if self._file is not None and self._tally.lists(event):
+        if self._files and self._tally.lists(event):
             self._write(event)
 
     async def run(self) -> None:
@@ -102,27 +102,32 @@ class Audit:
 
     def status(self) -> AuditStatus:
         """The audit log at a glance."""
-        file, waiting = self._file, self._waiting.qsize()
+        files, waiting = self._files, self._waiting.qsize()
         accepted, rejected = self._seen[Accepted], self._seen[Rejected]
-        if file is None:
+        if not files:
             return AuditStatus("", 0, 0, accepted, rejected)
-        trouble = file.trouble
+        where = files[0].baseFilename
+        trouble = next((file.trouble for file in files if file.trouble), "")
         if self._listener.died:
-            trouble = f"{file.baseFilename}: the thread that writes it has ended; start the node again"
+            trouble = f"{where}: the thread that writes it has ended; start the node again"
         elif not trouble and waiting >= LINES_WAITING_MAX:
-            trouble = f"{file.baseFilename}: {waiting} lines wait for the disk"
-        lost = file.lost + self._dropped
+            trouble = f"{where}: {waiting} lines wait for the disk"
+        lost = sum(file.lost for file in files) + self._dropped
         return AuditStatus(trouble, lost, waiting, accepted, rejected)
 
     def close(self) -> None:
         """Write what waits, as far as the disk takes it within `STOP_S`. Blocks for it."""
-        if self._file is None:
+        if not self._files:
             return
         self.look()
-        if self._listener.ends():
-            self._file.close()
+        ended = self._listener.ends()
+        for file in self._files:
+            if ended:
+                file.close()
+            else:
+                file.abandon()
+        if ended:
             return
-        self._file.abandon()
         text = f"the audit log: some {self._waiting.qsize()} lines are lost, the disk stands still"
         self._note(text, Level.ERROR)
 
@@ -130,13 +135,23 @@ class Audit:
         if self._listener.died or self._waiting.qsize() >= LINES_WAITING_MAX:
             self._dropped += 1
             return
-        self._waiting.put(makeLogRecord({"msg": line(event, _iso(self._clock().wall_ms), self._node)}))
+        text = line(event, _iso(self._clock().wall_ms), self._node)
+        self._waiting.put(makeLogRecord({"msg": text, _BY_ANYBODY: by_anybody(event)}))
 
 
 class _Listener(QueueListener):
-    """Hands lines to the file, in a thread."""
+    """Hands each line to its file, in a thread."""
 
     _ending = False
+
+    def handle(self, record: LogRecord) -> None:
+        """Write one line. A file in trouble that has no part in it may not see another for long: it is tried
+        as well.
+        """
+        super().handle(record)
+        for file in self.handlers:
+            if isinstance(file, _File) and file.trouble and not file.filter(record):
+                file.mend()
 
     @property
     def died(self) -> bool:
@@ -167,6 +182,12 @@ class _File(RotatingFileHandler):
         super().__init__(path, maxBytes=bytes_max, backupCount=files - 1, encoding="utf-8", delay=True)
         self.trouble = ""
         self.lost = 0
+        self.mend()
+
+    def mend(self) -> None:
+        """Open it anew. `trouble` is what comes of that."""
+        self._let_go()
+        self.trouble = ""
         try:
             self.stream = self._open()
         except OSError as error:
@@ -221,6 +242,21 @@ class _File(RotatingFileHandler):
         if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
             stream.write("\n")  # behind a line that was interrupted
         return stream
+
+
+def _files(config: AuditConfig) -> Sequence[_File]:
+    """The files that lines go to; no file where the audit log is off."""
+    if isinstance(config.file, Off):
+        return ()
+    assert config.file is not None
+    acts = _File(config.file, config.bytes_max, config.files)
+    if os.path.exists(config.file) and not os.path.isfile(config.file):
+        return (acts,)  # a pipe, or a terminal: it keeps nothing, and stands alone
+    stem, suffix = os.path.splitext(config.file)
+    others = _File(f"{stem}-refused{suffix}", config.bytes_max, config.files)
+    acts.addFilter(lambda record: not getattr(record, _BY_ANYBODY))
+    others.addFilter(lambda record: bool(getattr(record, _BY_ANYBODY)))
+    return (acts, others)
 
 
 def _private(path: str, flags: int) -> int:

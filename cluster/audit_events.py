@@ -13,10 +13,12 @@ from enum import Enum
 
 import msgspec
 
+from redwire.handshake import PrincipalKind
+
 TEXT_CHARS_MAX = 256
 """Of one text; what is cut ends in an ellipsis."""
 LINES_A_SECOND = 10
-"""Of one sort. A flood then takes hours to push what was there before out of the files that are kept."""
+"""Of one sort. A flood then takes hours to push what was there before out of the files of its sort."""
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event"):
@@ -107,6 +109,16 @@ class Lost(Event, frozen=True, kw_only=True, tag="lost"):
     """So many lines could not be written before this one."""
 
     lines: int
+
+
+def by_anybody(event: Event) -> bool:
+    """Whether anybody can cause any number of these: what is refused, and who comes in without a name. They
+    have files of their own, or they would push out of the others what administrators did.
+    """
+    if isinstance(event, Accepted):
+        return event.kind == PrincipalKind.ANONYMOUS
+    refused = isinstance(event, Act) and event.outcome is ActOutcome.REFUSED
+    return refused or isinstance(event, Rejected | Unlisted)
 
 
 def line(event: Event, time: str, node: str) -> str:

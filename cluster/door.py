@@ -1,29 +1,25 @@
-"""Who may wait at the listener: strangers are few, and whoever has waited long makes room for the next.
+"""Who may wait at the listener: strangers are few, and those of whom there are most make room for the next.
 
-A connection is a stranger until it is authenticated; a member's only until TLS has shown its certificate, so
-that strangers never keep the members of the cluster from each other. Clients leave as many places free as
-strangers can take, and all connections together leave descriptors to the node's own files: a log that cannot
-open its next segment would end the process.
+A connection is a stranger until it is authenticated; a member's only until TLS has shown its certificate. By
+the rule of `cluster.strangers`, and the places that it keeps for where members come from, strangers elsewhere
+never keep the members of the cluster from each other. Clients leave as many places free as strangers can
+take, and all connections together leave descriptors to the node's own files: a log that cannot open its next
+segment would end the process.
 """
 
 from __future__ import annotations
 
+import random
 import resource
-from typing import Protocol
+from collections.abc import Callable, Collection
+
+from cluster.strangers import Chance, Strangers, origin
+from cluster.strangers import Stay as Stay
 
 STRANGERS_MAX = 256
 """Each may hold 8 KiB and a TLS state for ten seconds."""
-PATIENCE_S = 2.0
-"""An honest handshake is over by then, from anywhere on earth; a storm of honest ones is not thinned out."""
 FILES_OF_OUR_OWN = 160
 """Log, state and snapshots, their readers, the metrics port, and the links to the other members."""
-
-
-class Stay(Protocol):
-    """The part of a connection's life that can be cut short."""
-
-    def cancel(self) -> None:
-        """End it."""
 
 
 class Door:
@@ -32,30 +28,37 @@ class Door:
     `short`: with more descriptors it would let in more strangers at a time.
     """
 
-    def __init__(self, connections_max: int, strangers_max: int = STRANGERS_MAX) -> None:
+    def __init__(
+        self,
+        connections_max: int,
+        strangers_max: int = STRANGERS_MAX,
+        *,
+        chance: Chance = random.randrange,
+        hosts: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """`hosts` are those at which the settings say that members are."""
         self._connections_max = connections_max
         self._strangers_max = min(strangers_max, connections_max // 2)
         self.short = self._strangers_max < strangers_max
-        self._strangers: dict[Stay, float] = {}  # in order of arrival
+        self._strangers = Strangers(self._strangers_max, chance, hosts)
         self.connections = 0
 
-    def enter(self, stay: Stay, now_s: float) -> bool:
-        """Whether a new connection is let in. The eldest stranger may have to go for it; else `leave` it."""
-        if len(self._strangers) >= self._strangers_max:
-            eldest, since = next(iter(self._strangers.items()))
-            if now_s - since < PATIENCE_S:
-                return False
-            del self._strangers[eldest]
-            eldest.cancel()
-        if self.full:
+    def enter(self, stay: Stay, now_s: float, address: str = "") -> bool:
+        """Whether a new connection from `address` is let in. Another stranger may have to go for it; else
+        `leave` it.
+        """
+        where = origin(address)
+        if self.full or not self._strangers.place(where, now_s):
             return False
         self.connections += 1
-        self._strangers[stay] = now_s
+        self._strangers.add(stay, where, now_s)
         return True
 
-    def recognise(self, stay: Stay) -> None:
+    def recognise(self, stay: Stay, *, member: bool = False) -> None:
         """It is known who this is: a stranger no more."""
-        self._strangers.pop(stay, None)
+        where = self._strangers.remove(stay)
+        if member and where is not None:
+            self._strangers.let_in(where)
 
     @property
     def strangers(self) -> int:
@@ -74,7 +77,7 @@ class Door:
 
     def leave(self, stay: Stay) -> None:
         """A connection that was let in has ended."""
-        self._strangers.pop(stay, None)
+        self._strangers.remove(stay)
         self.connections -= 1
 
 

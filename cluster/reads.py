@@ -8,9 +8,9 @@ from cluster.errors import NodeError
 from cluster.freshness import Done, Freshness, History
 from cluster.node import Node
 from cluster.primary import Primary
-from redwire.errors import RedwireError
+from redwire.errors import RedwireError, RequestInvalid
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
-from redwire.position import ClusterId
+from redwire.position import ClusterId, Token
 from redwire.record import check_collection
 
 WAIT_MS_MAX = 60_000
@@ -33,10 +33,12 @@ class Reads:
             role.check_ready()
         self._node.damage.check()
 
-    def when_fresh(self, asked: Fetch | Scan, go: Done) -> None:
+    def when_fresh(self, asked: Fetch | Scan, go: Done, user: str = "") -> None:
         """Call `go` once, with None as soon as the applied state covers the token, or with why it will not.
+        `user` is who asks: users share the places of those that wait.
 
-        Raises `RequestInvalid` for a name that no collection has, and what `check` raises.
+        Raises `RequestInvalid` for a name that no collection has and for a token of this reign that saw more
+        than it has logged, and what `check` raises.
         """
         check_collection(asked.collection)
         self.check()
@@ -44,7 +46,8 @@ class Reads:
             go(None)
             return
         node, wait_ms = self._node, min(asked.wait_ms, WAIT_MS_MAX)
-        self._waiting.wait(asked.token, wait_ms, node.clock().ms, self._history(), go)
+        self._check_logged(asked.token)
+        self._waiting.wait(asked.token, wait_ms, node.clock().ms, self._history(), go, holder=user)
         if self.waiting:
             node.outbox.apply.push()
 
@@ -71,6 +74,16 @@ class Reads:
     def tick(self) -> None:
         """Time has passed."""
         self._waiting.tick(self._node.clock().ms, self._history())
+
+    def _check_logged(self, token: Token) -> None:
+        """Only the primary of a term logs in it, and so knows what nobody can have seen."""
+        role, cluster = self._node.role, self._node.storage.meta.cluster
+        if not isinstance(role, Primary) or token.cluster != cluster or token.term != role.reign.term:
+            return
+        if token.lsn > role.end.lsn:
+            facts: dict[str, object] = {"lsn": token.lsn, "term": token.term, "head": role.end.lsn}
+            text = f"the token says LSN {token.lsn} of term {token.term}, whose log ends at {role.end.lsn}"
+            raise RequestInvalid(text, hint="take the token of a receipt as it is", facts=facts)
 
     def _history(self) -> History:
         """By the state alone: while a snapshot takes its place, the log is still that of the one before."""

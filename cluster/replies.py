@@ -49,7 +49,7 @@ class Replies:
 
     @property
     def user(self) -> str:
-        """Whose turn it is when something goes by turns."""
+        """Whose session it is, where users share something; whoever has no name is one user."""
         return user_of(self._principal)
 
     def fail(self, correlation: int, error: RedwireError) -> None:

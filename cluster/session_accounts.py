@@ -24,6 +24,7 @@ from redwire.message.admin import (
     RemoveUser,
     SetRole,
     check_account,
+    check_usual,
     decode_asked,
 )
 from redwire.message.client import RecordStatus
@@ -51,6 +52,8 @@ class SessionAccounts:
         try:
             change = check_account(frame.payload)
             act = self._act(change)
+            if isinstance(change, PutUser):
+                check_usual(change.verifier)
             service.require_primary()
             if self._records.under_way >= UNDER_WAY_MAX:
                 text = f"{UNDER_WAY_MAX} changes of this session are under way"

@@ -18,6 +18,7 @@ import msgspec
 
 from redwire.errors import AuthenticationFailed, BodyInvalid, Code, Refused, UriInvalid
 from redwire.frame import Kind, encode_frame
+from redwire.printable import printable
 
 PREFACE = b"\xfe\x01"
 """Magic and minor version: the first two bytes from a client. We also accept minor version 0."""
@@ -305,11 +306,15 @@ def decode(data: bytes, message: type[_M]) -> _M:
 
 
 def decode_reason(data: bytes) -> str:
-    """The reason in an AuthFail; a body that is not its JSON is taken as the reason itself, as drivers do."""
+    """The reason in an AuthFail; a body that is not its JSON is taken as the reason itself, as drivers do.
+
+    Whoever sent it has proved nothing yet: it is one line that can be printed.
+    """
     try:
-        return msgspec.json.decode(data, type=AuthFail).reason
+        reason = msgspec.json.decode(data, type=AuthFail).reason
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return data[:1024].decode("utf-8", "replace") or "no reason given"
+        reason = data[:1024].decode("utf-8", "replace") or "no reason given"
+    return printable(reason)
 
 
 def refusal(data: bytes, credentials: Credentials) -> AuthenticationFailed | Refused:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from redwire.printable import printable
+
 LEGEND_CHARS = 110
 """Longer lines are hard to read."""
 WORDY_CHARS = 20
@@ -22,13 +24,20 @@ GAP_CHARS = 3
 class Grid(msgspec.Struct, frozen=True):
     """A table of text, without a title where that is "".
 
-    The first `left` columns (None: all) are aligned to the left, and so is one called `note`.
+    The first `left` columns (None: all) are aligned to the left, and so is one called `note`. Whoever wrote
+    them, title, columns and cells are printed on one line each.
     """
 
     title: str
     columns: Sequence[str]
     lines: Sequence[Sequence[str]]
     left: int | None = None
+
+    def __post_init__(self) -> None:
+        force = msgspec.structs.force_setattr
+        force(self, "title", printable(self.title))
+        force(self, "columns", tuple(map(printable, self.columns)))
+        force(self, "lines", tuple(tuple(map(printable, line)) for line in self.lines))
 
     def text(self) -> str:
         """The title, the columns and the lines, without a space at any end."""
@@ -106,21 +115,21 @@ class Legend(msgspec.Struct, frozen=True):
 
     @property
     def _line(self) -> str:
-        return " ".join(self.words.split())
+        return printable(" ".join(self.words.split()))
 
 
 class Words(msgspec.Struct, frozen=True):
-    """Lines that are printed as they are."""
+    """Lines that are printed as they are, but for what is not printable."""
 
     words: str
 
     def text(self) -> str:
         """The lines."""
-        return self.words
+        return printable(self.words, keep="\n")
 
     def draw(self, console: Console) -> None:
         """Print them on a terminal."""
-        console.print(Text(self.words), soft_wrap=True)
+        console.print(Text(self.text()), soft_wrap=True)
 
 
 Part = Grid | Legend | Words

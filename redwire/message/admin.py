@@ -12,6 +12,8 @@ import msgspec
 
 from redwire import body
 from redwire.body import U63, Bytes32, ClosedStruct
+from redwire.errors import RequestInvalid
+from redwire.scram import ITERATIONS, SALT_BYTES
 
 UserName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
 TokenId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
@@ -73,6 +75,16 @@ AccountChange = PutUser | SetRole | RemoveUser | PutToken | RemoveToken
 def check_account(data: bytes | memoryview) -> AccountChange:
     """The account change in `data`: of an Account body, or of an ACCOUNT record. Raises `BodyInvalid`."""
     return cast(AccountChange, body.decode(data, cast(Any, AccountChange)))
+
+
+def check_usual(verifier: ScramRecord) -> None:
+    """Raises `RequestInvalid` for a verifier that is not made as all are: its challenge would tell strangers
+    that there is such a user. The log may hold one from before, so this is for new ones only.
+    """
+    if (verifier.iterations, len(verifier.salt)) != (ITERATIONS, SALT_BYTES):
+        text = f"a verifier has {ITERATIONS} iterations and {SALT_BYTES} bytes of salt, "
+        text += f"not {verifier.iterations} and {len(verifier.salt)}: users must not be told apart by it"
+        raise RequestInvalid(text, hint="make it as redwire.scram.make_verifier does")
 
 
 class AccountDone(ClosedStruct, frozen=True):

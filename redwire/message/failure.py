@@ -10,6 +10,7 @@ import msgspec
 from redwire import errors
 from redwire.body import ClosedStruct
 from redwire.errors import Code, RedwireError
+from redwire.printable import printable
 
 MESSAGE_CHARS_MAX = 4_096
 """A Failure is a body of 64 KiB at most: the longest texts, at four bytes a character, take 37 KB of it, the
@@ -50,8 +51,11 @@ class Failure(ClosedStruct, frozen=True, kw_only=True):
         )
 
     def to_error(self) -> RedwireError:
-        """What the caller raises: the class that `code` belongs to, with the facts of the sender."""
-        error = self._of_its_class()
+        """What the caller raises: the class that `code` belongs to, with the facts of the sender. Message and
+        hint can be printed, whatever was sent.
+        """
+        told = msgspec.structs.replace(self, message=printable(self.message), hint=printable(self.hint))
+        error = told._of_its_class()
         error.retry = self.retry
         error.facts |= self.facts
         return error

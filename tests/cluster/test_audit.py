@@ -41,10 +41,13 @@ def shop(module_fleet: Any) -> Any:
 
 
 def lines(shop: Any, node: str, event: str = "", since: int = 0) -> list[dict[str, Any]]:
-    """The audit log of a node from a line on, each line checked for what all of them have."""
-    path = shop.data_dir(node) / "audit.log"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    found = [json.loads(line) for line in path.read_text("ascii").splitlines()[since:]]
+    """The audit log of a node from a line on, by time, each line checked for what all of them have."""
+    found: list[dict[str, Any]] = []
+    for name in ("audit.log", "audit-refused.log"):
+        path = shop.data_dir(node) / name
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        found += [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    found = sorted(found, key=lambda each: str(each["time"]))[since:]
     for each in found:
         assert TIME.fullmatch(each["time"]) and each["node"] == node
     return [each for each in found if event in ("", each["event"])]

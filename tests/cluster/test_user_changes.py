@@ -137,7 +137,7 @@ def token(shop: Any, user: str, role: str = "write") -> tuple[Bearer, str]:
 
 def rights(shop: Any, name: str, role: Any, *, topology_read: bool, password: str = PASSWORD) -> PutUser:
     """A user whose verifier is the same for the same password: only what else differs is a change."""
-    verifier = make_verifier(password, name.encode().ljust(16))
+    verifier = make_verifier(password, name.encode().ljust(16)[:16])
     record = ScramRecord(
         salt=verifier.salt,
         iterations=verifier.iterations,

@@ -219,7 +219,9 @@ def snapshots_that_never_find_room() -> Iterator[None]:
 def replicas_that_do_not_wait() -> Iterator[None]:
     """A read is answered at once, whatever its token has seen."""
 
-    def at_once(waiting: Freshness, token: Token, wait_ms: int, now_ms: int, _: object, done: Done) -> None:
+    def at_once(
+        waiting: Freshness, token: Token, wait_ms: int, now_ms: int, _: object, done: Done, *, holder: str
+    ) -> None:
         done(None)
 
     with patch.object(Freshness, "wait", at_once):

@@ -10,6 +10,7 @@ import click
 from tools.authority import CERTIFICATE_DAYS, Authority, Issued
 from tools.cli.group import Group
 from tools.cli.output import json_option, show
+from tools.cli.printer import say
 from tools.errors import AuthorityInvalid
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -148,4 +149,4 @@ def _save(
         document, f"wrote {cert} and {key}: {whom}, valid until {issued.not_after:%Y-%m-%d}", as_json=as_json
     )
     if warning and not as_json:
-        click.echo(f"redwire: warning: {warning}", err=True)
+        say(f"redwire: warning: {warning}", err=True)

@@ -26,6 +26,7 @@ from redwire.errors import (
 from redwire.spelling import guess
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
+from tools.cli.printer import say
 
 F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
@@ -182,11 +183,11 @@ class _Notices:
         trouble = self._client.routing.trouble
         left_s = self._end_s - time.monotonic()
         if self._long and trouble:
-            click.echo(f"redwire: waiting: {trouble}", err=True)
+            say(f"redwire: waiting: {trouble}", err=True)
         elif not self._long and left_s > 0:
             if trouble or not self._said:
                 why = trouble or "no answer yet"
-                click.echo(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
+                say(f"redwire: waiting, {left_s:.0f} s more at most: {why}", err=True)
             self._said = True
         self._wait(REPEAT_S if trouble else PATIENCE_S)
 

@@ -25,11 +25,13 @@ from redwire.errors import (
     UnknownOutcome,
 )
 from redwire.pending import Pending
+from redwire.printable import printable
 from redwire.reads import read_mode
 from redwire.receipt import Committed, Deleted
 from redwire.record import Key, Op
 from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
 from tools.cli.output import escaped, json_option, show, to_json, to_json_line
+from tools.cli.printer import say_document
 from tools.errors import DocumentMissing, Interrupted, ScanStopped
 
 _if_version = click.option(
@@ -99,7 +101,7 @@ def put(
             "version": written.version,
             "receipt": receipt.to_json(),
         },
-        f"{collection}/{written.id} is at version {written.version}\n{receipt}\ntoken {receipt.token}",
+        f"{_named(collection, written.id)} is at version {written.version}\n{receipt}\ntoken {receipt.token}",
         as_json=as_json,
     )
 
@@ -128,12 +130,12 @@ def get(
 
     document = with_client(uri, call, timeout_s)
     if document is None:
-        raise DocumentMissing(f"there is no document {collection}/{id}")
+        raise DocumentMissing(f"there is no document {_named(collection, id)}")
     known = {"collection": collection, "id": document.id, "version": document.version}
     if as_json:
         click.echo(_with_document(known | {"token": str(document.token)}, document, to_json))
     else:
-        click.echo(document.raw)  # bytes: no locale changes them
+        say_document("", document.raw)
 
 
 @click.command()
@@ -166,7 +168,7 @@ def delete(
             "version": gone.version,
             "receipt": gone.receipt.to_json(),
         },
-        f"{collection}/{id} {what}\n{gone.receipt}\ntoken {gone.receipt.token}",
+        f"{_named(collection, id)} {what}\n{gone.receipt}\ntoken {gone.receipt.token}",
         as_json=as_json,
     )
 
@@ -209,7 +211,7 @@ def scan(
                 click.echo(before + _with_document(known, document, to_json_line), nl=False)
                 before = ",\n"
             else:
-                click.echo(f"{document.id}\t{document.version}\t".encode() + document.raw)
+                say_document(f"{printable(document.id)}\t{document.version}\t", document.raw)
             last = document.id
         if as_json:
             click.echo("[]" if before == "[" else "]")
@@ -298,6 +300,11 @@ def _interrupted(under_way: list[Pending]) -> Interrupted:
     interrupted = Interrupted("interrupted: written or not is not known")
     interrupted.key = error.key
     return interrupted
+
+
+def _named(collection: str, ident: str) -> str:
+    """A document, in words on one line."""
+    return printable(f"{collection}/{ident}")
 
 
 def _with_document(known: dict[str, Any], document: Document, written: Callable[[object], str]) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import click
 import msgspec
 from rich.console import Console
 
+from tools.cli.printer import say
 from tools.dev.dev_cluster import DevNode, DevStatus
 from tools.dev.ping import Way
 from tools.grid import Grid, Part, Words
@@ -149,5 +149,5 @@ def follow(path: Path, end: int) -> None:
             if not data:
                 time.sleep(FOLLOW_S)
                 continue
-            click.echo(data.decode(errors="replace"), nl=False)
+            say(data.decode(errors="replace"), nl=False)
             sys.stdout.flush()

@@ -10,6 +10,7 @@ import click
 
 from tools.cli.failure import EXIT_FAILED, URI_VARIABLE
 from tools.cli.output import json_option, show
+from tools.cli.printer import say
 from tools.doctor.finding import Finding, Level, count, document, text
 from tools.doctor.judge import judge, may_pass
 from tools.doctor.survey import survey
@@ -72,5 +73,5 @@ async def _look(uri: str | None, file: str | None, wait_s: float, *, quiet: bool
             return findings
         if passing and not told:
             told = True
-            click.echo(f"redwire: {passing}: looking again, for {SETTLE_S:g} s", err=True)
+            say(f"redwire: {passing}: looking again, for {SETTLE_S:g} s", err=True)
         await anyio.sleep(AGAIN_S)

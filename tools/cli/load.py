@@ -20,6 +20,7 @@ from tools.cli.connection import policy_option, timeout_option, uri_option, with
 from tools.cli.failure import EXIT_REFUSED, EXIT_UNSENT, exit_code
 from tools.cli.ndjson import Piece, Place
 from tools.cli.output import json_option, show
+from tools.cli.printer import say
 from tools.cli.source import Source, opened
 from tools.errors import Interrupted, LineInvalid, LoadStopped
 
@@ -66,7 +67,7 @@ def load(
     began_s = time.monotonic()
     with opened(file, collection, id_field) as source:
         if source.once and not as_json:
-            click.echo(f"redwire: {source.once}: no bookmark is kept", err=True)
+            say(f"redwire: {source.once}: no bookmark is kept", err=True)
         start = Place() if restart else source.start()
         made: list[Loader] = []
 

@@ -14,6 +14,7 @@ from redwire import __version__
 from redwire.errors import RedwireError
 from tools.cli.failure import EXIT_PIPE_CLOSED, failure
 from tools.cli.group import Group
+from tools.cli.printer import say
 
 
 class Verb(msgspec.Struct, frozen=True):
@@ -150,7 +151,7 @@ def main() -> None:
         elif isinstance(error, click.ClickException):
             error.show()
         else:
-            click.echo(str(failed), err=True)
+            say(str(failed), err=True)
         code = failed.exit_code
     except SystemExit as end:
         if not _ended_by_pipe(end):

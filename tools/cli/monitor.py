@@ -11,6 +11,7 @@ import anyio
 import click
 from rich.console import Console
 
+from redwire.printable import printable
 from tools.cli.choice import Choice
 from tools.cli.connection import uri_option
 from tools.cli.output import json_option, show
@@ -34,7 +35,7 @@ class Looking:
 
     def __enter__(self) -> Self:
         text = f"looking at the cluster for {self._seconds} s; --history takes less or more"
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
         self._status.__enter__()
         return self
 
@@ -45,7 +46,7 @@ class Looking:
         """So much of it is there, or so little, and why."""
         if view.waiting and view.notice not in ("", self._said):
             self._said = view.notice
-            self._console.print(f"waiting: {view.notice}", markup=False, soft_wrap=True)
+            self._console.print(printable(f"waiting: {view.notice}"), markup=False, soft_wrap=True)
         self._status.update(f"{min(view.history.seconds, self._seconds)} s of {self._seconds} s")
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 import click
 from rich.console import Console
 
+from tools.cli.printer import say
 from tools.grid import Parts, draw
 
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -42,8 +43,11 @@ def escaped(text: str) -> str:
 
 
 def show(document: object, text: str, *, as_json: bool) -> None:
-    """Print `document` as JSON or `text` as it is. Both say the same."""
-    click.echo(to_json(document) if as_json else text)
+    """Print `document` as JSON or `text` by `say`. Both say the same."""
+    if as_json:
+        click.echo(to_json(document))
+    else:
+        say(text)
 
 
 def show_parts(document: object, parts: Parts, *, as_json: bool) -> None:

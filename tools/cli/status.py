@@ -10,12 +10,14 @@ import msgspec
 
 from redwire.errors import RedwireError
 from redwire.node_role import NodeRole
+from redwire.printable import printable
 from redwire.status import EVENTS_MAX, Event, NodeStatus, Status
 from tools import figures
 from tools.cli import words
 from tools.cli.connection import addr_of, is_addr, node_option, uri_option, watcher
 from tools.cli.failure import failure
 from tools.cli.output import json_option, show_parts, to_json_line
+from tools.cli.printer import say
 from tools.grid import Grid, Part, Parts, Words
 
 FOLLOW_S = 1.0
@@ -127,7 +129,7 @@ async def show_events(uri: str, node: str | None, follow: bool, as_json: bool) -
                     raise
                 if str(error) != silence:
                     silence, told = str(error), failure(error)
-                    click.echo(told.to_json(ended=False) if as_json else f"redwire: {silence}", err=True)
+                    say(told.to_json(ended=False) if as_json else f"redwire: {silence}", err=True)
             if not follow:
                 return
             await anyio.sleep(FOLLOW_S)
@@ -160,7 +162,7 @@ def _show_new(found: Status, shown: Shown, as_json: bool) -> None:
     """Print the events that are not in `shown`."""
     for event in shown.new(found.events):
         line = _line(event, found.vantage.at_ms)
-        click.echo(to_json_line(msgspec.to_builtins(event)) if as_json else line)
+        say(to_json_line(msgspec.to_builtins(event)) if as_json else printable(line))
 
 
 def _line(event: Event, now_ms: int) -> str:

@@ -15,7 +15,7 @@ import anyio
 from cluster.config import parse_node_config
 from redwire.client import connect
 from tools.accounts import password_user
-from tools.dev.cluster_folder import UNFINISHED, ClusterFolder, is_free
+from tools.dev.cluster_folder import UNFINISHED, ClusterFolder, is_free, make_private
 from tools.dev.dev_cluster import APP, LOCK, DevCluster, locked, refuse_by_hand
 from tools.dev.joining import all_follow, make_user
 from tools.dev.local_cluster import READY_S, LocalCluster
@@ -39,6 +39,9 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
     `ClusterRuns`, `PlanInvalid`, `ConfigInvalid`, `NodeNotReady`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not ClusterFolder.is_one(folder):
+        _require_empty(folder)  # or others may need their way into it
+    make_private(folder)
     with locked(folder), _interruptible():
         fresh = not ClusterFolder.is_one(folder)
         cluster: LocalCluster | None = None

@@ -28,7 +28,7 @@ from tools.dev.certificates import HOST, remove_certificates, write_certificates
 from tools.dev.link import LinkSpec
 from tools.dev.place import typed
 from tools.dev.plan import ClusterPlan, NodePlan
-from tools.errors import ClusterMissing
+from tools.errors import ClusterMissing, PlanInvalid
 
 if TYPE_CHECKING:
     from tools.authority import Authority
@@ -249,6 +249,23 @@ class ClusterFolder:
         return Authority.load(self.folder)
 
 
+def make_private(folder: Path) -> None:
+    """Leave `folder` to its owner alone, whoever could write there before. Raises `PlanInvalid` for one that
+    is somebody else's.
+    """
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        hint = "name a folder of your own with --dir"
+        raise PlanInvalid(f"{folder} is another user's, who could read its keys", hint=hint)
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def private(path: str, flags: int) -> int:
+    """As an opener: a file that is made is for its owner alone."""
+    return os.open(path, flags, 0o600)
+
+
 def free_ports(count: int, taken: Collection[int] = ()) -> Sequence[int]:
     """Ports on which nobody listens, and which the system gives to nobody who dials out: so nobody is there
     yet when a node starts, and nobody when it starts again. None of those that are `taken`.
@@ -301,5 +318,7 @@ def _load(folder: Path) -> _State | None:
 def _replace(path: Path, data: bytes) -> None:
     """Write a file whole: after a crash it is the old or the new one."""
     fresh = path.with_suffix(path.suffix + ".new")
-    fresh.write_bytes(data)
+    fresh.unlink(missing_ok=True)  # what a crash left may be anybody's to read
+    with open(fresh, "xb", opener=private) as file:
+        file.write(data)
     os.replace(fresh, path)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.dev.cluster_folder import LINKS, ClusterFolder
+from tools.dev.cluster_folder import LINKS, ClusterFolder, private
 from tools.dev.plan import ClusterPlan
 from tools.dev.process import STOP_S, end
 from tools.errors import LinkInvalid, NodeNotReady
@@ -146,7 +146,7 @@ class LocalCluster(ClusterFolder):
 
     def _spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """A process in a session of its own, without terminal, that writes to `log`."""
-        with log.open("ab") as file:
+        with open(log, "ab", opener=private) as file:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

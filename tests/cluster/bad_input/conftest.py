@@ -331,7 +331,7 @@ def start_site(folder: Path, *, settings: dict[str, object] | None = None) -> Si
 
 
 def _user(name: str, role: str) -> PutUser:
-    scram = ScramRecord(salt=bytes(16), iterations=4096, stored_key=bytes(32), server_key=bytes(32))
+    scram = ScramRecord(salt=bytes(16), iterations=16_384, stored_key=bytes(32), server_key=bytes(32))
     return PutUser(name=name, role=role, verifier=scram, topology_read=False)  # type: ignore[arg-type]
 
 

@@ -130,7 +130,7 @@ def test_a_malformed_body_of_our_kinds_is_told_why_and_ends_its_session(
 
 def test_users_that_could_never_log_in_are_not_made(site: Any) -> None:
     def change(**fields: object) -> dict[str, object]:
-        verifier = {"salt": bytes(16), "iterations": 4096, "stored_key": bytes(32), "server_key": bytes(32)}
+        verifier = {"salt": bytes(16), "iterations": 16_384, "stored_key": bytes(32), "server_key": bytes(32)}
         whole = {
             "change": "put_user",
             "name": "x",

@@ -24,7 +24,7 @@ from redwire.message.admin import (
 )
 
 VERIFIER = ScramRecord(
-    salt=bytes(16), iterations=4096, stored_key=b"stored" + bytes(26), server_key=bytes(32)
+    salt=bytes(16), iterations=16_384, stored_key=b"stored" + bytes(26), server_key=bytes(32)
 )
 ADMINS = ("ops",)
 

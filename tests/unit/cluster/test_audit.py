@@ -16,11 +16,11 @@ import anyio.to_thread
 import pytest
 
 from cluster.audit import LINES_WAITING_MAX, STOP_S, Audit
-from cluster.audit_events import Accepted, Lost, Rejected
+from cluster.audit_events import Accepted, Act, Actor, ActOutcome, Lost, Rejected
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
 from cluster.log_config import Level
-from redwire.position import NodeId
+from redwire.position import Lsn, NodeId
 
 
 class Log:
@@ -78,11 +78,48 @@ def test_the_file_is_rotated_at_its_size_and_the_oldest_goes(tmp_path: Path) -> 
     log.write(*range(300))
     last = log.numbers()
     files = sorted(path.name for path in tmp_path.iterdir())
+    assert files.pop(0) == "audit-refused.log"
     assert files == ["audit.log", "audit.log.1", "audit.log.2"]
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in tmp_path.iterdir())
     assert all(path.stat().st_size <= 4096 for path in tmp_path.iterdir())
     older = [json.loads(line)["lines"] for line in (tmp_path / "audit.log.1").read_text().splitlines()]
     assert older + last == list(range(older[0], 300)) and older[0] > 0
+
+
+def refused(number: int) -> Rejected:
+    return Rejected(address="127.0.0.1:9", method="bearer", name="", certificate="", why=f"no {number}")
+
+
+def test_what_is_refused_has_files_of_its_own_and_pushes_out_no_act(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.log", bytes_max=4096, files=3)
+    ops = Actor("127.0.0.1:1", "ops", "")
+    act = Act(by=ops, act="put_user", target="ann").came_to(ActOutcome.DONE, lsn=Lsn(7), term=1)
+    log.audit.record(act)
+    log.audit.record(act.came_to(ActOutcome.REFUSED, why="not yours"))
+    for number in range(300):
+        log.audit.record(refused(number))
+        log.audit._tally.next_second()
+    log.audit.close()
+    (line,) = log.path.read_text().splitlines()
+    assert json.loads(line)["outcome"] == "done"
+    others = sorted(path.name for path in tmp_path.glob("audit-refused*"))
+    assert others == ["audit-refused.log", "audit-refused.log.1", "audit-refused.log.2"]
+    paths = [tmp_path / name for name in others]
+    assert all(path.stat().st_size <= 4096 and stat.S_IMODE(path.stat().st_mode) == 0o600 for path in paths)
+    assert json.loads(paths[0].read_text().splitlines()[-1])["why"] == "no 299"
+
+
+def test_what_is_no_regular_file_takes_every_line_and_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = Log(path)
+    log.write(1)
+    log.audit.record(refused(2))
+    log.audit.close()
+    events = [json.loads(line)["event"] for line in os.read(reader, 1 << 16).splitlines()]
+    os.close(reader)
+    assert events == ["lost", "refused"] and [each.name for each in tmp_path.iterdir()] == ["pipe"]
 
 
 async def test_lines_that_cannot_be_written_are_counted_and_said(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cluster.audit_events import (
     Rejected,
     Tally,
     Unlisted,
+    by_anybody,
     line,
 )
 
@@ -127,3 +128,22 @@ def test_what_an_administrator_did_is_always_listed() -> None:
     tally = Tally()
     assert all(tally.lists(act()) for _ in range(LINES_A_SECOND * 3))
     assert tally.next_second() is None
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (rejected(), True),
+        (accepted("anonymous"), True),
+        (act(ActOutcome.REFUSED), True),
+        (Unlisted(refused=3), True),
+        (accepted(), False),
+        (accepted("node"), False),
+        (act(), False),
+        (act(ActOutcome.NOT_CONFIRMED), False),
+        (Ended(session=OPS, why="removed"), False),
+        (Lost(lines=3), False),
+    ],
+)
+def test_what_anybody_can_cause_any_number_of_is_told_apart(event: Event, expected: bool) -> None:
+    assert by_anybody(event) is expected

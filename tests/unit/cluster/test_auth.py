@@ -21,7 +21,7 @@ from redwire.handshake import Attempt, Identity, Method, Principal, PrincipalKin
 from redwire.message.admin import AccountChange, PutToken, PutUser, RemoveToken, RemoveUser, ScramRecord
 from redwire.position import NodeId, Region
 
-VERIFIER = ScramRecord(salt=bytes(16), iterations=4096, stored_key=bytes(32), server_key=bytes(32))
+VERIFIER = ScramRecord(salt=bytes(16), iterations=16_384, stored_key=bytes(32), server_key=bytes(32))
 ANN = PutUser(name="ann", role="write", verifier=VERIFIER, topology_read=False)
 TOKEN = PutToken(id="t1", user="ann", role="read", sha256=hashlib.sha256(b"secret").digest())
 READER = PutToken(id="t2", user="ann", role="admin", sha256=hashlib.sha256(b"other").digest())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.door import PATIENCE_S, Door
+from cluster.door import Door
+from cluster.strangers import BY_CHANCE_AT_ONCE, PATIENCE_S
 
 
 class Stay:
@@ -22,19 +23,43 @@ def come(door: Door, count: int, now_s: float = 0.0) -> list[Stay]:
     return stays
 
 
-def test_strangers_are_few_and_one_more_is_turned_away() -> None:
-    door = Door(connections_max=100, strangers_max=3)
+def test_strangers_are_few_and_chance_takes_so_many_at_once_and_no_more() -> None:
+    door = Door(connections_max=1_000, strangers_max=3, chance=lambda count: count - 1)
     first = come(door, 3)
-    assert not door.enter(Stay(), PATIENCE_S / 2)
-    assert not any(stay.cancelled for stay in first)
+    last = come(door, BY_CHANCE_AT_ONCE)
+    assert not door.enter(Stay(), 0.0)
+    assert door.strangers == 3
+    assert [stay.cancelled for stay in first] == [False, False, True]
+    assert not last[-1].cancelled
 
 
-def test_the_eldest_stranger_that_has_had_its_time_makes_room_for_the_next() -> None:
-    door = Door(connections_max=100, strangers_max=3)
-    first = come(door, 1) + come(door, 2, now_s=1.0)
-    assert door.enter(Stay(), PATIENCE_S)
-    assert [stay.cancelled for stay in first] == [True, False, False]
-    assert not door.enter(Stay(), PATIENCE_S), "the next eldest came a second later"
+def test_whoever_comes_from_where_most_are_keeps_nobody_else_out() -> None:
+    door = Door(connections_max=10_000, strangers_max=16)
+    while door.enter(Stay(), 0.0, "10.0.0.1"):
+        pass
+    for number in range(200):
+        honest = Stay()
+        assert door.enter(honest, number / 100, "10.0.0.2")
+        for _ in range(20):
+            door.enter(Stay(), number / 100, "10.0.0.1")
+        assert not honest.cancelled
+        door.leave(honest)
+
+
+def test_a_member_has_a_place_kept_where_it_has_been_let_in_from() -> None:
+    door = Door(connections_max=10_000, strangers_max=16)
+    (before,) = [Stay()]
+    assert door.enter(before, 0.0, "10.9.9.9")
+    door.recognise(before, member=True)
+    everywhere = iter(range(1_000))
+    while door.enter(Stay(), 0.0, f"10.0.1.{next(everywhere)}"):
+        pass
+    assert door.strangers == 14
+    again = Stay()
+    assert door.enter(again, 0.0, "10.9.9.9")
+    for number in range(1_000):
+        door.enter(Stay(), number / 1_000, f"10.1.1.{number}")
+    assert not again.cancelled
 
 
 @pytest.mark.parametrize("how", ["recognise", "leave"])

@@ -87,10 +87,53 @@ def test_time_ends_a_wait_and_only_that_one():
     assert late == [None]
 
 
-def test_no_more_reads_wait_than_the_bound():
-    waiting, one_more, waits = Answers(), Answers(), Freshness()
+def full(waits: Freshness, holder: str = "", wait_ms: int = 60_000) -> Answers:
+    """Every place taken by one user."""
+    answers = Answers()
     for _ in range(WAITING_MAX):
-        waits.wait(token(9, 3), 100, 0, history(5), waiting)
-    waits.wait(token(9, 3), 100, 0, history(5), one_more)
+        waits.wait(token(1 << 60, 3), wait_ms, 0, history(5), answers, holder=holder)
+    return answers
+
+
+def test_no_more_reads_wait_than_the_bound():
+    one_more, waits = Answers(), Freshness()
+    waiting = full(waits)
+    waits.wait(token(9, 3), 60_000, 0, history(5), one_more)
     assert not waiting
-    assert one_more[0].code is Code.STALE
+    assert one_more[0].code is Code.STALE and "4 short" in str(one_more[0])
+
+
+def test_whoever_holds_most_places_loses_one_to_another_user_and_keeps_no_reads_from_waiting():
+    waits = Freshness()
+    greedy, honest = full(waits, "greedy"), Answers()
+    for number in range(30):
+        waits.wait(token(9, 3), 60_000, 0, history(5), honest, holder="honest")
+        assert not honest and len(greedy) == number + 1
+    waits.wait(token(1 << 60, 3), 60_000, 0, history(5), greedy, holder="greedy")
+    assert not honest and len(greedy) == 31 and {error.code for error in greedy} == {Code.STALE}
+    waits.applied(history(9))
+    assert honest == [None] * 30
+
+
+def test_of_one_user_the_wait_that_ends_last_makes_room_for_one_that_ends_sooner():
+    waits = Freshness()
+    long, short, longest = full(waits), Answers(), Answers()
+    waits.wait(token(9, 3), 5_000, 0, history(5), short)
+    assert len(long) == 1 and not short
+    waits.wait(token(9, 3), 70_000, 0, history(5), longest)
+    assert len(longest) == 1 and len(long) == 1 and not short
+
+
+def test_a_place_that_was_given_up_is_free_and_what_is_kept_of_it_stays_bounded():
+    waits = Freshness()
+    full(waits, "greedy")
+    waits.tick(60_000, history(5))
+    assert not waits.any
+    for number in range(3):
+        answers = full(waits, "greedy")
+        waits.tick(60_000, history(5))
+        assert len(answers) == WAITING_MAX, number
+    for number in range(4 * WAITING_MAX):
+        waits.wait(token(1 << 60, 3), 60_000 - number, 0, history(5), Answers(), holder="greedy")
+    heaps = (waits._by_lsn, *waits._latest.values())
+    assert len(waits._waits) == WAITING_MAX and all(len(heap) < 3 * WAITING_MAX for heap in heaps)

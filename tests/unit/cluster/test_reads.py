@@ -117,6 +117,23 @@ def test_a_reign_that_is_not_ready_reads_nothing_and_one_that_is_does(lead: Any)
     assert ready.told == [None]
 
 
+def test_a_reign_knows_what_no_token_of_its_own_term_can_have_seen(lead: Any) -> None:
+    core = lead().serve().core
+    site, end = Site(core), core.end
+
+    def ask(lsn: int, term: int) -> None:
+        site.reads.when_fresh(Fetch("c", "x", Token(CLUSTER, Term(term), Lsn(lsn)), 1_000), site.told.append)
+
+    site.storage.state.applied.lsn = Lsn(0)
+    ask(end.lsn, core.reign.term)
+    assert site.reads.waiting
+    with pytest.raises(RequestInvalid, match=f"log ends at {end.lsn}") as caught:
+        ask(end.lsn + 1, core.reign.term)
+    assert caught.value.facts == {"lsn": end.lsn + 1, "term": core.reign.term, "head": end.lsn}
+    ask(end.lsn + 1, core.reign.term + 1)
+    assert site.told == [], "of another term it knows less"
+
+
 def test_a_condemned_state_is_not_read(site: Site) -> None:
     site.damage.condemn(StateCorrupt(Path("state.db"), "a table is missing"))
     with pytest.raises(Refused) as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from cluster.audit_events import Act, Actor, ActOutcome
@@ -12,9 +13,10 @@ from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_accounts import UNDER_WAY_MAX, SessionAccounts
 from redwire.body import encode
-from redwire.errors import Code, RedwireError, Refused
+from redwire.errors import Code, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
-from redwire.message.admin import RemoveUser
+from redwire.message.admin import PutUser, RemoveUser, ScramRecord
+from redwire.scram import ITERATIONS
 
 OPS = Actor("127.0.0.1:9", "ops", "")
 
@@ -77,3 +79,18 @@ def test_one_change_too_many_at_once_is_refused_and_has_its_line() -> None:
         accounts.change(frame)
     assert caught.value.code is Code.BUSY and len(service.proposed) == UNDER_WAY_MAX
     assert [line.outcome for line in service.acts] == [ActOutcome.REFUSED]
+
+
+def test_a_user_whose_challenge_would_tell_that_it_exists_is_not_made_and_has_its_line() -> None:
+    service = Leader()
+    record = ScramRecord(salt=bytes(16), iterations=4_096, stored_key=bytes(32), server_key=bytes(32))
+    user = PutUser(name="carol", role="read", verifier=record, topology_read=False)
+    accounts = SessionAccounts(cast(Service, service), OPS, NOBODY)
+    with pytest.raises(RequestInvalid, match="not 4096 and 16"):
+        accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, encode(user)))
+    assert not service.proposed
+    (line,) = service.acts
+    assert (line.target, line.outcome) == ("carol", ActOutcome.REFUSED)
+    usual = msgspec.structs.replace(user, verifier=msgspec.structs.replace(record, iterations=ITERATIONS))
+    accounts.change(Frame(Kind.ACCOUNT, 0, 0, 8, encode(usual)))
+    assert len(service.proposed) == 1

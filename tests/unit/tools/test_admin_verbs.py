@@ -14,7 +14,7 @@ from tools.cli.failure import EXIT_REFUSED
 BOB = PutUser(
     name="bob",
     role="write",
-    verifier=ScramRecord(salt=bytes(16), iterations=4_096, stored_key=bytes(32), server_key=bytes(32)),
+    verifier=ScramRecord(salt=bytes(16), iterations=16_384, stored_key=bytes(32), server_key=bytes(32)),
     topology_read=False,
 )
 TOKEN = PutToken(id="bob-1", user="bob", role="read", sha256=bytes(32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import stat
@@ -18,7 +19,16 @@ from redwire import uri as connection_uri
 from redwire.tls import certificate_expiry_ms
 from tools.authority import Authority
 from tools.dev.bring_up import bring_up
-from tools.dev.cluster_folder import ADMIN, LINKS, PORTS, STATE, ClusterFolder, free_ports
+from tools.dev.cluster_folder import (
+    ADMIN,
+    LINKS,
+    PORTS,
+    STATE,
+    UNFINISHED,
+    ClusterFolder,
+    free_ports,
+    make_private,
+)
 from tools.dev.dev_cluster import LOCK, DevCluster, locked
 from tools.dev.plan import ClusterPlan, Wanted
 from tools.errors import ClusterMissing, ClusterRuns, NodeNotReady, PlanInvalid
@@ -42,6 +52,46 @@ def test_what_was_written_can_be_opened(written: ClusterFolder) -> None:
     assert (again.plan, again.ports) == (PLAN, written.ports)
     assert again.link_specs() == written.link_specs()
     assert stat.S_IMODE(written.folder.stat().st_mode) == 0o700
+
+
+def test_nobody_else_reads_what_is_written_whatever_the_umask_says(tmp_path: Path) -> None:
+    folder = ClusterFolder(PLAN, tmp_path / "dev")
+    before = os.umask(0)
+    try:
+        tmp_path.joinpath("dev").mkdir()
+        (folder.folder / UNFINISHED).touch(0o666)
+        folder.write()
+    finally:
+        os.umask(before)
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.folder.iterdir()}
+    certificates = {name: mode for name, mode in found.items() if name.endswith(".pem")}
+    assert {found[name] for name in found.keys() - certificates.keys()} == {0o600}
+    assert {"cluster.json", "links.json", "us-1.yaml", "us-1.key", "ca.pem"} <= found.keys()
+
+
+def test_a_folder_that_others_may_write_to_is_ours_alone_then(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    make_private(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+def test_a_folder_of_somebody_else_is_refused_and_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(PlanInvalid, match="another user's"):
+        make_private(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_a_folder_with_other_files_is_refused_before_anything_of_it_changes(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(PlanInvalid, match=r"holds thesis\.txt"):
+        bring_up(tmp_path, Wanted(None, (), (), None, {}), lambda line: None)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_second_start_finds_certificates_ports_and_files_as_they_were(written: ClusterFolder) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cbor2
 import msgspec
 import pytest
 
-from redwire.errors import BodyInvalid
+from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.admin import (
     ACCOUNTS_PAGE_MAX,
     AccountChange,
@@ -24,8 +26,11 @@ from redwire.message.admin import (
     UsersAsked,
     UsersPage,
     check_account,
+    check_usual,
     decode_asked,
 )
+from redwire.scram import fake_verifier
+from tools.accounts import password_user
 
 VERIFIER = ScramRecord(salt=bytes(16), iterations=16_384, stored_key=b"s" * 32, server_key=b"v" * 32)
 CHANGES: list[AccountChange] = [
@@ -76,6 +81,23 @@ def test_a_verifier_that_no_client_would_accept_is_refused(weak: dict[str, objec
     user = msgspec.structs.replace(CHANGES[0], verifier=msgspec.structs.replace(VERIFIER, **weak))
     with pytest.raises(BodyInvalid, match=r"\$.verifier"):
         check_account(user.encode())
+
+
+@pytest.mark.parametrize("unlike", [{"iterations": 4_096}, {"iterations": 32_768}, {"salt": bytes(32)}])
+def test_a_verifier_unlike_others_is_read_from_the_log_and_not_taken_anew(unlike: dict[str, Any]) -> None:
+    verifier = msgspec.structs.replace(VERIFIER, **unlike)
+    user = msgspec.structs.replace(CHANGES[0], verifier=verifier)
+    assert check_account(user.encode()) == user
+    with pytest.raises(RequestInvalid, match="16384 iterations and 16 bytes of salt"):
+        check_usual(verifier)
+
+
+def test_what_the_command_line_makes_and_what_strangers_are_shown_is_the_usual_verifier() -> None:
+    check_usual(VERIFIER)
+    made = password_user("app", "a password", "read").verifier
+    check_usual(made)
+    fake = fake_verifier(bytes(32), "nobody")
+    assert (fake.iterations, len(fake.salt)) == (made.iterations, len(made.salt))
 
 
 def test_a_change_without_its_name_is_refused() -> None:
