@@ -63,7 +63,7 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
             if interrupt is not None:
                 raise interrupt from error
             raise
-        dev.up_marker.touch()
+        dev.up_marker.touch(0o600)
         cluster.release()
         return dev
 
