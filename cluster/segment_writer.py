@@ -31,11 +31,14 @@ class _Spare(msgspec.Struct, frozen=True):
 
 
 class SegmentWriter:
-    """The one writer in `place`. It holds the descriptor of the last segment and of the spare one."""
+    """The one writer in `place`. It holds the descriptor of the last segment and of the spare one. `short`:
+    the last try to allocate the next segment found no space.
+    """
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.failed: DiskFailed | None = None
+        self.short = False
         self._fd = -1
         self._spare: _Spare | None = None
 
@@ -59,9 +62,12 @@ class SegmentWriter:
         self.check()
         if self._spare is None:
             try:
-                self._spare = self._allocate(_SPARE, self.place.segment_bytes)
+                spare = self._allocate(_SPARE, self.place.segment_bytes)
             except DiskFull:
+                self.short = True
                 return False
+            self.short = False  # first: who sees neither a spare segment nor this waits for one
+            self._spare = spare
         return True
 
     def begin(self, batch: Batch, previous: Position, terms: TermList) -> Segment:

@@ -129,7 +129,7 @@ class StatusDesk:
     def _reign(self, role: Primary, now: Now) -> ReignView:
         waiting, waiting_bytes = role.backlog
         commits = role.waiter.times.summary(now.ms)
-        error = refusal(role, self._node.storage.room_bytes(), now)
+        error = refusal(role, self._node.storage.room(), now)
         return ReignView(
             table=role.coordinator.status(now.ms),
             sent=self._sent(),

@@ -93,7 +93,7 @@ class SimulatedDisk(Disk):
     def _turn(self) -> bool:
         """What is not done for want of space stays, for another turn."""
         todo = self._todo
-        self.wal.prepare()
+        self.ahead.prepare()
         while not self._asked.empty():
             todo.append(self._asked.get_nowait())
         while todo:

@@ -209,16 +209,16 @@ class Budget:
 def test_a_full_disk_shows_as_no_room_and_passes_by_itself(tmp_path: Path) -> None:
     disk = Budget(2 * SEGMENT)
     wal, _ = opened(tmp_path, calls=replace(SYSCALLS, allocate=disk))
-    assert wal.room_bytes == 0
+    assert wal.room.sure_bytes == 0
     assert wal.prepare() and wal.prepare()
-    assert SEGMENT - 300 < wal.room_bytes < SEGMENT
-    while wal.room_bytes >= 500:
-        before, batch = wal.room_bytes, batch_after(wal.end, size=400)
+    assert SEGMENT - 300 < wal.room.sure_bytes < SEGMENT
+    while wal.room.sure_bytes >= 500:
+        before, batch = wal.room.sure_bytes, batch_after(wal.end, size=400)
         wal.append([batch], Lsn(0))
         assert wal.prepare() == (
             disk.free > 0 or wal.status().bytes == 2 * SEGMENT and len(segments(tmp_path)) == 1
         )
-        assert wal.room_bytes >= before - len(batch.data) - MARK_BYTES or disk.free == 0
+        assert wal.room.sure_bytes >= before - len(batch.data) - MARK_BYTES or disk.free == 0
     end = wal.end
     many = run_of(end, 20, size=400)
     with pytest.raises(DiskFull):
@@ -239,7 +239,7 @@ def test_what_room_promises_fits_without_any_allocation(tmp_path: Path) -> None:
     for size in (30, 700, 5_000, 1_000, 9_000, 12_000):
         wal.prepare()
         disk.free = 0
-        promised = wal.room_bytes
+        promised = wal.room.sure_bytes
         assert promised > 0
         while len((batch := batch_after(wal.end, size=size)).data) + MARK_BYTES <= promised:
             wal.append([batch], Lsn(0))
@@ -254,7 +254,7 @@ def test_without_space_for_zeros_a_torn_segment_is_shorter_and_the_log_goes_on(t
     disk = Budget(0)
     wal, found = opened(tmp_path, calls=replace(SYSCALLS, allocate=disk))
     assert found.end == written[1].position
-    assert wal.room_bytes == 0
+    assert wal.room.sure_bytes == 0
     disk.free = BIG
     wal.append(written[2:], Lsn(0))
     wal.close()
