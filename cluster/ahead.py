@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from cluster.threads import Post
@@ -13,16 +14,19 @@ class Ahead:
     much room there is: it was allocated, or found no space.
     """
 
-    def __init__(self, wal: Wal, post: Post, retry_s: float) -> None:
+    def __init__(
+        self, wal: Wal, post: Post, retry_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.clock = clock
         self.retry_s = retry_s
         self.on_room: Callable[[], object] | None = None
         self._wal = wal
         self._post = post
 
     def prepare(self) -> bool:
-        """Allocate it, if that is not done yet; False when there is no space for it. Raises `DiskFailed`."""
+        """See `Wal.prepare`."""
         before = self._wal.room
-        ready = self._wal.prepare()
+        ready = self._wal.prepare(self.clock())
         if self.on_room is not None and self._wal.room != before:
             self._post(self.on_room)
         return ready

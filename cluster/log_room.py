@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+SEGMENT_PARTS = 16
+"""A segment is made smaller down to such a part, 4 MiB: below that a few batches fill it."""
+KEPT_FREE_BYTES = 16 << 20
+"""What a new segment leaves free: the state, which follows the log on the same volume as a rule, takes at
+least as much at once for the largest request.
+"""
+
 
 class LogRoom(NamedTuple):
     """`sure_bytes`: what the log will surely take (R2). `later_bytes`: what it will take of one batch once
@@ -29,3 +36,16 @@ class LogRoom(NamedTuple):
 
 
 NO_SPACE = LogRoom(0, 0)
+
+
+def segment_size(whole_bytes: int, free_bytes: int | None, need_bytes: int = 0) -> int:
+    """How large the next segment is to be where so much is free: `whole_bytes`, or a part that leaves as much
+    again free, and never less than `need_bytes`; 0 where there is too little for any. Where nobody knows what
+    is free a whole one is tried.
+    """
+    size, least = max(whole_bytes, need_bytes), max(whole_bytes // SEGMENT_PARTS, need_bytes)
+    while free_bytes is not None and free_bytes < size + max(size, KEPT_FREE_BYTES):
+        if size <= least:
+            return 0
+        size = max(size // 2, least)
+    return size

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -142,12 +143,13 @@ class Wal:
         self._write(segments[-1], [])
         return True
 
-    def prepare(self) -> bool:
-        """Allocate the next segment, if that is not done yet; False when there is no space now.
+    def prepare(self, now_s: float = inf) -> bool:
+        """Allocate the next segment, if that is not done yet; False when there is no space for a whole one.
+        Where there is little it is smaller. What failed is not tried again before `PAUSE_S` has passed.
 
         Raises `DiskFailed` for every other error.
         """
-        return self._writer.prepare()
+        return self._writer.prepare(now_s)
 
     def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
         """The durable batches from LSN `after` + 1 on, whole, none that ends beyond `through`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
@@ -53,6 +54,7 @@ class SimulatedDisk(Disk):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._life = HERE.get().life
+        self.ahead.clock = asyncio.get_running_loop().time
         self._turns = Turns(self._work, slow=True)
         self._begun = False
         self._todo: deque[Any] = deque()
@@ -142,6 +144,10 @@ class SimulatedApplier(Applier):
     def apply(self, batches: Any, *, at_once: bool = False) -> None:
         thread = self._thread_alone or self._machine.faults.full
         super().apply(batches, at_once=at_once and not thread)
+        self._soon()
+
+    def ease(self) -> None:
+        super().ease()
         self._soon()
 
     def stop(self) -> None:
