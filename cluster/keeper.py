@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.config import RetentionConfig
-from cluster.disk import DiskStatus
+from cluster.disk import DiskState, DiskStatus
 from cluster.node import Node
 from cluster.primary import Primary
 from cluster.promises import Promises, slot_status
@@ -31,9 +31,12 @@ class Keeper:
 
     def retain(self, disk: DiskStatus, growth_bytes_s: int, free_bytes: int | None) -> None:
         """Say how each promise stands, and let go of log that nobody is promised any more. The log grows by
-        `growth_bytes_s`, `free_bytes` of its volume are left, None if that is not known.
+        `growth_bytes_s`, `free_bytes` of its volume are left, None if that is not known. Where they are few
+        SQLite's log is folded early, too.
         """
         storage, role, now_ms = self._node.storage, self._node.role, self._node.clock().ms
+        if disk.state is DiskState.FULL or self._bounds.short(free_bytes):
+            storage.applies.ease()
         wal = disk.wal
         holdings = Holdings(wal.base.lsn, wal.segments, growth_bytes_s, free_bytes)
         rows = role.coordinator.status(now_ms).members if isinstance(role, Primary) else ()

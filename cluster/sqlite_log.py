@@ -64,16 +64,16 @@ class SqliteLog:
             self._connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
             self._patience_ms = patience_ms
 
-    def fold(self, applied: Lsn) -> Lsn | None:
+    def fold(self, applied: Lsn, *, urgent: bool = False) -> Lsn | None:
         """Fold it into the file, which stands at `applied`, and begin it anew; `folded`, or None when it
-        stayed behind.
+        stayed behind. Readers are waited for where it is `urgent`, or long.
 
         A reader with an older view can keep it behind; then it is due again when it has grown further. Raises
         `DiskFull` or `DiskFailed`.
         """
         size = self.size_bytes()
         with translated(self._path):
-            self.be_patient(0 if size < FOLD_BYTES_URGENT else FOLD_WAIT_MS)
+            self.be_patient(FOLD_WAIT_MS if urgent or size >= FOLD_BYTES_URGENT else 0)
             busy, frames, folded = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self._due_at = size + FOLD_BYTES // 4 if busy else FOLD_BYTES
         self._cause_bytes = 0

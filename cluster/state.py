@@ -196,11 +196,12 @@ class State:
         """Whether it is time for a `checkpoint`."""
         return self._log.due
 
-    def checkpoint(self) -> Lsn | None:
-        """Make what is applied durable without the node's log, as far as readers let us; `checkpointed`, or
-        None when it stayed behind. Raises `DiskFull` or `DiskFailed`.
+    def checkpoint(self, *, urgent: bool = False) -> Lsn | None:
+        """Make what is applied durable without the node's log, as far as readers let us, which are waited for
+        a little where it is `urgent`; `checkpointed`, or None when it stayed behind. Raises `DiskFull` or
+        `DiskFailed`.
         """
-        return self._log.fold(self.applied.lsn)
+        return self._log.fold(self.applied.lsn, urgent=urgent)
 
     def snapshot_into(self, path: Path) -> Position:
         """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
