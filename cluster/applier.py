@@ -24,6 +24,7 @@ import msgspec
 
 from cluster.disk import RETRY_S
 from cluster.errors import DiskFull, NodeError, StateLocked
+from cluster.space import Space
 from cluster.sqlite_log import fold_beside
 from cluster.state import AppliedBatch, State
 from cluster.threads import Post
@@ -83,7 +84,7 @@ class Applier:
         self._shortcut = _Shortcut(clock)
         self._own = threading.Lock()  # the state's, for an apply or a checkpoint
         self._stopping = threading.Event()
-        self._blocked = ""
+        self._space = Space(state.path)
         self._unlooked = 0  # transactions since the last look
         self._folding: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
@@ -117,7 +118,7 @@ class Applier:
 
     def status(self) -> ApplierStatus:
         """What waits."""
-        return ApplierStatus(len(self._waiting), self.waiting_bytes, self._blocked)
+        return ApplierStatus(len(self._waiting), self.waiting_bytes, self._space.blocked)
 
     @property
     def waiting_bytes(self) -> int:
@@ -127,7 +128,7 @@ class Applier:
     @property
     def blocked(self) -> bool:
         """Whether it waits for space."""
-        return bool(self._blocked)
+        return bool(self._space.blocked)
 
     def _at_once(self, batches: Sequence[Batch]) -> bool:
         """Apply `batches` here and now, if that is less work than to have the thread do it; whether that is
@@ -211,14 +212,13 @@ class Applier:
                 if folded:
                     self._fold_for_space()
             else:
-                self._blocked = ""
                 self._unlooked += 1 + sum([len(batch.data) for batch in batches]) // LOOK_BYTES
                 self._post(self._told, applied, self._state.applied)
                 return True
 
     def _wait_for_space(self, error: DiskFull) -> bool:
         """Wait a while; False when it is time to stop instead."""
-        self._blocked = str(error)
+        self._space.blocked = str(error)
         return not self._stopping.wait(RETRY_S)
 
     def _checkpoint_due(self) -> bool:
@@ -226,7 +226,7 @@ class Applier:
         folding = self._folding
         if folding is not None:
             return not folding.is_alive()
-        return self._unlooked >= LOOK_EVERY or self._waiting.short
+        return self._unlooked >= LOOK_EVERY or self._waiting.short or self.blocked
 
     def _checkpoint(self) -> None:
         """Take the next step of a checkpoint: begin it beside the applies, or end it here."""
@@ -234,6 +234,7 @@ class Applier:
             return
         if self._folding is None:
             self._unlooked = 0
+            self._space.look(self._fold_for_space)
             short, self._waiting.short = self._waiting.short, False
             if self._state.checkpoint_due or short and self._state.status().wal_bytes >= FOLD_BYTES_SHORT:
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)

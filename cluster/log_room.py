@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 SEGMENT_PARTS = 16
 """A segment is made smaller down to such a part, 4 MiB: below that a few batches fill it."""
-KEPT_FREE_BYTES = 16 << 20
-"""What a new segment leaves free: the state, which follows the log on the same volume as a rule, takes at
-least as much at once for the largest request.
+KEPT_FREE_BYTES = 48 << 20
+"""What a new segment leaves free: the state, which follows the log on the same volume as a rule, takes some
+for what is logged, and needs some to give it back.
 """
 
 

@@ -151,17 +151,17 @@ class SimulatedApplier(Applier):
         self._soon()
 
     def stop(self) -> None:
-        while not self._life.over and self._waiting and not self._blocked:
+        while not self._life.over and self._waiting and not self.blocked:
             self._turns.take()
         self._stopping.set()
 
     def _soon(self) -> None:
         if (self._waiting or self._checkpoint_due()) and not self._stopping.is_set():
-            self._turns.soon(disk.RETRY_S if self._blocked else 0.0)
+            self._turns.soon(disk.RETRY_S if self.blocked else 0.0)
 
     def _apply(self, batches: Any) -> bool:
         if self._machine.faults.full:
-            self._blocked = "full"
+            self._space.blocked = "full"
             self._waiting._batches.extendleft(reversed(batches))
             self._waiting._taken_bytes -= sum(len(batch.data) for batch in batches)
             return False
