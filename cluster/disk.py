@@ -174,8 +174,9 @@ class Disk:
     def status(self) -> DiskStatus:
         """A frozen snapshot; may be called from any thread."""
         p50, p99 = self._load.percentiles()
+        spent = self.state is DiskState.WORKING and self.wal.room.full
         return DiskStatus(
-            state=self.state,
+            state=DiskState.FULL if spent else self.state,
             room_bytes=self.room().sure_bytes,
             group_p50_us=p50,
             group_p99_us=p99,

@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 SEGMENT_PARTS = 16
 """A segment is made smaller down to such a part, 4 MiB: below that a few batches fill it."""
+SEGMENT_REST = 64
+"""The last such part of a segment that no other follows, 1 MiB, takes no more requests: it would take the
+smallest of them alone, and nobody would call the disk full. It is enough for what a node logs by itself.
+"""
 KEPT_FREE_BYTES = 48 << 20
 """What a new segment leaves free: the state, which follows the log on the same volume as a rule, takes some
 for what is logged, and needs some to give it back.

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from cluster.diverged import keep_tail
 from cluster.errors import CutRefused, LogCorrupt
 from cluster.files import SYSCALLS, Syscalls, translated
-from cluster.log_room import LogRoom
+from cluster.log_room import NO_SPACE, SEGMENT_REST, LogRoom
 from cluster.log_view import LogView
 from cluster.recovery import Recovery, recover
 from cluster.retention import Extent
@@ -95,7 +95,8 @@ class Wal:
     @property
     def room(self) -> LogRoom:
         """Bytes of batches (count `MARK_BYTES` for each) that surely fit without a new allocation, and those
-        of one batch that will, once the next segment is allocated; none of these where that found no space.
+        of one batch that will, once the next segment is allocated; none of these where that found no space,
+        and nothing at all once what is left then is less than `SEGMENT_REST`: that is for the node itself.
 
         They fit whatever their sizes as long as none exceeds a segment: all into the current segment, or all
         that do not fit there into the spare one.
@@ -106,7 +107,7 @@ class Wal:
         framing = header_bytes(self.terms) + 2 * MARK_BYTES
         sure = max(current, spare_bytes - framing)
         if short and not spare_bytes:
-            return LogRoom(sure, 0)
+            return LogRoom(sure, 0) if sure >= writer.place.segment_bytes // SEGMENT_REST else NO_SPACE
         return LogRoom(sure, max(current, (spare_bytes or writer.place.segment_bytes) - framing))
 
     def append(self, batches: Sequence[Batch], watermark: Lsn) -> None:

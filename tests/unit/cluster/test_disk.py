@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from cluster.disk import Disk, DiskState
 from cluster.errors import DiskFailed, DiskFull, NodeError
 from cluster.files import SYSCALLS, Syscalls
-from cluster.log_room import LogRoom
+from cluster.log_room import SEGMENT_REST, LogRoom
 from cluster.meta import Meta, load
 from cluster.segment import MARK_BYTES
 from cluster.wal import Wal
@@ -365,6 +365,25 @@ def test_without_space_for_the_next_segment_nothing_comes_later(
     space.free = SEGMENT
     loop.run_until(lambda: rooms[-1][1] > 9_000)
     assert disk.room().later_bytes == disk.room().sure_bytes > 9_000
+
+
+def test_the_rest_of_a_segment_that_no_other_follows_is_a_full_disk(
+    loop: Loop, disk_with: Callable[..., Disk]
+) -> None:
+    space = Budget(SEGMENT)
+    disk = disk_with(replace(SYSCALLS, allocate=space), retry_s=0.01)
+    disk.ahead.on_room = lambda: None
+    [batch] = run_of(EMPTY, 1, SEGMENT - 400)
+    disk.append(batch, Lsn(0))
+    loop.run_until(lambda: loop.durable == [1])
+    while disk.status().state is not DiskState.FULL:
+        assert not loop.failed
+    assert 0 < SEGMENT - disk.wal._view.segments[-1].end < 2 * SEGMENT // SEGMENT_REST
+    assert disk.room() == (0, 0) and disk.status().room_bytes == 0
+    disk.note_watermark(Lsn(1))
+    space.free = SEGMENT
+    loop.run_until(lambda: disk.status().state is DiskState.WORKING)
+    assert disk.room().later_bytes > 0
 
 
 def test_a_stop_finishes_what_was_asked_for_and_marks_the_end(
