@@ -68,7 +68,7 @@ class Housekeeping:
         """Beside the ticks: a disk that is slow to remove files holds up none of them."""
         while True:
             await anyio.sleep(RETENTION_S)
-            await self._snapshots.expire()
+            await self._snapshots.expire(short=self._keeper.short)
 
     def _heed_settings(self) -> None:
         """Say it once when other settings are in force."""

@@ -13,7 +13,9 @@ from redwire.position import Lsn
 
 
 class Keeper:
-    """Keeps the log of `node` within the bounds of `config`. `snapshots` pin what their receivers need."""
+    """Keeps the log of `node` within the bounds of `config`. `snapshots` pin what their receivers need.
+    `short`: when looked at last the disk was full, or no more than the floor was free.
+    """
 
     def __init__(self, node: Node, config: RetentionConfig, snapshots: SnapshotLibrary) -> None:
         self._node = node
@@ -21,6 +23,7 @@ class Keeper:
         self._bounds = Bounds(config.bytes_max, config.age_max_s * 1000, config.disk_free_min_bytes)
         self._promises = Promises(node.storage.me, node.clock().ms)
         self._noted = Lsn(0)
+        self.short = False
 
     def note_watermark(self) -> None:
         """Put the watermark on disk when no batch has carried it since this was called last (R5)."""
@@ -35,7 +38,8 @@ class Keeper:
         SQLite's log is folded early, too.
         """
         storage, role, now_ms = self._node.storage, self._node.role, self._node.clock().ms
-        if disk.state is DiskState.FULL or self._bounds.short(free_bytes):
+        self.short = disk.state is DiskState.FULL or self._bounds.short(free_bytes)
+        if self.short:
             storage.applies.ease()
         wal = disk.wal
         holdings = Holdings(wal.base.lsn, wal.segments, growth_bytes_s, free_bytes)
