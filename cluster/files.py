@@ -43,10 +43,13 @@ class Syscalls(msgspec.Struct, frozen=True):
     statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
 
     def free_bytes(self, folder: Path) -> int | None:
-        """What the node's user may still write on the volume of `folder`; None for one that does not say how
-        large it is. Raises `OSError`.
+        """What the node's user may still write on the volume of `folder`; None where that is not known, as it
+        does not answer, or not say how large it is. Whoever writes there meets what is wrong.
         """
-        volume = self.statvfs(folder)
+        try:
+            volume = self.statvfs(folder)
+        except OSError:
+            return None
         return volume.f_bavail * volume.f_frsize if volume.f_blocks else None
 
     def write_all(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:

@@ -171,9 +171,7 @@ class SegmentWriter:
 
     def _next_size(self, need: int = 0) -> int:
         """How large the next segment is to be, by what is free; 0 where that is too little."""
-        folder = self.place.folder
-        with translated(folder):
-            free = self.place.calls.free_bytes(folder)
+        free = self.place.calls.free_bytes(self.place.folder)
         return segment_size(self.place.segment_bytes, free, need)
 
     def _tried(self, size: int) -> _Spare | None:

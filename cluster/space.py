@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.errors import DiskFull
-from cluster.files import SYSCALLS, translated
+from cluster.files import SYSCALLS
 from cluster.log_room import KEPT_FREE_BYTES
 
 FOLD_FREE_BYTES = KEPT_FREE_BYTES * 2 // 3
@@ -29,7 +29,7 @@ class Space:
         self._free_bytes = free_bytes
 
     def look(self, fold: Callable[[], None]) -> None:
-        """See what is free; `fold` is called where that is little. Raises `DiskFailed`."""
+        """See what is free; `fold` is called where that is little."""
         if self._low():
             fold()
         self.blocked = (
@@ -37,6 +37,5 @@ class Space:
         )
 
     def _low(self) -> bool:
-        with translated(self._path):
-            free = self._free_bytes(self._path.parent)
+        free = self._free_bytes(self._path.parent)
         return free is not None and free < (KEPT_FREE_BYTES if self.blocked else FOLD_FREE_BYTES)
