@@ -18,14 +18,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import msgspec
 
 from cluster.disk import RETRY_S
 from cluster.errors import DiskFull, NodeError, StateLocked
 from cluster.space import Space
-from cluster.sqlite_log import fold_beside
 from cluster.state import AppliedBatch, State
 from cluster.threads import Post
 from redwire.batch import Batch
@@ -42,6 +41,10 @@ AT_ONCE_S = 0.005
 """Five times that: the file's pages come from a disk, or wait for one to take them. That is for a thread."""
 THREAD_ALONE_S = 1.0
 """How long the thread does everything afterwards: who is so slow once is so again."""
+FOLDED_LOOK_S = 0.05
+"""Between two looks whether a fold beside the applies is over, while nothing comes to apply: statements may
+wait for what follows it.
+"""
 TRANSACTION_BYTES_MAX = 4 << 20
 """What one transaction covers: enough to make its fixed cost small, and some 30 ms at most."""
 
@@ -171,7 +174,7 @@ class Applier:
         error: BaseException | None = None
         try:
             while self._turn():
-                self._waiting.wait()
+                self._waiting.wait(None if self._folding is None else FOLDED_LOOK_S)
         except RedwireError as foreseen:
             error = foreseen
         finally:
@@ -181,7 +184,9 @@ class Applier:
             if error is not None:
                 self._post(self._fail, error)
             if self._folding is not None:
+                self._state.sqlite_log.way.give_back()  # which it may wait for
                 self._folding.join()
+                self._state.sqlite_log.way.give_back()
 
     def _turn(self) -> bool:
         """Apply what waits, a transaction at a time, and look after SQLite's log; False at the end."""
@@ -247,6 +252,7 @@ class Applier:
     def _fold_for_space(self) -> None:
         """Fold SQLite's log here and now, whoever waits for that: nothing is applied without."""
         if self._folding is not None:
+            self._state.sqlite_log.way.give_back()  # which it may wait for
             self._folding.join()
             self._folding = None
         with suppress(DiskFull):
@@ -254,7 +260,7 @@ class Applier:
 
     def _fold(self) -> None:
         with suppress(NodeError):  # the state's own checkpoint, which follows, meets the same error
-            fold_beside(self._state.path)
+            self._state.sqlite_log.fold_beside()
 
 
 class _Shortcut:
@@ -329,6 +335,7 @@ class _Waiting:
         """End a `wait`."""
         self._bell.put(None)
 
-    def wait(self) -> None:
-        """Return when more were added, or at a ring."""
-        self._bell.get()
+    def wait(self, seconds: float | None) -> None:
+        """Return when more were added, at a ring, or after so many `seconds`."""
+        with suppress(Empty):
+            self._bell.get(timeout=seconds)

@@ -7,6 +7,9 @@ what is there, are kept and written in one go before the next statement that rea
 A document that damage hides from the index is absent here, and an INSERT of its id is decided without it,
 until the next look at the whole file finds a row without its entry (`scrub`). Nothing else knows of an id: to
 hear of it at once, each insert would have to read in a second index.
+
+A collection is there from its first document on, and stays when its last one is deleted: its number is in
+views of readers, and to learn that a document was the last one would be a look-up for each that is deleted.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from cluster.logical import FAILURES, Effect, aborted, decide, generated_id
 from cluster.tables import check_row, checksum
+from redwire.errors import RequestInvalid
 from redwire.message.client import RESULT, RecordStatus
 from redwire.record import IF_VERSION, Op, records
 
@@ -26,6 +30,9 @@ _ROW = "SELECT version, sum, doc FROM docs WHERE c = ? AND id = ?"
 _DELETE = "DELETE FROM docs WHERE c = ? AND id = ?"
 _CREATE = "INSERT INTO collections VALUES (?, ?)"
 _INSERT = "INSERT INTO docs VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+COLLECTIONS_MAX = 10_000
+"""Each lives in every node's memory for ever, and a writer makes as many as it can think of names."""
 
 _Row = tuple[int, str, int, int, bytes]
 
@@ -41,6 +48,8 @@ class Documents:
 
     Between two `write`s `puts` may hold rows that are not in the table yet; `flush` before the transaction
     ends. A rolled back transaction leaves this object behind the times: make a new one.
+
+    `check_room` is for any thread.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -62,6 +71,24 @@ class Documents:
         if atomic:
             return self._atomic(request, first)
         return b"".join([self._record(*record, lsn) for lsn, record in enumerate(records(request), first)])
+
+    def check_room(self, request: bytes) -> None:
+        """Raises `RequestInvalid` for a WRITE request that would begin a collection, where there are as many
+        as there may be.
+
+        What is on its way may fill the last places: `write` decides again.
+        """
+        if len(self._numbers) < COLLECTIONS_MAX:
+            return
+        for place, (op, flags, collection, _, _, version) in enumerate(records(memoryview(request))):
+            begins = op != Op.DELETE and not (flags and version) and collection not in self._numbers
+            if begins and collection.lower() not in self._any_case:
+                more = f"would be one more than the {COLLECTIONS_MAX:,} there may be"
+                raise RequestInvalid(
+                    f"collection {collection.decode()} {more}",
+                    place,
+                    hint="write into one that is there: SHOW COLLECTIONS",
+                )
 
     def flush(self) -> None:
         """Write the puts that wait."""
@@ -105,9 +132,9 @@ class Documents:
         elif flags & ~IF_VERSION:
             raise ValueError(f"record flags {flags:#04x} at LSN {lsn}")
         current = self._version(number, name)
-        taken = number == _NO_COLLECTION and collection.lower() in self._any_case
+        barred = number == _NO_COLLECTION and self._barred(collection)
         wanted = version if flags else None
-        status, shown, effect = decide(Op(op), wanted, current, lsn, name_taken=taken)
+        status, shown, effect = decide(Op(op), wanted, current, lsn, barred=barred)
         if effect is Effect.WRITE:
             if number == _NO_COLLECTION:
                 number = self._create(collection)
@@ -115,6 +142,10 @@ class Documents:
         elif effect is Effect.DELETE:
             self._execute(_DELETE, (number, name))
         return RESULT.pack(status, shown)
+
+    def _barred(self, collection: bytes) -> bool:
+        """Whether this collection, which there is not, cannot begin."""
+        return len(self._numbers) >= COLLECTIONS_MAX or collection.lower() in self._any_case
 
     def _version(self, number: int, name: str) -> int:
         if number == _NO_COLLECTION:

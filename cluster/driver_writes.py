@@ -69,13 +69,13 @@ class DriverWrites:
     async def bulk_insert(self, payload: bytes) -> Answer:
         """BulkInsert (04): one row, rows one by one, or all rows or none."""
         self._service.require_primary()
-        insert = await _off_loop(len(payload), decode_bulk_insert, payload)
+        insert = await self._off_loop(len(payload), decode_bulk_insert, payload)
         check_collection(insert.collection)
         if insert.atomic:
             return await self._insert_atomic(insert, len(payload))
         if not insert.rows:
             return Kind.BULK_OK, encode_inserted([], single=False)
-        encoded = await _off_loop(len(payload), _encoded, insert, None)
+        encoded = await self._off_loop(len(payload), _encoded, insert, None)
         results = await self._commit_rows(encoded)
         if all(status is RecordStatus.APPLIED for status, _ in results):
             return Kind.BULK_OK, encode_inserted(final_ids(encoded.ids, results), single=insert.single)
@@ -88,12 +88,13 @@ class DriverWrites:
     async def bulk_insert_binary(self, payload: bytes) -> Answer:
         """BulkInsertBinary (06) and its twin that asks for no checks (08), which gets them all the same."""
         self._service.require_primary()
-        rows = await anyio.to_thread.run_sync(decode_binary_rows, payload)  # a small body can announce many
+        size = LOOP_BYTES_MAX + 1  # a small body can announce many
+        rows = await self._off_loop(size, decode_binary_rows, payload)
         check_collection(rows.collection)
         if not rows.documents:
             return Kind.BULK_OK, encode_count(0)
         size = sum(map(len, rows.documents))  # each repeats the names of the columns
-        encoded = await _off_loop(size, encode_insert, rows.collection, rows.documents)
+        encoded = await self._off_loop(size, encode_insert, rows.collection, rows.documents)
         results = await self._commit_rows(encoded)
         if all(status is RecordStatus.APPLIED for status, _ in results):
             return Kind.BULK_OK, encode_count(len(results))
@@ -114,7 +115,7 @@ class DriverWrites:
             return Kind.BULK_OK, encode_batch_ok(0)
         try:
             if insert.idempotency_key is None:
-                encoded = await _off_loop(size, _encoded, insert, None)
+                encoded = await self._off_loop(size, _encoded, insert, None)
                 result = await self._commit(encoded.request, len(encoded.ids))
             else:
                 result = await self._commit_once(insert, insert.idempotency_key, size)
@@ -143,10 +144,16 @@ class DriverWrites:
             known = state.lookup(claim.key)
             if known is not None:
                 return _executed(known)
-            encoded = await _off_loop(size, _encoded, insert, claim.key)
+            encoded = await self._off_loop(size, _encoded, insert, claim.key)
             return await self._commit(encoded.request, len(encoded.ids), claim)
         finally:
             self._keys.release(claim)
+
+    async def _off_loop(self, size: int, function: Callable[..., T], *args: object) -> T:
+        """Call at once what is small, in a thread what would hold up the event loop."""
+        if size <= LOOP_BYTES_MAX:
+            return function(*args)
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._service.heavy)
 
     async def _commit_rows(self, insert: Insert) -> Results:
         return results_of((await self._commit(insert.request, len(insert.ids))).items)
@@ -204,10 +211,3 @@ def _batch_error(error: RequestInvalid) -> bytes:
     """A batch that is too large as a whole is that, by rows or by bytes; else a row is at fault."""
     whole = error.code is Code.TOO_LARGE and error.record is None
     return encode_batch_error(error, code=BatchError.BATCH_TOO_LARGE if whole else None)
-
-
-async def _off_loop(size: int, function: Callable[..., T], *args: object) -> T:
-    """Call at once what is small, in a thread what would hold up the event loop."""
-    if size <= LOOP_BYTES_MAX:
-        return function(*args)
-    return await anyio.to_thread.run_sync(function, *args)

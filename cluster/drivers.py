@@ -12,6 +12,7 @@ An absent collection is an empty one: nothing is found in it, and deleting from 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import ClassVar
 
 from cluster.auth import forbidden
@@ -19,8 +20,10 @@ from cluster.awaited import Awaited
 from cluster.driver_keys import DriverKeys
 from cluster.driver_queries import ANSWER_S, Answer, DriverQueries
 from cluster.driver_writes import DriverWrites
+from cluster.guests import user_of
 from cluster.replies import Wire
 from cluster.service import Service
+from cluster.unread import EACH_BYTES_MAX
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused, TooLarge
 from redwire.frame import PAYLOAD_BYTES_MAX, SERVER_ONLY, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
@@ -49,6 +52,8 @@ class Drivers:
             return
         self._under_way = frame
         try:
+            if frame.kind in _READING:
+                await self._room()
             kind, payload = await self._handler(frame.kind)(self, frame.payload)
             if len(payload) > PAYLOAD_BYTES_MAX:
                 raise TooLarge("bytes of the answer", len(payload), PAYLOAD_BYTES_MAX)
@@ -59,6 +64,7 @@ class Drivers:
                 kind, payload = Kind.ERROR, encode_error(error)[:PAYLOAD_BYTES_MAX]
             self._service.node.bulletin.counts.answered(error.code)
         self._wire.send(kind, payload, frame.correlation, frame.stream)
+        self._service.unread.wrote(len(payload))
         self._under_way = None
 
     def end(self, why: RedwireError) -> None:
@@ -81,6 +87,16 @@ class Drivers:
             raise forbidden(self._principal, kind, role)
         return handler
 
+    async def _room(self) -> None:
+        """Wait for the time when an answer may be read, see `Unread`. Raises `Refused` when that is long."""
+        unread = self._service.unread
+        while not unread.has_room(EACH_BYTES_MAX):
+            room = Awaited[bool]()
+            unread.when_room(user_of(self._principal), partial(room.settle, True))
+            if await room.wait(ANSWER_S) is None:
+                text = f"no memory for an answer within {ANSWER_S:g} s: others do not take theirs"
+                raise Refused(Code.BUSY, text, hint="try again, or another node")
+
     async def _ping(self, payload: bytes) -> Answer:
         return Kind.PONG, b""
 
@@ -91,8 +107,14 @@ class Drivers:
         target = decode_target(payload)
         answer = Awaited[Fetched | Scanned | RedwireError]()
         asked, reads = Fetch(target.collection, target.id), self._service.reads
-        reads.when_fresh(asked, lambda _: reads.read(asked, answer.settle))  # without a token: at once
-        match await answer.wait(ANSWER_S):
+        unread = self._service.unread
+        unread.promise(EACH_BYTES_MAX)
+        try:
+            reads.when_fresh(asked, lambda _: reads.read(asked, answer.settle))  # without a token: at once
+            got = await answer.wait(ANSWER_S)
+        finally:
+            unread.promise(-EACH_BYTES_MAX)
+        match got:
             case Fetched(found=found, document=document):
                 return Kind.RESULT, encode_got(document if found else None)
             case RedwireError() as error:
@@ -116,6 +138,7 @@ class Drivers:
     }
 
 
+_READING = frozenset((Kind.GET, Kind.QUERY, Kind.QUERY_BINARY, Kind.QUERY_WITH_PARAMS))
 _MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.CLUSTER_STATUS + 1)
 
 

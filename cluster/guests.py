@@ -1,16 +1,38 @@
-"""The clients that are in: who they are, and the end of those who may not stay."""
+"""The clients that are in: who they are, and the end of those who may not stay, or take too much memory."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from cluster.door import Stay
-from redwire.errors import AuthenticationFailed
+from cluster.unread import ALL_BYTES_MAX
+from redwire.errors import AuthenticationFailed, Code, RedwireError, Refused
 from redwire.handshake import Principal
+
+SENT_BYTES_MAX = 256 << 20
+"""Parts of requests, and requests that are being worked off: sixteen of the largest."""
+ENOUGH_SHARE = 0.75
+"""So much of what all may hold is left once somebody had to go: else the next one would, a moment later."""
+STARVED_LOOKS = 4
+"""So often somebody may have waited for room in vain before those go, too, who take their answers slowly."""
 
 Judge = Callable[[Principal], AuthenticationFailed | None]
 """Why a session of this principal must end by now; None while it may stay."""
+
+
+class Holding(Protocol):
+    """What this node holds of one client's connection."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Of what it sent: the part of a frame that is not whole, and the request that is worked off."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Of what it was sent: all that it has not taken."""
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +41,25 @@ class Guest:
 
     principal: Principal
     stay: Stay
-    verdict: AuthenticationFailed | None = None
+    holding: Holding
+    verdict: RedwireError | None = None
+    left_bytes: int = 0  # of its answers, when last looked at
+
+    @property
+    def user(self) -> str:
+        """Whose it is, for turns and shares among users."""
+        return user_of(self.principal)
+
+    def end(self, verdict: RedwireError) -> None:
+        """It must end, for this reason, unless there is one already."""
+        if self.verdict is None:
+            self.verdict = verdict
+            self.stay.cancel()
+
+
+def user_of(principal: Principal) -> str:
+    """A user and a node may have one name."""
+    return f"{principal.kind} {principal.name}"
 
 
 class Guests:
@@ -29,13 +69,13 @@ class Guests:
         self._judge = judge
         self._guests: set[Guest] = set()
         self._accounts: object = None
+        self._starved_looks = 0
 
-    def enter(self, principal: Principal, stay: Stay) -> Guest:
+    def enter(self, principal: Principal, stay: Stay, holding: Holding) -> Guest:
         """A session begins. What it rests on may be gone since its handshake began: then it ends at once."""
-        guest = Guest(principal, stay)
-        if principal.grounds is not None:
-            self._guests.add(guest)
-            self._look_at(guest)
+        guest = Guest(principal, stay, holding)
+        self._guests.add(guest)
+        self._look_at(guest)
         return guest
 
     def leave(self, guest: Guest) -> None:
@@ -49,8 +89,44 @@ class Guests:
             for guest in [*self._guests]:
                 self._look_at(guest)
 
+    def relieve(self, *, starving: bool) -> None:
+        """Where all together hold too much, end sessions of the user who holds most, the largest first.
+
+        `starving`: somebody waits for room for an answer, and nobody got any since the last look. Those go
+        then who have taken nothing of theirs since, and after a while whoever holds most.
+        """
+        staying = [guest for guest in self._guests if guest.verdict is None]
+        sent = {guest: guest.holding.held_bytes for guest in staying}
+        if (total := sum(sent.values())) > SENT_BYTES_MAX:
+            what = "requests that are not whole, or are being worked off"
+            _end_largest(sent, total - int(SENT_BYTES_MAX * ENOUGH_SHARE), what)
+        unread = {guest: guest.holding.buffered_bytes for guest in staying}
+        total, enough = sum(unread.values()), int(ALL_BYTES_MAX * ENOUGH_SHARE)
+        stalled = {guest: size for guest, size in unread.items() if size and size == guest.left_bytes}
+        self._starved_looks = self._starved_looks + 1 if starving and total > enough else 0
+        if total > ALL_BYTES_MAX or self._starved_looks > STARVED_LOOKS:
+            _end_largest(unread, total - enough, "answers that it does not take")
+        elif self._starved_looks:
+            _end_largest(stalled, total - enough, "answers that it does not take")
+        for guest, size in unread.items():
+            guest.left_bytes = size
+
     def _look_at(self, guest: Guest) -> None:
-        if guest.verdict is None:
-            guest.verdict = self._judge(guest.principal)
-            if guest.verdict is not None:
-                guest.stay.cancel()
+        if guest.principal.grounds is not None and (verdict := self._judge(guest.principal)) is not None:
+            guest.end(verdict)
+
+
+def _end_largest(sizes: dict[Guest, int], excess_bytes: int, what: str) -> None:
+    """End of these, by what they hold of `what`, until the excess is gone."""
+    by_user = Counter[str]()
+    for guest, size in sizes.items():
+        by_user[guest.user] += size
+    largest = sorted(sizes, key=lambda guest: sizes[guest])
+    while excess_bytes > 0 and largest:
+        user = max(by_user, key=lambda each: by_user[each])
+        guest = next(each for each in reversed(largest) if each.user == user)
+        largest.remove(guest)
+        text = f"this session holds {sizes[guest]} bytes of {what}, and all together more than this node has"
+        guest.end(Refused(Code.BUSY, text, hint="take answers as they come; try again, or another node"))
+        by_user[user] -= sizes[guest]
+        excess_bytes -= sizes[guest]

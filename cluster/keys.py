@@ -6,9 +6,10 @@ low-water mark: it promised never to ask for lower sequences again, so their res
 request below it is expired.
 
 A client is forgotten 24 h of batch time after its last write, or when there are more than 100,000: then it
-is one of the owner who has most of them, the one whose last write is the oldest. So no user's clients push
-out those of others who have fewer. Forgetting raises `forgotten_through` to the client's issue LSN; an
-unknown client that was issued at or below it may be one of the forgotten, so its requests are expired: never
+is one of the owner who has most of them, the one whose last write is the oldest. The same goes for the bytes
+that all of them take: beyond 128 MiB the owner whose clients take most makes room. So no user's clients push
+out those of others who have less. Forgetting raises `forgotten_through` to the client's issue LSN; an unknown
+client that was issued at or below it may be one of the forgotten, so its requests are expired: never
 executed, since they may have been before. So are those of an id that names an LSN which the log has not
 reached: nobody issued it, and forgetting it would expire every client for good.
 
@@ -26,12 +27,19 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from cluster.client_ids import issue_lsn, owner_of
-from redwire.message.client import RESULT, RecordStatus
+from cluster.kept_results import given_back, kept, size_of
 from redwire.position import Lsn
 from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
 
 CLIENTS_MAX = 100_000
 """About 70 MB with one open sequence each."""
+BYTES_MAX = 128 << 20
+"""What all of them may take in memory with the results that they may still ask for, as it is reckoned here:
+each node comes to the same sum.
+"""
+CLIENT_BYTES_HELD = 540
+RESULT_BYTES_HELD = 160
+"""What Python needs for a client without results, and for a result beside its bytes."""
 CLIENT_AGE_MS = 24 * 3600 * 1000
 """A client that was cut off for a night still learns what became of its writes (R9)."""
 
@@ -39,8 +47,7 @@ CLIENT_AGE_MS = 24 * 3600 * 1000
 _NOTHING = Lsn(0)
 _HEAD = struct.Struct(f"<{CLIENT_BYTES}sQQQ")
 _TAIL = struct.Struct("<QHB")
-"""First LSN, records, and whether the items follow: when every record was applied, the first two say it
-all."""
+"""First LSN, records, and the form of the results that follow (see `kept_results`)."""
 _ENTRY = struct.Struct(_HEAD.format + _TAIL.format[1:])
 
 
@@ -73,6 +80,35 @@ class _Client(msgspec.Struct):
     time_ms: int
     results: dict[int, bytes]
 
+    @property
+    def held(self) -> int:
+        """What it takes in memory, with them."""
+        return CLIENT_BYTES_HELD + sum([RESULT_BYTES_HELD + len(tail) for tail in self.results.values()])
+
+    def pass_by(self, oldest: int) -> tuple[int, int]:
+        """Drop the results below `oldest`, from which on it may ask from now on: the bytes that they took,
+        and how many there were.
+        """
+        results, freed, count = self.results, 0, 0
+        if oldest - self.oldest <= len(results):  # mostly by one: to look through all that is held costs more
+            passed: Iterable[int] = range(self.oldest, oldest)
+        else:
+            passed = [known for known in results if known < oldest]
+        for known in passed:
+            tail = results.pop(known, None)
+            if tail is not None:
+                freed += RESULT_BYTES_HELD + len(tail)
+                count += 1
+        self.oldest = oldest
+        return freed, count
+
+
+class _Owner(msgspec.Struct):
+    """The clients of one owner in the order of their last write, and what they take together."""
+
+    clients: OrderedDict[bytes, None]
+    held: int = 0
+
 
 class Keys(msgspec.Struct):
     """All clients in the order of their last write.
@@ -82,6 +118,7 @@ class Keys(msgspec.Struct):
     """
 
     clients_max: int = CLIENTS_MAX
+    bytes_max: int = BYTES_MAX
     age_ms: int = CLIENT_AGE_MS
     forgotten_through: int = -1
     """The highest issue LSN of a client that was forgotten; -1 while nobody was."""
@@ -89,12 +126,20 @@ class Keys(msgspec.Struct):
     """The log is applied up to here, as far as keys go: the bound for a client's issue LSN."""
     open: int = 0
     """Results held."""
+    held: int = 0
+    """What they and their clients take in memory."""
     _clients: OrderedDict[bytes, _Client] = msgspec.field(default_factory=OrderedDict)
-    _owned: dict[bytes, OrderedDict[bytes, None]] = {}
+    _owners: dict[bytes, _Owner] = {}
     """The same clients, in the same order, by their owners."""
 
     def __len__(self) -> int:
         return len(self._clients)
+
+    @property
+    def entry_bytes(self) -> int:
+        """How long `entries` are in all."""
+        beside = RESULT_BYTES_HELD - _HEAD.size
+        return self.held - len(self._clients) * CLIENT_BYTES_HELD - self.open * beside
 
     def lookup(self, key: Key) -> Verdict:
         """What is known of `key`."""
@@ -118,10 +163,8 @@ class Keys(msgspec.Struct):
 
     def record(self, key: Key, first: Lsn, count: int, items: bytes, time_ms: int) -> bytes:
         """Remember an executed request that `lookup` called absent; the entry that the state must store."""
-        plain = items[:: RESULT.size].count(RecordStatus.APPLIED) == count
-        entry = _ENTRY.pack(key.client, key.sequence, key.oldest, time_ms, first, count, not plain)
-        if not plain:
-            entry += items
+        form, data = kept(first, count, items)
+        entry = _ENTRY.pack(key.client, key.sequence, key.oldest, time_ms, first, count, form) + data
         self._remember(key.client, key.sequence, key.oldest, time_ms, entry[_HEAD.size :])
         return entry
 
@@ -134,16 +177,12 @@ class Keys(msgspec.Struct):
             return []
         return [self.record(Key(key.client, key.sequence, 0), at, 0, b"", time_ms)]
 
-    def replay(self, entries: bytes) -> int:
-        """Remember the requests of stored `entries` again, in the order in which they were recorded; their
-        number."""
-        replayed = 0
+    def replay(self, entries: bytes) -> None:
+        """Remember the requests of stored `entries` again, in the order in which they were recorded."""
         for entry in _split(entries):
             client, sequence, oldest, time_ms = _HEAD.unpack_from(entry)
             self._age(time_ms)  # who was forgotten by then crowded nobody out
             self._remember(client, sequence, oldest, time_ms, entry[_HEAD.size :])
-            replayed += 1
-        return replayed
 
     def entries(self) -> Iterator[tuple[Lsn, bytes]]:
         """Entries that replay to this memory without what was dropped: (LSN of the client's last write,
@@ -159,30 +198,29 @@ class Keys(msgspec.Struct):
             yield Lsn(max(_TAIL.unpack_from(tail)[0] for tail in client.results.values())), b"".join(parts)
 
     def _remember(self, ident: bytes, sequence: int, oldest: int, time_ms: int, tail: bytes) -> None:
-        client, whose = self._clients.get(ident), owner_of(ident)
+        client, whose, grown = self._clients.get(ident), owner_of(ident), RESULT_BYTES_HELD + len(tail)
+        self.open += 1
         if client is None:
             self._clients[ident] = _Client(oldest, time_ms, {sequence: tail})
-            self._owned.setdefault(whose, OrderedDict())[ident] = None
-            self.open += 1
-            if len(self._clients) > self.clients_max:
-                self._forget(self._crowding())
-            return
-        results = client.results
-        results[sequence] = tail
-        self.open += 1
-        client.time_ms = time_ms
-        self._clients.move_to_end(ident)
-        self._owned[whose].move_to_end(ident)
-        if oldest > client.oldest:
-            held = len(results)
-            if oldest - client.oldest <= held:  # mostly by one: to look through all that is held costs more
-                passed: Iterable[int] = range(client.oldest, oldest)
-            else:
-                passed = [known for known in results if known < oldest]
-            for known in passed:
-                results.pop(known, None)
-            client.oldest = oldest
-            self.open -= held - len(results)
+            owner = self._owners.setdefault(whose, _Owner(OrderedDict()))
+            owner.clients[ident] = None
+            grown += CLIENT_BYTES_HELD
+        else:
+            client.results[sequence] = tail
+            client.time_ms = time_ms
+            self._clients.move_to_end(ident)
+            owner = self._owners[whose]
+            owner.clients.move_to_end(ident)
+            if oldest > client.oldest:
+                freed, count = client.pass_by(oldest)
+                grown -= freed
+                self.open -= count
+        owner.held += grown
+        self.held += grown
+        if len(self._clients) > self.clients_max:
+            self._forget(self._crowding())
+        while self.held > self.bytes_max:
+            self._forget(self._heaviest())
 
     def _age(self, time_ms: int) -> None:
         clients, limit = self._clients, time_ms - self.age_ms
@@ -193,16 +231,24 @@ class Keys(msgspec.Struct):
         """Of the owner who has most clients, the one that wrote last the longest ago. To look through all
         owners costs a millisecond where there are 10,000, for a client that is new while the memory is full.
         """
-        _, most = max(self._owned.items(), key=lambda owned: (len(owned[1]), owned[0]))
-        return next(iter(most))
+        _, most = max(self._owners.items(), key=lambda owned: (len(owned[1].clients), owned[0]))
+        return next(iter(most.clients))
+
+    def _heaviest(self) -> bytes:
+        """Likewise, of the owner whose clients take most."""
+        _, most = max(self._owners.items(), key=lambda owned: (owned[1].held, owned[0]))
+        return next(iter(most.clients))
 
     def _forget(self, ident: bytes) -> None:
         self.forgotten_through = max(self.forgotten_through, issue_lsn(ident))
-        self.open -= len(self._clients.pop(ident).results)
-        rest = self._owned[owner_of(ident)]
-        del rest[ident]
-        if not rest:
-            del self._owned[owner_of(ident)]
+        gone, owner = self._clients.pop(ident), self._owners[owner_of(ident)]
+        held = gone.held
+        self.open -= len(gone.results)
+        self.held -= held
+        owner.held -= held
+        del owner.clients[ident]
+        if not owner.clients:
+            del self._owners[owner_of(ident)]
 
 
 def clients(entries: bytes) -> set[bytes]:
@@ -213,8 +259,9 @@ def clients(entries: bytes) -> set[bytes]:
 def _split(entries: bytes) -> Iterator[bytes]:
     offset = 0
     while offset < len(entries):
-        count, listed = _TAIL.unpack_from(entries, offset + _HEAD.size)[1:]
-        end = offset + _ENTRY.size + (count * RESULT.size if listed else 0)
+        _, count, form = _TAIL.unpack_from(entries, offset + _HEAD.size)
+        end = offset + _ENTRY.size
+        end += size_of(form, count, entries, end)
         yield entries[offset:end]
         offset = end
 
@@ -230,9 +277,5 @@ def within_window(key: Key) -> bool:
 
 
 def _remembered(tail: bytes) -> Remembered:
-    first, count, listed = _TAIL.unpack_from(tail)
-    if listed:
-        return Remembered(Lsn(first), tail[_TAIL.size :])
-    return Remembered(
-        Lsn(first), b"".join(RESULT.pack(RecordStatus.APPLIED, first + place) for place in range(count))
-    )
+    first, count, form = _TAIL.unpack_from(tail)
+    return Remembered(Lsn(first), given_back(form, first, count, tail[_TAIL.size :]))

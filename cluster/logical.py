@@ -16,7 +16,8 @@ is no document".
 
 So a DELETE that wants version 0 finds what it wants, an absent document, and is NOT_FOUND. A write into a
 collection whose name differs from an existing one only in case would create a second one that SQL cannot
-tell from the first: it is EXISTS with version 0, which no document can have, and creates nothing.
+tell from the first: it is EXISTS with version 0, which no document can have, and creates nothing. So is one
+into a collection that would be one more than there may be.
 
 A request with the ATOMIC flag has all its effects or none. EXISTS and VERSION_MISMATCH fail it, a DELETE of
 nothing does not: the document is as absent as was asked for. The record that failed keeps its status, all
@@ -64,17 +65,18 @@ _OUTCOMES = {
 _ABORTED = RESULT.pack(RecordStatus.ABORTED, 0)
 
 
-def decide(op: Op, wanted: int | None, current: int, lsn: int, *, name_taken: bool = False) -> Decision:
+def decide(op: Op, wanted: int | None, current: int, lsn: int, *, barred: bool = False) -> Decision:
     """What the record at `lsn` comes to. `wanted` is None for an unconditional record.
 
-    `current` is the document's version, 0 if absent. `name_taken`: the collection does not exist, and
-    another one's name differs from its only in case (then `current` is 0).
+    `current` is the document's version, 0 if absent. `barred`: the collection does not exist, and
+    cannot begin: another one's name differs from its only in case, or there are as many as there may be (then
+    `current` is 0).
     """
     if wanted is not None and wanted != current:
         return Decision(RecordStatus.VERSION_MISMATCH, current, Effect.NONE)
     status, effect = _OUTCOMES[op, current > 0]
     if effect is Effect.WRITE:
-        if name_taken:
+        if barred:
             return Decision(RecordStatus.EXISTS, 0, Effect.NONE)
         return Decision(status, lsn, effect)
     return Decision(status, current, effect)

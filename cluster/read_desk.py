@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster.errors import NodeError
 from cluster.reader import Reader
+from cluster.right_of_way import RightOfWay
 from cluster.scrub import Scrub
 from cluster.sql_process import SqlReader
 from cluster.threads import Post
@@ -15,15 +16,15 @@ from cluster.threads import Post
 class ReadDesk:
     """`documents` and `sql` answer from the state file in use; `on_damage` hears when it is not sound."""
 
-    def __init__(self, path: Path, post: Post) -> None:
+    def __init__(self, path: Path, post: Post, way: RightOfWay | None = None) -> None:
         self.on_damage: Callable[[NodeError], None] = lambda error: None
         self._post = post
-        self.use(path)
+        self.use(path, way)
 
-    def use(self, path: Path) -> None:
-        """Read from `path` from now on."""
+    def use(self, path: Path, way: RightOfWay | None = None) -> None:
+        """Read from `path` from now on; statements go by `way`, which its writer can take."""
         self.documents = Reader(path, self._post)
-        self.sql = SqlReader(path, self._post)
+        self.sql = SqlReader(path, self._post, way=way)
         self._scrub = Scrub(path, self._post, lambda error: self.on_damage(error))
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from cluster.guests import user_of
 from cluster.service import Service
 from redwire.body import encode
 from redwire.errors import Code, RedwireError
@@ -45,6 +46,11 @@ class Replies:
         self._principal = principal
         self.wire = wire
         self.send = wire.send
+
+    @property
+    def user(self) -> str:
+        """Whose turn it is when something goes by turns."""
+        return user_of(self._principal)
 
     def fail(self, correlation: int, error: RedwireError) -> None:
         """Send `error` as a Failure, and count it; with the way to the primary where that is what helps."""

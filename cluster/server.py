@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.stapled import MultiListener
 
@@ -24,14 +23,16 @@ from cluster.door import Door, connections_max
 from cluster.drivers import Drivers
 from cluster.guests import Guests
 from cluster.listening import ACCEPT_AGAIN_S, PASSING, Shortage
+from cluster.payloads import payload_limits
 from cluster.peer_end import ChannelEnd
 from cluster.replies import Wire
 from cluster.service import Service
 from cluster.session import Session
 from cluster.source import SnapshotServer, Source
-from cluster.unread import Unread
+from cluster.turnstile import Turn, Turnstile
+from cluster.unread import SCARCE_BYTES_MAX
 from cluster.visit import Visit
-from redwire.errors import Code, ConnectFailed, ProtocolError, RedwireError, Refused
+from redwire.errors import ChannelClosed, Code, ConnectFailed, ProtocolError, RedwireError, Refused
 from redwire.frame import Kind
 from redwire.handshake import HANDSHAKE_S, Principal, Role
 from redwire.message.driver import encode_error
@@ -40,9 +41,13 @@ from redwire.stream import Channel, accept, incoming
 from redwire.tls import may_have_certificate
 
 TURN_S = 0.002
-"""What one client may have done at a time before others, and the node itself, are looked after: fifty that
-send without a pause leave each other a turn every 0.1 s.
+"""What one client may have done before others, and the node itself, are looked after, see `Turnstile`: fifty
+that send without a pause leave each other a turn every 0.1 s.
 """
+READ_S, FRAME_S = 20e-6, 0.5e-6
+"""What a read, and each frame in it, is reckoned at before it is looked at."""
+RELIEF_S = 0.5
+"""Between two looks at what clients hold together; more than 200 MB do not come meanwhile."""
 
 
 class Server:
@@ -64,6 +69,7 @@ class Server:
         self._context = context
         self._door = Door(connections_max())
         self._shortage = Shortage(service.node.note)
+        self._turnstile = Turnstile()
         self.guests = Guests(authenticator.judge)
 
     async def serve(self, listener: MultiListener[SocketStream]) -> None:
@@ -71,6 +77,7 @@ class Server:
         itself.
         """
         async with asyncio.TaskGroup() as tasks:  # a connection's task in anyio's holds 2 KB more
+            tasks.create_task(self._relieve())
             for each in listener.listeners:
                 tasks.create_task(self._accept(each.extra(SocketAttribute.raw_socket), tasks))
 
@@ -85,6 +92,14 @@ class Server:
                 await anyio.sleep(ACCEPT_AGAIN_S)
             else:
                 tasks.create_task(self.handle(sock))
+
+    async def _relieve(self) -> None:
+        """End sessions where all together hold more memory than they may, and have those go on who wait."""
+        while True:
+            await anyio.sleep(RELIEF_S)
+            unread = self._service.unread
+            unread.let_begin()
+            self.guests.relieve(starving=unread.starving())
 
     async def handle(self, sock: socket.socket) -> None:
         """Serve one accepted socket to its end. Never raises for what the other side does."""
@@ -154,7 +169,7 @@ class Server:
                     for frame in await visit.frames():
                         if end.dropped is not None:
                             break
-                        plain = visit.plain(frame)
+                        plain = await visit.plain(frame, self._service.heavy)
                         try:
                             await source.handle(plain)
                         except RedwireError as error:
@@ -164,43 +179,66 @@ class Server:
 
     async def _serve_client(self, visit: Visit, principal: Principal) -> None:
         session, drivers = Session(self._service, principal, visit), self._drivers(principal, visit)
-        guest = self.guests.enter(principal, visit.stay)
+        visit.narrow(_limits(principal.role, session, drivers))
+        guest = self.guests.enter(principal, visit.stay, visit)
         counts = self._service.node.bulletin.counts
         counts.session_begun()
         self._service.unread.enter(visit.channel)
         try:
-            await attend(visit, session, drivers, self._service.unread)
+            await attend(visit, session, drivers, self._service, Turn(self._turnstile, guest.user))
         finally:
             counts.session_ended()
             self._service.unread.leave(visit.channel)
             self.guests.leave(guest)
             session.close()
             if guest.verdict is not None:
+                if guest.verdict.code is Code.BUSY and visit.buffered_bytes >= SCARCE_BYTES_MAX:
+                    visit.close()  # it takes nothing, and what it leaves is needed now
                 (session if session.spoken else drivers).end(guest.verdict)
                 visit.hush()
                 self._service.audit.record(Ended(session=session.accounts.actor, why=guest.verdict.message))
 
 
-async def attend(visit: Visit, session: Session, drivers: Drivers, unread: Unread) -> None:
-    """Take a client's frames until it says goodbye, which returns, or goes, which raises."""
+async def attend(visit: Visit, session: Session, drivers: Drivers, service: Service, turn: Turn) -> None:
+    """Take a client's frames until it says goodbye, which returns, or goes, which raises. After `TURN_S` of
+    work it waits for its next `turn`.
+    """
+    unread, worked_s = service.unread, 0.0
     while True:
-        frames = await visit.frames()
-        turn_ends_s = time.monotonic() + TURN_S
+        frames = await visit.frames(turn.if_crowded)
+        worked_s += READ_S + FRAME_S * len(frames)
+        began_s = time.monotonic()
         for frame in frames:
+            if worked_s > TURN_S:
+                await turn.come()
+                worked_s, began_s = 0.0, time.monotonic()
             kind = frame.kind
             if session.crowded(kind):
                 await session.uncrowded(kind)
             if frame.flags and (session.wants(kind) or drivers.wants(kind)):
-                frame = visit.plain(frame)
+                frame = await visit.plain(frame, service.heavy)
             if session.handles(kind):
                 session.handle(frame)
             elif kind == Kind.BYE:
                 visit.send(Kind.BYE, b"", frame.correlation, frame.stream)
                 return
             else:
-                await drivers.handle(frame)
-            if time.monotonic() > turn_ends_s:
-                await anyio.lowlevel.checkpoint()
-                turn_ends_s = time.monotonic() + TURN_S
+                with visit.holding(frame):
+                    await drivers.handle(frame)
+            now_s = time.monotonic()
+            worked_s += min(now_s - began_s, TURN_S)  # it may have waited
+            began_s = now_s
             if limit_bytes := unread.limit_bytes(visit.channel):
                 await visit.channel.drain_below(limit_bytes)
+            if visit.gone:
+                raise ChannelClosed("the client has gone")
+
+
+_OF_ROLES: dict[Role, dict[int, int]] = {}
+
+
+def _limits(role: Role, session: Session, drivers: Drivers) -> dict[int, int]:
+    """How long payloads may be that a client of this role sends; the same for all of them."""
+    if role not in _OF_ROLES:
+        _OF_ROLES[role] = payload_limits((session.wants, drivers.wants))
+    return _OF_ROLES[role]

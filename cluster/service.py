@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import anyio
+
 from cluster.announcer import Announcer
 from cluster.answers import Caller
 from cluster.audit import Audit
@@ -23,6 +25,10 @@ from redwire.message.client import AckBlock, Opened, encode_ack_block
 from redwire.position import Lsn, NodeId, Term
 from redwire.record import Key, RequestKind
 
+HEAVY_MAX = 1
+"""Threads that expand and read large requests, all clients together: what they do is Python, of which the
+event loop needs its own share.
+"""
 ANSWER_SHARE = 0.9
 """Of the caller's remaining time: what is left carries the answer back (R8)."""
 
@@ -35,6 +41,7 @@ class Service:
         self.audit = audit
         self.reads = Reads(node)
         self.unread = Unread(time.monotonic)
+        self.heavy = anyio.CapacityLimiter(HEAVY_MAX)
         self.desk = StatusDesk(node, lambda: self.settings, lambda: self.policies)
         self.announcer: Announcer = node.announcer
         self._policies = Policies.of(self.settings, self.me)
@@ -126,9 +133,11 @@ class Service:
 
         `policy` is the text that it names, "" for the default and None for the commit rule. `remaining_ms` is
         what its caller has left, None for no limit: it is told "not confirmed" when most of that is over, or
-        the policy timeout (R8). Raises what refuses the policy of a first attempt; of a later one the intake
-        says so, when it has looked for those before (R9).
+        the policy timeout (R8). Raises what refuses the policy of a first attempt, or its collections; of a
+        later one the intake says so, when it has looked for those before (R9), or apply.
         """
+        if kind is RequestKind.WRITE and attempt == 1:
+            self.node.storage.state.documents.check_room(request)
         try:
             effective = self.policies.effective(policy)
         except RedwireError:

@@ -89,31 +89,44 @@ class SessionReads:
             if limit_bytes := unread.limit_bytes(wire):
                 self._hold(limit_bytes)
                 return
+            if not unread.has_room(self._answer_bytes):
+                self._held = True
+                unread.when_room(self._replies.user, self._taken)
+                return
             self._under_way += 1
             read, promised_bytes = self._fresh.pop(0), self._answer_bytes
             unread.promise(promised_bytes)
             self._service.reads.read(read.asked, partial(self._done, read, promised_bytes))
 
     def _done(self, read: _Read, promised_bytes: int, answer: Fetched | Scanned | RedwireError) -> None:
-        wire, unread = self._replies.wire, self._service.unread
         self._under_way -= 1
-        unread.promise(-promised_bytes)
-        if wire.gone:
+        self._service.unread.promise(-promised_bytes)
+        if self._replies.wire.gone:
             pass  # and `_begin` forgets the others
         elif isinstance(answer, RedwireError):
             self._replies.fail(read.correlation, answer)
-        elif limit_bytes := unread.limit_bytes(wire):
-            self._fresh.insert(0, read)
-            self._answer_bytes = max(size_of(answer), self._answer_bytes)
-            self._hold(limit_bytes)
+        elif not self._told(read, answer):
             return
-        else:
-            body = answer.encode()
-            self._answer_bytes = max(len(body), self._answer_bytes // 2)
-            self._replies.send(read.kind, body, read.correlation)
-            unread.wrote(len(body))
         self._begin()
         self._answered()
+
+    def _told(self, read: _Read, answer: Fetched | Scanned) -> bool:
+        """Whether there was room for the answer, and it was sent; else the read begins again in time."""
+        unread, size_bytes = self._service.unread, size_of(answer)
+        limit_bytes = unread.limit_bytes(self._replies.wire)
+        if limit_bytes or not unread.has_room(size_bytes):
+            self._fresh.insert(0, read)
+            self._answer_bytes = max(size_bytes, self._answer_bytes)
+            if limit_bytes:
+                self._hold(limit_bytes)
+            else:
+                self._begin()
+            return False
+        body = answer.encode()
+        self._answer_bytes = max(len(body), self._answer_bytes // 2)
+        self._replies.send(read.kind, body, read.correlation)
+        unread.wrote(len(body))
+        return True
 
     def _hold(self, limit_bytes: int) -> None:
         """Begin nothing until fewer bytes than these wait for the client."""

@@ -26,6 +26,7 @@ import msgspec
 
 from cluster.errors import NodeError, QueryFailed
 from cluster.reader import ReadThreads
+from cluster.right_of_way import RightOfWay
 from cluster.sql import SECONDS_MAX, SqlWorker
 from cluster.sql_kinds import decode_query, encode_result
 from cluster.threads import Post
@@ -74,8 +75,12 @@ class SqlReader(ReadThreads[SqlRequest, bytes]):
     Errors: `QueryFailed`, and `NodeError` where the file is at fault.
     """
 
-    def __init__(self, path: Path, post: Post, *, processes: int = SQL_PROCESSES) -> None:
+    def __init__(
+        self, path: Path, post: Post, *, processes: int = SQL_PROCESSES, way: RightOfWay | None = None
+    ) -> None:
+        """Each statement waits for `way`."""
         self._path = path
+        self._way = way or RightOfWay()
         self._processes: list[SqlProcess] = []
         self._refusing = threading.Event()
         super().__init__(
@@ -92,10 +97,11 @@ class SqlReader(ReadThreads[SqlRequest, bytes]):
         self._refusing.set()
         for process in self._processes:
             process.kill()
+        self._way.give_back()  # whoever could take it for a fold has stopped before
         super().stop()
 
     def _begin(self) -> SqlProcess:
-        process = SqlProcess(self._path, refusing=self._refusing)
+        process = SqlProcess(self._path, refusing=self._refusing, way=self._way)
         self._processes.append(process)
         return process
 
@@ -107,11 +113,17 @@ class SqlProcess:
     """
 
     def __init__(
-        self, path: Path, *, seconds_max: float = SECONDS_MAX, refusing: threading.Event | None = None
+        self,
+        path: Path,
+        *,
+        seconds_max: float = SECONDS_MAX,
+        refusing: threading.Event | None = None,
+        way: RightOfWay | None = None,
     ) -> None:
         self._path = path
         self._seconds_max = seconds_max
         self._refusing = refusing or threading.Event()
+        self._way = way or RightOfWay()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -146,7 +158,14 @@ class SqlProcess:
             yield [answer]
 
     def run(self, request: SqlRequest) -> bytes:
-        """The body of the answer. Raises `QueryFailed`, or `NodeError` where the file is at fault."""
+        """The body of the answer, once the way is free.
+
+        Raises `QueryFailed`, or `NodeError` where the file is at fault.
+        """
+        with self._way.passing():
+            return self._run(request)
+
+    def _run(self, request: SqlRequest) -> bytes:
         if self._refusing.is_set():
             raise _closing()
         if time.monotonic() >= request.answer_by_s:

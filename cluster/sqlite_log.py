@@ -9,6 +9,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from cluster.right_of_way import RightOfWay
 from cluster.tables import WRITER_BUSY_MS, translated
 from redwire.position import Lsn
 
@@ -17,29 +18,37 @@ FOLD_BYTES = 256 << 20
 commits that wait behind that more often: with a quarter of it the p99 of 64 busy clients is twice as long.
 """
 FOLD_BYTES_URGENT = 2 * FOLD_BYTES
-"""512 MiB: readers that come one after the other could let SQLite's log grow for ever, so from here on they
-are waited for.
+"""512 MiB: readers that come one after the other could let SQLite's log grow for ever, so from here on those
+that take long are held back, and those that do not are waited for.
 """
 FOLD_CAUSE_BYTES = 64 << 20
 """And so much of the node's own log, a segment: all of it is kept until the state survives a power cut
 without it.
 """
+FOLD_CAUSE_BYTES_URGENT = 8 * FOLD_CAUSE_BYTES
+"""512 MiB of it, likewise: requests that change nothing fill it, and leave SQLite's own log short."""
 FOLD_WAIT_MS = 25
 """What apply may stand still for readers once SQLite's log is that long; a page or a get takes far less."""
+STATEMENTS_END_S = 10.0
+"""What the last statements before an urgent fold have to end: longer than their alarm leaves them."""
 
 
 class SqliteLog:
     """Belongs to whoever writes through `connection` into the state file at `path`. `folded` is the LSN up to
-    which the file survives a power cut by itself.
+    which the file survives a power cut by itself; statements have `way` while no fold is urgent.
+
+    `size_bytes`, `way`, `urgent` and `fold_beside` are for any thread.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.folded = Lsn(0)
+        self.way = RightOfWay()
         self._path = path
         self._connection = connection
         self._patience_ms = WRITER_BUSY_MS
         self._due_at = FOLD_BYTES
-        self._cause_bytes = 0
+        self._cause_bytes = 0  # since the last fold that did not stay behind
+        self._due_at_cause = FOLD_CAUSE_BYTES
 
     def size_bytes(self) -> int:
         """How long it is now."""
@@ -56,7 +65,12 @@ class SqliteLog:
     @property
     def due(self) -> bool:
         """Whether it, or what the node's log keeps for it, is long enough to be folded."""
-        return self._cause_bytes >= FOLD_CAUSE_BYTES or self.size_bytes() >= self._due_at
+        return self._cause_bytes >= self._due_at_cause or self.size_bytes() >= self._due_at
+
+    @property
+    def urgent(self) -> bool:
+        """Whether folds have stayed behind for so long that readers are to wait for one."""
+        return self._cause_bytes >= FOLD_CAUSE_BYTES_URGENT or self.size_bytes() >= FOLD_BYTES_URGENT
 
     def be_patient(self, patience_ms: int) -> None:
         """Wait so long, from now on, for whoever else keeps us from the file. Raises `sqlite3.Error`."""
@@ -68,26 +82,36 @@ class SqliteLog:
         """Fold it into the file, which stands at `applied`, and begin it anew; `folded`, or None when it
         stayed behind. Readers are waited for where it is `urgent`, or long.
 
-        A reader with an older view can keep it behind; then it is due again when it has grown further. Raises
-        `DiskFull` or `DiskFailed`.
+        A reader with an older view can keep it behind; then it is due again when it has grown further. In the
+        end statements have their way again. Raises `DiskFull` or `DiskFailed`.
         """
-        size = self.size_bytes()
-        with translated(self._path):
-            self.be_patient(FOLD_WAIT_MS if urgent or size >= FOLD_BYTES_URGENT else 0)
-            busy, frames, folded = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        try:
+            size = self.size_bytes()
+            with translated(self._path):
+                self.be_patient(FOLD_WAIT_MS if urgent or self.urgent else 0)
+                busy, frames, folded = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self.way.give_back()
         self._due_at = size + FOLD_BYTES // 4 if busy else FOLD_BYTES
-        self._cause_bytes = 0
         if busy and not 0 < frames == folded:
+            self._due_at_cause = self._cause_bytes + FOLD_CAUSE_BYTES
             return None
+        self._cause_bytes, self._due_at_cause = 0, FOLD_CAUSE_BYTES
         self.folded = applied
         return applied
 
+    def fold_beside(self) -> None:
+        """Do most of a `fold` that follows, beside the writer and readers.
 
-def fold_beside(path: Path) -> None:
-    """Fold SQLite's log into the state file at `path` as far as that goes beside its writer and readers.
+        Where it is urgent no statement begins before that `fold` is over, and those that run are waited for:
+        their views would keep both behind. Raises `DiskFull` or `DiskFailed`.
+        """
+        if self.urgent:
+            self.way.take(STATEMENTS_END_S)
+        _fold_beside(self._path)
 
-    For any thread. It makes a `SqliteLog.fold` that follows short. Raises `DiskFull` or `DiskFailed`.
-    """
+
+def _fold_beside(path: Path) -> None:
     with translated(path):
         connection = sqlite3.connect(path, isolation_level=None)
         try:

@@ -54,11 +54,11 @@ from redwire.message.log import CloseKey, ClusterRecord
 from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
 from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 
-KEY_ENTRIES_SLACK = 20_000
-"""Few keys are not worth a rewrite: a megabyte of entries."""
-KEY_ENTRIES_PER_OPEN = 4
-"""Stored key entries are rewritten when they exceed this many per open key, and the slack: a new one costs a
-third of a rewrite of another one at most.
+KEY_BYTES_SLACK = 1 << 20
+"""Few keys are not worth a rewrite: 15,000 entries."""
+KEY_BYTES_PER_HELD = 4
+"""Stored key entries are rewritten when they exceed so many times those that are held, and the slack: a new
+one costs a third of a rewrite of another one at most.
 """
 KEY_ROW_BYTES = 64 << 10
 """Some 1,300 entries a row: what surrounds them weighs nothing, and a row is read at once."""
@@ -92,9 +92,10 @@ class State:
     cut without the log.
 
     It belongs to one thread at a time: whoever opens it hands it over to the applier. `applied`,
-    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status` and
-    `snapshot_into` may be used from any thread. `lookup` and those about the cluster may be ahead by the
-    `apply` that is running: it is committed in the log, so they are early, not wrong.
+    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status`,
+    `snapshot_into`, and of `sqlite_log` and `documents` what these say, may be used from any thread. `lookup`
+    and those about the cluster may be ahead by the `apply` that is running: it is committed in the log, so
+    they are early, not wrong.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -104,10 +105,10 @@ class State:
         self.terms: TermList
         self.keys: Keys
         self._connection = connection
-        self._documents: Documents
+        self.documents: Documents
         self._registry: Registry
-        self._key_entries = 0
-        self._log = SqliteLog(path, connection)
+        self._key_bytes = 0
+        self.sqlite_log = SqliteLog(path, connection)
         self._load()
 
     @classmethod
@@ -149,12 +150,12 @@ class State:
             return []
         committed, execute = False, self._connection.execute
         try:
-            self._log.be_patient(patience_ms)
+            self.sqlite_log.be_patient(patience_ms)
             execute("BEGIN IMMEDIATE")
             try:
                 terms = self._extended_terms(batches)
                 applied = [self._apply_batch(batch) for batch in batches]
-                self._documents.flush()
+                self.documents.flush()
                 self._finish(end, batches[-1].time_ms)
                 execute("COMMIT")
                 committed = True
@@ -164,7 +165,7 @@ class State:
         except TRANSLATED as error:
             raise translation(self.path, error) from error
         self.terms, self.batch_time_ms = terms, batches[-1].time_ms
-        self._log.cause(sum([len(batch.data) for batch in batches]))
+        self.sqlite_log.cause(sum([len(batch.data) for batch in batches]))
         self.applied = end  # last: whoever looks at it first finds all that belongs to it
         return applied
 
@@ -190,19 +191,19 @@ class State:
     @property
     def checkpointed(self) -> Lsn:
         """What survives a power cut without the node's log."""
-        return self._log.folded
+        return self.sqlite_log.folded
 
     @property
     def checkpoint_due(self) -> bool:
         """Whether it is time for a `checkpoint`."""
-        return self._log.due
+        return self.sqlite_log.due
 
     def checkpoint(self, *, urgent: bool = False) -> Lsn | None:
         """Make what is applied durable without the node's log, as far as readers let us, which are waited for
         a little where it is `urgent`; `checkpointed`, or None when it stayed behind. Raises `DiskFull` or
         `DiskFailed`.
         """
-        return self._log.fold(self.applied.lsn, urgent=urgent)
+        return self.sqlite_log.fold(self.applied.lsn, urgent=urgent)
 
     def snapshot_into(self, path: Path) -> Position:
         """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
@@ -226,7 +227,7 @@ class State:
 
     def status(self) -> StateStatus:
         """What it weighs."""
-        return StateStatus(self._log.size_bytes(), len(self.keys), self.keys.open)
+        return StateStatus(self.sqlite_log.size_bytes(), len(self.keys), self.keys.open)
 
     def _load(self) -> None:
         """Read from the tables whatever is kept in memory beside them."""
@@ -237,10 +238,11 @@ class State:
         self.terms = read_terms(self.path, connection)
         keys, stored = Keys(forgotten_through=meta.forgotten_through), 0
         for entries in key_rows(self.path, connection):
-            stored += keys.replay(entries)
+            keys.replay(entries)
+            stored += len(entries)
         keys.advance(self.applied.lsn, meta.time_ms)
-        self.keys, self._key_entries = keys, stored
-        self._documents, self._registry = Documents(self.path, connection), Registry(self.path, connection)
+        self.keys, self._key_bytes = keys, stored
+        self.documents, self._registry = Documents(self.path, connection), Registry(self.path, connection)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -265,14 +267,14 @@ class State:
         except _NOT_APPLICABLE as error:
             raise ApplyStopped(batch.last, str(error)) from error
         if entries:
-            row = (batch.last, sealed(b"".join(entries)))
-            self._connection.execute("INSERT INTO keys VALUES (?, ?)", row)
-            self._key_entries += len(entries)
+            joined = b"".join(entries)
+            self._connection.execute("INSERT INTO keys VALUES (?, ?)", (batch.last, sealed(joined)))
+            self._key_bytes += len(joined)
         return AppliedBatch(batch.last, results)
 
     def _apply_requests(self, batch: Batch) -> tuple[list[Result], list[bytes]]:
         """Results of all requests, and the key entries of those that were executed under a key."""
-        keys, write, lsn, time_ms = self.keys, self._documents.write, batch.first, batch.time_ms
+        keys, write, lsn, time_ms = self.keys, self.documents.write, batch.first, batch.time_ms
         results: list[Result] = []
         entries: list[bytes] = []
         keys.advance(Lsn(lsn - 1), time_ms)
@@ -305,7 +307,7 @@ class State:
         """Before the transaction ends: the position, and the stored keys rewritten when most of them are
         dropped."""
         self.keys.advance(end.lsn, time_ms)
-        if self._key_entries > KEY_ENTRIES_PER_OPEN * self.keys.open + KEY_ENTRIES_SLACK:
+        if self._key_bytes > KEY_BYTES_PER_HELD * self.keys.entry_bytes + KEY_BYTES_SLACK:
             self._rewrite_keys()
         meta = MetaRow(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
         self._connection.execute(_META, (*meta, meta.checksum()))
@@ -323,7 +325,7 @@ class State:
                 parts, size = [], 0
         if parts:
             execute("INSERT INTO keys VALUES (?, ?)", (last, sealed(b"".join(parts))))
-        self._key_entries = self.keys.open
+        self._key_bytes = self.keys.entry_bytes
 
 
 def copy_bytes(path: Path) -> int:

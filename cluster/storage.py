@@ -69,7 +69,7 @@ class Storage:
         self.watermark = Lsn(max(wal.watermark, self.state.applied.lsn))
         self.journal = Journal(wal, self.log, self.data_dir, self.meta, post, fail)
         self.applies = ApplyQueue(post, fail, lambda: self.log.durable)
-        self.reads = ReadDesk(self.state.path, post)
+        self.reads = ReadDesk(self.state.path, post, self.state.sqlite_log.way)
 
     def connect(self, on_durable: Callable[[Lsn], None]) -> None:
         """Start the threads that write. `on_durable` follows every sync."""
@@ -237,7 +237,7 @@ class Storage:
         await done.wait()
         self._settings = Settings(Lsn(0), self.config.cluster)  # the snapshot's may be of an earlier record
         self.log.restart(by.at, self.state.terms, self.state.batch_time_ms)
-        self.reads.use(self.state.path)
+        self.reads.use(self.state.path, self.state.sqlite_log.way)
         self.applies.use(self.state)
 
     def _open(self) -> tuple[State, Wal, Log]:

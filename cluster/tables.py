@@ -50,8 +50,8 @@ from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermLi
 
 APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
-FORMAT = 5
-"""1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14)."""
+FORMAT = 6
+"""1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14); 5 results of keys in full."""
 WRITER_BUSY_MS = 5_000
 """Nobody else writes but a person with a tool of SQLite's; and a reader can hold the writer up that rebuilds
 the index of a fresh file.

@@ -1,15 +1,17 @@
 """Answers that clients have asked for and do not take, all together.
 
 Each client may leave some megabytes lying, for it may only be slow. A node with many such clients would have
-no memory left: while all together leave too much, each may leave one answer, and asks for one at a time. Who
-takes what it gets notices nothing. What is being read for clients counts before it is there: else a crowd
-that asks at once would have all of it read before anybody looks.
+no memory left: while all together leave too much, or would with what is being read for them, nothing more is
+read for anybody, until some of them have taken theirs, or were ended (`cluster.guests`). Those who wait then
+go on in turns by user. Who takes what it gets notices nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from cluster.turns import Turns
 
 EACH_BYTES_MAX = 8 << 20
 """The largest document. A client that leaves more is read no further until it takes some."""
@@ -29,6 +31,11 @@ class Answers(Protocol):
         """What was written to it and is not taken yet."""
 
 
+class _Waiting(NamedTuple):
+    user: str
+    begin: Callable[[], None]
+
+
 class Unread:
     """For the event loop's thread only; `clock_s` is monotonic."""
 
@@ -38,6 +45,8 @@ class Unread:
         self._looked_s = float("-inf")
         self._left_bytes = 0  # when last looked at, and what was written since
         self._promised_bytes = 0
+        self._waiting = Turns[_Waiting](lambda each: each.user)
+        self._beginning = self._begun = False
 
     def enter(self, client: Answers) -> None:
         """A client's session begins."""
@@ -50,10 +59,38 @@ class Unread:
     def promise(self, size_bytes: int) -> None:
         """So much more may be written soon; less than nothing where it was, or will not be."""
         self._promised_bytes += size_bytes
+        if size_bytes < 0:
+            self.let_begin()
 
     def wrote(self, size_bytes: int) -> None:
         """So much was written to a client."""
         self._left_bytes += size_bytes
+
+    def when_room(self, user: str, begin: Callable[[], None]) -> None:
+        """Call `begin` once there is room for the largest answer, when it is `user`'s turn."""
+        self._waiting.append(_Waiting(user, begin))
+
+    def let_begin(self) -> None:
+        """Have those begin for whom there is room by now."""
+        if self._beginning:
+            return
+        self._beginning = True
+        try:
+            while self._waiting and self.has_room(EACH_BYTES_MAX):
+                self._begun = True
+                self._waiting.popleft().begin()
+        finally:
+            self._beginning = False
+
+    def starving(self) -> bool:
+        """Whether somebody waits for room, and nobody got any since this was asked last."""
+        begun, self._begun = self._begun, False
+        return bool(self._waiting) and not begun
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether an answer of `size_bytes` is not too much: one always is not, where there is no other."""
+        others_bytes = self._left() + self._promised_bytes
+        return not others_bytes or others_bytes + size_bytes <= ALL_BYTES_MAX
 
     @property
     def scarce(self) -> bool:

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from redwire.errors import RequestInvalid
 from redwire.message.cursor import str8
 from redwire.position import Token
-from redwire.record import Key
+from redwire.record import CLIENT_BYTES, Key
 
 VERSION_MAX = (1 << 64) - 1
 """The highest LSN that a record can carry."""
 PORT_MAX = 65_535
+_CLUSTER = re.compile("[0-9a-f]{32}")
+_RECORDS = "pass a list of what redwire.document.encode_record returned, and one of the ids of these"
 
 
 def require_text(what: str, value: object) -> None:
@@ -45,6 +48,21 @@ def require_key(value: object) -> None:
     """`value` must be the key of a write."""
     if not isinstance(value, Key):
         raise _of_type("key", value, "pass the key of the error; Key.parse reads its text")
+    if not _is_client(value.client) or not _is_count(value.sequence) or not value.sequence:
+        raise RequestInvalid(f"key is {value!r:.160}, which no write has", hint="pass the key of the error")
+
+
+def require_records(records: object, ids: object) -> None:
+    """`records` must be encoded ones, and `ids` those of their documents."""
+    if not isinstance(records, Sequence) or isinstance(records, bytes | str) or not records:
+        raise RequestInvalid(f"records is {records!r:.80}", hint=_RECORDS)
+    if not isinstance(ids, Sequence) or isinstance(ids, bytes | str):
+        raise RequestInvalid(f"ids is {ids!r:.80}", hint=_RECORDS)
+    for place, record in enumerate(records):
+        if not isinstance(record, bytes):
+            raise RequestInvalid(f"it is of type {type(record).__name__}", place, hint=_RECORDS)
+    if len(ids) != len(records):
+        raise RequestInvalid(f"{len(ids)} ids for {len(records)} records", hint=_RECORDS)
 
 
 def policy_text(policy: str | None) -> str:
@@ -65,16 +83,33 @@ def seconds(what: str, value: object) -> float:
     except OverflowError:
         limit_s = math.inf
     if not 0 < limit_s < math.inf:
-        raise RequestInvalid(f"{what} is {limit_s:g}", hint="pass seconds above 0")
+        raise RequestInvalid(f"{what} is {limit_s:g}", hint="pass finite seconds above 0")
     return limit_s
 
 
 def token(at_least: Token | str | None) -> Token | None:
     """What must have been seen."""
-    if at_least is None or isinstance(at_least, Token):
+    if at_least is None:
+        return None
+    if isinstance(at_least, Token):
+        if not (_is_cluster(at_least.cluster) and _is_count(at_least.term) and _is_count(at_least.lsn)):
+            text = f"at_least is {at_least!r:.160}, which nobody has seen"
+            raise RequestInvalid(text, hint="pass a receipt's token unchanged")
         return at_least
     require_text("at_least", at_least)
     return Token.parse(at_least)
+
+
+def _is_client(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == CLIENT_BYTES
+
+
+def _is_cluster(value: object) -> bool:
+    return isinstance(value, str) and _CLUSTER.fullmatch(value) is not None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= VERSION_MAX
 
 
 def _of_type(what: str, value: object, hint: str) -> RequestInvalid:

@@ -11,8 +11,9 @@ or it raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly 
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,25 +23,19 @@ from msgspec.structs import replace
 
 from redwire import uri
 from redwire.admin import Admin
-from redwire.arguments import policy_text, require_key, require_number, require_text, token
-from redwire.document import Document, Json, Row, cut, encode_record, encode_rows
+from redwire.arguments import policy_text, require_key, require_number, require_records, require_text, token
+from redwire.document import Document, Json, Row, encode_record, encode_rows
 from redwire.errors import (
     ChannelClosed,
-    Code,
-    DeadlineExceeded,
-    NotConfirmed,
     ProtocolError,
-    RedwireError,
-    Refused,
     RequestInvalid,
-    UnknownOutcome,
 )
 from redwire.frame import Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
-from redwire.link import entry_of
-from redwire.message.client import Outcome, RecordStatus, Resolve, TopologyNotice
+from redwire.household import require_asyncio
+from redwire.message.client import TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
-from redwire.pending import Pending, check_conditions
+from redwire.pending import Pending
 from redwire.pool import Dialler, Pool
 from redwire.position import Token
 from redwire.reads import read_mode
@@ -48,7 +43,6 @@ from redwire.receipt import Committed, Deleted, Inserted
 from redwire.record import Key, Op
 from redwire.routing import ReadMode, Router, RouterStatus
 from redwire.session import Session
-from redwire.session_keys import WriteKey
 from redwire.status import Status
 from redwire.status import decode as decode_status
 from redwire.tls import client_context
@@ -60,7 +54,8 @@ class Client:
     """One application's connection to a cluster: an asynchronous context manager, entered once at a time.
     `connect` makes one.
 
-    Any number of tasks may use it at once. `policy` is a commit policy's text, None for the cluster's
+    It runs on asyncio, or uvloop, in the event loop in which it is entered: any number of tasks there may use
+    it at once, and any of them may close it. `policy` is a commit policy's text, None for the cluster's
     default; `timeout_s` is the deadline of the whole call, None for the URI's.
 
     A write returns, or raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly nothing was
@@ -74,6 +69,7 @@ class Client:
         self._chance = chance
         self._pool: Pool | None = None
         self._session: Session | None = None
+        self._entering = False
 
     def __repr__(self) -> str:
         state = "not open" if self._session is None else "open"
@@ -81,10 +77,13 @@ class Client:
 
     async def __aenter__(self) -> Self:
         """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, or `DeadlineExceeded`; of a
-        client that is open already `RequestInvalid`.
+        client that is open already, or without asyncio, `RequestInvalid`. After an error it can be entered
+        again.
         """
-        if self._session is not None:
-            raise RequestInvalid("this client is open already", hint="connect() makes another one")
+        if self._entering or self._session is not None and not self._session.loop.is_closed():
+            state = "being opened" if self._entering else "open"
+            raise RequestInvalid(f"this client is {state} already", hint="connect() makes another one")
+        require_asyncio()
         config = self.config
         router = Router(config.seeds, config.region, config.discovery, self._chance)
 
@@ -92,19 +91,29 @@ class Client:
             self._pool = Pool(router, self._dialler, tasks)
             return self._pool
 
-        self._session = await Session.begin(make_pool, self._chance, config.timeout_ms / 1000)
+        self._entering = True
+        try:
+            self._session = await Session.begin(make_pool, self._chance, config.timeout_ms / 1000)
+        finally:
+            self._entering = False
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every connection. Whoever still waits for a write gets `UnknownOutcome`, whoever waits for
-        something else `ChannelClosed`.
+        something else `ChannelClosed`. Raises what a callback of `submit` raised.
         """
-        session, self._session = self._session, None
-        if session is not None:
+        if self._session is None or self._session.loop.is_closed():  # a loop that ends closes all in it
+            self._session = None
+            return
+        session = self._opened()
+        self._session = None
+        try:
             await session.end()
-        self._pool = None
+        finally:
+            if self._pool is session.pool:
+                self._pool = None
 
     async def put(
         self,
@@ -149,8 +158,8 @@ class Client:
         """Write new documents, row by row: a conflict leaves the others. `atomic` makes it all or nothing.
 
         Rows beyond a request's limits go out in pieces, one after the other, each within its own deadline;
-        an error then says in `facts["rows_committed"]` how many rows were committed before it. Atomic rows
-        are one request.
+        an error then says in `facts["rows_committed"]` how many rows were committed before it. It names the
+        row that it is about, from 0, in `facts["record"]`. Atomic rows are one request.
         """
         session = self._opened()
         encoded, ids = encode_rows(Op.INSERT, collection, rows)
@@ -158,15 +167,7 @@ class Client:
             raise RequestInvalid("there are no rows to insert")
         if atomic:
             return Inserted((await session.write(encoded, ids, policy, timeout_s),))
-        pieces: list[Committed] = []
-        for start, end in cut(encoded):
-            try:
-                piece = encoded[start:end], ids[start:end]
-                pieces.append(await session.write(*piece, policy, timeout_s, atomic=False))
-            except RedwireError as error:
-                error.facts["rows_committed"] = start
-                raise
-        return Inserted(tuple(pieces))
+        return Inserted(await session.write_rows(encoded, ids, policy, timeout_s))
 
     async def delete(
         self,
@@ -194,15 +195,16 @@ class Client:
         """Begin to write records that `redwire.document.encode_record` made, as one request; do not wait.
 
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
-        the event loop, once it is done, which must not raise. There may be 4,096 under way, and some 30,000
-        keys between the oldest and the newest of them; one more raises `Refused` (BUSY). So does any
-        (NOT_READY) while the client has no id yet: a node that it came in by could issue none before it took
-        in its cluster, and the primary is asked meanwhile. Writes in flight together have no order among
-        them.
+        the event loop, once it is done. A callback must not raise: what it raises closes the client, and
+        comes out of `__aexit__`. There may be 4,096 under way, and some 30,000 keys between the oldest and
+        the newest of them; one more raises `Refused` (BUSY). So does any (NOT_READY) while the client has no
+        id yet: a node that it came in by could issue none before it took in its cluster, and the primary is
+        asked meanwhile. Writes in flight together have no order among them.
 
         `atomic` makes several records all or nothing, as one always is: nothing raises `Conflict`.
         """
         session = self._opened()
+        require_records(records, ids)
         text, limit_s = policy_text(policy), session.limit_s(timeout_s)
         whole = atomic or len(records) == 1
         return session.writes.submit(
@@ -238,31 +240,7 @@ class Client:
         not ask: it is of another user, and ours is no administrator.
         """
         require_key(key)
-        body = Resolve(key.client, key.sequence).encode()
-        session = self._opened()
-        try:
-            block, entry = entry_of(await session.ask(Kind.RESOLVE, body, timeout_s))
-        except NotConfirmed as error:
-            error.key = key
-            raise
-        except DeadlineExceeded as error:
-            raise _unanswered(key, error, error.phase) from error
-        except Refused as error:
-            if error.code in (Code.NOT_FOUND, Code.KEY_EXPIRED):
-                raise
-            raise _unanswered(key, error, "answer") from error  # the question is refused, not the write
-        if entry.outcome is not Outcome.COMMITTED:
-            raise ProtocolError("a Resolve was answered with a write that is still open")
-        session.writes.resolved(key)
-        if isinstance(key, WriteKey) and len(key.ids) == entry.count:
-            ids, atomic = key.ids, key.atomic
-        else:
-            ids = ("",) * entry.count
-            atomic = entry.count == 1 or any(status is RecordStatus.ABORTED for status, _ in entry.results)
-        committed = Committed(ids, entry, block, session.cluster)
-        if atomic:
-            check_conditions(committed, [ident or "the document" for ident in ids])
-        return committed
+        return await self._opened().resolve(key, timeout_s)
 
     async def get(
         self,
@@ -297,7 +275,7 @@ class Client:
         read: ReadMode | str | None = None,
         at_least: Token | str | None = None,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[Document]:
+    ) -> AsyncGenerator[Document, None]:
         """The documents of a collection in UTF-8 byte order of their ids, from the first id above `after`.
 
         Comes page by page, each within `timeout_s` and at least as fresh as the one before. Raises as `get`.
@@ -356,10 +334,18 @@ class Client:
         return self.config.read if read is None else read_mode(read)
 
     def _opened(self) -> Session:
-        if self._session is None:
+        session = self._session
+        if session is None:
             hint = "use it inside `async with redwire.connect()`"
             raise ChannelClosed("the client is not open", hint=hint, retry=False)
-        return self._session
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is not session.loop:
+            text = "the client belongs to the event loop it was opened in, and this call is not made there"
+            raise RequestInvalid(text, hint="open one in each loop")
+        return session
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> Client:
@@ -384,10 +370,3 @@ def credentials(config: ConnectionConfig) -> Credentials:
     if config.user is not None:
         return Password(config.user, config.password or "")
     return Anonymous() if config.cert is None else Certificate()
-
-
-def _unanswered(key: Key, error: RedwireError, phase: str) -> UnknownOutcome:
-    """Nobody said what became of the write with `key`."""
-    unknown = UnknownOutcome(error.message, phase=phase, hint=error.hint)
-    unknown.key = key
-    return unknown

@@ -130,6 +130,11 @@ class ServerConnection(FrameEncoder):
         """Whether the connection is to be closed once the queued data is sent."""
         return self.state is ConnectionState.CLOSED
 
+    @property
+    def decoder(self) -> FrameDecoder:
+        """What cuts the frames; its `limits` are for the session."""
+        return self._decoder
+
     def receive_data(self, data: bytes) -> list[Frame]:
         """The frames for the session, not `expanded` yet; none before authentication, and none once closing.
         Never raises.

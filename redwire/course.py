@@ -144,7 +144,7 @@ class Course:
         `hint` what to do about it.
         """
         tail = f": {why}" if why else ""
-        how = f"within {round(timeout_s, 3):g} s"  # of which a little was gone before it came here
+        how = f"within {timeout_s:g} s"
         unsent = f"not sent {how}, in phase {phase}{tail}"
         return self._left(phase, how, tail, DeadlineExceeded(unsent, phase=phase, hint=hint))
 

@@ -33,12 +33,23 @@ Json = Mapping[str, Any] | bytes
 """A document: a mapping, or a JSON object as UTF-8 bytes, which are stored as they are.
 
 In a mapping, what JSON has no word for is written as msgspec does it and reads back as that: dates, UUIDs and
-decimals as text, sets as arrays, whole-number keys as text.
+decimals as text, sets as arrays, whole-number keys as text; and a mapping of any make, at any depth, as an
+object.
 """
+_IN_RAW = "its JSON, as it was written, is in `raw`"
+
 Row = Json | tuple[str, Json]
 """A document with its id, or without one: the cluster then makes it."""
 
-_encode_json = msgspec.json.Encoder().encode
+
+def _plain(value: object) -> object:
+    """What is written for `value`, which msgspec does not know: for a mapping of another make a dict."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -54,14 +65,17 @@ class Document(msgspec.Struct, frozen=True):
 
     @property
     def value(self) -> dict[str, Any]:
-        """The document, decoded now. Raises `RequestInvalid` for a number that Python has no room for, as
-        1e999: JSON does not bound them. `raw` has it.
+        """The document, decoded now. Raises `RequestInvalid` for what Python has no room for: a number as
+        1e999, or so many objects in each other as it has stack for. JSON bounds neither. `raw` has it.
         """
         try:
             value: dict[str, Any] = msgspec.json.decode(self.raw)
         except msgspec.ValidationError as error:
             text = f"the document {self.id[:64]!r} holds a number that cannot be read here: {error}"
-            raise RequestInvalid(text, hint="its JSON, as it was written, is in `raw`") from error
+            raise RequestInvalid(text, hint=_IN_RAW) from error
+        except RecursionError as error:
+            text = f"the document {self.id[:64]!r} is too deep to be read here: {error}"
+            raise RequestInvalid(text, hint=_IN_RAW) from error
         return value
 
 
@@ -134,14 +148,17 @@ def _document_bytes(document: object) -> bytes:
     if len(data) > DOC_BYTES_MAX:
         raise TooLarge("document bytes", len(data), DOC_BYTES_MAX)
     if b"null" in data:  # what msgspec writes for a number that JSON does not have
-        plain = msgspec.to_builtins(document, str_keys=True, enc_hook=_as_written)
+        plain = msgspec.to_builtins(document, str_keys=True, enc_hook=_looked_into)
         for place, number in _not_finite(plain, ""):
             raise RequestInvalid(f"the document holds {number} at {place}", hint="JSON has no such number")
     return data
 
 
-def _as_written(raw: object) -> None:
-    """A `msgspec.Raw`, the one thing that is JSON already: it holds no number to look for."""
+def _looked_into(value: object) -> object:
+    """As `_plain`; for a `msgspec.Raw`, the one thing that is JSON already, nothing: it holds no number to
+    look for.
+    """
+    return None if isinstance(value, msgspec.Raw) else _plain(value)
 
 
 def _not_finite(value: object, place: str) -> Iterator[tuple[str, float]]:

@@ -30,7 +30,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redwire.receipt import Receipt
@@ -121,12 +121,22 @@ class RedwireError(Exception):
         self.hint = hint
         self.facts = dict(facts or {})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as it is, whatever its class takes to be made."""
+        return _again, (type(self), self.args, vars(self).copy())
+
     @property
     def name(self) -> str:
         """What happened, in one word: the code of the protocol where that says it, else the class, as in
         CONNECT_FAILED.
         """
         return _HUMP.sub("_", type(self).__name__).upper() if self.code in _VAGUE else str(self.code)
+
+
+def _again(kind: type[RedwireError], args: tuple[object, ...], state: dict[str, object]) -> RedwireError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 class ProtocolError(RedwireError):

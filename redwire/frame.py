@@ -7,6 +7,7 @@ lengths, flags and compression. What a kind means, and whether it is known at al
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -32,8 +33,8 @@ MORE_FRAMES = 0x02
 _LENGTH = struct.Struct("<I")
 _PIECE_BYTES = 4096
 """A page: below it an object of its own would weigh as much as what it holds."""
-_INFLATE_STEP_BYTES = 256
-"""A zstd block of 4 bytes can expand to 128 KiB, so one step overshoots the limit by 8 MiB at most."""
+_BLOCK_BYTES_MIN, _BLOCK_EXPANDED_MAX = 4, 128 << 10
+"""A zstd block of so few bytes can expand to so many."""
 
 
 class Kind(IntEnum):
@@ -188,6 +189,9 @@ class FrameDecoder:
     Holds at most one incomplete frame, whose length is checked before more of it is kept. `frame_bytes_max`,
     which counts the header, and `allow_compressed` may be changed between calls. Without `expand` compressed
     payloads stay as they are, see `expanded`.
+
+    With `limits` a payload has at most so many bytes by its kind, and those of kinds that are not in it, for
+    which nobody looks, are not kept: such a frame has none.
     """
 
     def __init__(
@@ -200,11 +204,18 @@ class FrameDecoder:
         self._parts: list[bytes] = []
         self._held = 0
         self._wanted = 0  # of the held frame, once its length is known
+        self._kept = True
+        self.limits: Mapping[int, int] | None = None
 
     @property
     def held_bytes(self) -> int:
         """Bytes of an incomplete frame; 0 exactly when everything received was whole frames."""
         return self._held
+
+    @property
+    def kept_bytes(self) -> int:
+        """What an incomplete frame takes in memory."""
+        return self._held if self._kept else HEADER_BYTES
 
     def receive_data(self, data: bytes) -> list[Frame]:
         """All frames that `data` completes, in order.
@@ -226,7 +237,7 @@ class FrameDecoder:
                 data = self._parts.pop() + data
                 self._held = 0
         end = len(data)
-        unpack, make, plain = HEADER.unpack_from, tuple.__new__, self._plain
+        unpack, make, plain, limits = HEADER.unpack_from, tuple.__new__, self._plain, self.limits
         while end - at >= HEADER_BYTES:
             length, kind, flags, stream, correlation = unpack(data, at)
             if not HEADER_BYTES <= length <= self.frame_bytes_max:
@@ -234,7 +245,8 @@ class FrameDecoder:
             stop = at + length
             if stop > end:
                 break
-            payload = data[at + HEADER_BYTES : stop]
+            kept = limits is None or self._is_kept(kind, length)
+            payload = data[at + HEADER_BYTES : stop] if kept else b""
             if flags:
                 payload = plain(kind, flags, payload)
             frames.append(make(Frame, (kind, flags, stream, correlation, payload)))
@@ -245,19 +257,23 @@ class FrameDecoder:
 
     def _add(self, data: bytes) -> None:
         """Keep the next piece of the held frame. Tiny ones are joined: objects would outweigh bytes."""
+        self._held += len(data)
+        if not self._kept:
+            return
         if len(data) < _PIECE_BYTES and len(self._parts[-1]) < _PIECE_BYTES:
             self._parts[-1] += data
         else:
             self._parts.append(data)
-        self._held += len(data)
 
     def _complete(self, data: bytes, frames: list[Frame]) -> int:
         """Finish the held frame with the beginning of `data`; how much of it that took."""
         taken = self._wanted - self._held
         first, *rest = self._parts
         _, kind, flags, stream, correlation = HEADER.unpack_from(first)
-        payload = b"".join((memoryview(first)[HEADER_BYTES:], *rest, memoryview(data)[:taken]))
-        self._parts, self._held, self._wanted = [], 0, 0
+        payload = b""
+        if self._kept:
+            payload = b"".join((memoryview(first)[HEADER_BYTES:], *rest, memoryview(data)[:taken]))
+        self._parts, self._held, self._wanted, self._kept = [], 0, 0, True
         if flags:
             payload = self._plain(kind, flags, payload)
         frames.append(Frame(kind, flags, stream, correlation, payload))
@@ -274,11 +290,21 @@ class FrameDecoder:
             length, kind, flags, _, _ = HEADER.unpack_from(data, at)
             self._check_flags(kind, flags)
             self._wanted = length
-        self._parts, self._held = [data[at:]], held
+            self._kept = self.limits is None or self._is_kept(kind, length)
+        self._parts, self._held = [data[at:] if self._kept else data[at : at + HEADER_BYTES]], held
+
+    def _is_kept(self, kind: int, length: int) -> bool:
+        """Whether somebody will look at the payload of a frame. Raises `FrameInvalid` for one too long."""
+        assert self.limits is not None
+        limit = self.limits.get(kind)
+        if limit is not None and length - HEADER_BYTES > limit:
+            name = kind_name(kind)
+            raise FrameInvalid(f"{name} payload has {length - HEADER_BYTES} bytes, at most {limit}")
+        return limit is not None
 
     def _plain(self, kind: int, flags: int, payload: bytes) -> bytes:
         self._check_flags(kind, flags)
-        return _inflate(kind, payload) if self._expand else payload
+        return _inflate(kind, payload, FRAME_BYTES_MAX) if self._expand else payload
 
     def _check_flags(self, kind: int, flags: int) -> None:
         if flags & ~(COMPRESSED | MORE_FRAMES):
@@ -294,32 +320,46 @@ class FrameDecoder:
         return FrameInvalid(f"frame length {length} is not between {HEADER_BYTES} and {self.frame_bytes_max}")
 
 
-def expanded(frame: Frame) -> Frame:
-    """The frame with a plain payload, from a decoder that does not expand. Raises `FrameInvalid`.
+def expanded(frame: Frame, limit: int = FRAME_BYTES_MAX) -> Frame:
+    """The frame with a plain payload of `limit` bytes at most, from a decoder that does not expand. Raises
+    `FrameInvalid`.
 
     One at a time, when it is used: a single read can bring fifty payloads of 16 MiB each.
     """
-    return frame._replace(payload=_inflate(frame.kind, frame.payload)) if frame.flags & COMPRESSED else frame
+    if not frame.flags & COMPRESSED:
+        return frame
+    return frame._replace(payload=_inflate(frame.kind, frame.payload, limit))
 
 
-def _inflate(kind: int, payload: bytes) -> bytes:
-    """Expand one zstd frame to `FRAME_BYTES_MAX` at most, whatever size it declares. Raises `FrameInvalid`.
+def declared_bytes(payload: bytes) -> int | None:
+    """How long a compressed payload says that it is; None where it does not, and where it is not zstd."""
+    try:
+        size = zstandard.frame_content_size(payload)
+    except zstandard.ZstdError:
+        return None
+    return None if size < 0 else size
+
+
+def _inflate(kind: int, payload: bytes, limit: int) -> bytes:
+    """Expand one zstd frame to `limit` bytes at most, whatever size it declares. Raises `FrameInvalid`.
 
     The one-shot call of zstandard obeys the declared size instead of our limit, and does not see what follows
-    a frame without one, so the payload goes through the streaming decoder in steps whose output is bounded.
+    a frame without one, so the payload goes through the streaming decoder in steps whose output is bounded:
+    one overshoots the limit by half of that, or 1 MiB.
     """
     name = kind_name(kind)
+    step_bytes = max(limit // 2, 1 << 20) // _BLOCK_EXPANDED_MAX * _BLOCK_BYTES_MIN
     try:
-        if zstandard.frame_content_size(payload) > FRAME_BYTES_MAX:
-            raise FrameInvalid(f"{name} payload declares more than {FRAME_BYTES_MAX} bytes")
+        if zstandard.frame_content_size(payload) > limit:
+            raise FrameInvalid(f"{name} payload declares more than {limit} bytes")
         decoder = zstandard.ZstdDecompressor(max_window_size=FRAME_BYTES_MAX).decompressobj()
         pieces, size, at = [], 0, 0
         while at < len(payload) and not decoder.eof:
-            piece = decoder.decompress(payload[at : at + _INFLATE_STEP_BYTES])
-            at += _INFLATE_STEP_BYTES
+            piece = decoder.decompress(payload[at : at + step_bytes])
+            at += step_bytes
             size += len(piece)
-            if size > FRAME_BYTES_MAX:
-                raise FrameInvalid(f"{name} payload expands to more than {FRAME_BYTES_MAX} bytes")
+            if size > limit:
+                raise FrameInvalid(f"{name} payload expands to more than {limit} bytes")
             pieces.append(piece)
     except zstandard.ZstdError as error:
         raise FrameInvalid(f"{name} payload is not zstd: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -11,14 +12,31 @@ from anyio.abc import TaskGroup
 from redwire.arguments import policy_text, require_address, seconds
 from redwire.commands import Commands
 from redwire.dial import stuck_hint
-from redwire.errors import ChannelClosed, ConnectFailed, DeadlineExceeded, Refused
+from redwire.document import cut
+from redwire.errors import (
+    ChannelClosed,
+    Code,
+    ConnectFailed,
+    DeadlineExceeded,
+    NotConfirmed,
+    ProtocolError,
+    RedwireError,
+    Refused,
+    RequestInvalid,
+    UnknownOutcome,
+)
 from redwire.frame import Kind
-from redwire.link import Answer, Link, payload
+from redwire.household import Household
+from redwire.link import Answer, Link, entry_of, payload
+from redwire.message.client import Outcome, RecordStatus, Resolve
+from redwire.pending import check_conditions
 from redwire.pool import Pool
 from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.reads import Reads
 from redwire.receipt import Committed
+from redwire.record import Key
 from redwire.routing import Primary
+from redwire.session_keys import WriteKey
 from redwire.writes import Writes
 
 if TYPE_CHECKING:
@@ -37,19 +55,24 @@ AGAIN_S = 0.1
 
 
 class Session:
-    """Made by `begin`; whoever made it calls `end`, in the same task. `timeout_s` is the default deadline."""
+    """Made by `begin`; whoever made it calls `end`. `timeout_s` is the default deadline; `loop` is the event
+    loop in which it was made, and in which alone it can be used.
+    """
 
     def __init__(
-        self, pool: Pool, tasks: TaskGroup, chance: random.Random, client_id: bytes, timeout_s: float
+        self, pool: Pool, household: Household, chance: random.Random, client_id: bytes, timeout_s: float
     ) -> None:
         assert pool.cluster is not None
+        self.loop = asyncio.get_running_loop()
         self.pool = pool
         self.cluster: ClusterId = pool.cluster
         self.reads = Reads(pool, chance)
-        self.writes = Writes(pool, tasks, chance, client_id)
+        self.writes = Writes(pool, household.tasks, chance, client_id)
         self.commands = Commands(pool)
-        self._tasks = tasks
+        self._household = household
         self._timeout_s = timeout_s
+        household.ending = self.writes.close
+        household.tasks.start_soon(self.writes.watch)
 
     @classmethod
     async def begin(
@@ -58,28 +81,26 @@ class Session:
         """Reach any one node. Raises `AuthenticationFailed`, `ConnectFailed`, and `DeadlineExceeded`, with
         what stood against it last as its cause.
         """
-        session = None
-        tasks = anyio.create_task_group()
-        await tasks.__aenter__()
+        household = Household()
+        await household.open()
         try:
-            pool = make_pool(tasks)
+            pool = make_pool(household.tasks)
             link = await _any_link(pool, timeout_s)
             assert link.opened is not None
-            session = cls(pool, tasks, chance, link.opened.client_id, timeout_s)
-            tasks.start_soon(session.writes.watch)
-            return session
-        finally:
-            if session is None:
-                await _leave(tasks)
+            return cls(pool, household, chance, link.opened.client_id, timeout_s)
+        except BaseException:
+            await household.close()
+            raise
 
     async def end(self) -> None:
         """Close every link. Whoever waits for a write is told that its outcome is unknown, and whoever waits
-        for anything else gets `ChannelClosed`.
+        for anything else gets `ChannelClosed`. Raises what a task of the client raised, by a bug or because
+        a callback did.
         """
         try:
             self.writes.close()
         finally:
-            await _leave(self._tasks)
+            await self._household.close()
 
     async def write(
         self,
@@ -93,6 +114,52 @@ class Session:
         """Write encoded records as one request. Raises as `Client.put`; `Conflict` only if `atomic`."""
         text, limit_s = policy_text(policy), self.limit_s(timeout_s)
         return await self.writes.write(records, ids, policy=text, atomic=atomic, timeout_s=limit_s)
+
+    async def write_rows(
+        self, records: Sequence[bytes], ids: Sequence[str], policy: str | None, timeout_s: float | None
+    ) -> tuple[Committed, ...]:
+        """Write encoded records that stand for themselves, in as many requests as it takes. Raises as
+        `Client.insert_many`.
+        """
+        pieces: list[Committed] = []
+        for start, end in cut(records):
+            try:
+                piece = records[start:end], ids[start:end]
+                pieces.append(await self.write(*piece, policy, timeout_s, atomic=False))
+            except RedwireError as error:
+                told = _told_of_rows(error, start)
+                told.facts["rows_committed"] = start
+                if told is error:
+                    raise
+                raise told from error
+        return tuple(pieces)
+
+    async def resolve(self, key: Key, timeout_s: float | None) -> Committed:
+        """What became of the write with this key. Raises as `Client.resolve`."""
+        body = Resolve(key.client, key.sequence).encode()
+        try:
+            block, entry = entry_of(await self.ask(Kind.RESOLVE, body, timeout_s))
+        except NotConfirmed as error:
+            error.key = key
+            raise
+        except DeadlineExceeded as error:
+            raise _unanswered(key, error, error.phase) from error
+        except Refused as error:
+            if error.code in (Code.NOT_FOUND, Code.KEY_EXPIRED):
+                raise
+            raise _unanswered(key, error, "answer") from error  # the question is refused, not the write
+        if entry.outcome is not Outcome.COMMITTED:
+            raise ProtocolError("a Resolve was answered with a write that is still open")
+        self.writes.resolved(key)
+        if isinstance(key, WriteKey) and len(key.ids) == entry.count:
+            ids, atomic = key.ids, key.atomic
+        else:
+            ids = ("",) * entry.count
+            atomic = entry.count == 1 or any(status is RecordStatus.ABORTED for status, _ in entry.results)
+        committed = Committed(ids, entry, block, self.cluster)
+        if atomic:
+            check_conditions(committed, [ident or "the document" for ident in ids])
+        return committed
 
     async def ask(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
         """Ask the primary something that may be asked twice."""
@@ -158,10 +225,13 @@ class Session:
         return Token(self.cluster, Term(term), Lsn(applied))
 
 
-async def _leave(tasks: TaskGroup) -> None:
-    """End the tasks. The error that made the client close, if any, is not for the group to wrap."""
-    tasks.cancel_scope.cancel()
-    await tasks.__aexit__(None, None, None)
+def _told_of_rows(error: RedwireError, start: int) -> RedwireError:
+    """The error of a piece of rows that begins at `start`: it names the row as the caller counts."""
+    if isinstance(error, RequestInvalid) and error.record is not None:
+        return error.at(error.record + start)
+    if isinstance(place := error.facts.get("record"), int):
+        error.facts["record"] = place + start
+    return error
 
 
 async def _any_link(pool: Pool, timeout_s: float) -> Link:
@@ -182,3 +252,10 @@ def _unreached(timeout_s: float, pool: Pool) -> DeadlineExceeded:
     what = "that was reached could answer" if refused else "was reached"
     text = f"no node {what} within {timeout_s:g} s" + (f": {pool.trouble}" if pool.trouble else "")
     return DeadlineExceeded(text, phase=pool.phase, hint=pool.hint)
+
+
+def _unanswered(key: Key, error: RedwireError, phase: str) -> UnknownOutcome:
+    """Nobody said what became of the write with `key`."""
+    unknown = UnknownOutcome(error.message, phase=phase, hint=error.hint)
+    unknown.key = key
+    return unknown

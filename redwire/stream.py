@@ -171,6 +171,8 @@ class Channel:
             piece, self._sending = self._sending[:SEND_BYTES_MAX], self._sending[SEND_BYTES_MAX:]
         self._queued_bytes -= len(piece)
         self._pipe.write(piece)
+        if self._sending and 2 * len(self._sending) <= memoryview(self._sending.obj).nbytes:
+            self._sending = memoryview(bytes(self._sending))  # what has left is not held for the rest
         self._tell_waiters()
         if self._queued_bytes:
             self._schedule()

@@ -8,24 +8,27 @@ Methods, arguments, results and errors are those of `redwire.client.Client`, but
 `submit_put`, which belong to an event loop: here threads have many writes in flight. It may be used from many
 threads, and in the one process that opened it: a fork takes its thread, and so every answer, along to no
 child.
+
+An exception that a signal raises in a thread that waits, such as `KeyboardInterrupt`, ends the call as
+cancelling would: nothing is sent any more, and what was sent may or may not be written.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+import weakref
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from redwire import client
 from redwire.admin import Admin
 from redwire.client import Client
 from redwire.document import Document, Json, Row
-from redwire.errors import ChannelClosed
+from redwire.errors import ChannelClosed, RedwireError, RequestInvalid
+from redwire.loop_thread import LoopThread
 from redwire.message.admin import AccountChange, AccountDone, TokensPage, UsersPage
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
 from redwire.position import Token
@@ -43,8 +46,8 @@ class SyncClient:
 
     def __init__(self, asynchronous: Client) -> None:
         self._client = asynchronous
-        self._portal: BlockingPortal | None = None
-        self._stack = ExitStack()
+        self._thread: LoopThread | None = None
+        self._dropped: weakref.finalize[..., Self] | None = None
         self._process = 0
 
     def __repr__(self) -> str:
@@ -52,21 +55,37 @@ class SyncClient:
 
     def __enter__(self) -> Self:
         """Start the thread and reach any one node. Raises as `Client.__aenter__`."""
-        with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal("asyncio"))
-            stack.enter_context(portal.wrap_async_context_manager(self._client))
-            self._stack = stack.pop_all()
-        self._portal = portal
-        self._process = os.getpid()
+        if self._thread is not None:
+            self._require_own()
+            if not self._thread.stopping:
+                raise RequestInvalid("this client is open already", hint="connect_sync() makes another one")
+            with suppress(RedwireError):  # what was interrupted, and came to this
+                self._thread.join()
+        thread, process = LoopThread(self._client), os.getpid()
+        try:
+            self._thread, self._process = thread, process
+            self._dropped = weakref.finalize(self, _drop, thread, process)
+            self._dropped.atexit = False
+            thread.start()
+        except BaseException:
+            thread.stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every connection; in a forked child nothing, for they are the parent's."""
-        self._portal = None
-        if self._process == os.getpid():
-            self._stack.close()
+        thread = self._thread
+        if thread is None or self._process != os.getpid():
+            return
+        thread.stop()
+        try:
+            thread.join()
+        finally:
+            if self._dropped is not None:
+                self._dropped.detach()
+        self._thread = None
 
     def put(
         self,
@@ -154,7 +173,7 @@ class SyncClient:
         read: ReadMode | str | None = None,
         at_least: Token | str | None = None,
         timeout_s: float | None = None,
-    ) -> Iterator[Document]:
+    ) -> Generator[Document, None, None]:
         """The documents of a collection in order of their ids, page by page; see `Client.scan`."""
         pages = self._client.scan(
             collection, after=after, limit=limit, read=read, at_least=at_least, timeout_s=timeout_s
@@ -179,16 +198,22 @@ class SyncClient:
     @property
     def routing(self) -> RouterStatus:
         """Which nodes are known, how far each is, and which one leads."""
+        return self._run(self._routing)
+
+    async def _routing(self) -> RouterStatus:
         return self._client.routing
 
     def _run(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
-        if self._portal is None:
+        if self._thread is None:
             hint = "use it inside `with redwire.connect_sync(…)`"
             raise ChannelClosed("the client is not open", hint=hint, retry=False)
+        self._require_own()
+        return self._thread.call(partial(function, *arguments, **options))
+
+    def _require_own(self) -> None:
         if self._process != os.getpid():
             text = f"the client was opened by process {self._process}, before this one was forked from it"
             raise ChannelClosed(text, hint="open one in each process, after the fork", retry=False)
-        return self._portal.call(partial(function, *arguments, **options))
 
 
 class SyncAdmin:
@@ -239,6 +264,14 @@ class SyncAdmin:
         """Bearer tokens of `user`, or of everybody, in order of their ids; takes the role admin."""
         page: TokensPage = self._run(self._admin.tokens, user, addr, after=after, timeout_s=timeout_s)
         return page
+
+
+def _drop(thread: LoopThread, process: int) -> None:
+    """Nobody has the client any more. A forked child has nothing to stop: it shares the wake-up of the loop
+    with its parent.
+    """
+    if process == os.getpid():
+        thread.stop()
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> SyncClient:

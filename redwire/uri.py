@@ -70,6 +70,8 @@ _LOOPBACK_V4 = re.compile(r"127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\Z")
 
 def parse(uri: str) -> ConnectionConfig:
     """The configuration that `uri` asks for. Raises `UriInvalid`, which never repeats a password or token."""
+    if not isinstance(uri, str):
+        raise UriInvalid(f"the URI is of type {type(uri).__name__}", hint="pass a str")
     size = len(uri.encode(errors="replace"))
     if size > URI_BYTES_MAX:
         raise UriInvalid(f"the URI has {size} bytes, at most {URI_BYTES_MAX}")

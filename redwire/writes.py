@@ -78,12 +78,13 @@ class Writes:
         policy: str,
         atomic: bool,
         timeout_s: float,
+        waited_s: float = 0.0,
         callback: Callable[[Pending], None] | None = None,
     ) -> Pending:
         """Begin to write these encoded records, as one request under one key. Never waits.
 
         `atomic`: all of them or none, and none raises `Conflict`; else each stands for itself, even if there
-        is only one.
+        is only one. Of `timeout_s` it has waited so much already.
 
         Raises `TooLarge`, `ChannelClosed`, and `Refused`: BUSY when `OPEN_MAX` keys are under way, NOT_READY
         before any node could issue a client id.
@@ -105,6 +106,7 @@ class Writes:
         make = Pending if atomic else PendingRows
         pending = make(self, keys, sequence, request, ids, policy, timeout_s)
         pending.callback = callback
+        pending.deadline_s -= waited_s
         self._unfinished[pending] = None
         if pending.deadline_s < self._watch_at_s:
             self._earlier.set()
@@ -125,15 +127,17 @@ class Writes:
         timeout_s: float,
     ) -> Committed:
         """As `submit`, and wait for the outcome; for a place in the window too. Cancelling forgets it."""
-        left_s = timeout_s
+        waited_s = 0.0
         if self._places.full:
             began_s = time.monotonic()
             with anyio.move_on_after(timeout_s) as waiting:
                 await self._places.wait()
             if waiting.cancelled_caught:
                 raise self._never_placed(timeout_s)
-            left_s = began_s + timeout_s - time.monotonic()
-        pending = self.submit(encoded, ids, policy=policy, atomic=atomic, timeout_s=left_s)
+            waited_s = time.monotonic() - began_s
+        pending = self.submit(
+            encoded, ids, policy=policy, atomic=atomic, timeout_s=timeout_s, waited_s=waited_s
+        )
         try:
             return await pending.wait()
         finally:

@@ -10,12 +10,15 @@ from unittest.mock import patch
 import msgspec
 
 from cluster import keys, session_writes, snapshot, state
-from cluster.keys import CLIENTS_MAX, Keys
+from cluster.keys import BYTES_MAX, CLIENT_BYTES_HELD, CLIENTS_MAX, RESULT_BYTES_HELD, Keys
 from redwire import places, session_keys, writes
 from redwire.record import OPEN_MAX
 
 CHUNK_BYTES = 16 << 10
 """So small that something can happen in the midst of a snapshot."""
+
+CLIENT_BYTES = CLIENT_BYTES_HELD + 4 * RESULT_BYTES_HELD
+"""What a client takes that may still ask for three results: of those who are remembered some take more."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -23,6 +26,11 @@ class Limits(msgspec.Struct, frozen=True):
 
     window: int = OPEN_MAX
     clients: int = CLIENTS_MAX
+
+    @property
+    def bytes(self) -> int:
+        """What they may take."""
+        return min(BYTES_MAX, self.clients * CLIENT_BYTES)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -32,6 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
         def remembering(**known: Any) -> Keys:
             memory = remember(**known)
             memory.clients_max = self.clients
+            memory.bytes_max = self.bytes
             return memory
 
         changes: list[tuple[Any, str, Any]] = [

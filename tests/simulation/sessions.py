@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -90,13 +91,26 @@ class Visitor:
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         self.channel.write(encode_header(kind, len(payload), correlation, stream), payload)
 
-    async def frames(self) -> list[Frame]:
+    async def frames(self, before: Callable[[], Awaitable[None]] | None = None) -> list[Frame]:
         data = await self.channel.receive()
         if not data:
             raise ChannelClosed("it has gone")
+        if before is not None:
+            await before()
         return self._decoder.receive_data(data)
 
-    def plain(self, frame: Frame) -> Frame:
+    def narrow(self, limits: Mapping[int, int]) -> None:
+        self._decoder.limits = limits
+
+    @property
+    def held_bytes(self) -> int:
+        return self._decoder.kept_bytes
+
+    @contextmanager
+    def holding(self, frame: Frame) -> Iterator[None]:
+        yield
+
+    async def plain(self, frame: Frame, heavy: object) -> Frame:
         return expanded(frame) if frame.flags else frame
 
 

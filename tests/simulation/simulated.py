@@ -94,7 +94,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),
         (sqlite_log, "FOLD_BYTES", CHECKPOINT_BYTES),
-        (state, "KEY_ENTRIES_SLACK", KEY_ENTRIES),
+        (state, "KEY_BYTES_SLACK", 60 * KEY_ENTRIES),
         (outbox, "ANNOUNCE_S", announce_s),
         (process, "random", SimpleNamespace(Random=lambda: random.Random(chance.random()))),
     ]

@@ -7,7 +7,7 @@ from bisect import bisect_right, insort
 from limits import Limits
 
 from cluster.client_ids import issue_lsn, owner_of
-from cluster.keys import CLIENT_AGE_MS
+from cluster.keys import CLIENT_AGE_MS, CLIENT_BYTES_HELD, RESULT_BYTES_HELD
 from redwire.batch import Batch
 from redwire.body import decode
 from redwire.message.client import RecordStatus
@@ -32,6 +32,8 @@ Ident = tuple[bytes, int]
 """What makes two keys the same."""
 Outcome = tuple[int, list[tuple[RecordStatus, int]]]
 """The first LSN of a request, and status and version of each of its records."""
+_RESULT_BYTES = 11 + RESULT_BYTES_HELD
+"""Each result that a client may still ask for, beside what says how its records differ."""
 _FAILURES = (RecordStatus.EXISTS, RecordStatus.VERSION_MISMATCH)
 
 
@@ -50,6 +52,7 @@ class Truth:
         self._clients: dict[
             bytes, tuple[int, int]
         ] = {}  # oldest sequence, and when it wrote last: in that order
+        self._held: dict[bytes, dict[int, int]] = {}  # what each result takes that they may ask for
         self._forgotten = -1  # who was given its id up to here may be one who was forgotten
         self._ids: list[str] = []
         self._stories: dict[str, tuple[list[int], list[bytes | None]]] = {}
@@ -64,6 +67,7 @@ class Truth:
                 closed = decode(bytes(head.data[REQUEST_HEADER.size :]), CloseKey)
                 if self._open(Key(closed.client, closed.sequence, closed.sequence), batch.time_ms, 0):
                     self.outcomes[closed.client, closed.sequence] = None
+                    self._hold(closed.client, closed.sequence, 0)
             elif head.kind is RequestKind.WRITE and (head.key is None or self._open(head.key, batch.time_ms)):
                 self._request(head, lsn)
             lsn += head.count
@@ -113,7 +117,7 @@ class Truth:
                 self._forget_one(client)
 
     def _forget_one(self, client: bytes) -> None:
-        del self._clients[client]
+        del self._clients[client], self._held[client]
         self._forgotten = max(self._forgotten, issue_lsn(client))
 
     def _open(self, key: Key, now_ms: int, promised: int | None = None) -> bool:
@@ -133,6 +137,22 @@ class Truth:
         if len(self._clients) > self._limits.clients:
             self._forget_one(self._crowding())
         return True
+
+    def _hold(self, client: bytes, sequence: int, size: int) -> None:
+        """Remember what `client` may ask for now, and nobody for whom there is no room."""
+        oldest, _ = self._clients[client]
+        held = {kept: size for kept, size in self._held.get(client, {}).items() if kept >= oldest}
+        self._held[client] = held | {sequence: _RESULT_BYTES + size}
+        while sum(map(self._takes, self._clients)) > self._limits.bytes:
+            owners = {owner_of(client) for client in self._clients}
+            takes = {owner: sum(map(self._takes, self._clients_of(owner))) for owner in owners}
+            self._forget_one(self._clients_of(max(owners, key=lambda owner: (takes[owner], owner)))[0])
+
+    def _takes(self, client: bytes) -> int:
+        return CLIENT_BYTES_HELD + sum(self._held[client].values())
+
+    def _clients_of(self, owner: bytes) -> list[bytes]:
+        return [client for client in self._clients if owner_of(client) == owner]
 
     def _crowding(self) -> bytes:
         """Who has to go: of the clients of whoever has most, the one that wrote last the longest ago."""
@@ -164,6 +184,7 @@ class Truth:
                 self._write(ident, after[0] or first, after[1])
         if head.key is not None:
             self.outcomes[head.key.client, head.key.sequence] = first, results
+            self._hold(head.key.client, head.key.sequence, _differing_bytes(results))
 
     def _newest(self, ident: str) -> Version:
         versions, docs = self._stories.get(ident, ((), ()))
@@ -188,3 +209,20 @@ def _executed(op: Op, before: Version, new: tuple[int, bytes], wanted: int) -> t
     if op is Op.INSERT and there:
         return RecordStatus.EXISTS, before
     return RecordStatus.APPLIED, new
+
+
+def _differing_bytes(results: list[tuple[RecordStatus, int]]) -> int:
+    """What it takes to say what the records of a request came to."""
+    if all(status is RecordStatus.APPLIED for status, _ in results):
+        return 0
+    runs, at = 0, 0
+    while at < len(results):
+        runs, at = runs + 1, at + max(_stretch(results[at:], rise) for rise in (0, 1))
+    return min(9 * len(results), 2 + 11 * runs)
+
+
+def _stretch(results: list[tuple[RecordStatus, int]], rise: int) -> int:
+    """How many of the first have one status, and versions that rise by `rise`."""
+    status, version = results[0]
+    fits = [result == (status, version + rise * place) for place, result in enumerate(results)]
+    return fits.index(False) if False in fits else len(fits)

@@ -229,13 +229,13 @@ class SimulatedReader(Reader):
 class Desk:
     """A read desk without SQL, and without the look for damage."""
 
-    def __init__(self, path: Path, post: Post) -> None:
+    def __init__(self, path: Path, post: Post, way: object = None) -> None:
         self.on_damage: Callable[[NodeError], None] = lambda error: None
         self.sql = SimpleNamespace(status=lambda: SimpleNamespace(waiting=0, taken=0))
         self._post = post
         self.use(path)
 
-    def use(self, path: Path) -> None:
+    def use(self, path: Path, way: object = None) -> None:
         """Read from `path` from now on."""
         self.documents = SimulatedReader(path, self._post)
 

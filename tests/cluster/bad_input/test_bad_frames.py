@@ -161,8 +161,8 @@ CBOR: dict[str, tuple[bytes, str]] = {
     "65,535 empty lists": (b"\x99\xff\xfc" + b"\x80" * 65_533, "announced|more than 4096 items"),
     "2^64 entries": (b"\xbb" + b"\xff" * 8, "18446744073709551615 entries"),
     "2^63 bytes": (b"\xa1\x61x\x5b\x7f" + b"\xff" * 7, "9223372036854775807 bytes"),
-    "one byte too many": (b"\xa1\x61x\x59\xff\xfb" + bytes(65_531), "this one has 65537"),
-    "16 MiB of empty lists": (b"\x80" * ((16 << 20) - 16), "1 to 65536 bytes"),
+    "one byte too many": (b"\xa1\x61x\x59\xff\xfb" + bytes(65_531), "(this one|payload) has 65537"),
+    "16 MiB of empty lists": (b"\x80" * ((16 << 20) - 16), "(1 to|at most) 65536"),
     "no map": (b"\x80", "not a .* body"),
     "a map of nothing known": (b"\xa1\x61x\x01", "not a .* body"),
 }
@@ -193,5 +193,6 @@ def test_a_cbor_bomb_in_a_zstd_bomb_costs_one_frame_at_most(site: Any, who: str,
         for _ in range(20):
             wire.send(frame(kind, bomb, flags=COMPRESSED))
         (last,) = wire.last_words()
-        assert f"this one has {FRAME_BYTES_MAX}" in str(site.failure(last))
+        told = f"this one has {FRAME_BYTES_MAX}" if who == "us-1" else "declares more than 65536 bytes"
+        assert told in str(site.failure(last))
         assert site.peak_bytes() < before + ROOM_BYTES

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import zstandard
 
+from cluster.guests import SENT_BYTES_MAX
 from cluster.session_reads import WAITING_MAX
+from cluster.unread import ALL_BYTES_MAX as UNREAD_BYTES_MAX
 from redwire.errors import Code
 from redwire.frame import COMPRESSED, FRAME_BYTES_MAX, HEADER, Kind, encode_frame
 from redwire.message.read import Fetch, Scan
@@ -22,6 +24,7 @@ BOMB = zstandard.ZstdCompressor(level=19).compress(bytes(FRAME_BYTES_MAX - 64))
 WAIT_S = 1.5
 """A write beside eight floods: a fifth of a second, and many where each flood is served to its end first."""
 SLACK_BYTES = 32 << 20
+PATIENCE_S = 15.0
 FEW_ANSWERS = 8
 """The largest answers that may be in the making before their size is known, and a copy of each."""
 CROWD = 150
@@ -97,6 +100,55 @@ def test_whoever_asks_for_much_and_reads_nothing_is_read_no_further_and_makes_no
         answers = [wire.frame(60) for _ in range(40)]  # and when it reads at last, all of it is there
         assert {frame.correlation for frame in answers} == set(range(1, 41))
     assert peak < before + FEW_ANSWERS * DOC_BYTES_MAX + SLACK_BYTES
+
+
+def test_a_crowd_that_takes_no_answer_goes_before_memory_does_and_others_are_answered(site: Any) -> None:
+    largest = b'{"a":"%s"}' % (b"x" * (DOC_BYTES_MAX - 8))
+    with site.login("ops") as ops:
+        assert site.put(ops, "largest", largest, "large").kind == Kind.WRITTEN
+        assert site.put(ops, "x").kind == Kind.WRITTEN
+    crowd = [site.login() for _ in range(4 * UNREAD_BYTES_MAX // DOC_BYTES_MAX)]
+    before = site.rss_bytes()
+    site.forget_peak()
+    for n, wire in enumerate(crowd):
+        asked = Fetch("large", "largest").encode()
+        if n % 2:
+            wire.send(encode_frame(Kind.FETCH, asked, 1))
+        else:
+            wire.send(encode_frame(Kind.GET, b'{"collection":"large","id":"largest"}', 1))
+    with site.login("reader") as wire:
+        begun_s = time.monotonic()
+        for _ in range(5):
+            assert wire.ask(Kind.FETCH, Fetch("good", "x").encode()).kind == Kind.FETCHED
+            time.sleep(0.5)
+        assert time.monotonic() - begun_s < PATIENCE_S
+    held = 2 * UNREAD_BYTES_MAX  # an answer is held until half of it has left
+    assert site.peak_bytes() < before + held + FEW_ANSWERS * DOC_BYTES_MAX + SLACK_BYTES
+    for wire in crowd:
+        wire.close()
+    site.check()
+
+
+def test_frames_that_never_become_whole_are_kept_within_bounds_and_only_of_who_may_send_them(
+    site: Any,
+) -> None:
+    part = HEADER.pack(FRAME_BYTES_MAX, Kind.WRITE, 0, 0, 1) + bytes(FRAME_BYTES_MAX - HEADER.size - 1)
+    before = site.rss_bytes()
+    site.forget_peak()
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(site.login()).send(part)
+        site.check()
+        assert site.peak_bytes() < before + SLACK_BYTES, "whoever may only read cannot have any of it kept"
+        writers = [stack.enter_context(site.login("writer")) for _ in range(24)]
+        for wire in writers:
+            wire.send(part)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not (told := [frame for wire in writers for frame in wire.words(0.05)]):
+            assert time.monotonic() < deadline_s
+        assert all("BUSY" in str(site.failure(frame)) for frame in told) and len(told) < len(writers)
+    assert site.peak_bytes() < before + SENT_BYTES_MAX + FEW_ANSWERS * FRAME_BYTES_MAX + SLACK_BYTES
+    site.check()
 
 
 def test_reads_that_wait_for_what_is_never_written_leave_the_session_alive(site: Any) -> None:

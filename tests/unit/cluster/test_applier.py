@@ -348,6 +348,39 @@ def test_a_long_log_of_sqlite_is_checkpointed_between_applies(
     assert loop.errors == []
 
 
+def test_statements_have_their_way_again_after_an_urgent_fold_though_nobody_writes(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    for name in ("FOLD_CAUSE_BYTES", "FOLD_CAUSE_BYTES_URGENT"):
+        monkeypatch.setattr(sqlite_log, name, 1 << 20)
+    state.sqlite_log._due_at_cause = 1 << 20
+    running, way = applier(state, loop), state.sqlite_log.way
+    with way.passing():
+        running.apply([written_log.write(put("a", b'{"n":"%s"}' % (b"x" * (2 << 20))))])
+        while not way._taken:
+            time.sleep(0.001)
+        assert state.checkpointed == 0
+    with way.passing():
+        assert state.checkpointed == 1
+    running.stop()
+
+
+def test_whoever_stops_waits_for_no_statement_that_an_urgent_fold_waits_for(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(sqlite_log, "FOLD_CAUSE_BYTES_URGENT", 1 << 20)
+    state.sqlite_log._due_at_cause = 1 << 20
+    running, way = applier(state, loop), state.sqlite_log.way
+    with way.passing():
+        running.apply([written_log.write(put("a", b'{"n":"%s"}' % (b"x" * (2 << 20))))])
+        while not way._taken:
+            time.sleep(0.001)
+        began = time.monotonic()
+        running.stop()
+        assert time.monotonic() - began < sqlite_log.STATEMENTS_END_S / 2
+    assert not way._taken
+
+
 class Volume:
     """A state on a volume that is full until SQLite's log is folded, as often as `folds` says in vain."""
 

@@ -69,6 +69,46 @@ def test_a_result_in_which_all_was_applied_is_stored_without_items() -> None:
     assert len(keys().record(Key(ANN, 1, 1), Lsn(10), 5000, many, 1_000)) < 64
 
 
+def test_a_result_in_which_all_records_came_to_the_same_takes_little() -> None:
+    memory, many = keys(), RESULT.pack(RecordStatus.NOT_FOUND, 0) * 10_000
+    entry = memory.record(Key(ANN, 1, 1), Lsn(10), 10_000, many, 1_000)
+    assert len(entry) < 100 and memory.held < 1_000
+    again = keys()
+    again.replay(entry)
+    assert again.lookup(Key(ANN, 1, 1)) == Remembered(Lsn(10), many)
+
+
+def test_beyond_the_bound_in_bytes_whoever_takes_most_makes_room_and_nobody_who_takes_less() -> None:
+    memory = keys(bytes_max=100_000)
+    memory.advance(Lsn(30), 0)
+    small = [marked(Lsn(issued), b"aa" + MARK[2:]) for issued in range(1, 21)]
+    large = [marked(Lsn(issued), b"zz" + MARK[2:]) for issued in range(21, 24)]
+    listed = b"".join(RESULT.pack(RecordStatus.DELETED, 3 * n % 101) for n in range(4_000))
+    for client in small:
+        record(memory, client, 1)
+    for client in large:
+        memory.record(Key(client, 1, 1), Lsn(10), 4_000, listed, 1_000)
+        assert memory.held <= 100_000
+    assert all(isinstance(memory.lookup(Key(client, 1, 1)), Remembered) for client in (*small, *large[-2:]))
+    assert memory.lookup(Key(large[0], 1, 1)) == Expired() and memory.forgotten_through == 21
+    for sequence in range(2, 9):
+        memory.record(Key(large[1], sequence, sequence), Lsn(10), 4_000, listed, 1_000)
+    assert isinstance(memory.lookup(Key(large[2], 1, 1)), Remembered), "what its client has done with is gone"
+    memory.record(Key(large[2], 2, 1), Lsn(10), 4_000, listed, 1_000)
+    assert memory.lookup(Key(large[1], 8, 8)) == Expired(), "whose last write is the oldest of theirs"
+
+
+def test_who_takes_more_than_there_is_room_for_is_forgotten_itself_and_nobody_else() -> None:
+    memory = keys(bytes_max=20_000)
+    record(memory, ANN, 1)
+    whole = marked(Lsn(5), b"zz" + MARK[2:])
+    listed = b"".join(RESULT.pack(RecordStatus.DELETED, 3 * n % 101) for n in range(4_000))
+    memory.record(Key(whole, 1, 1), Lsn(10), 4_000, listed, 1_000)
+    assert memory.lookup(Key(whole, 1, 1)) == Expired()
+    assert isinstance(memory.lookup(Key(ANN, 1, 1)), Remembered)
+    assert len(memory) == 1 and memory.held < 1_000
+
+
 def test_sequences_are_a_set_so_their_order_is_free() -> None:
     memory = keys()
     for sequence in (5, 2, 9):
@@ -219,15 +259,18 @@ def test_who_was_forgotten_for_its_age_crowds_nobody_out_in_a_replay() -> None:
 def test_replay_builds_the_memory_again_and_so_does_what_is_left_after_a_rewrite(
     steps: list[tuple[bytes, int, int, int, RecordStatus]], stop: int, tail_ms: int
 ) -> None:
-    limits = {"clients_max": 3, "age_ms": 50}
+    limits = {"clients_max": 3, "age_ms": 50, "bytes_max": 3_000}
     memory, stored, lsn, time_ms = Keys(**limits), [], 10, 0
     for place, (client, sequence, back, pause_ms, status) in enumerate(steps):
         key = Key(client, sequence, max(1, sequence - back))
         lsn, time_ms = lsn + 1, time_ms + pause_ms
         memory.advance(Lsn(lsn - 1), time_ms)
         if memory.lookup(key) == Absent():
-            stored.append(memory.record(key, Lsn(lsn), 1, RESULT.pack(status, lsn), time_ms))
-            assert isinstance(memory.lookup(key), Remembered)
+            items = RESULT.pack(status, lsn) * (1 if status is RecordStatus.APPLIED else lsn % 30)
+            stored.append(memory.record(key, Lsn(lsn), len(items) // RESULT.size, items, time_ms))
+            assert memory.held <= 3_000
+            forgotten = client not in memory._clients
+            assert isinstance(memory.lookup(key), Expired if forgotten else Remembered)
         if place == stop:
             rewritten = list(memory.entries())
             assert [last for last, _ in rewritten] == sorted({last for last, _ in rewritten})
@@ -238,6 +281,9 @@ def test_replay_builds_the_memory_again_and_so_does_what_is_left_after_a_rewrite
     again.advance(Lsn(lsn), time_ms + tail_ms)
     assert again == memory
     assert list(again._clients) == list(memory._clients)
-    assert sorted(ident for owned in again._owned.values() for ident in owned) == sorted(again._clients)
+    owners = again._owners.values()
+    assert sorted(ident for owner in owners for ident in owner.clients) == sorted(again._clients)
+    assert again.held == sum(owner.held for owner in owners) == sum(c.held for c in again._clients.values())
+    assert again.entry_bytes == sum(len(entries) for _, entries in again.entries())
     assert again.open == sum(len(client.results) for client in memory._clients.values())
     assert all(client.results for client in memory._clients.values())

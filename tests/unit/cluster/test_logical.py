@@ -54,7 +54,7 @@ def test_a_record_means_what_the_table_says(
 def test_a_collection_whose_name_differs_only_in_case_is_never_begun(
     op: Op, wanted: int | None, decision: tuple[RecordStatus, int, Effect]
 ) -> None:
-    assert decide(op, wanted, 0, LSN, name_taken=True) == Decision(*decision)
+    assert decide(op, wanted, 0, LSN, barred=True) == Decision(*decision)
 
 
 def test_a_delete_of_nothing_does_not_fail_an_atomic_request() -> None:

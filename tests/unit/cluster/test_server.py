@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,12 +12,14 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from cluster import server
 from cluster.drivers import Drivers
 from cluster.inbox import WAITING_BYTES_MAX, Inbox
-from cluster.server import attend
+from cluster.server import TURN_S, attend
 from cluster.service import Service
 from cluster.session import Session
 from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, WAITING_MAX
+from cluster.turnstile import Turn
 from cluster.unread import ALL_BYTES_MAX, EACH_BYTES_MAX, SCARCE_BYTES_MAX, Unread
 from cluster.visit import Visit
 from redwire.errors import ChannelClosed
@@ -52,13 +56,17 @@ class Client:
     def sends(self, *frames: Frame) -> None:
         self._coming.append([*frames])
 
-    async def frames(self) -> list[Frame]:
+    async def frames(self, before: object) -> list[Frame]:
         if not self._coming:
             raise ChannelClosed("the client has gone")
         return self._coming.pop(0)
 
-    def plain(self, frame: Frame) -> Frame:
+    async def plain(self, frame: Frame, heavy: object) -> Frame:
         return frame
+
+    @contextmanager
+    def holding(self, frame: Frame) -> Iterator[None]:
+        yield
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         self.heard.append((kind, correlation))
@@ -76,12 +84,15 @@ class House:
         self.reading: list[Callable[[Any], None]] = []
         counts = SimpleNamespace(answered=lambda code: None)
         self.bulletin = SimpleNamespace(counts=counts)
-        self.unread = Unread(lambda: 0.0)
+        seconds = count()
+        self.unread = Unread(lambda: float(next(seconds)))
+        self.turns = 0
         self.clock = lambda: SimpleNamespace(us=0, ms=0)
         self.service = SimpleNamespace(
             node=self,
             reads=self,
             unread=self.unread,
+            heavy=None,
             require_primary=lambda: None,
             proposal=lambda *asked, **more: SimpleNamespace(correlation=asked[1], request=asked[3]),
         )
@@ -93,11 +104,18 @@ class House:
     def read(self, asked: Fetch, answer: Callable[[Any], None]) -> None:
         self.reading.append(answer)
 
+    async def if_crowded(self) -> None:
+        pass
+
+    async def come(self) -> None:
+        self.turns += 1
+        await checkpoint()
+
     async def attend(self, client: Client, role: Role = Role.WRITE) -> None:
         principal = Principal(PrincipalKind.USER, "app", role, False)
         service, visit = cast(Service, self.service), cast(Visit, client)
         session, drivers = Session(service, principal, visit), Drivers(service, principal, visit)
-        await attend(visit, session, drivers, self.unread)
+        await attend(visit, session, drivers, service, cast(Turn, self))
 
 
 def fetch(correlation: int, token: Token | None = None) -> Frame:
@@ -168,7 +186,7 @@ async def test_whoever_does_not_take_its_answers_is_read_no_further_until_it_doe
     assert client.drained == [EACH_BYTES_MAX]
 
 
-async def test_while_all_leave_too_much_each_may_leave_little_and_reads_one_at_a_time(house: House) -> None:
+async def test_while_all_leave_too_much_each_may_leave_little_and_reads_nothing_more(house: House) -> None:
     others = [SimpleNamespace(buffered_bytes=EACH_BYTES_MAX) for _ in range(ALL_BYTES_MAX // EACH_BYTES_MAX)]
     for other in others:
         house.unread.enter(other)
@@ -181,11 +199,33 @@ async def test_while_all_leave_too_much_each_may_leave_little_and_reads_one_at_a
         tasks.start_soon(house.attend, client)
         await settled()
         assert client.drained == [SCARCE_BYTES_MAX]
-        assert len(house.reading) == 1
-        house.reading[0](Fetched(False, 0, 1, 1))
+        assert client.heard == [(Kind.PONG, 77)] and house.reading == []
+        others[0].buffered_bytes = 0
+        house.unread.let_begin()
         await settled()
-        house.reading[1](Fetched(False, 0, 1, 1))
-    assert client.heard == [(Kind.PONG, 77), (Kind.FETCHED, 1), (Kind.BYE, 78), (Kind.FETCHED, 2)]
+        assert len(house.reading) == 2
+    assert client.heard == [(Kind.PONG, 77), (Kind.BYE, 78)]
+
+
+async def test_whoever_has_worked_its_turn_off_waits_for_the_next_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = count()
+    monkeypatch.setattr(server.time, "monotonic", lambda: next(seconds) * TURN_S * 0.6)
+    client = Client()
+    client.sends(*[PING] * 4)
+    client.sends(PING, BYE)
+    await house.attend(client)
+    assert house.turns == 2
+
+
+async def test_nothing_is_done_any_more_for_whoever_has_gone(house: House) -> None:
+    client = Client()
+    client.sends(PING, PING, fetch(1))
+    client.gone = True
+    with pytest.raises(ChannelClosed):
+        await house.attend(client)
+    assert client.heard == [(Kind.PONG, 77)] and house.reading == []
 
 
 async def test_whoever_goes_without_a_goodbye_ends_it_all_the_same(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -31,7 +32,10 @@ class Desk:
         self.sent: list[tuple[int, int]] = []
         self.failed: list[tuple[int, RedwireError]] = []
         self.wire, self.buffered_bytes, self.below = self, 0, list[tuple[int, Callable[[], None]]]()
-        self.unread = Unread(lambda: 0.0)
+        seconds = count()
+        self.unread = Unread(lambda: float(next(seconds)))  # looked at whenever somebody asks
+        self.unread.enter(self)
+        self.user = "user app"
         self.gone, self.read_in_all = False, 0
         service = SimpleNamespace(reads=self, unread=self.unread)
         self.rings = 0
@@ -203,24 +207,34 @@ def test_for_a_client_that_has_gone_nothing_more_is_read(desk: Desk) -> None:
     assert not desk.unread.scarce
 
 
-def test_what_is_promised_to_others_leaves_each_one_answer_at_a_time(desk: Desk) -> None:
+def test_while_memory_is_short_nothing_is_read_and_what_waits_goes_on_by_itself(desk: Desk) -> None:
     desk.unread.promise(ALL_BYTES_MAX)
     for n in range(3):
         desk.fetch(n)
-    assert len(desk.reading) == 1 and desk.reads.crowded
+    assert desk.reading == [] and desk.reads.crowded
+    rings = desk.rings
     desk.unread.promise(-ALL_BYTES_MAX)
-    desk.answer()
-    assert len(desk.reading) == 2
+    assert len(desk.reading) == 3 and desk.rings == rings + 1
+
+
+def test_an_answer_that_is_larger_than_the_room_by_now_is_read_again_when_there_is_some(desk: Desk) -> None:
+    desk.fetch(1)
+    desk.unread.promise(ALL_BYTES_MAX - EACH_BYTES_MAX + 1)
+    desk.answer(bytes(EACH_BYTES_MAX))
+    assert desk.sent == [] and desk.reading == [] and desk.reads.crowded
+    desk.unread.promise(-ALL_BYTES_MAX + EACH_BYTES_MAX - 1)
+    desk.answer(bytes(EACH_BYTES_MAX))
+    assert desk.sent == [(Kind.FETCHED, 1)]
 
 
 def test_what_was_promised_is_given_back_when_it_is_answered(desk: Desk) -> None:
-    desk.unread.promise(ALL_BYTES_MAX)
+    desk.unread.promise(ALL_BYTES_MAX - ANSWER_BYTES_GUESS)
     assert not desk.unread.short
     desk.fetch(1)
-    assert desk.unread.short and not desk.unread.scarce
+    assert not desk.unread.short and not desk.unread.has_room(1)
     desk.answer(b"x" * 100)
-    assert desk.unread.short, "it was written, and nobody has looked since whether it was taken"
+    assert desk.unread.has_room(ANSWER_BYTES_GUESS)
     desk.fetch(2)
+    assert not desk.unread.has_room(ANSWER_BYTES_GUESS)
     desk.reading.pop(0)(Refused(Code.BUSY, "too many"))
-    desk.unread.promise(-ALL_BYTES_MAX)
-    assert not desk.unread.short
+    assert desk.unread.has_room(ANSWER_BYTES_GUESS)

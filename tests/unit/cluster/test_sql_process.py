@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import NodeError, QueryFailed
+from cluster.right_of_way import RightOfWay
 from cluster.sql import SECONDS_MAX, TWICE_BYTES_MAX
 from cluster.sql_process import MEMORY_BYTES_MAX, SqlProcess, SqlReader, SqlRequest
 from cluster.state import State
@@ -264,6 +265,22 @@ def test_whoever_stops_waits_for_no_statement(path: Path) -> None:
     reader.stop()
     assert time.monotonic() - began < SECONDS_MAX
     assert [answers.get(timeout=1).code for _ in range(20)] == [Code.BUSY] * 20
+
+
+def test_a_statement_waits_for_the_way_and_whoever_stops_does_not(path: Path) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    way = RightOfWay()
+    reader = SqlReader(path, lambda callback, *args: callback(*args), way=way)
+    way.take(0)
+    reader.submit(SqlRequest(Kind.QUERY, b"SELECT 7 AS n"), answers.put)
+    with pytest.raises(queue.Empty):
+        answers.get(timeout=0.5)
+    way.give_back()
+    assert json.loads(answers.get(timeout=30))["rows"] == [{"n": 7}]
+    way.take(0)
+    reader.submit(SqlRequest(Kind.QUERY, b"SELECT 1"), answers.put)
+    reader.stop()
+    assert answers.get(timeout=1).code == Code.BUSY
 
 
 def virtual_bytes(pid: int) -> int:

@@ -15,9 +15,9 @@ from cluster.auth import Authenticator
 from cluster.cluster_config import ClusterConfig
 from cluster.config import AnonymousAccess
 from cluster.door import Stay
-from cluster.visit import Visit
+from cluster.visit import INLINE_BYTES_MAX, Visit
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError
-from redwire.frame import COMPRESSED, HEADER, HEADER_BYTES, FrameDecoder, Kind, encode_frame
+from redwire.frame import COMPRESSED, HEADER, HEADER_BYTES, Frame, FrameDecoder, Kind, encode_frame
 from redwire.handshake import ANONYMOUS_NAME, PREFACE
 from redwire.position import Region
 from redwire.stream import Channel
@@ -151,11 +151,40 @@ async def test_a_payload_is_expanded_when_asked_for_and_one_that_is_none_is_told
     visit, line = come(*HONEST, b"".join(packed))
     await visit.shake_hands()
     first, second = await visit.frames()
-    assert first.payload == good and visit.plain(first).payload == b"payload"
+    heavy = anyio.CapacityLimiter(1)
+    assert first.payload == good and (await visit.plain(first, heavy)).payload == b"payload"
     before = line.kinds
     with pytest.raises(FrameInvalid):
-        visit.plain(second)
+        await visit.plain(second, heavy)
     assert line.kinds == [*before, Kind.ERROR]
+
+
+@pytest.mark.parametrize("size", [100, INLINE_BYTES_MAX + 1])
+async def test_a_payload_is_expanded_as_far_as_its_kind_may_be_long(size: int) -> None:
+    data = zstandard.compress(bytes(size))
+    frame = HEADER.pack(HEADER_BYTES + len(data), Kind.WRITE, COMPRESSED, 0, 1) + data
+    visit, line = come(*HONEST, frame * 2)
+    await visit.shake_hands()
+    first, second = await visit.frames()
+    heavy = anyio.CapacityLimiter(1)
+    visit.narrow({Kind.WRITE: size})
+    assert (await visit.plain(first, heavy)).payload == bytes(size)
+    visit.narrow({Kind.WRITE: size - 1})
+    with pytest.raises(FrameInvalid, match=f"more than {size - 1} bytes"):
+        await visit.plain(second, heavy)
+    assert line.kinds[-1] == Kind.ERROR
+
+
+async def test_what_is_held_of_a_client_is_its_frame_that_is_not_whole_and_the_one_in_work() -> None:
+    part = HEADER.pack(1 << 20, Kind.WRITE, 0, 0, 1) + bytes(1_000)
+    visit, _ = come(*HONEST, part, part)
+    await visit.shake_hands()
+    assert visit.held_bytes == 0
+    assert await visit.frames() == []
+    assert visit.held_bytes == len(part)
+    with visit.holding(Frame(Kind.WRITE, 0, 0, 1, bytes(500))):
+        assert visit.held_bytes == len(part) + 500
+    assert visit.held_bytes == len(part)
 
 
 async def test_nothing_follows_the_last_word_and_the_channel_ends_with_the_visit() -> None:

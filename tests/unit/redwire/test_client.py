@@ -7,16 +7,18 @@ import math
 from functools import partial
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import redwire
 from redwire import errors
+from redwire.document import encode_record
 from redwire.errors import Code
 from redwire.message.admin import RemoveUser
 from redwire.message.client import RecordStatus
 from redwire.message.failure import Failure
 from redwire.position import Lsn, Term, Token
-from redwire.record import decode_write
+from redwire.record import Op, decode_write
 
 
 async def test_what_is_put_can_be_read_and_the_receipt_says_who_has_it(cluster) -> None:
@@ -113,11 +115,127 @@ async def test_many_rows_go_out_in_pieces_of_which_an_error_tells_how_many_stand
     assert [len(decode_write(write.request).records) for write in cluster.leader.writes[:2]] == [10_000, 1]
 
 
+@pytest.mark.parametrize(
+    "refusal", [errors.RequestInvalid("it is odd", 0), errors.TooLarge("it", 9, 3, record=0)]
+)
+async def test_a_row_of_a_later_piece_is_told_by_its_place_among_all(cluster, scripts, refusal) -> None:
+    def refuse(node, wire, frame, envelope) -> None:
+        wire.fail(frame.correlation, refusal)
+
+    cluster.leader.script.extend([scripts.commit, refuse])
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(type(refusal), match=f"^record 10000: {refusal.reason}") as told:
+            await db.insert_many("products", [{}] * 10_001)
+    assert told.value.facts == refusal.facts | {"record": 10_000, "rows_committed": 10_000}
+
+
 async def test_a_client_that_is_open_is_not_opened_again_and_stays_open(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.RequestInvalid, match="is open already; connect"):
             await db.__aenter__()
         await db.put("products", "p1", {})
+
+
+async def test_any_task_may_open_a_client_and_any_other_close_it_in_any_order(cluster) -> None:
+    old, new = redwire.connect(cluster.uri()), redwire.connect(cluster.uri())
+    with anyio.fail_after(5):
+        await old.__aenter__()
+    await asyncio.create_task(new.__aenter__())
+    await asyncio.create_task(old.__aexit__(None, None, None))
+    assert (await new.put("products", "p1", {})).version == 1
+    await new.__aexit__(None, None, None)
+    await anyio.sleep(0.01)  # whoever closed one is not cancelled by it
+
+
+async def test_a_client_that_is_being_opened_is_not_opened_by_another_task(cluster) -> None:
+    client = redwire.connect(cluster.uri())
+    opening = asyncio.create_task(client.__aenter__())
+    await asyncio.sleep(0)
+    with pytest.raises(errors.RequestInvalid, match="is being opened already; connect"):
+        await client.__aenter__()
+    db = await opening
+    await db.put("products", "p1", {})
+    await db.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2, 3, 5, 10, 20])
+async def test_one_whose_opening_was_cancelled_leaves_nothing_behind_and_is_opened_again(
+    cluster, passes: int
+) -> None:
+    client, before = redwire.connect(cluster.uri()), asyncio.all_tasks()
+    opening = asyncio.create_task(client.__aenter__())
+    for _ in range(passes):
+        await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    mine = {str(task.get_coro()) for task in asyncio.all_tasks() - before}
+    assert not [coroutine for coroutine in mine if "Household" in coroutine or "Link" in coroutine]
+    async with client as db:
+        await db.put("products", "p1", {})
+
+
+async def test_one_that_could_not_be_opened_is_not_open_and_may_be_tried_again(cluster) -> None:
+    client, before = redwire.connect(cluster.uri(cluster.leader, timeout_ms="200")), asyncio.all_tasks()
+    cluster.stop(cluster.leader)
+    for _ in range(2):
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.__aenter__()
+        assert not {task for task in asyncio.all_tasks() - before if "Household" in str(task.get_coro())}
+    with pytest.raises(errors.ChannelClosed, match="not open"):
+        await client.put("products", "p1", {})
+    await client.__aexit__(None, None, None)
+
+
+async def test_a_callback_that_raises_ends_the_client_and_every_write_is_told(cluster, scripts) -> None:
+    cluster.leader.script.extend([scripts.silence, scripts.commit])
+
+    def callback(pending: redwire.Pending) -> None:
+        raise ValueError("mine")
+
+    with anyio.fail_after(5), pytest.raises(ValueError, match="mine"):
+        async with redwire.connect(cluster.uri()) as db:
+            waiting = db.submit_put("products", "p1", {}, timeout_s=60)
+            db.submit_put("products", "p2", {}, callback=callback, timeout_s=60)
+            with pytest.raises(errors.UnknownOutcome, match="before the client was closed"):
+                await waiting
+            for call in (db.put("products", "p3", {}), db.get("products", "p1"), db.status()):
+                with pytest.raises(errors.ChannelClosed, match="the client was closed"):
+                    await call
+
+
+async def test_a_call_from_another_loop_or_none_is_told_where_the_client_belongs(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        for call in (
+            lambda: asyncio.run(db.get("products", "p1")),
+            lambda: asyncio.run(db.put("products", "p1", {})),
+            lambda: asyncio.run(db.admin.settings()),
+            lambda: asyncio.run(db.__aexit__(None, None, None)),
+            lambda: db.submit_put("products", "p1", {}),
+        ):
+            with pytest.raises(errors.RequestInvalid, match="the event loop it was opened in.*; open one in"):
+                await anyio.to_thread.run_sync(call)
+        assert (await db.put("products", "p1", {})).version == 1
+
+
+def test_without_asyncio_no_client_is_opened() -> None:
+    client = redwire.connect("reds://127.0.0.1:1")
+    with pytest.raises(errors.RequestInvalid, match="runs on asyncio or uvloop"):
+        client.__aenter__().send(None)
+
+
+async def test_a_client_whose_loop_has_ended_is_opened_in_the_next_one(cluster) -> None:
+    client = redwire.connect(cluster.uri())
+
+    async def put() -> int:
+        await client.__aenter__()
+        return (await client.put("products", "p1", {})).version
+
+    for version in (1, 2):
+        assert await anyio.to_thread.run_sync(asyncio.run, put()) == version
+    await client.__aexit__(None, None, None)
+    with pytest.raises(errors.ChannelClosed, match="not open"):
+        await client.put("products", "p1", {})
 
 
 async def test_an_error_in_the_body_comes_out_as_it_is(cluster) -> None:
@@ -294,6 +412,14 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.get("products", 7), "id is 7, of type int; pass a str"),
             (db.get(None, "p1"), "collection is None, of type NoneType"),
             (db.get("products", "p1", at_least=7), "at_least is 7"),
+            (db.get("products", "p1", at_least=Token("xy", 1, 1)), "at_least is Token.*a receipt's token"),
+            (db.get("products", "p1", at_least=Token("ab" * 16, -1, 1)), "at_least is Token"),
+            (db.get("products", "p1", at_least=Token("ab" * 16, 1, 1 << 64)), "at_least is Token"),
+            (db.get("products", "p1", at_least=Token("ab" * 16, 1, None)), "at_least is Token"),
+            (db.resolve(redwire.Key(b"short", 1, 1)), "key is Key.*which no write has"),
+            (db.resolve(redwire.Key(bytes(24), 0, 1)), "key is Key"),
+            (db.resolve(redwire.Key(bytes(24), 1 << 64, 1)), "key is Key"),
+            (db.resolve(redwire.Key("a" * 24, 1, 1)), "key is Key"),
             (db.put("products", b"p1", {}), "id is b'p1', of type bytes"),
             (db.put(["products"], "p1", b"{}"), "collection is "),
             (db.delete("products", 7), "id is 7"),
@@ -306,9 +432,9 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.put("products", "p1", {}, policy="x" * 256), "256, at most 255"),
             (db.put("products", "p1", {}, policy="\ud800"), "cannot carry"),
             (db.put("products", "p1", {}, timeout_s="7"), "timeout_s is '7', of type str; pass seconds"),
-            (db.put("products", "p1", {}, timeout_s=math.nan), "timeout_s is nan; pass seconds above 0"),
+            (db.put("products", "p1", {}, timeout_s=math.nan), "timeout_s is nan; pass finite seconds"),
             (db.put("products", "p1", {}, timeout_s=0), "timeout_s is 0"),
-            (db.put("products", "p1", {}, timeout_s=math.inf), "timeout_s is inf"),
+            (db.put("products", "p1", {}, timeout_s=math.inf), "timeout_s is inf; pass finite seconds"),
             (db.put("products", "p1", {}, timeout_s=10**400), "timeout_s is inf"),
             (db.put("products", "p1", {}, timeout_s=True), "timeout_s is True"),
             (db.put("products", "p1", None), "not NoneType"),
@@ -328,6 +454,18 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
         for call, text in wrong:
             with pytest.raises(errors.RequestInvalid, match=text):
                 await call
+        record = encode_record(Op.PUT, "products", "p1", {})
+        for records, ids, text in [
+            ([record], ("a", "b"), "2 ids for 1 records"),
+            ([record, record], ["a"], "1 ids for 2 records"),
+            ([], (), r"records is \[\]"),
+            (record, ("a",), "records is b"),
+            (iter([record]), ("a",), "records is <list_iterator"),
+            ([record], "a", "ids is 'a'"),
+            ([record, "x"], ("a", "b"), "record 1: it is of type str; pass a list of what .*encode_record"),
+        ]:
+            with pytest.raises(errors.RequestInvalid, match=text):
+                db.submit(records, ids)
         assert [each.fetches for each in cluster.nodes] == fetches
         assert (await db.put("products", "p1", {})).receipt.lsn == 1
     (first,) = cluster.leader.writes

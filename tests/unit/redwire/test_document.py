@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import ChainMap, UserDict
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 import pytest
@@ -83,6 +86,8 @@ class Reading:
         ({"a": None, "b": [1, {"c": -math.inf}]}, r"-inf at \.b\[1\]\.c;"),
         ({"a": (1.0, math.inf)}, r"inf at \.a\[1\];"),
         ({"r": [Reading(1.0), Reading(math.nan)]}, r"nan at \.r\[1\]\.celsius;"),
+        (MappingProxyType({"a": UserDict({"b": [math.inf]})}), r"inf at \.a\.b\[0\];"),
+        ({"a": ChainMap({"c": 1.0}, {"b": math.nan})}, r"nan at \.a\.b;"),
     ],
 )
 def test_a_number_that_json_does_not_have_is_refused_with_its_place(document, says) -> None:
@@ -90,6 +95,14 @@ def test_a_number_that_json_does_not_have_is_refused_with_its_place(document, sa
         encode_record(Op.PUT, "c", "a", document)
     with pytest.raises(RequestInvalid, match=f"record 1: .*{says}"):
         encode_rows(Op.INSERT, "c", [{}, document])
+
+
+def test_a_mapping_of_any_make_is_an_object_at_any_depth() -> None:
+    inner = ChainMap({"c": None}, {"b": MappingProxyType({"d": [UserDict(e=1)]})})
+    data = encode_record(Op.PUT, "c", "a", UserDict({"a": inner, "x": (MappingProxyType({}),)}))
+    assert json.loads(data[data.index(b"{") :]) == {"a": {"b": {"d": [{"e": 1}]}, "c": None}, "x": [{}]}
+    with pytest.raises(RequestInvalid, match="objects of type object"):
+        encode_record(Op.PUT, "c", "a", MappingProxyType({"a": object()}))
 
 
 def test_nothing_and_the_word_for_it_are_documents_like_others() -> None:
@@ -135,4 +148,11 @@ def test_rows_are_cut_into_pieces_within_the_limits(sizes, expected) -> None:
 def test_a_number_that_python_has_no_room_for_is_refused_in_our_words(number: bytes) -> None:
     stored = Document("p1", 1, b'{"a":' + number + b"}", token())
     with pytest.raises(RequestInvalid, match="'p1' holds a number that cannot be read here.*`raw`"):
+        _ = stored.value
+
+
+def test_a_document_too_deep_for_the_stack_is_refused_in_our_words() -> None:
+    deep = 100_000
+    stored = Document("p1", 1, b'{"a":' * deep + b"1" + b"}" * deep, token())
+    with pytest.raises(RequestInvalid, match="'p1' is too deep to be read here.*`raw`"):
         _ = stored.value

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from redwire.errors import FrameInvalid
 from redwire.frame import (
+    COMPRESSED,
     FRAME_BYTES_MAX,
     FRAME_BYTES_UNAUTHENTICATED,
     HEADER_BYTES,
@@ -16,6 +17,7 @@ from redwire.frame import (
     FrameDecoder,
     FrameEncoder,
     Kind,
+    declared_bytes,
     encode_frame,
     encode_header,
     expanded,
@@ -243,3 +245,47 @@ def test_kinds_are_named_with_their_number() -> None:
     assert kind_name(0x17) == "PING (0x17)"
     assert kind_name(0x1F) == "0x1f"
     assert len(Kind) == 27 + 18 + 16 + 2 + 4 + 11
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 17, 100_000])
+def test_a_payload_for_which_nobody_looks_is_not_kept_and_what_follows_it_is_read(size: int) -> None:
+    decoder = FrameDecoder(expand=False)
+    decoder.limits = {Kind.PING: 10}
+    unwanted = bytearray(encode_frame(Kind.BULK_INSERT, bytes(50_000), 5))
+    unwanted[5] = COMPRESSED
+    data = encode_frame(Kind.PING, b"a", 1) + unwanted + encode_frame(Kind.PING, b"b", 2)
+    frames, most = [], 0
+    for piece in pieces(data, size):
+        frames += decoder.receive_data(piece)
+        most = max(most, decoder.kept_bytes)
+    assert [(frame.kind, frame.correlation, frame.payload) for frame in frames] == [
+        (Kind.PING, 1, b"a"),
+        (Kind.BULK_INSERT, 5, b""),
+        (Kind.PING, 2, b"b"),
+    ]
+    assert most <= 32 and decoder.held_bytes == decoder.kept_bytes == 0
+
+
+@pytest.mark.parametrize("cut", [HEADER_BYTES, 20, 200])
+def test_a_payload_longer_than_its_kind_may_have_is_refused_at_its_header(cut: int) -> None:
+    decoder = FrameDecoder()
+    decoder.limits = {Kind.GET: 99}
+    decoder.receive_data(encode_frame(Kind.GET, bytes(99)))
+    with pytest.raises(FrameInvalid, match="GET .* payload has 100 bytes, at most 99"):
+        decoder.receive_data(encode_frame(Kind.GET, bytes(100))[:cut])
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_payload_expands_to_no_more_than_it_may(declared: bool) -> None:
+    compress = zstandard.ZstdCompressor(write_content_size=declared).compress
+    fits, bomb = (Frame(Kind.GET, COMPRESSED, 0, 0, compress(bytes(size))) for size in (1000, 16 << 20))
+    assert expanded(fits, 1000).payload == bytes(1000)
+    for frame, limit in ((fits, 999), (bomb, 64 << 10)):
+        with pytest.raises(FrameInvalid, match=f"(declares|expands to) more than {limit} bytes"):
+            expanded(frame, limit)
+    assert declared_bytes(fits.payload) == (1000 if declared else None)
+    assert declared_bytes(b"no zstd at all") is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 
 import anyio.to_thread
 import pytest
@@ -44,6 +46,49 @@ async def test_a_client_that_is_open_is_not_opened_again_and_stays_open(cluster)
             with pytest.raises(errors.RequestInvalid, match="is open already"):
                 db.__enter__()
             assert db.put("products", "p1", {}).version == 1
+
+    await in_thread(use, cluster.uri())
+
+
+async def test_a_client_is_opened_again_after_it_was_closed_and_after_it_could_not_be(cluster) -> None:
+    def use(uri: str, nobody: str) -> None:
+        client = redwire.connect_sync(uri)
+        for version in (1, 2):
+            with client as db:
+                assert db.put("products", "p1", {}).version == version
+        client.__exit__(None, None, None)
+        lonely = redwire.connect_sync(nobody)
+        for _ in range(2):
+            with pytest.raises(errors.DeadlineExceeded), lonely:
+                pass
+
+    await in_thread(use, cluster.uri(), "red://127.0.0.1:1/?timeout_ms=100")
+
+
+async def test_what_is_known_of_the_nodes_is_read_where_it_changes(cluster, monkeypatch) -> None:
+    routing, readers = redwire.Client.routing, set[str]()
+
+    def note(client: redwire.Client) -> redwire.RouterStatus:
+        readers.add(threading.current_thread().name)
+        return routing.fget(client)
+
+    monkeypatch.setattr(redwire.Client, "routing", property(note))
+
+    def use(uri: str) -> None:
+        with redwire.connect_sync(uri) as db:
+            assert db.routing.primary == db.topology().primary.addr
+
+    await in_thread(use, cluster.uri())
+    assert readers == {"redwire"}
+
+
+async def test_a_scan_that_is_closed_early_leaves_the_client_as_it_is(cluster) -> None:
+    def use(uri: str) -> None:
+        with redwire.connect_sync(uri) as db:
+            db.insert_many("products", [("a", {}), ("b", {})])
+            with closing(db.scan("products")) as documents:
+                assert next(documents).id == "a"
+            assert [document.id for document in db.scan("products")] == ["a", "b"]
 
     await in_thread(use, cluster.uri())
 

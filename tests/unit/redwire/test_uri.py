@@ -141,3 +141,9 @@ def test_a_refusal_prints_no_secret(uri: str) -> None:
     with pytest.raises(UriInvalid) as refused:
         parse(uri)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", [None, b"reds://h", 7])
+def test_what_is_no_text_is_no_uri(uri: object) -> None:
+    with pytest.raises(UriInvalid, match=f"the URI is of type {type(uri).__name__}; pass a str"):
+        parse(uri)  # type: ignore[arg-type]

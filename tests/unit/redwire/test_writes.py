@@ -172,6 +172,19 @@ async def test_silence_until_the_deadline_is_an_unknown_outcome_that_can_be_reso
     assert executed.value.phase == "answer"
 
 
+async def test_a_write_that_waited_for_its_place_keeps_to_the_callers_deadline_and_names_it(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.extend([scripts.silence] * 4_097)
+    async with redwire.connect(cluster.uri()) as db:
+        for number in range(4_096):
+            db.submit_put("products", f"p{number}", {}, timeout_s=1)
+        began_s = anyio.current_time()
+        with pytest.raises(errors.UnknownOutcome, match="no answer within 2.5 s:"):
+            await db.put("products", "late", {}, timeout_s=2.5)
+        assert anyio.current_time() - began_s < 3.3
+
+
 async def test_a_key_can_be_asked_for_although_its_answer_came_late(cluster, scripts) -> None:
     asked = []
     cluster.leader.script.append(lambda *write: asked.append(write))

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from cluster import sqlite_log
 from cluster.errors import DiskFailed, FormatNewer, FormatOlder, StateCorrupt
 from cluster.soundness import verify
 from cluster.state import State
@@ -101,7 +100,7 @@ def test_sqlites_log_that_ends_below_what_was_folded_into_the_file_is_damage(
     state.checkpoint()
     state.apply([written_log.write(put("7"))])
     state.apply([written_log.write(put("93"))])
-    sqlite_log.fold_beside(state.path)
+    state.sqlite_log.fold_beside()
     copy, log = tmp_path / "copy.db", state.path.with_name("state.db-wal").read_bytes()
     copy.write_bytes(state.path.read_bytes())
     beside = copy.with_name("copy.db-wal")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def test_a_checkpoint_is_due_when_sqlites_log_is_long_or_the_nodes_own(
                 logged += len(batch.data)
                 state.apply([batch])
             assert state.checkpoint_due
-            sqlite_log.fold_beside(state.path)
+            state.sqlite_log.fold_beside()
             assert state.checkpoint() == state.applied.lsn
             assert not state.checkpoint_due
 
@@ -68,10 +70,60 @@ def test_a_checkpoint_that_found_no_space_is_due_again_at_once(
                     raise error
                 return whole.execute(statement)
 
-        monkeypatch.setattr(state._log, "_connection", Full())
+        monkeypatch.setattr(state.sqlite_log, "_connection", Full())
         with pytest.raises(DiskFull):
             state.checkpoint()
         assert state.checkpoint_due
-        monkeypatch.setattr(state._log, "_connection", whole)
+        monkeypatch.setattr(state.sqlite_log, "_connection", whole)
         assert state.checkpoint() == 1
         assert not state.checkpoint_due
+
+
+@contextmanager
+def overlapping_views(state: State) -> Iterator[None]:
+    """Inside, two statements after each other's middle keep some view of the file held at any time."""
+    over, seconds = threading.Event(), 0.2
+
+    def statements(first_s: float) -> None:
+        over.wait(first_s)
+        with closing(open_reader(state.path)) as reader:
+            while not over.is_set():
+                with state.sqlite_log.way.passing():
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT count(*) FROM docs").fetchall()
+                    over.wait(seconds)
+                    reader.execute("ROLLBACK")
+
+    threads = [threading.Thread(target=statements, args=(first_s,)) for first_s in (0.0, seconds / 2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("which", ["FOLD_BYTES", "FOLD_CAUSE_BYTES"])
+def test_statements_that_overlap_without_an_end_are_held_back_for_a_fold_that_is_urgent(
+    path: Path, written_log: Any, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    most = 4 << 20
+    monkeypatch.setattr(sqlite_log, which, most // 4)
+    monkeypatch.setattr(sqlite_log, f"{which}_URGENT", most)
+    doc = b'{"n":"%s"}' % (b"x" * (256 << 10))
+    with closing(State.open(path)) as state, overlapping_views(state):
+        ends, kept = [0], 0
+        while len(ends) < 4:
+            batch = written_log.write(put("a", doc))
+            state.apply([batch])
+            kept += len(batch.data)
+            assert state.status().wal_bytes < 2 * most and kept < 2 * most
+            threading.Event().wait(0.01)
+            if state.checkpoint_due:
+                state.sqlite_log.fold_beside()
+                if state.checkpoint() == state.applied.lsn:
+                    ends.append(state.applied.lsn)
+                    kept = 0
+        assert not state.sqlite_log.urgent

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.client_ids import MARK_BYTES, marked
 from cluster.effects import Fate, Result
-from cluster.keys import CLIENT_AGE_MS, Keys
+from cluster.keys import CLIENT_AGE_MS
 from cluster.state import State
 from cluster.tables import key_rows, open_reader
 from redwire import body
@@ -83,7 +83,7 @@ def test_stored_keys_are_rewritten_when_most_were_dropped(state: State, path: Pa
     assert (status.clients, status.open_keys) == (1000, 2000)
     state.close()
     with closing(open_reader(path)) as connection:
-        assert sum(Keys().replay(entries) for entries in key_rows(path, connection)) < 29_000
+        assert sum(map(len, key_rows(path, connection))) < 29_000 * state.keys.entry_bytes // 2000
     again = State.open(path)
     assert again.keys == state.keys
     again.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import documents as documents_module
 from cluster.state import State
 from cluster.tables import open_reader
 from redwire.batch import make_batch
+from redwire.errors import RequestInvalid
 from redwire.position import EMPTY, Lsn, NodeId, Reign, Term
 from redwire.record import Key, Op, Record
 from tests.state_writes import (
@@ -98,6 +101,66 @@ def test_a_condition_that_fails_begins_no_collection(state: State, path: Path, w
     connection.close()
 
 
+def test_beyond_so_many_collections_none_begins_and_those_that_are_there_go_on(
+    path: Path, written_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_module, "COLLECTIONS_MAX", 2)
+    state = State.open(path)
+    batch = written_log.write(
+        put("a", collection="one"),
+        put("a", collection="two"),
+        put("a", collection="three"),
+        put("b", collection="two"),
+        put("a", collection="three", version=5),
+        Record(Op.DELETE, "three", "a"),
+        Record(Op.INSERT, "three", "a", b"{}"),
+    )
+    assert results(state, batch) == [
+        [(APPLIED, 1), (APPLIED, 2), (EXISTS, 0), (APPLIED, 4), (MISMATCH, 0), (NOT_FOUND, 0), (EXISTS, 0)]
+    ]
+    both = written_log.write(put("c", collection="one"), put("a", collection="three"), atomic=True)
+    assert results(state, both) == [[(ABORTED, 0), (EXISTS, 0)]]
+    gone = [Record(Op.DELETE, "two", "a"), Record(Op.DELETE, "two", "b"), put("a", collection="three")]
+    assert results(state, written_log.write(*gone)) == [[(DELETED, 2), (DELETED, 4), (EXISTS, 0)]]
+    state.close()
+    state = State.open(path)
+    again = written_log.write(put("a", collection="three"), put("d", collection="two"))
+    assert results(state, again) == [[(EXISTS, 0), (APPLIED, again.last)]]
+    assert {name for name, _ in documents(path)} == {"one", "two"}
+    state.close()
+
+
+def test_a_collection_that_an_atomic_request_takes_back_leaves_its_place(
+    state: State, written_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_module, "COLLECTIONS_MAX", 1)
+    fails = written_log.write(put("a", collection="one"), put("a", version=9, collection="one"), atomic=True)
+    assert results(state, fails) == [[(ABORTED, 0), (MISMATCH, 1)]]
+    assert results(state, written_log.write(put("a", collection="two"))) == [[(APPLIED, 3)]]
+
+
+def test_whoever_would_begin_one_more_collection_is_told_before_anything_is_logged(
+    state: State, written_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_module, "COLLECTIONS_MAX", 2)
+    new = request(put("b"), put("a", collection="new"))
+    results(state, written_log.write(put("a", collection="orders")))
+    state.documents.check_room(new)
+    results(state, written_log.write(put("a", collection="Other")))
+    with pytest.raises(RequestInvalid, match="record 1: collection new .* the 2 there may be") as refused:
+        state.documents.check_room(new)
+    assert refused.value.facts == {"record": 1}
+    for record in (
+        put("b"),
+        put("b", collection="other"),  # apply says that its name differs only in case
+        Record(Op.DELETE, "new", "a"),
+        put("a", collection="new", version=3),
+    ):
+        state.documents.check_room(request(record))
+    with pytest.raises(RequestInvalid):
+        state.documents.check_room(request(put("a", collection="new", version=0)))
+
+
 RECORDS = st.builds(
     lambda op, name, ident, version: Record(
         op,
@@ -107,11 +170,13 @@ RECORDS = st.builds(
         None if op is Op.INSERT else version,
     ),
     st.sampled_from(list(Op)),
-    st.sampled_from(["one", "two", "Two"]),
+    st.sampled_from(["one", "two", "Two", "three"]),
     st.sampled_from(["a", "b", "x"]),
     st.one_of(st.none(), st.integers(0, 12)),
 )
 REQUESTS = st.tuples(st.lists(RECORDS, min_size=1, max_size=4), st.booleans(), st.integers(0, 4))
+
+COLLECTIONS = 2
 
 
 class Model:
@@ -146,6 +211,8 @@ class Model:
             return (DELETED, self.docs.pop(where)) if current else (NOT_FOUND, 0)
         if record.op is Op.INSERT and current:
             return EXISTS, current
+        if record.collection.lower() not in self.names and len(self.names) == COLLECTIONS:
+            return EXISTS, 0
         if self.names.setdefault(record.collection.lower(), record.collection) != record.collection:
             return EXISTS, 0
         self.docs[where] = lsn
@@ -158,7 +225,11 @@ def test_a_state_and_a_plain_dict_agree_however_the_log_is_cut_into_batches_and_
     split: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    path = tmp_path_factory.mktemp("model") / "state.db"
+    with patch.object(documents_module, "COLLECTIONS_MAX", COLLECTIONS):
+        agree(requests, split, tmp_path_factory.mktemp("model") / "state.db")
+
+
+def agree(requests: list[tuple[list[Record], bool, int]], split: int, path: Path) -> None:
     state, model, end, expected, batches = State.open(path), Model(), EMPTY, [], []
     for place, (records, atomic, sequence) in enumerate(requests):
         key = Key(ANN, sequence, 1) if sequence else None
