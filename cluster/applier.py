@@ -24,6 +24,7 @@ import msgspec
 
 from cluster.disk import RETRY_S
 from cluster.errors import DiskFull, NodeError, StateLocked
+from cluster.space import Space
 from cluster.state import AppliedBatch, State
 from cluster.threads import Post
 from redwire.batch import Batch
@@ -46,6 +47,9 @@ wait for what follows it.
 """
 TRANSACTION_BYTES_MAX = 4 << 20
 """What one transaction covers: enough to make its fixed cost small, and some 30 ms at most."""
+
+FOLD_BYTES_SHORT = 16 << 20
+"""SQLite's log, while space on the volume is short: that much is worth a fold, however many follow."""
 
 OnApplied = Callable[[list[AppliedBatch], Position], None]
 """`(batches, where the state stands now)`"""
@@ -83,7 +87,7 @@ class Applier:
         self._shortcut = _Shortcut(clock)
         self._own = threading.Lock()  # the state's, for an apply or a checkpoint
         self._stopping = threading.Event()
-        self._blocked = ""
+        self._space = Space(state.path)
         self._unlooked = 0  # transactions since the last look
         self._folding: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
@@ -110,9 +114,14 @@ class Applier:
         self._waiting.ring()
         self._thread.join()
 
+    def ease(self) -> None:
+        """Space is short on the volume: fold SQLite's log soon, if what that gives back is worth it."""
+        self._waiting.short = True
+        self._waiting.ring()
+
     def status(self) -> ApplierStatus:
         """What waits."""
-        return ApplierStatus(len(self._waiting), self.waiting_bytes, self._blocked)
+        return ApplierStatus(len(self._waiting), self.waiting_bytes, self._space.blocked)
 
     @property
     def waiting_bytes(self) -> int:
@@ -122,7 +131,7 @@ class Applier:
     @property
     def blocked(self) -> bool:
         """Whether it waits for space."""
-        return bool(self._blocked)
+        return bool(self._space.blocked)
 
     def _at_once(self, batches: Sequence[Batch]) -> bool:
         """Apply `batches` here and now, if that is less work than to have the thread do it; whether that is
@@ -194,28 +203,35 @@ class Applier:
                 return True
 
     def _apply(self, batches: list[Batch]) -> bool:
-        """Apply them, as often as it takes; False when it was given up."""
+        """Apply them, as often as it takes; False when it was given up. Where there is no space the first
+        thing is to give back what SQLite's log takes.
+        """
+        folded = False
         while True:
             try:
                 applied = self._state.apply(batches)
             except DiskFull as error:
-                if not self._wait_for_space(error):
+                if folded and not self._wait_for_space(error):
                     return False
+                folded = not folded
+                if folded:
+                    self._fold_for_space()
             else:
-                self._blocked = ""
                 self._unlooked += 1 + sum([len(batch.data) for batch in batches]) // LOOK_BYTES
                 self._post(self._told, applied, self._state.applied)
                 return True
 
     def _wait_for_space(self, error: DiskFull) -> bool:
         """Wait a while; False when it is time to stop instead."""
-        self._blocked = str(error)
+        self._space.blocked = str(error)
         return not self._stopping.wait(RETRY_S)
 
     def _checkpoint_due(self) -> bool:
         """Whether there is a next step to look at."""
         folding = self._folding
-        return self._unlooked >= LOOK_EVERY if folding is None else not folding.is_alive()
+        if folding is not None:
+            return not folding.is_alive()
+        return self._unlooked >= LOOK_EVERY or self._waiting.short or self.blocked
 
     def _checkpoint(self) -> None:
         """Take the next step of a checkpoint: begin it beside the applies, or end it here."""
@@ -223,13 +239,24 @@ class Applier:
             return
         if self._folding is None:
             self._unlooked = 0
-            if self._state.checkpoint_due:
+            self._space.look(self._fold_for_space)
+            short, self._waiting.short = self._waiting.short, False
+            if self._state.checkpoint_due or short and self._state.status().wal_bytes >= FOLD_BYTES_SHORT:
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)
                 self._folding.start()
         else:
             self._folding = None
             with suppress(DiskFull):  # `apply` will meet it too, and waits it out there
                 self._state.checkpoint()
+
+    def _fold_for_space(self) -> None:
+        """Fold SQLite's log here and now, whoever waits for that: nothing is applied without."""
+        if self._folding is not None:
+            self._state.sqlite_log.way.give_back()  # which it may wait for
+            self._folding.join()
+            self._folding = None
+        with suppress(DiskFull):
+            self._state.checkpoint(urgent=True)
 
     def _fold(self) -> None:
         with suppress(NodeError):  # the state's own checkpoint, which follows, meets the same error
@@ -265,14 +292,17 @@ class _Shortcut:
 
 
 class _Waiting:
-    """Batches on their way from the event loop's thread, which adds them, to the one that takes them."""
+    """Batches on their way from the event loop's thread, which adds them, to the one that takes them, and
+    whether that is to make space, as it is `short`.
+    """
 
-    __slots__ = ("_added_bytes", "_batches", "_bell", "_taken_bytes")
+    __slots__ = ("_added_bytes", "_batches", "_bell", "_taken_bytes", "short")
 
     def __init__(self) -> None:
         self._batches: deque[Batch] = deque()
         self._added_bytes = self._taken_bytes = 0  # each is written by one thread, so neither needs a lock
         self._bell: SimpleQueue[None] = SimpleQueue()
+        self.short = False
 
     def __len__(self) -> int:
         return len(self._batches)

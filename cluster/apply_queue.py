@@ -53,6 +53,11 @@ class ApplyQueue:
         if applier is not None:
             applier.apply(batches, at_once=self.awaited and batches[-1].last <= self._durable())
 
+    def ease(self) -> None:
+        """Space is short on the volume: give back what SQLite's log takes of it."""
+        if self._applier is not None:
+            self._applier.ease()
+
     def full(self) -> bool:
         """Whether enough waits."""
         applier = self._applier

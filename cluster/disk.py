@@ -23,8 +23,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from cluster.ahead import Ahead
 from cluster.errors import DiskFailed, DiskFull, NodeError
 from cluster.histogram import Buckets, Histogram
+from cluster.log_room import NO_SPACE, LogRoom
 from cluster.meta import Meta
 from cluster.meta import save as save_meta_file
 from cluster.segment import MARK_BYTES
@@ -69,7 +71,7 @@ class Disk:
 
     `meta` is what meta.cbor held last. `post` carries every callback to the event loop: `on_durable(last
     LSN)` after each group, the `done` of each job, `fail(error)` at most once. A full disk is tried again
-    every `retry_s` seconds.
+    every `retry_s` seconds. `ahead` has the next segment allocated.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Disk:
         self._post = post
         self._fail = fail
         self._on_durable = on_durable
-        self._retry_s = retry_s
+        self.ahead = Ahead(wal, post, retry_s)
         self._load = _Load()
         self._asked = _Asked()
         self._stopping = threading.Event()
@@ -136,15 +138,16 @@ class Disk:
         self._asked.relief.put(_Job(work, done))
         self._asked.put(_Job(partial(self._asked.relieve, self._post), None))
 
-    def room(self) -> int:
+    def room(self) -> LogRoom:
         """Bytes of batches that may still be appended and will surely fit; count `MARK_BYTES` for each batch.
+        And what one batch may have to fit once those before it are written.
 
-        0 while the disk is full or failed.
+        Nothing of both while the disk is full or failed.
         """
         if self.state is not DiskState.WORKING:
-            return 0
+            return NO_SPACE
         waiting = self._load.waiting_bytes  # before the log's room: what moves between the two counts twice
-        return max(0, self.wal.room_bytes - waiting)
+        return self.wal.room.behind(waiting)
 
     def stop(self) -> None:
         """Finish what was asked for, and close the log with a last mark; ask for nothing afterwards.
@@ -171,9 +174,10 @@ class Disk:
     def status(self) -> DiskStatus:
         """A frozen snapshot; may be called from any thread."""
         p50, p99 = self._load.percentiles()
+        spent = self.state is DiskState.WORKING and self.wal.room.full
         return DiskStatus(
-            state=self.state,
-            room_bytes=self.room(),
+            state=DiskState.FULL if spent else self.state,
+            room_bytes=self.room().sure_bytes,
             group_p50_us=p50,
             group_p99_us=p99,
             syncs=self._load.syncs.status(),
@@ -196,7 +200,7 @@ class Disk:
     def _turn(self) -> bool:
         """Do everything that waits now, or prepare a segment while nothing does; False at the end."""
         try:
-            work = deque([self._asked.get(timeout=None if self.wal.prepare() else self._retry_s)])
+            work = deque([self._asked.get(timeout=None if self.ahead.prepare() else self.ahead.retry_s)])
         except Empty:
             return True
         while not self._asked.empty():
@@ -242,7 +246,7 @@ class Disk:
                 result = work()
             except DiskFull:
                 self.state = DiskState.FULL
-                if self._stopping.wait(self._retry_s):
+                if self._stopping.wait(self.ahead.retry_s):
                     raise
                 self._asked.relieve(self._post)
             else:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from cluster.log_config import Level
+from cluster.log_room import LogRoom
 from cluster.policies import Effective
 from cluster.settings import Planned
 from redwire.batch import Batch
@@ -122,10 +123,10 @@ class Flight(msgspec.Struct, eq=False):
 
 
 class Proposed(msgspec.Struct, frozen=True):
-    """Everything that waited when the turn began. `room_bytes`: what the log will surely take (R2)."""
+    """Everything that waited when the turn began, and the room for it."""
 
     proposals: Sequence[Proposal]
-    room_bytes: int
+    room: LogRoom
 
 
 class ChangeProposed(msgspec.Struct, frozen=True):

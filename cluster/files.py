@@ -40,6 +40,17 @@ class Syscalls(msgspec.Struct, frozen=True):
     fdatasync: Callable[[int], None] = _fdatasync
     fsync: Callable[[int], None] = os.fsync
     allocate: Callable[[int, int, int], None] = _allocate
+    statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
+
+    def free_bytes(self, folder: Path) -> int | None:
+        """What the node's user may still write on the volume of `folder`; None where that is not known, as it
+        does not answer, or not say how large it is. Whoever writes there meets what is wrong.
+        """
+        try:
+            volume = self.statvfs(folder)
+        except OSError:
+            return None
+        return volume.f_bavail * volume.f_frsize if volume.f_blocks else None
 
     def write_all(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
         """Write every byte of `buffers` at `offset`; the offset behind them. Raises `OSError`."""

@@ -68,7 +68,7 @@ class Housekeeping:
         """Beside the ticks: a disk that is slow to remove files holds up none of them."""
         while True:
             await anyio.sleep(RETENTION_S)
-            await self._snapshots.expire()
+            await self._snapshots.expire(short=self._keeper.short)
 
     def _heed_settings(self) -> None:
         """Say it once when other settings are in force."""
@@ -84,6 +84,6 @@ class Housekeeping:
         log_bytes = sum(extent.size_bytes for extent in disk.wal.segments)
         growth_bytes_s = self._vitals.growth_bytes_s(log_bytes)
         volume.look()
-        free_bytes = volume.free_bytes
+        free_bytes, self._node.bulletin.free_inodes = volume.free_bytes, volume.free_inodes
         self._keeper.retain(disk, growth_bytes_s, free_bytes)
         self._vitals.look(disk, free_bytes, volume.name)

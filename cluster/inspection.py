@@ -25,18 +25,20 @@ from cluster.comparison import check_file
 from cluster.config import AnonymousAccess, NodeConfig, ReplicationRole
 from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into, nearest, require_folder
-from cluster.errors import DataDirForeign, DiskFailed, ListenFailed
+from cluster.errors import DataDirForeign, DiskFailed, ListenFailed, LogCorrupt
 from cluster.exposure import FOLDERS, WRITTEN, exposed
 from cluster.opening import followed_last
 from cluster.registry import Registry
-from cluster.segment import require_file
+from cluster.segment import Place, require_file
 from cluster.soundness import pieces
-from cluster.tables import open_reader, translated
-from cluster.volume import free_bytes
+from cluster.tables import open_reader, read_position, translated
+from cluster.volume import LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
-from redwire.position import Reign
+from redwire.position import Lsn, Reign
 
 DISTRIBUTION = "redwire-cluster"
+INODES_MIN = 64
+"""Files that a node makes within minutes: segments, a snapshot, what SQLite keeps beside the state."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -63,11 +65,13 @@ def inspect(
     take_over: bool = False,
     may_write: Callable[[Path], bool] = _may_write,
     free_bytes: Callable[[Path], int] = free_bytes,
+    free_inodes: Callable[[Path], int | None] = free_inodes,
 ) -> Inspection:
     """Look at everything that `config` names on this machine; `now_ms` is the wall clock, since 1970.
 
     `take_over`: the node will be started with `--take-over`. `may_write`: whether this user may read and
-    write a file, or make files in a folder. `free_bytes`: what its volume has for them.
+    write a file, or make files in a folder. `free_bytes`: what its volume has for them, `free_inodes`: how
+    many of them.
     """
     errors: list[RedwireError] = []
     warnings: list[Advice] = []
@@ -89,6 +93,7 @@ def inspect(
                 warnings += _nobody_leads(config, kept)
                 warnings += check_file(config, kept.logged)
         warnings += _short_of_space(config, free_bytes)
+        warnings += _short_of_inodes(config, free_inodes)
         warnings += exposed(Path(config.node.data_dir))
     except RedwireError as error:
         errors.append(error)
@@ -162,6 +167,7 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
         for _ in pieces(state, connection):
             pass
         records = Registry(state, connection).records
+        _check_log(folder, known, read_position(state, connection).lsn)
         return Kept(reign, tuple(ClusterConfig.from_record(record) for _, record in records))
 
 
@@ -196,6 +202,29 @@ def _short_of_space(config: NodeConfig, free_bytes: Callable[[Path], int]) -> It
             "log is given up, and with none left the node refuses writes and does not start again",
             "make room there",
         )
+
+
+def _short_of_inodes(config: NodeConfig, free_inodes: Callable[[Path], int | None]) -> Iterator[Advice]:
+    """Raises `DiskFailed`."""
+    folder = Path(config.node.data_dir)
+    with translated(folder):
+        free = free_inodes(nearest(folder))
+    if free is not None and free < INODES_MIN:
+        yield Advice(
+            f"{folder}: {free} inodes are free on its volume, whatever it has of bytes: with none left no "
+            "segment of the log can be made, and the node refuses writes",
+            "remove files there, or make a volume with more of them (mkfs.ext4 -N)",
+        )
+
+
+def _check_log(folder: Path, known: meta.Meta, applied: Lsn) -> None:
+    """Raises `LogCorrupt` where nothing is left of a log that the state goes on from: its folder was removed,
+    or its volume is not there.
+    """
+    place = Place(folder / LOG_FOLDER, known.incarnation, known.generation)
+    if applied > known.base.lsn and not (place.folder.is_dir() and place.paths()):
+        what = f"there is no log; state holds LSN {applied}"
+        raise LogCorrupt(place.folder, 0, Lsn(known.base.lsn + 1), what)
 
 
 def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[Advice]:

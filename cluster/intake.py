@@ -1,10 +1,10 @@
 """Proposals before they are logged: the queue, and what a turn logs, holds back or answers (R1, R8, R9).
 
 A proposal is logged as soon as the reign is ready, the members that its policy needs are in reach, and there
-is room for it. Where readiness or reach is missing it is held back and looked at again by `recheck`; it
-never waits beyond its deadline. What is refused here is certainly not written, so before a refusal the key
-is looked up, and a later attempt is refused only when no earlier one can be anywhere in the log, in flight
-or in the queue.
+is room for it. Where readiness or reach is missing it is held back and looked at again by `recheck`; where
+room is short for the moment it waits, and all behind it do; none waits beyond its deadline. What is refused
+here is certainly not written, so before a refusal the key is looked up, and a later attempt is refused only
+when no earlier one can be anywhere in the log, in flight or in the queue.
 """
 
 from __future__ import annotations
@@ -66,13 +66,15 @@ class Draft(msgspec.Struct, eq=False):
 
 
 class Room(NamedTuple):
-    """What a turn may log. `log_bytes` is what the log will surely take, framing included; `flight_bytes` is
-    for requests, and exceeded by one of them at most.
+    """What a turn may log. `log_bytes` is what the log will surely take, framing included, and `later_bytes`
+    what one batch may have that waits for more room; `flight_bytes` is for requests, and exceeded by one of
+    them at most.
     """
 
     log_bytes: int
     flight_bytes: int
     batches: int
+    later_bytes: int = 0
 
 
 class Turn(msgspec.Struct, eq=False):
@@ -132,7 +134,7 @@ class Intake:
     def take(self, turn: Turn, room: Room) -> list[Answer]:
         """Fill `turn.drafts` with the batches to log now; returns the early answers."""
         drafts, answers = turn.drafts, list[Answer]()
-        log_bytes, flight_bytes, batches = room
+        log_bytes, flight_bytes, batches, later_bytes = room
         while self._fresh and flight_bytes > 0 and batches > 0:
             proposal = self._fresh.popleft()
             answer = self._judged(proposal, turn) or self._early(proposal, turn)
@@ -144,7 +146,11 @@ class Intake:
                 self._fresh.appendleft(proposal)
                 break
             size = len(proposal.request)
-            if answer is None and size + new * FRAMING_BYTES_MAX > log_bytes:
+            roomy = size + new * FRAMING_BYTES_MAX <= log_bytes
+            if answer is None and not roomy:
+                if size + FRAMING_BYTES_MAX <= later_bytes:
+                    self._fresh.appendleft(proposal)
+                    break
                 answer = self._known(proposal, turn) or self._refuse(proposal, disk_full(), turn)
             self.waiting_bytes -= size
             if answer is not None:

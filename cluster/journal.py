@@ -13,6 +13,7 @@ import anyio.to_thread
 from cluster.bell import Broadcast
 from cluster.disk import Disk
 from cluster.log import Log
+from cluster.log_room import LogRoom
 from cluster.meta import Meta
 from cluster.segment import MARK_BYTES
 from cluster.threads import Post
@@ -47,9 +48,9 @@ class Journal:
         self.disk = Disk(wal, data_dir, meta, post, fail, self._durable)
         self._moved = Broadcast()
 
-    def room_bytes(self) -> int:
-        """What a turn may log and will surely fit."""
-        return max(0, self.disk.room() - MARK_BYTES)
+    def room(self) -> LogRoom:
+        """What a turn may log and will surely fit, and what will fit later."""
+        return self.disk.room().less(MARK_BYTES)
 
     def append(self, batch: Batch, watermark: Lsn, hand_out: Callable[[Batch], None]) -> None:
         """Log `batch`; `on_durable` follows. Before it goes to the disk it may be handed out to followers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.config import RetentionConfig
-from cluster.disk import DiskStatus
+from cluster.disk import DiskState, DiskStatus
 from cluster.node import Node
 from cluster.primary import Primary
 from cluster.promises import Promises, slot_status
@@ -13,7 +13,9 @@ from redwire.position import Lsn
 
 
 class Keeper:
-    """Keeps the log of `node` within the bounds of `config`. `snapshots` pin what their receivers need."""
+    """Keeps the log of `node` within the bounds of `config`. `snapshots` pin what their receivers need.
+    `short`: when looked at last the disk was full, or no more than the floor was free.
+    """
 
     def __init__(self, node: Node, config: RetentionConfig, snapshots: SnapshotLibrary) -> None:
         self._node = node
@@ -21,6 +23,7 @@ class Keeper:
         self._bounds = Bounds(config.bytes_max, config.age_max_s * 1000, config.disk_free_min_bytes)
         self._promises = Promises(node.storage.me, node.clock().ms)
         self._noted = Lsn(0)
+        self.short = False
 
     def note_watermark(self) -> None:
         """Put the watermark on disk when no batch has carried it since this was called last (R5)."""
@@ -31,9 +34,13 @@ class Keeper:
 
     def retain(self, disk: DiskStatus, growth_bytes_s: int, free_bytes: int | None) -> None:
         """Say how each promise stands, and let go of log that nobody is promised any more. The log grows by
-        `growth_bytes_s`, `free_bytes` of its volume are left, None if that is not known.
+        `growth_bytes_s`, `free_bytes` of its volume are left, None if that is not known. Where they are few
+        SQLite's log is folded early, too.
         """
         storage, role, now_ms = self._node.storage, self._node.role, self._node.clock().ms
+        self.short = disk.state is DiskState.FULL or self._bounds.short(free_bytes)
+        if self.short:
+            storage.applies.ease()
         wal = disk.wal
         holdings = Holdings(wal.base.lsn, wal.segments, growth_bytes_s, free_bytes)
         rows = role.coordinator.status(now_ms).members if isinstance(role, Primary) else ()

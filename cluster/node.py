@@ -74,6 +74,7 @@ class Node:
         self.damage = Damage(storage.me, self.happened)
         self.outbox.end_reign = self._reign_ended
         storage.applies.on_applied = self._applied
+        storage.journal.disk.ahead.on_room = self.inbox.wake
         storage.connect(lambda lsn: self.inbox.post(Durable(lsn)))
 
     async def run(self) -> None:
@@ -186,7 +187,7 @@ class Node:
         if isinstance(role, Primary):
             if inbox.waiting:
                 if inbox.due(role.backlog.requests, role.waiter.times.lately_us, now):
-                    self._step(Proposed(inbox.proposals(), self.storage.room_bytes()), now)
+                    self._step(Proposed(inbox.proposals(), self.storage.room()), now)
                     inbox.looked_at(role.backlog.requests, role.waiter.under_way)
                 inbox.settle(role.backlog.size)
         elif inbox.waiting:

@@ -60,6 +60,8 @@ over a dead line both run out, and the first ends the session, once.
 """
 TAKEN_AGAIN_S = 0.5
 """Who is taken for another process has most often only started anew: it is forgotten soon that it ended."""
+NO_ROOM_THERE_S = 15.0
+"""A member whose disk has no room for the snapshot that we need: room is made by people."""
 TAKEN_MS = 10_000
 """Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
 
@@ -103,6 +105,8 @@ class PeerLink:
                 self._down(error)
                 if error.code == Code.ID_TAKEN:
                     backoff = TAKEN_AGAIN_S
+                elif error.code == Code.DISK_FULL and isinstance(error, Refused):
+                    backoff = NO_ROOM_THERE_S
             if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
                 backoff = BACKOFF_MIN_S
             with anyio.move_on_after(backoff * rng.uniform(0.5, 1.0)):

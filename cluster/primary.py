@@ -48,6 +48,7 @@ from cluster.effects import (
 )
 from cluster.intake import Intake, KeyLookup, Room, Turn, disk_full, not_ready
 from cluster.log_config import Level
+from cluster.log_room import LogRoom
 from cluster.settings import Planned, Settings
 from redwire import body
 from redwire.batch import make_batch
@@ -174,9 +175,9 @@ class Primary:
         match event:  # what happens most often comes first
             case FollowerAcked():
                 return self._acked(event, now)
-            case Proposed(proposals, room_bytes):
+            case Proposed(proposals, room):
                 self._intake.add(proposals)
-                return self._turn(room_bytes, now)
+                return self._turn(room, now)
             case Durable(lsn):
                 since = self.coordinator.durable(self.reign.primary)
                 self.coordinator.own_durable(lsn, now.ms)
@@ -210,15 +211,16 @@ class Primary:
             self.waiter.flight_bytes,
         )
 
-    def _turn(self, room_bytes: int, now: Now) -> list[Effect]:
+    def _turn(self, log: LogRoom, now: Now) -> list[Effect]:
         """Log what may be logged; refuse what certainly cannot be; leave the rest waiting."""
         turn = self._looking(now)
-        if room_bytes:
+        if log.full:
+            room = NO_ROOM
+        else:
             synced = self.coordinator.durable(self.reign.primary)
             batches = batches_due(self.waiter.flights, synced, self._intake.waiting_bytes)
-            room = Room(room_bytes, FLIGHT_BYTES_MAX - self.waiter.flight_bytes, batches)
-        else:
-            room = NO_ROOM
+            left = FLIGHT_BYTES_MAX - self.waiter.flight_bytes
+            room = Room(log.sure_bytes, left, batches, log.later_bytes)
         effects: list[Effect] = [*self._intake.take(turn, room)]
         for draft in turn.drafts:
             requests = [proposal.request for proposal in draft.proposals]
@@ -352,14 +354,13 @@ class Primary:
         return [*unconfirmed, *self._intake.end(), EndReign(error)]
 
 
-def refusal(core: Primary, room_bytes: int, now: Now) -> RedwireError | None:
-    """Why a write under the default policy would now be refused, or wait for who may never come back.
-
-    `room_bytes` is what the log will surely take; None when the write would be logged.
+def refusal(core: Primary, log: LogRoom, now: Now) -> RedwireError | None:
+    """Why a write under the default policy would now be refused, or wait for who may never come back; None
+    when it would be logged, at once or when the log's next segment is there.
     """
     if not core.ready:
         return not_ready()
-    if not room_bytes:
+    if log.full:
         return disk_full()
     policy = core.changes.policies.effective("").parsed
     return core.changes.obstacle(now.ms) or core.coordinator.refusal(policy, now.ms)

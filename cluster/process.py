@@ -41,6 +41,7 @@ from cluster.server import Server
 from cluster.service import Service
 from cluster.signals import Signals, ignore_hangups
 from cluster.snapshot import SnapshotLibrary
+from cluster.state import copy_bytes
 from cluster.storage import Storage, follower
 from redwire.errors import RedwireError
 
@@ -228,6 +229,7 @@ def _library(storage: Storage) -> SnapshotLibrary:
         lambda path: storage.state.snapshot_into(path),
         lambda: storage.applied.lsn,
         lambda: storage.log.base.lsn,
+        lambda: copy_bytes(storage.state.path) + storage.config.retention.disk_free_min_bytes,
     )
 
 

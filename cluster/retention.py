@@ -30,6 +30,10 @@ class Bounds(msgspec.Struct, frozen=True):
     age_max_ms: int
     disk_free_min_bytes: int
 
+    def short(self, free_bytes: int | None) -> bool:
+        """Whether no more than the floor is free, as far as is known."""
+        return free_bytes is not None and free_bytes <= self.disk_free_min_bytes
+
 
 class Extent(msgspec.Struct, frozen=True):
     """One segment: records `first` to `last` in `size_bytes` of disk; empty when `last` is below `first`."""

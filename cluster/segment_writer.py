@@ -14,12 +14,16 @@ import msgspec
 
 from cluster.errors import DiskFailed, DiskFull
 from cluster.files import translated
+from cluster.log_room import SEGMENT_PARTS, segment_size
 from cluster.segment import MARK_BYTES, Mark, Place, Segment, clear_tail, create_file, encode_header
 from redwire.batch import Batch
 from redwire.position import Position, TermList
 
-_SPARE = "spare"
-_LARGE = "spare-large"
+_SPARES = ("spare", "spare-next")
+"""Two names: the larger one is there before the smaller one goes."""
+_AT_ONCE = "spare-at-once"
+PAUSE_S = 1.0
+"""Between two tries to allocate a segment: space is made by a person or by retention."""
 
 
 class _Spare(msgspec.Struct, frozen=True):
@@ -31,11 +35,15 @@ class _Spare(msgspec.Struct, frozen=True):
 
 
 class SegmentWriter:
-    """The one writer in `place`. It holds the descriptor of the last segment and of the spare one."""
+    """The one writer in `place`. It holds the descriptor of the last segment and of the spare one. `short`:
+    the last try to allocate the next segment found no space.
+    """
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.failed: DiskFailed | None = None
+        self.short = False
+        self._again_s = 0.0
         self._fd = -1
         self._spare: _Spare | None = None
 
@@ -54,15 +62,32 @@ class SegmentWriter:
         """Go on writing into `segment`, which exists. Raises `OSError`."""
         self._use(os.open(segment.path, os.O_RDWR | os.O_CLOEXEC))
 
-    def prepare(self) -> bool:
-        """Allocate the next segment if none is ready; False when there is no space. Raises `DiskFailed`."""
+    def prepare(self, now_s: float) -> bool:
+        """Allocate the next segment if none is ready, or a larger one where space was little and is more now;
+        False when there is no space for a whole one. After a try that failed there is none for `PAUSE_S`.
+
+        Raises `DiskFailed`.
+        """
         self.check()
-        if self._spare is None:
-            try:
-                self._spare = self._allocate(_SPARE, self.place.segment_bytes)
-            except DiskFull:
-                return False
-        return True
+        before, whole = self._spare, self.place.segment_bytes
+        if before is not None and before.size >= whole:
+            return True
+        if self.short and now_s < self._again_s:
+            return False
+        size, least = self._next_size(), whole // SEGMENT_PARTS
+        if before is not None and size <= before.size:
+            return False
+        spare = self._tried(size)
+        if spare is None and before is None and size > least:
+            spare = self._tried(least)  # a quota may leave less than is free
+        self.short = spare is None  # first: who sees neither a spare segment nor this waits for one
+        if spare is None:
+            self._again_s = now_s + PAUSE_S
+            return False
+        self._spare = spare
+        if before is not None:
+            self._drop(before)
+        return spare.size >= whole
 
     def begin(self, batch: Batch, previous: Position, terms: TermList) -> Segment:
         """A new last segment, large enough for `batch`, which continues `previous`.
@@ -73,11 +98,11 @@ class SegmentWriter:
         self.check()
         header = encode_header(self.place, batch.reign.term, previous, terms)
         need = len(header) + len(batch.data) + 2 * MARK_BYTES
-        if need > self.place.segment_bytes:
-            spare = self._allocate(_LARGE, need)
-        else:
-            spare = self._spare or self._allocate(_SPARE, self.place.segment_bytes)
+        spare = self._spare
+        if spare is not None and need <= spare.size:
             self._spare = None
+        else:
+            spare = self._allocate(_AT_ONCE, self._next_size(need))
         self._use(spare.fd)
         path = self.place.path(batch.reign.term, batch.first)
         calls = self.place.calls
@@ -136,12 +161,34 @@ class SegmentWriter:
         spare, self._spare = self._spare, None
         self.failed = self.failed or DiskFailed(self.place.folder, "the log is closed")
         if spare is not None:
-            os.close(spare.fd)
-            with translated(spare.path):
-                spare.path.unlink(missing_ok=True)
+            self._drop(spare)
+
+    @staticmethod
+    def _drop(spare: _Spare) -> None:
+        os.close(spare.fd)
+        with translated(spare.path):
+            spare.path.unlink(missing_ok=True)
+
+    def _next_size(self, need: int = 0) -> int:
+        """How large the next segment is to be, by what is free; 0 where that is too little."""
+        free = self.place.calls.free_bytes(self.place.folder)
+        return segment_size(self.place.segment_bytes, free, need)
+
+    def _tried(self, size: int) -> _Spare | None:
+        """A spare segment, beside the one that there is; None without space for it. Raises `DiskFailed`."""
+        taken = self._spare is not None and self._spare.path.name == _SPARES[0]
+        try:
+            return self._allocate(_SPARES[taken], size)
+        except DiskFull:
+            return None
 
     def _allocate(self, name: str, size: int) -> _Spare:
+        """Raises `DiskFull`, of a size of 0 without a try: one that fails fills the volume for a moment, and
+        whatever else is on it finds no space. Raises `DiskFailed`.
+        """
         path = self.place.folder / name
+        if not size:
+            raise DiskFull(path, "for the next segment of the log")
         try:
             with translated(path):
                 return _Spare(path, create_file(self.place, path, size), size)
@@ -161,5 +208,5 @@ class SegmentWriter:
 
 def forget_leftovers(place: Place) -> None:
     """Remove what an earlier process had allocated ahead. Raises `OSError`."""
-    for name in (_SPARE, _LARGE):
+    for name in (*_SPARES, _AT_ONCE):
         (place.folder / name).unlink(missing_ok=True)

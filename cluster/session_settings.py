@@ -77,7 +77,7 @@ class SessionSettings:
                 self._record(self._act(planned.text, planned.lost).came_to(ActOutcome.NOTHING))
             return
         body = encode(planned.record)
-        if service.node.storage.room_bytes() < REQUEST_HEADER.size + len(body) + FRAMING_BYTES_MAX:
+        if service.node.storage.room().sure_bytes < REQUEST_HEADER.size + len(body) + FRAMING_BYTES_MAX:
             raise disk_full()
         proposal = self._records.proposal(body, correlation, partial(self._came, planned, unmet, correlation))
         service.node.inbox.post(ChangeProposed(proposal, planned))

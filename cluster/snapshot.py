@@ -35,6 +35,8 @@ from redwire.position import Lsn, Position
 
 KEPT_S = 600.0
 """How long a finished snapshot is offered again: a receiver that lost its line comes back within minutes."""
+KEPT_SHORT_S = 10.0
+"""And where space is short, on a volume that is full or at its floor: lines are dialled anew within 3 s."""
 KEPT_MAX = 4
 """Each is as large as the state. Before one more is made, the eldest that nobody is being sent goes; where
 all are being sent, the youngest of them serves one receiver more.
@@ -64,8 +66,10 @@ class SnapshotLibrary:
         make: Callable[[Path], Position],
         applied: Callable[[], Lsn],
         base: Callable[[], Lsn],
+        needs: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`applied` and `base` say how far the state goes now and where the kept log begins.
+        """`applied` and `base` say how far the state goes now and where the kept log begins; `needs` how many
+        bytes have to be free for one more, asked in a thread.
 
         Raises `DiskFailed` where `folder` cannot be made, or emptied of what an earlier process offered.
         """
@@ -73,6 +77,7 @@ class SnapshotLibrary:
         self._make = make
         self._applied = applied
         self._base = base
+        self._needs = needs
         self._kept: dict[str, _Kept] = {}
         self._making = anyio.Lock()
         self._pinned: dict[str, Lsn] = {}
@@ -104,9 +109,11 @@ class SnapshotLibrary:
             kept.users -= 1
             kept.used_s = anyio.current_time()
 
-    async def expire(self) -> None:
-        """Remove what nobody has asked for in a while, and what the log does not continue any more."""
-        eldest_s, base = anyio.current_time() - KEPT_S, self._base()
+    async def expire(self, *, short: bool = False) -> None:
+        """Remove what nobody has asked for in a while, and what the log does not continue any more. Where
+        space is `short` a while is what a line takes to come back.
+        """
+        eldest_s, base = anyio.current_time() - (KEPT_SHORT_S if short else KEPT_S), self._base()
         await self._forget([k for k in self._idle() if k.used_s < eldest_s or k.manifest.lsn < base])
 
     @staticmethod
@@ -137,6 +144,7 @@ class SnapshotLibrary:
                     if kept.manifest.lsn >= self._base() and await self._is_there(kept):
                         return kept
             await self._forget(self._idle()[: max(0, len(self._kept) - KEPT_MAX + 1)])
+            await self._make_room()
             name = f"offer-{secrets.token_hex(8)}"
             path = self._folder / f"{name}.db"
             # It will stand there or above: the log that its receiver needs next is kept from now on.
@@ -147,6 +155,24 @@ class SnapshotLibrary:
                 del self._pinned[name]
             kept = self._kept[name] = _Kept(manifest, path, anyio.current_time())
             return kept
+
+    async def _make_room(self) -> None:
+        """Have those go that nobody is being sent, where there is no room for one more. Raises `DiskFull` if
+        that does not do: a copy that fails fills the volume, and nothing is written meanwhile.
+        """
+        if await anyio.to_thread.run_sync(self._missing) and (idle := self._idle()):
+            await self._forget(idle)
+        if missing := await anyio.to_thread.run_sync(self._missing):
+            raise DiskFull(self._folder, missing)
+
+    def _missing(self) -> str:
+        """What there is no room for, "" for nothing."""
+        with translated(self._folder):
+            self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            free, needs = free_bytes(self._folder), self._needs()
+        if free >= needs:
+            return ""
+        return f"for the state: it and retention.disk_free_min_bytes take {needs} bytes, and {free} are free"
 
     def _materialise(self, name: str, path: Path) -> SnapshotManifest:
         with translated(self._folder):

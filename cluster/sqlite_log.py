@@ -78,9 +78,9 @@ class SqliteLog:
             self._connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
             self._patience_ms = patience_ms
 
-    def fold(self, applied: Lsn) -> Lsn | None:
+    def fold(self, applied: Lsn, *, urgent: bool = False) -> Lsn | None:
         """Fold it into the file, which stands at `applied`, and begin it anew; `folded`, or None when it
-        stayed behind.
+        stayed behind. Readers are waited for where it is `urgent`, or long.
 
         A reader with an older view can keep it behind; then it is due again when it has grown further. In the
         end statements have their way again. Raises `DiskFull` or `DiskFailed`.
@@ -88,7 +88,7 @@ class SqliteLog:
         try:
             size = self.size_bytes()
             with translated(self._path):
-                self.be_patient(FOLD_WAIT_MS if self.urgent else 0)
+                self.be_patient(FOLD_WAIT_MS if urgent or self.urgent else 0)
                 busy, frames, folded = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
             self.way.give_back()

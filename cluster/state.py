@@ -14,6 +14,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ import msgspec
 from cluster.accounts import Accounts
 from cluster.documents import Documents
 from cluster.effects import Fate, Result
-from cluster.errors import ApplyStopped, OutOfOrder, StateCorrupt
+from cluster.errors import ApplyStopped, DiskFull, OutOfOrder, StateCorrupt
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Remembered
 from cluster.registry import Registry
@@ -197,11 +198,12 @@ class State:
         """Whether it is time for a `checkpoint`."""
         return self.sqlite_log.due
 
-    def checkpoint(self) -> Lsn | None:
-        """Make what is applied durable without the node's log, as far as readers let us; `checkpointed`, or
-        None when it stayed behind. Raises `DiskFull` or `DiskFailed`.
+    def checkpoint(self, *, urgent: bool = False) -> Lsn | None:
+        """Make what is applied durable without the node's log, as far as readers let us, which are waited for
+        a little where it is `urgent`; `checkpointed`, or None when it stayed behind. Raises `DiskFull` or
+        `DiskFailed`.
         """
-        return self.sqlite_log.fold(self.applied.lsn)
+        return self.sqlite_log.fold(self.applied.lsn, urgent=urgent)
 
     def snapshot_into(self, path: Path) -> Position:
         """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
@@ -326,11 +328,25 @@ class State:
         self._key_bytes = self.keys.entry_bytes
 
 
+def copy_bytes(path: Path) -> int:
+    """How large a snapshot of the state at `path` is. Raises `StateCorrupt`, `DiskFailed`."""
+    with translated(path), closing(open_reader(path)) as connection:
+        pages, unused, size = (
+            connection.execute(f"PRAGMA {what}").fetchone()[0]
+            for what in ("page_count", "freelist_count", "page_size")
+        )
+    return int((pages - unused) * size)
+
+
 def _copy(source: Path, target: Path) -> None:
     connection = open_reader(source)
     try:
         connection.execute("PRAGMA query_only = OFF")
-        connection.execute("VACUUM INTO ?", (str(target),))
+        try:
+            connection.execute("VACUUM INTO ?", (str(target),))
+        except sqlite3.Error as error:
+            found = translation(target, error)
+            raise found if isinstance(found, DiskFull) else error from error
     finally:
         connection.close()
     fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC)

@@ -67,7 +67,8 @@ class StatusDesk:
         """Another second has passed: tell followers how the cluster is, and everybody what changed."""
         node, now = self._node, self._node.clock()
         role = node.role
-        found = [] if node.bulletin.vitals is None else self._watch.own(node.bulletin.vitals)
+        vitals, free_inodes = node.bulletin.vitals, node.bulletin.free_inodes
+        found = [] if vitals is None else self._watch.own(vitals, free_inodes)
         if isinstance(role, Primary) and len(role.coordinator.membership.members) > 1:
             for row in role.coordinator.status(now.ms).members:
                 node.bulletin.falls_behind(row.id, _records(row.lag), now)
@@ -129,7 +130,7 @@ class StatusDesk:
     def _reign(self, role: Primary, now: Now) -> ReignView:
         waiting, waiting_bytes = role.backlog
         commits = role.waiter.times.summary(now.ms)
-        error = refusal(role, self._node.storage.room_bytes(), now)
+        error = refusal(role, self._node.storage.room(), now)
         return ReignView(
             table=role.coordinator.status(now.ms),
             sent=self._sent(),

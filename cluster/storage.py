@@ -24,6 +24,7 @@ from cluster.disk import DiskState, DiskStatus
 from cluster.errors import ApplyStopped, DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
 from cluster.journal import Journal
 from cluster.log import Log
+from cluster.log_room import NO_SPACE, LogRoom
 from cluster.logged import Logged
 from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
@@ -143,9 +144,11 @@ class Storage:
                 at = batch.last
         return found
 
-    def room_bytes(self) -> int:
-        """What a turn may log and will surely fit: nothing while the state has no space to follow."""
-        return 0 if self.applies.blocked else self.journal.room_bytes()
+    def room(self) -> LogRoom:
+        """What there is and will be room for: nothing of both while the log, or the state that is to follow,
+        has no space.
+        """
+        return NO_SPACE if self.applies.blocked else self.journal.room()
 
     def disk_status(self) -> DiskStatus:
         """The disk as log and state find it: it is full where either has no space."""

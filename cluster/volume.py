@@ -20,9 +20,19 @@ def free_bytes(folder: Path) -> int:
     """What the node's user may still write below `folder`; of a data directory whose log has a volume of its
     own, what the smaller of both takes. Waits for the volumes. Raises `OSError`.
     """
+    return min(volume.f_bavail * volume.f_frsize for volume in _volumes(folder))
+
+
+def free_inodes(folder: Path) -> int | None:
+    """How many files may still be made there, likewise; None where a volume does not count them. Raises
+    `OSError`.
+    """
+    return min((volume.f_favail for volume in _volumes(folder) if volume.f_files), default=None)
+
+
+def _volumes(folder: Path) -> list[os.statvfs_result]:
     log = folder / LOG_FOLDER
-    volumes = [os.statvfs(each) for each in ((folder, log) if log.is_dir() else (folder,))]
-    return min(volume.f_bavail * volume.f_frsize for volume in volumes)
+    return [os.statvfs(each) for each in ((folder, log) if log.is_dir() else (folder,))]
 
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -46,19 +56,26 @@ class Volume:
     """One volume, as `disk`'s thread last saw it; `name` is by `name_of`. For the event loop's thread only.
 
     `free_bytes` stays what it was while an answer is owed, and is None where nobody knows: before the first
-    answer, and after one that was an error. `note` hears of that, and of its end.
+    answer, and after one that was an error. `note` hears of that, and of its end. `free_inodes` likewise.
     """
 
     def __init__(
-        self, disk: Disk, folder: Path, note: Note, measure: Callable[[Path], int] = free_bytes
+        self,
+        disk: Disk,
+        folder: Path,
+        note: Note,
+        measure: Callable[[Path], int] = free_bytes,
+        count: Callable[[Path], int | None] = free_inodes,
     ) -> None:
         self._disk = disk
         self._folder = folder
         self._note = note
         self._measure = measure
+        self._count = count
         self._under_way = False
         self._trouble = ""
         self.free_bytes: int | None = None
+        self.free_inodes: int | None = None
         self.name = name_of(folder)
         self.look()
 
@@ -68,22 +85,23 @@ class Volume:
             self._under_way = True
             self._disk.relieve(self._ask, self._answered)
 
-    def _ask(self) -> int | OSError:
+    def _ask(self) -> tuple[int, int | None] | OSError:
         """On the disk thread. An error is an answer: it says nothing about what was written."""
         try:
-            return self._measure(self._folder)
+            return self._measure(self._folder), self._count(self._folder)
         except OSError as error:
             return error
 
-    def _answered(self, found: int | OSError) -> None:
+    def _answered(self, found: tuple[int, int | None] | OSError) -> None:
         self._under_way = False
         before, self._trouble = self._trouble, ""
         if isinstance(found, OSError):
-            self.free_bytes, self._trouble = None, found.strerror or str(found)
+            self.free_bytes = self.free_inodes = None
+            self._trouble = found.strerror or str(found)
             if self._trouble != before:
                 text = f"{self._folder}: how much is free on its volume is not known: {self._trouble}"
                 self._note(f"{text}; until it is, retention goes by bytes and age alone", Level.WARNING)
             return
-        self.free_bytes = found
+        self.free_bytes, self.free_inodes = found
         if before:
             self._note(f"{self._folder}: how much is free on its volume is known again")

@@ -1,15 +1,16 @@
 """The write-ahead log: whole batches, appended in groups, one write and one sync a group.
 
 One thread writes (`append`, `note_watermark`, `prepare`, `keep_tail`, `cut`, `prune`, `restart`,
-`remove_generation`, `close`); `read`, `position_at`, `last_reign`, `room_bytes`, `base`, `end` and `status`
-may be used by any thread at any time. An error of a write or sync is final: every later call that would write
-raises the same `DiskFailed`.
+`remove_generation`, `close`); `read`, `position_at`, `last_reign`, `room`, `base`, `end` and `status` may be
+used by any thread at any time. An error of a write or sync is final: every later call that would write raises
+the same `DiskFailed`.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 from cluster.diverged import keep_tail
 from cluster.errors import CutRefused, LogCorrupt
 from cluster.files import SYSCALLS, Syscalls, translated
+from cluster.log_room import NO_SPACE, SEGMENT_REST, LogRoom
 from cluster.log_view import LogView
 from cluster.recovery import Recovery, recover
 from cluster.retention import Extent
@@ -91,15 +93,22 @@ class Wal:
         return self._view.base
 
     @property
-    def room_bytes(self) -> int:
-        """Bytes of batches (count `MARK_BYTES` for each) that surely fit without a new allocation.
+    def room(self) -> LogRoom:
+        """Bytes of batches (count `MARK_BYTES` for each) that surely fit without a new allocation, and those
+        of one batch that will, once the next segment is allocated; none of these where that found no space,
+        and nothing at all once what is left then is less than `SEGMENT_REST`: that is for the node itself.
 
         They fit whatever their sizes as long as none exceeds a segment: all into the current segment, or all
         that do not fit there into the spare one.
         """
-        segments = self._view.segments
+        segments, writer = self._view.segments, self._writer
         current = segments[-1].room_bytes if segments and not segments[-1].empty else 0
-        return max(current, self._writer.spare_bytes - header_bytes(self.terms) - 2 * MARK_BYTES)
+        spare_bytes, short = writer.spare_bytes, writer.short
+        framing = header_bytes(self.terms) + 2 * MARK_BYTES
+        sure = max(current, spare_bytes - framing)
+        if short and not spare_bytes:
+            return LogRoom(sure, 0) if sure >= writer.place.segment_bytes // SEGMENT_REST else NO_SPACE
+        return LogRoom(sure, max(current, (spare_bytes or writer.place.segment_bytes) - framing))
 
     def append(self, batches: Sequence[Batch], watermark: Lsn) -> None:
         """Write `batches`, which continue `end`, and sync; when it returns they are durable and readable.
@@ -135,12 +144,13 @@ class Wal:
         self._write(segments[-1], [])
         return True
 
-    def prepare(self) -> bool:
-        """Allocate the next segment, if that is not done yet; False when there is no space now.
+    def prepare(self, now_s: float = inf) -> bool:
+        """Allocate the next segment, if that is not done yet; False when there is no space for a whole one.
+        Where there is little it is smaller. What failed is not tried again before `PAUSE_S` has passed.
 
         Raises `DiskFailed` for every other error.
         """
-        return self._writer.prepare()
+        return self._writer.prepare(now_s)
 
     def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
         """The durable batches from LSN `after` + 1 on, whole, none that ends beyond `through`.

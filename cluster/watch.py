@@ -46,13 +46,15 @@ class Watch:
         found += self._quorum(after)
         return found
 
-    def own(self, vitals: Vitals) -> list[Found]:
-        """This node is like that now."""
+    def own(self, vitals: Vitals, free_inodes: int | None = None) -> list[Found]:
+        """This node is like that now; so many files may be made on its volume, None if that is not known."""
         found: list[Found] = []
         before, self._disk = self._disk, vitals.disk
         if before != vitals.disk == "full":
             free = vitals.free_bytes  # when last looked at, and a file of the log takes 64 MiB at once
             less = "" if free is None else f"; {free} bytes were free of late, which did not do"
+            if free_inodes == 0:
+                less = f": no file can be made on its volume, which has no inode left{less}"
             found.append((EventKind.DISK_FULL, f"the disk is full{less}"))
         elif before == "full" and vitals.disk == "working":
             found.append((EventKind.DISK_WORKING, "the disk has room again"))

@@ -39,6 +39,7 @@ from cluster.effects import (
 )
 from cluster.events import Events
 from cluster.inbox import Inbox
+from cluster.log_room import LogRoom
 from cluster.node import Node
 from cluster.primary import Primary
 from cluster.read_desk import ReadDesk
@@ -64,7 +65,7 @@ from regions.coordinator import QuorumCoordinator
 ME, REGION = NodeId("eu-1"), Region("eu")
 ALONE = MemberConfig(id=ME, region=REGION, addr=Address("h", 5050))
 SETTINGS = Settings(Lsn(0), ClusterConfig(name="shop", members=(ALONE,)))
-ROOM = 1 << 30
+ROOM = LogRoom(1 << 30, 1 << 30)
 
 
 @dataclass

@@ -41,6 +41,7 @@ from cluster.effects import (
     TailCut,
     Tick,
 )
+from cluster.log_room import LogRoom
 from cluster.policies import Effective
 from cluster.primary import Primary
 from cluster.replica import Replica
@@ -54,7 +55,7 @@ from regions.commit_policy import CommitPolicy
 from regions.coordinator import QuorumCoordinator
 from regions.quorum import at_least
 
-ROOM = 1 << 30
+ROOM = LogRoom(1 << 30, 1 << 30)
 
 
 def life(node: str) -> Incarnation:

@@ -76,7 +76,7 @@ def failing(here: Callable[[], Faults]) -> Iterator[None]:
         real["fdatasync"](fd)
 
     def statvfs(folder: Path) -> Any:
-        return SimpleNamespace(f_bavail=0 if here().full else 1 << 28, f_frsize=4_096)
+        return SimpleNamespace(f_bavail=0 if here().full else 1 << 28, f_frsize=4_096, f_files=0)
 
     def grows(owner: type[Any], name: str, path_of: Callable[..., Path]) -> Any:
         work = getattr(owner, name)

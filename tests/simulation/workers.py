@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
@@ -53,6 +54,7 @@ class SimulatedDisk(Disk):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._life = HERE.get().life
+        self.ahead.clock = asyncio.get_running_loop().time
         self._turns = Turns(self._work, slow=True)
         self._begun = False
         self._todo: deque[Any] = deque()
@@ -93,7 +95,7 @@ class SimulatedDisk(Disk):
     def _turn(self) -> bool:
         """What is not done for want of space stays, for another turn."""
         todo = self._todo
-        self.wal.prepare()
+        self.ahead.prepare()
         while not self._asked.empty():
             todo.append(self._asked.get_nowait())
         while todo:
@@ -144,18 +146,22 @@ class SimulatedApplier(Applier):
         super().apply(batches, at_once=at_once and not thread)
         self._soon()
 
+    def ease(self) -> None:
+        super().ease()
+        self._soon()
+
     def stop(self) -> None:
-        while not self._life.over and self._waiting and not self._blocked:
+        while not self._life.over and self._waiting and not self.blocked:
             self._turns.take()
         self._stopping.set()
 
     def _soon(self) -> None:
         if (self._waiting or self._checkpoint_due()) and not self._stopping.is_set():
-            self._turns.soon(disk.RETRY_S if self._blocked else 0.0)
+            self._turns.soon(disk.RETRY_S if self.blocked else 0.0)
 
     def _apply(self, batches: Any) -> bool:
         if self._machine.faults.full:
-            self._blocked = "full"
+            self._space.blocked = "full"
             self._waiting._batches.extendleft(reversed(batches))
             self._waiting._taken_bytes -= sum(len(batch.data) for batch in batches)
             return False

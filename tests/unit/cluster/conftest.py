@@ -32,6 +32,7 @@ from cluster.effects import (
     Result,
     Tick,
 )
+from cluster.log_room import LogRoom
 from cluster.policies import Effective
 from cluster.primary import Primary
 from cluster.settings import Settings
@@ -237,9 +238,9 @@ class Lead:
     def step(self, event: PrimaryEvent) -> list[Effect]:
         return self._note(self.core.step(event, self.now))
 
-    def take(self, *proposals: Proposal, room: int = 1 << 30) -> list[Effect]:
+    def take(self, *proposals: Proposal, room: int = 1 << 30, later: int = 0) -> list[Effect]:
         """A turn with these proposals, and with those that wait."""
-        return self.step(Proposed(proposals, room))
+        return self.step(Proposed(proposals, LogRoom(room, later)))
 
     def durable(self, lsn: int | None = None) -> list[Effect]:
         """Our own disk is done, by default with all."""

@@ -20,7 +20,7 @@ from cluster.applier import (
     TRANSACTION_BYTES_MAX,
     Applier,
 )
-from cluster.errors import DiskFailed, OutOfOrder
+from cluster.errors import DiskFailed, DiskFull, OutOfOrder
 from cluster.state import State
 from cluster.tables import WRITER_BUSY_MS
 from redwire.position import EMPTY
@@ -379,3 +379,72 @@ def test_whoever_stops_waits_for_no_statement_that_an_urgent_fold_waits_for(
         running.stop()
         assert time.monotonic() - began < sqlite_log.STATEMENTS_END_S / 2
     assert not way._taken
+
+
+class Volume:
+    """A state on a volume that is full until SQLite's log is folded, as often as `folds` says in vain."""
+
+    def __init__(self, state: State, folds: int = 1) -> None:
+        self._state = state
+        self.folds = folds
+        self.tries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
+        self.tries += 1
+        if self.folds:
+            raise DiskFull(self._state.path, "for the state")
+        return self._state.apply(batches)
+
+    def checkpoint(self, *, urgent: bool = False) -> Any:
+        assert urgent
+        self.folds -= 1
+        if self.folds:
+            raise DiskFull(self._state.path, "for the state")
+        return self._state.checkpoint(urgent=urgent)
+
+
+def test_a_full_disk_has_sqlites_log_folded_before_anybody_hears_of_it(
+    state: State, loop: Loop, written_log: Any
+) -> None:
+    state.apply([written_log.write(put("a"))])
+    assert state.status().wal_bytes > 0
+    running = applier(volume := Volume(state), loop)
+    running.apply([written_log.write(put("b"))])
+    loop.run_one()
+    running.stop()
+    assert (volume.tries, state.checkpointed, state.applied) == (2, 1, written_log.end)
+    assert running.status().blocked == ""
+
+
+def test_a_disk_that_stays_full_is_folded_for_again_and_again(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(applier_module, "RETRY_S", 0.01)
+    running = applier(volume := Volume(state, folds=3), loop)
+    running.apply([written_log.write(put("a"))])
+    loop.run_one()
+    running.stop()
+    assert (volume.tries, volume.folds, state.applied) == (6, 0, written_log.end)
+
+
+def test_where_space_is_short_a_log_of_sqlite_that_is_worth_it_is_folded_early(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    running = applier(state, loop)
+    running.apply([written_log.write(put("a"))])
+    loop.run_one()
+    running.ease()
+    running.apply([written_log.write(put("b"))])
+    loop.run_one()
+    assert state.checkpointed == 0
+    monkeypatch.setattr(applier_module, "FOLD_BYTES_SHORT", state.status().wal_bytes)
+    until = time.monotonic() + 10
+    while state.status().wal_bytes:
+        assert time.monotonic() < until
+        running.ease()  # and nothing is applied meanwhile
+        time.sleep(0.01)
+    running.stop()
+    assert state.checkpointed == 2

@@ -11,7 +11,17 @@ import pytest
 
 from cluster.changes import Changes
 from cluster.cluster_config import ClusterConfig
-from cluster.effects import Append, ChangeProposed, Commit, Effect, Proposal, Reject, Release, Unconfirmed
+from cluster.effects import (
+    Append,
+    ChangeProposed,
+    Commit,
+    Effect,
+    Proposal,
+    Reject,
+    Release,
+    Unconfirmed,
+)
+from cluster.log_room import NO_SPACE, LogRoom
 from cluster.primary import refusal
 from cluster.settings import Planned, Settings
 from redwire import body
@@ -142,13 +152,13 @@ def test_a_change_that_nobody_could_commit_now_is_not_logged(led):
 
 
 def test_a_change_that_nobody_can_commit_any_more_is_why_writes_are_refused(led):
-    assert refusal(led.core, 1, led.now) is None
+    assert refusal(led.core, LogRoom(1, 0), led.now) is None
     change(led, BindRegion("eu-2", "ap"))
-    assert refusal(led.core, 1, led.now) is None, "it is committed in a moment"
+    assert refusal(led.core, LogRoom(1, 0), led.now) is None, "it is committed in a moment"
     led.leave("us-1")
-    with_us = refusal(led.core, 1, led.now)
+    with_us = refusal(led.core, LogRoom(1, 0), led.now)
     assert isinstance(with_us, MissingRegions) and "us" in with_us.message
-    assert refusal(led.core, 0, led.now).code is Code.DISK_FULL
+    assert refusal(led.core, NO_SPACE, led.now).code is Code.DISK_FULL
 
 
 def test_what_was_promised_before_a_region_was_given_up_is_not_said_to_be_kept(led):

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from cluster.disk import Disk, DiskState
 from cluster.errors import DiskFailed, DiskFull, NodeError
 from cluster.files import SYSCALLS, Syscalls
+from cluster.log_room import SEGMENT_REST, LogRoom
 from cluster.meta import Meta, load
 from cluster.segment import MARK_BYTES
 from cluster.wal import Wal
@@ -228,7 +229,7 @@ def test_a_failed_sync_ends_all_acks_and_is_told_once(loop: Loop, disk_with: Cal
     assert loop.queue.empty()
     assert [type(error) for error in loop.failed] == [DiskFailed]
     assert (loop.durable, loop.done) == ([1], [])
-    assert (disk.state, disk.room()) == (DiskState.FAILED, 0)
+    assert (disk.state, disk.room().sure_bytes) == (DiskState.FAILED, 0)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -238,7 +239,7 @@ def test_an_error_of_our_own_on_the_thread_ends_the_node_too(
     disk = disk_with()
     disk.append(run_of(EMPTY, 2)[1], Lsn(0))  # continues nothing
     loop.run_until(lambda: bool(loop.failed))
-    assert disk.room() == 0
+    assert disk.room().sure_bytes == 0
 
 
 class Budget:
@@ -268,7 +269,7 @@ def test_a_full_disk_has_no_room_and_goes_on_by_itself_when_there_is_space(
     fitting = disk.wal.end.lsn
     assert 0 < fitting < 60
     assert loop.durable[-1] <= fitting
-    assert disk.room() == 0
+    assert disk.room().sure_bytes == 0
     assert len(disk.wal.read(Lsn(0), 1 << 20, Lsn(60))) == fitting
     space.free = 1 << 20
     loop.run_until(lambda: loop.durable[-1] == 60)
@@ -276,7 +277,7 @@ def test_a_full_disk_has_no_room_and_goes_on_by_itself_when_there_is_space(
     disk.call(lambda: None, loop.done.append)
     loop.run_until(lambda: len(loop.done) == 1)
     assert disk.state is DiskState.WORKING
-    assert disk.room() > 0
+    assert disk.room().sure_bytes > 0
     assert loop.failed == []
 
 
@@ -320,16 +321,69 @@ def test_room_counts_what_is_queued(loop: Loop, disk_with: Callable[..., Disk]) 
     loop.run_until(lambda: loop.durable == [1])
     disk.call(lambda: None, loop.done.append)
     loop.run_until(lambda: len(loop.done) == 1)
-    before = disk.room()
+    before = disk.room().sure_bytes
     gate.open.clear()
     gate.entered.clear()
     disk.append(batches[1], Lsn(0))
     disk.append(batches[2], Lsn(0))
     assert gate.entered.wait(20)
     size = len(batches[1].data) + MARK_BYTES
-    assert disk.room() <= before - 2 * size
+    assert disk.room().sure_bytes <= before - 2 * size
     gate.open.set()
     loop.run_until(lambda: loop.durable[-1] == 3)
+
+
+def test_who_waits_for_room_hears_of_the_next_segment(loop: Loop, disk_with: Callable[..., Disk]) -> None:
+    """What fits into no room of the moment fits later, and `later` promised it."""
+    gate = Gate()
+    disk = disk_with(replace(SYSCALLS, fdatasync=gate), retry_s=0.01)
+    rooms: list[LogRoom] = []
+    disk.ahead.on_room = lambda: rooms.append(disk.room())
+    disk.call(lambda: None, loop.done.append)
+    loop.run_until(lambda: bool(loop.done))
+    first, second, third = run_of(EMPTY, 3, 9_000)
+    gate.open.clear()
+    for batch in (first, second):
+        disk.append(batch, Lsn(0))
+    assert disk.room().sure_bytes < len(third.data) + MARK_BYTES <= disk.room().later_bytes
+    rooms.clear()
+    gate.open.set()
+    loop.run_until(lambda: bool(rooms))
+    assert disk.room().sure_bytes >= len(third.data) + MARK_BYTES
+
+
+def test_without_space_for_the_next_segment_nothing_comes_later(
+    loop: Loop, disk_with: Callable[..., Disk]
+) -> None:
+    space = Budget(SEGMENT)
+    disk = disk_with(replace(SYSCALLS, allocate=space), retry_s=0.01)
+    rooms: list[LogRoom] = []
+    disk.ahead.on_room = lambda: rooms.append(disk.room())
+    disk.append(run_of(EMPTY, 1, 9_000)[0], Lsn(0))
+    loop.run_until(lambda: rooms[-1:] == [(disk.room().sure_bytes, 0)])
+    assert disk.room().sure_bytes > 5_000
+    space.free = SEGMENT
+    loop.run_until(lambda: rooms[-1][1] > 9_000)
+    assert disk.room().later_bytes == disk.room().sure_bytes > 9_000
+
+
+def test_the_rest_of_a_segment_that_no_other_follows_is_a_full_disk(
+    loop: Loop, disk_with: Callable[..., Disk]
+) -> None:
+    space = Budget(SEGMENT)
+    disk = disk_with(replace(SYSCALLS, allocate=space), retry_s=0.01)
+    disk.ahead.on_room = lambda: None
+    [batch] = run_of(EMPTY, 1, SEGMENT - 400)
+    disk.append(batch, Lsn(0))
+    loop.run_until(lambda: loop.durable == [1])
+    while disk.status().state is not DiskState.FULL:
+        assert not loop.failed
+    assert 0 < SEGMENT - disk.wal._view.segments[-1].end < 2 * SEGMENT // SEGMENT_REST
+    assert disk.room() == (0, 0) and disk.status().room_bytes == 0
+    disk.note_watermark(Lsn(1))
+    space.free = SEGMENT
+    loop.run_until(lambda: disk.status().state is DiskState.WORKING)
+    assert disk.room().later_bytes > 0
 
 
 def test_a_stop_finishes_what_was_asked_for_and_marks_the_end(
@@ -341,7 +395,7 @@ def test_a_stop_finishes_what_was_asked_for_and_marks_the_end(
     disk.stop()
     assert disk.join(20)
     loop.run_until(lambda: loop.durable[-1:] == [30])
-    assert (disk.state, disk.room(), loop.failed) == (DiskState.STOPPED, 0, [])
+    assert (disk.state, disk.room().sure_bytes, loop.failed) == (DiskState.STOPPED, 0, [])
     wal = reopened(tmp_path)
     assert (wal.end.lsn, wal.watermark) == (30, 4)
     wal.close()
@@ -356,7 +410,7 @@ def test_room_never_promises_what_does_not_fit(loop: Loop, disk_with: Callable[.
     while refused < 30:
         size = sizes[(admitted + refused) % len(sizes)]
         [batch] = run_of(end, 1, size)
-        if len(batch.data) + MARK_BYTES <= disk.room():
+        if len(batch.data) + MARK_BYTES <= disk.room().sure_bytes:
             disk.append(batch, Lsn(0))
             end, admitted = batch.position, admitted + 1
         else:

@@ -26,7 +26,7 @@ from cluster.config import (
 from cluster.credentials import DAY_MS, wall_ms
 from cluster.data_lock import DataLock
 from cluster.exposure import FOLDERS
-from cluster.inspection import Inspection, inspect
+from cluster.inspection import INODES_MIN, Inspection, inspect
 from cluster.meta import Meta, load, save
 from cluster.metrics_config import MetricsConfig
 from cluster.state import State
@@ -94,6 +94,14 @@ def test_a_volume_that_is_nearly_full_is_warned_of(config: NodeConfig) -> None:
     assert not errors
     assert warning.startswith(f"{config.node.data_dir}: {floor} bytes are free on its volume")
     assert asked == [Path(config.node.data_dir).parent]
+
+
+def test_a_volume_that_is_nearly_out_of_inodes_is_warned_of(config: NodeConfig) -> None:
+    for free in (None, INODES_MIN):
+        assert words(inspect(config, wall_ms(), free_inodes=lambda folder, free=free: free)) == ([], [])
+    errors, (warning,) = words(inspect(config, wall_ms(), free_inodes=lambda folder: 0))
+    assert not errors
+    assert warning.startswith(f"{config.node.data_dir}: 0 inodes are free on its volume")
 
 
 def changed(config: NodeConfig, **node: Any) -> NodeConfig:
@@ -251,6 +259,9 @@ def with_state(config: NodeConfig, *logged: NodeConfig, folded: bool = True) -> 
     folder = Path(config.node.data_dir)
     folder.mkdir()
     save(folder, msgspec.structs.replace(META, cluster=ClusterId("cd" * 16)))
+    log = folder / "wal" / f"{1:010d}"
+    log.mkdir(parents=True)
+    (log / f"{1:020d}-{1:020d}.log").touch(0o600)
     state = State.open(folder / "state.db")
     end = EMPTY
     for number, each in enumerate(logged, 1):
@@ -296,6 +307,14 @@ def test_a_file_that_agrees_with_the_log_is_in_order(config: NodeConfig) -> None
     folder = with_state(config, config, folded=True)
     assert words(inspect(config, wall_ms())) == ([], [])
     assert not (folder / "state.db-shm").exists()
+
+
+@pytest.mark.parametrize("gone", ["wal", f"wal/{1:010d}", f"wal/{1:010d}/{1:020d}-{1:020d}.log"])
+def test_a_log_that_is_not_there_under_a_state_is_an_error(config: NodeConfig, gone: str) -> None:
+    path = with_state(config, config) / gone
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    (error,), _ = words(inspect(config, wall_ms()))
+    assert "there is no log; state holds LSN 1" in error
 
 
 def test_a_file_that_the_log_has_left_behind_is_warned_of(config: NodeConfig) -> None:

@@ -268,7 +268,7 @@ def test_a_crash_between_header_and_first_group_leaves_a_log_that_goes_on(tmp_pa
     wal, found = opened(tmp_path)
     assert 0 < found.end.lsn < 60
     assert found.cut_bytes == 0
-    assert wal.room_bytes == 0
+    assert wal.room.sure_bytes == 0
     newer = batch_after(wal.end, term=9)
     wal.append([newer], Lsn(0))  # another first batch than the empty file is named after
     assert last not in segments(tmp_path)

@@ -178,3 +178,8 @@ def test_a_promise_that_is_not_taken_back_is_kept(
     for pin in pinned:
         given_up = free is not None and free < BOUNDS.disk_free_min_bytes
         assert found.prune_through <= pin or given_up
+
+
+@pytest.mark.parametrize(("free", "short"), [(None, False), (0, True), (100, True), (101, False)])
+def test_space_is_short_from_the_floor_on(free: int | None, short: bool) -> None:
+    assert Bounds(1, 1, 100).short(free) is short

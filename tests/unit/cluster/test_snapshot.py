@@ -12,10 +12,11 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from cluster import snapshot
 from cluster.errors import DiskFailed, DiskFull
 from cluster.files import FILE_MODE, FOLDER_MODE
 from cluster.peer_end import ChannelEnd
-from cluster.snapshot import KEPT_MAX, SnapshotLibrary, SnapshotReceiver
+from cluster.snapshot import KEPT_MAX, KEPT_SHORT_S, SnapshotLibrary, SnapshotReceiver
 from redwire.errors import ProtocolError
 from redwire.message.peer import SnapshotChunk, SnapshotFetch, SnapshotManifest
 from redwire.position import EMPTY, Lsn, Position
@@ -271,7 +272,10 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         Watched.removers = []
         self.folder, self.made, self.base, self.loses = Watched(folder), 9, Lsn(0), False
-        self.library = SnapshotLibrary(self.folder, self._make, lambda: Lsn(self.made), lambda: self.base)
+        self.needs = 0
+        self.library = SnapshotLibrary(
+            self.folder, self._make, lambda: Lsn(self.made), lambda: self.base, lambda: self.needs
+        )
 
     def _make(self, path: Path) -> Position:
         self.made += 1
@@ -339,6 +343,38 @@ async def test_a_pipe_in_the_place_of_a_snapshot_that_is_kept_holds_nobody_up(tm
     os.mkfifo(made)
     with pytest.raises(DiskFailed, match=made.name):
         await shelf.give(made.stem)
+
+
+async def test_without_room_none_is_begun_and_those_that_nobody_is_sent_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path)
+    free = {0: 50, 1: 40}  # by the number of offers
+    monkeypatch.setattr(snapshot, "free_bytes", lambda folder: free[len(list(folder.glob("offer-*")))])
+    shelf.needs = 45
+    await shelf.give()
+    assert shelf.kept == [10]
+    await shelf.give()
+    assert shelf.kept == [11], "the one before was in the way"
+    shelf.needs = 51
+    with pytest.raises(DiskFull, match="no space for the state: it and .* take 51 bytes, and 50 are free"):
+        await shelf.give()
+    assert shelf.kept == [] and shelf.made == 11
+
+
+async def test_where_space_is_short_an_idle_snapshot_goes_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path)
+    await shelf.give()
+    await shelf.library.expire(short=True)
+    assert shelf.kept == [10], "who has lost its line may come back for it"
+    now = anyio.current_time()
+    monkeypatch.setattr(anyio, "current_time", lambda: now + KEPT_SHORT_S + 1)
+    await shelf.library.expire()
+    assert shelf.kept == [10]
+    await shelf.library.expire(short=True)
+    assert shelf.kept == []
 
 
 async def test_a_snapshot_that_the_log_does_not_continue_goes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,8 @@ class Bed:
         self.asked: list[tuple[Callable[[], object], Callable[[object], object]]] = []
         self.free: int | OSError = 7
         self.said: list[tuple[str, Level]] = []
-        self.volume = Volume(self, Path("/data"), self.note, self.measure)  # type: ignore[arg-type]
+        disk: Any = self
+        self.volume = Volume(disk, Path("/data"), self.note, self.measure, lambda folder: 3)
 
     def relieve(self, work: Callable[[], object], done: Callable[[object], object]) -> None:
         self.asked.append((work, done))
@@ -51,7 +53,9 @@ def bed() -> Bed:
 
 def test_nothing_is_known_until_the_disk_thread_has_asked(bed: Bed) -> None:
     assert bed.volume.free_bytes is None
+    assert bed.volume.free_inodes is None
     assert (bed.answer(7), bed.answer(5)) == (7, 5)
+    assert bed.volume.free_inodes == 3
 
 
 def test_a_volume_that_stands_still_is_asked_once_and_holds_nobody_up(bed: Bed) -> None:
@@ -59,6 +63,7 @@ def test_a_volume_that_stands_still_is_asked_once_and_holds_nobody_up(bed: Bed) 
     for _ in range(3):
         bed.volume.look()
     assert len(bed.asked) == 1 and bed.volume.free_bytes == 7
+    assert (bed.answer(OSError(errno.EIO, "Input/output error")), bed.volume.free_inodes) == (None, None)
 
 
 def test_an_error_is_unknown_and_said_once_and_its_end_too(bed: Bed) -> None:
@@ -98,3 +103,22 @@ def test_of_a_log_with_a_volume_of_its_own_the_smaller_one_counts(
     assert volume.free_bytes(tmp_path) == free * 4096
     (tmp_path / "wal").mkdir()
     assert volume.free_bytes(tmp_path) == least * 4096
+
+
+@pytest.mark.parametrize(
+    ("files", "left", "found"), [((9, 9), (5, 3), 3), ((9, 0), (5, 0), 5), ((0, 0), (0, 0), None)]
+)
+def test_inodes_are_counted_where_a_volume_has_a_number_of_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: tuple[int, int],
+    left: tuple[int, int],
+    found: int | None,
+) -> None:
+    (tmp_path / "wal").mkdir()
+    said = {
+        folder: SimpleNamespace(f_files=all_, f_favail=some)
+        for folder, all_, some in zip((tmp_path, tmp_path / "wal"), files, left, strict=True)
+    }
+    monkeypatch.setattr(volume, "os", SimpleNamespace(statvfs=said.__getitem__))
+    assert volume.free_inodes(tmp_path) == found

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from msgspec.structs import replace
 
 from cluster.errors import CutRefused, DiskFailed, DiskFull, LogPruned
 from cluster.files import SYSCALLS, Syscalls
+from cluster.log_room import KEPT_FREE_BYTES, SEGMENT_PARTS
 from cluster.recovery import Recovery
 from cluster.segment import MARK_BYTES, MARK_MAGIC
+from cluster.segment_writer import PAUSE_S
 from cluster.wal import Wal, generations
 from redwire.batch import Batch
 from redwire.position import EMPTY, Lsn, Position, Term, TermEntry, TermList
@@ -209,16 +212,16 @@ class Budget:
 def test_a_full_disk_shows_as_no_room_and_passes_by_itself(tmp_path: Path) -> None:
     disk = Budget(2 * SEGMENT)
     wal, _ = opened(tmp_path, calls=replace(SYSCALLS, allocate=disk))
-    assert wal.room_bytes == 0
+    assert wal.room.sure_bytes == 0
     assert wal.prepare() and wal.prepare()
-    assert SEGMENT - 300 < wal.room_bytes < SEGMENT
-    while wal.room_bytes >= 500:
-        before, batch = wal.room_bytes, batch_after(wal.end, size=400)
+    assert SEGMENT - 300 < wal.room.sure_bytes < SEGMENT
+    while wal.room.sure_bytes >= 500:
+        before, batch = wal.room.sure_bytes, batch_after(wal.end, size=400)
         wal.append([batch], Lsn(0))
         assert wal.prepare() == (
             disk.free > 0 or wal.status().bytes == 2 * SEGMENT and len(segments(tmp_path)) == 1
         )
-        assert wal.room_bytes >= before - len(batch.data) - MARK_BYTES or disk.free == 0
+        assert wal.room.sure_bytes >= before - len(batch.data) - MARK_BYTES or disk.free == 0
     end = wal.end
     many = run_of(end, 20, size=400)
     with pytest.raises(DiskFull):
@@ -233,13 +236,100 @@ def test_a_full_disk_shows_as_no_room_and_passes_by_itself(tmp_path: Path) -> No
     assert opened(tmp_path)[1].end == many[-1].position
 
 
+class Volume:
+    """A volume with so many bytes: `statvfs` and `allocate` of it, and the sizes that were tried."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.tried: list[int] = []
+        self.refuses = False
+
+    def statvfs(self, folder: Path) -> Any:
+        return SimpleNamespace(f_bavail=self.free, f_frsize=1, f_blocks=1)
+
+    def allocate(self, fd: int, offset: int, size: int) -> None:
+        self.tried.append(size)
+        if self.refuses:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.free -= size
+        os.posix_fallocate(fd, offset, size)
+
+
+def on(volume: Volume, tmp_path: Path) -> Wal:
+    calls = replace(SYSCALLS, allocate=volume.allocate, statvfs=volume.statvfs)
+    return opened(tmp_path, calls=calls)[0]
+
+
+def test_little_space_makes_small_segments_and_the_last_of_it_is_left_alone(tmp_path: Path) -> None:
+    volume = Volume(KEPT_FREE_BYTES + SEGMENT + SEGMENT // 4)
+    wal = on(volume, tmp_path)
+    while wal.prepare() or wal.room.sure_bytes > 400:
+        wal.append([batch_after(wal.end, size=300)], Lsn(0))
+    assert volume.tried == [SEGMENT, SEGMENT // 4]
+    assert (volume.free, wal.room.later_bytes) == (KEPT_FREE_BYTES, 0)
+    with pytest.raises(DiskFull):
+        wal.append([batch_after(wal.end, size=400)], Lsn(0))
+    assert volume.tried == [SEGMENT, SEGMENT // 4], "nothing was tried in vain"
+    wal.close()
+
+
+def test_a_small_segment_ahead_gives_way_to_a_whole_one_once_there_is_space(tmp_path: Path) -> None:
+    volume = Volume(KEPT_FREE_BYTES + SEGMENT // 4)
+    wal = on(volume, tmp_path)
+    assert not wal.prepare() and not wal.prepare()
+    assert wal.room.sure_bytes == wal.room.later_bytes < SEGMENT // 4
+    volume.free = BIG
+    assert wal.prepare()
+    assert SEGMENT // 2 < wal.room.sure_bytes < SEGMENT
+    assert [path.stat().st_size for path in (tmp_path / "wal").rglob("spare*")] == [SEGMENT]
+    wal.append(run_of(EMPTY, 3, size=5_000), Lsn(0))
+    assert volume.tried == [SEGMENT // 4, SEGMENT]
+    wal.close()
+    assert list((tmp_path / "wal").rglob("spare*")) == []
+
+
+def test_a_batch_larger_than_the_small_segment_ahead_gets_one_of_its_own(tmp_path: Path) -> None:
+    volume = Volume(KEPT_FREE_BYTES + SEGMENT // 4)
+    wal = on(volume, tmp_path)
+    wal.prepare()
+    large = batch_after(wal.end, size=SEGMENT // 2)
+    with pytest.raises(DiskFull):
+        wal.append([large], Lsn(0))
+    volume.free = KEPT_FREE_BYTES + SEGMENT
+    wal.append([large], Lsn(0))
+    assert everything(wal) == [large.data]
+    wal.close()
+
+
+def test_what_failed_is_not_tried_again_at_once(tmp_path: Path) -> None:
+    """The volume says that there is space, and there is none for us: a quota, or no inode."""
+    volume = Volume(BIG)
+    volume.refuses = True
+    wal = on(volume, tmp_path)
+    assert not wal.prepare(now_s=10.0)
+    assert volume.tried == [SEGMENT, SEGMENT // SEGMENT_PARTS]
+    assert not wal.prepare(now_s=10.0 + PAUSE_S - 0.1)
+    assert len(volume.tried) == 2
+    volume.refuses = False
+    assert wal.prepare(now_s=10.0 + PAUSE_S)
+    wal.close()
+
+
+def test_a_volume_that_does_not_say_what_is_free_gets_whole_segments(tmp_path: Path) -> None:
+    volume = Volume(BIG)
+    silent = replace(SYSCALLS, statvfs=lambda folder: SimpleNamespace(f_bavail=0, f_frsize=1, f_blocks=0))
+    wal = opened(tmp_path, calls=replace(silent, allocate=volume.allocate))[0]
+    assert wal.prepare() and volume.tried == [SEGMENT]
+    wal.close()
+
+
 def test_what_room_promises_fits_without_any_allocation(tmp_path: Path) -> None:
     disk = Budget(BIG)
     wal, _ = opened(tmp_path, calls=replace(SYSCALLS, allocate=disk))
     for size in (30, 700, 5_000, 1_000, 9_000, 12_000):
         wal.prepare()
         disk.free = 0
-        promised = wal.room_bytes
+        promised = wal.room.sure_bytes
         assert promised > 0
         while len((batch := batch_after(wal.end, size=size)).data) + MARK_BYTES <= promised:
             wal.append([batch], Lsn(0))
@@ -254,7 +344,7 @@ def test_without_space_for_zeros_a_torn_segment_is_shorter_and_the_log_goes_on(t
     disk = Budget(0)
     wal, found = opened(tmp_path, calls=replace(SYSCALLS, allocate=disk))
     assert found.end == written[1].position
-    assert wal.room_bytes == 0
+    assert wal.room.sure_bytes == 0
     disk.free = BIG
     wal.append(written[2:], Lsn(0))
     wal.close()

@@ -27,6 +27,7 @@ STEPS = st.lists(
                 st.sampled_from([0, 3_000, 1 << 30]),
                 st.sampled_from([0, 1_500, 1 << 30]),
                 st.integers(0, 3),
+                st.sampled_from([0, 3_000, 1 << 30]),
             ),
         ),
         st.tuples(st.sampled_from(["ready", "grace", "reach", "recheck"]), st.booleans()),

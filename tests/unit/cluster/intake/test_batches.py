@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.effects import Known, Reject
-from cluster.intake import FRAMING_BYTES_MAX, Draft
+from cluster.intake import FRAMING_BYTES_MAX, Draft, Room
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT, HEADER_BYTES_MAX
 from redwire.errors import Code
 from tests.intake_world import AMPLE, EXECUTED, OUT_OF_REACH, codes, key, told
@@ -127,6 +127,29 @@ def test_a_smaller_request_may_have_room_where_a_larger_one_has_none(take, propo
         propose(size=5_000), propose(size=10), room=AMPLE._replace(log_bytes=FRAMING_BYTES_MAX + 10)
     )
     assert (drafts, told(answers)) == ([[2]], [(Reject, 1)])
+
+
+def test_what_will_have_room_later_waits_and_all_behind_it_do(intake, take, propose):
+    short = AMPLE._replace(log_bytes=FRAMING_BYTES_MAX + 500, later_bytes=FRAMING_BYTES_MAX + 5_000)
+    drafts, answers = take(propose(size=400), propose(size=5_000), propose(size=10), room=short)
+    assert (drafts, answers) == ([[1]], [])
+    assert (len(intake), intake.waiting_bytes) == (2, 5_010)
+    assert take(room=short) == ([], [])
+    assert take(room=AMPLE) == ([[2, 3]], [])
+    assert len(intake) == intake.waiting_bytes == 0
+
+
+def test_what_will_never_have_room_is_refused_and_holds_nobody_up(intake, take, propose):
+    short = AMPLE._replace(log_bytes=FRAMING_BYTES_MAX + 500, later_bytes=FRAMING_BYTES_MAX + 5_000)
+    drafts, answers = take(propose(size=5_001), propose(size=10), room=short)
+    assert (drafts, told(answers), codes(answers)) == ([[2]], [(Reject, 1)], [Code.DISK_FULL])
+
+
+def test_who_waits_for_room_does_so_until_its_time_is_up(intake, take, world, propose):
+    assert take(propose(deadline_ms=2_000), room=Room(0, 1 << 30, 100, 1 << 30)) == ([], [])
+    world.ms = 2_000
+    assert codes(intake.expired(world.turn())) == [Code.BUSY]
+    assert len(intake) == intake.waiting_bytes == 0
 
 
 def test_a_key_is_looked_up_before_its_request_is_refused_for_want_of_room(take, world, propose):

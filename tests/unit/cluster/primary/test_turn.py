@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cluster.effects import Append, Reject
-from cluster.primary import FLIGHT_BYTES_MAX
+from cluster.log_room import LogRoom
+from cluster.primary import FLIGHT_BYTES_MAX, refusal
 from redwire.batch import BATCH_BYTES_SOFT, follows
 from redwire.errors import Code
 
@@ -78,6 +79,14 @@ def test_what_the_log_has_no_room_for_is_refused_and_written_when_there_is(lead,
     (reject,) = primary.take(primary.propose(), room=100)
     assert reject.error.code is Code.DISK_FULL
     assert len(of(Append, primary.take(primary.propose()))) == 1
+
+
+def test_what_the_log_has_no_room_for_yet_waits_for_it(lead, of):
+    primary = lead().serve()
+    assert primary.take(primary.propose(), room=0, later=1_000) == []
+    assert primary.core.backlog.requests == 1
+    assert refusal(primary.core, LogRoom(0, 1_000), primary.now) is None
+    assert len(of(Append, primary.take())) == 1
 
 
 def test_without_room_whoever_waits_is_refused_however_much_is_not_applied(lead, of):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import resource
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.errors import DiskFailed
+from cluster import state as state_module
+from cluster.errors import DiskFailed, DiskFull
 from cluster.soundness import verify
-from cluster.state import State
+from cluster.state import State, copy_bytes
 from redwire.record import Key
 from tests.state_writes import ANN, documents, put
 
@@ -64,3 +66,33 @@ def test_a_snapshot_that_cannot_be_written_leaves_nothing_behind(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [*tmp_path.glob("snap.db*")] == []
+
+
+def test_a_snapshot_without_room_is_named_by_its_own_file_and_is_as_large_as_said(
+    state: State, tmp_path: Path, written_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doc = b'{"n":"%s"}' % (b"x" * 5_000)
+    state.apply([written_log.write(*(put(str(place), doc) for place in range(1_000)))])
+    state.snapshot_into(tmp_path / "whole.db")
+    size = (tmp_path / "whole.db").stat().st_size
+    assert abs(copy_bytes(state.path) - size) <= size // 50
+    open_reader = state_module.open_reader
+
+    class Full:
+        def __init__(self, path: Path) -> None:
+            self._real = open_reader(path)
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            if "VACUUM" in statement:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            return self._real.execute(statement, *values)
+
+        def close(self) -> None:
+            self._real.close()
+
+    monkeypatch.setattr(state_module, "open_reader", Full)
+    with pytest.raises(DiskFull, match=f"{tmp_path}/snap.db: no space"):
+        state.snapshot_into(tmp_path / "snap.db")
+    assert not (tmp_path / "snap.db").exists()
