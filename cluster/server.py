@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
@@ -67,7 +67,7 @@ class Server:
         self._snapshots = snapshots
         self._drivers = drivers
         self._context = context
-        self._door = Door(connections_max())
+        self._door = Door(connections_max(), hosts=self._hosts)
         self._shortage = Shortage(service.node.note)
         self._turnstile = Turnstile()
         self.guests = Guests(authenticator.judge)
@@ -91,7 +91,9 @@ class Server:
                 self._shortage.refused(error)
                 await anyio.sleep(ACCEPT_AGAIN_S)
             else:
-                tasks.create_task(self.handle(sock))
+                stay = self._let_in(sock)  # before there is a task: most of a crowd get none
+                if stay is not None:
+                    tasks.create_task(self._stay(sock, stay))
 
     async def _relieve(self) -> None:
         """End sessions where all together hold more memory than they may, and have those go on who wait."""
@@ -103,21 +105,32 @@ class Server:
 
     async def handle(self, sock: socket.socket) -> None:
         """Serve one accepted socket to its end. Never raises for what the other side does."""
-        stay = anyio.move_on_after(HANDSHAKE_S)
-        if not self._door.enter(stay, anyio.current_time()):
-            if self._door.short or self._door.full:
-                self._shortage.turned_away(self._door.connections)
-            else:
-                self._shortage.crowd(self._door.strangers)
-            sock.close()
-            return
-        self._shortage.accepted()
+        stay = self._let_in(sock)
+        if stay is not None:
+            await self._stay(sock, stay)
+
+    def _let_in(self, sock: socket.socket) -> anyio.CancelScope | None:
+        """The stay of whoever comes by `sock`; None where it is turned away, and `sock` is closed."""
+        stay, door = anyio.CancelScope(), self._door
+        now_s = anyio.current_time()
+        if door.enter(stay, now_s, _address(sock)):
+            stay.deadline = now_s + HANDSHAKE_S
+            self._shortage.accepted()
+            return stay
+        if door.short or door.full:
+            self._shortage.turned_away(door.connections)
+        else:
+            self._shortage.crowd(door.strangers)
+        sock.close()
+        return None
+
+    async def _stay(self, sock: socket.socket, stay: anyio.CancelScope) -> None:
         visit: Visit | None = None
         try:
             with stay:
                 visit = Visit(await self._accepted(sock), self._authenticator, stay)
                 if visit.certificate is not None and visit.certificate.role is Role.REPLICATOR:
-                    self._door.recognise(stay)
+                    self._door.recognise(stay, member=True)
                 event = await visit.shake_hands()
                 if event is not None:
                     self._service.audit.record(event)
@@ -134,6 +147,10 @@ class Server:
             self._door.leave(stay)
             if visit is not None:
                 visit.close()
+
+    def _hosts(self) -> Collection[str]:
+        """Where the settings say that members are."""
+        return {member.addr.host for member in self._service.node.storage.settings.cluster.members}
 
     async def _accepted(self, sock: socket.socket) -> Channel:
         """The channel over `sock`. A certificate that TLS refuses is written down."""
@@ -197,6 +214,14 @@ class Server:
                 (session if session.spoken else drivers).end(guest.verdict)
                 visit.hush()
                 self._service.audit.record(Ended(session=session.accounts.actor, why=guest.verdict.message))
+
+
+def _address(sock: socket.socket) -> str:
+    """Where it comes from; "" where it has gone already."""
+    try:
+        return str(sock.getpeername()[0]) if sock.family != socket.AF_UNIX else ""
+    except OSError:
+        return ""
 
 
 async def attend(visit: Visit, session: Session, drivers: Drivers, service: Service, turn: Turn) -> None:

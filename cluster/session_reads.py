@@ -77,7 +77,7 @@ class SessionReads:
             self._fresh.append(read)
             self._begin()
 
-        self._service.reads.when_fresh(read.asked, fresh)
+        self._service.reads.when_fresh(read.asked, fresh, self._replies.user)
         self._waiting += 1  # one that is fresh at once has made it one too few for a moment
 
     def _begin(self) -> None:

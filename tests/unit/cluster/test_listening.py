@@ -131,6 +131,20 @@ async def test_whoever_is_turned_away_is_told_of_once_and_for_its_reason(
     assert level is Level.WARNING and why in text
 
 
+async def test_a_crowd_from_one_address_keeps_no_other_one_out() -> None:
+    _, server = a_server()
+    server._door = Door(4 * STRANGERS_MAX)
+    now_s = anyio.current_time() + 60  # and so until then chance takes no more
+    while server._door.enter(anyio.CancelScope(), now_s, "127.0.0.2"):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for source, let_in in (("127.0.0.2", False), ("127.0.0.3", True), ("127.0.0.2", False)):
+            with socket.create_connection(listener.getsockname(), source_address=(source, 0)):
+                sock, _ = listener.accept()
+                assert (server._let_in(sock) is not None) is let_in, source
+                sock.close()
+
+
 def test_a_crowd_is_told_once_a_minute_and_its_end_not() -> None:
     said = Said()
     for _ in range(8):
