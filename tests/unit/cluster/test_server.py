@@ -97,7 +97,7 @@ class House:
             proposal=lambda *asked, **more: SimpleNamespace(correlation=asked[1], request=asked[3]),
         )
 
-    def when_fresh(self, asked: Fetch, go: Callable[[None], None]) -> None:
+    def when_fresh(self, asked: Fetch, go: Callable[[None], None], user: str = "") -> None:
         if asked.token is None:
             go(None)
 

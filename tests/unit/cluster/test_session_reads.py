@@ -57,7 +57,7 @@ class Desk:
     def _ring(self) -> None:
         self.rings += 1
 
-    def when_fresh(self, asked: Fetch | Scan, go: Callable[[RedwireError | None], None]) -> None:
+    def when_fresh(self, asked: Fetch | Scan, go: Callable[[RedwireError | None], None], user: str) -> None:
         if asked.token is None:
             go(None)
         else:
