@@ -152,7 +152,7 @@ def test_frames_that_never_become_whole_are_kept_within_bounds_and_only_of_who_m
 
 
 def test_reads_that_wait_for_what_is_never_written_leave_the_session_alive(site: Any) -> None:
-    seen = Token(ClusterId(site.status().cluster.id), Term(1), Lsn(1 << 40))
+    seen = Token(ClusterId(site.status().cluster.id), Term(9), Lsn(1 << 40))
     with site.login("reader") as wire:
         fetch = Fetch("good", "x", seen, 60_000).encode()
         wire.send(*(encode_frame(Kind.FETCH, fetch, n) for n in range(1, WAITING_MAX + 1)))
