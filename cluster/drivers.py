@@ -11,8 +11,8 @@ An absent collection is an empty one: nothing is found in it, and deleting from 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from cluster.auth import forbidden
@@ -29,6 +29,9 @@ from redwire.frame import PAYLOAD_BYTES_MAX, SERVER_ONLY, Frame, Kind, kind_name
 from redwire.handshake import Principal, Role
 from redwire.message.driver import decode_target, encode_error, encode_got, encode_stream_error
 from redwire.message.read import Fetch, Fetched, Scanned
+
+ROOM_S = 4.0
+"""For room in memory; what is left of a driver's 30 s is for the answer."""
 
 
 class Drivers:
@@ -52,8 +55,6 @@ class Drivers:
             return
         self._under_way = frame
         try:
-            if frame.kind in _READING:
-                await self._room()
             kind, payload = await self._handler(frame.kind)(self, frame.payload)
             if len(payload) > PAYLOAD_BYTES_MAX:
                 raise TooLarge("bytes of the answer", len(payload), PAYLOAD_BYTES_MAX)
@@ -87,15 +88,32 @@ class Drivers:
             raise forbidden(self._principal, kind, role)
         return handler
 
-    async def _room(self) -> None:
-        """Wait for the time when an answer may be read, see `Unread`. Raises `Refused` when that is long."""
-        unread = self._service.unread
-        while not unread.has_room(EACH_BYTES_MAX):
-            room = Awaited[bool]()
-            unread.when_room(user_of(self._principal), partial(room.settle, True))
-            if await room.wait(ANSWER_S) is None:
-                text = f"no memory for an answer within {ANSWER_S:g} s: others do not take theirs"
+    @asynccontextmanager
+    async def _room(self) -> AsyncIterator[None]:
+        """Inside, an answer is promised, see `Unread`. Raises `Refused` where there is no room for long."""
+        unread, over, granted = self._service.unread, False, self._service.unread.has_room(EACH_BYTES_MAX)
+        room = Awaited[bool]()
+
+        def enter() -> None:
+            nonlocal granted
+            if not over:
+                granted = True
+                unread.promise(EACH_BYTES_MAX)
+                room.settle(True)
+
+        if granted:
+            unread.promise(EACH_BYTES_MAX)
+        else:
+            unread.when_room(user_of(self._principal), enter)
+        try:
+            if not granted and await room.wait(ROOM_S) is None:
+                text = f"no memory for an answer within {ROOM_S:g} s: others do not take theirs"
                 raise Refused(Code.BUSY, text, hint="try again, or another node")
+            yield
+        finally:
+            over = True
+            if granted:
+                unread.promise(-EACH_BYTES_MAX)
 
     async def _ping(self, payload: bytes) -> Answer:
         return Kind.PONG, b""
@@ -103,17 +121,19 @@ class Drivers:
     async def _bulk_insert_binary(self, payload: bytes) -> Answer:
         return await self.writes.bulk_insert_binary(payload)
 
+    async def _query(self, answer: Callable[[bytes], Awaitable[Answer]], payload: bytes) -> Answer:
+        """Statements wait for each other, too, and keep no room meanwhile: two are run at a time."""
+        async with self._room():
+            pass
+        return await answer(payload)
+
     async def _get(self, payload: bytes) -> Answer:
         target = decode_target(payload)
         answer = Awaited[Fetched | Scanned | RedwireError]()
         asked, reads = Fetch(target.collection, target.id), self._service.reads
-        unread = self._service.unread
-        unread.promise(EACH_BYTES_MAX)
-        try:
+        async with self._room():
             reads.when_fresh(asked, lambda _: reads.read(asked, answer.settle))  # without a token: at once
             got = await answer.wait(ANSWER_S)
-        finally:
-            unread.promise(-EACH_BYTES_MAX)
         match got:
             case Fetched(found=found, document=document):
                 return Kind.RESULT, encode_got(document if found else None)
@@ -125,11 +145,14 @@ class Drivers:
     _HANDLERS: ClassVar[Mapping[int, tuple[Role, Callable[[Drivers, bytes], Awaitable[Answer]]]]] = {
         Kind.PING: (Role.READ, _ping),
         Kind.GET: (Role.READ, _get),
-        Kind.QUERY: (Role.READ, lambda session, payload: session.queries.query(payload)),
-        Kind.QUERY_BINARY: (Role.READ, lambda session, payload: session.queries.query_binary(payload)),
+        Kind.QUERY: (Role.READ, lambda session, payload: session._query(session.queries.query, payload)),
+        Kind.QUERY_BINARY: (
+            Role.READ,
+            lambda session, payload: session._query(session.queries.query_binary, payload),
+        ),
         Kind.QUERY_WITH_PARAMS: (
             Role.READ,
-            lambda session, payload: session.queries.query_with_params(payload),
+            lambda session, payload: session._query(session.queries.query_with_params, payload),
         ),
         Kind.BULK_INSERT: (Role.WRITE, lambda session, payload: session.writes.bulk_insert(payload)),
         Kind.BULK_INSERT_BINARY: (Role.WRITE, _bulk_insert_binary),
@@ -138,7 +161,6 @@ class Drivers:
     }
 
 
-_READING = frozenset((Kind.GET, Kind.QUERY, Kind.QUERY_BINARY, Kind.QUERY_WITH_PARAMS))
 _MEMBERS_ONLY = range(Kind.PEER_HELLO, Kind.CLUSTER_STATUS + 1)
 
 

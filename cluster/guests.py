@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.door import Stay
-from cluster.unread import ALL_BYTES_MAX
+from cluster.unread import ALL_BYTES_MAX, SCARCE_BYTES_MAX
 from redwire.errors import AuthenticationFailed, Code, RedwireError, Refused
 from redwire.handshake import Principal
 
@@ -92,22 +92,24 @@ class Guests:
     def relieve(self, *, starving: bool) -> None:
         """Where all together hold too much, end sessions of the user who holds most, the largest first.
 
-        `starving`: somebody waits for room for an answer, and nobody got any since the last look. Those go
-        then who have taken nothing of theirs since, and after a while whoever holds most.
+        `starving`: somebody waits for room for an answer, and nobody got any since the last look. Of the user
+        who holds most those go then that have taken nothing since, and after a while any.
         """
         staying = [guest for guest in self._guests if guest.verdict is None]
         sent = {guest: guest.holding.held_bytes for guest in staying}
         if (total := sum(sent.values())) > SENT_BYTES_MAX:
             what = "requests that are not whole, or are being worked off"
-            _end_largest(sent, total - int(SENT_BYTES_MAX * ENOUGH_SHARE), what)
+            _end_largest(sent, sent.keys(), total - int(SENT_BYTES_MAX * ENOUGH_SHARE), what)
         unread = {guest: guest.holding.buffered_bytes for guest in staying}
         total, enough = sum(unread.values()), int(ALL_BYTES_MAX * ENOUGH_SHARE)
-        stalled = {guest: size for guest, size in unread.items() if size and size == guest.left_bytes}
+        stalled = {
+            guest for guest, size in unread.items() if size >= SCARCE_BYTES_MAX and size == guest.left_bytes
+        }
         self._starved_looks = self._starved_looks + 1 if starving and total > enough else 0
         if total > ALL_BYTES_MAX or self._starved_looks > STARVED_LOOKS:
-            _end_largest(unread, total - enough, "answers that it does not take")
+            _end_largest(unread, unread.keys(), total - enough, "answers that it does not take")
         elif self._starved_looks:
-            _end_largest(stalled, total - enough, "answers that it does not take")
+            _end_largest(unread, stalled, total - enough, "answers that it does not take")
         for guest, size in unread.items():
             guest.left_bytes = size
 
@@ -116,15 +118,22 @@ class Guests:
             guest.end(verdict)
 
 
-def _end_largest(sizes: dict[Guest, int], excess_bytes: int, what: str) -> None:
-    """End of these, by what they hold of `what`, until the excess is gone."""
+def _end_largest(
+    sizes: Mapping[Guest, int], candidates: Collection[Guest], excess_bytes: int, what: str
+) -> None:
+    """End candidates of the user who holds most of `what`, the largest first, until the excess is gone, or
+    whoever holds most then has none of them.
+    """
     by_user = Counter[str]()
     for guest, size in sizes.items():
         by_user[guest.user] += size
-    largest = sorted(sizes, key=lambda guest: sizes[guest])
-    while excess_bytes > 0 and largest:
+    largest = sorted(candidates, key=lambda guest: sizes[guest])
+    while excess_bytes > 0:
         user = max(by_user, key=lambda each: by_user[each])
-        guest = next(each for each in reversed(largest) if each.user == user)
+        theirs = [each for each in largest if each.user == user]
+        if not theirs:
+            return
+        guest = theirs[-1]
         largest.remove(guest)
         text = f"this session holds {sizes[guest]} bytes of {what}, and all together more than this node has"
         guest.end(Refused(Code.BUSY, text, hint="take answers as they come; try again, or another node"))

@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.stapled import MultiListener
 
-from cluster.audit_events import Ended
+from cluster.audit_events import Actor, Ended
 from cluster.auth import Authenticator, certificate_refused
 from cluster.door import Door, connections_max
 from cluster.drivers import Drivers
@@ -213,7 +213,14 @@ class Server:
                     visit.close()  # it takes nothing, and what it leaves is needed now
                 (session if session.spoken else drivers).end(guest.verdict)
                 visit.hush()
-                self._service.audit.record(Ended(session=session.accounts.actor, why=guest.verdict.message))
+                self._ended(session.accounts.actor, guest.verdict)
+
+    def _ended(self, actor: Actor, verdict: RedwireError) -> None:
+        """A session was ended. What an act has led to is for the audit log; not what anybody can cause."""
+        if verdict.code is Code.BUSY:
+            self._service.node.bulletin.counts.answered(verdict.code)
+        else:
+            self._service.audit.record(Ended(session=actor, why=verdict.message))
 
 
 def _address(sock: socket.socket) -> str:
@@ -237,19 +244,19 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, service: Serv
             if worked_s > TURN_S:
                 await turn.come()
                 worked_s, began_s = 0.0, time.monotonic()
-            kind = frame.kind
+            kind, visit.in_work_bytes = frame.kind, len(frame.payload)
             if session.crowded(kind):
                 await session.uncrowded(kind)
             if frame.flags and (session.wants(kind) or drivers.wants(kind)):
                 frame = await visit.plain(frame, service.heavy)
+                visit.in_work_bytes = len(frame.payload)
             if session.handles(kind):
                 session.handle(frame)
             elif kind == Kind.BYE:
                 visit.send(Kind.BYE, b"", frame.correlation, frame.stream)
                 return
             else:
-                with visit.holding(frame):
-                    await drivers.handle(frame)
+                await drivers.handle(frame)
             now_s = time.monotonic()
             worked_s += min(now_s - began_s, TURN_S)  # it may have waited
             began_s = now_s
@@ -257,6 +264,7 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, service: Serv
                 await visit.channel.drain_below(limit_bytes)
             if visit.gone:
                 raise ChannelClosed("the client has gone")
+        visit.in_work_bytes = 0
 
 
 _OF_ROLES: dict[Role, dict[int, int]] = {}

@@ -10,9 +10,10 @@ import msgspec
 from cluster.reader import size_of
 from cluster.replies import Replies
 from cluster.service import Service
-from redwire.errors import Code, RedwireError, Refused
+from redwire.errors import Code, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
+from redwire.record import ID_BYTES_MAX
 
 READS_MAX = 32
 """Reads of one session that are under way at once: what one client asks for does not make others wait."""
@@ -69,6 +70,9 @@ class SessionReads:
             text = f"{WAITING_MAX} reads of this session wait for what this node has not applied yet"
             raise Refused(Code.STALE, text, hint="ask the primary")
 
+        if read.asked.token is not None and len(read.place.encode()) > ID_BYTES_MAX:
+            raise RequestInvalid(f"an id has at most {ID_BYTES_MAX} bytes of UTF-8")
+
         def fresh(error: RedwireError | None) -> None:
             self._waiting -= 1
             if error is not None:
@@ -100,21 +104,23 @@ class SessionReads:
 
     def _done(self, read: _Read, promised_bytes: int, answer: Fetched | Scanned | RedwireError) -> None:
         self._under_way -= 1
-        self._service.unread.promise(-promised_bytes)
-        if self._replies.wire.gone:
-            pass  # and `_begin` forgets the others
-        elif isinstance(answer, RedwireError):
-            self._replies.fail(read.correlation, answer)
-        elif not self._told(read, answer):
-            return
+        try:
+            if self._replies.wire.gone:
+                pass  # and `_begin` forgets the others
+            elif isinstance(answer, RedwireError):
+                self._replies.fail(read.correlation, answer)
+            elif not self._told(read, answer, promised_bytes):
+                return
+        finally:
+            self._service.unread.promise(-promised_bytes)
         self._begin()
         self._answered()
 
-    def _told(self, read: _Read, answer: Fetched | Scanned) -> bool:
+    def _told(self, read: _Read, answer: Fetched | Scanned, promised_bytes: int) -> bool:
         """Whether there was room for the answer, and it was sent; else the read begins again in time."""
         unread, size_bytes = self._service.unread, size_of(answer)
         limit_bytes = unread.limit_bytes(self._replies.wire)
-        if limit_bytes or not unread.has_room(size_bytes):
+        if limit_bytes or size_bytes > promised_bytes and not unread.has_room(size_bytes - promised_bytes):
             self._fresh.insert(0, read)
             self._answer_bytes = max(size_bytes, self._answer_bytes)
             if limit_bytes:
@@ -147,3 +153,8 @@ class _Read(msgspec.Struct, frozen=True):
     asked: Fetch | Scan
     kind: Kind
     correlation: int
+
+    @property
+    def place(self) -> str:
+        """The id that it is about, or from behind which it scans."""
+        return self.asked.id if isinstance(self.asked, Fetch) else self.asked.after

@@ -8,6 +8,7 @@ handshake is soon over, and whoever says nothing is met by chance in the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from ipaddress import ip_address
 from itertools import islice
 from typing import Protocol
 
@@ -63,7 +64,7 @@ class Strangers:
         """Whether there is a place for one more from `origin`. Somebody may have to go for it."""
         if len(self) < self._most - self._kept:
             return True
-        self._members = self._named()
+        self._members = {_origin_of(host) for host in self._named()}
         if len(self) < self._most and self._known(origin):
             return True
         victim = self._victim(origin, now_s)
@@ -150,6 +151,14 @@ def origin(address: str) -> str:
         behind = tail.split(":") if tail else []
         groups += ["0"] * (8 - len(groups) - len(behind)) + behind
     return ":".join(groups[:_NETWORK_GROUPS])
+
+
+def _origin_of(host: str) -> str:
+    """Where a host is whose address is written in any way; a name as it is."""
+    try:
+        return origin(ip_address(host.strip("[]")).compressed)
+    except ValueError:
+        return host
 
 
 def _first(stays: dict[Stay, float]) -> tuple[float, Stay]:

@@ -88,9 +88,11 @@ class Unread:
         return bool(self._waiting) and not begun
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether an answer of `size_bytes` is not too much: one always is not, where there is no other."""
+        """Whether an answer of `size_bytes` is not too much: one always is not, where there is no other. One
+        that is a little longer than the largest document counts as that.
+        """
         others_bytes = self._left() + self._promised_bytes
-        return not others_bytes or others_bytes + size_bytes <= ALL_BYTES_MAX
+        return not others_bytes or others_bytes + min(size_bytes, EACH_BYTES_MAX) <= ALL_BYTES_MAX
 
     @property
     def scarce(self) -> bool:

@@ -7,8 +7,7 @@ a client's, which read its frames and answer through it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 import anyio.to_thread
@@ -42,7 +41,8 @@ SERVER_NAME = "redwire/" + ".".join(__version__.split(".")[:2])
 class Visit:
     """Owns `channel` until `close`. Cancelling `stay` ends whatever is done for it.
 
-    `certificate` is whom TLS has proved, if anybody that this cluster knows. It is the `Wire` of a session.
+    `certificate` is whom TLS has proved, if anybody that this cluster knows. It is the `Wire` of a session,
+    which says in `in_work_bytes` how long the payload is that it works off.
     """
 
     def __init__(self, channel: Channel, authenticator: Authenticator, stay: Stay) -> None:
@@ -58,7 +58,7 @@ class Visit:
             certificate=self.certificate,
         )
         self._hushed = False
-        self._worked_off_bytes = 0
+        self.in_work_bytes = 0
 
     @property
     def principal(self) -> Principal | None:
@@ -78,16 +78,7 @@ class Visit:
     @property
     def held_bytes(self) -> int:
         """What is held of what came: of a frame that is not whole, and of the one that is worked off."""
-        return self._connection.decoder.kept_bytes + self._worked_off_bytes
-
-    @contextmanager
-    def holding(self, frame: Frame) -> Iterator[None]:
-        """Inside, `frame` is worked off, which may take a while."""
-        self._worked_off_bytes = len(frame.payload)
-        try:
-            yield
-        finally:
-            self._worked_off_bytes = 0
+        return self._connection.decoder.kept_bytes + self.in_work_bytes
 
     @property
     def gone(self) -> bool:

@@ -134,7 +134,7 @@ class LoopThread:
                 raise
         finally:
             self._entering = False
-            tasks = [call.task for call in self._calls if call.task is not None]
+            tasks = [call.task for call in [*self._calls] if call.task is not None]
             if tasks:
                 await asyncio.wait(tasks, timeout=LAST_S)
             self._closing = True
@@ -163,9 +163,10 @@ class LoopThread:
     ) -> bool:
         """The thread ends: all who wait are told, and `error` is for `join` to raise."""
         self._failure, self._ended = error, True
-        while self._calls:
-            call, _ = self._calls.popitem()
-            call.fail(_closed())
+        with suppress(KeyError):  # the last one may be taken by whoever waits for it
+            while self._calls:
+                call, _ = self._calls.popitem()
+                call.fail(_closed())
         self._started.open()
         return True
 

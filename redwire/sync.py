@@ -62,12 +62,13 @@ class SyncClient:
             with suppress(RedwireError):  # what was interrupted, and came to this
                 self._thread.join()
         thread, process = LoopThread(self._client), os.getpid()
+        dropped = weakref.finalize(self, _drop, thread, process)
         try:
-            self._thread, self._process = thread, process
-            self._dropped = weakref.finalize(self, _drop, thread, process)
-            self._dropped.atexit = False
+            dropped.atexit = False
+            self._thread, self._process, self._dropped = thread, process, dropped
             thread.start()
         except BaseException:
+            dropped.detach()
             thread.stop()
             raise
         return self

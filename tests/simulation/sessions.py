@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -76,6 +75,7 @@ class Visitor:
         self.channel = channel
         self.peer = channel.name
         self._decoder = FrameDecoder(expand=False)
+        self.in_work_bytes = 0
 
     @property
     def buffered_bytes(self) -> int:
@@ -105,10 +105,6 @@ class Visitor:
     @property
     def held_bytes(self) -> int:
         return self._decoder.kept_bytes
-
-    @contextmanager
-    def holding(self, frame: Frame) -> Iterator[None]:
-        yield
 
     async def plain(self, frame: Frame, heavy: object) -> Frame:
         return expanded(frame) if frame.flags else frame

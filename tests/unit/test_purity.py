@@ -24,6 +24,7 @@ STANDARD = frozenset(
             "dataclasses",
             "enum",
             "collections",
+            "ipaddress",
             "itertools",
             "functools",
             "bisect",

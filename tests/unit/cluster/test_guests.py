@@ -8,6 +8,7 @@ import pytest
 
 from cluster.guests import ENOUGH_SHARE, SENT_BYTES_MAX, STARVED_LOOKS, Guests
 from cluster.unread import ALL_BYTES_MAX as UNREAD_MAX
+from cluster.unread import SCARCE_BYTES_MAX
 from redwire.errors import AuthenticationFailed
 from redwire.handshake import Principal, PrincipalKind, Role
 
@@ -113,8 +114,9 @@ def test_who_is_ended_already_is_not_counted_again() -> None:
 
 def test_for_those_who_wait_in_vain_go_who_take_nothing_and_after_a_while_the_slow() -> None:
     guests, share = Guests(Court()), UNREAD_MAX // 10
-    stuck = guests.enter(user("ann"), Stay(), Held(buffered_bytes=2 * share))
-    slow = [guests.enter(user("bob"), Stay(), Held(buffered_bytes=share)) for _ in range(7)]
+    stuck = guests.enter(user("ann"), Stay(), Held(buffered_bytes=5 * share))
+    slow = [guests.enter(user("bob"), Stay(), Held(buffered_bytes=share)) for _ in range(4)]
+    small = guests.enter(user("eve"), Stay(), Held(buffered_bytes=SCARCE_BYTES_MAX - 1))
 
     def look(*, starving: bool) -> None:
         for guest in slow:
@@ -126,10 +128,12 @@ def test_for_those_who_wait_in_vain_go_who_take_nothing_and_after_a_while_the_sl
     assert stuck.verdict is None, "nobody waits"
     look(starving=True)
     assert stuck.verdict is not None and all(guest.verdict is None for guest in slow)
-    slow.append(guests.enter(user("bob"), Stay(), Held(buffered_bytes=2 * share)))
+    slow.append(guests.enter(user("bob"), Stay(), Held(buffered_bytes=4 * share)))
+    idle = guests.enter(user("ann"), Stay(), Held(buffered_bytes=2 * SCARCE_BYTES_MAX))
     look(starving=False)
     for _ in range(STARVED_LOOKS):
         look(starving=True)
     assert all(guest.verdict is None for guest in slow)
     look(starving=True)
     assert [guest.verdict is not None for guest in slow].count(True) == 1 and slow[-1].verdict is not None
+    assert small.verdict is None and idle.verdict is None, "for what others hold nobody goes"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
@@ -42,6 +41,7 @@ class Client:
 
     peer = "127.0.0.1:9"
     gone = False
+    in_work_bytes = 0
 
     def __init__(self) -> None:
         self._coming: list[list[Frame]] = []
@@ -63,10 +63,6 @@ class Client:
 
     async def plain(self, frame: Frame, heavy: object) -> Frame:
         return frame
-
-    @contextmanager
-    def holding(self, frame: Frame) -> Iterator[None]:
-        yield
 
     def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
         self.heard.append((kind, correlation))

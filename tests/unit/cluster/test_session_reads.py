@@ -238,3 +238,25 @@ def test_what_was_promised_is_given_back_when_it_is_answered(desk: Desk) -> None
     assert not desk.unread.has_room(ANSWER_BYTES_GUESS)
     desk.reading.pop(0)(Refused(Code.BUSY, "too many"))
     assert desk.unread.has_room(ANSWER_BYTES_GUESS)
+
+
+def test_an_answer_takes_the_room_that_it_was_promised_before_others_do(desk: Desk) -> None:
+    """Else each would lose its place to the next one, and all of them be read for ever."""
+    desk.unread.promise(ALL_BYTES_MAX - ANSWER_BYTES_GUESS)
+    desk.fetch(1)
+    for _ in range(3):
+        desk.unread.when_room("another", lambda: desk.unread.promise(EACH_BYTES_MAX))
+    desk.answer(bytes(ANSWER_BYTES_GUESS))
+    assert desk.sent == [(Kind.FETCHED, 1)]
+
+
+def test_who_asks_for_more_than_the_largest_document_is_called_once_there_is_room_for_that(
+    desk: Desk,
+) -> None:
+    desk.fetch(1)
+    desk.answer(bytes(EACH_BYTES_MAX + 100))
+    desk.unread.promise(ALL_BYTES_MAX - EACH_BYTES_MAX + 1)
+    desk.fetch(2)
+    assert desk.reading == []
+    desk.unread.promise(-1)
+    assert len(desk.reading) == 1

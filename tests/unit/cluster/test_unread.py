@@ -46,8 +46,13 @@ def test_who_waits_for_room_begins_in_turns_by_user_as_soon_as_there_is_some() -
 def test_one_answer_has_room_however_large_where_there_is_no_other() -> None:
     unread = Unread(lambda: 0.0)
     assert unread.has_room(2 * ALL_BYTES_MAX)
+    unread.promise(ALL_BYTES_MAX - EACH_BYTES_MAX)
+    assert unread.has_room(EACH_BYTES_MAX)
+    assert unread.has_room(EACH_BYTES_MAX + 25), (
+        "with its frame: who is called for the largest finds its room"
+    )
     unread.promise(1)
-    assert unread.has_room(ALL_BYTES_MAX - 1) and not unread.has_room(ALL_BYTES_MAX)
+    assert not unread.has_room(EACH_BYTES_MAX + 25) and unread.has_room(EACH_BYTES_MAX - 1)
 
 
 def test_who_waits_starves_until_somebody_gets_room() -> None:

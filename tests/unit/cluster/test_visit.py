@@ -17,7 +17,7 @@ from cluster.config import AnonymousAccess
 from cluster.door import Stay
 from cluster.visit import INLINE_BYTES_MAX, Visit
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError
-from redwire.frame import COMPRESSED, HEADER, HEADER_BYTES, Frame, FrameDecoder, Kind, encode_frame
+from redwire.frame import COMPRESSED, HEADER, HEADER_BYTES, FrameDecoder, Kind, encode_frame
 from redwire.handshake import ANONYMOUS_NAME, PREFACE
 from redwire.position import Region
 from redwire.stream import Channel
@@ -182,9 +182,8 @@ async def test_what_is_held_of_a_client_is_its_frame_that_is_not_whole_and_the_o
     assert visit.held_bytes == 0
     assert await visit.frames() == []
     assert visit.held_bytes == len(part)
-    with visit.holding(Frame(Kind.WRITE, 0, 0, 1, bytes(500))):
-        assert visit.held_bytes == len(part) + 500
-    assert visit.held_bytes == len(part)
+    visit.in_work_bytes = 500
+    assert visit.held_bytes == len(part) + 500
 
 
 async def test_nothing_follows_the_last_word_and_the_channel_ends_with_the_visit() -> None:
