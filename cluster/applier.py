@@ -140,7 +140,8 @@ class Applier:
         """
         shortcut = self._shortcut
         began_s = shortcut.clock()
-        if not shortcut.open(batches, began_s):
+        unseen = self._folding is not None and self._unlooked >= LOOK_EVERY  # how much space is left
+        if not shortcut.open(batches, began_s) or unseen or self.blocked:
             return False
         if not self._own.acquire(blocking=False):
             return False
@@ -208,6 +209,11 @@ class Applier:
         """
         folded = False
         while True:
+            self._space.look(self._state.status().wal_bytes, self._fold_for_space)
+            if self.blocked:
+                if self._stopping.wait(RETRY_S):
+                    return False
+                continue
             try:
                 applied = self._state.apply(batches)
             except DiskFull as error:
@@ -239,7 +245,7 @@ class Applier:
             return
         if self._folding is None:
             self._unlooked = 0
-            self._space.look(self._fold_for_space)
+            self._space.look(self._state.status().wal_bytes, self._fold_for_space)
             short, self._waiting.short = self._waiting.short, False
             if self._state.checkpoint_due or short and self._state.status().wal_bytes >= FOLD_BYTES_SHORT:
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)

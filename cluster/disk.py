@@ -14,7 +14,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -225,8 +225,9 @@ class Disk:
         if not group:
             return
         batches, watermark = [item.batch for item in group], max(item.watermark for item in group)
+        settled_bytes = self._load.settled_bytes + _size(batches)
         self._with_space(lambda: self._append_rest(batches, watermark))
-        self._load.settled_bytes += sum(len(batch.data) + MARK_BYTES for batch in batches)
+        self._load.settled_bytes = settled_bytes  # with what the log had already
 
     def _append_rest(self, batches: list[Batch], watermark: Lsn) -> None:
         """Append what of `batches` the log lacks; what was written is told even if the disk is full then."""
@@ -236,6 +237,8 @@ class Disk:
             self.wal.append([batch for batch in batches if batch.last > before], watermark)
         finally:
             if self.wal.end.lsn > before:
+                written = [batch for batch in batches if before < batch.last <= self.wal.end.lsn]
+                self._load.settled_bytes += _size(written)  # first: whoever is told looks for room
                 self._load.note((time.perf_counter_ns() - begun) // 1_000)
                 self._post(self._on_durable, self.wal.end.lsn)
 
@@ -289,6 +292,10 @@ class _Asked(SimpleQueue["_Append | _Job | None"]):
             result = job.work()
             if job.done is not None:
                 post(job.done, result)
+
+
+def _size(batches: Sequence[Batch]) -> int:
+    return sum([len(batch.data) + MARK_BYTES for batch in batches])
 
 
 class _Load:

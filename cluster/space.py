@@ -12,9 +12,8 @@ from cluster.files import SYSCALLS
 from cluster.log_room import KEPT_FREE_BYTES
 
 FOLD_FREE_BYTES = KEPT_FREE_BYTES * 2 // 3
-"""32 MiB: what a fold may take where SQLite's log is folded at 16 MiB, and writes are on their way. With less
-nothing more is logged; and then not until `KEPT_FREE_BYTES` are free, so that it does not change with every
-write.
+"""32 MiB: more than one transaction of apply. With less nothing more is applied, nor logged; and then not
+until `KEPT_FREE_BYTES` are free, so that it does not change with every write.
 """
 
 
@@ -28,14 +27,17 @@ class Space:
         self._path = path
         self._free_bytes = free_bytes
 
-    def look(self, fold: Callable[[], None]) -> None:
-        """See what is free; `fold` is called where that is little."""
-        if self._low():
+    def look(self, log_bytes: int, fold: Callable[[], None]) -> None:
+        """See what is free; `fold` is called where less would be left once the state had grown by all that
+        SQLite's log holds, `log_bytes`: later there might not be enough for it.
+        """
+        if log_bytes and self._low(log_bytes):
             fold()
         self.blocked = (
             DiskFull(self._path, "that is not kept for folding its log").message if self._low() else ""
         )
 
-    def _low(self) -> bool:
+    def _low(self, taken_bytes: int = 0) -> bool:
         free = self._free_bytes(self._path.parent)
-        return free is not None and free < (KEPT_FREE_BYTES if self.blocked else FOLD_FREE_BYTES)
+        least = KEPT_FREE_BYTES if self.blocked else FOLD_FREE_BYTES
+        return free is not None and free - taken_bytes < least

@@ -34,7 +34,7 @@ from cluster.settings import Settings
 from cluster.state import State
 from cluster.threads import Post
 from cluster.volume import LOG_FOLDER
-from cluster.wal import Wal
+from cluster.wal import Wal, make_room
 from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.log import ClusterRecord
 from redwire.message.peer import Report, report_terms
@@ -245,6 +245,7 @@ class Storage:
         if meta.node != self.me:
             raise DataDirForeign(self.data_dir, meta.node, self.me)
         remove_strays(self.data_dir, meta)
+        make_room(folder, meta.incarnation, meta.generation)
         state = State.open(self.data_dir / meta.state_file)
         wal, found = Wal.open(
             folder,

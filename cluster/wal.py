@@ -327,3 +327,12 @@ def _fitting(batches: list[Batch], room_bytes: int) -> list[Batch]:
             assert index, "a segment was begun too small for its first batch"
             return batches[:index]
     return batches[:]
+
+
+def make_room(folder: Path, incarnation: Incarnation, generation: int) -> None:
+    """Remove what a process before has allocated ahead: the state, which is opened first, may need the
+    space. Raises `DiskFailed`.
+    """
+    place = Place(folder, incarnation, generation, SEGMENT_BYTES, SYSCALLS)
+    with translated(place.folder):
+        forget_leftovers(place)

@@ -27,31 +27,45 @@ class Volume:
         self.free += self.gain
 
 
-@pytest.mark.parametrize("free", [None, FOLD_FREE_BYTES, 1 << 40])
+@pytest.mark.parametrize("free", [None, FOLD_FREE_BYTES + 1, 1 << 40])
 def test_with_enough_nothing_is_folded(free: int | None) -> None:
     volume = Volume(free)
-    volume.space.look(volume.fold)
+    volume.space.look(1, volume.fold)
     assert (volume.folds, volume.space.blocked) == (0, "")
 
 
 def test_a_fold_that_gives_enough_back_is_all_it_takes() -> None:
     volume = Volume(FOLD_FREE_BYTES - 1, gain=1)
-    volume.space.look(volume.fold)
+    volume.space.look(1, volume.fold)
     assert (volume.folds, volume.space.blocked) == (1, "")
+
+
+def test_it_is_folded_while_there_is_room_for_all_that_sqlites_log_holds() -> None:
+    volume = Volume(FOLD_FREE_BYTES + 1_000)
+    volume.space.look(1_000, volume.fold)
+    assert volume.folds == 0
+    volume.space.look(1_001, volume.fold)
+    assert (volume.folds, volume.space.blocked) == (1, "")
+
+
+def test_what_has_nothing_to_give_back_is_not_folded() -> None:
+    volume = Volume(0)
+    volume.space.look(0, volume.fold)
+    assert volume.folds == 0 and volume.space.blocked
 
 
 def test_with_too_little_it_is_blocked_until_there_is_clearly_more() -> None:
     volume = Volume(FOLD_FREE_BYTES - 2, gain=1)
-    volume.space.look(volume.fold)
+    volume.space.look(1, volume.fold)
     assert volume.space.blocked == "/data/state.db: no space that is not kept for folding its log"
     volume.free = KEPT_FREE_BYTES - 2
-    volume.space.look(volume.fold)
+    volume.space.look(1, volume.fold)
     assert (volume.folds, bool(volume.space.blocked)) == (2, True)
-    volume.space.look(volume.fold)
+    volume.space.look(1, volume.fold)
     assert (volume.folds, volume.space.blocked) == (3, "")
 
 
 def test_a_volume_that_does_not_answer_holds_nothing_up(tmp_path: Path) -> None:
     space = Space(tmp_path / "gone" / "state.db")
-    space.look(lambda: pytest.fail("nothing is known to be short"))
+    space.look(1, lambda: pytest.fail("nothing is known to be short"))
     assert space.blocked == ""
