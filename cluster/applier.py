@@ -210,7 +210,7 @@ class Applier:
         folded = False
         while True:
             self._space.look(self._state.status().wal_bytes, self._fold_for_space)
-            if self.blocked:
+            if self._space.low:
                 if self._stopping.wait(RETRY_S):
                     return False
                 continue
@@ -223,13 +223,14 @@ class Applier:
                 if folded:
                     self._fold_for_space()
             else:
+                self._space.full = ""
                 self._unlooked += 1 + sum([len(batch.data) for batch in batches]) // LOOK_BYTES
                 self._post(self._told, applied, self._state.applied)
                 return True
 
     def _wait_for_space(self, error: DiskFull) -> bool:
         """Wait a while; False when it is time to stop instead."""
-        self._space.blocked = str(error)
+        self._space.full = str(error)
         return not self._stopping.wait(RETRY_S)
 
     def _checkpoint_due(self) -> bool:

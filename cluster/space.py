@@ -18,14 +18,19 @@ until `KEPT_FREE_BYTES` are free, so that it does not change with every write.
 
 
 class Space:
-    """What the state at `path` finds on its volume. `blocked` says what apply waits for, "" when it does
-    not. For the apply thread, but for `blocked`.
+    """What the state at `path` finds on its volume: `low` says that there is little, `full` what apply met
+    when it last tried, each "" where that is not so. For the apply thread, but for `blocked`.
     """
 
     def __init__(self, path: Path, free_bytes: Callable[[Path], int | None] = SYSCALLS.free_bytes) -> None:
-        self.blocked = ""
+        self.low = self.full = ""
         self._path = path
         self._free_bytes = free_bytes
+
+    @property
+    def blocked(self) -> str:
+        """What apply waits for, "" when it does not."""
+        return self.full or self.low
 
     def look(self, log_bytes: int, fold: Callable[[], None]) -> None:
         """See what is free; `fold` is called where less would be left once the state had grown by all that
@@ -33,11 +38,9 @@ class Space:
         """
         if log_bytes and self._low(log_bytes):
             fold()
-        self.blocked = (
-            DiskFull(self._path, "that is not kept for folding its log").message if self._low() else ""
-        )
+        self.low = DiskFull(self._path, "that is not kept for folding its log").message if self._low() else ""
 
     def _low(self, taken_bytes: int = 0) -> bool:
         free = self._free_bytes(self._path.parent)
-        least = KEPT_FREE_BYTES if self.blocked else FOLD_FREE_BYTES
+        least = KEPT_FREE_BYTES if self.low else FOLD_FREE_BYTES
         return free is not None and free - taken_bytes < least
