@@ -25,6 +25,8 @@ class Ahead:
 
     def prepare(self) -> bool:
         """See `Wal.prepare`."""
+        if self._wal.prepared:
+            return True
         before = self._wal.room
         ready = self._wal.prepare(self.clock())
         if self.on_room is not None and self._wal.room != before:

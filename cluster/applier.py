@@ -209,7 +209,7 @@ class Applier:
         """
         folded = False
         while True:
-            self._space.look(self._state.status().wal_bytes, self._fold_for_space)
+            self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space)
             if self._space.low:
                 if self._stopping.wait(RETRY_S):
                     return False
@@ -223,14 +223,15 @@ class Applier:
                 if folded:
                     self._fold_for_space()
             else:
-                self._space.full = ""
+                if self._space.full:
+                    self._space.met("")
                 self._unlooked += 1 + sum([len(batch.data) for batch in batches]) // LOOK_BYTES
                 self._post(self._told, applied, self._state.applied)
                 return True
 
     def _wait_for_space(self, error: DiskFull) -> bool:
         """Wait a while; False when it is time to stop instead."""
-        self._space.full = str(error)
+        self._space.met(str(error))
         return not self._stopping.wait(RETRY_S)
 
     def _checkpoint_due(self) -> bool:
@@ -246,7 +247,7 @@ class Applier:
             return
         if self._folding is None:
             self._unlooked = 0
-            self._space.look(self._state.status().wal_bytes, self._fold_for_space)
+            self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space)
             short, self._waiting.short = self._waiting.short, False
             if self._state.checkpoint_due or short and self._state.status().wal_bytes >= FOLD_BYTES_SHORT:
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)

@@ -138,16 +138,16 @@ class Disk:
         self._asked.relief.put(_Job(work, done))
         self._asked.put(_Job(partial(self._asked.relieve, self._post), None))
 
-    def room(self) -> LogRoom:
+    def room(self, framing_bytes: int = 0) -> LogRoom:
         """Bytes of batches that may still be appended and will surely fit; count `MARK_BYTES` for each batch.
-        And what one batch may have to fit once those before it are written.
+        And what one batch may have to fit once those before it are written. Both without `framing_bytes`.
 
         Nothing of both while the disk is full or failed.
         """
         if self.state is not DiskState.WORKING:
             return NO_SPACE
         waiting = self._load.waiting_bytes  # before the log's room: what moves between the two counts twice
-        return self.wal.room.behind(waiting)
+        return self.wal.room.behind(waiting, framing_bytes)
 
     def stop(self) -> None:
         """Finish what was asked for, and close the log with a last mark; ask for nothing afterwards.
@@ -225,9 +225,7 @@ class Disk:
         if not group:
             return
         batches, watermark = [item.batch for item in group], max(item.watermark for item in group)
-        settled_bytes = self._load.settled_bytes + _size(batches)
         self._with_space(lambda: self._append_rest(batches, watermark))
-        self._load.settled_bytes = settled_bytes  # with what the log had already
 
     def _append_rest(self, batches: list[Batch], watermark: Lsn) -> None:
         """Append what of `batches` the log lacks; what was written is told even if the disk is full then."""

@@ -50,7 +50,7 @@ class Journal:
 
     def room(self) -> LogRoom:
         """What a turn may log and will surely fit, and what will fit later."""
-        return self.disk.room().less(MARK_BYTES)
+        return self.disk.room(framing_bytes=MARK_BYTES)
 
     def append(self, batch: Batch, watermark: Lsn, hand_out: Callable[[Batch], None]) -> None:
         """Log `batch`; `on_durable` follows. Before it goes to the disk it may be handed out to followers:

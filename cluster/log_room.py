@@ -28,15 +28,12 @@ class LogRoom(NamedTuple):
     @property
     def full(self) -> bool:
         """Whether nothing is logged until somebody makes space."""
-        return not any(self)
+        return not (self.sure_bytes or self.later_bytes)
 
-    def behind(self, waiting_bytes: int) -> LogRoom:
-        """The same when so many bytes are on their way into the log."""
-        return LogRoom(max(0, self.sure_bytes - waiting_bytes), self.later_bytes)
-
-    def less(self, framing_bytes: int) -> LogRoom:
-        """The same without what frames a group."""
-        return LogRoom(max(0, self.sure_bytes - framing_bytes), max(0, self.later_bytes - framing_bytes))
+    def behind(self, waiting_bytes: int, framing_bytes: int = 0) -> LogRoom:
+        """The same when so many bytes are on their way into the log, without what frames a group."""
+        sure_bytes = self.sure_bytes - waiting_bytes - framing_bytes
+        return LogRoom(max(0, sure_bytes), max(0, self.later_bytes - framing_bytes))
 
 
 NO_SPACE = LogRoom(0, 0)

@@ -53,6 +53,11 @@ class SegmentWriter:
         spare = self._spare
         return spare.size if spare else 0
 
+    @property
+    def prepared(self) -> bool:
+        """Whether a whole segment is allocated ahead, of a log that can still be written."""
+        return self.spare_bytes >= self.place.segment_bytes and self.failed is None
+
     def check(self) -> None:
         """Raise `DiskFailed` if an earlier call failed, or `close` was called."""
         if self.failed is not None:
@@ -69,9 +74,9 @@ class SegmentWriter:
         Raises `DiskFailed`.
         """
         self.check()
-        before, whole = self._spare, self.place.segment_bytes
-        if before is not None and before.size >= whole:
+        if self.prepared:
             return True
+        before, whole = self._spare, self.place.segment_bytes
         if self.short and now_s < self._again_s:
             return False
         size, least = self._next_size(), whole // SEGMENT_PARTS

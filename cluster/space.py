@@ -19,28 +19,33 @@ until `KEPT_FREE_BYTES` are free, so that it does not change with every write.
 
 class Space:
     """What the state at `path` finds on its volume: `low` says that there is little, `full` what apply met
-    when it last tried, each "" where that is not so. For the apply thread, but for `blocked`.
+    when it last tried, and `blocked` what of both it waits for; each "" where that is not so. For the apply
+    thread, but for `blocked`.
     """
 
     def __init__(self, path: Path, free_bytes: Callable[[Path], int | None] = SYSCALLS.free_bytes) -> None:
-        self.low = self.full = ""
+        self.low = self.full = self.blocked = ""
         self._path = path
+        self._folder = path.parent
         self._free_bytes = free_bytes
 
-    @property
-    def blocked(self) -> str:
-        """What apply waits for, "" when it does not."""
-        return self.full or self.low
+    def met(self, full: str) -> None:
+        """Apply met a full disk, as it says, or none: "".
+
+        That stays until it has tried again, whatever a look finds: a quota may leave less than is free.
+        """
+        self.full = full
+        self.blocked = full or self.low
 
     def look(self, log_bytes: int, fold: Callable[[], None]) -> None:
         """See what is free; `fold` is called where less would be left once the state had grown by all that
         SQLite's log holds, `log_bytes`: later there might not be enough for it.
         """
-        if log_bytes and self._low(log_bytes):
-            fold()
-        self.low = DiskFull(self._path, "that is not kept for folding its log").message if self._low() else ""
-
-    def _low(self, taken_bytes: int = 0) -> bool:
-        free = self._free_bytes(self._path.parent)
         least = KEPT_FREE_BYTES if self.low else FOLD_FREE_BYTES
-        return free is not None and free - taken_bytes < least
+        free = self._free_bytes(self._folder)
+        if free is not None and log_bytes and free - log_bytes < least:
+            fold()
+            free = self._free_bytes(self._folder)
+        low = free is not None and free < least
+        self.low = DiskFull(self._path, "that is not kept for folding its log").message if low else ""
+        self.blocked = self.full or self.low

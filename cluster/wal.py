@@ -144,6 +144,11 @@ class Wal:
         self._write(segments[-1], [])
         return True
 
+    @property
+    def prepared(self) -> bool:
+        """Whether the next segment is allocated, a whole one: `prepare` has nothing to do."""
+        return self._writer.prepared
+
     def prepare(self, now_s: float = inf) -> bool:
         """Allocate the next segment, if that is not done yet; False when there is no space for a whole one.
         Where there is little it is smaller. What failed is not tried again before `PAUSE_S` has passed.

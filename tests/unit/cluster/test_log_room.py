@@ -28,6 +28,6 @@ def test_a_segment_is_never_smaller_than_what_it_is_for(free: int | None, size: 
 
 
 def test_nothing_of_both_is_full() -> None:
-    assert NO_SPACE.full and LogRoom(5, 0).less(9).full
+    assert NO_SPACE.full and LogRoom(5, 0).behind(3, 6).full
     assert not LogRoom(0, 1).full and not LogRoom(1, 0).full
     assert LogRoom(10, 20).behind(15) == (0, 20)

@@ -73,6 +73,6 @@ def test_a_volume_that_does_not_answer_holds_nothing_up(tmp_path: Path) -> None:
 
 def test_what_apply_met_stays_until_apply_says_otherwise_however_much_is_free() -> None:
     volume = Volume(1 << 40)
-    volume.space.full = "a quota"
+    volume.space.met("a quota")
     volume.space.look(1, volume.fold)
     assert volume.space.blocked == "a quota"
