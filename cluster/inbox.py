@@ -20,11 +20,13 @@ WAITING_BYTES_MAX = 64 << 20
 class Inbox:
     """Events and proposals, in the order of their arrival. For the event loop's thread only.
 
-    A turn is a callback of the event loop, not a task that wakes: there are four or five of them in a commit.
+    A turn is a callback of the event loop, not a task that wakes: there are some four of them in a commit. It
+    takes what comes of its own events, too.
     """
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._taking = False
         self._proposals: list[Proposal] = []
         self._proposed_bytes = self._taken_bytes = 0
         self._gathering = Gathering()
@@ -45,7 +47,8 @@ class Inbox:
     def post(self, event: Event) -> None:
         """Something happened."""
         self._events.append(event)
-        self.wake()
+        if not self._taking:
+            self.wake()
 
     def propose(self, proposal: Proposal) -> None:
         """Somebody wants something written. Check `crowded` first."""
@@ -61,8 +64,9 @@ class Inbox:
             asyncio.get_running_loop().call_soon(turns.take, context=turns.context)
 
     def events(self) -> list[Event]:
-        """All events that wait."""
+        """All events that wait; a turn asks until there are none, since each may bring others."""
         events, self._events = self._events, []
+        self._taking = bool(events)
         return events
 
     @property

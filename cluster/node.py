@@ -179,13 +179,15 @@ class Node:
         self.inbox.wake()
 
     def _turn(self) -> None:
-        now = self.clock()
         inbox = self.inbox
-        for event in inbox.events():
-            self._step(event, now)
+        while events := inbox.events():
+            now = self.clock()
+            for event in events:
+                self._step(event, now)
         role = self.role
         if isinstance(role, Primary):
             if inbox.waiting:
+                now = self.clock()
                 if inbox.due(role.backlog.requests, role.waiter.times.lately_us, now):
                     self._step(Proposed(inbox.proposals(), self.storage.room()), now)
                     inbox.looked_at(role.backlog.requests, role.waiter.under_way)

@@ -11,11 +11,19 @@ from cluster.inbox import Inbox
 pytestmark = pytest.mark.anyio
 
 
+def all_of(inbox: Inbox) -> int:
+    """How many events a turn takes that asks until there are none."""
+    count = 0
+    while events := inbox.events():
+        count += len(events)
+    return count
+
+
 async def test_what_is_posted_before_the_turn_is_taken_by_one() -> None:
     inbox, turns = Inbox(), list[int]()
     inbox.post(Tick())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(inbox.serve, lambda: turns.append(len(inbox.events())))
+        tasks.start_soon(inbox.serve, lambda: turns.append(all_of(inbox)))
         await anyio.sleep(0.01)
         for _ in range(3):
             inbox.post(Tick())
@@ -26,11 +34,28 @@ async def test_what_is_posted_before_the_turn_is_taken_by_one() -> None:
     assert turns == [1, 3, 0]
 
 
-async def test_what_a_turn_posts_has_a_turn_of_its_own() -> None:
+async def test_what_comes_of_events_is_taken_by_the_same_turn() -> None:
+    inbox, turns = Inbox(), list[list[int]]()
+
+    def turn() -> None:
+        turns.append([])
+        while events := inbox.events():
+            turns[-1].append(len(events))
+            if len(turns[-1]) < 3:
+                inbox.post(Tick())
+                inbox.post(Tick())
+
+    with anyio.move_on_after(0.05):
+        inbox.post(Tick())
+        await inbox.serve(turn)
+    assert turns == [[1, 2, 2]]
+
+
+async def test_what_is_posted_behind_the_last_event_of_a_turn_has_one_of_its_own() -> None:
     inbox, turns = Inbox(), list[int]()
 
     def turn() -> None:
-        turns.append(len(inbox.events()))
+        turns.append(all_of(inbox))
         if len(turns) < 3:
             inbox.post(Tick())
 
@@ -42,7 +67,7 @@ async def test_what_a_turn_posts_has_a_turn_of_its_own() -> None:
 async def test_there_is_no_turn_when_nobody_has_them_any_more() -> None:
     inbox, turns = Inbox(), list[int]()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(inbox.serve, lambda: turns.append(1))
+        tasks.start_soon(inbox.serve, lambda: turns.append(all_of(inbox) + 1))
         await anyio.sleep(0.01)
         inbox.post(Tick())
         tasks.cancel_scope.cancel()
