@@ -186,9 +186,10 @@ class Server:
                     for frame in await visit.frames():
                         if end.dropped is not None:
                             break
-                        plain = await visit.plain(frame, self._service.heavy)
+                        if frame.flags:
+                            frame = await visit.plain(frame, self._service.heavy)
                         try:
-                            await source.handle(plain)
+                            await source.handle(frame)
                         except RedwireError as error:
                             end.drop(error)
             finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from redwire.errors import RequestInvalid
 from redwire.message.cursor import str8
@@ -54,9 +55,9 @@ def require_key(value: object) -> None:
 
 def require_records(records: object, ids: object) -> None:
     """`records` must be encoded ones, and `ids` those of their documents."""
-    if not isinstance(records, Sequence) or isinstance(records, bytes | str) or not records:
+    if not _is_sequence(records) or not records:
         raise RequestInvalid(f"records is {records!r:.80}", hint=_RECORDS)
-    if not isinstance(ids, Sequence) or isinstance(ids, bytes | str):
+    if not _is_sequence(ids):
         raise RequestInvalid(f"ids is {ids!r:.80}", hint=_RECORDS)
     for place, record in enumerate(records):
         if not isinstance(record, bytes):
@@ -98,6 +99,11 @@ def token(at_least: Token | str | None) -> Token | None:
         return at_least
     require_text("at_least", at_least)
     return Token.parse(at_least)
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    """Whether it is a sequence, of other things than itself; of a list that is soon known."""
+    return isinstance(value, list) or isinstance(value, Sequence) and not isinstance(value, bytes | str)
 
 
 def _is_client(value: object) -> bool:

@@ -139,7 +139,7 @@ def cut(encoded: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _document_bytes(document: object) -> bytes:
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict) and not isinstance(document, Mapping):  # of a dict that is soon known
         raise RequestInvalid(f"a document is a mapping or the bytes of one, not {type(document).__name__}")
     try:
         data = _encode_json(document)

@@ -245,8 +245,8 @@ class FrameDecoder:
             stop = at + length
             if stop > end:
                 break
-            kept = limits is None or self._is_kept(kind, length)
-            payload = data[at + HEADER_BYTES : stop] if kept else b""
+            short = limits is None or length - HEADER_BYTES <= limits.get(kind, -1)  # as nearly all are
+            payload = data[at + HEADER_BYTES : stop] if short or self._is_kept(kind, length) else b""
             if flags:
                 payload = plain(kind, flags, payload)
             frames.append(make(Frame, (kind, flags, stream, correlation, payload)))
