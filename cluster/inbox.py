@@ -44,10 +44,17 @@ class Inbox:
         finally:
             self._turns = None
 
-    def post(self, event: Event) -> None:
-        """Something happened."""
+    def post(self, event: Event, *, now: bool = False) -> None:
+        """Something happened. `now`: have the turn in this call, unless there is one or it is on its way: it
+        is what others wait for, and whoever calls has nothing to do afterwards that the turn could change.
+        """
         self._events.append(event)
-        if not self._taking:
+        if self._taking:
+            return
+        turns = self._turns
+        if now and turns is not None and turns.free:
+            turns.context.run(turns.take)
+        else:
             self.wake()
 
     def propose(self, proposal: Proposal) -> None:
@@ -118,15 +125,22 @@ class Inbox:
 
 
 class _Turns:
-    """The turns of one `serve`, in its context. `due`: one is on its way; `failed` is what one raised."""
+    """The turns of one `serve`, in its context. `due`: one is on its way, and `free`: none is, nor under way;
+    `failed` is what one raised.
+    """
 
-    __slots__ = ("_turn", "context", "due", "failed")
+    __slots__ = ("_begun", "_turn", "context", "due", "failed")
 
     def __init__(self, turn: Callable[[], None]) -> None:
         self._turn = turn
         self.context: Context = copy_context()
-        self.due = False
+        self.due = self._begun = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def free(self) -> bool:
+        """Whether there can be one now."""
+        return not (self.due or self._begun)
 
     def take(self) -> None:
         """One turn, if there are any more."""
@@ -136,12 +150,13 @@ class _Turns:
                 self._turn()
 
     def __enter__(self) -> None:
-        pass
+        self._begun = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """An error is for whoever has the turns."""
+        self._begun = False
         if error is not None:
             self.failed.set_exception(error)
         return True

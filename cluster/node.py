@@ -75,7 +75,7 @@ class Node:
         self.outbox.end_reign = self._reign_ended
         storage.applies.on_applied = self._applied
         storage.journal.disk.ahead.on_room = self.inbox.wake
-        storage.connect(lambda lsn: self.inbox.post(Durable(lsn)))
+        storage.connect(lambda lsn: self.inbox.post(Durable(lsn), now=True))
 
     async def run(self) -> None:
         """Have turns for ever."""
@@ -230,8 +230,8 @@ class Node:
         self.become_replica(follower(self.storage, self.role.watermark))
 
     def _applied(self, event: Applied) -> None:
-        self.inbox.post(event)
         self.on_applied()
+        self.inbox.post(event, now=True)
 
     async def _ticks(self) -> None:
         while True:

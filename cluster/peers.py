@@ -221,7 +221,7 @@ class PeerLink:
 
     def _deliver(self, batches: list[Batch], session: int) -> None:
         if batches:
-            self._node.inbox.post(BatchesReceived(session, batches))
+            self._node.inbox.post(BatchesReceived(session, batches), now=True)
 
     def _batch(self, frame: Frame, session: int) -> Batch:
         try:

@@ -175,7 +175,7 @@ class Source:
             raise ProtocolError(text)
         if self.feed is not None:
             if node.leads:
-                node.inbox.post(FollowerAcked(self.end.node, self.session, ack))
+                node.inbox.post(FollowerAcked(self.end.node, self.session, ack), now=True)
             return
         if self._common is None or self._report is None:
             raise ProtocolError(f"{self.end.node} acks before it follows")

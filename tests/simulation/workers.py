@@ -161,7 +161,7 @@ class SimulatedApplier(Applier):
 
     def _apply(self, batches: Any) -> bool:
         if self._machine.faults.full:
-            self._space.full = "full"
+            self._space.met("full")
             self._waiting._batches.extendleft(reversed(batches))
             self._waiting._taken_bytes -= sum(len(batch.data) for batch in batches)
             return False

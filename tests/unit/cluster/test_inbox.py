@@ -64,6 +64,49 @@ async def test_what_is_posted_behind_the_last_event_of_a_turn_has_one_of_its_own
     assert turns == [0, 1, 1]
 
 
+async def test_what_cannot_wait_has_its_turn_at_once_unless_there_is_one_or_it_is_on_its_way() -> None:
+    inbox, turns = Inbox(), list[int]()
+
+    def turn() -> None:
+        turns.append(all_of(inbox))
+        if len(turns) == 2:
+            inbox.post(Tick(), now=True)  # behind the events: in the next turn, not within this one
+            assert len(turns) == 2
+
+    inbox.post(Tick(), now=True)
+    assert not turns  # nobody serves yet
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(inbox.serve, turn)
+        await anyio.sleep(0.01)
+        inbox.post(Tick(), now=True)
+        assert turns == [1, 1]
+        inbox.post(Tick(), now=True)  # as one is on its way by now
+        assert turns == [1, 1]
+        await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert turns == [1, 1, 2]
+
+
+async def test_an_error_of_a_turn_that_is_had_at_once_is_not_for_who_posts() -> None:
+    inbox, posted = Inbox(), list[str]()
+
+    def turn() -> None:
+        if all_of(inbox):
+            raise ArithmeticError("a bug")
+
+    async def post() -> None:
+        inbox.post(Tick(), now=True)
+        posted.append("first")
+        inbox.post(Tick(), now=True)  # there are no turns any more
+        posted.append("second")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(post)
+        with pytest.raises(ArithmeticError, match="a bug"):
+            await inbox.serve(turn)
+    assert posted == ["first", "second"]
+
+
 async def test_there_is_no_turn_when_nobody_has_them_any_more() -> None:
     inbox, turns = Inbox(), list[int]()
     async with anyio.create_task_group() as tasks:
