@@ -18,6 +18,7 @@ VERSION_MAX = (1 << 64) - 1
 """The highest LSN that a record can carry."""
 PORT_MAX = 65_535
 _CLUSTER = re.compile("[0-9a-f]{32}")
+_SEQUENCES = (list, tuple)
 _RECORDS = "pass a list of what redwire.document.encode_record returned, and one of the ids of these"
 
 
@@ -102,8 +103,10 @@ def token(at_least: Token | str | None) -> Token | None:
 
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
-    """Whether it is a sequence, of other things than itself; of a list that is soon known."""
-    return isinstance(value, list) or isinstance(value, Sequence) and not isinstance(value, bytes | str)
+    """Whether it is a sequence, of other things than itself; of those that mostly come that is soon known."""
+    if isinstance(value, _SEQUENCES):
+        return True
+    return isinstance(value, Sequence) and not isinstance(value, bytes | str)
 
 
 def _is_client(value: object) -> bool:
