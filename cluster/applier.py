@@ -187,7 +187,6 @@ class Applier:
             if self._folding is not None:
                 self._state.sqlite_log.way.give_back()  # which it may wait for
                 self._folding.join()
-                self._state.sqlite_log.way.give_back()
 
     def _turn(self) -> bool:
         """Apply what waits, a transaction at a time, and look after SQLite's log; False at the end."""
@@ -250,6 +249,7 @@ class Applier:
             self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space)
             short, self._waiting.short = self._waiting.short, False
             if self._state.checkpoint_due or short and self._state.status().wal_bytes >= FOLD_BYTES_SHORT:
+                self._state.sqlite_log.claim()
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)
                 self._folding.start()
         else:

@@ -37,7 +37,7 @@ class SqliteLog:
     """Belongs to whoever writes through `connection` into the state file at `path`. `folded` is the LSN up to
     which the file survives a power cut by itself; statements have `way` while no fold is urgent.
 
-    `size_bytes`, `way`, `urgent` and `fold_beside` are for any thread.
+    `size_bytes`, `way` and `fold_beside` are for any thread.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -100,14 +100,20 @@ class SqliteLog:
         self.folded = applied
         return applied
 
+    def claim(self) -> None:
+        """Where a fold is urgent let no statement begin before it is over. To be called before the thread of
+        `fold_beside` is there: whoever gives the way back, to end its wait, may be earlier than that.
+        """
+        if self.urgent:
+            self.way.take()
+
     def fold_beside(self) -> None:
         """Do most of a `fold` that follows, beside the writer and readers.
 
-        Where it is urgent no statement begins before that `fold` is over, and those that run are waited for:
-        their views would keep both behind. Raises `DiskFull` or `DiskFailed`.
+        Statements that run are waited for if their way is taken: their views would keep both behind. Raises
+        `DiskFull` or `DiskFailed`.
         """
-        if self.urgent:
-            self.way.take(STATEMENTS_END_S)
+        self.way.wait(STATEMENTS_END_S)
         _fold_beside(self._path)
 
 

@@ -381,6 +381,39 @@ def test_whoever_stops_waits_for_no_statement_that_an_urgent_fold_waits_for(
     assert not way._taken
 
 
+def test_a_fold_for_space_waits_for_no_statement_though_the_one_beside_has_only_begun(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(sqlite_log, "FOLD_CAUSE_BYTES_URGENT", 1 << 20)
+    state.sqlite_log._due_at_cause = 1 << 20
+    way, begun, given_back = state.sqlite_log.way, threading.Event(), threading.Event()
+    fold_beside, give_back = state.sqlite_log.fold_beside, way.give_back
+
+    def late() -> None:
+        begun.set()
+        assert given_back.wait(10)
+        fold_beside()
+
+    def give() -> None:
+        give_back()
+        given_back.set()
+
+    monkeypatch.setattr(state.sqlite_log, "fold_beside", late)
+    monkeypatch.setattr(way, "give_back", give)
+    running = applier(Volume(state, folds=0), loop)
+    with way.passing():
+        running.apply([written_log.write(put("a", b'{"n":"%s"}' % (b"x" * (2 << 20))))])
+        loop.run_one()
+        assert begun.wait(10)
+        running._state.folds = 1  # type: ignore[attr-defined]
+        began = time.monotonic()
+        running.apply([written_log.write(put("b"))])
+        loop.run_one()
+        assert time.monotonic() - began < sqlite_log.STATEMENTS_END_S / 2
+    running.stop()
+    assert (loop.errors, state.applied) == ([], written_log.end)
+
+
 class Volume:
     """A state on a volume that is full until SQLite's log is folded, as often as `folds` says in vain."""
 
