@@ -25,10 +25,8 @@ class Ahead:
 
     def prepare(self) -> bool:
         """See `Wal.prepare`."""
-        if self._wal.prepared:
-            return True
-        before = self._wal.room
-        ready = self._wal.prepare(self.clock())
-        if self.on_room is not None and self._wal.room != before:
+        return self._wal.prepare(self.clock(), self._tell)
+
+    def _tell(self) -> None:
+        if self.on_room is not None:
             self._post(self.on_room)
-        return ready

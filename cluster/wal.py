@@ -144,18 +144,20 @@ class Wal:
         self._write(segments[-1], [])
         return True
 
-    @property
-    def prepared(self) -> bool:
-        """Whether the next segment is allocated, a whole one: `prepare` has nothing to do."""
-        return self._writer.prepared
-
-    def prepare(self, now_s: float = inf) -> bool:
+    def prepare(self, now_s: float = inf, changed: Callable[[], object] = lambda: None) -> bool:
         """Allocate the next segment, if that is not done yet; False when there is no space for a whole one.
         Where there is little it is smaller. What failed is not tried again before `PAUSE_S` has passed.
+        `changed` is called when that changed the `room`.
 
         Raises `DiskFailed` for every other error.
         """
-        return self._writer.prepare(now_s)
+        if self._writer.prepared:
+            return True
+        before = self.room
+        ready = self._writer.prepare(now_s)
+        if self.room != before:
+            changed()
+        return ready
 
     def read(self, after: Lsn, bytes_max: int, through: Lsn) -> list[Batch]:
         """The durable batches from LSN `after` + 1 on, whole, none that ends beyond `through`.
