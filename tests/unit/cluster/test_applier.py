@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from cluster import applier as applier_module
-from cluster import sqlite_log
+from cluster import space, sqlite_log
 from cluster.applier import (
     AT_ONCE_BYTES_MAX,
     AT_ONCE_S,
+    RECORD_PAGES_BYTES,
     THREAD_ALONE_S,
     TRANSACTION_BYTES_MAX,
+    TRANSACTION_RECORDS_MAX,
     Applier,
 )
 from cluster.errors import DiskFailed, DiskFull, OutOfOrder
+from cluster.log_room import KEPT_FREE_BYTES
 from cluster.state import State
 from cluster.tables import WRITER_BUSY_MS
 from redwire.position import EMPTY
@@ -280,6 +283,40 @@ def test_a_transaction_is_bounded_but_takes_one_large_batch(
     running.stop()
     loop.run_what_is_there()
     assert [lasts for lasts, _ in loop.applied] == [[1], [2], [3, 4], [5]]
+
+
+def test_small_records_are_bounded_by_their_number(state: State, loop: Loop, written_log: Any) -> None:
+    gate = Gate(state)
+    running = applier(gate, loop)
+    running.apply([written_log.write(put("first"))])
+    assert gate.entered.wait(10)
+    half = TRANSACTION_RECORDS_MAX // 2
+    for count in (half, half, 1, 2 * half + 1, 1):
+        running.apply([written_log.write(*[put(str(place)) for place in range(count)])])
+    gate.open.set()
+    running.stop()
+    loop.run_what_is_there()
+    ends = [batch.last for batch in written_log.batches]
+    assert [lasts for lasts, _ in loop.applied] == [[1], ends[1:3], ends[3:4], ends[4:5], ends[5:]]
+
+
+def test_what_is_kept_free_is_not_applied_into(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(applier_module, "RETRY_S", 0.01)
+    running, records = applier(state, loop), 1_000
+    free = space.FOLD_FREE_BYTES + records * RECORD_PAGES_BYTES
+    monkeypatch.setattr(running._space, "_free_bytes", lambda folder: free)
+    running.apply([written_log.write(put("a"))])
+    loop.run_one()
+    running.apply([written_log.write(*[put(str(place)) for place in range(records)])])
+    while not running.blocked:
+        pass
+    assert state.applied.lsn == 1
+    free += KEPT_FREE_BYTES
+    loop.run_one()
+    running.stop()
+    assert (running.blocked, loop.errors, state.applied) == (False, [], written_log.end)
 
 
 def test_stop_finishes_what_was_given(state: State, loop: Loop, written_log: Any) -> None:
