@@ -258,14 +258,23 @@ class Applier:
             self._unlooked = 0
             self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space)
             short, self._waiting.short = self._waiting.short, False
-            if self._state.checkpoint_due or short and self._state.status().wal_bytes >= FOLD_BYTES_SHORT:
+            early = short and self._state.sqlite_log.size_bytes() >= FOLD_BYTES_SHORT
+            if self._state.checkpoint_due or early or self._rewritable():
                 self._state.sqlite_log.claim()
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)
                 self._folding.start()
         else:
             self._folding = None
-            with suppress(DiskFull):  # `apply` will meet it too, and waits it out there
+            with suppress(DiskFull, StateLocked):  # `apply` will meet it too, and waits it out there
                 self._state.checkpoint()
+                if self._rewritable():
+                    self._state.rewrite_keys()
+
+    def _rewritable(self) -> bool:
+        """Whether to rewrite the stored keys. That is done behind a fold: where it fails for want of space
+        there is nothing else in SQLite's log, and the next fold gives back what it took.
+        """
+        return self._state.keys_due and self._space.has(self._state.keys.entry_bytes)
 
     def _fold_for_space(self) -> None:
         """Fold SQLite's log here and now, whoever waits for that: nothing is applied without."""

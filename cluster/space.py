@@ -50,3 +50,8 @@ class Space:
         low = free is not None and free < least
         self.low = DiskFull(self._path, "that is not kept for folding its log").message if low else ""
         self.blocked = self.full or self.low
+
+    def has(self, size_bytes: int) -> bool:
+        """Whether so much may be written that could be left as well."""
+        free = self._free_bytes(self._folder)
+        return free is None or free - size_bytes >= FOLD_FREE_BYTES

@@ -13,21 +13,26 @@ import pytest
 
 from cluster import applier as applier_module
 from cluster import space, sqlite_log
+from cluster import state as state_module
 from cluster.applier import (
     AT_ONCE_BYTES_MAX,
     AT_ONCE_S,
+    LOOK_EVERY,
     RECORD_PAGES_BYTES,
     THREAD_ALONE_S,
     TRANSACTION_BYTES_MAX,
     TRANSACTION_RECORDS_MAX,
     Applier,
 )
+from cluster.client_ids import MARK_BYTES, marked
 from cluster.errors import DiskFailed, DiskFull, OutOfOrder
 from cluster.log_room import KEPT_FREE_BYTES
 from cluster.state import State
 from cluster.tables import WRITER_BUSY_MS
-from redwire.position import EMPTY
-from redwire.record import Op, Record
+from redwire.position import EMPTY, Lsn
+from redwire.record import Key, Op, Record
+
+CLIENT = marked(Lsn(0), b"m" * MARK_BYTES)
 
 
 def put(ident: str, doc: bytes = b"{}") -> Record:
@@ -383,6 +388,29 @@ def test_a_long_log_of_sqlite_is_checkpointed_between_applies(
     running.stop()
     assert state.status().wal_bytes < sqlite_log.FOLD_BYTES
     assert loop.errors == []
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_stored_keys_are_rewritten_behind_a_fold_where_there_is_room_for_it(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any, room: bool
+) -> None:
+    monkeypatch.setattr(state_module, "KEY_BYTES_SLACK", 0)
+    rewrite_keys, rewritten = state.rewrite_keys, threading.Event()
+
+    def rewrite() -> None:
+        rewrite_keys()
+        rewritten.set()
+
+    monkeypatch.setattr(state, "rewrite_keys", rewrite)
+    running = applier(state, loop)
+    monkeypatch.setattr(running._space, "has", lambda size_bytes: room)
+    for sequence in range(1, LOOK_EVERY + 1):
+        running.apply([written_log.write(put("a"), key=Key(CLIENT, sequence, sequence))], at_once=True)
+    assert rewritten.wait(10 if room else 0.2) == room
+    running.stop()
+    assert (state.keys_due, loop.errors) == (not room, [])
+    with closing(State.open(state.path)) as again:
+        assert (again.keys, again.keys_due) == (state.keys, not room)
 
 
 def test_statements_have_their_way_again_after_an_urgent_fold_though_nobody_writes(

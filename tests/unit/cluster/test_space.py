@@ -91,3 +91,10 @@ def test_what_apply_met_stays_until_apply_says_otherwise_however_much_is_free() 
     volume.space.met("a quota")
     volume.space.look(1, volume.fold)
     assert volume.space.blocked == "a quota"
+
+
+@pytest.mark.parametrize(
+    ("free", "has"), [(None, True), (FOLD_FREE_BYTES + 9, True), (FOLD_FREE_BYTES + 8, False)]
+)
+def test_what_could_be_left_as_well_takes_none_of_what_is_kept_free(free: int | None, has: bool) -> None:
+    assert Volume(free).space.has(9) is has
