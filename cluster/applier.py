@@ -51,9 +51,9 @@ TRANSACTION_BYTES_MAX = 4 << 20
 """What one transaction covers: enough to make its fixed cost small, and some 30 ms of large documents."""
 TRANSACTION_RECORDS_MAX = BATCH_RECORDS_SOFT
 """And so many records, or one batch that has more: 0.1 s, where each is on pages of its own."""
-RECORD_PAGES_BYTES = 8 << 10
-"""What a record takes in SQLite's log beside its own bytes, at most: a page of documents, and one of their
-index. Documents that grow take half as much again, of what a volume keeps free.
+RECORD_PAGES_BYTES = 4 << 10
+"""What a record takes in SQLite's log beside its own bytes: a page. All over a collection it is two where it
+is deleted, and three where it grows: whether the state can be folded then is seen before it is committed.
 """
 
 FOLD_BYTES_SHORT = 16 << 20
@@ -224,7 +224,7 @@ class Applier:
                     return False
                 continue
             try:
-                applied = self._state.apply(batches)
+                applied = self._state.apply(batches, fits=self._space.has)
             except DiskFull as error:
                 if folded and not self._wait_for_space(error):
                     return False

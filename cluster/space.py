@@ -13,7 +13,7 @@ from cluster.log_room import KEPT_FREE_BYTES
 
 FOLD_FREE_BYTES = KEPT_FREE_BYTES * 2 // 3
 """32 MiB. Where a transaction would leave less nothing more is applied, nor logged; and then not until
-`KEPT_FREE_BYTES` would be left, so that it does not change with every write.
+`KEPT_FREE_BYTES` are free, so that it does not change with every write.
 """
 
 
@@ -42,7 +42,7 @@ class Space:
         too little would be left then once the state had grown by all that SQLite's log holds, `log_bytes`:
         later there might not be enough for it.
         """
-        least = takes_bytes + (KEPT_FREE_BYTES if self.low else FOLD_FREE_BYTES)
+        least = max(FOLD_FREE_BYTES + takes_bytes, KEPT_FREE_BYTES if self.low else 0)
         free = self._free_bytes(self._folder)
         if free is not None and log_bytes and free - log_bytes < least:
             fold()

@@ -58,6 +58,13 @@ class SqliteLog:
             except FileNotFoundError:
                 return 0
 
+    def growth_bytes(self) -> int:
+        """By how much the file grows once all of it is folded, and what is written in this transaction."""
+        with translated(self._path):
+            execute = self._connection.execute
+            pages, size = (execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+            return max(0, int(pages * size) - os.stat(self._path).st_size)
+
     def cause(self, size_bytes: int) -> None:
         """So much of the node's log was applied to it."""
         self._cause_bytes += size_bytes

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -134,9 +134,14 @@ class State:
         """Close the file; nothing else works afterwards."""
         self._connection.close()
 
-    def apply(self, batches: Sequence[Batch], patience_ms: int = WRITER_BUSY_MS) -> list[AppliedBatch]:
+    def apply(
+        self,
+        batches: Sequence[Batch],
+        patience_ms: int = WRITER_BUSY_MS,
+        fits: Callable[[int], bool] | None = None,
+    ) -> list[AppliedBatch]:
         """Apply `batches`, which continue the state, in one transaction. `patience_ms` is for another process
-        that writes into the file.
+        that writes into the file. `fits` says whether it may grow so much when SQLite's log is folded.
 
         Raises `OutOfOrder`, `ApplyStopped`, `DiskFull` and `StateLocked` (later it may work), `StateCorrupt`
         or `DiskFailed`; then nothing was applied.
@@ -159,6 +164,8 @@ class State:
                 self.keys.advance(end.lsn, time_ms)
                 meta = MetaRow(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
                 execute(_META, (*meta, meta.checksum()))
+                if fits is not None and not fits(self.sqlite_log.growth_bytes()):
+                    raise DiskFull(self.path, "to fold its log afterwards")
                 execute("COMMIT")
                 committed = True
             finally:

@@ -84,7 +84,7 @@ class Gate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0, fits: Any = None) -> Any:
         self.entered.set()
         assert self.open.wait(10)
         return self._state.apply(batches)
@@ -100,7 +100,7 @@ class Flaky:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0, fits: Any = None) -> Any:
         self.tries += 1
         if self.tries == 1:
             raise DiskFailed(self._state.path, "Input/output error")
@@ -479,6 +479,25 @@ def test_a_fold_for_space_waits_for_no_statement_though_the_one_beside_has_only_
     assert (loop.errors, state.applied) == ([], written_log.end)
 
 
+def test_what_could_not_be_folded_afterwards_is_taken_back_and_waits(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(applier_module, "RETRY_S", 0.01)
+    running, free = applier(state, loop), space.FOLD_FREE_BYTES + (3 << 19)
+    monkeypatch.setattr(running._space, "_free_bytes", lambda folder: free)
+    running.apply([written_log.write(put("a"))])
+    loop.run_one()
+    monkeypatch.setattr(applier_module, "RECORD_PAGES_BYTES", 0)
+    running.apply([written_log.write(*[put(f"{place:0500}") for place in range(2_000)])])
+    while not running.blocked:
+        pass
+    assert state.applied.lsn == 1 and "to fold its log afterwards" in running.status().blocked
+    free += 1 << 24
+    loop.run_one()
+    running.stop()
+    assert (running.blocked, loop.errors, state.applied) == (False, [], written_log.end)
+
+
 class Volume:
     """A state on a volume that is full until SQLite's log is folded, as often as `folds` says in vain."""
 
@@ -490,7 +509,7 @@ class Volume:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0, fits: Any = None) -> Any:
         self.tries += 1
         if self.folds:
             raise DiskFull(self._state.path, "for the state")

@@ -56,10 +56,12 @@ def test_what_a_transaction_takes_is_none_of_what_is_kept_free() -> None:
     assert (volume.folds, volume.space.blocked) == (1, "")
     volume.space.look(1_000, volume.fold, 5_001)
     assert volume.folds == 2 and volume.space.blocked
-    volume.space.look(1_000, volume.fold, KEPT_FREE_BYTES - FOLD_FREE_BYTES)
+    volume.space.look(1_000, volume.fold, 1)
+    assert volume.space.blocked, "it is not clearly more"
+    volume.free = KEPT_FREE_BYTES
+    volume.space.look(1_000, volume.fold, KEPT_FREE_BYTES - FOLD_FREE_BYTES + 1)
     assert volume.space.blocked
-    volume.free = KEPT_FREE_BYTES + 5_001
-    volume.space.look(1_000, volume.fold, 5_001)
+    volume.space.look(1_000, volume.fold, KEPT_FREE_BYTES - FOLD_FREE_BYTES)
     assert volume.space.blocked == ""
 
 
