@@ -217,6 +217,7 @@ class Applier:
         folded = False
         size, records = _measured(batches)
         takes_bytes = size + RECORD_PAGES_BYTES * records
+        fits = self._space.has if records > LOOK_RECORDS else None  # fewer take less than is kept free
         while True:
             self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space, takes_bytes)
             if self._space.low:
@@ -224,7 +225,7 @@ class Applier:
                     return False
                 continue
             try:
-                applied = self._state.apply(batches, fits=self._space.has)
+                applied = self._state.apply(batches, fits=fits)
             except DiskFull as error:
                 if folded and not self._wait_for_space(error):
                     return False
