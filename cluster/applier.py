@@ -27,7 +27,7 @@ from cluster.errors import DiskFull, NodeError, StateLocked
 from cluster.space import Space
 from cluster.state import AppliedBatch, State
 from cluster.threads import Post
-from redwire.batch import Batch
+from redwire.batch import BATCH_RECORDS_SOFT, Batch
 from redwire.errors import RedwireError
 from redwire.position import Position
 
@@ -35,6 +35,8 @@ LOOK_EVERY = 16
 """Transactions, between two looks at how long SQLite's log is; a large one counts for several."""
 LOOK_BYTES = 64 << 10
 """Sixteen times this is a small part of what makes a checkpoint due."""
+LOOK_RECORDS = 64
+"""Sixteen times this, and what is applied at once in the end, write less than a volume keeps free."""
 AT_ONCE_BYTES_MAX = 16 << 10
 """Some 70 small documents, which take a millisecond."""
 AT_ONCE_S = 0.005
@@ -46,7 +48,13 @@ FOLDED_LOOK_S = 0.05
 wait for what follows it.
 """
 TRANSACTION_BYTES_MAX = 4 << 20
-"""What one transaction covers: enough to make its fixed cost small, and some 30 ms at most."""
+"""What one transaction covers: enough to make its fixed cost small, and some 30 ms of large documents."""
+TRANSACTION_RECORDS_MAX = BATCH_RECORDS_SOFT
+"""And so many records, or one batch that has more: 0.1 s, where each is on pages of its own."""
+RECORD_PAGES_BYTES = 4 << 10
+"""What a record takes in SQLite's log beside its own bytes: a page. All over a collection it is two where it
+is deleted, and three where it grows: whether the state can be folded then is seen before it is committed.
+"""
 
 FOLD_BYTES_SHORT = 16 << 20
 """SQLite's log, while space on the volume is short: that much is worth a fold, however many follow."""
@@ -159,7 +167,7 @@ class Applier:
             return True
         finally:
             self._own.release()
-        self._unlooked += 1
+        self._unlooked += _looks(batches)
         shortcut.taken(began_s)
         if self._checkpoint_due():
             self._waiting.ring()
@@ -181,20 +189,19 @@ class Applier:
         finally:
             error = error or sys.exception()
             self._stopping.set()
-            self._waiting.take(None)
+            self._waiting.clear()
             if error is not None:
                 self._post(self._fail, error)
             if self._folding is not None:
                 self._state.sqlite_log.way.give_back()  # which it may wait for
                 self._folding.join()
-                self._state.sqlite_log.way.give_back()
 
     def _turn(self) -> bool:
         """Apply what waits, a transaction at a time, and look after SQLite's log; False at the end."""
         while True:
             stopping = self._stopping.is_set()  # first: nothing is added afterwards
             with self._own:
-                batches = self._waiting.take(TRANSACTION_BYTES_MAX)
+                batches = self._waiting.take()
                 if stopping and not batches:
                     return False
                 if batches and not self._apply(batches):
@@ -208,14 +215,17 @@ class Applier:
         thing is to give back what SQLite's log takes.
         """
         folded = False
+        size, records = _measured(batches)
+        takes_bytes = size + RECORD_PAGES_BYTES * records
+        fits = self._space.has if records > LOOK_RECORDS else None  # fewer take less than is kept free
         while True:
-            self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space)
+            self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space, takes_bytes)
             if self._space.low:
                 if self._stopping.wait(RETRY_S):
                     return False
                 continue
             try:
-                applied = self._state.apply(batches)
+                applied = self._state.apply(batches, fits=fits)
             except DiskFull as error:
                 if folded and not self._wait_for_space(error):
                     return False
@@ -225,7 +235,7 @@ class Applier:
             else:
                 if self._space.full:
                     self._space.met("")
-                self._unlooked += 1 + sum([len(batch.data) for batch in batches]) // LOOK_BYTES
+                self._unlooked += _looks(batches)
                 self._post(self._told, applied, self._state.applied)
                 return True
 
@@ -249,13 +259,23 @@ class Applier:
             self._unlooked = 0
             self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space)
             short, self._waiting.short = self._waiting.short, False
-            if self._state.checkpoint_due or short and self._state.status().wal_bytes >= FOLD_BYTES_SHORT:
+            early = short and self._state.sqlite_log.size_bytes() >= FOLD_BYTES_SHORT
+            if self._state.checkpoint_due or early or self._rewritable():
+                self._state.sqlite_log.claim()
                 self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)
                 self._folding.start()
         else:
             self._folding = None
-            with suppress(DiskFull):  # `apply` will meet it too, and waits it out there
+            with suppress(DiskFull, StateLocked):  # `apply` will meet it too, and waits it out there
                 self._state.checkpoint()
+                if self._rewritable():
+                    self._state.rewrite_keys()
+
+    def _rewritable(self) -> bool:
+        """Whether to rewrite the stored keys. That is done behind a fold: where it fails for want of space
+        there is nothing else in SQLite's log, and the next fold gives back what it took.
+        """
+        return self._state.keys_due and self._space.has(self._state.keys.entry_bytes)
 
     def _fold_for_space(self) -> None:
         """Fold SQLite's log here and now, whoever waits for that: nothing is applied without."""
@@ -329,15 +349,21 @@ class _Waiting:
         if self._bell.empty():
             self._bell.put(None)
 
-    def take(self, bytes_max: int | None) -> list[Batch]:
-        """The first of them, up to `bytes_max` together or one that is larger; None for all."""
-        batches, taken, size = self._batches, list[Batch](), 0
-        while batches and (not taken or bytes_max is None or size + len(batches[0].data) <= bytes_max):
-            batch = batches.popleft()
-            size += len(batch.data)
-            taken.append(batch)
-        self._taken_bytes += size
+    def take(self) -> list[Batch]:
+        """The first of them: what one transaction covers, at least one."""
+        batches, taken, size, records = self._batches, list[Batch](), 0, 0
+        while batches:
+            size, records = size + len(batches[0].data), records + batches[0].records
+            if taken and (size > TRANSACTION_BYTES_MAX or records > TRANSACTION_RECORDS_MAX):
+                break
+            taken.append(batches.popleft())
+        self._taken_bytes += sum([len(batch.data) for batch in taken])
         return taken
+
+    def clear(self) -> None:
+        """Let go of all of them."""
+        while self.take():
+            pass
 
     def ring(self) -> None:
         """End a `wait`."""
@@ -347,3 +373,14 @@ class _Waiting:
         """Return when more were added, at a ring, or after so many `seconds`."""
         with suppress(Empty):
             self._bell.get(timeout=seconds)
+
+
+def _measured(batches: Sequence[Batch]) -> tuple[int, int]:
+    """Bytes and records of them."""
+    return sum([len(batch.data) for batch in batches]), sum([batch.records for batch in batches])
+
+
+def _looks(batches: Sequence[Batch]) -> int:
+    """For how many of `LOOK_EVERY` they count in one transaction."""
+    size, records = _measured(batches)
+    return 1 + size // LOOK_BYTES + records // LOOK_RECORDS

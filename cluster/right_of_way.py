@@ -32,14 +32,15 @@ class RightOfWay:
                 self._passing -= 1
                 self._changed.notify_all()
 
-    def take(self, seconds: float) -> bool:
-        """Let nobody pass from now on, and wait for those who do, `seconds` at most; whether all have gone.
-
-        Ends early when the way is given back meanwhile.
-        """
+    def take(self) -> None:
+        """Let nobody pass from now on."""
         with self._changed:
             self._taken = True
-            return self._changed.wait_for(lambda: not (self._passing and self._taken), seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for those who pass, `seconds` at most, and while it is taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._passing and self._taken), seconds)
 
     def give_back(self) -> None:
         """Let statements pass again."""

@@ -68,14 +68,13 @@ class SegmentWriter:
         self._use(os.open(segment.path, os.O_RDWR | os.O_CLOEXEC))
 
     def prepare(self, now_s: float) -> bool:
-        """Allocate the next segment if none is ready, or a larger one where space was little and is more now;
-        False when there is no space for a whole one. After a try that failed there is none for `PAUSE_S`.
+        """Allocate the next segment, where it is not `prepared`, or a larger one where space was little and
+        is more now; False when there is no space for a whole one. After a try that failed there is none for
+        `PAUSE_S`.
 
         Raises `DiskFailed`.
         """
         self.check()
-        if self.prepared:
-            return True
         before, whole = self._spare, self.place.segment_bytes
         if self.short and now_s < self._again_s:
             return False

@@ -12,8 +12,8 @@ from cluster.files import SYSCALLS
 from cluster.log_room import KEPT_FREE_BYTES
 
 FOLD_FREE_BYTES = KEPT_FREE_BYTES * 2 // 3
-"""32 MiB: more than one transaction of apply. With less nothing more is applied, nor logged; and then not
-until `KEPT_FREE_BYTES` are free, so that it does not change with every write.
+"""32 MiB. Where a transaction would leave less nothing more is applied, nor logged; and then not until
+`KEPT_FREE_BYTES` are free, so that it does not change with every write.
 """
 
 
@@ -37,11 +37,12 @@ class Space:
         self.full = full
         self.blocked = full or self.low
 
-    def look(self, log_bytes: int, fold: Callable[[], None]) -> None:
-        """See what is free; `fold` is called where less would be left once the state had grown by all that
-        SQLite's log holds, `log_bytes`: later there might not be enough for it.
+    def look(self, log_bytes: int, fold: Callable[[], None], takes_bytes: int = 0) -> None:
+        """See what is free, and whether a transaction may take `takes_bytes` of it. `fold` is called where
+        too little would be left then once the state had grown by all that SQLite's log holds, `log_bytes`:
+        later there might not be enough for it.
         """
-        least = KEPT_FREE_BYTES if self.low else FOLD_FREE_BYTES
+        least = max(FOLD_FREE_BYTES + takes_bytes, KEPT_FREE_BYTES if self.low else 0)
         free = self._free_bytes(self._folder)
         if free is not None and log_bytes and free - log_bytes < least:
             fold()
@@ -49,3 +50,8 @@ class Space:
         low = free is not None and free < least
         self.low = DiskFull(self._path, "that is not kept for folding its log").message if low else ""
         self.blocked = self.full or self.low
+
+    def has(self, size_bytes: int) -> bool:
+        """Whether so much may be written that could be left as well."""
+        free = self._free_bytes(self._folder)
+        return free is None or free - size_bytes >= FOLD_FREE_BYTES

@@ -37,7 +37,7 @@ class SqliteLog:
     """Belongs to whoever writes through `connection` into the state file at `path`. `folded` is the LSN up to
     which the file survives a power cut by itself; statements have `way` while no fold is urgent.
 
-    `size_bytes`, `way`, `urgent` and `fold_beside` are for any thread.
+    `size_bytes`, `way` and `fold_beside` are for any thread.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -57,6 +57,13 @@ class SqliteLog:
                 return os.stat(f"{self._path}-wal").st_size
             except FileNotFoundError:
                 return 0
+
+    def growth_bytes(self) -> int:
+        """By how much the file grows once all of it is folded, and what is written in this transaction."""
+        with translated(self._path):
+            execute = self._connection.execute
+            pages, size = (execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+            return max(0, int(pages * size) - os.stat(self._path).st_size)
 
     def cause(self, size_bytes: int) -> None:
         """So much of the node's log was applied to it."""
@@ -100,14 +107,20 @@ class SqliteLog:
         self.folded = applied
         return applied
 
+    def claim(self) -> None:
+        """Where a fold is urgent let no statement begin before it is over. To be called before the thread of
+        `fold_beside` is there: whoever gives the way back, to end its wait, may be earlier than that.
+        """
+        if self.urgent:
+            self.way.take()
+
     def fold_beside(self) -> None:
         """Do most of a `fold` that follows, beside the writer and readers.
 
-        Where it is urgent no statement begins before that `fold` is over, and those that run are waited for:
-        their views would keep both behind. Raises `DiskFull` or `DiskFailed`.
+        Statements that run are waited for if their way is taken: their views would keep both behind. Raises
+        `DiskFull` or `DiskFailed`.
         """
-        if self.urgent:
-            self.way.take(STATEMENTS_END_S)
+        self.way.wait(STATEMENTS_END_S)
         _fold_beside(self._path)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -57,8 +57,8 @@ from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 KEY_BYTES_SLACK = 1 << 20
 """Few keys are not worth a rewrite: 15,000 entries."""
 KEY_BYTES_PER_HELD = 4
-"""Stored key entries are rewritten when they exceed so many times those that are held, and the slack: a new
-one costs a third of a rewrite of another one at most.
+"""Stored key entries are due to be rewritten when they exceed so many times those that are held, and the
+slack: a new one costs a third of a rewrite of another one at most.
 """
 KEY_ROW_BYTES = 64 << 10
 """Some 1,300 entries a row: what surrounds them weighs nothing, and a row is read at once."""
@@ -134,9 +134,14 @@ class State:
         """Close the file; nothing else works afterwards."""
         self._connection.close()
 
-    def apply(self, batches: Sequence[Batch], patience_ms: int = WRITER_BUSY_MS) -> list[AppliedBatch]:
+    def apply(
+        self,
+        batches: Sequence[Batch],
+        patience_ms: int = WRITER_BUSY_MS,
+        fits: Callable[[int], bool] | None = None,
+    ) -> list[AppliedBatch]:
         """Apply `batches`, which continue the state, in one transaction. `patience_ms` is for another process
-        that writes into the file.
+        that writes into the file. `fits` says whether it may grow so much when SQLite's log is folded.
 
         Raises `OutOfOrder`, `ApplyStopped`, `DiskFull` and `StateLocked` (later it may work), `StateCorrupt`
         or `DiskFailed`; then nothing was applied.
@@ -148,7 +153,7 @@ class State:
             end = batch.position
         if not batches:
             return []
-        committed, execute = False, self._connection.execute
+        committed, execute, time_ms = False, self._connection.execute, batches[-1].time_ms
         try:
             self.sqlite_log.be_patient(patience_ms)
             execute("BEGIN IMMEDIATE")
@@ -156,7 +161,11 @@ class State:
                 terms = self._extended_terms(batches)
                 applied = [self._apply_batch(batch) for batch in batches]
                 self.documents.flush()
-                self._finish(end, batches[-1].time_ms)
+                self.keys.advance(end.lsn, time_ms)
+                meta = MetaRow(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
+                execute(_META, (*meta, meta.checksum()))
+                if fits is not None and not fits(self.sqlite_log.growth_bytes()):
+                    raise DiskFull(self.path, "to fold its log afterwards")
                 execute("COMMIT")
                 committed = True
             finally:
@@ -164,7 +173,7 @@ class State:
                     self._roll_back()
         except TRANSLATED as error:
             raise translation(self.path, error) from error
-        self.terms, self.batch_time_ms = terms, batches[-1].time_ms
+        self.terms, self.batch_time_ms = terms, time_ms
         self.sqlite_log.cause(sum([len(batch.data) for batch in batches]))
         self.applied = end  # last: whoever looks at it first finds all that belongs to it
         return applied
@@ -204,6 +213,28 @@ class State:
         `DiskFailed`.
         """
         return self.sqlite_log.fold(self.applied.lsn, urgent=urgent)
+
+    @property
+    def keys_due(self) -> bool:
+        """Whether most of the stored keys are dropped by now, so that it is time for `rewrite_keys`."""
+        return self._key_bytes > KEY_BYTES_PER_HELD * self.keys.entry_bytes + KEY_BYTES_SLACK
+
+    def rewrite_keys(self) -> None:
+        """Store the keys anew, in a transaction of its own, which takes 0.2 s and as much space as they do,
+        128 MiB, at most: no `apply` waits for either. Raises `DiskFull` and `StateLocked` (later it may
+        work), or `DiskFailed`; then they are stored as they were.
+        """
+        connection = self._connection
+        with translated(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute("DELETE FROM keys")
+                connection.executemany("INSERT INTO keys VALUES (?, ?)", _rows_of(self.keys))
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        self._key_bytes = self.keys.entry_bytes
 
     def snapshot_into(self, path: Path) -> Position:
         """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
@@ -303,29 +334,19 @@ class State:
             raise ValueError(f"its requests take {lsn - batch.first} LSNs, its header says otherwise")
         return results, entries
 
-    def _finish(self, end: Position, time_ms: int) -> None:
-        """Before the transaction ends: the position, and the stored keys rewritten when most of them are
-        dropped."""
-        self.keys.advance(end.lsn, time_ms)
-        if self._key_bytes > KEY_BYTES_PER_HELD * self.keys.entry_bytes + KEY_BYTES_SLACK:
-            self._rewrite_keys()
-        meta = MetaRow(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
-        self._connection.execute(_META, (*meta, meta.checksum()))
 
-    def _rewrite_keys(self) -> None:
-        execute = self._connection.execute
-        execute("DELETE FROM keys")
-        parts: list[bytes] = []
-        last, size = Lsn(0), 0
-        for last, part in self.keys.entries():
-            parts.append(part)
-            size += len(part)
-            if size >= KEY_ROW_BYTES:
-                execute("INSERT INTO keys VALUES (?, ?)", (last, sealed(b"".join(parts))))
-                parts, size = [], 0
-        if parts:
-            execute("INSERT INTO keys VALUES (?, ?)", (last, sealed(b"".join(parts))))
-        self._key_bytes = self.keys.entry_bytes
+def _rows_of(keys: Keys) -> Iterator[tuple[Lsn, bytes]]:
+    """The rows in which `keys` are stored anew."""
+    parts: list[bytes] = []
+    last, size = Lsn(0), 0
+    for last, part in keys.entries():
+        parts.append(part)
+        size += len(part)
+        if size >= KEY_ROW_BYTES:
+            yield last, sealed(b"".join(parts))
+            parts, size = [], 0
+    if parts:
+        yield last, sealed(b"".join(parts))
 
 
 def copy_bytes(path: Path) -> int:

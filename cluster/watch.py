@@ -51,7 +51,7 @@ class Watch:
         found: list[Found] = []
         before, self._disk = self._disk, vitals.disk
         if before != vitals.disk == "full":
-            free = vitals.free_bytes  # when last looked at, and a file of the log takes 64 MiB at once
+            free = vitals.free_bytes  # when last looked at; some of it is kept for the state (`space`)
             less = "" if free is None else f"; {free} bytes were free of late, which did not do"
             if free_inodes == 0:
                 less = f": no file can be made on its volume, which has no inode left{less}"

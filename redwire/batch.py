@@ -64,6 +64,11 @@ class Batch(msgspec.Struct, frozen=True):
         return Position(self.reign.term, self.last, self.chain)
 
     @property
+    def records(self) -> int:
+        """How many there are in it: it takes as many LSNs."""
+        return self.last - self.first + 1
+
+    @property
     def body(self) -> memoryview:
         """The requests, as a view into `data`."""
         return memoryview(self.data)[_HEADER_BYTES + len(self.reign.primary) :]

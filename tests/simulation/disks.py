@@ -81,9 +81,9 @@ def failing(here: Callable[[], Faults]) -> Iterator[None]:
     def grows(owner: type[Any], name: str, path_of: Callable[..., Path]) -> Any:
         work = getattr(owner, name)
 
-        def grown(self: Any, *arguments: Any) -> Any:
+        def grown(self: Any, *arguments: Any, **named: Any) -> Any:
             here().grow(path_of(self))
-            return work(self, *arguments)
+            return work(self, *arguments, **named)
 
         return patch.object(owner, name, grown)
 

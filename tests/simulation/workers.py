@@ -12,7 +12,7 @@ from typing import Any
 
 from machines import HERE
 
-from cluster import applier, disk
+from cluster import disk
 from cluster.applier import Applier
 from cluster.disk import Disk
 from cluster.errors import DiskFull, NodeError
@@ -169,7 +169,7 @@ class SimulatedApplier(Applier):
 
     def _work(self) -> None:
         try:
-            batches = self._waiting.take(applier.TRANSACTION_BYTES_MAX)
+            batches = self._waiting.take()
             if not batches or self._apply(batches):
                 self._checkpoint()
         except RedwireError as error:

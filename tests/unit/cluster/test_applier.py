@@ -12,19 +12,27 @@ from typing import Any
 import pytest
 
 from cluster import applier as applier_module
-from cluster import sqlite_log
+from cluster import space, sqlite_log
+from cluster import state as state_module
 from cluster.applier import (
     AT_ONCE_BYTES_MAX,
     AT_ONCE_S,
+    LOOK_EVERY,
+    RECORD_PAGES_BYTES,
     THREAD_ALONE_S,
     TRANSACTION_BYTES_MAX,
+    TRANSACTION_RECORDS_MAX,
     Applier,
 )
+from cluster.client_ids import MARK_BYTES, marked
 from cluster.errors import DiskFailed, DiskFull, OutOfOrder
+from cluster.log_room import KEPT_FREE_BYTES
 from cluster.state import State
 from cluster.tables import WRITER_BUSY_MS
-from redwire.position import EMPTY
-from redwire.record import Op, Record
+from redwire.position import EMPTY, Lsn
+from redwire.record import Key, Op, Record
+
+CLIENT = marked(Lsn(0), b"m" * MARK_BYTES)
 
 
 def put(ident: str, doc: bytes = b"{}") -> Record:
@@ -76,7 +84,7 @@ class Gate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0, fits: Any = None) -> Any:
         self.entered.set()
         assert self.open.wait(10)
         return self._state.apply(batches)
@@ -92,7 +100,7 @@ class Flaky:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0, fits: Any = None) -> Any:
         self.tries += 1
         if self.tries == 1:
             raise DiskFailed(self._state.path, "Input/output error")
@@ -282,6 +290,40 @@ def test_a_transaction_is_bounded_but_takes_one_large_batch(
     assert [lasts for lasts, _ in loop.applied] == [[1], [2], [3, 4], [5]]
 
 
+def test_small_records_are_bounded_by_their_number(state: State, loop: Loop, written_log: Any) -> None:
+    gate = Gate(state)
+    running = applier(gate, loop)
+    running.apply([written_log.write(put("first"))])
+    assert gate.entered.wait(10)
+    half = TRANSACTION_RECORDS_MAX // 2
+    for count in (half, half, 1, 2 * half + 1, 1):
+        running.apply([written_log.write(*[put(str(place)) for place in range(count)])])
+    gate.open.set()
+    running.stop()
+    loop.run_what_is_there()
+    ends = [batch.last for batch in written_log.batches]
+    assert [lasts for lasts, _ in loop.applied] == [[1], ends[1:3], ends[3:4], ends[4:5], ends[5:]]
+
+
+def test_what_is_kept_free_is_not_applied_into(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(applier_module, "RETRY_S", 0.01)
+    running, records = applier(state, loop), 1_000
+    free = space.FOLD_FREE_BYTES + records * RECORD_PAGES_BYTES
+    monkeypatch.setattr(running._space, "_free_bytes", lambda folder: free)
+    running.apply([written_log.write(put("a"))])
+    loop.run_one()
+    running.apply([written_log.write(*[put(str(place)) for place in range(records)])])
+    while not running.blocked:
+        pass
+    assert state.applied.lsn == 1
+    free += KEPT_FREE_BYTES
+    loop.run_one()
+    running.stop()
+    assert (running.blocked, loop.errors, state.applied) == (False, [], written_log.end)
+
+
 def test_stop_finishes_what_was_given(state: State, loop: Loop, written_log: Any) -> None:
     running = applier(state, loop)
     running.apply([written_log.write(put(str(lsn))) for lsn in range(50)])
@@ -348,6 +390,29 @@ def test_a_long_log_of_sqlite_is_checkpointed_between_applies(
     assert loop.errors == []
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_stored_keys_are_rewritten_behind_a_fold_where_there_is_room_for_it(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any, room: bool
+) -> None:
+    monkeypatch.setattr(state_module, "KEY_BYTES_SLACK", 0)
+    rewrite_keys, rewritten = state.rewrite_keys, threading.Event()
+
+    def rewrite() -> None:
+        rewrite_keys()
+        rewritten.set()
+
+    monkeypatch.setattr(state, "rewrite_keys", rewrite)
+    running = applier(state, loop)
+    monkeypatch.setattr(running._space, "has", lambda size_bytes: room)
+    for sequence in range(1, LOOK_EVERY + 1):
+        running.apply([written_log.write(put("a"), key=Key(CLIENT, sequence, sequence))], at_once=True)
+    assert rewritten.wait(10 if room else 0.2) == room
+    running.stop()
+    assert (state.keys_due, loop.errors) == (not room, [])
+    with closing(State.open(state.path)) as again:
+        assert (again.keys, again.keys_due) == (state.keys, not room)
+
+
 def test_statements_have_their_way_again_after_an_urgent_fold_though_nobody_writes(
     state: State, loop: Loop, written_log: Any, monkeypatch: Any
 ) -> None:
@@ -381,6 +446,58 @@ def test_whoever_stops_waits_for_no_statement_that_an_urgent_fold_waits_for(
     assert not way._taken
 
 
+def test_a_fold_for_space_waits_for_no_statement_though_the_one_beside_has_only_begun(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(sqlite_log, "FOLD_CAUSE_BYTES_URGENT", 1 << 20)
+    state.sqlite_log._due_at_cause = 1 << 20
+    way, begun, given_back = state.sqlite_log.way, threading.Event(), threading.Event()
+    fold_beside, give_back = state.sqlite_log.fold_beside, way.give_back
+
+    def late() -> None:
+        begun.set()
+        assert given_back.wait(10)
+        fold_beside()
+
+    def give() -> None:
+        give_back()
+        given_back.set()
+
+    monkeypatch.setattr(state.sqlite_log, "fold_beside", late)
+    monkeypatch.setattr(way, "give_back", give)
+    running = applier(Volume(state, folds=0), loop)
+    with way.passing():
+        running.apply([written_log.write(put("a", b'{"n":"%s"}' % (b"x" * (2 << 20))))])
+        loop.run_one()
+        assert begun.wait(10)
+        running._state.folds = 1  # type: ignore[attr-defined]
+        began = time.monotonic()
+        running.apply([written_log.write(put("b"))])
+        loop.run_one()
+        assert time.monotonic() - began < sqlite_log.STATEMENTS_END_S / 2
+    running.stop()
+    assert (loop.errors, state.applied) == ([], written_log.end)
+
+
+def test_what_could_not_be_folded_afterwards_is_taken_back_and_waits(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(applier_module, "RETRY_S", 0.01)
+    running, free = applier(state, loop), space.FOLD_FREE_BYTES + (3 << 19)
+    monkeypatch.setattr(running._space, "_free_bytes", lambda folder: free)
+    running.apply([written_log.write(put("a"))])
+    loop.run_one()
+    monkeypatch.setattr(applier_module, "RECORD_PAGES_BYTES", 0)
+    running.apply([written_log.write(*[put(f"{place:0500}") for place in range(2_000)])])
+    while not running.blocked:
+        pass
+    assert state.applied.lsn == 1 and "to fold its log afterwards" in running.status().blocked
+    free += 1 << 24
+    loop.run_one()
+    running.stop()
+    assert (running.blocked, loop.errors, state.applied) == (False, [], written_log.end)
+
+
 class Volume:
     """A state on a volume that is full until SQLite's log is folded, as often as `folds` says in vain."""
 
@@ -392,7 +509,7 @@ class Volume:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def apply(self, batches: Any, patience_ms: int = 0) -> Any:
+    def apply(self, batches: Any, patience_ms: int = 0, fits: Any = None) -> Any:
         self.tries += 1
         if self.folds:
             raise DiskFull(self._state.path, "for the state")

@@ -24,7 +24,8 @@ def test_whoever_takes_it_waits_for_those_who_pass_and_nobody_new_does() -> None
     way, taken = RightOfWay(), threading.Event()
 
     def take() -> None:
-        assert way.take(LONG_S)
+        way.take()
+        way.wait(LONG_S)
         taken.set()
 
     with way.passing():
@@ -42,7 +43,8 @@ def test_whoever_takes_it_waits_for_those_who_pass_and_nobody_new_does() -> None
 def test_the_wait_for_those_who_pass_has_an_end_and_the_way_stays_taken() -> None:
     way = RightOfWay()
     with way.passing():
-        assert not way.take(0.01)
+        way.take()
+        way.wait(0.01)
     new = passed_by(way)
     assert not new.wait(0.1)
     way.give_back()
@@ -52,9 +54,10 @@ def test_the_wait_for_those_who_pass_has_an_end_and_the_way_stays_taken() -> Non
 def test_giving_it_back_ends_the_wait_for_those_who_pass() -> None:
     way = RightOfWay()
     with way.passing():
+        way.take()
         threading.Timer(0.05, way.give_back).start()
         began = time.monotonic()
-        way.take(LONG_S)
+        way.wait(LONG_S)
         assert time.monotonic() - began < LONG_S / 2
     with way.passing():
         pass

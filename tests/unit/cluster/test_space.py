@@ -48,6 +48,23 @@ def test_it_is_folded_while_there_is_room_for_all_that_sqlites_log_holds() -> No
     assert (volume.folds, volume.space.blocked) == (1, "")
 
 
+def test_what_a_transaction_takes_is_none_of_what_is_kept_free() -> None:
+    volume = Volume(FOLD_FREE_BYTES + 5_000)
+    volume.space.look(1_000, volume.fold, 4_000)
+    assert (volume.folds, volume.space.blocked) == (0, "")
+    volume.space.look(1_000, volume.fold, 4_001)
+    assert (volume.folds, volume.space.blocked) == (1, "")
+    volume.space.look(1_000, volume.fold, 5_001)
+    assert volume.folds == 2 and volume.space.blocked
+    volume.space.look(1_000, volume.fold, 1)
+    assert volume.space.blocked, "it is not clearly more"
+    volume.free = KEPT_FREE_BYTES
+    volume.space.look(1_000, volume.fold, KEPT_FREE_BYTES - FOLD_FREE_BYTES + 1)
+    assert volume.space.blocked
+    volume.space.look(1_000, volume.fold, KEPT_FREE_BYTES - FOLD_FREE_BYTES)
+    assert volume.space.blocked == ""
+
+
 def test_what_has_nothing_to_give_back_is_not_folded() -> None:
     volume = Volume(0)
     volume.space.look(0, volume.fold)
@@ -76,3 +93,10 @@ def test_what_apply_met_stays_until_apply_says_otherwise_however_much_is_free() 
     volume.space.met("a quota")
     volume.space.look(1, volume.fold)
     assert volume.space.blocked == "a quota"
+
+
+@pytest.mark.parametrize(
+    ("free", "has"), [(None, True), (FOLD_FREE_BYTES + 9, True), (FOLD_FREE_BYTES + 8, False)]
+)
+def test_what_could_be_left_as_well_takes_none_of_what_is_kept_free(free: int | None, has: bool) -> None:
+    assert Volume(free).space.has(9) is has

@@ -271,13 +271,13 @@ def test_a_statement_waits_for_the_way_and_whoever_stops_does_not(path: Path) ->
     answers: queue.Queue[Any] = queue.Queue()
     way = RightOfWay()
     reader = SqlReader(path, lambda callback, *args: callback(*args), way=way)
-    way.take(0)
+    way.take()
     reader.submit(SqlRequest(Kind.QUERY, b"SELECT 7 AS n"), answers.put)
     with pytest.raises(queue.Empty):
         answers.get(timeout=0.5)
     way.give_back()
     assert json.loads(answers.get(timeout=30))["rows"] == [{"n": 7}]
-    way.take(0)
+    way.take()
     reader.submit(SqlRequest(Kind.QUERY, b"SELECT 1"), answers.put)
     reader.stop()
     assert answers.get(timeout=1).code == Code.BUSY

@@ -31,7 +31,7 @@ def test_a_batch_has_these_bytes():
 def test_a_batch_survives_its_bytes():
     made = batch(Position(Term(2), Lsn(40), b"c" * 16), count=5)
     assert parse_batch(made.data) == made
-    assert (made.first, made.last) == (41, 45)
+    assert (made.first, made.last, made.records) == (41, 45, 5)
     assert bytes(made.body) == BODY
     assert made.position == Position(Term(3), Lsn(45), made.chain)
     assert str(made) == f"[3:eu-1 41..45 wm=0 {len(made.data)}B]"

@@ -147,7 +147,7 @@ def test_nothing_is_applied_over_what_is_remembered_by_halves(
         raise DiskFailed(state.path, "Input/output error")
 
     with monkeypatch.context() as bad:
-        bad.setattr(state, "_finish", unreadable)
+        bad.setattr(state.documents, "flush", unreadable)
         bad.setattr(state_module, "read_position", unreadable)
         with pytest.raises(DiskFailed):
             state.apply([first])

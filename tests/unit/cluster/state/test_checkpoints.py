@@ -122,6 +122,7 @@ def test_statements_that_overlap_without_an_end_are_held_back_for_a_fold_that_is
             assert state.status().wal_bytes < 2 * most and kept < 2 * most
             threading.Event().wait(0.01)
             if state.checkpoint_due:
+                state.sqlite_log.claim()
                 state.sqlite_log.fold_beside()
                 if state.checkpoint() == state.applied.lsn:
                     ends.append(state.applied.lsn)
