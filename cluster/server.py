@@ -207,13 +207,13 @@ class Server:
             counts.session_ended()
             self._service.unread.leave(visit.channel)
             self.guests.leave(guest)
-            session.close()
             if guest.verdict is not None:
                 if guest.verdict.code is Code.BUSY and visit.buffered_bytes >= SCARCE_BYTES_MAX:
                     visit.close()  # it takes nothing, and what it leaves is needed now
                 (session if session.spoken else drivers).end(guest.verdict)
                 visit.hush()
                 self._ended(session.accounts.actor, guest.verdict)
+            session.close()
 
     def _ended(self, actor: Actor, verdict: RedwireError) -> None:
         """A session was ended. What an act has led to is for the audit log; not what anybody can cause."""
