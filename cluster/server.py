@@ -241,10 +241,10 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, service: Serv
         worked_s += READ_S + FRAME_S * len(frames)
         began_s = time.monotonic()
         for frame in frames:
+            kind, visit.in_work_bytes = frame.kind, len(frame.payload)
             if worked_s > TURN_S:
                 await turn.come()
                 worked_s, began_s = 0.0, time.monotonic()
-            kind, visit.in_work_bytes = frame.kind, len(frame.payload)
             if session.crowded(kind):
                 await session.uncrowded(kind)
             if frame.flags and (session.wants(kind) or drivers.wants(kind)):

@@ -215,6 +215,22 @@ async def test_whoever_has_worked_its_turn_off_waits_for_the_next_one(
     assert house.turns == 2
 
 
+async def test_a_request_that_waits_for_its_turn_counts_as_in_work(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READ_S", TURN_S * 2)
+    client, counted = Client(), list[int]()
+
+    async def come() -> None:
+        counted.append(client.in_work_bytes)
+
+    monkeypatch.setattr(house, "come", come)
+    request = write(1)
+    client.sends(request, BYE)
+    await house.attend(client)
+    assert counted[0] == len(request.payload) > 0
+
+
 async def test_nothing_is_done_any_more_for_whoever_has_gone(house: House) -> None:
     client = Client()
     client.sends(PING, PING, fetch(1))
