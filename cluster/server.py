@@ -250,6 +250,8 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, service: Serv
             if frame.flags and (session.wants(kind) or drivers.wants(kind)):
                 frame = await visit.plain(frame, service.heavy)
                 visit.in_work_bytes = len(frame.payload)
+                if session.crowded(kind):  # by others that were expanded meanwhile
+                    await session.uncrowded(kind)
             if session.handles(kind):
                 session.handle(frame)
             elif kind == Kind.BYE:
