@@ -202,6 +202,7 @@ class CommitWaiter:
     def _keep_back(self, flight: Flight, proposal: Proposal, result: Result) -> None:
         held = self._stronger.setdefault(proposal.policy.counted_by, deque())
         if not held or held[-1].flight is not flight:
+            _lighten(flight)
             held.append(_Held(flight, []))
         held[-1].answers.append((proposal, result))
 
@@ -228,3 +229,13 @@ def _prove(flights: Iterator[Flight], node: NodeId, since: Lsn, lsn: Lsn, now_us
             return
         if last <= lsn and node not in dict(flight.acks):
             flight.acks.append((node, now_us - flight.made_us))
+
+
+def _lighten(flight: Flight) -> None:
+    """Hold the bytes of its requests no longer: `flight_bytes` bounds them until they are applied, and
+    nothing would while they wait for more copies, which may be seconds.
+    """
+    flight.batch = replace(flight.batch, data=b"")
+    for proposal in flight.proposals:
+        if proposal is not None:
+            proposal.request = b""

@@ -44,7 +44,7 @@ class Replies:
     def __init__(self, service: Service, principal: Principal, wire: Wire) -> None:
         self._service = service
         self._principal = principal
-        self.wire = wire
+        self.wire: Wire = wire
         self.send = wire.send
 
     @property
@@ -52,8 +52,32 @@ class Replies:
         """Whose session it is, where users share something; whoever has no name is one user."""
         return user_of(self._principal)
 
+    def hang_up(self) -> None:
+        """The client is gone: what is said from now on is dropped. What still waits, for a minute at most,
+        holds nothing of its connection.
+        """
+        self.wire, self.send = _NOBODY, _NOBODY.send
+
     def fail(self, correlation: int, error: RedwireError) -> None:
         """Send `error` as a Failure, and count it; with the way to the primary where that is what helps."""
         self._service.node.bulletin.counts.answered(error.code)
         topology = self._service.announcer.blob(self._principal) if error.code is Code.NOT_PRIMARY else None
         self.send(Kind.FAILURE, encode(Failure.from_error(error, topology)), correlation)
+
+
+class _Nobody:
+    """Where a client was that is gone."""
+
+    peer = ""
+    buffered_bytes = 0
+    gone = True
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        """Nobody hears it."""
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        """At once: nothing waits."""
+        call()
+
+
+_NOBODY = _Nobody()

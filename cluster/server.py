@@ -208,13 +208,13 @@ class Server:
             counts.session_ended()
             self._service.unread.leave(visit.channel)
             self.guests.leave(guest)
-            session.close()
             if guest.verdict is not None:
                 if guest.verdict.code is Code.BUSY and visit.buffered_bytes >= SCARCE_BYTES_MAX:
                     visit.close()  # it takes nothing, and what it leaves is needed now
                 (session if session.spoken else drivers).end(guest.verdict)
                 visit.hush()
                 self._ended(session.accounts.actor, guest.verdict)
+            session.close()
 
     def _ended(self, actor: Actor, verdict: RedwireError) -> None:
         """A session was ended. What an act has led to is for the audit log; not what anybody can cause."""
@@ -242,15 +242,17 @@ async def attend(visit: Visit, session: Session, drivers: Drivers, service: Serv
         worked_s += READ_S + FRAME_S * len(frames)
         began_s = time.monotonic()
         for frame in frames:
+            kind, visit.in_work_bytes = frame.kind, len(frame.payload)
             if worked_s > TURN_S:
                 await turn.come()
                 worked_s, began_s = 0.0, time.monotonic()
-            kind, visit.in_work_bytes = frame.kind, len(frame.payload)
             if session.crowded(kind):
                 await session.uncrowded(kind)
             if frame.flags and (session.wants(kind) or drivers.wants(kind)):
                 frame = await visit.plain(frame, service.heavy)
                 visit.in_work_bytes = len(frame.payload)
+                if session.crowded(kind):  # by others that were expanded meanwhile
+                    await session.uncrowded(kind)
             if session.handles(kind):
                 session.handle(frame)
             elif kind == Kind.BYE:

@@ -93,6 +93,7 @@ class Session:
 
     def close(self) -> None:
         """The connection is gone. Writes under way go on; nobody hears of them here."""
+        self._replies.hang_up()
         if self._subscribed:
             self._service.announcer.unlisten(self._push_topology)
 

@@ -8,7 +8,7 @@ handshake is soon over, and whoever says nothing is met by chance in the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import Protocol
 
@@ -156,9 +156,11 @@ def origin(address: str) -> str:
 def _origin_of(host: str) -> str:
     """Where a host is whose address is written in any way; a name as it is."""
     try:
-        return origin(ip_address(host.strip("[]")).compressed)
+        place = ip_address(host.strip("[]"))
     except ValueError:
         return host
+    mapped = place.ipv4_mapped if isinstance(place, IPv6Address) else None
+    return origin((mapped or place).compressed)
 
 
 def _first(stays: dict[Stay, float]) -> tuple[float, Stay]:

@@ -136,7 +136,7 @@ class Visit:
             declared = declared_bytes(frame.payload)
             most = limit if declared is None else min(limit, declared)
             if most <= INLINE_BYTES_MAX:
-                return expanded(frame, limit if declared is None else most)
+                return expanded(frame, most)
             return await anyio.to_thread.run_sync(expanded, frame, limit, limiter=heavy)
         except FrameInvalid as error:
             self.send(Kind.ERROR, f"PROTOCOL: {error.message}".encode())

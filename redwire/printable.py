@@ -21,8 +21,10 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def harmless(document: str) -> str:
-    """The text of a JSON document, still the same document, without what a terminal acts on."""
-    return _COMMANDS.sub(lambda found: _escape(found[0]), document)
+    """The text of a JSON document, still the same document, without what a terminal acts on. Of that only a
+    carriage return can stand outside the strings of one, where it is a blank like others, and not in them.
+    """
+    return _COMMANDS.sub(lambda found: _escape(found[0]), document.replace("\r", " "))
 
 
 def _escape(sign: str) -> str:

@@ -40,7 +40,10 @@ node no place for ever, and what stands between keeps the way open: the strictes
 """
 ASK_EVERY_S = 10
 ASKED_MAX = 3
-"""So often it asks again before the connection is over, a minute after the last word."""
+"""So often it asks again before the connection is over, a minute after the last word. Bytes that nobody
+acknowledges are sent again for a quarter of an hour first (tcp(7), tcp_retries2): TCP_USER_TIMEOUT, which is
+shorter, also ends a client that is there and takes nothing for so long.
+"""
 NEXT_ADDRESS_S = 0.25
 """How long one address of a host may keep the next one waiting (RFC 8305, section 5)."""
 

@@ -130,6 +130,18 @@ def test_a_stronger_policy_delays_its_own_answer_only(waiter, table, launch, fly
     assert (status.waiting_stronger, status.reached, waiter._stronger) == (0, 2, {})
 
 
+def test_what_waits_for_a_stronger_policy_alone_holds_no_bytes_of_its_batch(
+    waiter, table, launch, fly, propose
+):
+    flight = launch(propose(), propose(count=2), propose(policy=STRONG))
+    assert flight.batch.data and all(proposal.request for proposal in propose.made)
+    waiter.applied(fly.results(flight), Lsn(4), at(0))
+    assert flight.batch.data == b"" and not any(proposal.request for proposal in propose.made)
+    table.marks[STRONG] = 4
+    (release,) = waiter.released(Lsn(4))
+    assert told([release]) == [3] and release.flight.first_of(propose.made[2]) == 4
+
+
 def test_a_stronger_policy_that_is_met_before_apply_delays_nothing(waiter, table, launch, fly, propose):
     flight = launch(propose(STRONG))
     table.marks[STRONG] = 1

@@ -22,7 +22,7 @@ from cluster.turnstile import Turn
 from cluster.unread import ALL_BYTES_MAX, EACH_BYTES_MAX, SCARCE_BYTES_MAX, Unread
 from cluster.visit import Visit
 from redwire.errors import ChannelClosed
-from redwire.frame import Frame, Kind
+from redwire.frame import COMPRESSED, Frame, Kind
 from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.message.client import encode_write_frame_body
 from redwire.message.read import Fetch, Fetched
@@ -174,6 +174,28 @@ async def test_a_write_waits_while_the_nodes_queue_is_full_and_other_requests_do
     assert client.heard[-1] == (Kind.BYE, 78)
 
 
+async def test_a_write_waits_where_the_nodes_queue_has_become_full_while_it_was_expanded(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = cast(Any, SimpleNamespace(request=bytes(WAITING_BYTES_MAX)))
+    client, plain = Client(), write(1)
+
+    async def expanded(frame: Frame, heavy: object) -> Frame:
+        house.inbox.propose(full)  # of somebody else
+        return plain
+
+    monkeypatch.setattr(client, "plain", expanded)
+    client.sends(plain._replace(flags=COMPRESSED), BYE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.attend, client)
+        await settled()
+        assert house.inbox.proposals() == [full]
+        house.inbox.settle(0)
+        await settled()
+        assert len(house.inbox.proposals()) == 1
+    assert client.heard == [(Kind.BYE, 78)]
+
+
 async def test_whoever_does_not_take_its_answers_is_read_no_further_until_it_does(house: House) -> None:
     client = Client()
     client.channel.buffered_bytes = EACH_BYTES_MAX
@@ -213,6 +235,22 @@ async def test_whoever_has_worked_its_turn_off_waits_for_the_next_one(
     client.sends(PING, BYE)
     await house.attend(client)
     assert house.turns == 2
+
+
+async def test_a_request_that_waits_for_its_turn_counts_as_in_work(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READ_S", TURN_S * 2)
+    client, counted = Client(), list[int]()
+
+    async def come() -> None:
+        counted.append(client.in_work_bytes)
+
+    monkeypatch.setattr(house, "come", come)
+    request = write(1)
+    client.sends(request, BYE)
+    await house.attend(client)
+    assert counted[0] == len(request.payload) > 0
 
 
 async def test_nothing_is_done_any_more_for_whoever_has_gone(house: House) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from weakref import ref
 
 import pytest
 
@@ -11,12 +14,13 @@ from cluster.audit_events import Act, ActOutcome
 from cluster.service import Service
 from cluster.session import Session
 from redwire.body import decode, encode
-from redwire.errors import Code, ProtocolError, Refused
+from redwire.errors import Code, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.message.client import Open, Opened
 from redwire.message.failure import Failure
-from redwire.position import Lsn
+from redwire.message.read import Fetch
+from redwire.position import ClusterId, Lsn, Term, Token
 from redwire.record import CLIENT_BYTES, NO_CLIENT
 
 BLOB = b"who leads"
@@ -88,6 +92,21 @@ class Site:
         answer = self.ask(kind, payload)
         assert answer.kind == Kind.FAILURE
         return decode(answer.payload, Failure)
+
+
+class Wire:
+    """A client's connection."""
+
+    peer, buffered_bytes, gone = "127.0.0.1:9", 0, False
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def send(self, kind: int, payload: bytes, correlation: int = 0, stream: int = 0) -> None:
+        self.sent.append(kind)
+
+    def when_below(self, limit_bytes: int, call: Callable[[], None]) -> None:
+        call()
 
 
 @pytest.fixture
@@ -169,6 +188,25 @@ def test_whoever_subscribed_hears_of_each_topology_once_until_it_goes(site: Site
     assert (pushed.kind, pushed.correlation, pushed.payload) == (Kind.TOPOLOGY, 0, b"\0" + BLOB)
     site.session.close()
     assert site.listeners == []
+
+
+def test_what_still_waits_for_an_answer_holds_nothing_of_a_client_that_is_gone(site: Site) -> None:
+    waiting: list[Callable[[RedwireError | None], None]] = []
+    site.service.reads = SimpleNamespace(when_fresh=lambda asked, go, user: waiting.append(go))
+    site.service.unread = None
+    wire = Wire()
+    session = Session(cast(Service, site.service), site.session.principal, wire)
+    asked = Fetch("c", "x", Token(ClusterId("c" * 32), Term(1), Lsn(9)), 60_000)
+    session.handle(Frame(Kind.FETCH, 0, 0, 5, asked.encode()))
+    session.handle(Frame(Kind.TOPOLOGY_REQUEST, 0, 0, 6, b""))
+    assert wire.sent == [Kind.TOPOLOGY]
+    session.close()
+    here = ref(wire)
+    del wire, session
+    gc.collect()
+    assert here() is None
+    (go,) = waiting
+    go(None)
 
 
 def test_the_last_word_answers_no_request_and_only_who_has_spoken_would_understand_it(site: Site) -> None:

@@ -126,6 +126,13 @@ def test_places_are_kept_for_where_members_come_from(how: str) -> None:
     assert not gone(members)
 
 
+@pytest.mark.parametrize("host", ["10.9.0.1", "::ffff:10.9.0.1", "[::FFFF:a09:1]"])
+def test_a_members_place_is_kept_however_its_address_is_written(host: str) -> None:
+    crowd = Crowd(16, host)
+    crowd.fill(HERE, 14)
+    assert crowd.come(origin("10.9.0.1")) is not None and len(crowd.rule) == 15
+
+
 def test_whoever_floods_from_a_members_address_keeps_no_other_address_out() -> None:
     crowd = Crowd(16, MEMBER)
     flood = crowd.fill(MEMBER, 16)

@@ -39,7 +39,12 @@ def test_a_document_stays_the_same_document_without_what_a_terminal_acts_on() ->
     shown = harmless(text)
     assert json.loads(shown) == json.loads(text)
     assert shown == '{\t"a":\n"\\u007f\\u009b2J\\u202e\\u2066\\u061cü🙂\u200d\\u001b"}'
-    assert "\x1b" not in harmless("\x1b[2J") and "\r" not in harmless("{}\r")
+    assert "\x1b" not in harmless("\x1b[2J")
+
+
+def test_a_document_with_line_ends_of_windows_stays_the_same_document() -> None:
+    shown = harmless('{\r\n  "a": "\\r"\r\n}\r')
+    assert json.loads(shown) == {"a": "\r"} and "\r" not in shown
 
 
 @pytest.mark.parametrize("body", [json.dumps({"reason": HOSTILE}).encode(), HOSTILE.encode()])
