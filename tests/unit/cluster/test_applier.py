@@ -395,6 +395,7 @@ def test_stored_keys_are_rewritten_behind_a_fold_where_there_is_room_for_it(
     state: State, loop: Loop, written_log: Any, monkeypatch: Any, room: bool
 ) -> None:
     monkeypatch.setattr(state_module, "KEY_BYTES_SLACK", 0)
+    state.sqlite_log._due_at_cause = 1
     rewrite_keys, rewritten = state.rewrite_keys, threading.Event()
 
     def rewrite() -> None:
