@@ -77,8 +77,11 @@ class SessionSettings:
                 self._record(self._act(planned.text, planned.lost).came_to(ActOutcome.NOTHING))
             return
         body = encode(planned.record)
-        if service.node.storage.room().sure_bytes < REQUEST_HEADER.size + len(body) + FRAMING_BYTES_MAX:
+        room = service.node.storage.room()
+        if room.full:
             raise disk_full()
+        if room.sure_bytes < REQUEST_HEADER.size + len(body) + FRAMING_BYTES_MAX:
+            raise Refused(Code.BUSY, "the log waits for its next segment", hint="try again in a second")
         proposal = self._records.proposal(body, correlation, partial(self._came, planned, unmet, correlation))
         service.node.inbox.post(ChangeProposed(proposal, planned))
 

@@ -10,11 +10,12 @@ import pytest
 
 from cluster.audit_events import Act, Actor, ActOutcome
 from cluster.effects import Now
+from cluster.log_room import NO_SPACE, LogRoom
 from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_settings import SessionSettings
 from redwire.body import decode, encode
-from redwire.errors import RedwireError
+from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, MemberRecord
@@ -30,9 +31,12 @@ class Desk:
         self.sent: list[int] = []
         self.payloads: list[bytes] = []
         self.acts: list[Act] = []
+        self.room = LogRoom(1 << 20, 1 << 20)
         service = SimpleNamespace(
             require_primary=lambda: led.core,
-            node=SimpleNamespace(clock=lambda: Now(led.ms * 1_000, led.ms)),
+            node=SimpleNamespace(
+                clock=lambda: Now(led.ms * 1_000, led.ms), storage=SimpleNamespace(room=lambda: self.room)
+            ),
             settings=led.core.changes.settings,
             audit=SimpleNamespace(record=self.acts.append),
         )
@@ -65,6 +69,17 @@ def test_a_change_that_is_so_already_has_its_line(desk: Desk) -> None:
     assert desk.sent == [Kind.SETTINGS_CHANGED]
     assert (act.by, act.act, act.target, act.outcome) == (OPS, "change_settings", "shop", ActOutcome.NOTHING)
     assert "it is so already" in str(act.detail["text"]) and act.lsn is None
+
+
+@pytest.mark.parametrize(("room", "code"), [(NO_SPACE, Code.DISK_FULL), (LogRoom(10, 1 << 20), Code.BUSY)])
+def test_a_change_for_which_there_is_no_room_is_refused_as_what_it_meets(
+    desk: Desk, room: LogRoom, code: Code
+) -> None:
+    desk.room = room
+    with pytest.raises(Refused) as refused:
+        desk.change(encode(ChangeSettings(change=SetPolicy(policy="majority", floor="majority & ack_n=1"))))
+    assert refused.value.code is code and not desk.sent
+    assert [act.outcome for act in desk.acts] == [ActOutcome.REFUSED]
 
 
 def test_a_dry_run_has_none(desk: Desk) -> None:
