@@ -93,5 +93,5 @@ class Feed:
             self._behind = False
 
     def _hand(self, batches: list[Batch]) -> None:
+        self.after = batches[-1].last  # first: what comes of it at once may push again
         self._consumer.take(batches)
-        self.after = batches[-1].last

@@ -31,6 +31,7 @@ class Site:
         self.taken: list[int] = []
         self.asked: list[tuple[int, int]] = []
         self.is_full = False
+        self.on_take: Callable[[], None] = lambda: None
         self._room = Bell()
         for _ in range(HEAD):
             batch = written_log.write(Record(Op.DELETE, "orders", "a", b""))
@@ -47,6 +48,7 @@ class Site:
 
     def take(self, batches: list[Batch]) -> None:
         self.taken += [batch.last for batch in batches]
+        self.on_take()
 
     def full(self) -> bool:
         return self.is_full
@@ -91,6 +93,18 @@ def test_what_is_in_memory_is_handed_over_in_the_turn_that_asks(site: Site) -> N
     assert site.taken == [1, 2, 3, 4, 5, 6] and site.feed.idle and site.feed.after == HEAD
     site.feed.push()
     assert site.taken == [1, 2, 3, 4, 5, 6] and site.asked == []
+
+
+def test_whoever_pushes_again_while_it_takes_gets_nothing_twice(site: Site) -> None:
+    site.through = Lsn(2)
+
+    def more() -> None:
+        site.through = Lsn(HEAD)
+        site.feed.push()
+
+    site.on_take = more
+    site.feed.push()
+    assert site.taken == [1, 2, 3, 4, 5, 6] and site.feed.idle
 
 
 def test_nothing_above_through_is_handed_over(site: Site) -> None:
