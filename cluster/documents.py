@@ -49,7 +49,7 @@ class Documents:
     Between two `write`s `puts` may hold rows that are not in the table yet; `flush` before the transaction
     ends. A rolled back transaction leaves this object behind the times: make a new one.
 
-    `check_room` is for any thread.
+    `check_room` and `collections` are for any thread.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -60,6 +60,11 @@ class Documents:
         rows = connection.execute("SELECT c, name FROM collections ORDER BY c").fetchall()
         self._numbers: dict[bytes, int] = {name.encode(): number for number, name in rows}
         self._any_case = {name.lower() for name in self._numbers}
+
+    @property
+    def collections(self) -> int:
+        """How many there are."""
+        return len(self._numbers)
 
     def write(self, request: memoryview, first: int, *, atomic: bool) -> bytes:
         """Execute a WRITE request whose first record has LSN `first`; a packed `RESULT` per record.

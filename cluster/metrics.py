@@ -84,6 +84,8 @@ _NODE: tuple[tuple[str, str, Callable[[Snapshot], Value]], ...] = (
     ("state_log_bytes", "SQLite's log of the state.", lambda s: s.state.wal_bytes),
     ("key_clients", "Clients that are remembered.", lambda s: s.state.clients),
     ("keys", "Keys of theirs.", lambda s: s.state.open_keys),
+    ("key_memory_bytes", "What they take.", lambda s: s.state.key_bytes),
+    ("collections", "Names of collections.", lambda s: s.state.collections),
     (
         "certificate_end_timestamp_seconds",
         "When its certificate ends.",

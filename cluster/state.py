@@ -80,11 +80,15 @@ class AppliedBatch(NamedTuple):
 
 
 class StateStatus(msgspec.Struct, frozen=True):
-    """What the state weighs: SQLite's own log, and the clients and their keys that are remembered."""
+    """What the state weighs: SQLite's own log, the clients and their keys that are remembered with what they
+    take in memory, and the collections that there are.
+    """
 
     wal_bytes: int
     clients: int
     open_keys: int
+    key_bytes: int
+    collections: int
 
 
 class State:
@@ -258,7 +262,9 @@ class State:
 
     def status(self) -> StateStatus:
         """What it weighs."""
-        return StateStatus(self.sqlite_log.size_bytes(), len(self.keys), self.keys.open)
+        keys = self.keys
+        size = self.sqlite_log.size_bytes()
+        return StateStatus(size, len(keys), keys.open, keys.held, self.documents.collections)
 
     def _load(self) -> None:
         """Read from the tables whatever is kept in memory beside them."""

@@ -69,7 +69,7 @@ def test_an_alert_says_what_is_wrong_how_bad_it_is_and_where_to_read_on(rule: di
 
 def test_every_alert_has_a_name_of_its_own() -> None:
     names = [rule["alert"] for rule in RULES]
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 13
 
 
 def test_the_unit_is_in_order_for_systemd(tmp_path: Path) -> None:

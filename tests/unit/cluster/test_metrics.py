@@ -37,7 +37,7 @@ from redwire.status import (
 
 METRICS = (Path(__file__).parents[3] / "docs" / "METRICS.md").read_text()
 EU, US = NodeId("eu-1"), NodeId("us-1")
-STATE = StateStatus(wal_bytes=2_000, clients=3, open_keys=70)
+STATE = StateStatus(wal_bytes=2_000, clients=3, open_keys=70, key_bytes=13_000, collections=5)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -151,6 +151,7 @@ def test_gauges_are_the_status_documents_in_seconds_and_bytes(snapshot: Snapshot
     assert (found["redwire_log_base_lsn", ()], found["redwire_member_watermark_lsn", AT_US]) == (4, 6)
     assert found["redwire_state_log_bytes", ()] == 2_000
     assert (found["redwire_key_clients", ()], found["redwire_keys", ()]) == (3, 70)
+    assert (found["redwire_key_memory_bytes", ()], found["redwire_collections", ()]) == (13_000, 5)
     assert found["redwire_member_healthy", AT_US] == 0
     assert found["redwire_member_lag_seconds", AT_US] == 1.25
     assert found["redwire_member_rtt_seconds", AT_US] == 0.08
