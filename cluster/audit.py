@@ -1,8 +1,8 @@
 """The audit log: events become lines of a file in a thread of its own, so that nobody waits for the disk.
 
-`record` is the one door. What anybody can cause any number of goes into files of its own, beside those with
-what administrators did, and never pushes that out. A line that cannot be written is lost, is counted, and is
-said in the node's own words; nothing else breaks by it.
+`record` is the one door. Each part of the log has files of its own, so that neither who comes in nor what is
+refused pushes out what administrators did. A line that cannot be written is lost, is counted, and is said in
+the node's own words; nothing else breaks by it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from queue import SimpleQueue
 import anyio
 import msgspec
 
-from cluster.audit_events import Accepted, Event, Lost, Rejected, Tally, by_anybody, line
+from cluster.audit_events import Accepted, Event, Lost, Part, Rejected, Tally, line, part_of
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
 from cluster.files import FILE_MODE
@@ -35,7 +35,7 @@ LOOK_S = 1.0
 """The second by which `Tally` counts its lines."""
 STOP_S = 2.0
 """What the end of the process waits for the disk to take what it owes."""
-_BY_ANYBODY = "by_anybody"
+_PART = "part"
 """What a record knows beside its text."""
 
 
@@ -136,7 +136,7 @@ class Audit:
             self._dropped += 1
             return
         text = line(event, _iso(self._clock().wall_ms), self._node)
-        self._waiting.put(makeLogRecord({"msg": text, _BY_ANYBODY: by_anybody(event)}))
+        self._waiting.put(makeLogRecord({"msg": text, _PART: part_of(event)}))
 
 
 class _Listener(QueueListener):
@@ -178,8 +178,12 @@ class _File(RotatingFileHandler):
     `trouble` is why the last line could not be written, "" when it was; `lost` counts such lines.
     """
 
-    def __init__(self, path: str, bytes_max: int, files: int) -> None:
-        super().__init__(path, maxBytes=bytes_max, backupCount=files - 1, encoding="utf-8", delay=True)
+    def __init__(self, path: str, config: AuditConfig, part: Part | None = None) -> None:
+        """It takes the lines of `part`, or every one."""
+        backups = config.files - 1
+        super().__init__(path, maxBytes=config.bytes_max, backupCount=backups, encoding="utf-8", delay=True)
+        if part is not None:
+            self.addFilter(lambda record: getattr(record, _PART) is part)
         self.trouble = ""
         self.lost = 0
         self.mend()
@@ -249,14 +253,15 @@ def _files(config: AuditConfig) -> Sequence[_File]:
     if isinstance(config.file, Off):
         return ()
     assert config.file is not None
-    acts = _File(config.file, config.bytes_max, config.files)
     if os.path.exists(config.file) and not os.path.isfile(config.file):
-        return (acts,)  # a pipe, or a terminal: it keeps nothing, and stands alone
-    stem, suffix = os.path.splitext(config.file)
-    others = _File(f"{stem}-refused{suffix}", config.bytes_max, config.files)
-    acts.addFilter(lambda record: not getattr(record, _BY_ANYBODY))
-    others.addFilter(lambda record: bool(getattr(record, _BY_ANYBODY)))
-    return (acts, others)
+        return (_File(config.file, config),)  # a pipe, or a terminal: it keeps nothing, and stands alone
+    return [_File(_path(config.file, part), config, part) for part in Part]
+
+
+def _path(file: str, part: Part) -> str:
+    """What administrators did stands in `file`, other parts beside it."""
+    stem, suffix = os.path.splitext(file)
+    return file if part is Part.ACTS else f"{stem}-{part.value}{suffix}"
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,8 +1,8 @@
 """What the audit log holds: who came in or was refused, whose session was ended, and what administrators did.
 
 One event is one line of JSON in ASCII, so that no name can break out of its line or confuse a terminal. Lines
-never hold a password, a token, a verifier or a hash. What strangers can cause any number of is listed up to
-`LINES_A_SECOND`, and counted beyond that.
+never hold a password, a token, a verifier or a hash. What others than administrators can cause any number of
+is listed up to `LINES_A_SECOND`, and counted beyond that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from redwire.handshake import PrincipalKind
 TEXT_CHARS_MAX = 256
 """Of one text; what is cut ends in an ellipsis."""
 LINES_A_SECOND = 10
-"""Of one sort. A flood then takes hours to push what was there before out of the files of its sort."""
+"""Of one sort. A flood then takes hours to push what was there before out of the files of its part."""
+ENDED_A_SECOND = 1_000
+"""One act may end as many sessions as its user has, and the disk owes 10,000 lines at most: those of acts
+among them are not to be lost for it.
+"""
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event"):
@@ -101,6 +105,7 @@ class Unlisted(Event, frozen=True, kw_only=True, tag="unlisted"):
     """How many more of each sort there were within one second, or so, than lines for them."""
 
     accepted: int = 0
+    ended: int = 0
     refused: int = 0
     acts_refused: int = 0
 
@@ -111,14 +116,26 @@ class Lost(Event, frozen=True, kw_only=True, tag="lost"):
     lines: int
 
 
-def by_anybody(event: Event) -> bool:
-    """Whether anybody can cause any number of these: what is refused, and who comes in without a name. They
-    have files of their own, or they would push out of the others what administrators did.
+class Part(Enum):
+    """What has files of its own, by who can cause any number of it: administrators, who is known by name, and
+    anybody. So no part pushes another one out.
+    """
+
+    ACTS = "acts"
+    SESSIONS = "sessions"
+    REFUSED = "refused"
+
+
+def part_of(event: Event) -> Part:
+    """Where `event` belongs: with what administrators did and which lines are lost; with who came in by name
+    and whose session was ended; or with what is refused, who came in without a name, and what is not listed.
     """
     if isinstance(event, Accepted):
-        return event.kind == PrincipalKind.ANONYMOUS
+        return Part.REFUSED if event.kind == PrincipalKind.ANONYMOUS else Part.SESSIONS
+    if isinstance(event, Ended):
+        return Part.SESSIONS
     refused = isinstance(event, Act) and event.outcome is ActOutcome.REFUSED
-    return refused or isinstance(event, Rejected | Unlisted)
+    return Part.REFUSED if refused or isinstance(event, Rejected | Unlisted) else Part.ACTS
 
 
 def line(event: Event, time: str, node: str) -> str:
@@ -137,6 +154,8 @@ class Tally:
         """Whether `event` gets a line of its own."""
         if isinstance(event, Accepted):
             return self._room("accepted", event.kind)
+        if isinstance(event, Ended):
+            return self._room("ended", most=ENDED_A_SECOND)
         if isinstance(event, Rejected):
             return self._room("refused")
         if isinstance(event, Act) and event.outcome is ActOutcome.REFUSED:
@@ -152,9 +171,9 @@ class Tally:
         self._unlisted.clear()
         return rest
 
-    def _room(self, sort: str, kind: str = "") -> bool:
+    def _room(self, sort: str, kind: str = "", most: int = LINES_A_SECOND) -> bool:
         self._listed[sort, kind] += 1
-        if self._listed[sort, kind] <= LINES_A_SECOND:
+        if self._listed[sort, kind] <= most:
             return True
         self._unlisted[sort] += 1
         return False

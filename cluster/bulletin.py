@@ -49,14 +49,13 @@ class Told(NamedTuple):
 class Bulletin:
     """Everything that a status document needs and the roles do not know.
 
-    `vitals` are this node's own, looked at once a second, None before, and so are `free_inodes`. `slots` are
-    the promises that this node keeps. `primary` is who leads, as far as can be seen from here.
+    `vitals` are this node's own, looked at once a second, None before. `slots` are the promises that this
+    node keeps. `primary` is who leads, as far as can be seen from here.
     """
 
     events: Events
     counts: Counts = field(default_factory=Counts)
     vitals: Vitals | None = None
-    free_inodes: int | None = None
     slots: Mapping[str, status.Slot] = field(default_factory=dict)
     primary: status.Primary = field(default_factory=lambda: status.Primary(state=PrimaryState.NONE.value))
     said: dict[NodeId, Said] = field(default_factory=dict)

@@ -90,8 +90,8 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where authentications and administrative acts are written down: `files` of up to `bytes_max` bytes.
-    One alone would have to be emptied whenever it is full.
+    """Where authentications and administrative acts are written down: `files` of up to `bytes_max` bytes for
+    each part of the log. One alone would have to be emptied whenever it is full.
 
     `file` is None in a file that leaves it to the default, which is `audit.log` in the data directory.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import resource
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from cluster.strangers import Chance, Strangers, origin
 from cluster.strangers import Stay as Stay
@@ -34,7 +34,7 @@ class Door:
         strangers_max: int = STRANGERS_MAX,
         *,
         chance: Chance = random.randrange,
-        hosts: Callable[[], Collection[str]] = tuple,
+        hosts: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         """`hosts` are those at which the settings say that members are."""
         self._connections_max = connections_max

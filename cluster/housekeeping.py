@@ -84,6 +84,5 @@ class Housekeeping:
         log_bytes = sum(extent.size_bytes for extent in disk.wal.segments)
         growth_bytes_s = self._vitals.growth_bytes_s(log_bytes)
         volume.look()
-        free_bytes, self._node.bulletin.free_inodes = volume.free_bytes, volume.free_inodes
-        self._keeper.retain(disk, growth_bytes_s, free_bytes)
-        self._vitals.look(disk, free_bytes, volume.name)
+        self._keeper.retain(disk, growth_bytes_s, volume.free_bytes)
+        self._vitals.look(disk, volume.free_bytes, volume.free_inodes, volume.name)

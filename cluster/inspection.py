@@ -32,13 +32,11 @@ from cluster.registry import Registry
 from cluster.segment import Place, require_file
 from cluster.soundness import pieces
 from cluster.tables import open_reader, read_position, translated
-from cluster.volume import LOG_FOLDER, free_bytes, free_inodes
+from cluster.volume import INODES_MIN, LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
 from redwire.position import Lsn, Reign
 
 DISTRIBUTION = "redwire-cluster"
-INODES_MIN = 64
-"""Files that a node makes within minutes: segments, a snapshot, what SQLite keeps beside the state."""
 
 
 class Inspection(msgspec.Struct, frozen=True):

@@ -111,7 +111,8 @@ def judge(row: MemberStatus, said: Said | None) -> Health:
     """
     vitals = None if said is None else said.report.vitals
     if row.connected and vitals is not None and vitals.disk != "working":
-        return Health(False, f"its disk is {vitals.disk}")
+        inodeless = vitals.disk == "full" and vitals.free_inodes == 0
+        return Health(False, f"its disk is {vitals.disk}" + (": no inode is left" if inodeless else ""))
     return row.health
 
 
@@ -270,6 +271,7 @@ def _heard(view: View, row: NodeStatus, name: str) -> NodeStatus:
             fsync_p50_us=vitals.fsync_p50_us,
             fsync_p99_us=vitals.fsync_p99_us,
             free_bytes=vitals.free_bytes,
+            free_inodes=vitals.free_inodes,
             floor_bytes=vitals.floor_bytes,
             floor_ms=vitals.floor_ms,
             floor_over_ms=vitals.floor_over_ms,

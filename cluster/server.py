@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
@@ -148,9 +148,9 @@ class Server:
             if visit is not None:
                 visit.close()
 
-    def _hosts(self) -> Collection[str]:
+    def _hosts(self) -> frozenset[str]:
         """Where the settings say that members are."""
-        return {member.addr.host for member in self._service.node.storage.settings.cluster.members}
+        return frozenset(member.addr.host for member in self._service.node.storage.settings.cluster.members)
 
     async def _accepted(self, sock: socket.socket) -> Channel:
         """The channel over `sock`. A certificate that TLS refuses is written down."""

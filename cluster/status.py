@@ -67,8 +67,8 @@ class StatusDesk:
         """Another second has passed: tell followers how the cluster is, and everybody what changed."""
         node, now = self._node, self._node.clock()
         role = node.role
-        vitals, free_inodes = node.bulletin.vitals, node.bulletin.free_inodes
-        found = [] if vitals is None else self._watch.own(vitals, free_inodes)
+        vitals = node.bulletin.vitals
+        found = [] if vitals is None else self._watch.own(vitals)
         if isinstance(role, Primary) and len(role.coordinator.membership.members) > 1:
             for row in role.coordinator.status(now.ms).members:
                 node.bulletin.falls_behind(row.id, _records(row.lag), now)

@@ -7,7 +7,7 @@ handshake is soon over, and whoever says nothing is met by chance in the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import Protocol
@@ -44,13 +44,14 @@ class Strangers:
     `let_in` adds those from which members have come. Such an origin may have `kept` places more than others.
     """
 
-    def __init__(self, most: int, chance: Chance, named: Callable[[], Collection[str]]) -> None:
+    def __init__(self, most: int, chance: Chance, named: Callable[[], frozenset[str]]) -> None:
         """There are `most` at a time."""
         self._most = most
         self._kept = min(KEPT_MAX, most // 8)
         self._chance = chance
         self._named = named
-        self._members: Collection[str] = ()
+        self._hosts = frozenset[str]()  # as they were named last; `_members` are where those are
+        self._members = frozenset[str]()
         self._let_in: dict[str, None] = {}  # the latest last
         self._here: dict[str, dict[Stay, float]] = {}  # of each origin in order of arrival
         self._origins: dict[Stay, str] = {}
@@ -64,7 +65,7 @@ class Strangers:
         """Whether there is a place for one more from `origin`. Somebody may have to go for it."""
         if len(self) < self._most - self._kept:
             return True
-        self._members = {_origin_of(host) for host in self._named()}
+        self._heed(self._named())
         if len(self) < self._most and self._known(origin):
             return True
         victim = self._victim(origin, now_s)
@@ -95,6 +96,11 @@ class Strangers:
         self._let_in[origin] = None
         if len(self._let_in) > KNOWN_MAX:
             del self._let_in[next(iter(self._let_in))]
+
+    def _heed(self, hosts: frozenset[str]) -> None:
+        """Addresses are parsed when others are named, not for every newcomer of a flood."""
+        if hosts != self._hosts:
+            self._hosts, self._members = hosts, frozenset(map(_origin_of, hosts))
 
     def _victim(self, origin: str, now_s: float) -> Stay | None:
         """Of those who have most the eldest, if it has had its time or the newcomer has fewer; else anyone

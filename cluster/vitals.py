@@ -43,8 +43,8 @@ class VitalSigns:
         self._grown.note(self._grown_bytes, self._node.clock().ms)
         return self._grown.per_second
 
-    def look(self, disk: DiskStatus, free_bytes: int | None, volume: str) -> None:
-        """Take note of how this node is now, and say what it needs soon. `free_bytes` is None if unknown,
+    def look(self, disk: DiskStatus, free_bytes: int | None, free_inodes: int | None, volume: str) -> None:
+        """Take note of how this node is now, and say what it needs soon. What is free is None if unknown,
         `volume` names what it is of.
         """
         self._remind()
@@ -61,6 +61,7 @@ class VitalSigns:
             fsync_p50_us=disk.group_p50_us,
             fsync_p99_us=disk.group_p99_us,
             free_bytes=free_bytes,
+            free_inodes=free_inodes,
             floor_bytes=self._floor_bytes,
             floor_ms=forecast.in_ms,
             floor_over_ms=forecast.over_ms,

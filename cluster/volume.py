@@ -14,6 +14,10 @@ from cluster.log_config import Level, Note
 
 LOG_FOLDER = "wal"
 """In the data directory, where an operator may have put it on a volume of its own."""
+INODES_MIN = 64
+"""Files that a node makes within minutes: segments, a snapshot, what SQLite keeps beside the state."""
+INODES_MAX = 1 << 32
+"""More than this many are told as this many: a volume without an end says the highest number there is."""
 
 
 def free_bytes(folder: Path) -> int:
@@ -24,10 +28,11 @@ def free_bytes(folder: Path) -> int:
 
 
 def free_inodes(folder: Path) -> int | None:
-    """How many files may still be made there, likewise; None where a volume does not count them. Raises
-    `OSError`.
+    """How many files may still be made there, likewise, `INODES_MAX` at most; None where a volume does not
+    count them. Raises `OSError`.
     """
-    return min((volume.f_favail for volume in _volumes(folder) if volume.f_files), default=None)
+    counted = (min(volume.f_favail, INODES_MAX) for volume in _volumes(folder) if volume.f_files)
+    return min(counted, default=None)
 
 
 def _volumes(folder: Path) -> list[os.statvfs_result]:

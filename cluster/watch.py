@@ -46,14 +46,14 @@ class Watch:
         found += self._quorum(after)
         return found
 
-    def own(self, vitals: Vitals, free_inodes: int | None = None) -> list[Found]:
-        """This node is like that now; so many files may be made on its volume, None if that is not known."""
+    def own(self, vitals: Vitals) -> list[Found]:
+        """This node is like that now."""
         found: list[Found] = []
         before, self._disk = self._disk, vitals.disk
         if before != vitals.disk == "full":
             free = vitals.free_bytes  # when last looked at; some of it is kept for the state (`space`)
             less = "" if free is None else f"; {free} bytes were free of late, which did not do"
-            if free_inodes == 0:
+            if vitals.free_inodes == 0:
                 less = f": no file can be made on its volume, which has no inode left{less}"
             found.append((EventKind.DISK_FULL, f"the disk is full{less}"))
         elif before == "full" and vitals.disk == "working":

@@ -41,6 +41,7 @@ class Vitals(ClosedStruct, frozen=True, kw_only=True):
     fsync_p50_us: U63 | None
     fsync_p99_us: U63 | None
     free_bytes: U63 | None
+    free_inodes: U63 | None = None
     floor_bytes: U63
     floor_ms: U63 | None
     floor_over_ms: U63 | None = None

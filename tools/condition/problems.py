@@ -64,6 +64,11 @@ def find(status: Status, growing: Set[str] = frozenset()) -> list[Problem]:
     return sorted(found, key=lambda problem: problem.tone is not Tone.BAD)
 
 
+def inodeless(node: NodeStatus) -> bool:
+    """Whether its disk is full and no file can be made there, whatever it has of bytes."""
+    return node.disk.state == "full" and node.disk.free_inodes == 0
+
+
 def _leading(status: Status) -> Iterator[Problem]:
     primary, quorum = status.primary, status.quorum
     if primary.state == "lost":
@@ -98,7 +103,8 @@ def _of_nodes(status: Status, growing: Set[str], told: Set[str]) -> Iterator[Pro
             yield from _health(node)
         if node.disk.state in ("full", "failed", "stopped"):
             tone = Tone.WARN if node.disk.state == "stopped" else Tone.BAD
-            yield Problem(Kind.DISK, node.id, tone, f"{node.id}: disk {node.disk.state}")
+            lack = ", no inode is left" if inodeless(node) else ""
+            yield Problem(Kind.DISK, node.id, tone, f"{node.id}: disk {node.disk.state}{lack}")
         if node.slot.state == "evicted":
             bound = f": {node.slot.bound}" if node.slot.bound else ""
             yield Problem(Kind.SLOT, node.id, Tone.BAD, f"{node.id}: evicted from its slot{bound}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.retention import Reason
+from cluster.volume import INODES_MIN
 from redwire.errors import PolicyInvalid
 from redwire.status import NodeStatus, Status
 from regions.commit_policy import CommitPolicy
@@ -27,6 +28,8 @@ AGAIN_S = 10
 """Whoever leads and says nothing is given up by its followers after half of that."""
 _OUT_OF_USE = frozenset(("full", "failed"))
 """States of a disk that explain what else is wrong with its node."""
+_SPACE = "free or add space on the volume of its data_dir"
+_INODES = "see df -i on its host: remove files on the volume of its data_dir, or make one with more inodes"
 _LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
 
 OF_PROBLEMS = {
@@ -68,7 +71,7 @@ OF_PROBLEMS = {
     problems.Kind.DISK: (
         Check.DISKS,
         "at most what has its space set aside already is still logged there",
-        "free or add space on the volume of its data_dir; a failed disk: docs/OPERATIONS.md, Replace a disk",
+        "{room}; a failed disk: docs/OPERATIONS.md, Replace a disk",
     ),
     problems.Kind.SLOT: (
         Check.SLOTS,
@@ -107,7 +110,7 @@ OF_TROUBLES = {
     trouble.Kind.DISK: (
         Check.DISKS,
         "beyond it log is given up, and followers that lack it take snapshots; full, it refuses writes",
-        "free or add space on the volume of its data_dir",
+        _SPACE,
     ),
     trouble.Kind.CERTIFICATE: (
         Check.CERTIFICATES,
@@ -253,7 +256,8 @@ def _trouble(each: trouble.Trouble, view: Status) -> Finding:
 def _filled(mend: str, view: Status, name: str) -> str:
     node = view.node(name)
     bound = "" if node is None else node.slot.bound
-    return mend.format(node=name, relief=_RELIEFS.get(bound, _SOME_RELIEF))
+    room = _INODES if node is not None and problems.inodeless(node) else _SPACE
+    return mend.format(node=name, relief=_RELIEFS.get(bound, _SOME_RELIEF), room=room)
 
 
 def _disks(view: Status) -> Iterator[Finding]:
@@ -265,8 +269,13 @@ def _disks(view: Status) -> Iterator[Finding]:
             what = f"{figures.size(free)} are free, the floor is {figures.size(floor)}"
             why = "below twice the floor no log is kept for readers, below it for nobody"
             where = ", ".join(each.id for each in there)
-            mend = "free or add space on the volume of its data_dir"
-            yield Finding(Check.DISKS, Level.WARNING, where, what, why, mend)
+            yield Finding(Check.DISKS, Level.WARNING, where, what, why, _SPACE)
+        there = [each for each in trouble.sharing(view, node) if _short_of_inodes(each)]
+        if node in there[:1]:
+            what = f"{node.disk.free_inodes} inodes are free, whatever is free of bytes"
+            why = "with none left no file can be made, and writes are refused"
+            where = ", ".join(each.id for each in there)
+            yield Finding(Check.DISKS, Level.WARNING, where, what, why, _INODES)
         if slow is not None and slow > FSYNC_P99_US_MAX:
             what = f"one write in a hundred takes its disk {figures.micros(slow)} or more"
             why = "every commit that it completes waits for that"
@@ -278,6 +287,12 @@ def _near_floor(node: NodeStatus) -> bool:
     """Also where nobody foresees when it is reached; where somebody does, that is told instead."""
     free, floor = node.disk.free_bytes, node.disk.floor_bytes
     return free is not None and floor is not None and free <= 2 * floor and node.disk.floor_ms is None
+
+
+def _short_of_inodes(node: NodeStatus) -> bool:
+    """Before it is full: that is told instead."""
+    free = node.disk.free_inodes
+    return free is not None and free < INODES_MIN and node.disk.state not in _OUT_OF_USE
 
 
 def _fine(view: Status) -> Iterator[Finding]:

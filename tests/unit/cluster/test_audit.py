@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from cluster.audit import LINES_WAITING_MAX, STOP_S, Audit
-from cluster.audit_events import Accepted, Act, Actor, ActOutcome, Lost, Rejected
+from cluster.audit_events import Accepted, Act, Actor, ActOutcome, Ended, Lost, Rejected
 from cluster.config import AuditConfig, Off
 from cluster.effects import Now
 from cluster.log_config import Level
@@ -78,7 +78,7 @@ def test_the_file_is_rotated_at_its_size_and_the_oldest_goes(tmp_path: Path) -> 
     log.write(*range(300))
     last = log.numbers()
     files = sorted(path.name for path in tmp_path.iterdir())
-    assert files.pop(0) == "audit-refused.log"
+    assert [files.pop(0) for _ in range(2)] == ["audit-refused.log", "audit-sessions.log"]
     assert files == ["audit.log", "audit.log.1", "audit.log.2"]
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in tmp_path.iterdir())
     assert all(path.stat().st_size <= 4096 for path in tmp_path.iterdir())
@@ -109,6 +109,26 @@ def test_what_is_refused_has_files_of_its_own_and_pushes_out_no_act(tmp_path: Pa
     assert json.loads(paths[0].read_text().splitlines()[-1])["why"] == "no 299"
 
 
+def test_who_comes_in_and_whose_session_is_ended_has_files_of_its_own_and_pushes_out_no_act(
+    tmp_path: Path,
+) -> None:
+    log = Log(tmp_path / "audit.log", bytes_max=4096, files=2)
+    ops = Actor("127.0.0.1:1", "ops", "")
+    log.audit.record(Act(by=ops, act="put_user", target="ann").came_to(ActOutcome.DONE, lsn=Lsn(7), term=1))
+    for kind in ("user", "node", "anonymous"):
+        log.audit.record(Accepted(address="a:1", method="", kind=kind, name=kind, role="read"))
+    for _ in range(300):
+        log.audit.record(Ended(session=ops, why="removed"))
+    log.audit.close()
+    assert [json.loads(line)["event"] for line in log.path.read_text().splitlines()] == ["act"]
+    (anonymous,) = (tmp_path / "audit-refused.log").read_text().splitlines()
+    assert json.loads(anonymous)["kind"] == "anonymous"
+    others = sorted(tmp_path.glob("audit-sessions*"))
+    assert [path.name for path in others] == ["audit-sessions.log", "audit-sessions.log.1"]
+    assert all(path.stat().st_size <= 4096 and stat.S_IMODE(path.stat().st_mode) == 0o600 for path in others)
+    assert json.loads(others[0].read_text().splitlines()[-1])["event"] == "ended"
+
+
 def test_what_is_no_regular_file_takes_every_line_and_stands_alone(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -116,10 +136,13 @@ def test_what_is_no_regular_file_takes_every_line_and_stands_alone(tmp_path: Pat
     log = Log(path)
     log.write(1)
     log.audit.record(refused(2))
+    log.audit.record(Accepted(address="a:1", method="", kind="user", name="app", role="read"))
     log.audit.close()
     events = [json.loads(line)["event"] for line in os.read(reader, 1 << 16).splitlines()]
     os.close(reader)
-    assert events == ["lost", "refused"] and [each.name for each in tmp_path.iterdir()] == ["pipe"]
+    assert events == ["lost", "refused", "accepted"] and [each.name for each in tmp_path.iterdir()] == [
+        "pipe"
+    ]
 
 
 async def test_lines_that_cannot_be_written_are_counted_and_said(tmp_path: Path) -> None:

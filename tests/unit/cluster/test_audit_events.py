@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from cluster.audit import LINES_WAITING_MAX
 from cluster.audit_events import (
+    ENDED_A_SECOND,
     LINES_A_SECOND,
     TEXT_CHARS_MAX,
     Accepted,
@@ -16,11 +18,12 @@ from cluster.audit_events import (
     Ended,
     Event,
     Lost,
+    Part,
     Rejected,
     Tally,
     Unlisted,
-    by_anybody,
     line,
+    part_of,
 )
 
 OPS = Actor("127.0.0.1:1", "ops", "")
@@ -117,6 +120,14 @@ def test_beyond_a_number_a_second_events_are_counted_and_not_listed() -> None:
     assert tally.lists(rejected())
 
 
+def test_an_act_that_ends_very_many_sessions_leaves_lines_for_the_next_act() -> None:
+    tally = Tally()
+    ended = Ended(session=OPS, why="removed")
+    assert sum(tally.lists(ended) for _ in range(ENDED_A_SECOND + 5)) == ENDED_A_SECOND
+    assert ENDED_A_SECOND < LINES_WAITING_MAX / 5
+    assert tally.next_second() == Unlisted(ended=5)
+
+
 def test_strangers_do_not_use_up_the_lines_of_users() -> None:
     tally = Tally()
     for _ in range(LINES_A_SECOND + 1):
@@ -133,17 +144,20 @@ def test_what_an_administrator_did_is_always_listed() -> None:
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        (rejected(), True),
-        (accepted("anonymous"), True),
-        (act(ActOutcome.REFUSED), True),
-        (Unlisted(refused=3), True),
-        (accepted(), False),
-        (accepted("node"), False),
-        (act(), False),
-        (act(ActOutcome.NOT_CONFIRMED), False),
-        (Ended(session=OPS, why="removed"), False),
-        (Lost(lines=3), False),
+        (act(), Part.ACTS),
+        (act(ActOutcome.NOTHING), Part.ACTS),
+        (act(ActOutcome.NOT_CONFIRMED), Part.ACTS),
+        (Lost(lines=3), Part.ACTS),
+        (accepted(), Part.SESSIONS),
+        (accepted("node"), Part.SESSIONS),
+        (Ended(session=OPS, why="removed"), Part.SESSIONS),
+        (rejected(), Part.REFUSED),
+        (accepted("anonymous"), Part.REFUSED),
+        (act(ActOutcome.REFUSED), Part.REFUSED),
+        (Unlisted(refused=3), Part.REFUSED),
     ],
 )
-def test_what_anybody_can_cause_any_number_of_is_told_apart(event: Event, expected: bool) -> None:
-    assert by_anybody(event) is expected
+def test_an_event_belongs_to_the_part_of_those_who_can_cause_any_number_of_it(
+    event: Event, expected: Part
+) -> None:
+    assert part_of(event) is expected

@@ -26,11 +26,12 @@ from cluster.config import (
 from cluster.credentials import DAY_MS, wall_ms
 from cluster.data_lock import DataLock
 from cluster.exposure import FOLDERS
-from cluster.inspection import INODES_MIN, Inspection, inspect
+from cluster.inspection import Inspection, inspect
 from cluster.meta import Meta, load, save
 from cluster.metrics_config import MetricsConfig
 from cluster.state import State
 from cluster.tables import open_reader
+from cluster.volume import INODES_MIN
 from redwire.batch import make_batch
 from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Region, Reign, Term
 from redwire.record import RequestKind, encode_system

@@ -154,6 +154,10 @@ def test_a_member_with_a_full_disk_is_not_healthy_in_status_nor_topology(
     assert not ReplicaView.of(row, primary.said("us-1"), report).healthy
     found = led(primary, reign(table)).node("us-1")
     assert (found.health, found.why) == ("unhealthy", "its disk is full")
+    assert report.vitals is not None
+    primary.bulletin.heard(replace(report, vitals=replace(report.vitals, free_inodes=0)), at(950))
+    found = led(primary, reign(table)).node("us-1")
+    assert (found.disk.free_inodes, found.why) == (0, "its disk is full: no inode is left")
 
 
 @pytest.fixture

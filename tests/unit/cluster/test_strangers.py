@@ -32,7 +32,8 @@ class Crowd:
     def __init__(self, most: int, *named: str) -> None:
         self.number = 0
         self.asked: list[int] = []
-        self.rule = Strangers(most, self._chance, lambda: named)
+        self.named = frozenset(named)
+        self.rule = Strangers(most, self._chance, lambda: self.named)
 
     def _chance(self, count: int) -> int:
         self.asked.append(count)
@@ -133,6 +134,31 @@ def test_a_members_place_is_kept_however_its_address_is_written(host: str) -> No
     assert crowd.come(origin("10.9.0.1")) is not None and len(crowd.rule) == 15
 
 
+class Host(str):
+    """Counts how often it is read as an address."""
+
+    read = 0
+
+    def strip(self, chars: str | None = None, /) -> str:
+        self.read += 1
+        return super().strip(chars)
+
+
+def test_addresses_of_members_are_parsed_once_and_anew_when_others_are_named() -> None:
+    first, second = Host("10.9.0.1"), Host("10.9.0.2")
+    crowd = Crowd(16, first)
+    crowd.fill(HERE, 14)
+    assert crowd.come(first) is not None
+    for _ in range(BY_CHANCE_AT_ONCE):
+        crowd.named = frozenset([first])
+        crowd.come(HERE)
+    assert first.read == 1
+    crowd.named = frozenset([second])
+    assert crowd.come(first) is not None and len(crowd.rule) == 15, "nothing is kept for it any more"
+    assert crowd.come(second) is not None and len(crowd.rule) == 16
+    assert (first.read, second.read) == (1, 1)
+
+
 def test_whoever_floods_from_a_members_address_keeps_no_other_address_out() -> None:
     crowd = Crowd(16, MEMBER)
     flood = crowd.fill(MEMBER, 16)
@@ -167,7 +193,7 @@ def test_where_nobody_may_be_nobody_has_to_go() -> None:
 
 def test_an_honest_handshake_mostly_outlives_a_flood_from_its_own_address() -> None:
     """10 ms, at 16,000 newcomers a second: whoever was let in is still there nine times in ten."""
-    rule = Strangers(256, random.Random(7).randrange, tuple)
+    rule = Strangers(256, random.Random(7).randrange, frozenset)
     honest, survived, let_in = Stay(), 0, 0
     for number in range(160_000):
         stay, now_s = Stay(), number / 16_000

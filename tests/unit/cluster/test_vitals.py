@@ -48,7 +48,7 @@ class Here:
 
     def look(self, free_bytes: int | None) -> int | None:
         """When the floor is reached, so much being free in the next second."""
-        self.vitals.look(DISK, free_bytes, "a volume")
+        self.vitals.look(DISK, free_bytes, 3, "a volume")
         self.second += 1
         return self.bulletin.vitals.floor_ms
 
@@ -82,6 +82,7 @@ def test_a_disk_that_fills_is_foretold_by_how_it_went_since_then(here) -> None:
         left_ms = here.look(FLOOR + (3_600 - second) * 10**6)
     vitals = here.bulletin.vitals
     assert (left_ms, vitals.floor_over_ms, vitals.volume) == ((3_600 - 299) * 1_000, 299_000, "a volume")
+    assert (vitals.free_bytes, vitals.free_inodes) == (FLOOR + 3_301 * 10**6, 3)
 
 
 def test_a_floor_that_is_reached_needs_no_history(here) -> None:

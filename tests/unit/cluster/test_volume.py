@@ -12,7 +12,7 @@ import pytest
 
 from cluster import volume
 from cluster.log_config import Level
-from cluster.volume import Volume, free_bytes, name_of
+from cluster.volume import INODES_MAX, Volume, free_bytes, name_of
 
 
 class Bed:
@@ -106,7 +106,13 @@ def test_of_a_log_with_a_volume_of_its_own_the_smaller_one_counts(
 
 
 @pytest.mark.parametrize(
-    ("files", "left", "found"), [((9, 9), (5, 3), 3), ((9, 0), (5, 0), 5), ((0, 0), (0, 0), None)]
+    ("files", "left", "found"),
+    [
+        ((9, 9), (5, 3), 3),
+        ((9, 0), (5, 0), 5),
+        ((0, 0), (0, 0), None),
+        (((1 << 64) - 1, 0), ((1 << 64) - 1, 0), INODES_MAX),
+    ],
 )
 def test_inodes_are_counted_where_a_volume_has_a_number_of_them(
     tmp_path: Path,

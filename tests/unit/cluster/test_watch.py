@@ -126,9 +126,9 @@ def test_a_full_disk_is_told_once_and_so_is_its_mend() -> None:
 
 def test_a_disk_that_is_full_for_want_of_inodes_is_called_that() -> None:
     full = msgspec.structs.replace(VITALS, disk="full", free_bytes=34_000_000)
-    ((_, text),) = Watch().own(full, 0)
+    ((_, text),) = Watch().own(msgspec.structs.replace(full, free_inodes=0))
     assert text.startswith("the disk is full: no file can be made on its volume, which has no inode left; 34")
-    assert Watch().own(full, 1) == Watch().own(full)
+    assert Watch().own(msgspec.structs.replace(full, free_inodes=1)) == Watch().own(full)
 
 
 def test_a_disk_is_full_for_the_log_while_something_is_free_and_the_text_says_why() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cbor2
 import msgspec
 import pytest
 
@@ -16,6 +17,7 @@ VITALS = Vitals(
     fsync_p50_us=900,
     fsync_p99_us=4_000,
     free_bytes=1 << 40,
+    free_inodes=1 << 32,
     floor_bytes=1 << 28,
     floor_ms=None,
     log_bytes=1 << 26,
@@ -29,6 +31,12 @@ def test_vitals_come_back_as_they_were() -> None:
     assert Vitals.decode(VITALS.encode()) == VITALS
     silent = msgspec.structs.replace(VITALS, rtts_us={}, events=())
     assert Vitals.decode(silent.encode()) == silent
+
+
+def test_what_a_node_does_not_say_is_not_known() -> None:
+    told = msgspec.to_builtins(VITALS)
+    del told["free_inodes"]
+    assert Vitals.decode(cbor2.dumps(told)) == msgspec.structs.replace(VITALS, free_inodes=None)
 
 
 @pytest.mark.parametrize(

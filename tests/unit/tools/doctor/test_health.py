@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from cluster.retention import Reason
+from cluster.volume import INODES_MIN
 from redwire.status import (
     Lag,
     NodeStatus,
@@ -87,6 +88,19 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
     filling = disk(floor_ms=30 * 60_000)
     assert (filling.level, filling.where) == (Level.WARNING, "us-1") and "in 30 min" in filling.what
     assert disk(floor_ms=0, free_bytes=100 * MB).level is Level.ERROR
+
+
+def test_a_volume_without_inodes_is_called_that_and_wants_no_space() -> None:
+    def disk(state: str, free_inodes: int, name: str = "us-1") -> NodeStatus:
+        return node(name, disk=replace(node(name).disk, state=state, free_inodes=free_inodes, volume="v"))
+
+    found = only(facts(cluster(us_1=disk("full", 0))))
+    assert (found.level, found.what) == (Level.ERROR, "us-1: disk full, no inode is left")
+    assert "df -i" in found.mend and "add space" not in found.mend
+    assert "add space" in only(facts(cluster(us_1=disk("full", 1)))).mend
+    found = only(facts(cluster(us_1=disk("working", 0), ap_1=disk("working", 0, "ap-1"))))
+    assert (found.level, found.where) == (Level.WARNING, "us-1, ap-1") and found.what.startswith("0 inodes")
+    assert not bad(facts(cluster(us_1=disk("working", INODES_MIN))))
 
 
 def test_what_a_full_disk_brings_about_is_not_mended_elsewhere() -> None:
