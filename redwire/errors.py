@@ -331,7 +331,8 @@ class Conflict(RedwireError):
 
 
 class NotConfirmed(RedwireError):
-    """Logged, but the copies that the policy asks for were not proven in time: may or may not survive.
+    """Logged, but the copies that the policy asks for were not proven in time, or the primary has not applied
+    it: may or may not survive, unless `receipt.achieved` names the rule that was met.
 
     Ask again with the same key (`client.resolve(error.key)`) to learn what became of it. `receipt` shows the
     copies that were proven by then; None where the server did not say.

@@ -21,7 +21,7 @@ from redwire.errors import (
 from redwire.frame import Frame
 from redwire.message.client import Outcome, RecordStatus, WrittenEntry
 from redwire.position import ClusterId
-from redwire.receipt import Committed, RecordResult, open_receipt
+from redwire.receipt import Committed, RecordResult, open_receipt, unconfirmed
 from redwire.record import REQUEST_HEADER, RequestKind, records
 from redwire.session_keys import SessionKeys, WriteKey
 
@@ -133,7 +133,7 @@ class Pending:
                 self._settle((block, entry))
             else:
                 receipt = open_receipt(block, entry, self._owner.cluster)
-                error = NotConfirmed(f"logged but not confirmed: {receipt}", hint=ASK_HINT)
+                error = NotConfirmed(f"{unconfirmed(receipt)}: {receipt}", hint=ASK_HINT)
                 error.receipt = receipt
                 self.failed(error)
         except BodyInvalid as error:

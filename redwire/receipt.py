@@ -26,9 +26,9 @@ class Receipt(msgspec.Struct, frozen=True):
 
     `lsn` is its last record's; `term` is as in `AckBlock`. `requested` is the policy in effect for the
     request (for `Client.resolve`, which does not know that, the commit rule), `achieved` the one that was
-    met: `requested` when committed, the commit rule when only that was met in time, None when not even that
-    was. `acks` are the durable copies proven by then, in order of arrival, none if they are not remembered;
-    `completed_by` is the one that completed the commit rule, None if unknown. `token`
+    met: `requested` when committed, applied yet or not, the commit rule when only that was met in time, None
+    when not even that was. `acks` are the durable copies proven by then, in order of arrival, none if they
+    are not remembered; `completed_by` is the one that completed the commit rule, None if unknown. `token`
     makes later reads see this write. `duplicate`: an earlier attempt had written it.
     """
 
@@ -88,6 +88,15 @@ def open_receipt(block: bytes, entry: WrittenEntry, cluster: ClusterId) -> Recei
         token=Token(cluster, Term(acks.term), Lsn(seen)),
         duplicate=entry.duplicate,
     )
+
+
+def unconfirmed(receipt: Receipt) -> str:
+    """What is known of a write that was not confirmed."""
+    if receipt.achieved is None:
+        return "logged but not confirmed"
+    if receipt.achieved == receipt.requested:
+        return "committed, but not applied by the primary yet, so what came of it is not known"
+    return "committed, but the copies that were asked for beyond that are not confirmed"
 
 
 class RecordResult(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from redwire.message.client import (
     encode_ack_block,
 )
 from redwire.position import ClusterId, Lsn, Term, Token
-from redwire.receipt import Committed, RecordResult, open_receipt
+from redwire.receipt import Committed, RecordResult, open_receipt, unconfirmed
 
 CLUSTER = ClusterId("0a" * 16)
 EU, US = CopyAck("eu-1", "eu", 850), CopyAck("us-1", "us", 81_000)
@@ -54,6 +54,19 @@ def test_an_unconfirmed_request_achieved_the_commit_rule_below_the_watermark_onl
     receipt = open_receipt(BLOCK, unconfirmed, CLUSTER)
     assert (receipt.requested, receipt.achieved) == ("regions(eu,us)", achieved)
     assert receipt.lsn == first
+
+
+@pytest.mark.parametrize(
+    ("first", "policy", "begins"),
+    [
+        (46, 0, "logged but not confirmed"),
+        (45, 0, "committed, but not applied by the primary yet"),
+        (45, 1, "committed, but the copies that were asked for beyond that"),
+    ],
+)
+def test_what_was_not_confirmed_is_told_by_what_is_known_of_it(first: int, policy: int, begins: str) -> None:
+    late = entry(outcome=Outcome.NOT_CONFIRMED, policy=policy, first=first, results=())
+    assert unconfirmed(open_receipt(BLOCK, late, CLUSTER)).startswith(begins)
 
 
 def test_a_duplicates_token_is_of_the_term_that_answers() -> None:
