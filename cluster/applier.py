@@ -267,14 +267,13 @@ class Applier:
         else:
             self._folding = None
             with suppress(DiskFull, StateLocked):  # `apply` will meet it too, and waits it out there
-                self._state.checkpoint()
-                if self._rewritable():
+                if self._state.checkpoint() is not None and self._rewritable():
                     self._state.rewrite_keys()
 
     def _rewritable(self) -> bool:
-        """Whether to rewrite the stored keys. That is done behind a fold, and is the cause of none: between
-        two there are 40 MB of new ones, as a rule. Where it fails for want of space there is nothing else in
-        SQLite's log, and the next fold gives back what it took.
+        """Whether to rewrite the stored keys. That is done behind a fold that did not stay behind, and is the
+        cause of none: between two there are 40 MB of new ones, as a rule. So nothing else in SQLite's log
+        needs the space that it takes, and where it fails for want of it the next fold gives that back.
         """
         return self._state.keys_due and self._space.has(self._state.keys.entry_bytes)
 

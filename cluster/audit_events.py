@@ -2,7 +2,7 @@
 
 One event is one line of JSON in ASCII, so that no name can break out of its line or confuse a terminal. Lines
 never hold a password, a token, a verifier or a hash. What others than administrators can cause any number of
-is listed up to `LINES_A_SECOND`, and counted beyond that.
+is listed up to `LINES_A_SECOND`, sessions that are ended up to `ENDED_A_SECOND`, and counted beyond that.
 """
 
 from __future__ import annotations

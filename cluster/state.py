@@ -225,8 +225,8 @@ class State:
 
     def rewrite_keys(self) -> None:
         """Store the keys anew, in a transaction of its own, which takes 0.2 s and as much space as they do,
-        128 MiB, at most: no `apply` waits for either. Raises `DiskFull` and `StateLocked` (later it may
-        work), or `DiskFailed`; then they are stored as they were.
+        128 MiB, at most: no `apply` needs that. Raises `DiskFull` and `StateLocked` (later it may work),
+        or `DiskFailed`; then they are stored as they were.
         """
         connection = self._connection
         with translated(self.path):

@@ -28,7 +28,7 @@ from cluster.client_ids import MARK_BYTES, marked
 from cluster.errors import DiskFailed, DiskFull, OutOfOrder
 from cluster.log_room import KEPT_FREE_BYTES
 from cluster.state import State
-from cluster.tables import WRITER_BUSY_MS
+from cluster.tables import WRITER_BUSY_MS, open_reader
 from redwire.position import EMPTY, Lsn
 from redwire.record import Key, Op, Record
 
@@ -412,6 +412,30 @@ def test_stored_keys_are_rewritten_behind_a_fold_where_there_is_room_for_it(
     assert (state.keys_due, loop.errors) == (not room, [])
     with closing(State.open(state.path)) as again:
         assert (again.keys, again.keys_due) == (state.keys, not room)
+
+
+def test_stored_keys_are_not_rewritten_behind_a_fold_that_stayed_behind(
+    state: State, loop: Loop, written_log: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(state_module, "KEY_BYTES_SLACK", 0)
+    state.sqlite_log._due_at_cause = 1
+    checkpoint, folded = state.checkpoint, list[Lsn | None]()
+
+    def fold() -> Lsn | None:
+        folded.append(checkpoint())
+        return folded[-1]
+
+    monkeypatch.setattr(state, "checkpoint", fold)
+    with closing(open_reader(state.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM docs").fetchone()
+        running = applier(state, loop)
+        for sequence in range(1, LOOK_EVERY + 1):
+            running.apply([written_log.write(put("a"), key=Key(CLIENT, sequence, sequence))], at_once=True)
+        while not folded:
+            time.sleep(0.001)
+        running.stop()
+    assert (folded, state.keys_due, loop.errors) == ([None], True, [])
 
 
 def test_statements_have_their_way_again_after_an_urgent_fold_though_nobody_writes(
