@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import copy
 from itertools import count
 from typing import Protocol
 
@@ -137,7 +138,7 @@ class Link:
         """Send one request and wait for its answer. Has no deadline: cancel it, and a late answer is dropped.
 
         Raises what the server answered, and `ChannelClosed` when the connection ended before it did, whatever
-        for. Where the link had ended before, nothing was sent, and `failure` is raised.
+        for. Where the link had ended before, nothing was sent, and a copy of `failure` is raised.
         """
         return await self._answer(kind, body, _Reply())
 
@@ -152,7 +153,7 @@ class Link:
 
     async def _answer(self, kind: Kind, body: bytes, reply: _Reply) -> Answer:
         if self.failure is not None:
-            raise self.failure
+            raise copy(self.failure) from self.failure.__cause__
         self.send(kind, body, reply)
         await reply.event.wait()
         assert reply.answer is not None
