@@ -11,7 +11,6 @@ or it raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly 
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from redwire.errors import (
 )
 from redwire.frame import Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
-from redwire.household import require_asyncio
+from redwire.household import require_asyncio, require_loop
 from redwire.message.client import TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending
@@ -338,13 +337,7 @@ class Client:
         if session is None:
             hint = "use it inside `async with redwire.connect()`"
             raise ChannelClosed("the client is not open", hint=hint, retry=False)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop is not session.loop:
-            text = "the client belongs to the event loop it was opened in, and this call is not made there"
-            raise RequestInvalid(text, hint="open one in each loop")
+        require_loop(session.loop)
         return session
 
 

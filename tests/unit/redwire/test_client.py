@@ -218,6 +218,29 @@ async def test_a_call_from_another_loop_or_none_is_told_where_the_client_belongs
         assert (await db.put("products", "p1", {})).version == 1
 
 
+async def test_a_write_under_way_is_not_awaited_in_another_loop_and_its_outcome_is(cluster, scripts) -> None:
+    held = anyio.Event()
+
+    def hold(node, wire, frame, envelope) -> None:
+        held.set()
+
+    cluster.leader.script.append(hold)
+    async with redwire.connect(cluster.uri()) as db:
+        pending = db.submit_put("products", "p1", {}, timeout_s=1)
+        await held.wait()
+        for run in (asyncio.run, lambda wait: wait.send(None)):
+            with anyio.fail_after(3), pytest.raises(errors.RequestInvalid, match="open one in each loop"):
+                await anyio.to_thread.run_sync(run, _of(pending))
+        with pytest.raises(errors.UnknownOutcome):
+            await pending
+        with pytest.raises(errors.UnknownOutcome):
+            await anyio.to_thread.run_sync(lambda: asyncio.run(_of(pending)))
+
+
+async def _of(pending: redwire.Pending) -> object:
+    return await pending
+
+
 def test_without_asyncio_no_client_is_opened() -> None:
     client = redwire.connect("reds://127.0.0.1:1")
     with pytest.raises(errors.RequestInvalid, match="runs on asyncio or uvloop"):
