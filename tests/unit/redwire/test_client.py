@@ -19,6 +19,7 @@ from redwire.message.client import RecordStatus
 from redwire.message.failure import Failure
 from redwire.position import Lsn, Term, Token
 from redwire.record import Op, decode_write
+from redwire.session_keys import WriteKey
 
 
 async def test_what_is_put_can_be_read_and_the_receipt_says_who_has_it(cluster) -> None:
@@ -443,6 +444,10 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.resolve(redwire.Key(bytes(24), 0, 1)), "key is Key"),
             (db.resolve(redwire.Key(bytes(24), 1 << 64, 1)), "key is Key"),
             (db.resolve(redwire.Key("a" * 24, 1, 1)), "key is Key"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, None)), "key is WriteKey.*which no write has"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, "abc")), "key is WriteKey"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, ("a", 7))), "key is WriteKey"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, ("a",), 1)), "key is WriteKey"),
             (db.put("products", b"p1", {}), "id is b'p1', of type bytes"),
             (db.put(["products"], "p1", b"{}"), "collection is "),
             (db.delete("products", 7), "id is 7"),
