@@ -100,8 +100,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every connection. Whoever still waits for a write gets `UnknownOutcome`, whoever waits for
-        something else `ChannelClosed`. Raises what a callback of `submit` raised.
+        """Close every connection. Whoever still waits for what may have been done, a write or a change by
+        `admin`, or asks what became of one, gets `UnknownOutcome`, or `NotConfirmed` where that much is
+        known; whoever waits for something else, or has sent nothing yet, `ChannelClosed`, or the refusal that
+        it was to try again after. Raises what a callback of `submit` raised.
         """
         if self._session is None or self._session.loop.is_closed():  # a loop that ends closes all in it
             self._session = None

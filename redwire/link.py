@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from copy import copy
 from itertools import count
 from typing import Protocol
@@ -286,10 +287,11 @@ class Link:
         self.failure = error = self.failure or error
         self.leads = False
         calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.lost(error)
-        self.settled.set()
-        self._owner.ended(self, error)
+        with ExitStack() as told:  # everybody is, whatever a callback raises; that is raised then
+            told.callback(self._owner.ended, self, error)
+            told.callback(self.settled.set)
+            for call in reversed(calls.values()):
+                told.callback(call.lost, error)
 
 
 Answer = Frame | tuple[bytes, WrittenEntry]
@@ -335,7 +337,8 @@ class _Reply:
         self._set(error)
 
     def lost(self, error: RedwireError) -> None:
-        closed = ChannelClosed(error.message, hint=error.hint)
+        retry = error.retry or not isinstance(error, ChannelClosed)
+        closed = ChannelClosed(error.message, hint=error.hint, retry=retry)
         closed.__cause__ = error
         self._set(closed)
 

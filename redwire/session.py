@@ -94,9 +94,8 @@ class Session:
             raise
 
     async def end(self) -> None:
-        """Close every link. Whoever waits for a write is told that its outcome is unknown, and whoever waits
-        for anything else gets `ChannelClosed`. Raises what a task of the client raised, by a bug or because
-        a callback did.
+        """Close every link; whoever waits is told as `Client.__aexit__` says. Raises what a task of the
+        client raised, by a bug or because a callback did.
         """
         try:
             self.writes.close()
