@@ -238,7 +238,8 @@ class Client:
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
         executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
         is still open at the deadline, and `UnknownOutcome` when no primary could be asked, whatever for, or
-        this user may not ask: it is of another user, and ours is no administrator.
+        this user may not ask: it is of another user, and ours is no administrator. Any other error is of the
+        call, such as `ChannelClosed` of a client that is not open: nobody was asked.
         """
         require_key(key)
         return await self._opened().resolve(key, timeout_s)
