@@ -13,6 +13,7 @@ from redwire.errors import RequestInvalid
 from redwire.message.cursor import str8
 from redwire.position import Token
 from redwire.record import CLIENT_BYTES, Key
+from redwire.session_keys import WriteKey
 
 VERSION_MAX = (1 << 64) - 1
 """The highest LSN that a record can carry."""
@@ -50,7 +51,10 @@ def require_key(value: object) -> None:
     """`value` must be the key of a write."""
     if not isinstance(value, Key):
         raise _of_type("key", value, "pass the key of the error; Key.parse reads its text")
-    if not _is_client(value.client) or not _is_count(value.sequence) or not value.sequence:
+    known = _is_client(value.client) and _is_count(value.sequence) and value.sequence
+    if isinstance(value, WriteKey):  # nothing else checks one that was made by hand
+        known = known and _are_ids(value.ids) and _is_bool(value.atomic)
+    if not known:
         raise RequestInvalid(f"key is {value!r:.160}, which no write has", hint="pass the key of the error")
 
 
@@ -111,6 +115,14 @@ def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
 
 def _is_client(value: object) -> bool:
     return isinstance(value, bytes) and len(value) == CLIENT_BYTES
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(ident, str) for ident in value)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_cluster(value: object) -> bool:

@@ -11,7 +11,6 @@ or it raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly 
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from redwire.errors import (
 )
 from redwire.frame import Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
-from redwire.household import require_asyncio
+from redwire.household import require_asyncio, require_loop
 from redwire.message.client import TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending
@@ -101,8 +100,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every connection. Whoever still waits for a write gets `UnknownOutcome`, whoever waits for
-        something else `ChannelClosed`. Raises what a callback of `submit` raised.
+        """Close every connection. Whoever still waits for what may have been done, a write or a change by
+        `admin`, or asks what became of one, gets `UnknownOutcome`, or `NotConfirmed` where that much is
+        known; whoever waits for something else, or has sent nothing yet, `ChannelClosed`, or the refusal that
+        it was to try again after. Raises what a callback of `submit` raised.
         """
         if self._session is None or self._session.loop.is_closed():  # a loop that ends closes all in it
             self._session = None
@@ -236,8 +237,9 @@ class Client:
 
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
         executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
-        is still open at the deadline, and `UnknownOutcome` when no primary could be asked, or this user may
-        not ask: it is of another user, and ours is no administrator.
+        is still open at the deadline, and `UnknownOutcome` when no primary could be asked, whatever for, or
+        this user may not ask: it is of another user, and ours is no administrator. Any other error is of the
+        call, such as `ChannelClosed` of a client that is not open: nobody was asked.
         """
         require_key(key)
         return await self._opened().resolve(key, timeout_s)
@@ -338,13 +340,7 @@ class Client:
         if session is None:
             hint = "use it inside `async with redwire.connect()`"
             raise ChannelClosed("the client is not open", hint=hint, retry=False)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop is not session.loop:
-            text = "the client belongs to the event loop it was opened in, and this call is not made there"
-            raise RequestInvalid(text, hint="open one in each loop")
+        require_loop(session.loop)
         return session
 
 

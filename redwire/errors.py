@@ -122,8 +122,8 @@ class RedwireError(Exception):
         self.facts = dict(facts or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied and pickled as it is, whatever its class takes to be made."""
-        return _again, (type(self), self.args, vars(self).copy())
+        """Copied and pickled as it is, whatever its class takes to be made; a copy's `facts` are its own."""
+        return _again, (type(self), self.args, vars(self) | {"facts": dict(self.facts)})
 
     @property
     def name(self) -> str:

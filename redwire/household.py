@@ -63,6 +63,17 @@ def require_asyncio() -> None:
         raise RequestInvalid(text, hint="run it by asyncio.run(), or use redwire.connect_sync()")
 
 
+def require_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Raises `RequestInvalid` where another event loop runs than `loop`, or none."""
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is not loop:
+        text = "the client belongs to the event loop it was opened in, and this call is not made there"
+        raise RequestInvalid(text, hint="open one in each loop")
+
+
 def _first(error: BaseException) -> BaseException:
     """Of a group the first error: the others follow from it, or wait for the same repair."""
     while isinstance(error, BaseExceptionGroup):

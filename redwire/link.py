@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from copy import copy
 from itertools import count
 from typing import Protocol
 
@@ -137,7 +139,7 @@ class Link:
         """Send one request and wait for its answer. Has no deadline: cancel it, and a late answer is dropped.
 
         Raises what the server answered, and `ChannelClosed` when the connection ended before it did, whatever
-        for. Where the link had ended before, nothing was sent, and `failure` is raised.
+        for. Where the link had ended before, nothing was sent, and a copy of `failure` is raised.
         """
         return await self._answer(kind, body, _Reply())
 
@@ -152,7 +154,7 @@ class Link:
 
     async def _answer(self, kind: Kind, body: bytes, reply: _Reply) -> Answer:
         if self.failure is not None:
-            raise self.failure
+            raise copy(self.failure) from self.failure.__cause__
         self.send(kind, body, reply)
         await reply.event.wait()
         assert reply.answer is not None
@@ -285,10 +287,11 @@ class Link:
         self.failure = error = self.failure or error
         self.leads = False
         calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.lost(error)
-        self.settled.set()
-        self._owner.ended(self, error)
+        with ExitStack() as told:  # everybody is, whatever a callback raises; that is raised then
+            told.callback(self._owner.ended, self, error)
+            told.callback(self.settled.set)
+            for call in reversed(calls.values()):
+                told.callback(call.lost, error)
 
 
 Answer = Frame | tuple[bytes, WrittenEntry]
@@ -334,7 +337,8 @@ class _Reply:
         self._set(error)
 
     def lost(self, error: RedwireError) -> None:
-        closed = ChannelClosed(error.message, hint=error.hint)
+        retry = error.retry or not isinstance(error, ChannelClosed)
+        closed = ChannelClosed(error.message, hint=error.hint, retry=retry)
         closed.__cause__ = error
         self._set(closed)
 

@@ -37,6 +37,9 @@ class Owner(Protocol):
     cluster: ClusterId
     chance: random.Random
 
+    def require_loop(self) -> None:
+        """Raises `RequestInvalid` in another event loop than the client's, or in none."""
+
     def pursue(self, pending: Pending, step: Step) -> None:
         """Have `step` done, and what follows from it."""
 
@@ -112,8 +115,11 @@ class Pending:
         return committed
 
     async def wait(self) -> Committed:
-        """The outcome, as soon as there is one; as `result`. Cancelling this ends only the wait."""
+        """The outcome, as soon as there is one; as `result`. Cancelling this ends only the wait. While the
+        write is under way, raises `RequestInvalid` in another event loop than the client's.
+        """
         if self._outcome is None:
+            self._owner.require_loop()
             if self._settled is None:
                 self._settled = anyio.Event()
             await self._settled.wait()

@@ -6,6 +6,7 @@ All who seek share one search, which goes round the addresses, the likeliest fir
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Protocol
 
 import anyio
@@ -69,7 +70,7 @@ class Search:
         """What `found` finds, now or later. Has no deadline: cancel it.
 
         Raises `AuthenticationFailed` or `ConnectFailed` when no address is left that another try could help,
-        and `ChannelClosed`.
+        and `ChannelClosed`: to each who seeks an error of its own.
         """
         self._seekers += 1
         try:
@@ -80,7 +81,7 @@ class Search:
                 await self._changed.wait()
                 require_open(self._tasks)
                 if self._hopeless is not None:
-                    raise self._hopeless
+                    raise copy(self._hopeless) from self._hopeless.__cause__
             return link
         finally:
             self._seekers -= 1

@@ -14,6 +14,7 @@ from redwire.commands import Commands
 from redwire.dial import stuck_hint
 from redwire.document import cut
 from redwire.errors import (
+    AuthenticationFailed,
     ChannelClosed,
     Code,
     ConnectFailed,
@@ -93,9 +94,8 @@ class Session:
             raise
 
     async def end(self) -> None:
-        """Close every link. Whoever waits for a write is told that its outcome is unknown, and whoever waits
-        for anything else gets `ChannelClosed`. Raises what a task of the client raised, by a bug or because
-        a callback did.
+        """Close every link; whoever waits is told as `Client.__aexit__` says. Raises what a task of the
+        client raised, by a bug or because a callback did.
         """
         try:
             self.writes.close()
@@ -136,20 +136,18 @@ class Session:
 
     async def resolve(self, key: Key, timeout_s: float | None) -> Committed:
         """What became of the write with this key. Raises as `Client.resolve`."""
-        body = Resolve(key.client, key.sequence).encode()
+        body, limit_s = Resolve(key.client, key.sequence).encode(), self.limit_s(timeout_s)
         try:
-            block, entry = entry_of(await self.ask(Kind.RESOLVE, body, timeout_s))
+            block, entry = entry_of(await self.ask(Kind.RESOLVE, body, limit_s))
+            if entry.outcome is not Outcome.COMMITTED:
+                raise ProtocolError("a Resolve was answered with a write that is still open")
         except NotConfirmed as error:
             error.key = key
             raise
-        except DeadlineExceeded as error:
-            raise _unanswered(key, error, error.phase) from error
-        except Refused as error:
+        except RedwireError as error:
             if error.code in (Code.NOT_FOUND, Code.KEY_EXPIRED):
                 raise
-            raise _unanswered(key, error, "answer") from error  # the question is refused, not the write
-        if entry.outcome is not Outcome.COMMITTED:
-            raise ProtocolError("a Resolve was answered with a write that is still open")
+            raise _unanswered(key, error) from error  # the question came to nothing, not the write
         self.writes.resolved(key)
         if isinstance(key, WriteKey) and len(key.ids) == entry.count:
             ids, atomic = key.ids, key.atomic
@@ -254,8 +252,12 @@ def _unreached(timeout_s: float, pool: Pool) -> DeadlineExceeded:
     return DeadlineExceeded(text, phase=pool.phase, hint=pool.hint)
 
 
-def _unanswered(key: Key, error: RedwireError, phase: str) -> UnknownOutcome:
+def _unanswered(key: Key, error: RedwireError) -> UnknownOutcome:
     """Nobody said what became of the write with `key`."""
+    unreached = isinstance(error, AuthenticationFailed | ChannelClosed | ConnectFailed)
+    phase = "connect" if unreached else "answer"
+    if isinstance(error, DeadlineExceeded):
+        phase = error.phase
     unknown = UnknownOutcome(error.message, phase=phase, hint=error.hint)
     unknown.key = key
     return unknown

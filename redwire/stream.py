@@ -20,6 +20,7 @@ from aiohappyeyeballs import start_connection
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT
+from redwire.lookup import look_up
 from redwire.pipe import Asks, Pipe
 
 RECEIVE_BYTES_MAX = 64 << 10
@@ -258,8 +259,7 @@ async def connect(
     """
     name = address(host, port)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        sock = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
+        sock = await start_connection(await look_up(host, port), happy_eyeballs_delay=NEXT_ADDRESS_S)
     except (socket.gaierror, UnicodeError) as error:
         passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
         hint = "" if passing else "check the name of the host"

@@ -28,6 +28,7 @@ from redwire.admin import Admin
 from redwire.client import Client
 from redwire.document import Document, Json, Row
 from redwire.errors import ChannelClosed, RedwireError, RequestInvalid
+from redwire.handshake import Role
 from redwire.loop_thread import LoopThread
 from redwire.message.admin import AccountChange, AccountDone, TokensPage, UsersPage
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
@@ -223,6 +224,15 @@ class SyncAdmin:
     def __init__(self, admin: Admin, run: Callable[..., Any]) -> None:
         self._admin = admin
         self._run = run
+
+    @property
+    def role(self) -> Role | None:
+        """As what the nodes that are linked now let us in; None while none is."""
+        found: Role | None = self._run(self._role)
+        return found
+
+    async def _role(self) -> Role | None:
+        return self._admin.role
 
     def settings(self, addr: str | None = None, *, timeout_s: float | None = None) -> SettingsView:
         """The settings in force at the node at `addr`, without it the primary's."""

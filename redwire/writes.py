@@ -7,6 +7,7 @@ One watchman ends the writes whose deadline has come.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -27,6 +28,7 @@ from redwire.errors import (
     TooLarge,
 )
 from redwire.frame import Kind
+from redwire.household import require_loop
 from redwire.link import Link, entry_of
 from redwire.message.client import Resolve, encode_write_frame_body
 from redwire.pending import Pending, PendingRows, request_head, unproven
@@ -46,6 +48,7 @@ class Writes:
         assert pool.cluster is not None
         self.cluster = pool.cluster
         self.chance = chance
+        self._loop = asyncio.get_running_loop()
         self._pool = pool
         self._tasks = tasks
         self._unfinished: dict[Pending, None] = {}  # in their order
@@ -155,6 +158,10 @@ class Writes:
         why, hint = self._unmet
         text = "; ".join(filter(None, (f"{how}: {without}", why)))
         return DeadlineExceeded(text, phase=self._pool.phase, hint=hint)
+
+    def require_loop(self) -> None:
+        """Raises `RequestInvalid` in another event loop than the client's, or in none."""
+        require_loop(self._loop)
 
     def finished(self, pending: Pending) -> None:
         """`pending` has its outcome."""

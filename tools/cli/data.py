@@ -246,7 +246,7 @@ def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
 
     try:
         found = with_client(uri, call, timeout_s)
-    except (Refused, DeadlineExceeded, UnknownOutcome, ConnectFailed, AuthenticationFailed) as error:
+    except (Refused, DeadlineExceeded, ConnectFailed, AuthenticationFailed) as error:
         raise _verdict(error, asked) from error
     receipt = found.receipt
     counts = Counter(record.status.name for record in found.records)
@@ -264,8 +264,8 @@ def resolve(key: str, timeout_s: float | None, uri: str, as_json: bool) -> None:
 
 
 def _verdict(error: RedwireError, key: Key) -> RedwireError:
-    """What a question without an answer says of the write: only NOT_FOUND that it was not executed. Else its
-    outcome stays open, and the code says why, as KEY_EXPIRED does.
+    """What a refusal, or a cluster that was not reached, says of the write: only NOT_FOUND that it was not
+    executed. Else its outcome stays open, and the code says why, as KEY_EXPIRED does.
     """
     if error.code is Code.NOT_FOUND:
         hint = "it was certainly not written: write it again"

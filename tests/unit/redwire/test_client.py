@@ -19,6 +19,7 @@ from redwire.message.client import RecordStatus
 from redwire.message.failure import Failure
 from redwire.position import Lsn, Term, Token
 from redwire.record import Op, decode_write
+from redwire.session_keys import WriteKey
 
 
 async def test_what_is_put_can_be_read_and_the_receipt_says_who_has_it(cluster) -> None:
@@ -216,6 +217,29 @@ async def test_a_call_from_another_loop_or_none_is_told_where_the_client_belongs
             with pytest.raises(errors.RequestInvalid, match="the event loop it was opened in.*; open one in"):
                 await anyio.to_thread.run_sync(call)
         assert (await db.put("products", "p1", {})).version == 1
+
+
+async def test_a_write_under_way_is_not_awaited_in_another_loop_and_its_outcome_is(cluster, scripts) -> None:
+    held = anyio.Event()
+
+    def hold(node, wire, frame, envelope) -> None:
+        held.set()
+
+    cluster.leader.script.append(hold)
+    async with redwire.connect(cluster.uri()) as db:
+        pending = db.submit_put("products", "p1", {}, timeout_s=1)
+        await held.wait()
+        for run in (asyncio.run, lambda wait: wait.send(None)):
+            with anyio.fail_after(3), pytest.raises(errors.RequestInvalid, match="open one in each loop"):
+                await anyio.to_thread.run_sync(run, _of(pending))
+        with pytest.raises(errors.UnknownOutcome):
+            await pending
+        with pytest.raises(errors.UnknownOutcome):
+            await anyio.to_thread.run_sync(lambda: asyncio.run(_of(pending)))
+
+
+async def _of(pending: redwire.Pending) -> object:
+    return await pending
 
 
 def test_without_asyncio_no_client_is_opened() -> None:
@@ -420,6 +444,10 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.resolve(redwire.Key(bytes(24), 0, 1)), "key is Key"),
             (db.resolve(redwire.Key(bytes(24), 1 << 64, 1)), "key is Key"),
             (db.resolve(redwire.Key("a" * 24, 1, 1)), "key is Key"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, None)), "key is WriteKey.*which no write has"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, "abc")), "key is WriteKey"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, ("a", 7))), "key is WriteKey"),
+            (db.resolve(WriteKey(bytes(24), 1, 1, ("a",), 1)), "key is WriteKey"),
             (db.put("products", b"p1", {}), "id is b'p1', of type bytes"),
             (db.put(["products"], "p1", b"{}"), "collection is "),
             (db.delete("products", 7), "id is 7"),

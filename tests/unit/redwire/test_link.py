@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from redwire import link
+from redwire.errors import ChannelClosed, ProtocolError
 from redwire.frame import Kind
 from redwire.link import STUCK_BYTES, Link
 
@@ -66,3 +67,42 @@ def test_a_request_that_is_alone_leaves_now_and_others_with_those_of_their_pass(
     one._calls.clear()
     one.send(Kind.WRITE, b"d", SimpleNamespace())  # type: ignore[arg-type]
     assert line.sent == [(b"a", True), (b"b", False), (b"c", False), (b"d", True)]
+
+
+def test_a_call_that_raises_at_the_end_keeps_no_other_from_being_told() -> None:
+    told: list[str] = []
+
+    def lost(error: object) -> None:
+        told.append("lost")
+        if len(told) == 1:
+            raise ValueError("mine")
+
+    owner: Any = SimpleNamespace(ended=lambda link, error: told.append("ended"))
+    one, calls = Link("a:1", owner, "test"), [SimpleNamespace(lost=lost) for _ in range(3)]
+    one._calls = dict(enumerate(calls))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="mine"):
+        one._end(ChannelClosed("gone"))
+    assert told == ["lost"] * 3 + ["ended"] and one.settled.is_set()
+
+
+@pytest.mark.parametrize(
+    ("error", "retry"),
+    [
+        (ChannelClosed("the client was closed", retry=False), False),
+        (ChannelClosed("reset"), True),
+        (ProtocolError("nonsense"), True),
+    ],
+)
+async def test_who_asks_is_told_whether_the_link_may_open_again(error, retry) -> None:
+    owner: Any = SimpleNamespace(ended=lambda link, error: None)
+    line, one = Line(iter(())), Link("a:1", owner, "test")
+    one._dialled = SimpleNamespace(channel=line)  # type: ignore[assignment]
+    async with anyio.create_task_group() as tasks:
+
+        async def end() -> None:
+            one._end(error)
+
+        tasks.start_soon(end)
+        with pytest.raises(ChannelClosed) as closed:
+            await one.ask(Kind.STATUS_REQUEST, b"")
+    assert closed.value.retry is retry and closed.value.__cause__ is error

@@ -106,6 +106,34 @@ async def test_where_a_node_is_reached_the_hint_of_another_one_is_not_what_is_mi
     assert "check the name of the host" not in late.value.hint
 
 
+async def test_each_who_seeks_in_vain_gets_an_error_of_its_own(cluster) -> None:
+    wanted: list[errors.RedwireError] = []
+    async with redwire.connect(cluster.uri(user="app:secret@")) as db:
+        await db.put("products", "p1", {})
+        search = db._session.pool._search
+
+        async def seek() -> None:
+            try:
+                await search.until(lambda: None)
+            except errors.RedwireError as error:
+                error.facts["rows_committed"] = len(wanted)
+                wanted.append(error)
+
+        async def hopeless() -> None:
+            search._hopeless = errors.ConnectFailed("nobody", retry=False, addr="a:1")
+
+        search._go_round = hopeless
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(seek)
+                tasks.start_soon(seek)
+                await anyio.wait_all_tasks_blocked()
+                search.changed()
+    assert [error.facts for error in wanted] == [
+        {"addresses": ["a:1"], "rows_committed": number} for number in range(2)
+    ]
+
+
 async def test_nobody_there_ends_at_the_deadline_and_says_why() -> None:
     with anyio.fail_after(5), pytest.raises(errors.DeadlineExceeded, match="refused"):
         async with redwire.connect("red://127.0.0.1:1/?timeout_ms=300"):

@@ -13,6 +13,9 @@ import pytest
 
 import redwire
 from redwire import errors
+from redwire.admin import Admin
+from redwire.handshake import Role
+from redwire.sync import SyncAdmin
 
 
 async def in_thread(function, *arguments) -> object:
@@ -29,6 +32,7 @@ async def test_every_call_of_the_client_has_its_blocking_twin(cluster) -> None:
             assert [document.id for document in db.scan("products", limit=2)] == ["2", "3"]
             assert db.delete("products", "p1").deleted
             assert db.status().own.id == "eu-1"
+            assert db.admin.role is Role.WRITE
             assert db.topology().primary.addr == db.routing.primary
             with pytest.raises(errors.Conflict):
                 db.insert("products", {}, "2")
@@ -152,3 +156,4 @@ def test_the_methods_are_those_of_the_client() -> None:
 
     assert public(redwire.Client) - public(redwire.SyncClient) == {"submit", "submit_put"}
     assert public(redwire.SyncClient) <= public(redwire.Client)
+    assert public(SyncAdmin) == public(Admin)

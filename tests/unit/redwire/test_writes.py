@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import anyio
 import pytest
@@ -170,6 +171,43 @@ async def test_silence_until_the_deadline_is_an_unknown_outcome_that_can_be_reso
         with pytest.raises(errors.Refused, match="NOT_FOUND"):
             await db.resolve(lost.value.key)
     assert executed.value.phase == "answer"
+
+
+async def test_a_question_that_reaches_no_primary_leaves_the_write_unknown_whatever_stands_against_it(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.append(scripts.silence)
+    async with redwire.connect(cluster.uri(user="app:secret@")) as db:
+        with pytest.raises(errors.UnknownOutcome) as lost:
+            await db.put("products", "p1", {}, timeout_s=0.2)
+        key, refused = lost.value.key, errors.AuthenticationFailed("who are you?")
+        db._session.pool.leader = partial(_refuse, refused)
+        with pytest.raises(errors.UnknownOutcome, match="who are you") as unknown:
+            await db.resolve(key)
+        with pytest.raises(errors.RequestInvalid):
+            await db.resolve(key, timeout_s=-1)
+    assert (unknown.value.key, unknown.value.__cause__, unknown.value.phase) == (key, refused, "connect")
+
+
+async def _refuse(error: errors.RedwireError) -> None:
+    raise error
+
+
+async def test_closing_the_client_leaves_what_is_being_resolved_unknown(cluster) -> None:
+    key, told = redwire.Key(bytes(24), 7, 1), []
+    async with anyio.create_task_group() as tasks, redwire.connect(cluster.uri()) as db:
+
+        async def resolve() -> None:
+            try:
+                await db.resolve(key, timeout_s=60)
+            except errors.UnknownOutcome as error:
+                told.append(error)
+
+        for node in cluster.nodes:
+            cluster.stop(node)
+        tasks.start_soon(resolve)
+        await anyio.sleep(0.3)
+    assert [(error.key, type(error.__cause__)) for error in told] == [(key, errors.ChannelClosed)]
 
 
 async def test_a_write_that_waited_for_its_place_keeps_to_the_callers_deadline_and_names_it(
