@@ -61,13 +61,13 @@ def load(
     """Write each line of FILE, a JSON object, as a document, over the one that has its id.
 
     How far the file is committed is kept beside it, in FILE.redwire-load, until all of it is: the same
-    command goes on from there, also after Ctrl-C. A line that is no such document stops the load; what
-    stands before it is committed. FILE may be a pipe, or - for standard input: nothing is kept of these.
+    command goes on from there, also after Ctrl-C, but not in another cluster. A line that is no such
+    document stops the load; what stands before it is committed. FILE may be a pipe, or - for standard input:
+    nothing is kept of these.
     """
     began_s = time.monotonic()
     with opened(file, collection, id_field) as source:
-        if source.once and not as_json:
-            say(f"redwire: {source.once}: no bookmark is kept", err=True)
+        save = _keeper(source, as_json=as_json)
         start = Place() if restart else source.start()
         made: list[Loader] = []
 
@@ -77,8 +77,9 @@ def load(
                     piece.records, piece.ids, policy=policy, timeout_s=timeout_s, callback=callback
                 )
 
+            source.begin(client.cluster)
             with _progress(source, start, as_json=as_json) as report:
-                made.append(Loader(submit, source.name, start, in_flight, source.save, report))
+                made.append(Loader(submit, source.name, start, in_flight, save, report))
                 await made[0].run(source.pieces(start))
             return made[0]
 
@@ -91,6 +92,23 @@ def load(
             raise _stopped(error, made[0] if made else None, go_on) from error
         source.done()
     _show_loaded(file, collection, start, loader, time.monotonic() - began_s, as_json=as_json)
+
+
+def _keeper(source: Source, *, as_json: bool) -> Callable[[Place], None]:
+    """What keeps the bookmark of `source`; that none is kept, now or later, is said once, and why."""
+
+    def tell() -> None:
+        if source.once and not as_json:
+            say(f"redwire: {source.once}: no bookmark is kept", err=True)
+
+    def save(place: Place) -> None:
+        before = source.once
+        source.save(place)
+        if source.once != before:
+            tell()
+
+    tell()
+    return save
 
 
 def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None, go_on: str) -> RedwireError:
@@ -208,11 +226,11 @@ class Loader:
             self.token = str(first.result().receipt.token)
         if pending.error is not None and self._failure is None:
             self._failure = self._located(pending)
+        self._moved.set()
         self._report(self.place)
         if time.monotonic() - self._saved_s > SAVE_S:
             self._saved_s = time.monotonic()
             self._save(self.place)
-        self._moved.set()
 
     def _located(self, pending: Pending) -> RedwireError:
         """The error of a piece; the server's word on one record becomes one on its line."""
