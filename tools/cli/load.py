@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from redwire.client import Client
 from redwire.errors import ASK_HINT, NotConfirmed, RedwireError, RequestInvalid, UnknownOutcome
 from redwire.pending import Pending
 from redwire.record import COLLECTION, COLLECTION_RULE
-from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
+from tools.cli.connection import begun, policy_option, timeout_option, uri_option, with_client
 from tools.cli.failure import EXIT_REFUSED, EXIT_UNSENT, exit_code
 from tools.cli.ndjson import Piece, Place
 from tools.cli.output import json_option, show
@@ -72,10 +72,13 @@ def load(
         made: list[Loader] = []
 
         async def call(client: Client) -> Loader:
-            def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:
-                return client.submit(
-                    piece.records, piece.ids, policy=policy, timeout_s=timeout_s, callback=callback
-                )
+            async def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:
+                def once(limit_s: float) -> Pending:
+                    return client.submit(
+                        piece.records, piece.ids, policy=policy, timeout_s=limit_s, callback=callback
+                    )
+
+                return await begun(client, once)
 
             source.begin(client.cluster)
             with _progress(source, start, as_json=as_json) as report:
@@ -160,7 +163,7 @@ class Loader:
 
     def __init__(
         self,
-        submit: Callable[[Piece, Callable[[Pending], None]], Pending],
+        submit: Callable[[Piece, Callable[[Pending], None]], Awaitable[Pending]],
         name: str,
         start: Place,
         in_flight: int,
@@ -199,7 +202,7 @@ class Loader:
         try:
             try:
                 async for piece in source:
-                    self._under_way.append((piece, self._submit(piece, self._finished)))
+                    self._under_way.append((piece, await self._submit(piece, self._finished)))
                     await self._until(self._in_flight - 1)
                     if self._failure is not None:
                         break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio
 import pytest
 
 from redwire.errors import Code, ConnectFailed
@@ -118,6 +119,23 @@ async def test_a_load_goes_on_without_a_bookmark_where_none_can_be_written_and_s
     told = json.loads(ran.err)
     assert (ran.code, told["facts"]) == (1, {"lines_committed": 500})
     assert "without a bookmark give it the rest, from line 501 (tail -n +501)" in told["hint"]
+
+
+async def test_a_load_waits_for_a_client_id_until_its_deadline(cluster, command_line, file) -> None:
+    cluster.leader.issues_ids = False
+    ran = await command_line(*arguments(file, cluster), "--timeout", "0.4")
+    told = json.loads(ran.err)
+    assert (ran.code, told["code"], told["facts"]["lines_committed"]) == (5, "DEADLINE_EXCEEDED", 0)
+    assert "no node could issue a client id yet" in told["message"] and "nothing was written" in told["hint"]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(issue_ids, cluster)
+        ran = await command_line(*arguments(file, cluster))
+    assert ran.code == 0 and len(cluster.documents) == 3_000
+
+
+async def issue_ids(cluster) -> None:
+    await anyio.sleep(0.3)
+    cluster.leader.issues_ids = True
 
 
 async def test_the_word_of_the_server_on_one_record_is_told_as_a_line(cluster, command_line, file) -> None:
