@@ -316,9 +316,12 @@ def _load(folder: Path) -> _State | None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole: after a crash it is the old or the new one."""
+    """Write a file whole: after a crash it is the old or the new one, and after an error no draft is left."""
     fresh = path.with_suffix(path.suffix + ".new")
     fresh.unlink(missing_ok=True)  # what a crash left may be anybody's to read
-    with open(fresh, "xb", opener=private) as file:
-        file.write(data)
-    os.replace(fresh, path)
+    try:
+        with open(fresh, "xb", opener=private) as file:
+            file.write(data)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
