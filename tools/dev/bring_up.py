@@ -35,7 +35,8 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
     """Start what is `wanted` in `folder`, or what was there, with its data; `tell` hears how far it got.
 
     When it fails or is interrupted by a signal (`KeyboardInterrupt`, with the signal as its argument), no
-    process is left, and nothing in a folder where no cluster was. For the main thread only. Raises
+    process is left, and nothing in a folder where no cluster was; all of it runs where the signal comes only
+    after the file `up` was written. For the main thread only. Raises
     `ClusterRuns`, `PlanInvalid`, `ConfigInvalid`, `NodeNotReady`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,6 +59,7 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
             tell(f"certificates of {len(plan.nodes)} nodes")
             dev = DevCluster(plan, folder)
             _start(cluster, dev, tell)
+            dev.up_marker.touch(0o600)
         except BaseException as error:
             with _undisturbed():
                 _undo(folder, dev, cluster, fresh=fresh)
@@ -65,7 +67,6 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
             if interrupt is not None:
                 raise interrupt from error
             raise
-        dev.up_marker.touch(0o600)
         cluster.release()
         return dev
 
@@ -157,6 +158,7 @@ def _undo(folder: Path, dev: DevCluster | None, cluster: LocalCluster | None, *,
     if dev is not None and cluster is not None:
         cluster.stop()
         dev.end_all()  # also one that an interrupt came too early to note
+        dev.up_marker.unlink(missing_ok=True)
     if fresh:
         if dev is not None:
             dev.purge()
