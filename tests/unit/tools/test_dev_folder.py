@@ -253,6 +253,13 @@ def test_a_first_start_that_is_interrupted_while_it_writes_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_purge_takes_the_drafts_of_a_start_that_was_killed(written: ClusterFolder) -> None:
+    for name in (UNFINISHED, "links.json.new", "us-1.yaml.new"):
+        (written.folder / name).touch()
+    written.purge()
+    assert not written.folder.exists()
+
+
 def test_a_start_that_asks_for_another_cluster_leaves_the_one_that_is_there(written: ClusterFolder) -> None:
     before = contents(written.folder)
     with pytest.raises(PlanInvalid, match="the cluster that is there consists of eu-1, us-1, us-2"):
