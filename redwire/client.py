@@ -36,7 +36,7 @@ from redwire.message.client import TopologyNotice
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending
 from redwire.pool import Dialler, Pool
-from redwire.position import Token
+from redwire.position import ClusterId, Token
 from redwire.reads import read_mode
 from redwire.receipt import Committed, Deleted, Inserted
 from redwire.record import Key, Op
@@ -321,6 +321,11 @@ class Client:
     def admin(self) -> Admin:
         """What administrators ask for and change: settings, users, tokens."""
         return Admin(self._opened)
+
+    @property
+    def cluster(self) -> ClusterId:
+        """The id of the cluster, of an open client: no other cluster has the same, whatever its name."""
+        return self._opened().cluster
 
     @property
     def routing(self) -> RouterStatus:

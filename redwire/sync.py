@@ -32,7 +32,7 @@ from redwire.handshake import Role
 from redwire.loop_thread import LoopThread
 from redwire.message.admin import AccountChange, AccountDone, TokensPage, UsersPage
 from redwire.message.settings import SettingsChange, SettingsChanged, SettingsView
-from redwire.position import Token
+from redwire.position import ClusterId, Token
 from redwire.receipt import Committed, Deleted, Inserted
 from redwire.record import Key
 from redwire.routing import ReadMode, RouterStatus
@@ -196,6 +196,14 @@ class SyncClient:
     def admin(self) -> SyncAdmin:
         """What administrators ask for and change: settings, users, tokens."""
         return SyncAdmin(self._client.admin, self._run)
+
+    @property
+    def cluster(self) -> ClusterId:
+        """The id of the cluster, of an open client."""
+        return self._run(self._cluster)
+
+    async def _cluster(self) -> ClusterId:
+        return self._client.cluster
 
     @property
     def routing(self) -> RouterStatus:

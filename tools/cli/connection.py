@@ -18,11 +18,14 @@ from redwire.client import Client
 from redwire.errors import (
     ELSEWHERE_HINT,
     ChannelClosed,
+    Code,
     ConnectFailed,
     DeadlineExceeded,
     NotPrimary,
+    Refused,
     UnknownOutcome,
 )
+from redwire.pending import Pending
 from redwire.spelling import guess
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
@@ -36,6 +39,8 @@ PATIENCE_S = 2.0
 """How long nothing is said of a wait: most are over by then."""
 REPEAT_S = 10.0
 """Then it is said again why: often enough to see that it still tries, seldom enough to read."""
+AGAIN_S = 0.1
+"""Before a client without an id asks again for one."""
 _ADDR = re.compile(r"\S+:[0-9]{1,5}")
 LOOK_MS = 5_000
 """Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""
@@ -102,6 +107,26 @@ async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bo
                 if error.hint in ("", ELSEWHERE_HINT):
                     error.hint = _leaderless_hint(client, error)
                 raise
+
+
+async def begun(client: Client, submit: Callable[[float], Pending]) -> Pending:
+    """What `submit` begins of a write that has so many seconds, once the client has an id to write under:
+    just after a start no node can issue one. Raises `DeadlineExceeded` where none can until the deadline.
+    """
+    limit_s = client.config.timeout_ms / 1000
+    waited_s = 0.0
+    while True:
+        try:
+            return submit(limit_s - waited_s)
+        except Refused as error:
+            if error.code is not Code.NOT_READY:
+                raise
+            waited_s += AGAIN_S
+            if waited_s >= limit_s:
+                why = "; ".join(filter(None, (error.without_code, client.routing.trouble)))
+                text = f"not sent within {limit_s:g} s: {why}"
+                raise DeadlineExceeded(text, phase="select") from error
+        await anyio.sleep(AGAIN_S)
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ from redwire.printable import printable
 from redwire.reads import read_mode
 from redwire.receipt import Committed, Deleted
 from redwire.record import Key, Op
-from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
+from tools.cli.connection import begun, policy_option, timeout_option, uri_option, with_client
 from tools.cli.output import escaped, json_option, show, to_json, to_json_line
 from tools.cli.printer import say_document
 from tools.errors import DocumentMissing, Interrupted, ScanStopped
@@ -281,7 +281,10 @@ def _write(uri: str, record: bytes, ident: str, policy: str | None, timeout_s: f
     under_way: list[Pending] = []
 
     async def call(client: Client) -> Committed:
-        under_way.append(client.submit([record], (ident,), policy=policy, timeout_s=timeout_s))
+        def submit(limit_s: float) -> Pending:
+            return client.submit([record], (ident,), policy=policy, timeout_s=limit_s)
+
+        under_way.append(await begun(client, submit))
         return await under_way[0]
 
     try:

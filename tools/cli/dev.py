@@ -139,13 +139,12 @@ def up(
     settings: dict[str, str | None] = {key: value for key, value in asked.items() if value is not None}
     if floor == "none":
         settings["floor"] = None
-    wanted = Wanted(name, regions, rtts, jitter_ms, settings)
+    wanted, where = Wanted(name, regions, rtts, jitter_ms, settings), folder or folder_of(name)
     try:
         with Steps(quiet=as_json) as steps:
-            cluster = bring_up(folder or folder_of(name), wanted, steps.step)
+            cluster = bring_up(where, wanted, steps.step)
     except KeyboardInterrupt as interrupt:
-        number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        raise Interrupted("interrupted; nothing that was started runs any more", number=number) from None
+        raise _interrupted(interrupt, where) from None
     status = anyio.run(asked_roles, cluster.status(), cluster.uri)
     uris = {"admin": cluster.admin_uri(), "app": cluster.app_uri()}
     uses = (
@@ -266,6 +265,15 @@ def ping(cluster: DevCluster, pair: str, count: int, as_json: bool) -> None:
         f"links, {found.direct_ms:.2f} ms without; medians of {count}",
         as_json=as_json,
     )
+
+
+def _interrupted(interrupt: KeyboardInterrupt, folder: Path) -> Interrupted:
+    """What ends `up` after a signal, which may have come when all was up: what runs, the system says."""
+    found = DevCluster.open(folder).processes() if DevCluster.is_one(folder) else {}
+    runs = f"still running: {', '.join(found)}" if found else "nothing that was started runs any more"
+    error = Interrupted(f"interrupted; {runs}", number=interrupt.args[0] if interrupt.args else signal.SIGINT)
+    error.hint = f"end it: {typed(folder, 'down')}" if found else ""
+    return error
 
 
 def _on_node(verb: str, done: str, call: Callable[[DevCluster, str], int], text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from redwire.client import Client
 from redwire.errors import ASK_HINT, NotConfirmed, RedwireError, RequestInvalid, UnknownOutcome
 from redwire.pending import Pending
 from redwire.record import COLLECTION, COLLECTION_RULE
-from tools.cli.connection import policy_option, timeout_option, uri_option, with_client
+from tools.cli.connection import begun, policy_option, timeout_option, uri_option, with_client
 from tools.cli.failure import EXIT_REFUSED, EXIT_UNSENT, exit_code
 from tools.cli.ndjson import Piece, Place
 from tools.cli.output import json_option, show
@@ -61,24 +61,28 @@ def load(
     """Write each line of FILE, a JSON object, as a document, over the one that has its id.
 
     How far the file is committed is kept beside it, in FILE.redwire-load, until all of it is: the same
-    command goes on from there, also after Ctrl-C. A line that is no such document stops the load; what
-    stands before it is committed. FILE may be a pipe, or - for standard input: nothing is kept of these.
+    command goes on from there, also after Ctrl-C, but not in another cluster. A line that is no such
+    document stops the load; what stands before it is committed. FILE may be a pipe, or - for standard input:
+    nothing is kept of these.
     """
     began_s = time.monotonic()
     with opened(file, collection, id_field) as source:
-        if source.once and not as_json:
-            say(f"redwire: {source.once}: no bookmark is kept", err=True)
+        save = _keeper(source, as_json=as_json)
         start = Place() if restart else source.start()
         made: list[Loader] = []
 
         async def call(client: Client) -> Loader:
-            def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:
-                return client.submit(
-                    piece.records, piece.ids, policy=policy, timeout_s=timeout_s, callback=callback
-                )
+            async def submit(piece: Piece, callback: Callable[[Pending], None]) -> Pending:
+                def once(limit_s: float) -> Pending:
+                    return client.submit(
+                        piece.records, piece.ids, policy=policy, timeout_s=limit_s, callback=callback
+                    )
 
+                return await begun(client, once)
+
+            source.begin(client.cluster)
             with _progress(source, start, as_json=as_json) as report:
-                made.append(Loader(submit, source.name, start, in_flight, source.save, report))
+                made.append(Loader(submit, source.name, start, in_flight, save, report))
                 await made[0].run(source.pieces(start))
             return made[0]
 
@@ -91,6 +95,23 @@ def load(
             raise _stopped(error, made[0] if made else None, go_on) from error
         source.done()
     _show_loaded(file, collection, start, loader, time.monotonic() - began_s, as_json=as_json)
+
+
+def _keeper(source: Source, *, as_json: bool) -> Callable[[Place], None]:
+    """What keeps the bookmark of `source`; that none is kept, now or later, is said once, and why."""
+
+    def tell() -> None:
+        if source.once and not as_json:
+            say(f"redwire: {source.once}: no bookmark is kept", err=True)
+
+    def save(place: Place) -> None:
+        before = source.once
+        source.save(place)
+        if source.once != before:
+            tell()
+
+    tell()
+    return save
 
 
 def _stopped(error: RedwireError | KeyboardInterrupt, loader: Loader | None, go_on: str) -> RedwireError:
@@ -142,7 +163,7 @@ class Loader:
 
     def __init__(
         self,
-        submit: Callable[[Piece, Callable[[Pending], None]], Pending],
+        submit: Callable[[Piece, Callable[[Pending], None]], Awaitable[Pending]],
         name: str,
         start: Place,
         in_flight: int,
@@ -181,7 +202,7 @@ class Loader:
         try:
             try:
                 async for piece in source:
-                    self._under_way.append((piece, self._submit(piece, self._finished)))
+                    self._under_way.append((piece, await self._submit(piece, self._finished)))
                     await self._until(self._in_flight - 1)
                     if self._failure is not None:
                         break
@@ -208,11 +229,11 @@ class Loader:
             self.token = str(first.result().receipt.token)
         if pending.error is not None and self._failure is None:
             self._failure = self._located(pending)
+        self._moved.set()
         self._report(self.place)
         if time.monotonic() - self._saved_s > SAVE_S:
             self._saved_s = time.monotonic()
             self._save(self.place)
-        self._moved.set()
 
     def _located(self, pending: Pending) -> RedwireError:
         """The error of a piece; the server's word on one record becomes one on its line."""

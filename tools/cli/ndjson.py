@@ -6,6 +6,7 @@ import hashlib
 import os
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -15,6 +16,7 @@ import msgspec
 
 from redwire.document import encode_record
 from redwire.errors import RequestInvalid
+from redwire.position import ClusterId
 from redwire.record import DOC_BYTES_MAX, Op
 from tools.errors import LineInvalid
 
@@ -25,6 +27,7 @@ PIECE_BYTES = 256 << 10
 READ_BYTES = 1 << 20
 """A few system calls a second, and no more memory than four pieces."""
 SUFFIX = ".redwire-load"
+RESTART_HINT = "pass --restart to begin at the first line"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -149,8 +152,11 @@ class Prefix:
 
 
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a file is committed to a collection. `before` is a hash over all that stands before."""
+    """How far a file is committed to a collection of the cluster with this id. `before` is a hash over all
+    that stands before.
+    """
 
+    cluster: ClusterId
     collection: str
     id_field: str
     line: int
@@ -158,10 +164,16 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     before: str
 
     @classmethod
-    def make(cls, prefix: Prefix, collection: str, id_field: str, place: Place) -> Self:
+    def make(cls, prefix: Prefix, cluster: ClusterId, collection: str, id_field: str, place: Place) -> Self:
         """A bookmark at `place`."""
-        before, (line, offset) = prefix.digest(place.offset), (place.line, place.offset)
-        return cls(collection=collection, id_field=id_field, line=line, offset=offset, before=before)
+        return cls(
+            cluster=cluster,
+            collection=collection,
+            id_field=id_field,
+            line=place.line,
+            offset=place.offset,
+            before=prefix.digest(place.offset),
+        )
 
     @property
     def place(self) -> Place:
@@ -169,32 +181,46 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
         return Place(self.line, self.offset)
 
     def save(self, path: Path) -> None:
-        """Replace the bookmark in the file `path`, whole."""
+        """Replace the bookmark in the file `path`, whole. It is not synced: of a machine that crashes an
+        older one may be left, or one that is none; then more is loaded again, and nothing is left out. Raises
+        `OSError`; the one that was there is left then.
+        """
         draft = path.with_name(path.name + ".new")
-        draft.write_bytes(msgspec.json.encode(self) + b"\n")
-        os.replace(draft, path)
+        try:
+            draft.write_bytes(msgspec.json.encode(self) + b"\n")
+            os.replace(draft, path)
+        except OSError:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+
+    def require_cluster(self, path: Path, cluster: ClusterId) -> None:
+        """Raises `RequestInvalid` where it is not this cluster that has what stands before."""
+        if self.cluster != cluster:
+            text = f"{path}: an earlier load to another cluster ({self.cluster[:8]})"
+            raise RequestInvalid(text, hint=RESTART_HINT)
 
 
-def bookmarked(path: Path, prefix: Prefix, collection: str, id_field: str) -> Place:
-    """Where the load of the file of `prefix` stopped, as `path` has it; its beginning without a bookmark.
+def bookmarked(path: Path, prefix: Prefix, collection: str, id_field: str) -> Bookmark | None:
+    """Where the load of the file of `prefix` stopped, as `path` has it, in whichever cluster; None without a
+    bookmark.
 
     Raises `RequestInvalid` for the bookmark of another load.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return Place()
-    hint = "pass --restart to begin at the first line"
+        return None
     try:
         bookmark = msgspec.json.decode(data, type=Bookmark)
     except msgspec.MsgspecError as error:
-        raise RequestInvalid(f"{path}: not a bookmark: {error}", hint=hint) from error
-    if bookmark != Bookmark.make(prefix, collection, id_field, bookmark.place):
+        raise RequestInvalid(f"{path}: not a bookmark: {error}", hint=RESTART_HINT) from error
+    if bookmark != Bookmark.make(prefix, bookmark.cluster, collection, id_field, bookmark.place):
         if bookmark.collection != collection:
             why = f"an earlier load to the collection {bookmark.collection}"
         elif bookmark.id_field != id_field:
             why = f"an earlier load by the field {bookmark.id_field}"
         else:
             why = f"an earlier load of another file, or the lines up to {bookmark.line} have changed since"
-        raise RequestInvalid(f"{path}: {why}", hint=hint)
-    return bookmark.place
+        raise RequestInvalid(f"{path}: {why}", hint=RESTART_HINT)
+    return bookmark

@@ -12,6 +12,7 @@ from typing import IO, Protocol
 
 import anyio
 
+from redwire.position import ClusterId
 from redwire.record import DOC_BYTES_MAX
 from tools.cli.ndjson import (
     PIECE_BYTES,
@@ -35,7 +36,8 @@ class Source(Protocol):
     """Lines to be loaded into a collection, and how far they are committed. Made by `opened`.
 
     `name` is what errors call them, `size` how many bytes there are if that is known, and `once` why no
-    bookmark is kept; "" where one is.
+    bookmark is kept; "" where one is. First comes `start`, unless all is to be loaded again, then `begin`,
+    then the others.
     """
 
     name: str
@@ -45,11 +47,18 @@ class Source(Protocol):
     def start(self) -> Place:
         """Where an earlier load stopped; the beginning without a bookmark. Raises `RequestInvalid`."""
 
+    def begin(self, cluster: ClusterId) -> None:
+        """This is where they go. A bookmark from which nobody has asked to `start` is taken away: it would be
+        ahead. Raises `RequestInvalid` where an earlier load went to another cluster, `OSError`.
+        """
+
     def pieces(self, start: Place) -> AsyncIterator[Piece]:
         """What follows on `start`. Raises `LineInvalid`, as `ndjson.pieces`."""
 
     def save(self, place: Place) -> None:
-        """All before `place` is committed: a bookmark, and none at the beginning."""
+        """All before `place` is committed: a bookmark, and none at the beginning. One that cannot be written
+        is the last, and `once` says why; what stands there is behind.
+        """
 
     def done(self) -> None:
         """All of it is committed: no bookmark is left."""
@@ -64,12 +73,24 @@ class File:
         self.once = once
         self._lines = lines
         self._to = collection, id_field
-        self._bookmark = path.with_name(path.name + SUFFIX)
+        self._cluster = ClusterId("")
+        self._path = None if once else path.with_name(path.name + SUFFIX)
         self._prefix = Prefix(lines)
+        self._found: Bookmark | None = None
 
     def start(self) -> Place:
         """As `Source`."""
-        return Place() if self.once else bookmarked(self._bookmark, self._prefix, *self._to)
+        if self._path is not None:
+            self._found = bookmarked(self._path, self._prefix, *self._to)
+        return Place() if self._found is None else self._found.place
+
+    def begin(self, cluster: ClusterId) -> None:
+        """As `Source`."""
+        self._cluster = cluster
+        if self._path is None or self._found is None:
+            self.done()
+        else:
+            self._found.require_cluster(self._path, cluster)
 
     async def pieces(self, start: Place) -> AsyncIterator[Piece]:
         """As `Source`."""
@@ -79,17 +100,20 @@ class File:
 
     def save(self, place: Place) -> None:
         """As `Source`."""
-        if self.once:
+        if self.once or self._path is None:
             return
-        if place == Place():
-            self.done()
-        else:
-            Bookmark.make(self._prefix, *self._to, place).save(self._bookmark)
+        try:
+            if place == Place():
+                self.done()
+            else:
+                Bookmark.make(self._prefix, self._cluster, *self._to, place).save(self._path)
+        except OSError as error:
+            self.once = f"{self._path} cannot be written ({error.strerror})"
 
     def done(self) -> None:
         """As `Source`."""
-        if not self.once:
-            self._bookmark.unlink(missing_ok=True)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
 class Stream:
@@ -107,6 +131,9 @@ class Stream:
     def start(self) -> Place:
         """As `Source`."""
         return Place()
+
+    def begin(self, cluster: ClusterId) -> None:
+        """As `Source`."""
 
     async def pieces(self, start: Place) -> AsyncIterator[Piece]:
         """As `Source`, from the beginning."""

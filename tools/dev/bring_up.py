@@ -35,7 +35,8 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
     """Start what is `wanted` in `folder`, or what was there, with its data; `tell` hears how far it got.
 
     When it fails or is interrupted by a signal (`KeyboardInterrupt`, with the signal as its argument), no
-    process is left, and nothing in a folder where no cluster was. For the main thread only. Raises
+    process is left, and nothing in a folder where no cluster was; all of it runs where the signal comes only
+    after the file `up` was written. For the main thread only. Raises
     `ClusterRuns`, `PlanInvalid`, `ConfigInvalid`, `NodeNotReady`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -44,26 +45,28 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
     make_private(folder)
     with locked(folder), _interruptible():
         fresh = not ClusterFolder.is_one(folder)
+        dev: DevCluster | None = None
         cluster: LocalCluster | None = None
         try:
             if fresh:
                 _require_empty(folder)
             before = None if fresh else DevCluster.open(folder).plan
             plan = wanted.plan(before, give_up=typed(folder, "down", "--purge"))
-            _clear(DevCluster(plan, folder), tell)
+            dev = DevCluster(plan, folder)
+            _clear(dev, tell)
             _check(ClusterFolder(plan, folder), fresh=fresh)
             cluster = LocalCluster(plan, folder)
             tell(f"certificates of {len(plan.nodes)} nodes")
             dev = DevCluster(plan, folder)
             _start(cluster, dev, tell)
+            dev.up_marker.touch(0o600)
         except BaseException as error:
             with _undisturbed():
-                _undo(folder, cluster, fresh=fresh)
+                _undo(folder, dev, cluster, fresh=fresh)
             interrupt = _interrupt_in(error)
             if interrupt is not None:
                 raise interrupt from error
             raise
-        dev.up_marker.touch(0o600)
         cluster.release()
         return dev
 
@@ -150,15 +153,15 @@ async def _join(cluster: LocalCluster, dev: DevCluster, tell: Tell) -> None:
         tell(f"user {APP}")
 
 
-def _undo(folder: Path, cluster: LocalCluster | None, *, fresh: bool) -> None:
-    """End what was started, and remove what was written where nothing was."""
-    if cluster is not None:
+def _undo(folder: Path, dev: DevCluster | None, cluster: LocalCluster | None, *, fresh: bool) -> None:
+    """End what was started, and remove what was written where nothing was, or was begun."""
+    if dev is not None and cluster is not None:
         cluster.stop()
-        dev = DevCluster(cluster.plan, folder)
         dev.end_all()  # also one that an interrupt came too early to note
-        if fresh:
+        dev.up_marker.unlink(missing_ok=True)
+    if fresh:
+        if dev is not None:
             dev.purge()
-    elif fresh:
         for name in (LOCK, UNFINISHED):
             (folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody else's files are in it

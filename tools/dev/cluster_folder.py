@@ -112,10 +112,12 @@ class ClusterFolder:
         """Remove everything that clusters write here, and the folder if nothing else is in it."""
         for node in self.plan.nodes:
             shutil.rmtree(self.data_dir(node.id), ignore_errors=True)
-            for path in (self.config_path(node.id), self.log_path(node.id)):
-                path.unlink(missing_ok=True)
+            self.log_path(node.id).unlink(missing_ok=True)
         remove_certificates(self.folder, "ca", ADMIN, *self.ports)
-        for path in (self.links_spec, self.links_socket, self.links_log, self.folder / STATE):
+        for path in (self.links_socket, self.links_log):
+            path.unlink(missing_ok=True)
+        for path in (*map(self.config_path, self.ports), self.links_spec, self.folder / STATE):
+            _draft(path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
         with suppress(OSError):
             self.folder.rmdir()
@@ -316,9 +318,17 @@ def _load(folder: Path) -> _State | None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole: after a crash it is the old or the new one."""
-    fresh = path.with_suffix(path.suffix + ".new")
+    """Write a file whole: after a crash it is the old or the new one, and after an error no draft is left."""
+    fresh = _draft(path)
     fresh.unlink(missing_ok=True)  # what a crash left may be anybody's to read
-    with open(fresh, "xb", opener=private) as file:
-        file.write(data)
-    os.replace(fresh, path)
+    try:
+        with open(fresh, "xb", opener=private) as file:
+            file.write(data)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    """Where a file is written before it replaces `path`."""
+    return path.with_suffix(path.suffix + ".new")

@@ -34,6 +34,7 @@ async def test_every_call_of_the_client_has_its_blocking_twin(cluster) -> None:
             assert db.status().own.id == "eu-1"
             assert db.admin.role is Role.WRITE
             assert db.topology().primary.addr == db.routing.primary
+            assert db.cluster == "ab" * 16
             with pytest.raises(errors.Conflict):
                 db.insert("products", {}, "2")
             shown = repr(db)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 
+import anyio
 import pytest
 
 from redwire.client import connect
@@ -254,6 +255,24 @@ async def test_a_call_that_waits_says_so_although_connecting_has_said_something(
             notices._speak()
             notices._speak()
     assert capsys.readouterr().err.count("no answer yet") == 2
+
+
+@pytest.mark.parametrize("words", [("put", "c", "1", "{}"), ("delete", "c", "1")])
+async def test_a_write_waits_for_a_client_id_until_its_deadline(cluster, command_line, words) -> None:
+    cluster.leader.issues_ids = False
+    ran = await command_line(*words, "--timeout", "0.4", "--json", "--uri", cluster.uri())
+    told = json.loads(ran.err)
+    assert (ran.code, told["code"]) == (5, "DEADLINE_EXCEEDED")
+    assert told["message"] == "not sent within 0.4 s: no node could issue a client id yet"
+
+    async def issue_ids() -> None:
+        await anyio.sleep(0.3)
+        cluster.leader.issues_ids = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(issue_ids)
+        ran = await command_line(*words, "--uri", cluster.uri())
+    assert ran.code == 0 and len(cluster.leader.writes) == 1
 
 
 @pytest.mark.parametrize(

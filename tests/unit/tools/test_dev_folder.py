@@ -8,6 +8,7 @@ import re
 import socket
 import stat
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cluster.config import parse_node_config
 from redwire import uri as connection_uri
 from redwire.tls import certificate_expiry_ms
 from tools.authority import Authority
+from tools.dev import cluster_folder
 from tools.dev.bring_up import bring_up
 from tools.dev.cluster_folder import (
     ADMIN,
@@ -225,6 +227,37 @@ def test_a_start_that_cannot_be_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"cluster\.policy"):
         bring_up(tmp_path / "dev", wanted, print)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", ["write_certificates", "_replace", "os.replace"])
+def test_a_first_start_that_is_interrupted_while_it_writes_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    whole, times = cluster_folder.write_certificates, 0
+
+    def half(folder: Path, cluster: str, users: Sequence[str], nodes: Sequence[str]) -> None:
+        whole(folder, cluster, users, nodes[:1])
+        raise KeyboardInterrupt
+
+    def third(*_: object) -> None:
+        nonlocal times
+        times += 1
+        if times == 3:
+            raise KeyboardInterrupt
+        real(*_)
+
+    real: Callable[..., None] = os.replace if cut == "os.replace" else cluster_folder._replace
+    monkeypatch.setattr(f"tools.dev.cluster_folder.{cut}", half if cut == "write_certificates" else third)
+    with pytest.raises(KeyboardInterrupt):
+        bring_up(tmp_path / "dev", Wanted("dev", (("eu", 2), ("us", 1))), print)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_purge_takes_the_drafts_of_a_start_that_was_killed(written: ClusterFolder) -> None:
+    for name in (UNFINISHED, "links.json.new", "us-1.yaml.new"):
+        (written.folder / name).touch()
+    written.purge()
+    assert not written.folder.exists()
 
 
 def test_a_start_that_asks_for_another_cluster_leaves_the_one_that_is_there(written: ClusterFolder) -> None:

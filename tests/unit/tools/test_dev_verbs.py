@@ -184,6 +184,23 @@ def test_a_folder_that_lies_too_deep_for_sqlite_is_refused_and_leaves_nothing(tm
     assert not deep.exists()
 
 
+async def test_an_interrupt_that_came_once_the_cluster_was_up_does_not_say_that_nothing_runs(
+    command_line: CommandLine, stopped: ClusterFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(folder: Path, wanted: Wanted, tell: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.cli.dev.bring_up", late)
+    assert "nothing that was started runs any more" in (await command_line("dev", "up")).err
+    with subprocess.Popen(stopped.commands["eu-1"], stderr=subprocess.DEVNULL) as process:
+        try:
+            ran = await command_line("dev", "up")
+        finally:
+            process.kill()
+    assert ran.code == 130
+    assert ran.err.endswith("redwire: interrupted; still running: eu-1; end it: redwire dev down\n")
+
+
 async def test_a_cluster_that_is_not_there_is_made_by_its_name(command_line: CommandLine) -> None:
     ran = await command_line("dev", "status", "--name", "d3")
     assert "; make one: redwire dev up --name d3; " in ran.err

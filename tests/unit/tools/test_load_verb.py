@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio
 import pytest
 
 from redwire.errors import Code, ConnectFailed
+from redwire.position import ClusterId
 from redwire.record import decode_write
+from tools.cli import load
 from tools.cli.load import _stopped
 
 
@@ -67,6 +70,72 @@ async def test_another_collection_does_not_go_on_from_this_one_unless_told_to_be
     assert "--restart" in (await command_line(*other)).err
     assert (await command_line(*other, "--restart")).code == 0
     assert ("d", "2999") in cluster.documents
+
+
+async def test_another_cluster_does_not_go_on_from_where_this_one_is_unless_told_to_begin_again(
+    cluster, scripts, command_line, file
+) -> None:
+    cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
+    assert (await command_line(*arguments(file, cluster), "--in-flight", "1")).code == 1
+    cluster.id = ClusterId("cd" * 16)
+    cluster.documents.clear()
+    ran = await command_line(*arguments(file, cluster))
+    told = json.loads(ran.err)
+    assert ran.code == 4 and not cluster.documents
+    assert told["message"].endswith("an earlier load to another cluster (abababab)")
+    assert "--restart" in told["hint"]
+    assert (await command_line(*arguments(file, cluster), "--restart")).code == 0
+    assert len(cluster.documents) == 3_000
+
+
+async def test_a_restart_that_dies_leaves_no_bookmark_of_the_load_before(
+    cluster, scripts, command_line, file
+) -> None:
+    cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
+    assert (await command_line(*arguments(file, cluster), "--in-flight", "1")).code == 1
+    seen = []
+
+    def look(*told) -> None:
+        seen.append(list(file.parent.iterdir()))
+        scripts.commit(*told)
+
+    cluster.leader.script.append(look)
+    assert (await command_line(*arguments(file, cluster), "--restart")).code == 0
+    assert seen == [[file]]
+
+
+@pytest.mark.parametrize("in_flight", ["1", "16"])
+async def test_a_load_goes_on_without_a_bookmark_where_none_can_be_written_and_says_so_once(
+    cluster, scripts, command_line, file, monkeypatch, in_flight
+) -> None:
+    monkeypatch.setattr(load, "SAVE_S", 0.0)
+    (file.parent / "products.ndjson.redwire-load.new").mkdir()
+    words = (*(word for word in arguments(file, cluster) if word != "--json"), "--in-flight", in_flight)
+    ran = await command_line(*words)
+    assert ran.code == 0 and len(cluster.documents) == 3_000
+    assert ran.err.count("products.ndjson.redwire-load cannot be written (Is a directory)") == 1
+    cluster.leader.script.extend([scripts.commit, scripts.refusing(Code.FORBIDDEN)])
+    ran = await command_line(*words[:-1], "1", "--json")
+    told = json.loads(ran.err)
+    assert (ran.code, told["facts"]) == (1, {"lines_committed": 500})
+    assert "without a bookmark give it the rest, from line 501 (tail -n +501)" in told["hint"]
+
+
+async def test_a_load_waits_for_a_client_id_until_its_deadline(cluster, command_line, file) -> None:
+    cluster.leader.issues_ids = False
+    ran = await command_line(*arguments(file, cluster), "--timeout", "0.4")
+    told = json.loads(ran.err)
+    assert (ran.code, told["code"], told["facts"]["lines_committed"]) == (5, "DEADLINE_EXCEEDED", 0)
+    assert "no node could issue a client id yet" in told["message"] and "nothing was written" in told["hint"]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(issue_ids, cluster)
+        ran = await command_line(*arguments(file, cluster))
+    assert ran.code == 0 and len(cluster.documents) == 3_000
+
+
+async def issue_ids(cluster) -> None:
+    await anyio.sleep(0.3)
+    cluster.leader.issues_ids = True
 
 
 async def test_the_word_of_the_server_on_one_record_is_told_as_a_line(cluster, command_line, file) -> None:

@@ -9,8 +9,11 @@ import pytest
 
 from redwire import record
 from redwire.errors import RequestInvalid
+from redwire.position import ClusterId
 from tools.cli.ndjson import PIECE_RECORDS, Bookmark, Place, Prefix, bookmarked, pieces
 from tools.errors import LineInvalid
+
+CLUSTER = ClusterId("ab" * 16)
 
 
 def read(text: bytes, start: Place = Place(), field: str = "id") -> list:  # noqa: B008
@@ -95,9 +98,10 @@ def test_utf_16_is_told_as_what_it_is() -> None:
 def test_a_bookmark_is_found_again_after_the_file_has_grown(tmp_path: Path) -> None:
     path = tmp_path / "f.redwire-load"
     text = io.BytesIO(b'{"id": 1}\n{"id": 2}\n')
-    assert bookmarked(path, Prefix(text), "c", "id") == Place()
-    Bookmark.make(Prefix(text), "c", "id", Place(1, 10)).save(path)
-    assert bookmarked(path, Prefix(io.BytesIO(text.getvalue() + b'{"id": 3}\n')), "c", "id") == Place(1, 10)
+    assert bookmarked(path, Prefix(text), "c", "id") is None
+    Bookmark.make(Prefix(text), CLUSTER, "c", "id", Place(1, 10)).save(path)
+    found = bookmarked(path, Prefix(io.BytesIO(text.getvalue() + b'{"id": 3}\n')), "c", "id")
+    assert found is not None and (found.place, found.cluster) == (Place(1, 10), CLUSTER)
     assert [path] == list(tmp_path.iterdir())
 
 
@@ -111,7 +115,7 @@ def test_a_bookmark_is_found_again_after_the_file_has_grown(tmp_path: Path) -> N
 )
 def test_a_bookmark_of_another_load_is_refused(tmp_path: Path, text, collection, field, why) -> None:
     path = tmp_path / "f.redwire-load"
-    Bookmark.make(Prefix(io.BytesIO(b'{"id": 1}\n')), "c", "id", Place(1, 10)).save(path)
+    Bookmark.make(Prefix(io.BytesIO(b'{"id": 1}\n')), CLUSTER, "c", "id", Place(1, 10)).save(path)
     with pytest.raises(RequestInvalid, match=f"{why}.*--restart"):
         bookmarked(path, Prefix(io.BytesIO(text)), collection, field)
     path.write_bytes(b"no bookmark")
@@ -124,8 +128,9 @@ def test_a_file_that_changed_before_its_bookmark_however_far_is_another_one(tmp_
     text, path = b"".join(lines), tmp_path / "f.redwire-load"
     prefix, place = Prefix(io.BytesIO(text)), Place(15_000, sum(map(len, lines[:15_000])))
     for at in (Place(1, len(lines[0])), place):
-        Bookmark.make(prefix, "c", "id", at).save(path)
-    assert bookmarked(path, Prefix(io.BytesIO(text)), "c", "id") == place
+        Bookmark.make(prefix, CLUSTER, "c", "id", at).save(path)
+    found = bookmarked(path, Prefix(io.BytesIO(text)), "c", "id")
+    assert found is not None and found.place == place
     for changed in (text.replace(b"14999", b"99999"), lines[0] + text):
         with pytest.raises(RequestInvalid, match="have changed since"):
             bookmarked(path, Prefix(io.BytesIO(changed)), "c", "id")
