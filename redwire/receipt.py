@@ -95,8 +95,8 @@ def unconfirmed(receipt: Receipt) -> str:
     if receipt.achieved is None:
         return "logged but not confirmed"
     if receipt.achieved == receipt.requested:
-        return "committed, but not applied by the primary yet, so what came of it is not known"
-    return "committed, but the copies that were asked for beyond that are not confirmed"
+        return "committed but not confirmed: the primary has not applied it, so what came of it is not known"
+    return "committed but not confirmed by all copies that were asked for"
 
 
 class RecordResult(msgspec.Struct, frozen=True):

@@ -60,8 +60,8 @@ def test_an_unconfirmed_request_achieved_the_commit_rule_below_the_watermark_onl
     ("first", "policy", "begins"),
     [
         (46, 0, "logged but not confirmed"),
-        (45, 0, "committed, but not applied by the primary yet"),
-        (45, 1, "committed, but the copies that were asked for beyond that"),
+        (45, 0, "committed but not confirmed: the primary has not applied it"),
+        (45, 1, "committed but not confirmed by all copies"),
     ],
 )
 def test_what_was_not_confirmed_is_told_by_what_is_known_of_it(first: int, policy: int, begins: str) -> None:
