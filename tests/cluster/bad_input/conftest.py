@@ -162,6 +162,16 @@ class Site:
         """What the node's process holds in memory now."""
         return _status_kib(self.pid, "VmRSS:") << 10
 
+    def rest_bytes(self) -> int:
+        """The same once it is at rest: what a test before has left under way is over."""
+        deadline_s, held, still = time.monotonic() + 10, self.rss_bytes(), 0
+        while still < 5:
+            assert time.monotonic() < deadline_s, f"it never comes to rest: {held} bytes"
+            time.sleep(0.05)
+            before, held = held, self.rss_bytes()
+            still = still + 1 if abs(held - before) < 1 << 20 else 0
+        return held
+
     def peak_bytes(self) -> int:
         """The most that it has held since it was started, or since `forget_peak`."""
         return _status_kib(self.pid, "VmHWM:") << 10

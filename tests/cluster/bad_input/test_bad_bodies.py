@@ -273,7 +273,7 @@ def test_a_drivers_request_that_cannot_be_is_told_why_and_the_connection_lives(
     site: Any, kind: Kind, body: bytes
 ) -> None:
     with site.nothing_written(), site.login("ops") as wire:
-        before = site.rss_bytes()
+        before = site.rest_bytes()
         site.forget_peak()
         answer = wire.ask(kind, body)
         assert answer.kind == Kind.ERROR

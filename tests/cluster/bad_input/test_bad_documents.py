@@ -226,7 +226,7 @@ def test_a_row_that_repeats_long_names_is_refused_by_what_it_would_become(site: 
         + b"\x04\x01" * 10_000
     )
     with site.nothing_written(), site.login("ops") as wire:
-        before = site.rss_bytes()
+        before = site.rest_bytes()
         site.forget_peak()
         assert str(wire.error(Kind.BULK_INSERT_BINARY, body)).startswith("TOO_LARGE")
         assert site.peak_bytes() < before + (48 << 20)

@@ -93,7 +93,7 @@ def _lying(says: int, holds: int) -> bytes:
 def test_a_zstd_bomb_costs_one_frame_at_most(site: Any, bomb: Callable[[], bytes]) -> None:
     payload = bomb()
     with site.login() as wire:
-        before = site.rss_bytes()
+        before = site.rest_bytes()
         site.forget_peak()
         wire.send(frame(Kind.QUERY, payload, flags=COMPRESSED))
         (last,) = wire.last_words()
@@ -109,7 +109,7 @@ def test_a_frame_cut_short_by_the_end_is_nothing(site: Any) -> None:
 
 def test_a_length_costs_memory_only_as_its_bytes_come(site: Any) -> None:
     wires = [site.login() for _ in range(40)]
-    before = site.rss_bytes()
+    before = site.rest_bytes()
     for wire in wires:
         wire.send(frame(Kind.WRITE, length=FRAME_BYTES_MAX), bytes(1000))
     site.check()
@@ -173,7 +173,7 @@ def test_cbor_that_may_not_be_is_refused_by_every_kind_that_carries_it(
     site: Any, body: bytes, why: str
 ) -> None:
     with site.nothing_written():
-        before = site.rss_bytes()
+        before = site.rest_bytes()
         site.forget_peak()
         for who, kind in CBOR_KINDS:
             with site.login(who) as wire:
@@ -188,7 +188,7 @@ def test_a_cbor_bomb_in_a_zstd_bomb_costs_one_frame_at_most(site: Any, who: str,
     bomb = zstandard.ZstdCompressor().compress(b"\x80" * FRAME_BYTES_MAX)
     assert len(bomb) < 2_000
     with site.login(who) as wire:
-        before = site.rss_bytes()
+        before = site.rest_bytes()
         site.forget_peak()
         for _ in range(20):
             wire.send(frame(kind, bomb, flags=COMPRESSED))

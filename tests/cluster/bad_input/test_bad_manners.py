@@ -45,7 +45,7 @@ def test_whoever_resets_in_the_middle_leaves_nothing_behind(site: Any) -> None:
     for who in (None, "ops", "us-1"):  # the first round pays for what is kept for ever
         with site.login(who) as wire:
             wire.send(halves[Kind.WRITE])
-    before = site.rss_bytes()
+    before = site.rest_bytes()
     with site.nothing_written():
         for _ in range(5):
             for half in halves.values():
@@ -91,7 +91,7 @@ def test_whoever_asks_for_much_and_reads_nothing_is_read_no_further_and_makes_no
     largest = b'{"a":"%s"}' % (b"x" * (DOC_BYTES_MAX - 8))
     with site.login("ops") as ops:
         assert site.put(ops, "largest", largest, "large").kind == Kind.WRITTEN
-    before = site.rss_bytes()
+    before = site.rest_bytes()
     site.forget_peak()
     with site.login("reader") as wire:
         wire.send(*(encode_frame(Kind.FETCH, Fetch("large", "largest").encode(), n) for n in range(1, 41)))
@@ -108,7 +108,7 @@ def test_a_crowd_that_takes_no_answer_goes_before_memory_does_and_others_are_ans
         assert site.put(ops, "largest", largest, "large").kind == Kind.WRITTEN
         assert site.put(ops, "x").kind == Kind.WRITTEN
     crowd = [site.login() for _ in range(4 * UNREAD_BYTES_MAX // DOC_BYTES_MAX)]
-    before = site.rss_bytes()
+    before = site.rest_bytes()
     site.forget_peak()
     for n, wire in enumerate(crowd):
         asked = Fetch("large", "largest").encode()
@@ -133,7 +133,7 @@ def test_frames_that_never_become_whole_are_kept_within_bounds_and_only_of_who_m
     site: Any,
 ) -> None:
     part = HEADER.pack(FRAME_BYTES_MAX, Kind.WRITE, 0, 0, 1) + bytes(FRAME_BYTES_MAX - HEADER.size - 1)
-    before = site.rss_bytes()
+    before = site.rest_bytes()
     site.forget_peak()
     with contextlib.ExitStack() as stack:
         for _ in range(4):
