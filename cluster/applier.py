@@ -229,9 +229,8 @@ class Applier:
             except DiskFull as error:
                 if folded and not self._wait_for_space(error):
                     return False
-                folded = not folded
-                if folded:
-                    self._fold_for_space()
+                self._fold_for_space()
+                folded = True
             else:
                 if self._space.full:
                     self._space.met("")

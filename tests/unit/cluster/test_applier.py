@@ -569,7 +569,7 @@ def test_a_disk_that_stays_full_is_folded_for_again_and_again(
     running.apply([written_log.write(put("a"))])
     loop.run_one()
     running.stop()
-    assert (volume.tries, volume.folds, state.applied) == (6, 0, written_log.end)
+    assert (volume.tries, volume.folds, state.applied) == (4, 0, written_log.end)
 
 
 def test_where_space_is_short_a_log_of_sqlite_that_is_worth_it_is_folded_early(
