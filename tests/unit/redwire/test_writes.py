@@ -41,11 +41,12 @@ async def test_a_refusal_that_may_pass_is_tried_again_as_the_first_attempt(clust
     assert [attempt for *_, attempt in cluster.leader.keys] == [1, 1, 1]
 
 
-async def test_a_refusal_that_lasts_until_the_deadline_is_the_outcome(cluster, scripts) -> None:
+async def test_a_refusal_that_lasts_until_the_deadline_is_the_outcome(cluster, scripts, monkeypatch) -> None:
+    monkeypatch.setattr("redwire.course.PAUSE_MAX_S", 0.2)
     cluster.leader.script.extend([scripts.refusing(Code.MISSING_REGIONS)] * 100)
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.Refused, match="MISSING_REGIONS"):
-            await db.put("products", "p1", {}, timeout_s=5.0)  # most of it is a pause between two tries
+            await db.put("products", "p1", {}, timeout_s=1.0)  # most of it are pauses between tries
     assert len(cluster.leader.writes) > 1
 
 
@@ -419,7 +420,11 @@ async def test_no_more_than_a_windowful_is_under_way_whatever_the_ids(cluster, s
         assert not any(each.done for each in waiting)
 
 
-async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_others(cluster, scripts) -> None:
+async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_others(
+    cluster, scripts, monkeypatch
+) -> None:
+    monkeypatch.setattr("redwire.course.PAUSE_MAX_S", 0.1)
+
     def by_policy(node, wire, frame, envelope) -> None:
         if envelope.policy:
             scripts.refusing(Code.MISSING_REGIONS)(node, wire, frame, envelope)
@@ -434,7 +439,7 @@ async def test_one_write_that_is_refused_for_long_keeps_the_window_open_for_othe
             pending = [db.submit_put("products", f"p{batch}-{number}", {}) for number in range(2_000)]
             for each in pending:
                 await each
-            await anyio.sleep(1.0)  # until it is refused once more
+            await anyio.sleep(0.2)  # until it is refused once more
         assert not refused.done
         cluster.leader.script.clear()
         assert (await refused).id == "far" and str(refused.key) == key

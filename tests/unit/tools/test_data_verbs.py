@@ -217,15 +217,16 @@ async def test_what_cannot_be_told_of_a_key_is_an_open_outcome(cluster, command_
 
 
 async def test_a_long_wait_is_told_with_its_reason_and_its_end_but_not_to_a_program(
-    cluster, command_line
+    cluster, command_line, monkeypatch
 ) -> None:
+    monkeypatch.setattr("tools.cli.connection.PATIENCE_S", 0.2)
     cluster.leader.frozen = True
-    ask = ("get", "c", "p1", "--timeout", "2.6", "--uri", cluster.uri(cluster.leader))
+    ask = ("get", "c", "p1", "--timeout", "0.8", "--uri", cluster.uri(cluster.leader))
     told, quiet = await command_line(*ask), await command_line(*ask, "--json")
     assert told.code == quiet.code == 5
     waiting, error = told.err.splitlines()
     assert waiting.startswith("redwire: waiting, 1 s more at most: ") and cluster.leader.addr in waiting
-    assert error.startswith("redwire: no node was reached within 2.6 s: ")
+    assert error.startswith("redwire: no node was reached within 0.8 s: ")
     assert json.loads(quiet.err)["code"] == "DEADLINE_EXCEEDED"
 
 
@@ -239,10 +240,11 @@ async def test_a_long_verb_connects_within_its_own_deadline(command_line, tmp_pa
 
 
 @pytest.mark.parametrize("verb", ["status", "lag", "events"])
-async def test_who_only_looks_is_told_what_for_it_waits_too(command_line, verb) -> None:
-    ran = await command_line(verb, "--uri", "red://127.0.0.1:1/?timeout_ms=2600")
+async def test_who_only_looks_is_told_what_for_it_waits_too(command_line, verb, monkeypatch) -> None:
+    monkeypatch.setattr("tools.cli.connection.PATIENCE_S", 0.2)
+    ran = await command_line(verb, "--uri", "red://127.0.0.1:1/?timeout_ms=800")
     assert ran.code == 5 and ran.err.splitlines()[0].startswith("redwire: waiting, 1 s more at most: cannot")
-    quiet = await command_line(verb, "--json", "--uri", "red://127.0.0.1:1/?timeout_ms=2600")
+    quiet = await command_line(verb, "--json", "--uri", "red://127.0.0.1:1/?timeout_ms=800")
     assert json.loads(quiet.err)["exit_code"] == 5
 
 

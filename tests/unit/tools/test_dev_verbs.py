@@ -295,8 +295,9 @@ def foreground(stopped: ClusterFolder) -> Iterator[int]:
 
 
 async def test_a_node_that_was_started_by_hand_is_called_that(
-    command_line: CommandLine, stopped: ClusterFolder, foreground: int
+    command_line: CommandLine, stopped: ClusterFolder, foreground: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tools.cli.dev_roles.ANSWER_S", 0.2)  # who holds the data answers nobody
     ran = await command_line("dev", "status", "--json")
     node = json.loads(ran.out)["nodes"][0]
     assert (node["state"], node["by_hand"], node["pid"]) == ("running", True, foreground)

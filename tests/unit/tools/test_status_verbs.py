@@ -62,7 +62,7 @@ async def test_a_dead_primary_in_the_uri_does_not_hold_up_who_looks(cluster, com
 async def test_a_cluster_of_which_nobody_answers_is_an_error(cluster, command_line) -> None:
     for node in cluster.nodes:
         cluster.stop(node)
-    ran = await command_line("status", "--uri", cluster.uri())
+    ran = await command_line("status", "--uri", cluster.uri(timeout_ms="800"))
     assert ran.code == 5 and "no node was reached" in ran.err and "refused" in ran.err
 
 

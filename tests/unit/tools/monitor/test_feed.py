@@ -91,7 +91,8 @@ async def test_a_node_that_lost_the_primary_is_left_for_one_that_sees_him(cluste
     assert found.status.primary.state == "leading"
 
 
-async def test_while_nobody_is_there_it_says_so_and_goes_on_trying(cluster, follow) -> None:
+async def test_while_nobody_is_there_it_says_so_and_goes_on_trying(cluster, follow, monkeypatch) -> None:
+    monkeypatch.setattr("tools.monitor.feed.CONNECT_MS", 600)
     for node in cluster.nodes:
         node.frozen = True
     news = follow(ClusterFeed(cluster.uri(), "test"))
