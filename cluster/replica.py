@@ -120,7 +120,7 @@ class Replica:
                 return self._heard(event, now)
             case Applied(last, _):
                 self.applied = last
-                return []
+                return self._ack() if last == self.end.lsn else []  # else one follows with what comes
             case SourceFound():
                 return self._found(event, now)
             case Stood(reign):

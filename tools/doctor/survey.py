@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import anyio
 from msgspec.structs import replace
 
+from cluster.address import Address
 from cluster.cluster_config import MemberConfig
 from cluster.config import NodeConfig, parse_node_config
 from cluster.credentials import authority_ends, wall_ms
@@ -226,20 +226,20 @@ async def _doors(config: NodeConfig, members: Iterable[MemberConfig]) -> list[Do
     """Every other member's address, as this node dials it."""
     doors: list[Door] = []
 
-    async def knock(member: str, host: str, port: int) -> None:
+    async def knock(member: str, addr: Address) -> None:
         error = ""
         try:
             with anyio.fail_after(DOOR_S):
-                (await connect(host, port, None)).close()
+                (await connect(addr.host, addr.port, None)).close()
         except TimeoutError:
             error = f"no answer within {DOOR_S:g} s"
         except ConnectFailed as failed:
             error = failed.message
-        doors.append(Door(member, f"{host}:{port}", error))
+        doors.append(Door(member, str(addr), error))
 
     async with anyio.create_task_group() as tasks:
         for member in members:
             if member.id != config.node.id:
                 addr = config.node.dial.get(member.id, member.addr)
-                tasks.start_soon(partial(knock, member.id, addr.host, addr.port))
+                tasks.start_soon(knock, member.id, addr)
     return sorted(doors, key=lambda door: door.member)

@@ -58,3 +58,12 @@ def test_what_was_ordered_and_is_not_applied_yet_is_not_ordered_again(grown):
     assert of(Commit, grown.found(grown.end, session=2, watermark=4)) == []
     grown.step(Applied(Lsn(4), []))
     assert grown.beat(watermark=5, session=2) == [Commit(Lsn(5)), ack(5, applied=4, session=2)]
+
+
+def test_that_all_is_applied_is_told_at_once_and_that_a_part_is_with_what_comes(grown):
+    grown.follow()
+    grown.beat(watermark=5)
+    assert grown.step(Applied(Lsn(4), [])) == []
+    assert grown.step(Applied(Lsn(5), [])) == [ack(5, applied=5)]
+    grown.step(SourceLost(1))
+    assert grown.step(Applied(Lsn(5), [])) == []

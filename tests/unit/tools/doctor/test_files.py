@@ -168,14 +168,16 @@ async def test_a_peer_is_looked_for_where_the_settings_in_force_have_it_not_wher
     path.write_text(json.dumps(written | {"cluster": {"name": "shop", "members": members}}))
     with socket.create_server(("127.0.0.1", 0)) as moved:
         addr = f"127.0.0.1:{moved.getsockname()[1]}"
-        told = logged(members=[members[0], members[1] | {"addr": addr}])
+        elsewhere = {"id": "us-1", "region": "us", "addr": f"[::1]:{left}"}  # where IPv6 need not be
+        told = logged(members=[members[0], members[1] | {"addr": addr}, elsewhere])
 
         async def settings(*_: object) -> Settings:
             return told
 
         monkeypatch.setattr("tools.doctor.survey._settings", settings)
         found = await survey(f"red://127.0.0.1:{free}/?timeout_ms=100", str(path))
-    assert found.file is not None and found.file.doors == (Door("eu-2", addr, ""),)
+    assert found.file is not None and found.file.doors[0] == Door("eu-2", addr, "")
+    assert [(door.member, door.addr) for door in found.file.doors[1:]] == [("us-1", f"[::1]:{left}")]
 
 
 def test_no_audit_and_strangers_are_told() -> None:
