@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import sys
@@ -154,10 +155,23 @@ def main() -> None:
             say(str(failed), err=True)
         code = failed.exit_code
     except SystemExit as end:
-        if not _ended_by_pipe(end):
-            raise
-        code = EXIT_PIPE_CLOSED
-    sys.exit(code or 0)
+        code = EXIT_PIPE_CLOSED if _ended_by_pipe(end) else end.code
+    sys.exit(_left(code or 0))
+
+
+def _left(code: str | int) -> str | int:
+    """`code`, once all that was said has left; else the one that says why it could not."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # it is flushed once more at the end
+        if isinstance(error, BrokenPipeError):
+            return EXIT_PIPE_CLOSED
+        failed = failure(error)
+        say(str(failed), err=True)
+        return failed.exit_code
+    return code
 
 
 def _ended_by_pipe(end: SystemExit) -> bool:

@@ -220,17 +220,45 @@ def test_a_foreign_sentence_and_a_hint_make_one_line() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("--help",), ("completion", "bash"), ("policy", "check", "majority", "--nodes", "eu:1,us:1,ap:1")],
-)
-def test_an_output_that_nobody_reads_any_more_is_no_error_to_speak_of(words: tuple[str, ...]) -> None:
+def run_into(sink: int, words: tuple[str, ...], buffered: bool) -> tuple[int, bytes]:
+    """Exit code and standard error of `redwire` whose output goes to `sink`, which is closed."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    env |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "tools.cli.main", *words]
+    done = subprocess.run(command, stdout=sink, stderr=subprocess.PIPE, cwd=ROOT, env=env, check=False)
+    os.close(sink)
+    return done.returncode, done.stderr
+
+
+POLICY = ("policy", "check", "majority", "--nodes", "eu:1,us:1,ap:1")
+EMPTY = ("policy", "check", "local", "--nodes", "eu:1,us:1,ap:1")  # a promise, for which it ends with 4
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.parametrize("words", [("--help",), ("completion", "bash"), POLICY, (*POLICY, "--json")])
+def test_an_output_that_nobody_reads_any_more_is_no_error_to_speak_of(
+    words: tuple[str, ...], buffered: bool
+) -> None:
     source, sink = os.pipe()
     os.close(source)
-    command = [sys.executable, "-m", "tools.cli.main", *words]
-    done = subprocess.run(command, stdout=sink, stderr=subprocess.PIPE, cwd=ROOT, check=False)
-    os.close(sink)
-    assert (done.returncode, done.stderr) == (141, b"")
+    assert run_into(sink, words, buffered) == (141, b"")
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_nor_is_it_where_there_is_something_else_to_say(buffered: bool) -> None:
+    source, sink = os.pipe()
+    os.close(source)
+    code, said = run_into(sink, EMPTY, buffered)
+    assert code == 141 and all(
+        line.startswith(b"redwire: local promises one disk") for line in said.splitlines()
+    )
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.parametrize("words", [("--help",), POLICY, (*POLICY, "--json")])
+def test_an_output_that_takes_no_more_is_an_error(words: tuple[str, ...], buffered: bool) -> None:
+    told = run_into(os.open("/dev/full", os.O_WRONLY), words, buffered)
+    assert told[0] == 1 and b"No space left on device" in told[1] and b"Traceback" not in told[1]
 
 
 @pytest.mark.parametrize(
