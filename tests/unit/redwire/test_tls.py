@@ -167,14 +167,14 @@ def test_a_link_between_nodes_cannot_do_without_a_private_ca(authority: Any) -> 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
 def test_a_key_that_others_can_use_is_refused(authority: Any, mode: int) -> None:
-    loose = authority.sign("loose", NODE)
+    loose = authority.sign(f"loose-{mode:o}", NODE)
     loose.key.chmod(mode)
     for use in (
         lambda: require_private_key(loose.key),
         lambda: server_context(authority.ca, loose.cert, loose.key),
         lambda: client_context(authority.ca, loose.cert, loose.key, peer=False),
     ):
-        with pytest.raises(TlsInvalid, match=rf"loose\.key: .*\(mode {mode:04o}\); chmod 600"):
+        with pytest.raises(TlsInvalid, match=rf"loose-{mode:o}\.key: .*\(mode {mode:04o}\); chmod 600"):
             use()
     loose.key.chmod(0o400)
     require_private_key(loose.key)
