@@ -14,7 +14,8 @@ endian.
     32     8    batch time, milliseconds since 1970, strictly rising along the log
     40     8    watermark when the batch was made
     48     4    CRC-32 of the body
-    52     16   chain: BLAKE2b-128 over the previous chain, bytes 0 to 51 of this header and the primary's id
+    52     16   chain: BLAKE2b-128 over the previous chain (zeros before the first batch), bytes 0 to 51 of
+                this header and the primary's id
     68     n    the primary's id
     68+n        body: requests, see `record`
 """

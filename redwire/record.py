@@ -6,16 +6,27 @@ on the way.
 
     offset size
     0      4    length of the whole request, this field included
-    4      1    kind: WRITE, TERM_START, CONFIG, ACCOUNT, ADMIT or CLOSE
+    4      1    kind: WRITE 1, TERM_START 2, CONFIG 3, ACCOUNT 4, ADMIT 5 or CLOSE 6
     5      1    flags: bit 0 ATOMIC (all records or none); only a WRITE may carry it
     6      2    records, which is also the number of LSNs taken (1 for every kind but WRITE)
     8      24   client id, zero when the request carries no key (always zero but for WRITE)
-    32     8    sequence of the request within its client
-    40     8    oldest sequence that the client has not resolved yet
+    32     8    sequence of the request within its client, from 1; zero without a key
+    40     8    oldest sequence that the client has not resolved yet, this one at most; zero without a key
     48          WRITE: the records; otherwise: one CBOR body
 
-A record is 18 bytes (operation, flags, collection length, 0, id length, document length, version wanted),
-then collection, id and document, all UTF-8. All numbers are little-endian.
+A record:
+
+    offset size
+    0      1    operation: PUT 1, INSERT 2 or DELETE 3
+    1      1    flags: bit 0 IF_VERSION (only if the document has the version wanted); not on an INSERT
+    2      1    length of the collection's name
+    3      1    0
+    4      2    length of the id; 0, for the record's LSN in decimal, in an INSERT only
+    6      4    length of the document, 0 in a DELETE
+    10     8    version wanted: an LSN, or 0 where the document must not exist; 0 without IF_VERSION
+    18          collection, id and document, a JSON object, all UTF-8
+
+All numbers are little-endian.
 """
 
 from __future__ import annotations

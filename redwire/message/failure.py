@@ -27,7 +27,7 @@ Fact = int | str | list[str]
 
 
 class Failure(ClosedStruct, frozen=True, kw_only=True):
-    """Failure (4F): the error answer to every kind from 40 up. `topology` is a blob, where it helps."""
+    """Failure (4F): the error answer to our own kinds. `topology` is a blob, where it helps."""
 
     code: Code
     message: str

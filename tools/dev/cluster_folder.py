@@ -67,7 +67,7 @@ class ClusterFolder:
     def __init__(self, plan: ClusterPlan, folder: Path) -> None:
         """Nothing is written yet. Raises `ClusterMissing` when a `cluster.json` there cannot be read."""
         self.plan = plan
-        self.folder = folder.absolute()
+        self.folder = folder.resolve()  # what runs of it is known by this spelling
         saved = _load(folder)
         nodes, routes = [node.id for node in plan.nodes], [route for route, *_ in self._routes()]
         ports = _ports([*nodes, *routes], saved.ports if saved else {})

@@ -12,7 +12,7 @@ from tools.dev.plan import DEFAULT_NAME
 def clusters() -> Path:
     """The folder of all clusters that are told apart by name, in the user's state folder."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state).absolute() / "redwire" / "dev"
+    return Path(state).resolve() / "redwire" / "dev"
 
 
 def folder_of(name: str | None) -> Path:
@@ -22,7 +22,8 @@ def folder_of(name: str | None) -> Path:
 
 def typed(folder: Path, *words: str) -> str:
     """The command `redwire dev` with `words`, for the cluster in `folder` and no other."""
-    place: tuple[str, ...] = ("--dir", str(folder.absolute()))
-    if folder.absolute().parent == clusters():
+    folder = folder.resolve()
+    place: tuple[str, ...] = ("--dir", str(folder))
+    if folder.parent == clusters():
         place = () if folder.name == DEFAULT_NAME else ("--name", folder.name)
     return shlex.join(["redwire", "dev", *words, *place])

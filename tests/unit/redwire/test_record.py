@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redwire import record as layout
 from redwire.errors import Code, RequestInvalid, TooLarge
 from redwire.record import (
     ATOMIC,
@@ -216,6 +219,12 @@ def test_a_batch_body_that_no_primary_wrote_is_refused(body):
 
 def test_layouts_have_their_documented_sizes():
     assert (REQUEST_HEADER.size, RECORD_HEADER.size) == (48, 18)
+
+
+@pytest.mark.parametrize("member", [*RequestKind, *Op])
+def test_the_specification_has_the_number_of_each_kind_and_operation(member: RequestKind | Op) -> None:
+    assert layout.__doc__ is not None
+    assert re.search(rf"\b{member.name} {member.value}\b", layout.__doc__)
 
 
 def test_a_key_is_a_text_that_can_be_asked_about_later() -> None:

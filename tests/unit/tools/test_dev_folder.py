@@ -32,6 +32,7 @@ from tools.dev.cluster_folder import (
     make_private,
 )
 from tools.dev.dev_cluster import LOCK, DevCluster, locked
+from tools.dev.place import typed
 from tools.dev.plan import ClusterPlan, Wanted
 from tools.errors import ClusterMissing, ClusterRuns, NodeNotReady, PlanInvalid
 
@@ -54,6 +55,14 @@ def test_what_was_written_can_be_opened(written: ClusterFolder) -> None:
     assert (again.plan, again.ports) == (PLAN, written.ports)
     assert again.link_specs() == written.link_specs()
     assert stat.S_IMODE(written.folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("way", ["../dev/../dev", "../link"])
+def test_a_folder_is_the_same_by_whatever_way_it_is_named(written: ClusterFolder, way: str) -> None:
+    written.folder.with_name("link").symlink_to(written.folder)
+    again = ClusterFolder.open(written.folder / way)
+    assert (again.folder, again.commands) == (written.folder, written.commands)
+    assert typed(written.folder / way, "up") == typed(written.folder, "up")
 
 
 def test_nobody_else_reads_what_is_written_whatever_the_umask_says(tmp_path: Path) -> None:
