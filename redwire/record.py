@@ -82,7 +82,7 @@ IF_VERSION = 0x01
 
 class Key(msgspec.Struct, frozen=True):
     """The idempotency key of a request (R9). `oldest` promises that lower sequences are never asked for
-    again.
+    again. Keys of one request may differ in it, and in what a subclass knows: their texts are the same.
     """
 
     client: bytes

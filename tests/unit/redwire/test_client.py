@@ -219,6 +219,14 @@ async def test_a_call_from_another_loop_or_none_is_told_where_the_client_belongs
         assert (await db.put("products", "p1", {})).version == 1
 
 
+async def test_a_write_under_way_has_no_result_yet(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        pending = db.submit_put("products", "p1", {})
+        with pytest.raises(errors.RequestInvalid, match="still under way; await it, or ask `done` first"):
+            pending.result()
+        assert await pending == pending.result()
+
+
 async def test_a_write_under_way_is_not_awaited_in_another_loop_and_its_outcome_is(cluster, scripts) -> None:
     held = anyio.Event()
 
