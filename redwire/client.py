@@ -236,10 +236,12 @@ class Client:
         not know the ids of its documents: there a result's `id` is right only where the cluster made it.
 
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
-        executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
-        is still open at the deadline, and `UnknownOutcome` when no primary could be asked, whatever for, or
-        this user may not ask: it is of another user, and ours is no administrator. Any other error is of the
-        call, such as `ChannelClosed` of a client that is not open: nobody was asked.
+        executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when the
+        primary says that it is still open, and `UnknownOutcome` when nobody said anything before the
+        deadline: no primary could be asked, or the one that was lacks copies, and says so only after the
+        cluster's `policy_timeout_ms`. So it does when this user may not ask: it is of another user, and ours
+        is no administrator. Any other error is of the call, such as `ChannelClosed` of a client that is not
+        open: nobody was asked.
         """
         require_key(key)
         return await self._opened().resolve(key, timeout_s)
