@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from redwire.errors import RequestInvalid
@@ -69,6 +69,12 @@ def require_records(records: object, ids: object) -> None:
             raise RequestInvalid(f"it is of type {type(record).__name__}", place, hint=_RECORDS)
     if len(ids) != len(records):
         raise RequestInvalid(f"{len(ids)} ids for {len(records)} records", hint=_RECORDS)
+
+
+def require_rows(rows: object) -> None:
+    """`rows` must be something that can be gone through, without waiting."""
+    if not isinstance(rows, Iterable):
+        raise _of_type("rows", rows, "pass a list of documents, or of ids and documents")
 
 
 def policy_text(policy: str | None) -> str:

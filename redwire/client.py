@@ -58,7 +58,8 @@ class Client:
     default; `timeout_s` is the deadline of the whole call, None for the URI's.
 
     A write returns, or raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly nothing was
-    written. A `Conflict` was committed, and changed nothing.
+    written. A `Conflict` was committed, and changed nothing. A write that is cancelled is not sent any more,
+    and what was sent of it may or may not be written: nobody is told its key. What `submit` began goes on.
     """
 
     def __init__(self, config: ConnectionConfig, *, name: str, chance: random.Random) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from redwire.arguments import require_number, require_text
+from redwire.arguments import require_number, require_rows, require_text
 from redwire.errors import RequestInvalid, TooLarge
 from redwire.position import Token
 from redwire.record import (
@@ -110,6 +110,7 @@ def encode_record(
 
 def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[bytes], list[str]]:
     """The records of rows, and their ids ("" where the cluster is to make one). Raises `RequestInvalid`."""
+    require_rows(rows)
     encoded, ids = [], []
     for number, row in enumerate(rows):
         try:

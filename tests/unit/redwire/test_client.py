@@ -460,6 +460,7 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.put(["products"], "p1", b"{}"), "collection is "),
             (db.delete("products", 7), "id is 7"),
             (db.insert_many("products", [{}, (7, {})]), "record 1: id is 7"),
+            (db.insert_many("products", None), "rows is None, of type NoneType; pass a list of documents"),
             (anext(db.scan("products", after=7)), "after is 7"),
             (anext(db.scan(7)), "collection is 7"),
             (anext(db.scan("products", limit="7")), "limit is '7', of type str; pass an int"),
