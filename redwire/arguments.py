@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
-from redwire.errors import RequestInvalid
-from redwire.message.cursor import str8
+from redwire.errors import RequestInvalid, TooLarge
+from redwire.message.client import CLIENT_NAME_CHARS_MAX
+from redwire.message.cursor import str8, str16
 from redwire.position import Token
 from redwire.record import CLIENT_BYTES, Key
 from redwire.session_keys import WriteKey
@@ -69,6 +70,15 @@ def require_records(records: object, ids: object) -> None:
             raise RequestInvalid(f"it is of type {type(record).__name__}", place, hint=_RECORDS)
     if len(ids) != len(records):
         raise RequestInvalid(f"{len(ids)} ids for {len(records)} records", hint=_RECORDS)
+
+
+def require_name(value: object) -> None:
+    """`value` must be what a client can be called."""
+    require_text("name", value)
+    text = str(value)
+    str16(text)
+    if len(text) > CLIENT_NAME_CHARS_MAX:
+        raise TooLarge("characters of the client's name", len(text), CLIENT_NAME_CHARS_MAX)
 
 
 def require_rows(rows: object) -> None:

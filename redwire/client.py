@@ -22,7 +22,15 @@ from msgspec.structs import replace
 
 from redwire import uri
 from redwire.admin import Admin
-from redwire.arguments import policy_text, require_key, require_number, require_records, require_text, token
+from redwire.arguments import (
+    policy_text,
+    require_key,
+    require_name,
+    require_number,
+    require_records,
+    require_text,
+    token,
+)
 from redwire.document import Document, Json, Row, encode_record, encode_rows
 from redwire.errors import (
     ChannelClosed,
@@ -63,7 +71,10 @@ class Client:
     """
 
     def __init__(self, config: ConnectionConfig, *, name: str, chance: random.Random) -> None:
-        """Raises `TlsInvalid` for files that cannot be used. Nothing is dialled yet."""
+        """Raises `TlsInvalid` for files that cannot be used, and `RequestInvalid` for a name that cannot be
+        told. Nothing is dialled yet.
+        """
+        require_name(name)
         self.config = config
         self._dialler = dialler(config, name)
         self._chance = chance
@@ -353,9 +364,10 @@ class Client:
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> Client:
-    """A client for the cluster that `uri_text` names; enter it to connect. `name` is what nodes call it.
+    """A client for the cluster that `uri_text` names; enter it to connect. `name`, up to 256
+    characters, is told to the nodes, which do not show it.
 
-    Raises `UriInvalid` and `TlsInvalid`.
+    Raises `UriInvalid`, `TlsInvalid`, and `RequestInvalid` for a name that cannot be told.
     """
     return Client(uri.parse(uri_text), name=name, chance=random.Random())
 

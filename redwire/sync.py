@@ -294,5 +294,5 @@ def _drop(thread: LoopThread, process: int) -> None:
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> SyncClient:
-    """A blocking client for the cluster that `uri_text` names. Raises `UriInvalid` and `TlsInvalid`."""
+    """A blocking client for the cluster that `uri_text` names. Raises as `redwire.client.connect`."""
     return SyncClient(client.connect(uri_text, name=name))

@@ -250,6 +250,20 @@ async def _of(pending: redwire.Pending) -> object:
     return await pending
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (None, "name is None, of type NoneType; pass a str"),
+        ("x" * 257, "characters of the client's name: 257, at most 256"),
+        ("\ud800", "UTF-8 cannot carry"),
+    ],
+)
+def test_a_name_that_no_node_can_be_told_is_refused_before_anybody_is_dialled(name, says) -> None:
+    for connect in (redwire.connect, redwire.connect_sync):
+        with pytest.raises(errors.RequestInvalid, match=says):
+            connect("red://127.0.0.1:1", name=name)
+
+
 def test_without_asyncio_no_client_is_opened() -> None:
     client = redwire.connect("reds://127.0.0.1:1")
     with pytest.raises(errors.RequestInvalid, match="runs on asyncio or uvloop"):
