@@ -20,7 +20,7 @@ class Waiting:
     """Waits over one coordinator, on one event loop. `clock_ms` is the clock that its events carry."""
 
     def __init__(self, coordinator: QuorumCoordinator, clock_ms: Callable[[], int]) -> None:
-        self.acks = AckWaits(coordinator.copies)
+        self.acks = AckWaits(self._copies)
         self._coordinator = coordinator
         self._clock_ms = clock_ms
         self._reigns = coordinator.reigns
@@ -30,9 +30,7 @@ class Waiting:
         """The coordinator has seen an event, or time has passed: finish what is finished by it."""
         now_ms = self._clock_ms()
         self._coordinator.tick(now_ms)
-        if self._reigns != self._coordinator.reigns:
-            self._reigns = self._coordinator.reigns
-            self.acks.end()  # the LSNs that they wait for may be of other records now
+        self._turn_over()
         self.acks.settle(now_ms)
         self._changed.wake()
 
@@ -58,6 +56,7 @@ class Waiting:
         """Return when `required` copies of `target` beside our own are proven, or the time or the reign is
         over. Cancelling ends the wait only.
         """
+        self._turn_over()
         wait = self.acks.add(target, required, self._clock_ms(), timeout_ms)
         try:
             while wait.outcome is None:
@@ -65,3 +64,12 @@ class Waiting:
         finally:
             self.acks.forget(wait)
         return wait.outcome
+
+    def _turn_over(self) -> None:
+        """Where another reign has begun, end the waits for copies: their LSNs may be of other records now."""
+        if self._reigns != self._coordinator.reigns:
+            self.acks.end()
+            self._reigns = self._coordinator.reigns
+
+    def _copies(self, lsn: Lsn) -> int:
+        return self._coordinator.copies(lsn) if self._reigns == self._coordinator.reigns else 0
