@@ -68,7 +68,7 @@ class Pending:
         timeout_s: float,
     ) -> None:
         """`sequence` was taken from `keys`, and `request` is what goes out under it."""
-        self.ids = ids
+        self.ids = tuple(ids)  # the caller may fill the list anew while the write is under way
         self.policy = policy
         self.request = request
         self.timeout_s = timeout_s

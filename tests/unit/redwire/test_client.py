@@ -219,6 +219,22 @@ async def test_a_call_from_another_loop_or_none_is_told_where_the_client_belongs
         assert (await db.put("products", "p1", {})).version == 1
 
 
+async def test_the_lists_of_a_write_under_way_may_be_used_anew(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        records, ids, pending = [], [], []
+        for number in range(4):
+            ids.append(f"p{number}")
+            records.append(encode_record(Op.PUT, "products", ids[-1], {}))
+            if len(ids) == 2:
+                pending.append(db.submit(records, ids, timeout_s=2))
+                records.clear()
+                ids.clear()
+        told = [[row.id for row in (await each).records] for each in pending]
+        inserted = await db.insert_many("products", [("p8", {}), ("p9", {})])
+    assert told == [["p0", "p1"], ["p2", "p3"]]
+    assert len({*(each.result() for each in pending), inserted.pieces[0]}) == 3
+
+
 async def test_a_write_under_way_has_no_result_yet(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         pending = db.submit_put("products", "p1", {})
