@@ -70,6 +70,15 @@ def require_records(records: object, ids: object) -> None:
             raise RequestInvalid(f"it is of type {type(record).__name__}", place, hint=_RECORDS)
     if len(ids) != len(records):
         raise RequestInvalid(f"{len(ids)} ids for {len(records)} records", hint=_RECORDS)
+    for place, ident in enumerate(ids):
+        if not isinstance(ident, str):
+            raise RequestInvalid(f"its id is of type {type(ident).__name__}", place, hint=_RECORDS)
+
+
+def require_callback(value: object) -> None:
+    """`value` must be something to call, or None."""
+    if value is not None and not callable(value):
+        raise _of_type("callback", value, "pass a function that takes the Pending")
 
 
 def require_name(value: object) -> None:

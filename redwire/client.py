@@ -24,6 +24,7 @@ from redwire import uri
 from redwire.admin import Admin
 from redwire.arguments import (
     policy_text,
+    require_callback,
     require_key,
     require_name,
     require_number,
@@ -218,6 +219,7 @@ class Client:
         """
         session = self._opened()
         require_records(records, ids)
+        require_callback(callback)
         text, limit_s = policy_text(policy), session.limit_s(timeout_s)
         whole = atomic or len(records) == 1
         return session.writes.submit(

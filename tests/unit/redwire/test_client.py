@@ -235,6 +235,13 @@ async def test_the_lists_of_a_write_under_way_may_be_used_anew(cluster) -> None:
     assert len({*(each.result() for each in pending), inserted.pieces[0]}) == 3
 
 
+async def test_what_cannot_be_called_back_is_refused_before_anything_is_sent(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.RequestInvalid, match="callback is 5, of type int; pass a function"):
+            db.submit_put("products", "p1", {}, callback=5)
+        assert await db.get("products", "p1") is None
+
+
 async def test_a_write_under_way_has_no_result_yet(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         pending = db.submit_put("products", "p1", {})
@@ -524,6 +531,7 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
         record = encode_record(Op.PUT, "products", "p1", {})
         for records, ids, text in [
             ([record], ("a", "b"), "2 ids for 1 records"),
+            ([record, record], ["a", 5], "record 1: its id is of type int"),
             ([record, record], ["a"], "1 ids for 2 records"),
             ([], (), r"records is \[\]"),
             (record, ("a",), "records is b"),
