@@ -122,7 +122,7 @@ def _own_id(document: bytes, row: int) -> str:
             if token != "null":
                 return _id_text(token, field, row)
     except _NOT_JSON as error:
-        raise not_json(error, row) from error
+        raise not_json(error, document, row) from error
     return ""
 
 

@@ -108,12 +108,14 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name == "connect_sync":
-        return import_module("redwire.sync").connect
-    if name not in __all__:
-        raise AttributeError(f"module 'redwire' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF.get(name, "redwire.errors")), name)
+if not TYPE_CHECKING:  # whoever checks types is to find a name that is none
+
+    def __getattr__(name: str) -> Any:
+        if name == "connect_sync":
+            return import_module("redwire.sync").connect
+        if name not in __all__:
+            raise AttributeError(f"module 'redwire' has no attribute {name!r}")
+        return getattr(import_module(_HOME_OF.get(name, "redwire.errors")), name)
 
 
 def __dir__() -> list[str]:

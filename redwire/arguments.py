@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
-from redwire.errors import RequestInvalid
-from redwire.message.cursor import str8
+from redwire.errors import RequestInvalid, TooLarge
+from redwire.message.client import CLIENT_NAME_CHARS_MAX
+from redwire.message.cursor import str8, str16
 from redwire.position import Token
 from redwire.record import CLIENT_BYTES, Key
 from redwire.session_keys import WriteKey
@@ -69,6 +70,30 @@ def require_records(records: object, ids: object) -> None:
             raise RequestInvalid(f"it is of type {type(record).__name__}", place, hint=_RECORDS)
     if len(ids) != len(records):
         raise RequestInvalid(f"{len(ids)} ids for {len(records)} records", hint=_RECORDS)
+    for place, ident in enumerate(ids):
+        if not isinstance(ident, str):
+            raise RequestInvalid(f"its id is of type {type(ident).__name__}", place, hint=_RECORDS)
+
+
+def require_callback(value: object) -> None:
+    """`value` must be something to call, or None."""
+    if value is not None and not callable(value):
+        raise _of_type("callback", value, "pass a function that takes the Pending")
+
+
+def require_name(value: object) -> None:
+    """`value` must be what a client can be called."""
+    require_text("name", value)
+    text = str(value)
+    str16(text)
+    if len(text) > CLIENT_NAME_CHARS_MAX:
+        raise TooLarge("characters of the client's name", len(text), CLIENT_NAME_CHARS_MAX)
+
+
+def require_rows(rows: object) -> None:
+    """`rows` must be something that can be gone through, without waiting."""
+    if not isinstance(rows, Iterable):
+        raise _of_type("rows", rows, "pass a list of documents, or of ids and documents")
 
 
 def policy_text(policy: str | None) -> str:

@@ -22,7 +22,16 @@ from msgspec.structs import replace
 
 from redwire import uri
 from redwire.admin import Admin
-from redwire.arguments import policy_text, require_key, require_number, require_records, require_text, token
+from redwire.arguments import (
+    policy_text,
+    require_callback,
+    require_key,
+    require_name,
+    require_number,
+    require_records,
+    require_text,
+    token,
+)
 from redwire.document import Document, Json, Row, encode_record, encode_rows
 from redwire.errors import (
     ChannelClosed,
@@ -58,11 +67,15 @@ class Client:
     default; `timeout_s` is the deadline of the whole call, None for the URI's.
 
     A write returns, or raises `NotConfirmed`, `UnknownOutcome`, or another error: then certainly nothing was
-    written. A `Conflict` was committed, and changed nothing.
+    written. A `Conflict` was committed, and changed nothing. A write that is cancelled is not sent any more,
+    and what was sent of it may or may not be written: nobody is told its key. What `submit` began goes on.
     """
 
     def __init__(self, config: ConnectionConfig, *, name: str, chance: random.Random) -> None:
-        """Raises `TlsInvalid` for files that cannot be used. Nothing is dialled yet."""
+        """Raises `TlsInvalid` for files that cannot be used, and `RequestInvalid` for a name that cannot be
+        told. Nothing is dialled yet.
+        """
+        require_name(name)
         self.config = config
         self._dialler = dialler(config, name)
         self._chance = chance
@@ -206,6 +219,7 @@ class Client:
         """
         session = self._opened()
         require_records(records, ids)
+        require_callback(callback)
         text, limit_s = policy_text(policy), session.limit_s(timeout_s)
         whole = atomic or len(records) == 1
         return session.writes.submit(
@@ -236,10 +250,12 @@ class Client:
         not know the ids of its documents: there a result's `id` is right only where the cluster made it.
 
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
-        executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when it
-        is still open at the deadline, and `UnknownOutcome` when no primary could be asked, whatever for, or
-        this user may not ask: it is of another user, and ours is no administrator. Any other error is of the
-        call, such as `ChannelClosed` of a client that is not open: nobody was asked.
+        executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when the
+        primary says that it is still open, and `UnknownOutcome` when nobody said anything before the
+        deadline: no primary could be asked, or the one that was lacks copies, and says so only after the
+        cluster's `policy_timeout_ms`. So it does when this user may not ask: it is of another user, and ours
+        is no administrator. Any other error is of the call, such as `ChannelClosed` of a client that is not
+        open: nobody was asked.
         """
         require_key(key)
         return await self._opened().resolve(key, timeout_s)
@@ -350,9 +366,10 @@ class Client:
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> Client:
-    """A client for the cluster that `uri_text` names; enter it to connect. `name` is what nodes call it.
+    """A client for the cluster that `uri_text` names; enter it to connect. `name`, up to 256
+    characters, is told to the nodes, which do not show it.
 
-    Raises `UriInvalid` and `TlsInvalid`.
+    Raises `UriInvalid`, `TlsInvalid`, and `RequestInvalid` for a name that cannot be told.
     """
     return Client(uri.parse(uri_text), name=name, chance=random.Random())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from redwire.arguments import require_number, require_text
+from redwire.arguments import require_number, require_rows, require_text
 from redwire.errors import RequestInvalid, TooLarge
 from redwire.position import Token
 from redwire.record import (
@@ -85,15 +85,18 @@ def encode_record(
     """The bytes of one record; `document` is a mapping, the JSON of one in UTF-8, or None for a DELETE.
 
     Every rule is checked as by `record.encode_record`; what msgspec has just written is not parsed again.
-    Raises `RequestInvalid`.
+    Raises `RequestInvalid`, which knows no place of the record.
     """
     require_text("collection", collection)
     require_text("id", ident)
     if version is not None:
         require_number("if_version", version)
-    if document is None and op is Op.DELETE or isinstance(document, bytes):
-        return encode_checked(Record(op, collection, ident, document or b"", version))
     name = _collection_bytes(collection)
+    if document is None and op is Op.DELETE or isinstance(document, bytes):
+        try:
+            return encode_checked(Record(op, collection, ident, document or b"", version))
+        except RequestInvalid as error:
+            raise error.at(None) from error  # of which request it is to be a part is not known here
     data = _document_bytes(document)
     try:
         key = ident.encode()
@@ -107,6 +110,7 @@ def encode_record(
 
 def encode_rows(op: Op, collection: str, rows: Iterable[Row]) -> tuple[list[bytes], list[str]]:
     """The records of rows, and their ids ("" where the cluster is to make one). Raises `RequestInvalid`."""
+    require_rows(rows)
     encoded, ids = [], []
     for number, row in enumerate(rows):
         try:

@@ -16,6 +16,7 @@ from redwire.errors import (
     NotConfirmed,
     ProtocolError,
     RedwireError,
+    RequestInvalid,
     UnknownOutcome,
 )
 from redwire.frame import Frame
@@ -67,7 +68,7 @@ class Pending:
         timeout_s: float,
     ) -> None:
         """`sequence` was taken from `keys`, and `request` is what goes out under it."""
-        self.ids = ids
+        self.ids = tuple(ids)  # the caller may fill the list anew while the write is under way
         self.policy = policy
         self.request = request
         self.timeout_s = timeout_s
@@ -92,8 +93,9 @@ class Pending:
 
     @property
     def key(self) -> WriteKey:
-        """Its idempotency key. Another one takes its place only where the cluster has forgotten the client
-        id: whoever asks for the first one then is told KEY_EXPIRED.
+        """Its idempotency key, by its text: what else it knows may change meanwhile. Another one takes its
+        place only where the cluster has forgotten the client id: whoever asks for the first one then is told
+        KEY_EXPIRED.
 
         Look at it before there is an outcome, and it can be asked for until this client has begun `OPEN_MAX`
         more writes, or has had the answers of `ANSWERED_MAX` more whose keys were looked at; else only while
@@ -103,10 +105,13 @@ class Pending:
         return self.keys.key(self.sequence, self.ids, atomic=self.atomic)
 
     def result(self) -> Committed:
-        """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises."""
+        """The outcome. Raises `Conflict` where a condition did not hold, and all that `Client.put` raises;
+        `RequestInvalid` while there is none.
+        """
         if isinstance(self._outcome, RedwireError):
             raise self._outcome
-        assert self._outcome is not None, "the write is still under way"
+        if self._outcome is None:
+            raise RequestInvalid("the write is still under way", hint="await it, or ask `done` first")
         block, entry = self._outcome
         committed = Committed(self.ids, entry, block, self._owner.cluster)
         if self.atomic and not entry.all_applied:

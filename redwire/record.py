@@ -93,7 +93,7 @@ IF_VERSION = 0x01
 
 class Key(msgspec.Struct, frozen=True):
     """The idempotency key of a request (R9). `oldest` promises that lower sequences are never asked for
-    again.
+    again. Keys of one request may differ in it, and in what a subclass knows: their texts are the same.
     """
 
     client: bytes
@@ -280,7 +280,9 @@ _KEY_TEXT = re.compile(rf"([0-9a-f]{{{2 * len(NO_CLIENT)}}})-([1-9][0-9]{{0,18}}
 _KINDS = {int(kind): kind for kind in RequestKind}
 _skip_json = msgspec.json.Decoder(msgspec.Raw).decode
 _COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())
-_CUT_OFF = "Input data was truncated", "it ends in the middle"
+_CUT_OFF = "Input data was truncated"
+_HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\|\Z)")
+"""The first half of a surrogate pair, and something else than the second one behind it."""
 _DOCUMENT_HINT = 'a document is a JSON object, such as {"name": "lamp"}'
 
 
@@ -331,14 +333,16 @@ def _check_document(doc: memoryview, op: int, index: int) -> None:
     try:
         _skip_json(doc)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise not_json(error, index) from error
+        raise not_json(error, doc, index) from error
     if text[0] != "{":
         raise RequestInvalid("the document is not a JSON object", index, hint=_DOCUMENT_HINT)
 
 
-def not_json(error: Exception, index: int) -> RequestInvalid:
+def not_json(error: Exception, doc: bytes | memoryview, index: int) -> RequestInvalid:
     """The refusal of record `index`, whose document msgspec could not read. Its `error` may begin by saying
-    the same, or speak of input that was cut off, which it cannot know.
+    the same, or speak of input that was cut off: which it cannot know, nor is it so behind half a character.
     """
-    why = str(error).removeprefix("JSON is malformed: ").replace(*_CUT_OFF)
+    why = str(error).removeprefix("JSON is malformed: ")
+    if why == _CUT_OFF:
+        why = "half a surrogate pair stands alone" if _HALF.search(doc) else "it ends in the middle"
     return RequestInvalid(f"the document is not JSON: {why}", index, hint=_DOCUMENT_HINT)

@@ -14,6 +14,7 @@ from redwire.commands import Commands
 from redwire.dial import stuck_hint
 from redwire.document import cut
 from redwire.errors import (
+    UNSETTLED_HINT,
     AuthenticationFailed,
     ChannelClosed,
     Code,
@@ -255,9 +256,9 @@ def _unreached(timeout_s: float, pool: Pool) -> DeadlineExceeded:
 def _unanswered(key: Key, error: RedwireError) -> UnknownOutcome:
     """Nobody said what became of the write with `key`."""
     unreached = isinstance(error, AuthenticationFailed | ChannelClosed | ConnectFailed)
-    phase = "connect" if unreached else "answer"
+    phase, hint = "connect" if unreached else "answer", error.hint
     if isinstance(error, DeadlineExceeded):
-        phase = error.phase
-    unknown = UnknownOutcome(error.message, phase=phase, hint=error.hint)
+        phase, hint = error.phase, UNSETTLED_HINT if error.sent else error.hint
+    unknown = UnknownOutcome(error.message, phase=phase, hint=hint)
     unknown.key = key
     return unknown

@@ -25,6 +25,7 @@ from typing import Any, Self, TypeVar
 
 from redwire import client
 from redwire.admin import Admin
+from redwire.arguments import require_rows
 from redwire.client import Client
 from redwire.document import Document, Json, Row
 from redwire.errors import ChannelClosed, RedwireError, RequestInvalid
@@ -131,9 +132,13 @@ class SyncClient:
         policy: str | None = None,
         timeout_s: float | None = None,
     ) -> Inserted:
-        """Write new documents, row by row: a conflict leaves the others. `atomic` makes it all or nothing."""
+        """Write new documents, row by row: a conflict leaves the others. `atomic` makes it all or nothing.
+
+        What `rows` comes from runs in the thread that calls, and may use this client.
+        """
+        require_rows(rows)
         return self._run(
-            self._client.insert_many, collection, rows, atomic=atomic, policy=policy, timeout_s=timeout_s
+            self._client.insert_many, collection, [*rows], atomic=atomic, policy=policy, timeout_s=timeout_s
         )
 
     def delete(
@@ -294,5 +299,5 @@ def _drop(thread: LoopThread, process: int) -> None:
 
 
 def connect(uri_text: str, *, name: str = "redwire-python") -> SyncClient:
-    """A blocking client for the cluster that `uri_text` names. Raises `UriInvalid` and `TlsInvalid`."""
+    """A blocking client for the cluster that `uri_text` names. Raises as `redwire.client.connect`."""
     return SyncClient(client.connect(uri_text, name=name))

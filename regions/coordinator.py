@@ -55,8 +55,8 @@ class QuorumCoordinator(Standing):
 
     `rule` is the commit rule, by default `default_policy(membership)`; `quorum` is what the policy name
     `quorum` stands for, and what `wait_for_quorum` waits for. `term_start` is the first LSN of the reign, 0
-    before there is one. Until `grace_until_ms` (monotonic) the caller should wait for who is out of reach,
-    and not go by `refusal` yet (R8).
+    before there is one; `reigns` is how many have begun. Until `grace_until_ms` (monotonic) the caller should
+    wait for who is out of reach, and not go by `refusal` yet (R8).
 
     Raises `MemberUnknown` when `me` is no voter, and `PolicyInvalid` for a rule that names an async quorum.
     """
@@ -76,6 +76,7 @@ class QuorumCoordinator(Standing):
         super().__init__(table, Watermarks(table, rule or default_policy(membership), self.quorum))
         self._waits = QuorumWaits(lambda: self._marks.value(self.quorum.policy), self.regions_holding)
         self.term_start = Lsn(0)
+        self.reigns = 0
         self.grace_until_ms = 0
         self._now_ms = 0
         self._head = Trail(Lsn(0), 0)
@@ -85,11 +86,12 @@ class QuorumCoordinator(Standing):
         """A reign begins whose first record takes `term_start`; `known` is the watermark known on disk.
 
         All sessions are over, and followers join again: what they acked under another term proves nothing
-        now. The watermark stays where it is, or at `known`, until a record of this term meets the commit
-        rule.
+        now. Waits for a quorum end by `Timeout`: their LSNs may be of other records now. The watermark stays
+        where it is, or at `known`, until a record of this term meets the commit rule.
         """
         self._now_ms = now_ms = self._now_ms if now_ms is None else now_ms
         self.term_start = term_start
+        self.reigns += 1
         self.grace_until_ms = now_ms + self.lag.replica_timeout_ms
         self._waits.give_up(now_ms)
         watermark = self._marks.begin_reign(term_start, known)
@@ -226,8 +228,8 @@ class QuorumCoordinator(Standing):
         says.
 
         Done at once when the quorum is async or holds it already. Otherwise raises `InsufficientReplicas` or
-        `MissingRegions` if the voters in reach cannot meet it; that is asked once, here. Later events and
-        `tick` finish the wait.
+        `MissingRegions` if the voters in reach cannot meet it; that is asked once, here. Without any time the
+        wait is then timed out; else later events and `tick` finish it.
         """
         self._now_ms = now_ms
         limit_ms = self.quorum.timeout_ms if timeout_ms is None else timeout_ms
@@ -241,6 +243,7 @@ class QuorumCoordinator(Standing):
             if refusal is not None:
                 raise refusal
             self._waits.add(wait)
+            self._waits.expire(now_ms)
         return wait
 
     def tick(self, now_ms: int) -> None:

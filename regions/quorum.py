@@ -77,6 +77,8 @@ class QuorumConfig(msgspec.Struct, frozen=True):
     @classmethod
     def regions(cls, required: Iterable[str]) -> QuorumConfig:
         """Wait 10 s for a copy in every one of the regions, of which there is one. Raises `PolicyInvalid`."""
+        if isinstance(required, str):  # its letters would be regions
+            raise PolicyInvalid(f"{required!r} is one text", hint="pass the regions' names in a list")
         return cls(CommitPolicy((Regions(tuple(map(Region, required))),)), REGIONS_TIMEOUT_MS)
 
     def with_timeout(self, timeout_ms: int) -> QuorumConfig:

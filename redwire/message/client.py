@@ -22,6 +22,8 @@ from redwire.record import CLIENT_BYTES
 
 POLICY_BYTES_MAX = 255
 """Its length is one byte. Twenty regions by their usual names fit."""
+CLIENT_NAME_CHARS_MAX = 256
+"""More is no name for people."""
 Policy = Annotated[str, msgspec.Meta(max_length=POLICY_BYTES_MAX)]
 
 
@@ -246,7 +248,7 @@ class Open(ClosedStruct, frozen=True):
     `subscribe` asks for pushes.
     """
 
-    client: Annotated[str, msgspec.Meta(max_length=256)]
+    client: Annotated[str, msgspec.Meta(max_length=CLIENT_NAME_CHARS_MAX)]
     subscribe: bool
 
 

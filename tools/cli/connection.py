@@ -17,6 +17,7 @@ import click
 from redwire.client import Client
 from redwire.errors import (
     ELSEWHERE_HINT,
+    UNSETTLED_HINT,
     ChannelClosed,
     Code,
     ConnectFailed,
@@ -39,6 +40,8 @@ PATIENCE_S = 2.0
 """How long nothing is said of a wait: most are over by then."""
 REPEAT_S = 10.0
 """Then it is said again why: often enough to see that it still tries, seldom enough to read."""
+_SILENT_HINTS = (ELSEWHERE_HINT, UNSETTLED_HINT)
+"""What the client says of a primary that says nothing."""
 AGAIN_S = 0.1
 """Before a client without an id asks again for one."""
 _ADDR = re.compile(r"\S+:[0-9]{1,5}")
@@ -104,7 +107,7 @@ async def _run(client: Client, call: Callable[[Client], Awaitable[T]], quiet: bo
             try:
                 return await call(client)
             except (DeadlineExceeded, NotPrimary, UnknownOutcome) as error:
-                if error.hint in ("", ELSEWHERE_HINT):
+                if error.hint in ("", *_SILENT_HINTS):
                     error.hint = _leaderless_hint(client, error)
                 raise
 
@@ -154,7 +157,7 @@ def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary | Unkn
     """What to type when nodes answer and none of them leads, or whoever leads is silent; "" when that is not
     what is wrong.
     """
-    silent = error.hint == ELSEWHERE_HINT
+    silent = error.hint in _SILENT_HINTS
     sought = silent or isinstance(error, NotPrimary) or error.phase in ("select", "connect")
     well = [node.addr for node in client.routing.nodes if node.rtt_us is not None and not node.failures]
     if not sought or not (well or silent):

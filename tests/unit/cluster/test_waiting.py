@@ -78,6 +78,37 @@ async def test_acks_are_awaited_until_they_are_counted_or_the_time_is_up(table):
         assert await waiting.await_acks(Lsn(5), 2, 500) == TimedOut(1, 2)
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_reign_that_begins_ends_all_waits_since_their_lsns_may_be_of_other_records(table, told):
+    waiting = Waiting(table, lambda: 100)
+    table.joined(US, 1, Lsn(0), Lsn(0), 50)
+    outcomes = []
+
+    async def await_acks() -> None:
+        outcomes.append(await waiting.await_acks(Lsn(5), 1, 500))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(await_acks)
+        await anyio.lowlevel.checkpoint()
+        table.begin_reign(Lsn(3), 100)  # the log was cut behind LSN 2, and goes on
+        if told:
+            waiting.changed()
+        table.joined(US, 2, Lsn(2), Lsn(0), 100)
+        table.own_durable(Lsn(5), 100)
+        table.acked(US, 2, Lsn(5), Lsn(0), Lsn(5), 100)
+        waiting.changed()
+    assert outcomes == [TimedOut(0, 1)]
+    assert await waiting.await_acks(Lsn(5), 1, 500) == Reached(1)
+
+
+async def test_a_wait_without_any_time_is_over_at_once(table):
+    waiting = Waiting(table, lambda: 100)
+    table.joined(US, 1, Lsn(0), Lsn(0), 50)
+    assert await waiting.await_acks(Lsn(5), 1, 0) == TimedOut(0, 1)
+    with pytest.raises(Timeout):
+        await waiting.wait_for_quorum(Lsn(5), 0)
+
+
 async def test_a_wait_that_was_cancelled_is_forgotten(table):
     waiting = Waiting(table, lambda: 100)
     async with anyio.create_task_group() as tasks:

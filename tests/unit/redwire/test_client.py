@@ -219,6 +219,37 @@ async def test_a_call_from_another_loop_or_none_is_told_where_the_client_belongs
         assert (await db.put("products", "p1", {})).version == 1
 
 
+async def test_the_lists_of_a_write_under_way_may_be_used_anew(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        records, ids, pending = [], [], []
+        for number in range(4):
+            ids.append(f"p{number}")
+            records.append(encode_record(Op.PUT, "products", ids[-1], {}))
+            if len(ids) == 2:
+                pending.append(db.submit(records, ids, timeout_s=2))
+                records.clear()
+                ids.clear()
+        told = [[row.id for row in (await each).records] for each in pending]
+        inserted = await db.insert_many("products", [("p8", {}), ("p9", {})])
+    assert told == [["p0", "p1"], ["p2", "p3"]]
+    assert len({*(each.result() for each in pending), inserted.pieces[0]}) == 3
+
+
+async def test_what_cannot_be_called_back_is_refused_before_anything_is_sent(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.RequestInvalid, match="callback is 5, of type int; pass a function"):
+            db.submit_put("products", "p1", {}, callback=5)
+        assert await db.get("products", "p1") is None
+
+
+async def test_a_write_under_way_has_no_result_yet(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        pending = db.submit_put("products", "p1", {})
+        with pytest.raises(errors.RequestInvalid, match="still under way; await it, or ask `done` first"):
+            pending.result()
+        assert await pending == pending.result()
+
+
 async def test_a_write_under_way_is_not_awaited_in_another_loop_and_its_outcome_is(cluster, scripts) -> None:
     held = anyio.Event()
 
@@ -240,6 +271,20 @@ async def test_a_write_under_way_is_not_awaited_in_another_loop_and_its_outcome_
 
 async def _of(pending: redwire.Pending) -> object:
     return await pending
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (None, "name is None, of type NoneType; pass a str"),
+        ("x" * 257, "characters of the client's name: 257, at most 256"),
+        ("\ud800", "UTF-8 cannot carry"),
+    ],
+)
+def test_a_name_that_no_node_can_be_told_is_refused_before_anybody_is_dialled(name, says) -> None:
+    for connect in (redwire.connect, redwire.connect_sync):
+        with pytest.raises(errors.RequestInvalid, match=says):
+            connect("red://127.0.0.1:1", name=name)
 
 
 def test_without_asyncio_no_client_is_opened() -> None:
@@ -452,6 +497,7 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (db.put(["products"], "p1", b"{}"), "collection is "),
             (db.delete("products", 7), "id is 7"),
             (db.insert_many("products", [{}, (7, {})]), "record 1: id is 7"),
+            (db.insert_many("products", None), "rows is None, of type NoneType; pass a list of documents"),
             (anext(db.scan("products", after=7)), "after is 7"),
             (anext(db.scan(7)), "collection is 7"),
             (anext(db.scan("products", limit="7")), "limit is '7', of type str; pass an int"),
@@ -485,6 +531,7 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
         record = encode_record(Op.PUT, "products", "p1", {})
         for records, ids, text in [
             ([record], ("a", "b"), "2 ids for 1 records"),
+            ([record, record], ["a", 5], "record 1: its id is of type int"),
             ([record, record], ["a"], "1 ids for 2 records"),
             ([], (), r"records is \[\]"),
             (record, ("a",), "records is b"),

@@ -67,11 +67,22 @@ def test_bytes_are_stored_as_they_are_and_a_delete_has_none() -> None:
         ("c", "a", {"x": "\ud800"}),
         ("c", "a", b"[]"),
         ("c", "a", b"{"),
+        ("c", "", b"{}"),
+        ("\ud800", "a", b"{}"),
+        ("c", "a", b" " * (DOC_BYTES_MAX + 1)),
     ],
 )
 def test_what_no_node_would_take_is_refused_here(collection, ident, document) -> None:
-    with pytest.raises(RequestInvalid):
+    with pytest.raises(RequestInvalid) as refused:
         encode_record(Op.PUT, collection, ident, document)
+    assert refused.value.record is None and "record" not in f"{refused.value} {refused.value.facts}"
+
+
+def test_a_delete_that_no_node_would_take_is_refused_here() -> None:
+    for collection, ident in [("c", ""), ("\ud800", "a")]:
+        with pytest.raises(RequestInvalid) as refused:
+            encode_record(Op.DELETE, collection, ident, None)
+        assert refused.value.record is None and "record" not in f"{refused.value} {refused.value.facts}"
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import anyio.to_thread
@@ -41,6 +41,26 @@ async def test_every_call_of_the_client_has_its_blocking_twin(cluster) -> None:
         assert "SyncClient" in shown
         with pytest.raises(errors.ChannelClosed):
             db.put("products", "p1", {})
+
+    await in_thread(use, cluster.uri())
+
+
+async def test_rows_come_from_the_thread_that_calls_and_may_be_read_by_the_same_client(cluster) -> None:
+    def use(uri: str) -> None:
+        with redwire.connect_sync(uri) as db:
+            db.insert_many("products", [("a", {}), ("b", {})])
+            threads = []
+
+            def rows() -> Iterator[tuple[str, redwire.Json]]:
+                for document in db.scan("products"):
+                    threads.append(threading.current_thread())
+                    yield f"copy-{document.id}", document.raw
+
+            copied = db.insert_many("products", rows())
+            assert [record.id for record in copied.records] == ["copy-a", "copy-b"]
+            assert threads == [threading.current_thread()] * 2
+            with pytest.raises(errors.RequestInvalid, match="rows is None"):
+                db.insert_many("products", None)
 
     await in_thread(use, cluster.uri())
 

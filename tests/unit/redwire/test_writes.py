@@ -13,7 +13,7 @@ from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.message.client import RESULT, RecordStatus
-from redwire.record import NO_CLIENT, OPEN_MAX, decode_write
+from redwire.record import CLIENT_BYTES, NO_CLIENT, OPEN_MAX, decode_write
 
 
 async def test_a_connection_that_breaks_is_followed_by_the_same_key_as_the_second_attempt(
@@ -188,6 +188,15 @@ async def test_a_question_that_reaches_no_primary_leaves_the_write_unknown_whate
         with pytest.raises(errors.RequestInvalid):
             await db.resolve(key, timeout_s=-1)
     assert (unknown.value.key, unknown.value.__cause__, unknown.value.phase) == (key, refused, "connect")
+
+
+async def test_a_question_that_the_primary_does_not_answer_in_time_is_to_be_asked_again(cluster) -> None:
+    key = redwire.Key.parse("01" * CLIENT_BYTES + "-7")
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.leader.frozen = True
+        with pytest.raises(errors.UnknownOutcome, match="did not answer within 0.2 s; ask again") as unknown:
+            await db.resolve(key, timeout_s=0.2)
+    assert unknown.value.key == key and 'read="any"' not in str(unknown.value)
 
 
 async def _refuse(error: errors.RedwireError) -> None:

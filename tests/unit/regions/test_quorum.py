@@ -182,6 +182,11 @@ def test_a_quorum_of_nobody_is_refused() -> None:
             make()
 
 
+def test_one_text_is_no_list_of_regions() -> None:
+    with pytest.raises(PolicyInvalid, match="'eu' is one text; pass the regions' names in a list"):
+        QuorumConfig.regions("eu")
+
+
 def test_a_wait_without_length_is_refused() -> None:
     with pytest.raises(PolicyInvalid, match="without_timeout"):
         QuorumConfig.sync(1).with_timeout(0)

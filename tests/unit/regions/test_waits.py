@@ -123,6 +123,17 @@ def test_a_wait_lasts_as_long_as_it_was_told_or_as_the_quorum_says(
     assert wait.done
 
 
+@pytest.mark.parametrize("given_ms", [0, -1])
+def test_a_wait_without_any_time_is_done_at_once(given_ms: int) -> None:
+    made = coordinator(quorum=QuorumConfig.sync(1))
+    joins(made, "us-1")
+    wait = made.wait_for_quorum(Lsn(5), 7, given_ms)
+    assert isinstance(wait.outcome, Timeout) and wait.outcome.elapsed_ms == 0
+    made.own_durable(Lsn(5), 7)
+    acks(made, "us-1", 5, now_ms=7)
+    assert made.wait_for_quorum(Lsn(5), 7, given_ms).result() == QuorumReached(Lsn(5), 0)
+
+
 def test_a_wait_without_timeout_outlasts_any_tick() -> None:
     made = coordinator(quorum=QuorumConfig.sync(1).without_timeout())
     joins(made, "us-1")
