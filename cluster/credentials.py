@@ -35,8 +35,6 @@ from redwire.tls import (
 )
 
 DAY_MS = 86_400_000
-Names = tuple[tuple[str, str], ...]
-"""(kind, name) pairs, as `ssl` reads them from a certificate."""
 _ROUNDS = 4
 """A TLS 1.3 handshake takes two; with more it is over or it failed."""
 
@@ -277,7 +275,7 @@ def _check_unchanged(
 
 def _checked_names(cert: Path, near: ssl.SSLObject, me: Identity) -> frozenset[str]:
     """The hosts in a certificate that names this node, as peers know it. Raises `TlsInvalid`."""
-    names = cast("Names", (near.getpeercert() or {}).get("subjectAltName", ()))
+    names = cast("tuple[tuple[str, str], ...]", (near.getpeercert() or {}).get("subjectAltName", ()))
     hint = f"use this node's own, or issue it: redwire certs issue node {me.name}"
     if certificate_identities(near) != me:
         uris = [name for kind, name in names if kind == "URI"]

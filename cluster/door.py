@@ -13,8 +13,7 @@ import random
 import resource
 from collections.abc import Callable
 
-from cluster.strangers import Chance, Strangers, origin
-from cluster.strangers import Stay as Stay
+from cluster.strangers import Chance, Stay, Strangers, origin
 
 STRANGERS_MAX = 256
 """Each may hold 8 KiB and a TLS state for ten seconds."""

@@ -20,28 +20,16 @@ Answer = tuple[Kind, bytes]
 
 
 class DriverQueries:
-    """The SQL of driver sessions, whatever this node's role.
-
-    Each method answers one request's body, or raises `QueryFailed` or `Refused`.
-    """
+    """The SQL of driver sessions, whatever this node's role."""
 
     def __init__(self, service: Service, principal: Principal) -> None:
         self._service = service
         self._asker = f"{principal.kind} {principal.name}"
 
-    async def query(self, payload: bytes) -> Answer:
-        """Query (01): a summary, and the rows as objects."""
-        return await self._answer(Kind.QUERY, payload)
-
-    async def query_binary(self, payload: bytes) -> Answer:
-        """QueryBinary (07): the binary form."""
-        return await self._answer(Kind.QUERY_BINARY, payload)
-
-    async def query_with_params(self, payload: bytes) -> Answer:
-        """QueryWithParams (28): a summary, the rows, and an envelope around the same."""
-        return await self._answer(Kind.QUERY_WITH_PARAMS, payload)
-
-    async def _answer(self, kind: Kind, payload: bytes) -> Answer:
+    async def answer(self, kind: Kind, payload: bytes) -> Answer:
+        """What a Query (01), a QueryBinary (07) or a QueryWithParams (28) comes to, in its own form. Raises
+        `QueryFailed` or `Refused`.
+        """
         node = self._service.node
         self._service.reads.check()
         answer = Awaited[bytes | RedwireError]()

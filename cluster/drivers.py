@@ -121,11 +121,11 @@ class Drivers:
     async def _bulk_insert_binary(self, payload: bytes) -> Answer:
         return await self.writes.bulk_insert_binary(payload)
 
-    async def _query(self, answer: Callable[[bytes], Awaitable[Answer]], payload: bytes) -> Answer:
+    async def _query(self, kind: Kind, payload: bytes) -> Answer:
         """Statements wait for each other, too, and keep no room meanwhile: two are run at a time."""
         async with self._room():
             pass
-        return await answer(payload)
+        return await self.queries.answer(kind, payload)
 
     async def _get(self, payload: bytes) -> Answer:
         target = decode_target(payload)
@@ -145,14 +145,11 @@ class Drivers:
     _HANDLERS: ClassVar[Mapping[int, tuple[Role, Callable[[Drivers, bytes], Awaitable[Answer]]]]] = {
         Kind.PING: (Role.READ, _ping),
         Kind.GET: (Role.READ, _get),
-        Kind.QUERY: (Role.READ, lambda session, payload: session._query(session.queries.query, payload)),
-        Kind.QUERY_BINARY: (
-            Role.READ,
-            lambda session, payload: session._query(session.queries.query_binary, payload),
-        ),
+        Kind.QUERY: (Role.READ, lambda session, payload: session._query(Kind.QUERY, payload)),
+        Kind.QUERY_BINARY: (Role.READ, lambda session, payload: session._query(Kind.QUERY_BINARY, payload)),
         Kind.QUERY_WITH_PARAMS: (
             Role.READ,
-            lambda session, payload: session._query(session.queries.query_with_params, payload),
+            lambda session, payload: session._query(Kind.QUERY_WITH_PARAMS, payload),
         ),
         Kind.BULK_INSERT: (Role.WRITE, lambda session, payload: session.writes.bulk_insert(payload)),
         Kind.BULK_INSERT_BINARY: (Role.WRITE, _bulk_insert_binary),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.door import Stay
+from cluster.strangers import Stay
 from cluster.unread import ALL_BYTES_MAX, SCARCE_BYTES_MAX
 from redwire.errors import AuthenticationFailed, Code, RedwireError, Refused
 from redwire.handshake import Principal

@@ -25,10 +25,8 @@ runs, their number before them.
 """
 
 
-def kept(first: int, count: int, items: bytes) -> tuple[int, bytes]:
-    """The results `items` of a request of `count` records, the first at LSN `first`: how they are kept, and
-    as what.
-    """
+def kept(count: int, items: bytes) -> tuple[int, bytes]:
+    """The results `items` of a request of `count` records: how they are kept, and as what."""
     if items[:: RESULT.size].count(_APPLIED) == count:
         return APPLIED, b""
     if count == 1:

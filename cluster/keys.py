@@ -165,7 +165,7 @@ class Keys(msgspec.Struct):
 
     def record(self, key: Key, first: Lsn, count: int, items: bytes, time_ms: int) -> bytes:
         """Remember an executed request that `lookup` called absent; the entry that the state must store."""
-        form, data = kept(first, count, items)
+        form, data = kept(count, items)
         entry = _ENTRY.pack(key.client, key.sequence, key.oldest, time_ms, first, count, form) + data
         self._remember(key.client, key.sequence, key.oldest, time_ms, entry[_HEAD.size :])
         return entry

@@ -51,11 +51,6 @@ class Notes:
         self._logger.log(_LEVELS[level], "%s", text)
 
     @property
-    def dropped(self) -> int:
-        """Lines that were dropped and not spoken of yet."""
-        return self._writer.dropped
-
-    @property
     def lost(self) -> int:
         """Lines that were dropped since this log began."""
         return self._writer.lost

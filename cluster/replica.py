@@ -93,7 +93,6 @@ class Replica:
     `_told` what the last ack said was durable and applied.
     """
 
-    me: NodeId
     reign: Reign | None
     end: Position
     durable: Lsn

@@ -103,12 +103,6 @@ class Server:
             unread.let_begin()
             self.guests.relieve(starving=unread.starving())
 
-    async def handle(self, sock: socket.socket) -> None:
-        """Serve one accepted socket to its end. Never raises for what the other side does."""
-        stay = self._let_in(sock)
-        if stay is not None:
-            await self._stay(sock, stay)
-
     def _let_in(self, sock: socket.socket) -> anyio.CancelScope | None:
         """The stay of whoever comes by `sock`; None where it is turned away, and `sock` is closed."""
         stay, door = anyio.CancelScope(), self._door

@@ -27,12 +27,11 @@ import msgspec
 from cluster.errors import QueryFailed, StateCorrupt
 from cluster.sql_guard import JSON_TABLES, Guard
 from cluster.statement import CATALOG, TEXT_BYTES_MAX, Statement, parse
-from cluster.tables import check_row, open_reader, read_position, translated
+from cluster.tables import check_row, open_reader, translated
 from redwire.errors import Code
 from redwire.frame import PAYLOAD_BYTES_MAX
 from redwire.message.driver import SqlValue
 from redwire.message.params import Json, Param, Timestamp, Uuid, Vector
-from redwire.position import Position
 
 ROWS_MAX = 10_000
 """As many as one request may write."""
@@ -83,7 +82,7 @@ class SqlQuery(msgspec.Struct, frozen=True):
 
 
 class SqlResult(msgspec.Struct, frozen=True):
-    """Rows, and the position at which they are true. `statement` is its kind: `select` or `show`.
+    """Rows, as they were at one moment. `statement` is its kind: `select` or `show`.
 
     No two `columns` are equal: a second `x` is `x:1`.
     """
@@ -91,7 +90,6 @@ class SqlResult(msgspec.Struct, frozen=True):
     statement: str
     columns: tuple[str, ...]
     rows: Rows
-    at: Position
 
     def rows_as_json(self) -> list[tuple[SqlValue | msgspec.Raw, ...]]:
         """The rows for an encoder of JSON: in a column `doc` a JSON object is one, not a text that holds
@@ -136,15 +134,9 @@ class SqlWorker:
         values = statement.bound([_bound(param) for param in query.params])
         with translated(self._path):
             self._make_views(statement.names)
-            self._connection.execute("BEGIN")
             self._damage = None
-            try:
-                at = read_position(self._path, self._connection)
-                columns, rows = self._select(statement, values, query.bytes_max)
-                return SqlResult(statement.kind.value, columns, rows, at)
-            finally:
-                if self._connection.in_transaction:  # some errors end it by themselves
-                    self._connection.execute("ROLLBACK")
+            columns, rows = self._select(statement, values, query.bytes_max)
+            return SqlResult(statement.kind.value, columns, rows)
 
     def _intact(self, c: int, ident: str, version: int, total: int, doc: bytes) -> bytes:
         """The document, for the reading views. SQLite does not pass on what is wrong with it."""

@@ -276,7 +276,7 @@ def follower(storage: Storage, watermark: Lsn) -> Replica:
     """
     log, meta = storage.log, storage.meta
     reign, applied = storage.reign, storage.applied.lsn
-    return Replica(storage.me, reign, log.end, log.durable, watermark, applied, meta.vote.reign)
+    return Replica(reign, log.end, log.durable, watermark, applied, meta.vote.reign)
 
 
 def _new_directory(data_dir: Path, node: NodeId) -> Meta:

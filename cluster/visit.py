@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from cluster.audit_events import Event
 from cluster.auth import Authenticator, outcome
-from cluster.door import Stay
+from cluster.strangers import Stay
 from redwire import __version__
 from redwire.connection import ServerConnection
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError

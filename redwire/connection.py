@@ -149,11 +149,6 @@ class ServerConnection(FrameEncoder):
             self.close()
         return []
 
-    def receive_eof(self) -> None:
-        """The client has sent its last byte. Raises `ProtocolError` if that was in the middle of a frame."""
-        if self.state is not ConnectionState.CLOSED:
-            _check_eof(self._decoder)
-
     def close(self) -> None:
         """Receive nothing more; what is queued is still to be sent."""
         self.state = ConnectionState.CLOSED
@@ -314,7 +309,8 @@ class ClientConnection(FrameEncoder):
 
         Raises `AuthenticationFailed` or `ProtocolError` if that was within the handshake or in mid-frame.
         """
-        _check_eof(self._decoder)
+        if held := self._decoder.held_bytes:
+            raise ProtocolError(f"connection ended inside a frame, after {held} bytes of it")
         if self.state is ConnectionState.HELLO:
             # A node that stops or is full looks the same, so another try is worth while.
             error = AuthenticationFailed(
@@ -392,8 +388,3 @@ class ClientConnection(FrameEncoder):
         Kind.AUTH_FAIL: _on_auth_fail,
         Kind.ERROR: _on_error,
     }
-
-
-def _check_eof(decoder: FrameDecoder) -> None:
-    if decoder.held_bytes:
-        raise ProtocolError(f"connection ended inside a frame, after {decoder.held_bytes} bytes of it")

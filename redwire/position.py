@@ -107,11 +107,6 @@ class TermList(msgspec.Struct, frozen=True):
         """The list of a log that ends at `end`."""
         return TermList(tuple(entry for entry in self.entries if entry.first <= end))
 
-    def since(self, lsn: Lsn) -> TermList:
-        """The entries that still speak of LSNs above `lsn`: the one in force at `lsn + 1`, and later ones."""
-        index = bisect_right(self.entries, lsn + 1, key=lambda entry: entry.first)
-        return TermList(self.entries[max(0, index - 1) :])
-
     def common_end(self, end: Lsn, other: TermList, other_end: Lsn) -> Lsn:
         """The highest LSN at which a log with this list and one with `other` can agree.
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.structs import replace
 
 from redwire import uri
 from redwire.arguments import require_text
@@ -46,21 +47,19 @@ class Reads:
 
     async def fetch(self, asked: Fetch, mode: ReadMode, timeout_s: float) -> Fetched:
         """One document. Raises `TokenLost`, `Refused`, `RequestInvalid`, `DeadlineExceeded`."""
-
-        def body(wait_ms: int) -> bytes:
-            return Fetch(asked.collection, asked.id, asked.token, wait_ms).encode()
-
-        answer = await self.ask(Kind.FETCH, body, mode, asked.token, timeout_s)
+        answer = await self._read(Kind.FETCH, asked, mode, timeout_s)
         return Fetched.decode(payload(answer, Kind.FETCHED))
 
     async def scan(self, asked: Scan, mode: ReadMode, timeout_s: float) -> Scanned:
         """One page. Raises as `fetch`."""
-
-        def body(wait_ms: int) -> bytes:
-            return Scan(asked.collection, asked.after, asked.limit, asked.token, wait_ms).encode()
-
-        answer = await self.ask(Kind.SCAN, body, mode, asked.token, timeout_s)
+        answer = await self._read(Kind.SCAN, asked, mode, timeout_s)
         return Scanned.decode(payload(answer, Kind.SCANNED))
+
+    async def _read(self, kind: Kind, asked: Fetch | Scan, mode: ReadMode, timeout_s: float) -> Answer:
+        def body(wait_ms: int) -> bytes:
+            return replace(asked, wait_ms=wait_ms).encode()
+
+        return await self.ask(kind, body, mode, asked.token, timeout_s)
 
     async def ask(
         self,

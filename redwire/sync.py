@@ -200,23 +200,25 @@ class SyncClient:
     @property
     def admin(self) -> SyncAdmin:
         """What administrators ask for and change: settings, users, tokens."""
-        return SyncAdmin(self._client.admin, self._run)
+        return SyncAdmin(self._client.admin, self)
 
     @property
     def cluster(self) -> ClusterId:
         """The id of the cluster, of an open client."""
-        return self._run(self._cluster)
-
-    async def _cluster(self) -> ClusterId:
-        return self._client.cluster
+        return self._look(lambda: self._client.cluster)
 
     @property
     def routing(self) -> RouterStatus:
         """Which nodes are known, how far each is, and which one leads."""
-        return self._run(self._routing)
+        return self._look(lambda: self._client.routing)
 
-    async def _routing(self) -> RouterStatus:
-        return self._client.routing
+    def _look(self, found: Callable[[], T]) -> T:
+        """What is `found` at once, in the client's own thread."""
+
+        async def look() -> T:
+            return found()
+
+        return self._run(look)
 
     def _run(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
         if self._thread is None:
@@ -234,23 +236,18 @@ class SyncClient:
 class SyncAdmin:
     """`SyncClient.admin`: see `redwire.admin.Admin`."""
 
-    def __init__(self, admin: Admin, run: Callable[..., Any]) -> None:
+    def __init__(self, admin: Admin, client: SyncClient) -> None:
         self._admin = admin
-        self._run = run
+        self._run, self._look = client._run, client._look
 
     @property
     def role(self) -> Role | None:
         """As what the nodes that are linked now let us in; None while none is."""
-        found: Role | None = self._run(self._role)
-        return found
-
-    async def _role(self) -> Role | None:
-        return self._admin.role
+        return self._look(lambda: self._admin.role)
 
     def settings(self, addr: str | None = None, *, timeout_s: float | None = None) -> SettingsView:
         """The settings in force at the node at `addr`, without it the primary's."""
-        found: SettingsView = self._run(self._admin.settings, addr, timeout_s=timeout_s)
-        return found
+        return self._run(self._admin.settings, addr, timeout_s=timeout_s)
 
     def change_settings(
         self,
@@ -262,7 +259,7 @@ class SyncAdmin:
         timeout_s: float | None = None,
     ) -> SettingsChanged:
         """Change one thing, or with `dry_run` only say what that would lead to."""
-        changed: SettingsChanged = self._run(
+        return self._run(
             self._admin.change_settings,
             change,
             based_on=based_on,
@@ -270,24 +267,20 @@ class SyncAdmin:
             dry_run=dry_run,
             timeout_s=timeout_s,
         )
-        return changed
 
     def change_account(self, change: AccountChange, *, timeout_s: float | None = None) -> AccountDone:
         """Make one change to users or tokens; takes the role admin."""
-        done: AccountDone = self._run(self._admin.change_account, change, timeout_s=timeout_s)
-        return done
+        return self._run(self._admin.change_account, change, timeout_s=timeout_s)
 
     def users(self, addr: str | None = None, *, after: str = "", timeout_s: float | None = None) -> UsersPage:
         """Users in order of their names, from the first one behind `after`; takes the role admin."""
-        page: UsersPage = self._run(self._admin.users, addr, after=after, timeout_s=timeout_s)
-        return page
+        return self._run(self._admin.users, addr, after=after, timeout_s=timeout_s)
 
     def tokens(
         self, user: str = "", addr: str | None = None, *, after: str = "", timeout_s: float | None = None
     ) -> TokensPage:
         """Bearer tokens of `user`, or of everybody, in order of their ids; takes the role admin."""
-        page: TokensPage = self._run(self._admin.tokens, user, addr, after=after, timeout_s=timeout_s)
-        return page
+        return self._run(self._admin.tokens, user, addr, after=after, timeout_s=timeout_s)
 
 
 def _drop(thread: LoopThread, process: int) -> None:

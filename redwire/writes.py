@@ -58,11 +58,6 @@ class Writes:
         self._closed = False
 
     @property
-    def under_way(self) -> int:
-        """Writes without an outcome."""
-        return len(self._unfinished)
-
-    @property
     def trouble(self) -> str:
         """Why one of them was not answered yet; "" if nothing is known to be wrong."""
         courses = (pending.course for pending in self._unfinished if pending.course is not None)

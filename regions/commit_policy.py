@@ -161,11 +161,6 @@ class CommitPolicy:
             raise
 
     @property
-    def label(self) -> str:
-        """The keywords without numbers and names, `ack_n` for `ack_n=2`: a metric label of few values."""
-        return "&".join(dict.fromkeys(_KEYWORDS[type(clause)] for clause in self.clauses))
-
-    @property
     def quoted(self) -> str:
         """The text as a shell takes it for one word; it never holds a quotation mark."""
         return self.text if self.text.isidentifier() else f"'{self.text}'"

@@ -36,24 +36,23 @@ class Trail:
         self._ends: list[Lsn] = []
         self._sizes: list[int] = []
 
-    def rise(self, value: Lsn, now_ms: int, size: int = 0) -> bool:
-        """Note that the number is `value` now, and that the way there took `size` bytes. False if it did not
-        rise.
+    def rise(self, value: Lsn, now_ms: int, size: int = 0) -> None:
+        """Note that the number is `value` now, and that the way there took `size` bytes; nothing if it did
+        not rise.
         """
         if value <= self.value:
-            return False
+            return
         self.value = value
         self.size += size
         if self._starts and now_ms - self._starts[-1] < BUCKET_MS:
             self._ends[-1] = value
             self._sizes[-1] = self.size
-            return True
+            return
         self._starts.append(now_ms)
         self._ends.append(value)
         self._sizes.append(self.size)
         if len(self._starts) > BUCKETS_MAX:
             self._merge(SHARE)
-        return True
 
     def reaches(self, position: Lsn) -> bool:
         """Whether memory goes back to when the number was `position`."""

@@ -76,13 +76,12 @@ class QuorumWaits:
         self._by_deadline: list[tuple[int, int, QuorumWait]] = []
         self._numbers = count()
 
-    def add(self, wait: QuorumWait) -> QuorumWait:
+    def add(self, wait: QuorumWait) -> None:
         """Take up a wait whose LSN is not reached yet."""
         number = next(self._numbers)
         heapq.heappush(self._by_lsn, (wait.lsn, number, wait))
         if wait.deadline_ms is not None:
             heapq.heappush(self._by_deadline, (wait.deadline_ms, number, wait))
-        return wait
 
     def settle(self, now_ms: int) -> None:
         """Finish every wait that the quorum has reached."""

@@ -23,7 +23,7 @@ from redwire.batch import Batch, make_batch
 from redwire.message.peer import Ack, Following, Heartbeat
 from redwire.position import EMPTY, Lsn, NodeId, Position, Reign, Term
 
-ME, SOURCE = NodeId("us-1"), NodeId("eu-1")
+SOURCE = NodeId("eu-1")
 FIRST, SECOND, RIVAL = Reign(Term(1), SOURCE), Reign(Term(2), SOURCE), Reign(Term(2), NodeId("ap-1"))
 
 
@@ -51,7 +51,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         durable = len(self.log) if self.durable is None else self.durable
-        self.core = Replica(ME, self.reign, self.end, Lsn(durable), Lsn(self.watermark), Lsn(self.applied))
+        self.core = Replica(self.reign, self.end, Lsn(durable), Lsn(self.watermark), Lsn(self.applied))
 
     @property
     def end(self) -> Position:

@@ -27,9 +27,19 @@ from __future__ import annotations
 
 import shlex
 import signal
+from collections.abc import Iterator
 
 from redwire.errors import RedwireError
 from redwire.record import Key
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, however deep task groups have wrapped them; any other one is alone."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    else:
+        yield error
 
 
 class ToolError(RedwireError):

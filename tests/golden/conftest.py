@@ -104,8 +104,7 @@ class Play:
         )
         self.rule = CommitPolicy.parse(policy)
         self.machines = {
-            NodeId(n): Machine(NodeId(n), Replica(NodeId(n), None, EMPTY, Lsn(0), Lsn(0), Lsn(0)))
-            for n in nodes
+            NodeId(n): Machine(NodeId(n), Replica(None, EMPTY, Lsn(0), Lsn(0), Lsn(0))) for n in nodes
         }
         self.sessions: dict[int, tuple[NodeId, NodeId]] = {}
         self.cursors: dict[int, Lsn] = {}
@@ -288,7 +287,7 @@ class Play:
                 self.cursors.pop(session, None)
         self.lines.append(f"{name} crashes and loses {len(lost)} batches")
         node.commit = node.known = node.applied
-        node.role = Replica(node.name, reign, node.end, node.end.lsn, node.applied, node.applied)
+        node.role = Replica(reign, node.end, node.end.lsn, node.applied, node.applied)
 
     def tick(self, *names: str) -> None:
         for name in names:
@@ -351,7 +350,7 @@ class Play:
                 case EndReign():
                     reign = node.role.reign
                     durable = node.log[node.synced - 1].last if node.synced else Lsn(0)
-                    node.role = Replica(node.name, reign, node.end, durable, node.known, node.applied)
+                    node.role = Replica(reign, node.end, durable, node.known, node.applied)
                 case _:
                     pass
 

@@ -7,10 +7,8 @@ reads finds that the node does not read on either, and stays until its standard 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import closing, suppress
 from enum import Enum
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -18,8 +16,8 @@ import msgspec
 
 from redwire import uri
 from redwire.body import decode, encode
-from redwire.client import connect, credentials
-from redwire.dial import Dialled, dial
+from redwire.client import connect, dialler
+from redwire.dial import Dialled
 from redwire.document import encode_record
 from redwire.errors import ChannelClosed
 from redwire.frame import Kind, encode_header
@@ -28,7 +26,6 @@ from redwire.message.read import Fetch
 from redwire.pending import request_head
 from redwire.record import REQUEST_HEADER, Op
 from redwire.session_keys import SessionKeys
-from redwire.tls import client_context
 
 DIALS_AT_ONCE = 32
 """TLS keeps both cores busy with these; a node lets 256 in that are not authenticated yet."""
@@ -86,8 +83,9 @@ async def stay_idle(party: Party) -> None:
 
 async def never_read(party: Party) -> None:
     """Send writes and reads on one connection, and take no answer."""
-    async with _session(party.uri) as dialled:
-        channel = dialled.channel
+    config = uri.parse(party.uri)
+    dialled = await dialler(config, NAME).dial(config.seeds[0])
+    with closing(dialled.channel) as channel:
         keys = SessionKeys((await _opened(dialled)).client_id)
         for number in range(WRITES):
             record = encode_record(Op.PUT, party.collection, f"unread-{number}", {"n": number})
@@ -101,19 +99,6 @@ async def never_read(party: Party) -> None:
             with suppress(ChannelClosed):  # the node may have had enough of us, which is an answer too
                 await channel.drain_below(1)
         await _until_told()
-
-
-@asynccontextmanager
-async def _session(text: str) -> AsyncIterator[Dialled]:
-    config = uri.parse(text)
-    host, _, port = config.seeds[0].rpartition(":")
-    paths = (Path(path) if path else None for path in (config.ca, config.cert, config.key))
-    context = client_context(*paths, peer=False)
-    dialled = await dial(host, int(port), context, credentials(config), client_name=NAME)
-    try:
-        yield dialled
-    finally:
-        dialled.channel.close()
 
 
 async def _opened(dialled: Dialled) -> Opened:

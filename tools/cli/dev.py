@@ -16,12 +16,13 @@ from tools.cli.dev_roles import asked as asked_roles
 from tools.cli.dev_view import Pings, Steps, follow, last_lines, status_document, status_parts
 from tools.cli.group import Group
 from tools.cli.output import json_option, show, show_parts
+from tools.cli.parsed import parsed
 from tools.dev.bring_up import bring_up
 from tools.dev.dev_cluster import DevCluster, by_hand
 from tools.dev.ping import measure, way
 from tools.dev.place import folder_of, typed
 from tools.dev.plan import DEFAULT_NAME, DEFAULT_RTT_MS, Wanted, meant, parse_region, parse_rtt
-from tools.errors import ClusterMissing, Interrupted, PlanInvalid, ToolError
+from tools.errors import ClusterMissing, Interrupted, PlanInvalid
 from tools.grid import Words
 from tools.rtt import parse_ms
 
@@ -30,20 +31,7 @@ PINGS = 200
 LOG_LINES = 20
 """A screen has room for them and for the question."""
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
-
-
-def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """The type of an option that one of the plan's parsers reads; what it refuses is wrong usage."""
-
-    def convert(text: str) -> T:
-        try:
-            return parse(text)
-        except ToolError as error:
-            raise click.BadParameter(str(error)) from error
-
-    return convert
 
 
 def _name(text: str) -> str:

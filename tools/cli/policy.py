@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import click
 
@@ -23,9 +25,10 @@ from tools.cli.change import How, change, change_options, settings
 from tools.cli.connection import uri_option
 from tools.cli.group import Group
 from tools.cli.output import json_option, show_parts
+from tools.cli.parsed import parsed
 from tools.cluster_file import load_cluster
 from tools.durations import setting_ms
-from tools.errors import DurationInvalid, PromiseEmpty, RttInvalid
+from tools.errors import PromiseEmpty, RttInvalid
 from tools.grid import Grid
 from tools.outlook import settings_document
 from tools.rtt import parse_distances, parse_ms
@@ -34,20 +37,10 @@ from tools.verdict import Assessment
 _COUNT = re.compile(r"0*[1-9][0-9]{0,3}\Z")
 
 
-def policy_value(ctx: click.Context, param: click.Parameter, value: str | None) -> CommitPolicy | None:
-    """Callback of an argument or option that is a commit policy: one that cannot be read is wrong usage."""
-    try:
-        return None if value is None else CommitPolicy.parse(value)
-    except PolicyInvalid as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _voters_value(ctx: click.Context, param: click.Parameter, value: str | None) -> Membership | None:
-    """Voters by region: `eu:2,us:1` are eu-1, eu-2 and us-1."""
-    if value is None:
-        return None
+def _voters(text: str) -> Membership:
+    """Voters by region: `eu:2,us:1` are eu-1, eu-2 and us-1. Raises `click.BadParameter`."""
     counts: dict[Region, int] = {}
-    for item in value.split(","):
+    for item in text.split(","):
         region, _, count = item.strip().partition(":")
         if not DNS_LABEL.match(region) or not _COUNT.match(count):
             raise click.BadParameter(f"{item!r} is no region with a number of voters, as in eu:2")
@@ -65,19 +58,9 @@ def _voters_value(ctx: click.Context, param: click.Parameter, value: str | None)
     )
 
 
-def _millis_value(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    try:
-        return parse_ms(value)
-    except RttInvalid as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _timeout_value(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    kind = ReplicaMillis if param.name == "replica_timeout" else Millis
-    try:
-        return None if value is None else setting_ms(value, kind)
-    except DurationInvalid as error:
-        raise click.BadParameter(str(error)) from error
+def _timeout(kind: Any) -> Callable[[str], int]:
+    """The type of an option for a setting of type `kind`."""
+    return parsed(partial(setting_ms, kind=kind))
 
 
 @click.group("policy", cls=Group)
@@ -110,11 +93,11 @@ def show_policy(uri: str, as_json: bool) -> None:
 @click.argument("policy", required=False)
 @click.option("--floor", metavar="POLICY", help="The commit rule; 'none': as the policy.")
 @click.option(
-    "--timeout", "policy_timeout", callback=_timeout_value, metavar="10s", help="How long a write waits."
+    "--timeout", "policy_timeout", type=_timeout(Millis), metavar="10s", help="How long a write waits."
 )
 @click.option(
     "--replica-timeout",
-    callback=_timeout_value,
+    type=_timeout(ReplicaMillis),
     metavar="5s",
     help="How long a silent node counts as in reach.",
 )
@@ -142,10 +125,10 @@ def set_policy(
 
 
 @command.command()
-@click.argument("policy", callback=policy_value)
+@click.argument("policy", type=parsed(CommitPolicy.parse))
 @click.option(
     "--floor",
-    callback=policy_value,
+    type=parsed(CommitPolicy.parse),
     metavar="POLICY",
     help="The commit rule.  [default: the file's, else POLICY]",
 )
@@ -156,9 +139,7 @@ def set_policy(
     metavar="FILE",
     help="A node.yaml, or a file with a cluster: section and, if you like, rtt: {eu-us: 80ms}.",
 )
-@click.option(
-    "--nodes", callback=_voters_value, metavar="eu:2,us:2", help="Voters by region, instead of a file."
-)
+@click.option("--nodes", type=_voters, metavar="eu:2,us:2", help="Voters by region, instead of a file.")
 @click.option("--primary", metavar="NODE", help="Who leads.  [default: each voter in turn]")
 @click.option(
     "--rtt",
@@ -168,7 +149,7 @@ def set_policy(
     help="The round trip between two regions, or within one (eu-eu=1ms); repeatable.",
 )
 @click.option(
-    "--fsync", "fsync_ms", callback=_millis_value, default="0ms", metavar="2ms", help="What a disk takes."
+    "--fsync", "fsync_ms", type=parsed(parse_ms), default="0ms", metavar="2ms", help="What a disk takes."
 )
 @json_option
 def check(

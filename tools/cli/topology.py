@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import anyio
@@ -98,10 +99,8 @@ async def _ask(uri: str) -> Told:
         try:
             with anyio.move_on_after(DIAL_S):
                 dialled = await door.dial(addr)
-                try:
+                with closing(dialled.channel):
                     return Told(addr, dialled.established, await _lost(dialled))
-                finally:
-                    dialled.channel.close()
             failure = silent
         except RedwireError as error:
             failure = error

@@ -13,15 +13,12 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from redwire import topology
-from redwire.client import Client, connect
-from redwire.dial import dial
+from redwire import topology, uri
+from redwire.client import Client, connect, dialler
 from redwire.errors import Code, Conflict, RedwireError, Refused
-from redwire.handshake import Password
 from redwire.node_role import NodeRole
 from redwire.pending import Pending
 from redwire.receipt import Receipt
-from redwire.tls import client_context
 from redwire.topology import Topology
 from tools.accounts import password_user
 from tools.demo.characters import COLLECTION
@@ -88,11 +85,8 @@ async def log_in(stage: Stage) -> None:
     report = stage.report
     with report.scene("Topology before and after login") as scene:
         seed = "us-1"
-        context = client_context(stage.cluster.folder / "ca.pem", peer=False)
-        credentials = Password(USER, stage.password)
-        dialled = await dial(
-            "127.0.0.1", stage.cluster.ports[seed], context, credentials, client_name="redwire demo"
-        )
+        config = uri.parse(stage.cluster.uri(seed, user=USER, password=stage.password))
+        dialled = await dialler(config, "redwire demo").dial(config.seeds[0])
         dialled.channel.close()
         before, after = (
             None if blob is None else topology.decode(blob)

@@ -19,7 +19,7 @@ from tools.demo.stage import Stage
 from tools.dev.guard import guarded
 from tools.dev.local_cluster import LocalCluster
 from tools.dev.process import find
-from tools.errors import Interrupted
+from tools.errors import Interrupted, leaves
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -56,7 +56,7 @@ async def _run(report: Report, full: bool, keep: bool) -> int:
                 await _play(report, LocalCluster(PLAN, folder), full)
                 group.cancel_scope.cancel()
         except* SystemExit as ends:  # of rich, when nobody reads the report any more
-            unread = _leaves(ends)
+            unread = [*leaves(ends)]
     if unread:
         raise unread[0]
     if received:
@@ -76,7 +76,7 @@ async def _play(report: Report, cluster: LocalCluster, full: bool) -> None:
                 await scene(stage)
             await comeback(stage, await outage(stage))
     except* RedwireError as group:
-        for error in _leaves(group):
+        for error in leaves(group):
             report.check("the scene ends without an error", False, str(error))
     left = find(cluster.commands)
     report.check("no process is left", not left, ", ".join(left))
@@ -89,10 +89,3 @@ async def _stage(report: Report, cluster: LocalCluster, full: bool) -> AsyncIter
             yield Stage(cluster, report, stack, full)
     finally:
         cluster.stop()
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found

@@ -21,7 +21,7 @@ from tools.dev.joining import all_follow, make_user
 from tools.dev.local_cluster import READY_S, LocalCluster
 from tools.dev.place import typed
 from tools.dev.plan import Wanted
-from tools.errors import ClusterRuns, NodeNotReady, PlanInvalid
+from tools.errors import ClusterRuns, NodeNotReady, PlanInvalid, leaves
 
 Tell = Callable[[str], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -63,20 +63,12 @@ def bring_up(folder: Path, wanted: Wanted, tell: Tell) -> DevCluster:
         except BaseException as error:
             with _undisturbed():
                 _undo(folder, dev, cluster, fresh=fresh)
-            interrupt = _interrupt_in(error)
-            if interrupt is not None:
-                raise interrupt from error
+            for each in leaves(error):  # an interrupt that came while tasks ran, and that their group wraps
+                if isinstance(each, KeyboardInterrupt) and each is not error:
+                    raise each from error
             raise
         cluster.release()
         return dev
-
-
-def _interrupt_in(error: BaseException) -> KeyboardInterrupt | None:
-    """The interrupt that came while tasks ran, and that their group has wrapped."""
-    if not isinstance(error, BaseExceptionGroup):
-        return None
-    inner = [_interrupt_in(each) or each for each in error.exceptions]
-    return next((each for each in inner if isinstance(each, KeyboardInterrupt)), None)
 
 
 def _require_empty(folder: Path) -> None:

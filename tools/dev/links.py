@@ -28,7 +28,7 @@ from anyio.abc import TaskStatus
 from redwire.errors import RedwireError
 from tools.dev import control
 from tools.dev.link import DelayLink, Direction, LinkSpec
-from tools.errors import LinkInvalid
+from tools.errors import LinkInvalid, leaves
 
 
 class Switchboard:
@@ -138,18 +138,10 @@ def main(arguments: Sequence[str]) -> int:
     except* (OSError, msgspec.DecodeError) as group:
         failures.extend(f"{arguments[0]}: {error}" for error in group.exceptions)
     except* LinkInvalid as group:
-        failures.extend(_messages(group))
+        failures.extend(map(str, leaves(group)))
     for failure in failures:
         print(f"links: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _messages(group: BaseExceptionGroup[BaseException]) -> list[str]:
-    """What the errors in `group` say, however deep task groups have wrapped them."""
-    found: list[str] = []
-    for error in group.exceptions:
-        found.extend(_messages(error) if isinstance(error, BaseExceptionGroup) else [str(error)])
-    return found
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import msgspec
 
@@ -61,10 +61,8 @@ class Line:
         """Connect, and close at the end. Raises `ConnectFailed`, `AuthenticationFailed`."""
         config = connection_uri.parse(uri)
         dialled = await dialler(config, CLIENT_NAME).dial(config.seeds[0])
-        try:
+        with closing(dialled.channel):
             yield cls(dialled)
-        finally:
-            dialled.channel.close()
 
     async def ping_ms(self) -> float:
         """How long the node's answer took. Raises `ChannelClosed`."""

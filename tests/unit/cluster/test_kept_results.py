@@ -36,7 +36,7 @@ def packed(*results: tuple[int, int]) -> bytes:
 )
 def test_what_came_to_the_same_takes_little(results: list[tuple[int, int]], form: int, size: int) -> None:
     items = packed(*results)
-    found, data = kept(FIRST, len(results), items)
+    found, data = kept(len(results), items)
     assert (found, len(data)) == (form, size)
     assert size_of(found, len(results), b"before" + data + b"behind", 6) == len(data)
     assert given_back(found, FIRST, len(results), data) == items
@@ -55,7 +55,7 @@ def test_results_come_back_as_they_were_and_never_take_more(
         for n, (status, version) in enumerate(results)
     ]
     items = packed(*results)
-    form, data = kept(FIRST, len(results), items)
+    form, data = kept(len(results), items)
     assert len(data) <= len(items)
     assert size_of(form, len(results), data, 0) == len(data)
     assert given_back(form, FIRST, len(results), data) == items

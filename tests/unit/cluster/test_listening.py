@@ -124,7 +124,7 @@ async def test_whoever_is_turned_away_is_told_of_once_and_for_its_reason(
         pass
     for _ in range(3):
         here, there = socket.socketpair()
-        await server.handle(here)
+        assert server._let_in(here) is None
         assert here.fileno() < 0, "it was closed"
         there.close()
     ((level, text),) = said.lines

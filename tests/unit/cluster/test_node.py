@@ -34,7 +34,7 @@ def node(storage: Storage) -> Node:
 def following(storage: Storage) -> Node:
     """A replica with an empty data directory, which follows nobody."""
     log = storage.log
-    role = Replica(storage.me, storage.reign, log.end, log.durable, Lsn(0), Lsn(0))
+    role = Replica(storage.reign, log.end, log.durable, Lsn(0), Lsn(0))
     return Node(storage, role, lambda: NOW, lambda *_: None)
 
 

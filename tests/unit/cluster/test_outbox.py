@@ -162,7 +162,7 @@ def primary(lead: Any) -> Primary:
     return core
 
 
-REPLICA = Replica(NodeId("eu-1"), NO_REIGN, EMPTY, Lsn(0), Lsn(0), Lsn(0))
+REPLICA = Replica(NO_REIGN, EMPTY, Lsn(0), Lsn(0), Lsn(0))
 
 
 def test_a_batch_goes_to_the_disk_and_is_applied_when_it_is_committed(

@@ -14,7 +14,7 @@ from cluster.audit_events import Accepted, Rejected
 from cluster.auth import Authenticator
 from cluster.cluster_config import ClusterConfig
 from cluster.config import AnonymousAccess
-from cluster.door import Stay
+from cluster.strangers import Stay
 from cluster.visit import INLINE_BYTES_MAX, Visit
 from redwire.errors import ChannelClosed, FrameInvalid, ProtocolError
 from redwire.frame import COMPRESSED, HEADER, HEADER_BYTES, FrameDecoder, Kind, encode_frame

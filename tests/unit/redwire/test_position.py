@@ -43,13 +43,6 @@ def test_a_cut_forgets_the_terms_that_began_later():
     assert terms((1, 1), (3, 5)).cut(Lsn(5)) == terms((1, 1), (3, 5))
 
 
-def test_since_keeps_the_entry_in_force_behind_the_lsn():
-    every = terms((1, 1), (3, 5), (7, 9))
-    assert every.since(Lsn(0)) == every
-    assert every.since(Lsn(5)) == terms((3, 5), (7, 9))
-    assert every.since(Lsn(8)) == terms((7, 9))
-
-
 @pytest.mark.parametrize(
     ("mine", "my_end", "theirs", "their_end", "common"),
     [
