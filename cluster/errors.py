@@ -20,7 +20,8 @@ RedwireError
 │   │   └── StateLocked       another process writes into the state's file
 │   ├── StateCorrupt          a state file that cannot be trusted
 │   ├── OutOfOrder            a batch that does not continue the state it was given to
-│   └── ApplyStopped          a record that this node cannot apply: never skipped (R10)
+│   ├── ApplyStopped          a record that this node cannot apply: never skipped (R10)
+│   └── CalledOff             work of a thread that nobody waits for any more; nobody is told
 └── QueryFailed               SQL that was refused, or that went over a limit
 """
 
@@ -258,6 +259,13 @@ class ApplyStopped(NodeError):
             hint="if a newer version wrote it, run that version here",
             facts={"lsn": last},
         )
+
+
+class CalledOff(NodeError):
+    """Work of a thread ends here: nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        super().__init__("called off")
 
 
 class QueryFailed(RedwireError):

@@ -47,8 +47,9 @@ class Keeper:
         slots = self._promises.slots(storage.settings.cluster.membership.members, rows)
         pins = self._snapshots.pins()
         decision = decide(self._bounds, holdings, storage.state.checkpointed, slots, pins, now_ms)
+        states = self._promises.kept(slots, decision.slots)
         self._node.bulletin.slots = {
-            slot.id: slot_status(decision.slots[slot.id], holdings.held_bytes(slot.restart or wal.base.lsn))
+            slot.id: slot_status(states[slot.id], holdings.held_bytes(slot.restart or wal.base.lsn))
             for slot in slots
         }
         if wal.segments and decision.prune_through >= wal.segments[0].last > 0 and len(wal.segments) > 1:

@@ -197,11 +197,13 @@ def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> 
     """The primary's row of one member: what it heard, and what its ack table says."""
     me = member.id == view.own.node
     heard = _heard(view, _configured(member), member.id)
-    health = judge(row, view.said(member.id))
+    said = view.said(member.id)
+    health = judge(row, said)
     lag = _lag(view, row)
     if lag.state == "behind":
         lag = replace(lag, catch_up_ms=view.bulletin.catch_up_ms(member.id))
-    if row.acked_ms is not None:
+    another = None not in (row.incarnation, said) and heard.incarnation != row.incarnation
+    if row.acked_ms is not None and not another:  # else that was a disk which it has no more
         heard = replace(heard, received=row.received, durable=row.durable, applied=row.applied)
     return replace(
         heard,
@@ -213,7 +215,7 @@ def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> 
         acked_at_ms=view.wall_ms(row.acked_ms),
         lag=lag,
         slot=Slot() if me else view.bulletin.slots.get(member.id, Slot()),
-        incarnation=row.incarnation or heard.incarnation,
+        incarnation=heard.incarnation if another else row.incarnation or heard.incarnation,
         rtt_us=None if me else view.bulletin.rtts_us.get(member.id),
     )
 

@@ -226,7 +226,7 @@ def _library(storage: Storage) -> SnapshotLibrary:
     """Snapshots of the state in use, which another one may replace."""
     return SnapshotLibrary(
         storage.data_dir / "snapshots",
-        lambda path: storage.state.snapshot_into(path),
+        lambda path, recall: storage.state.snapshot_into(path, recall),
         lambda: storage.applied.lsn,
         lambda: storage.log.base.lsn,
         lambda: copy_bytes(storage.state.path) + storage.config.retention.disk_free_min_bytes,

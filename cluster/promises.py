@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.retention import AtRisk, Evicted, Ok, Slot, SlotKind, SlotState
 from redwire import status
@@ -20,12 +20,15 @@ class Promises:
         self._me = me
         self._started_ms = started_ms
         self._seen_ms: dict[NodeId, int] = {}
+        self._evicted: dict[str, Evicted] = {}
 
-    def slots(self, members: Iterable[Member], rows: Iterable[MemberStatus]) -> list[Slot]:
+    def slots(self, members: Iterable[Member], rows: Sequence[MemberStatus]) -> list[Slot]:
         """One for each of `members` but this node. `rows` are those of the ack table, and none while this
         node does not lead: what a member without an ack has is not known.
         """
         restarts: dict[NodeId, Lsn] = {}
+        if not rows:
+            self._evicted.clear()
         for row in rows:
             if row.acked_ms is not None:
                 restarts[row.id] = row.durable
@@ -40,6 +43,23 @@ class Promises:
             for member in members
             if member.id != self._me
         ]
+
+    def kept(self, slots: Iterable[Slot], states: Mapping[str, SlotState]) -> dict[str, SlotState]:
+        """How each of `slots` stands, which are `states` by the log that there is now.
+
+        Where nobody knows what a member has, what was removed in this reign may be what it needs: its slot
+        stays evicted until it is heard.
+        """
+        told = dict(states)
+        for slot in slots:
+            state = states[slot.id]
+            if slot.restart is not None:
+                self._evicted.pop(slot.id, None)
+            elif isinstance(state, Evicted):
+                self._evicted[slot.id] = state
+            else:
+                told[slot.id] = self._evicted.get(slot.id, state)
+        return told
 
 
 def slot_status(state: SlotState, held_bytes: int) -> status.Slot:

@@ -20,12 +20,14 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from cluster.errors import DiskFull
+from cluster.errors import CalledOff, DiskFull, NodeError
 from cluster.files import FOLDER_MODE, not_a_file, open_file, translated
 from cluster.peer_end import ChannelEnd
+from cluster.recall import Recall
 from cluster.volume import free_bytes
 from redwire.body import decode, encode
 from redwire.errors import ProtocolError
@@ -44,6 +46,9 @@ all are being sent, the youngest of them serves one receiver more.
 ROOM_BYTES = 1 << 20
 """Some chunks, written to see whether there is room: more would take it from others for a moment."""
 
+HASHED_BYTES = 1 << 20
+"""Between two looks whether anybody waits still."""
+
 Install = Callable[[Path, SnapshotManifest], Awaitable[None]]
 
 
@@ -56,14 +61,14 @@ class _Kept:
 
 
 class SnapshotLibrary:
-    """The snapshots that this node offers. `make(path)` materialises one and returns where it stands in the
-    log.
+    """The snapshots that this node offers. `make(path, recall)` materialises one and returns where it
+    stands in the log.
     """
 
     def __init__(
         self,
         folder: Path,
-        make: Callable[[Path], Position],
+        make: Callable[[Path, Recall], Position],
         applied: Callable[[], Lsn],
         base: Callable[[], Lsn],
         needs: Callable[[], int] = lambda: 0,
@@ -150,11 +155,27 @@ class SnapshotLibrary:
             # It will stand there or above: the log that its receiver needs next is kept from now on.
             self._pinned[name] = self._applied()
             try:
-                manifest = await anyio.to_thread.run_sync(self._materialise, name, path)
+                return await self._made(name, path)
             finally:
                 del self._pinned[name]
-            kept = self._kept[name] = _Kept(manifest, path, anyio.current_time())
-            return kept
+
+    async def _made(self, name: str, path: Path) -> _Kept:
+        """A new one. Whoever is cancelled meanwhile, as with a line that ends or a node that stops, does not
+        wait for the rest of it.
+        """
+        recall, failed = Recall(), None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_call_off, recall)
+            try:
+                manifest = await anyio.to_thread.run_sync(self._materialise, name, path, recall)
+                self._kept[name] = _Kept(manifest, path, anyio.current_time())
+            except NodeError as error:
+                failed = error
+            tasks.cancel_scope.cancel()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if failed is not None:
+            raise failed
+        return self._kept[name]
 
     async def _make_room(self) -> None:
         """Have those go that nobody is being sent, where there is no room for one more. Raises `DiskFull` if
@@ -174,15 +195,21 @@ class SnapshotLibrary:
             return ""
         return f"for the state: it and retention.disk_free_min_bytes take {needs} bytes, and {free} are free"
 
-    def _materialise(self, name: str, path: Path) -> SnapshotManifest:
+    def _materialise(self, name: str, path: Path, recall: Recall) -> SnapshotManifest:
         with translated(self._folder):
             self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        at = self._make(path)
-        with translated(path), open(path, "rb", opener=open_file) as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-            size = os.fstat(file.fileno()).st_size
+        at = self._make(path, recall)
+        try:
+            with translated(path), open(path, "rb", opener=open_file) as file:
+                size, digest = os.fstat(file.fileno()).st_size, hashlib.sha256()
+                while data := file.read(HASHED_BYTES):
+                    recall.look()
+                    digest.update(data)
+        except CalledOff:
+            path.unlink(missing_ok=True)
+            raise
         return SnapshotManifest(
-            snapshot=name, lsn=at.lsn, term=at.term, chain=at.chain, size=size, sha256=digest
+            snapshot=name, lsn=at.lsn, term=at.term, chain=at.chain, size=size, sha256=digest.digest()
         )
 
     @staticmethod
@@ -197,6 +224,14 @@ class SnapshotLibrary:
                 offset += len(data)
                 await end.ready()
         end.send(Kind.SNAPSHOT_CHUNK, SnapshotChunk(offset, b"").encode())
+
+
+async def _call_off(recall: Recall) -> None:
+    """Call the work of `recall` off when this is cancelled."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        recall.call_off()
 
 
 async def _read(path: Path, file: anyio.AsyncFile[bytes]) -> bytes:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cluster.errors import StateCorrupt
+from cluster.recall import NEVER, Recall
 from cluster.registry import Registry
 from cluster.tables import check_row, key_rows, open_reader, read_position, read_terms, translated
 from redwire.position import Position
@@ -20,15 +21,15 @@ ROW_BYTES = 1 << 10
 _DOCS = "SELECT rowid, c, id, version, sum, doc FROM docs NOT INDEXED WHERE rowid > ? ORDER BY rowid"
 
 
-def verify(path: Path) -> Position:
+def verify(path: Path, recall: Recall = NEVER) -> Position:
     """Where the state in `path` stands, after everything in it was looked at.
 
     Nothing is changed, and no second file is made. Raises `FormatNewer`, `FormatOlder`, `StateCorrupt` or
-    `DiskFailed`.
+    `DiskFailed`, and `CalledOff` by `recall`.
     """
-    with translated(path), closing(open_reader(path)) as connection:
+    with translated(path), closing(open_reader(path)) as connection, recall.over(connection):
         for _ in pieces(path, connection):
-            pass
+            recall.look()
         return read_position(path, connection)
 
 

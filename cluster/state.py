@@ -26,6 +26,7 @@ from cluster.effects import Fate, Result
 from cluster.errors import ApplyStopped, DiskFull, OutOfOrder, StateCorrupt
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Remembered
+from cluster.recall import NEVER, Recall
 from cluster.registry import Registry
 from cluster.soundness import verify
 from cluster.sqlite_log import SqliteLog
@@ -240,19 +241,19 @@ class State:
                     connection.execute("ROLLBACK")
         self._key_bytes = self.keys.entry_bytes
 
-    def snapshot_into(self, path: Path) -> Position:
+    def snapshot_into(self, path: Path, recall: Recall = NEVER) -> Position:
         """Write the state as it is now, at a batch boundary, into the new file `path`, synced; where it
         stands.
 
-        Blocks its thread for as long as the copy takes, while applies go on. Raises `DiskFull`, `DiskFailed`;
-        then there is no file.
+        Blocks its thread for as long as the copy takes, while applies go on. Raises `DiskFull`, `DiskFailed`,
+        and `CalledOff` by `recall`; then there is no file.
         """
         with translated(self.path):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
             written = False
             try:
-                _copy(self.path, path)
-                position = verify(path)
+                _copy(self.path, path, recall)
+                position = verify(path, recall)
                 written = True
             finally:
                 if not written:
@@ -365,12 +366,13 @@ def copy_bytes(path: Path) -> int:
     return int((pages - unused) * size)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, recall: Recall) -> None:
     connection = open_reader(source)
     try:
         connection.execute("PRAGMA query_only = OFF")
         try:
-            connection.execute("VACUUM INTO ?", (str(target),))
+            with recall.over(connection):
+                connection.execute("VACUUM INTO ?", (str(target),))
         except sqlite3.Error as error:
             found = translation(target, error)
             raise found if isinstance(found, DiskFull) else error from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from cluster.retention import Reason
 from cluster.volume import INODES_MIN
 from redwire.errors import PolicyInvalid
+from redwire.node_role import NodeRole
 from redwire.status import NodeStatus, Status
 from regions.commit_policy import CommitPolicy
 from regions.errors import MembershipInvalid, MemberUnknown
@@ -30,6 +31,7 @@ _OUT_OF_USE = frozenset(("full", "failed"))
 """States of a disk that explain what else is wrong with its node."""
 _SPACE = "free or add space on the volume of its data_dir"
 _INODES = "see df -i on its host: remove files on the volume of its data_dir, or make one with more inodes"
+_TAKES = "{} takes a snapshot, and counts again when it has caught up: redwire events"
 _LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
 
 OF_PROBLEMS = {
@@ -223,8 +225,12 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
     check, why, mend = OF_PROBLEMS[each.kind]
     if each.kind is problems.Kind.REGION:
         here = {other.vantage.node for other in facts.views}  # of one that has just stopped others still tell
-        answer = [node.id for node in view.nodes if node.region == each.subject and node.id in here]
-        if answer:
+        nodes = [node for node in view.nodes if node.region == each.subject]
+        taking = [node.id for node in nodes if node.role == NodeRole.REBUILDING]
+        answer = [node.id for node in nodes if node.id in here and node.id not in taking]
+        if taking and not answer:
+            mend = _TAKES.format(", ".join(taking))
+        elif answer:
             mend = f"they run ({', '.join(answer)} answer from here): mend what lies between, see pairs"
         elif any(node.region == each.subject and node.id in _strange(facts) for node in view.nodes):
             mend = "see ports: what is there shows other certificates"
@@ -233,7 +239,9 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
     if each.kind is problems.Kind.QUORUM and (leads := view.node(view.primary.node)) is not None:
         mend = "see disks" if leads.disk.state in _OUT_OF_USE else mend  # nobody is missing
     if each.kind is problems.Kind.HEALTH:
-        mend = facts.revival(each.subject) or mend
+        node = view.node(each.subject)
+        takes = node is not None and node.role == NodeRole.REBUILDING
+        mend = _TAKES.format(each.subject) if takes else facts.revival(each.subject) or mend
     leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""
     where = each.subject or leader or "cluster"
     return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, each.subject))

@@ -19,7 +19,7 @@ from cluster.overview import (
     without_others,
 )
 from cluster.topology_advertiser import ReplicaView
-from redwire.position import Lsn, NodeId, Region, Term
+from redwire.position import Incarnation, Lsn, NodeId, Region, Term
 from redwire.status import Cluster, Commits, Lag, Settings, Slot
 from regions.binding import Member, MemberKind, Membership
 from regions.coordinator import QuorumCoordinator
@@ -143,6 +143,22 @@ def test_a_member_that_is_gone_keeps_what_it_proved_and_its_lag_is_unknown(prima
     )
     assert found.durable == HEAD and found.disk.state == "unknown"
     assert found.lag == Lag(since_at_ms=1_000_900)
+
+
+def test_what_a_member_proved_is_not_said_of_the_disk_in_the_place_of_the_one_that_held_it(
+    primary, table, vital_report
+) -> None:
+    report = vital_report("us-1", lsn=0, role="rebuilding")
+    table.joined(US, 3, Lsn(HEAD), Lsn(HEAD), 900, incarnation=Incarnation(report.incarnation))
+    table.acked(US, 3, Lsn(HEAD), Lsn(HEAD), Lsn(HEAD), 900)
+    table.left(US, 3, 950)
+    primary.bulletin.heard(report, at(990))
+    assert led(primary, reign(table)).node("us-1").durable == HEAD, "it is the same one"
+    primary.bulletin.heard(replace(report, incarnation="0f" * 16), at(990))
+    found = led(primary, reign(table))
+    us = found.node("us-1")
+    assert (us.received, us.durable, us.applied, us.incarnation) == (0, 0, 0, "0f" * 16)
+    assert [region.durable for region in found.regions if region.name == "us"] == [0]
 
 
 def test_a_member_with_a_full_disk_is_not_healthy_in_status_nor_topology(

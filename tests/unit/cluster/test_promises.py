@@ -75,6 +75,25 @@ def test_who_is_no_member_any_more_is_promised_nothing(promises: Promises) -> No
     assert promises.slots((ME,), ()) == []
 
 
+def test_what_was_removed_of_a_log_that_nobody_knows_who_needs_is_not_kept_again(promises: Promises) -> None:
+    leading = [row(ME, 60, NOW_MS), row(VOTER, 50, None), row(READER, 40, NOW_MS)]
+    evicted, ok = Evicted(Reason.BYTES), Ok()
+
+    def kept(rows: list[MemberStatus], voter: SlotState, reader: SlotState) -> list[SlotState]:
+        found = promises.kept(promises.slots(MEMBERS, rows), {"us-1": voter, "us-2": reader})
+        return [found["us-1"], found["us-2"]]
+
+    assert kept(leading, ok, ok) == [ok, ok]
+    assert kept(leading, evicted, evicted) == [evicted, evicted]
+    assert kept(leading, AtRisk(Reason.BYTES, 0), ok) == [evicted, ok], (
+        "of the reader it is known what it needs"
+    )
+    assert kept([*leading, row(VOTER, 55, NOW_MS)], ok, ok) == [ok, ok], "it was heard"
+    assert kept(leading, evicted, ok) == [evicted, ok]
+    assert kept([], ok, ok) == [ok, ok], "another reign has promises of its own"
+    assert kept(leading, ok, ok) == [ok, ok]
+
+
 @pytest.mark.parametrize(
     ("state", "shown"),
     [

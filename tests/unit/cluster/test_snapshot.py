@@ -16,6 +16,7 @@ from cluster import snapshot
 from cluster.errors import DiskFailed, DiskFull
 from cluster.files import FILE_MODE, FOLDER_MODE
 from cluster.peer_end import ChannelEnd
+from cluster.recall import Recall
 from cluster.snapshot import KEPT_MAX, KEPT_SHORT_S, SnapshotLibrary, SnapshotReceiver
 from redwire.errors import ProtocolError
 from redwire.message.peer import SnapshotChunk, SnapshotFetch, SnapshotManifest
@@ -225,7 +226,7 @@ def test_what_keeps_snapshots_from_being_offered_is_a_failure_that_names_it(
     else:
         (tmp_path / name).mkdir(parents=True)
     with pytest.raises(DiskFailed, match=name):
-        SnapshotLibrary(folder, lambda path: EMPTY, lambda: Lsn(0), lambda: Lsn(0))
+        SnapshotLibrary(folder, lambda path, recall: EMPTY, lambda: Lsn(0), lambda: Lsn(0))
 
 
 async def test_room_is_what_all_that_is_to_come_would_find(tmp_path: Path) -> None:
@@ -266,21 +267,24 @@ class Member:
 
 class Shelf:
     """A library of states that are made at LSN 10, 11, …, over a log that begins at `base`. While it `loses`
-    them somebody removes each file as soon as it is there.
+    them somebody removes each file as soon as it is there; while it is `endless` none is ever done.
     """
 
     def __init__(self, folder: Path) -> None:
         Watched.removers = []
         self.folder, self.made, self.base, self.loses = Watched(folder), 9, Lsn(0), False
-        self.needs = 0
+        self.needs, self.size, self.endless = 0, len(CONTENT), False
         self.library = SnapshotLibrary(
             self.folder, self._make, lambda: Lsn(self.made), lambda: self.base, lambda: self.needs
         )
 
-    def _make(self, path: Path) -> Position:
+    def _make(self, path: Path, recall: Recall) -> Position:
         self.made += 1
+        while self.endless:
+            recall.look()
         if not self.loses:
             path.write_bytes(CONTENT)
+            os.truncate(path, self.size)
         return replace(EMPTY, lsn=Lsn(self.made))
 
     async def give(self, name: str = "") -> None:
@@ -406,3 +410,21 @@ async def test_no_file_is_removed_by_the_event_loop(tmp_path: Path) -> None:
     assert len(Watched.removers) == KEPT_MAX + 5
     assert list(tmp_path.iterdir()) == []
     assert threading.get_ident() not in Watched.removers
+
+
+@pytest.mark.parametrize("size", [0, 1 << 40])
+async def test_who_is_cancelled_waits_neither_for_a_copy_that_is_made_nor_for_its_hash(
+    tmp_path: Path, size: int
+) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.endless, shelf.size = not size, size
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(shelf.give)
+            while shelf.made == 9:
+                await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+    assert shelf.kept == [], "nor is anything left of it"
+    shelf.endless, shelf.size = False, len(CONTENT)
+    await shelf.give()
+    assert shelf.kept == [11]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cluster import state as state_module
-from cluster.errors import DiskFailed, DiskFull
+from cluster.errors import CalledOff, DiskFailed, DiskFull
+from cluster.recall import Recall
 from cluster.soundness import verify
 from cluster.state import State, copy_bytes
 from redwire.record import Key
@@ -89,6 +90,9 @@ def test_a_snapshot_without_room_is_named_by_its_own_file_and_is_as_large_as_sai
                 raise error
             return self._real.execute(statement, *values)
 
+        def set_progress_handler(self, look: Any, steps: int) -> None:
+            self._real.set_progress_handler(look, steps)
+
         def close(self) -> None:
             self._real.close()
 
@@ -96,3 +100,15 @@ def test_a_snapshot_without_room_is_named_by_its_own_file_and_is_as_large_as_sai
     with pytest.raises(DiskFull, match=f"{tmp_path}/snap.db: no space"):
         state.snapshot_into(tmp_path / "snap.db")
     assert not (tmp_path / "snap.db").exists()
+
+
+def test_a_snapshot_that_is_called_off_leaves_nothing_behind(
+    state: State, tmp_path: Path, written_log: Any
+) -> None:
+    state.apply([written_log.write(*(put(str(place)) for place in range(1_000)))])
+    recall = Recall()
+    recall.call_off()
+    with pytest.raises(CalledOff):
+        state.snapshot_into(tmp_path / "snap.db", recall)
+    assert [*tmp_path.glob("snap.db*")] == []
+    state.snapshot_into(tmp_path / "snap.db")

@@ -59,6 +59,17 @@ def test_a_region_that_the_primary_does_not_reach_and_that_answers_here_is_not_g
     assert region.mend.startswith("they run (us-1 answer from here)") and "gone for good" not in region.mend
 
 
+def test_who_takes_a_snapshot_is_waited_for_and_no_line_to_it_is_mended() -> None:
+    taking = node("us-1", role="rebuilding", health="unhealthy", why="not connected")
+    mend = "us-1 takes a snapshot, and counts again when it has caught up: redwire events"
+    alone = bad(facts(cluster(us_1=taking)))
+    assert [(each.where, each.mend) for each in alone if each.check is Check.NODES] == [("us", mend)]
+    beside = replace(taking, region="eu", declared="eu")
+    regions = (RegionStatus(name="eu", nodes=("eu-1", "us-1")), RegionStatus(name="ap", nodes=("ap-1",)))
+    found = bad(facts(replace(cluster(us_1=beside), regions=regions)))
+    assert ("us-1 is unhealthy: not connected", mend) in [(each.what, each.mend) for each in found]
+
+
 def test_a_region_that_has_just_stopped_does_not_answer_though_others_still_tell_of_it() -> None:
     gone = node("us-1", health="unhealthy", why="not connected")  # its round trips as others heard them last
     found = bad(facts(cluster(us_1=gone), "us-1"))
