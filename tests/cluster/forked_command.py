@@ -24,7 +24,9 @@ from tools.cli.main import VERBS, main
 BACKLOG = 64
 CHUNK_BYTES = 1 << 16
 PROGRAM = """\
-#!{python} -IS
+#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
 import _socket, marshal, os, sys
 server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 server.connect({path!r})
@@ -35,6 +37,9 @@ while sent < len(request):
     sent += server.send(request[sent:])
 server.shutdown(_socket.SHUT_WR)
 os._exit(int(server.recv(8) or 70))
+"""
+"""The shell starts Python, whose path may hold blanks, which the first line of a program cannot; for Python
+its two lines are a text.
 """
 
 
