@@ -53,7 +53,7 @@ from redwire.routing import ReadMode, Router, RouterStatus
 from redwire.session import Session
 from redwire.status import Status
 from redwire.status import decode as decode_status
-from redwire.tls import client_context
+from redwire.tls import ClientFiles
 from redwire.topology import Topology
 from redwire.uri import ConnectionConfig
 
@@ -377,8 +377,7 @@ def connect(uri_text: str, *, name: str = "redwire-python") -> Client:
 def dialler(config: ConnectionConfig, name: str) -> Dialler:
     """How the nodes of `config` are reached. Raises `TlsInvalid` for files that cannot be used."""
     paths = (Path(path) if path else None for path in (config.ca, config.cert, config.key))
-    context = client_context(*paths, peer=False) if config.tls else None
-    return Dialler(context, credentials(config), name)
+    return Dialler(ClientFiles(*paths) if config.tls else None, credentials(config), name)
 
 
 def credentials(config: ConnectionConfig) -> Credentials:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -21,6 +20,7 @@ from redwire.position import ClusterId
 from redwire.record import NO_CLIENT
 from redwire.routing import Router
 from redwire.search import Search, require_open
+from redwire.tls import ClientFiles
 
 TROUBLES_MAX = 3
 """Addresses that an error speaks of: more would hide what it is about."""
@@ -32,11 +32,13 @@ another node may lead by then.
 
 
 class Dialler:
-    """How to reach any node of a cluster: as whom, and trusting which authority."""
+    """How to reach any node of a cluster: as whom, and trusting which authority; without `files` there is no
+    TLS.
+    """
 
-    def __init__(self, context: ssl.SSLContext | None, credentials: Credentials, client_name: str) -> None:
+    def __init__(self, files: ClientFiles | None, credentials: Credentials, client_name: str) -> None:
         self.client_name = client_name
-        self._context = context
+        self._files = files
         self._credentials = credentials
 
     async def dial(self, addr: str, taken: Callable[[], None] = lambda: None) -> Dialled:
@@ -44,8 +46,9 @@ class Dialler:
         host, _, port = addr.rpartition(":")
         if not port.isdecimal():
             raise ConnectFailed(f"{addr!r} is not host:port", retry=False)
+        context = None if self._files is None else self._files.context()
         return await dial(
-            *(host.strip("[]"), int(port), self._context, self._credentials),
+            *(host.strip("[]"), int(port), context, self._credentials),
             client_name=self.client_name,
             taken=taken,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -68,6 +69,34 @@ def client_context(
     return context
 
 
+class ClientFiles:
+    """The files by which a client trusts nodes, and is known to them: looked at before each connection, and
+    read anew where one was replaced.
+
+    As long as they cannot be used, as while only some of them are replaced, those that could be last are
+    used. To make it raises as `client_context` without `peer`.
+    """
+
+    __slots__ = ("_context", "_paths", "_stamps")
+
+    def __init__(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
+        self._paths = ca, cert, key
+        self._stamps = self._look()  # first: what is replaced meanwhile is read anew
+        self._context = client_context(*self._paths, peer=False)
+
+    def context(self) -> ssl.SSLContext:
+        """The context for a new connection."""
+        stamps = self._look()
+        if stamps != self._stamps:
+            with suppress(TlsInvalid):
+                self._context = client_context(*self._paths, peer=False)
+                self._stamps = stamps
+        return self._context
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        return [_stamp(path) for path in self._paths if path is not None]
+
+
 def certificate_identities(ssl_object: ssl.SSLObject | None) -> Identity | None:
     """The identity in the other side's verified certificate, from its URI names.
 
@@ -121,6 +150,15 @@ def certificate_validity_ms(path: Path) -> tuple[int, int]:
     except (ValueError, IndexError) as error:
         hint = "name a file in PEM format, as 'redwire certs issue' writes it"
         raise TlsInvalid(path, "holds no certificate that can be read", hint=hint) from error
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """By what a file that was replaced differs; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path | None) -> None:

@@ -94,6 +94,9 @@ def test_an_authority_is_replaced_by_another_one_while_the_cluster_writes(fleet:
         trust(shop, new)
         assert stays.put("c", "x", {"n": 1}).receipt, "a connection that was open lives on"
         check_refused(shop, old_files)
+        assert shop.terminate("eu-1") == 0
+        shop.start_node("eu-1")
+        assert stays.put("c", "x", {"n": 2}).receipt, "and its next one goes by the new files"
         assert shop.terminate("us-1") == 0
         mark = shop.mark("us-1")
         shop.start_node("us-1")

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from redwire.errors import RedwireError, TlsInvalid
 from redwire.handshake import Identity, PrincipalKind
 from redwire.tls import (
+    ClientFiles,
     certificate_expiry_ms,
     certificate_identities,
     client_context,
@@ -218,3 +219,39 @@ def test_a_pem_that_is_no_certificate_has_no_expiry(tmp_path: Path, body: str) -
     path.write_text(f"{ssl.PEM_HEADER}\n{body}\n{ssl.PEM_FOOTER}\n")
     with pytest.raises(TlsInvalid, match="odd.pem: holds no certificate"):
         certificate_expiry_ms(path)
+
+
+def test_a_clients_files_are_read_anew_once_all_of_them_are_replaced(
+    authority: Any, stranger: Any, tmp_path: Path
+) -> None:
+    issued = authority.sign("app", "redwire://shop/user/app"), stranger.sign("app", "redwire://shop/user/new")
+    ca, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
+
+    def put(path: Path, data: bytes) -> None:
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(data)
+        fresh.chmod(0o600)
+        fresh.replace(path)
+
+    def server(maker: Any) -> ssl.SSLContext:
+        node = maker.sign("node", NODE)
+        return server_context(maker.ca, node.cert, node.key)
+
+    for path, data in ((ca, authority.ca), (cert, issued[0].cert), (key, issued[0].key)):
+        put(path, data.read_bytes())
+    files = ClientFiles(ca, cert, key)
+    first = files.context()
+    assert files.context() is first
+    put(ca, authority.ca.read_bytes() + stranger.ca.read_bytes())
+    both = files.context()
+    assert both is not first
+    shake_hands(server(authority), both)
+    put(cert, issued[1].cert.read_bytes())
+    assert files.context() is both, "the key is not its own"
+    key.unlink()
+    assert files.context() is both
+    put(key, issued[1].key.read_bytes())
+    told, _ = shake_hands(server(stranger), files.context())
+    assert certificate_identities(told) == Identity("shop", PrincipalKind.USER, "new")
+    with pytest.raises(TlsInvalid, match="none.pem"):
+        ClientFiles(tmp_path / "none.pem", None, None)
