@@ -37,6 +37,10 @@ from regions.status import CoordinatorStatus, MemberStatus
 
 NO_PRIMARY = "no primary is in sight"
 NOT_TOLD = "the primary has not said yet"
+UNDER_WAY_MS = 1_000
+"""Who lacks only what was logged since is with the log while it grows, whatever number of records that is at
+one moment and the next: no pace says when it will have those, but how old they are.
+"""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -201,7 +205,8 @@ def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> 
     health = judge(row, said)
     lag = _lag(view, row)
     if lag.state == "behind":
-        lag = replace(lag, catch_up_ms=view.bulletin.catch_up_ms(member.id))
+        fresh = lag.ms is not None and lag.ms <= UNDER_WAY_MS
+        lag = replace(lag, catch_up_ms=lag.ms if fresh else view.bulletin.catch_up_ms(member.id))
     another = None not in (row.incarnation, said) and heard.incarnation != row.incarnation
     if row.acked_ms is not None and not another:  # else that was a disk which it has no more
         heard = replace(heard, received=row.received, durable=row.durable, applied=row.applied)
