@@ -12,6 +12,8 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests of real processes wait for half of their time: two more at once than there are cores, up to eight.
 TEST_JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 6 ] && n=6; echo $$((n + 2)))
+# Those of a client, a monitor or a command wait for most of theirs.
+UNIT_JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 6 ] && n=6; echo $$((2 * n + 2)))
 FAST_TESTS := $(wildcard tests/unit tests/golden)
 
 # Tests start nodes by the hundred: their modules are compiled once, whatever the environment says.
@@ -64,7 +66,7 @@ unit-pure:
 	$(BIN)/pytest -q $(FAST_TESTS) --only pure -m "not slow" --hypothesis-profile=check --cov --cov-report=term
 
 unit-shell:
-	$(BIN)/pytest -q -n $(TEST_JOBS) --dist worksteal $(FAST_TESTS) --only shell -m "not slow" --hypothesis-profile=check
+	$(BIN)/pytest -q -n $(UNIT_JOBS) --dist worksteal $(FAST_TESTS) --only shell -m "not slow" --hypothesis-profile=check
 
 test: $(INSTALLED)
 	$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder tests
