@@ -21,8 +21,10 @@ that starts as primary asks every member in reach first:
 * otherwise                                   → open, with a term above every term that anyone has seen
 
 It waits for everybody, but no longer than its patience; who is silent then is not in reach, and ends a
-reign that should not have begun later (`challenge`). While all who answer say that another process has this
-node's id there is no reign: it may be a second one of that node's.
+reign that should not have begun later (`challenge`). Who led last and hears enough for a commit needs nobody
+else, and waits for a moment only: others may have what it sent and had not synced itself, of which nobody was
+told that it is committed. While all who answer say that another process has this node's id there is no reign:
+it may be a second one of that node's.
 
 A report alone promises nothing: whoever says that it follows nobody may follow the old primary again a moment
 later, and ack. Its vote is that promise (R11): it is on its disk, it came with what its log held then, and
@@ -53,6 +55,8 @@ from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Reign, Term
 from redwire.spelling import guess
 
+RETURN_MS = 1_000
+"""What members in reach take to answer a node that is there again, from over an ocean too."""
 _MAY_HOLD = "may hold writes that were acknowledged and that nobody else has"
 _MAY_LEAD = "may have elected another primary since, as nobody in reach knows"
 _MISSED = (
@@ -167,7 +171,7 @@ class Opening(msgspec.Struct, frozen=True):
         if self.taken and not others:
             return Wait(f"another process is {self.me}, say {', '.join(sorted(self.taken))}: stop one")
         everybody = self.members <= others.keys() | {self.me}
-        waited = everybody or elapsed_ms >= self.patience_ms
+        waited = everybody or elapsed_ms >= self._patience_ms(heard)
         if mine.last_lsn == 0:
             return self._empty(heard, waited)
         followed = followed_last(self.me, mine.reign)
@@ -185,6 +189,12 @@ class Opening(msgspec.Struct, frozen=True):
                 Refused(Code.STALE_TERM, text, hint="a member reports terms that never were: find it")
             )
         return self._missing(heard, term) or Open(term)
+
+    def _patience_ms(self, heard: Heard) -> int:
+        """How long to wait for who is silent. Short or long, `_missing` says whether a reign may begin."""
+        known = self.voters.difference(self._unknown(heard), self._lost)
+        returns = self.wrote_last and heard.led_last and self.enough_by_all(known)
+        return min(self.patience_ms, RETURN_MS) if returns else self.patience_ms
 
     def _missing(self, heard: Heard, term: Term) -> Wait | Stand | None:
         """Whose word, or vote, a reign of `term` lacks; None when it may begin."""

@@ -7,6 +7,7 @@ import pytest
 
 from cluster.catchup import PARTED_HINT
 from cluster.opening import (
+    RETURN_MS,
     Bootstrap,
     FollowFirst,
     Open,
@@ -67,6 +68,32 @@ def ask(
 
 EMPTY = report("a", role="opening")
 GROWN = report("a", lsn=10, term=3, primary="a", role="opening")
+
+
+def test_who_led_last_waits_a_moment_only_for_those_that_a_commit_does_not_take():
+    follower = report("b", lsn=10, term=3, primary="a")
+    assert isinstance(decide(GROWN, follower, elapsed_ms=RETURN_MS - 1), Wait)
+    assert decide(GROWN, follower, elapsed_ms=RETURN_MS) == Open(Term(4))
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "known"),
+    [
+        pytest.param({}, {}, {"enough": 3}, id="a commit takes the silent one"),
+        pytest.param({}, {}, {"by_all": 3}, id="or may take it by newer settings"),
+        pytest.param({}, {}, {"wrote_last": False}, id="somebody else wrote what is last"),
+        pytest.param({}, {"incarnation": "f" * 32}, {}, id="the disk of the other was replaced"),
+        pytest.param({}, {"vote": 4, "voted_for": "c"}, {}, id="another one may have led since"),
+        pytest.param(
+            {"primary": "b"}, {"primary": "b"}, {"take_over": TakeOver()}, id="another one led last"
+        ),
+    ],
+)
+def test_else_it_waits_as_long_as_a_member_may_be_silent(mine, other, known):
+    own = msgspec.structs.replace(GROWN, **mine)
+    follower = report("b", lsn=10, term=3, **({"primary": "a"} | other))
+    said = decide(own, follower, elapsed_ms=PATIENCE_MS - 1, **known)
+    assert said == Wait("asking c")
 
 
 def test_a_new_cluster_waits_for_everybody_and_begins_when_all_are_empty():
