@@ -168,6 +168,8 @@ class SimulatedApplier(Applier):
         return super()._apply(batches)
 
     def _work(self) -> None:
+        if self._stopping.is_set():  # the thread is gone, and the state may be closed
+            return
         try:
             batches = self._waiting.take()
             if not batches or self._apply(batches):
