@@ -12,7 +12,7 @@ from simulated import KEY_ENTRIES
 from world import Plan, Script, World
 from writers import Fate, Writer, change
 
-from cluster.opening import TakeOver
+from cluster.opening import RETURN_MS, TakeOver
 from cluster.primary import Primary
 from redwire.message.settings import AddMember, MoveMember, PromoteMember, RemoveMember, SettingsChange
 
@@ -144,8 +144,8 @@ async def elected_beside_one_who_led_last(world: World) -> None:
     for machine in (old, new):
         machine.crash(power=False)
     new.start(primary=True, take_over=TakeOver())
-    await asyncio.sleep(0.03)
-    old.start(primary=True)
+    await asyncio.sleep((new.config.cluster.replica_timeout_ms - RETURN_MS) / 1000 + 0.03)
+    old.start(primary=True)  # both have waited long enough at about the same time
     new.stall_s = 1.0
     await _until(lambda: _serves(old) or new.node is not None and new.node.storage.meta.term > 1)
     for machine in far:
