@@ -21,10 +21,10 @@ that starts as primary asks every member in reach first:
 * otherwise                                   → open, with a term above every term that anyone has seen
 
 It waits for everybody, but no longer than its patience; who is silent then is not in reach, and ends a
-reign that should not have begun later (`challenge`). Who led last and hears enough for a commit needs nobody
-else, and waits for a moment only: others may have what it sent and had not synced itself, of which nobody was
-told that it is committed. While all who answer say that another process has this node's id there is no reign:
-it may be a second one of that node's.
+reign that should not have begun later (`challenge`). Who led last and hears enough for a commit, another
+voter among them where there is one, needs nobody else, and waits for a moment only: others may have what it
+sent and had not synced itself, of which nobody was told that it is committed. While all who answer say that
+another process has this node's id there is no reign: it may be a second one of that node's.
 
 A report alone promises nothing: whoever says that it follows nobody may follow the old primary again a moment
 later, and ack. Its vote is that promise (R11): it is on its disk, it came with what its log held then, and
@@ -193,7 +193,8 @@ class Opening(msgspec.Struct, frozen=True):
     def _patience_ms(self, heard: Heard) -> int:
         """How long to wait for who is silent. Short or long, `_missing` says whether a reign may begin."""
         known = self.voters.difference(self._unknown(heard), self._lost)
-        returns = self.wrote_last and heard.led_last and self.enough_by_all(known)
+        told = len(known) >= min(2, len(self.voters))  # nobody tells who is enough alone of a reign since
+        returns = told and self.wrote_last and heard.led_last and self.enough_by_all(known)
         return min(self.patience_ms, RETURN_MS) if returns else self.patience_ms
 
     def _missing(self, heard: Heard, term: Term) -> Wait | Stand | None:

@@ -24,7 +24,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from cluster.errors import CalledOff, DiskFull, NodeError
+from cluster.errors import DiskFull, NodeError
 from cluster.files import FOLDER_MODE, not_a_file, open_file, translated
 from cluster.peer_end import ChannelEnd
 from cluster.recall import Recall
@@ -163,19 +163,25 @@ class SnapshotLibrary:
         """A new one. Whoever is cancelled meanwhile, as with a line that ends or a node that stops, does not
         wait for the rest of it.
         """
-        recall, failed = Recall(), None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_call_off, recall)
-            try:
-                manifest = await anyio.to_thread.run_sync(self._materialise, name, path, recall)
-                self._kept[name] = _Kept(manifest, path, anyio.current_time())
-            except NodeError as error:
-                failed = error
-            tasks.cancel_scope.cancel()
+        recall = Recall()
+        outcome: _Kept | NodeError | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_call_off, recall)
+                try:
+                    manifest = await anyio.to_thread.run_sync(self._materialise, name, path, recall)
+                    outcome = _Kept(manifest, path, anyio.current_time())
+                except NodeError as error:
+                    outcome = error
+                tasks.cancel_scope.cancel()
+        finally:
+            if isinstance(outcome, _Kept):
+                self._kept[name] = outcome  # not before: `expire` is not to see it while nobody uses it
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if failed is not None:
-            raise failed
-        return self._kept[name]
+        if isinstance(outcome, NodeError):
+            raise outcome
+        assert outcome is not None
+        return outcome
 
     async def _make_room(self) -> None:
         """Have those go that nobody is being sent, where there is no room for one more. Raises `DiskFull` if
@@ -205,8 +211,9 @@ class SnapshotLibrary:
                 while data := file.read(HASHED_BYTES):
                     recall.look()
                     digest.update(data)
-        except CalledOff:
-            path.unlink(missing_ok=True)
+        except NodeError:  # called off, or the disk failed
+            with translated(path):
+                path.unlink(missing_ok=True)
             raise
         return SnapshotManifest(
             snapshot=name, lsn=at.lsn, term=at.term, chain=at.chain, size=size, sha256=digest.digest()

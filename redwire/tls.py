@@ -74,15 +74,18 @@ class ClientFiles:
     read anew where one was replaced.
 
     As long as they cannot be used, as while only some of them are replaced, those that could be last are
-    used. To make it raises as `client_context` without `peer`.
+    used. They stay the same ones when the process changes its folder. To make it raises as `client_context`
+    without `peer`.
     """
 
     __slots__ = ("_context", "_paths", "_stamps")
 
     def __init__(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
-        self._paths = ca, cert, key
+        self._paths = [ca, cert, key]
         self._stamps = self._look()  # first: what is replaced meanwhile is read anew
         self._context = client_context(*self._paths, peer=False)
+        # not before: errors name them as they were given
+        self._paths = [path and path.absolute() for path in self._paths]
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection."""

@@ -171,8 +171,12 @@ def _check(given: dict[str, str], tls: bool, user: str | None) -> None:
     """Refuse parameters that contradict each other."""
     if ("cert" in given) != ("key" in given):
         raise UriInvalid("a client certificate takes both `cert` and `key`")
-    if not tls and given.keys() & {"ca", "cert", "key"}:
+    files = given.keys() & {"ca", "cert", "key"}
+    if not tls and files:
         raise UriInvalid("certificates mean nothing to red://, which is plain text", hint="write reds://")
+    for name in sorted(files):
+        if "\0" in given[name]:
+            raise UriInvalid(f"parameter {name!r} holds a NUL, which no file's name does")
     if user is not None and "token" in given:
         raise UriInvalid("the URI has both a password and a token", hint="keep one")
 

@@ -48,12 +48,13 @@ def ask(
     by_all=0,
     wrote_last=True,
     stands=0,
+    voters=MEMBERS,
 ):
-    """So many of the three are `enough` for a commit, by all settings `by_all`."""
+    """So many of the voters are `enough` for a commit, by all settings `by_all`."""
     opening = Opening(
         me=NodeId(mine.node),
         members=MEMBERS,
-        voters=MEMBERS,
+        voters=frozenset(voters),
         admitted=ADMITTED if admitted is None else admitted,
         patience_ms=PATIENCE_MS,
         take_over=take_over,
@@ -74,6 +75,14 @@ def test_who_led_last_waits_a_moment_only_for_those_that_a_commit_does_not_take(
     follower = report("b", lsn=10, term=3, primary="a")
     assert isinstance(decide(GROWN, follower, elapsed_ms=RETURN_MS - 1), Wait)
     assert decide(GROWN, follower, elapsed_ms=RETURN_MS) == Open(Term(4))
+
+
+def test_who_is_enough_alone_hears_another_voter_first_or_waits_as_long_as_one_may_be_silent():
+    assert isinstance(decide(GROWN, elapsed_ms=PATIENCE_MS - 1, enough=1), Wait), "one may lead by now"
+    assert decide(GROWN, elapsed_ms=PATIENCE_MS, enough=1) == Open(Term(4))
+    follower = report("b", lsn=10, term=3, primary="a")
+    assert decide(GROWN, follower, elapsed_ms=RETURN_MS, enough=1) == Open(Term(4))
+    assert decide(GROWN, elapsed_ms=RETURN_MS, enough=1, voters={"a"}) == Open(Term(4)), "nobody else can"
 
 
 @pytest.mark.parametrize(

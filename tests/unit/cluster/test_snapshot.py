@@ -267,13 +267,14 @@ class Member:
 
 class Shelf:
     """A library of states that are made at LSN 10, 11, …, over a log that begins at `base`. While it `loses`
-    them somebody removes each file as soon as it is there; while it is `endless` none is ever done.
+    them somebody removes each file as soon as it is there; while it is `endless` none is ever done, and
+    while it `fails` none can be read.
     """
 
     def __init__(self, folder: Path) -> None:
         Watched.removers = []
         self.folder, self.made, self.base, self.loses = Watched(folder), 9, Lsn(0), False
-        self.needs, self.size, self.endless = 0, len(CONTENT), False
+        self.needs, self.size, self.endless, self.fails = 0, len(CONTENT), False, False
         self.library = SnapshotLibrary(
             self.folder, self._make, lambda: Lsn(self.made), lambda: self.base, lambda: self.needs
         )
@@ -282,7 +283,9 @@ class Shelf:
         self.made += 1
         while self.endless:
             recall.look()
-        if not self.loses:
+        if self.fails:
+            path.symlink_to(self.folder)
+        elif not self.loses:
             path.write_bytes(CONTENT)
             os.truncate(path, self.size)
         return replace(EMPTY, lsn=Lsn(self.made))
@@ -337,6 +340,31 @@ async def test_a_snapshot_that_is_removed_while_it_is_made_is_a_failure_that_nam
     shelf.loses = False
     await shelf.give()
     assert shelf.kept == [11]
+
+
+async def test_a_snapshot_whose_log_is_gone_when_it_is_made_is_sent_all_the_same(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.base = Lsn(99)
+    async with anyio.create_task_group() as tasks:
+
+        async def keep_house() -> None:
+            while True:
+                await shelf.library.expire()
+                await anyio.lowlevel.checkpoint()
+
+        tasks.start_soon(keep_house)
+        await shelf.give()
+        tasks.cancel_scope.cancel()
+    await shelf.library.expire()
+    assert shelf.kept == []
+
+
+async def test_of_a_snapshot_that_cannot_be_hashed_nothing_is_left(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.fails = True
+    with pytest.raises(DiskFailed, match="offer-"):
+        await shelf.give()
+    assert [*tmp_path.iterdir()] == []
 
 
 async def test_a_pipe_in_the_place_of_a_snapshot_that_is_kept_holds_nobody_up(tmp_path: Path) -> None:

@@ -255,3 +255,21 @@ def test_a_clients_files_are_read_anew_once_all_of_them_are_replaced(
     assert certificate_identities(told) == Identity("shop", PrincipalKind.USER, "new")
     with pytest.raises(TlsInvalid, match="none.pem"):
         ClientFiles(tmp_path / "none.pem", None, None)
+
+
+def test_the_files_of_a_client_are_the_same_ones_in_whatever_folder_it_is_by_now(
+    authority: Any, stranger: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, elsewhere = tmp_path / "ca.pem", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    ca.write_bytes(authority.ca.read_bytes())
+    (elsewhere / "ca.pem").write_bytes(stranger.ca.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    files = ClientFiles(Path("ca.pem"), None, None)
+    first = files.context()
+    monkeypatch.chdir(elsewhere)
+    assert files.context() is first
+    ca.write_bytes(authority.ca.read_bytes() + stranger.ca.read_bytes())
+    assert files.context() is not first
+    with pytest.raises(TlsInvalid, match=r"^none\.pem: "):
+        ClientFiles(Path("none.pem"), None, None)

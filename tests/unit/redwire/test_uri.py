@@ -94,6 +94,7 @@ REFUSED = [
     ("reds://h?region=", "'region' has no value"),
     ("reds://h?region", "'region' has no value"),
     ("reds://h?region=%ff", "the region is not UTF-8"),
+    ("reds://h?ca=a%00", "parameter 'ca' holds a NUL"),
     ("reds://h?discovery=maybe", "on or off, not 'maybe'"),
     ("reds://h?timeout_ms=0", "timeout_ms is 1 to"),
     ("reds://h?timeout_ms=-5", "timeout_ms is 1 to"),
