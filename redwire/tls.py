@@ -191,7 +191,11 @@ def _key_invalid(cert: Path, key: Path, error: OSError) -> TlsInvalid:
         return TlsInvalid(key, f"the key cannot be read: {error.strerror}")
     if error.reason == "KEY_VALUES_MISMATCH":
         return TlsInvalid(key, f"not the key of {cert}", hint="name the key that was issued with it")
-    if b"ENCRYPTED" in key.read_bytes():
+    try:
+        text = key.read_bytes()
+    except OSError as gone:  # removed meanwhile, as by who replaces it
+        return _key_invalid(cert, key, gone)
+    if b"ENCRYPTED" in text:
         hint = "nobody is there to type its password: take it off with 'openssl pkey', and chmod 600"
         return TlsInvalid(key, "the key is encrypted", hint=hint)
     hint = "if it was being written, wait and try again; name a file as 'redwire certs issue' writes it"
