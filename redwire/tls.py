@@ -84,9 +84,8 @@ class ClientFiles:
         self._paths = [ca, cert, key]
         self._stamps = self._look()  # first: what is replaced meanwhile is read anew
         self._context = client_context(*self._paths, peer=False)
-        self._paths = [
-            path and path.absolute() for path in self._paths
-        ]  # not before: errors name it as given
+        # Not before: the errors of who makes it name a file as it was given.
+        self._paths = [path and path.absolute() for path in self._paths]
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection."""
