@@ -193,7 +193,7 @@ class Opening(msgspec.Struct, frozen=True):
     def _patience_ms(self, heard: Heard) -> int:
         """How long to wait for who is silent. Short or long, `_missing` says whether a reign may begin."""
         known = self.voters.difference(self._unknown(heard), self._lost)
-        told = len(known) >= min(2, len(self.voters))  # nobody tells who is enough alone of a reign since
+        told = len(known) >= min(2, len(self.voters))  # who is enough alone has not heard of a reign since
         returns = told and self.wrote_last and heard.led_last and self.enough_by_all(known)
         return min(self.patience_ms, RETURN_MS) if returns else self.patience_ms
 

@@ -12,8 +12,8 @@ from regions.status import MemberStatus
 
 
 class Promises:
-    """What `me` promises to whom. Remembers across reigns when it heard whom last; who was not heard yet
-    counts as heard at the start, at `started_ms`.
+    """What `me` promises to whom. Remembers across reigns when it heard whom last, and within one whom it
+    gave up unheard; who was not heard yet counts as heard at the start, at `started_ms`.
     """
 
     def __init__(self, me: NodeId, started_ms: int) -> None:
@@ -24,7 +24,7 @@ class Promises:
 
     def slots(self, members: Iterable[Member], rows: Sequence[MemberStatus]) -> list[Slot]:
         """One for each of `members` but this node. `rows` are those of the ack table, and none while this
-        node does not lead: what a member without an ack has is not known.
+        node does not lead: what a member without an ack has is not known, and who was given up is forgotten.
         """
         restarts: dict[NodeId, Lsn] = {}
         if not rows:

@@ -281,7 +281,7 @@ _KINDS = {int(kind): kind for kind in RequestKind}
 _skip_json = msgspec.json.Decoder(msgspec.Raw).decode
 _COLLECTION_BYTES = re.compile(COLLECTION.pattern.encode())
 _CUT_OFF = "Input data was truncated"
-_HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\|\Z)")
+_HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u|\\?\Z)")
 """The first half of a surrogate pair, and something else than the second one behind it."""
 _DOCUMENT_HINT = 'a document is a JSON object, such as {"name": "lamp"}'
 

@@ -136,6 +136,7 @@ class SyncClient:
 
         What `rows` comes from runs in the thread that calls, and may use this client.
         """
+        self._opened()  # else nothing is taken of rows that can be gone through only once
         require_rows(rows)
         return self._run(
             self._client.insert_many, collection, [*rows], atomic=atomic, policy=policy, timeout_s=timeout_s
@@ -221,11 +222,14 @@ class SyncClient:
         return self._run(look)
 
     def _run(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
+        return self._opened().call(partial(function, *arguments, **options))
+
+    def _opened(self) -> LoopThread:
         if self._thread is None:
             hint = "use it inside `with redwire.connect_sync(…)`"
             raise ChannelClosed("the client is not open", hint=hint, retry=False)
         self._require_own()
-        return self._thread.call(partial(function, *arguments, **options))
+        return self._thread
 
     def _require_own(self) -> None:
         if self._process != os.getpid():

@@ -84,7 +84,7 @@ class ClientFiles:
         self._paths = [ca, cert, key]
         self._stamps = self._look()  # first: what is replaced meanwhile is read anew
         self._context = client_context(*self._paths, peer=False)
-        # not before: errors name them as they were given
+        # Not before: the errors of who makes it name a file as it was given.
         self._paths = [path and path.absolute() for path in self._paths]
 
     def context(self) -> ssl.SSLContext:
@@ -190,7 +190,11 @@ def _key_invalid(cert: Path, key: Path, error: OSError) -> TlsInvalid:
         return TlsInvalid(key, f"the key cannot be read: {error.strerror}")
     if error.reason == "KEY_VALUES_MISMATCH":
         return TlsInvalid(key, f"not the key of {cert}", hint="name the key that was issued with it")
-    if b"ENCRYPTED" in key.read_bytes():
+    try:
+        text = key.read_bytes()
+    except OSError as gone:  # removed meanwhile, as by who replaces it
+        return _key_invalid(cert, key, gone)
+    if b"ENCRYPTED" in text:
         hint = "nobody is there to type its password: take it off with 'openssl pkey', and chmod 600"
         return TlsInvalid(key, "the key is encrypted", hint=hint)
     hint = "if it was being written, wait and try again; name a file as 'redwire certs issue' writes it"

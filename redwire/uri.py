@@ -168,7 +168,7 @@ def _parameters(query: str) -> dict[str, str]:
 
 
 def _check(given: dict[str, str], tls: bool, user: str | None) -> None:
-    """Refuse parameters that contradict each other."""
+    """Refuse parameters that contradict each other, and files that there cannot be."""
     if ("cert" in given) != ("key" in given):
         raise UriInvalid("a client certificate takes both `cert` and `key`")
     files = given.keys() & {"ca", "cert", "key"}

@@ -118,6 +118,8 @@ def test_a_collection_name_that_is_not_allowed_is_refused(name):
         (Record(Op.PUT, "c", "k", rb'{"a":"\\ud83d", "b": '), "it ends in the middle"),
         (Record(Op.PUT, "c", "k", rb'{"a":"\ud83d"}'), "not JSON: half a surrogate pair stands alone"),
         (Record(Op.PUT, "c", "k", rb'{"a":"\\\uD800"}'), "not JSON: half a surrogate pair stands alone"),
+        (Record(Op.PUT, "c", "k", rb'{"a":"\ud83d\n"}'), "not JSON: half a surrogate pair stands alone"),
+        (Record(Op.PUT, "c", "k", b'{"a":"\\ud83d\\'), "it ends in the middle"),
         (
             Record(Op.PUT, "c", "k", b""),
             'the document is empty; a document is a JSON object, such as {"name"',

@@ -65,6 +65,13 @@ async def test_rows_come_from_the_thread_that_calls_and_may_be_read_by_the_same_
     await in_thread(use, cluster.uri())
 
 
+def test_of_rows_that_can_be_gone_through_once_a_client_that_is_not_open_takes_none() -> None:
+    rows = iter([("a", {}), ("b", {})])
+    with pytest.raises(errors.ChannelClosed, match="the client is not open"):
+        redwire.connect_sync("red://localhost").insert_many("products", rows)
+    assert next(rows) == ("a", {})
+
+
 async def test_a_client_that_is_open_is_not_opened_again_and_stays_open(cluster) -> None:
     def use(uri: str) -> None:
         with redwire.connect_sync(uri) as db:

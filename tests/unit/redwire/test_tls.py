@@ -257,6 +257,21 @@ def test_a_clients_files_are_read_anew_once_all_of_them_are_replaced(
         ClientFiles(tmp_path / "none.pem", None, None)
 
 
+def test_a_key_that_is_removed_while_it_is_looked_at_is_one_that_cannot_be_read(
+    authority: Any, tmp_path: Path
+) -> None:
+    class Fleeting(type(tmp_path)):  # type: ignore[misc]
+        """A file that is gone once it was read."""
+
+        def read_bytes(self) -> bytes:
+            raise FileNotFoundError(2, "No such file or directory")
+
+    one, key = authority.sign("one", NODE), Fleeting(tmp_path / "key.pem")
+    key.touch(0o600)  # of which nothing is written yet
+    with pytest.raises(TlsInvalid, match="key.pem: the key cannot be read: No such file"):
+        client_context(authority.ca, one.cert, key, peer=False)
+
+
 def test_the_files_of_a_client_are_the_same_ones_in_whatever_folder_it_is_by_now(
     authority: Any, stranger: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

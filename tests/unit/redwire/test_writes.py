@@ -43,6 +43,9 @@ async def test_a_refusal_that_may_pass_is_tried_again_as_the_first_attempt(clust
 
 async def test_a_refusal_that_lasts_until_the_deadline_is_the_outcome(cluster, scripts, monkeypatch) -> None:
     monkeypatch.setattr("redwire.course.PAUSE_MAX_S", 0.2)
+    monkeypatch.setattr(
+        "redwire.pending.LAST_TRY_SHARE", 0.5
+    )  # that long a busy machine has for the last one
     cluster.leader.script.extend([scripts.refusing(Code.MISSING_REGIONS)] * 100)
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.Refused, match="MISSING_REGIONS"):
