@@ -55,8 +55,10 @@ from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Reign, Term
 from redwire.spelling import guess
 
-RETURN_MS = 1_000
-"""What members in reach take to answer a node that is there again, from over an ocean too."""
+RETURN_MS = 1_500
+"""What members in reach take to answer a node that is there again: some five round trips, of 0.25 s
+between the two regions that are furthest apart.
+"""
 _MAY_HOLD = "may hold writes that were acknowledged and that nobody else has"
 _MAY_LEAD = "may have elected another primary since, as nobody in reach knows"
 _MISSED = (
