@@ -1,4 +1,4 @@
-"""Calls off what a thread does with SQLite for somebody who does not wait for it any more.
+"""Calls off what a thread does with SQLite once nobody waits for it any more.
 
 A thread cannot be cancelled. To copy and verify a state takes a minute for some gigabytes, and until its
 threads are done a node that stops has not stopped.
@@ -31,6 +31,15 @@ class Recall:
         if connection is not None:
             with suppress(sqlite3.ProgrammingError):  # it has just been closed
                 connection.interrupt()
+
+    @property
+    def off(self) -> bool:
+        """Whether it was called off."""
+        return self._off.is_set()
+
+    def rest(self, seconds: float) -> bool:
+        """Do nothing for so long, or until it is called off; whether it is."""
+        return self._off.wait(seconds)
 
     def look(self) -> None:
         """Raises `CalledOff` where nobody waits any more."""

@@ -6,13 +6,13 @@ an id is damaged, only a look at the whole file can tell.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from cluster.errors import NodeError
+from cluster.recall import Recall
 from cluster.soundness import pieces
 from cluster.tables import is_barred, open_reader, translated
 from cluster.threads import Post
@@ -37,23 +37,18 @@ class Scrub:
         self._post = post
         self._found = found
         self._first_s = first_s
-        self._stopping = threading.Event()
-        self._connection: sqlite3.Connection | None = None
+        self._recall = Recall()
         self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Let go of the file, whatever was not looked at yet."""
-        self._stopping.set()
-        connection = self._connection
-        if connection is not None:
-            with suppress(sqlite3.ProgrammingError):  # it has just closed it
-                connection.interrupt()
+        self._recall.call_off()
         self._thread.join()
 
     def _run(self) -> None:
         pause_s = self._first_s
-        while not self._stopping.wait(pause_s):
+        while not self._recall.rest(pause_s):
             pause_s = EVERY_S
             try:
                 self._look()
@@ -61,14 +56,14 @@ class Scrub:
                 if is_barred(error, self._path):
                     pause_s = AGAIN_S
                     continue
-                if not self._stopping.is_set():
+                if not self._recall.off:
                     self._post(self._found, error)
                 return
 
     def _look(self) -> None:
-        """Once over everything, unless it is time to stop. Raises what is wrong."""
-        with translated(self._path), closing(open_reader(self._path)) as connection:
-            self._connection = connection
+        """Once over everything, unless it is time to stop. Raises what is wrong, and `CalledOff`."""
+        recall = self._recall
+        with translated(self._path), closing(open_reader(self._path)) as connection, recall.over(connection):
             for _ in pieces(self._path, connection):
-                if self._stopping.wait(REST_S):
+                if recall.rest(REST_S):
                     return
