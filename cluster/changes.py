@@ -106,7 +106,21 @@ class Changes:
             text = f"another change is on its way: {self.pending}"
             return Refused(Code.SETTINGS_CHANGED, text, hint=hint, facts={"pending": self.pending})
         above = Lsn(self._newest.lsn + 1)
-        return self.coordinator.obstacle(_step(planned.after(above)), now_ms)
+        obstacle = self.coordinator.obstacle(_step(planned.after(above)), now_ms)
+        return obstacle or self._unready(planned, now_ms)
+
+    def _unready(self, planned: Planned, now_ms: int) -> RedwireError | None:
+        """Why a reader that `planned` makes a voter is to be none yet: commits could have to wait until it
+        follows.
+        """
+        rows = {row.id: row for row in self.coordinator.status(now_ms).members}
+        for node in sorted(planned.promoted):
+            row = rows.get(node)
+            if row is None or not row.health.healthy:
+                why = "it is not let in yet" if row is None else row.health.reason
+                text = f"{node} cannot be a voter yet: {why}"
+                return Refused(Code.NOT_READY, text, hint="promote it once it follows", facts={"node": node})
+        return None
 
     def log(self, settings: Settings) -> None:
         """A change was logged, at `settings.lsn`."""

@@ -31,6 +31,7 @@ from redwire.message.settings import (
 )
 from redwire.position import Lsn, NodeId
 from redwire.spelling import guess
+from regions.binding import MemberKind
 from regions.commit_policy import CommitPolicy
 
 
@@ -85,6 +86,13 @@ class Planned(msgspec.Struct, frozen=True):
     lost: frozenset[NodeId]
     text: str
     changes: bool
+
+    @property
+    def promoted(self) -> frozenset[NodeId]:
+        """The members that are readers in `before`, and voters after it."""
+        voters = {member.id for member in self.record.members if member.kind == "voter"}
+        readers = {m.id for m in self.before.cluster.members if m.kind is MemberKind.READER}
+        return frozenset(readers & voters)
 
     def after(self, lsn: Lsn) -> Settings:
         """The settings that follow, their record being at `lsn`."""

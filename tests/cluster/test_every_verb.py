@@ -53,7 +53,7 @@ regions bind us-1 ap --new --dry-run
 regions unbind us-1 --dry-run
 members add sa-1 sa sa-1.example.net:5050
 members list
-members promote sa-1 --dry-run
+members promote us-1 --dry-run
 members move sa-1 127.0.0.1:1 --dry-run
 members remove sa-1
 user add bob --role write --password-stdin

@@ -118,7 +118,7 @@ def add(
 @click.argument("node")
 @change_options
 def promote(node: str, how: How) -> None:
-    """Make the reader NODE a voter."""
+    """Make the reader NODE a voter, once it follows."""
     change(PromoteMember(node), how)
 
 

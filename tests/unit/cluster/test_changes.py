@@ -26,8 +26,8 @@ from cluster.primary import refusal
 from cluster.settings import Planned, Settings
 from redwire import body
 from redwire.errors import Code, RedwireError, Refused
-from redwire.message.log import ClusterRecord
-from redwire.message.settings import BindRegion, ChangeSettings, SetPolicy, SettingsChange
+from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.message.settings import BindRegion, ChangeSettings, PromoteMember, SetPolicy, SettingsChange
 from redwire.position import Incarnation, Lsn, NodeId, Position, Term
 from redwire.record import RequestKind, encode_system
 from regions.errors import InsufficientReplicas, MissingRegions
@@ -159,6 +159,29 @@ def test_a_change_that_nobody_can_commit_any_more_is_why_writes_are_refused(led)
     with_us = refusal(led.core, LogRoom(1, 0), led.now)
     assert isinstance(with_us, MissingRegions) and "us" in with_us.message
     assert refusal(led.core, NO_SPACE, led.now).code is Code.DISK_FULL
+
+
+def test_a_reader_is_promoted_once_it_follows(lead, record):
+    described = record(policy="majority")
+    reader = MemberRecord(id="sa-1", region="sa", addr="sa-1:5050", kind="reader")
+    described = msgspec.structs.replace(described, members=(*described.members, reader))
+    led = lead(*VOTERS, readers=["sa-1"], record=described).serve()
+    assert plan(led, PromoteMember("sa-1")).promoted == {"sa-1"}
+
+    led.leave("sa-1")
+    with pytest.raises(Refused, match="sa-1 cannot be a voter yet: not connected") as refused:
+        plan(led, PromoteMember("sa-1"))
+    assert refused.value.code is Code.NOT_READY
+
+    led.join("sa-1", 2, matched=1)
+    promotion = plan(led, PromoteMember("sa-1"))
+    led.wait(6_000)
+    for node in VOTERS[1:]:
+        led.ack(node)
+    _, effects = propose(led, promotion)
+    (reject,) = of(Reject, effects)
+    assert "sa-1 cannot be a voter yet: silent for 6000 ms" in str(reject.error)
+    assert plan(led, PromoteMember("us-1")).changes is False
 
 
 def test_what_was_promised_before_a_region_was_given_up_is_not_said_to_be_kept(led):
