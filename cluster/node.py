@@ -158,7 +158,7 @@ class Node:
 
     def become_primary(self, primary: Primary) -> None:
         """Begin a reign. Its term is on disk, and everything in the log is durable."""
-        assert not self.leads and primary.end == self.storage.log.end
+        assert not self.leads and not self.roster.rebuilding and primary.end == self.storage.log.end
         self.role, self.roster.candidacy.aspires = primary, False
         primary.waiter.times.on_sample = self.bulletin.counts.committed
         text = f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}"
