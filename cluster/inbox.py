@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from enum import Enum
 from types import TracebackType
 
 from cluster.bell import Broadcast
@@ -17,20 +18,31 @@ WAITING_BYTES_MAX = 64 << 20
 """
 
 
+class Phase(Enum):
+    """Where whoever serves stands with its turns, and what takes what comes then."""
+
+    REST = "a turn that is called for now, or had at once"
+    DUE = "the turn that is on its way"
+    EVENTS = "the turn that is under way: it has events and asks for more"
+    BEHIND = "another turn, which is called for: the one under way has no events yet, or any more"
+
+
+REST, DUE, EVENTS, BEHIND = Phase
+
+
 class Inbox:
     """Events and proposals, in the order of their arrival. For the event loop's thread only.
 
     A turn is a callback of the event loop, not a task that wakes: there are some four of them in a commit. It
-    takes what comes of its own events, too.
+    takes what comes of its own events, too, and looks at the proposals behind them.
     """
 
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._taking = False
         self._proposals: list[Proposal] = []
         self._proposed_bytes = self._taken_bytes = 0
         self._gathering = Gathering()
-        self._waiting = 0
+        self._asked = 0  # how many waited when it was asked last whether they are ripe
         self._alarm: asyncio.TimerHandle | None = None
         self._eased = Broadcast()
         self._turns: _Turns | None = None
@@ -49,10 +61,8 @@ class Inbox:
         is what others wait for, and whoever calls has nothing to do afterwards that the turn could change.
         """
         self._events.append(event)
-        if self._taking:
-            return
         turns = self._turns
-        if now and turns is not None and turns.free:
+        if now and turns is not None and turns.phase is REST:
             turns.context.run(turns.take)
         else:
             self.wake()
@@ -64,16 +74,20 @@ class Inbox:
         self.wake()
 
     def wake(self) -> None:
-        """Have a turn, even an empty one."""
+        """Have a turn, even an empty one; nothing while nobody serves."""
         turns = self._turns
-        if turns is not None and not turns.due:
-            turns.due = True
+        if turns is not None and (turns.phase is REST or turns.phase is BEHIND):
+            turns.phase = DUE
             asyncio.get_running_loop().call_soon(turns.take, context=turns.context)
 
     def events(self) -> list[Event]:
         """All events that wait; a turn asks until there are none, since each may bring others."""
         events, self._events = self._events, []
-        self._taking = bool(events)
+        turns = self._turns
+        if turns is not None and events:
+            turns.phase = EVENTS
+        elif turns is not None and turns.phase is EVENTS:
+            turns.phase = BEHIND
         return events
 
     @property
@@ -81,21 +95,21 @@ class Inbox:
         """Whether there are proposals, or were some that are not known yet to be logged."""
         return bool(self._proposals or self._taken_bytes)
 
-    def due(self, held: int, took_us: float, now: Now) -> bool:
+    def ripe(self, held: int, took_us: float, now: Now) -> bool:
         """Whether to look now at the proposals here and at the `held` that were taken before, where a commit
-        takes `took_us` lately. If not there will be a turn in time.
+        takes `took_us` lately. If not there will be a turn in time; if so, say what was `gathered`.
         """
-        self._waiting = held + len(self._proposals)
-        if not self._waiting:
+        self._asked = held + len(self._proposals)
+        if not self._asked:
             return False
-        left_us = self._gathering.patience_us(self._waiting, took_us, now.us)
+        left_us = self._gathering.patience_us(self._asked, took_us, now.us)
         if left_us and self._alarm is None:
             self._alarm = asyncio.get_running_loop().call_later(left_us / 1e6, self._woken)
         return not left_us
 
-    def looked_at(self, held: int, under_way: int) -> None:
-        """Of those that were `due` so many are `held` yet; `under_way` are those of batches not answered."""
-        if held < self._waiting:
+    def gathered(self, held: int, under_way: int) -> None:
+        """Of those that were `ripe` so many are `held` yet; `under_way` are those of batches not answered."""
+        if held < self._asked:
             self._gathering.made(held + under_way)
 
     def proposals(self) -> list[Proposal]:
@@ -125,38 +139,31 @@ class Inbox:
 
 
 class _Turns:
-    """The turns of one `serve`, in its context. `due`: one is on its way, and `free`: none is, nor under way;
-    `failed` is what one raised.
-    """
+    """The turns of one `serve`, in its context; `failed` is what one raised, and then there are no more."""
 
-    __slots__ = ("_begun", "_turn", "context", "due", "failed")
+    __slots__ = ("_turn", "context", "failed", "phase")
 
     def __init__(self, turn: Callable[[], None]) -> None:
         self._turn = turn
         self.context: Context = copy_context()
-        self.due = self._begun = False
+        self.phase = REST
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    @property
-    def free(self) -> bool:
-        """Whether there can be one now."""
-        return not (self.due or self._begun)
 
     def take(self) -> None:
         """One turn, if there are any more."""
-        self.due = False
         if not self.failed.done():
             with self:
                 self._turn()
 
     def __enter__(self) -> None:
-        self._begun = True
+        self.phase = BEHIND
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """An error is for whoever has the turns."""
-        self._begun = False
+        if self.phase is not DUE:
+            self.phase = REST
         if error is not None:
             self.failed.set_exception(error)
         return True

@@ -158,7 +158,7 @@ class Node:
 
     def become_primary(self, primary: Primary) -> None:
         """Begin a reign. Its term is on disk, and everything in the log is durable."""
-        assert not self.leads and primary.end == self.storage.log.end
+        assert not self.leads and not self.roster.rebuilding and primary.end == self.storage.log.end
         self.role, self.roster.candidacy.aspires = primary, False
         primary.waiter.times.on_sample = self.bulletin.counts.committed
         text = f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}"
@@ -179,23 +179,31 @@ class Node:
         self.inbox.wake()
 
     def _turn(self) -> None:
+        """Events, until they bring no more; then proposals, for the role that they have left us; then what
+        followers are to be told of both.
+        """
         inbox = self.inbox
         while events := inbox.events():
             now = self.clock()
             for event in events:
                 self._step(event, now)
-        role = self.role
-        if isinstance(role, Primary):
-            if inbox.waiting:
-                now = self.clock()
-                if inbox.due(role.backlog.requests, role.waiter.times.lately_us, now):
-                    self._step(Proposed(inbox.proposals(), self.storage.room()), now)
-                    inbox.looked_at(role.backlog.requests, role.waiter.under_way)
-                inbox.settle(role.backlog.size)
-        elif inbox.waiting:
-            self._send_away(inbox.proposals())
-            inbox.settle(0)
+        if inbox.waiting:
+            self._look_at_proposals(self.role)
         self.outbox.tell_followers(self.role)
+
+    def _look_at_proposals(self, role: Primary | Replica) -> None:
+        """Have those that are ripe logged, or all sent away where nobody leads."""
+        inbox = self.inbox
+        if isinstance(role, Replica):
+            _send_away(inbox.proposals())
+            inbox.settle(0)
+            return
+        now, backlog = self.clock(), role.backlog
+        if inbox.ripe(backlog.requests, role.waiter.times.lately_us, now):
+            self._step(Proposed(inbox.proposals(), self.storage.room()), now)
+            backlog = role.backlog
+            inbox.gathered(backlog.requests, role.waiter.under_way)
+        inbox.settle(backlog.size)
 
     def _step(self, event: Event, now: Now) -> None:
         """Let the role take `event`, which passes over what was meant for one that is over."""
@@ -203,7 +211,7 @@ class Node:
         if isinstance(role, Primary):
             effects = role.step(event, now)
         elif isinstance(event, ChangeProposed):
-            self._send_away([event.proposal])
+            _send_away([event.proposal])
             return
         elif isinstance(event, SourceFound) and not self.roster.may_follow(
             leads=event.reply.leads, guides=event.node == _guide(self, role)
@@ -216,11 +224,6 @@ class Node:
                 self.happened(EventKind.TAIL_SAVED, text)
         for effect in effects:
             self.outbox.carry_out(effect, role)
-
-    def _send_away(self, proposals: list[Proposal]) -> None:
-        for proposal in proposals:
-            error = NotPrimary("this node does not lead", hint="ask the primary")
-            caller_of(proposal).rejected(proposal, error)
 
     def _reign_ended(self, error: RedwireError) -> None:
         """Nobody is led from here on: followers look for the primary anew, and so does this node."""
@@ -252,3 +255,9 @@ class Node:
 def _guide(node: Node, role: Replica) -> NodeId | None:
     cluster, end = node.storage.settings.cluster, node.storage.log.end
     return node.roster.guide(lambda name: cluster.member(name) is not None, end, role.term_min)
+
+
+def _send_away(proposals: list[Proposal]) -> None:
+    for proposal in proposals:
+        error = NotPrimary("this node does not lead", hint="ask the primary")
+        caller_of(proposal).rejected(proposal, error)

@@ -279,11 +279,15 @@ class PeerLink:
         self._node.heard(report)
 
     def _failed(self, error: RedwireError, session: int) -> None:
-        if error.code == Code.SNAPSHOT_NEEDED:
-            self._asked = None  # asked anew behind the snapshot, whoever gives it
-            self._node.outbox.rebuild(Rebuild(session, error.message, diverged=False))
-        else:
+        """The member does not give what was asked for. A snapshot is taken where our log still ends as it did
+        then, and nobody else has answered with his: it would take the place of what he was sent acks for.
+        """
+        if error.code != Code.SNAPSHOT_NEEDED:
             raise error
+        asked, self._asked = self._asked, None  # asked anew behind the snapshot, whoever gives it
+        role = self._node.role
+        if isinstance(role, Replica) and role.searching and asked == role.end:
+            self._node.outbox.rebuild(Rebuild(session, error.message, diverged=False))
 
     def _down(self, error: RedwireError) -> None:
         """Say why the line is down, but not at every try. Where another process has this node's id, this one

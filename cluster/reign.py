@@ -59,10 +59,10 @@ class Candidate:
         node, candidacy, said = self._node, self._node.roster.candidacy, ""
         started_ms = node.clock().ms - asked_ms
         while True:
-            if node.roster.rebuilding:  # the log to decide by, and to go on from, is the snapshot's
-                await anyio.sleep(ASK_S)
+            opening = None if node.roster.rebuilding else await self._opening()
+            if opening is None or node.roster.rebuilding:  # which may have begun while our log was read
+                await anyio.sleep(ASK_S)  # the log to decide by, and to go on from, is the snapshot's
                 continue
-            opening = await self._opening()
             decision = opening.decide(node.report(), node.roster.reports, node.clock().ms - started_ms)
             stood, candidacy.stands = candidacy.stands, _stands(decision)
             match decision:

@@ -1,5 +1,20 @@
 """The other members as this node sees them: their last reports, the sessions with them, and whom it could
 follow.
+
+That, and whatever else happens to its log, goes by what the node is about. Nothing that appends to a log goes
+beside what replaces it, nor beside a reign that goes on from its end:
+
+| it is about          | its role              | follows             | votes | takes a snapshot  | its reign |
+|----------------------|-----------------------|---------------------|-------|-------------------|-----------|
+| nothing              | replica               | who leads or guides | yes   | of whom it asked  | none      |
+| `aspires`            | opening               | anybody             | no    | of whom it asked  | may begin |
+| `aspires`, `opens`   | opening               | nobody              | no    | no                | begins    |
+| `fetching`           | rebuilding or opening | nobody              | no    | it comes          | none      |
+| `installing`         | rebuilding or opening | nobody              | no    | it is here        | none      |
+| leading              | primary               | nobody              | no    | no                | goes on   |
+
+So says `Roster.may_follow` of following, `Node.greeted` of votes, `Rebuilder.begin` and the line to a member
+of snapshots, `Candidate.run` of reigns; `Node.role_name` is what others hear.
 """
 
 from __future__ import annotations

@@ -62,6 +62,27 @@ async def test_what_comes_of_events_is_taken_by_the_same_turn() -> None:
     assert turns == [[1, 2, 2]]
 
 
+async def test_who_is_woken_among_the_events_of_a_turn_has_none_of_its_own_and_behind_them_has() -> None:
+    inbox, turns = Inbox(), list[int]()
+
+    def turn() -> None:
+        taken = 0
+        while events := inbox.events():
+            taken += len(events)
+            inbox.wake()
+        turns.append(taken)
+        if len(turns) == 2:
+            inbox.wake()
+            inbox.wake()
+
+    inbox.post(Tick())
+    await serve(inbox, turn, turns, 1)
+    assert turns == [1]
+    inbox.post(Tick())
+    await serve(inbox, turn, turns, 3)
+    assert turns == [1, 1, 0]
+
+
 async def test_what_is_posted_behind_the_last_event_of_a_turn_has_one_of_its_own() -> None:
     inbox, turns = Inbox(), list[int]()
 

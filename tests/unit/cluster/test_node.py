@@ -12,9 +12,10 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from cluster.effects import Now, SourceFound
+from cluster.effects import Now, Rebuild, SourceFound, Stood
 from cluster.node import Node
 from cluster.opening import Bootstrap
+from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
 from cluster.replica import FollowerState, Replica
 from cluster.storage import Storage
@@ -144,6 +145,36 @@ async def test_an_answer_that_comes_while_state_or_log_change_hands_is_nobody_to
             node.roster.candidacy.aspires = node.roster.candidacy.opens = True
     await answered(node, leads=True)
     assert node.role.searching
+
+
+@pytest.mark.parametrize(
+    ("about", "role", "leader", "lender", "votes", "snapshot"),
+    [
+        ("", NodeRole.REPLICA, True, False, True, True),
+        ("aspires", NodeRole.OPENING, True, True, False, True),
+        ("aspires opens", NodeRole.OPENING, False, False, False, False),
+        ("fetching", NodeRole.REBUILDING, False, False, False, False),
+        ("installing", NodeRole.REBUILDING, False, False, False, False),
+        ("aspires fetching", NodeRole.OPENING, False, False, False, False),
+        ("aspires installing", NodeRole.OPENING, False, False, False, False),
+    ],
+)
+def test_what_may_happen_to_a_log_goes_by_what_the_node_is_about(
+    node, about, role, leader, lender, votes, snapshot
+):
+    """As the table of `cluster.roster` has it."""
+    roster = node.roster
+    for flag in about.split():
+        setattr(roster if flag in ("fetching", "installing") else roster.candidacy, flag, True)
+    assert node.role_name is role
+    assert (roster.may_follow(leads=True), roster.may_follow(leads=False)) == (leader, lender)
+    node.greeted(replace(told(node, NodeRole.OPENING), stands=3))
+    assert node.inbox.events() == [Stood(Reign(Term(3), LEADER))] * votes
+    taken: list[Any] = []
+    links: Any = SimpleNamespace(with_session=lambda session: SimpleNamespace(rebuild=taken.append))
+    (node.storage.data_dir / "snapshots").mkdir()
+    Rebuilder(node, links).begin(Rebuild(8, "its log is kept from later on", diverged=False))
+    assert len(taken) == snapshot
 
 
 async def answered(node: Node, *, leads: bool) -> None:

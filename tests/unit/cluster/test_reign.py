@@ -198,6 +198,30 @@ async def test_nothing_is_decided_by_a_log_that_a_snapshot_takes_the_place_of(
 
 
 @pytest.mark.anyio
+async def test_nothing_is_decided_by_a_log_that_was_read_before_a_snapshot_began_to_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A member that was asked for its log before may say only then that it gives none: a reign that begun
+    over ours would have its log, and its state, replaced under it.
+    """
+    node: Any = SimpleNamespace(roster=Roster(), clock=lambda: Now(1, 1), report=lambda: None)
+    read: list[bool] = []
+
+    async def opening(candidate: Candidate) -> Any:
+        read.append(True)
+        node.roster.fetching = 7 if len(read) == 1 else None
+        return SimpleNamespace(decide=lambda *_: QUICKER)
+
+    monkeypatch.setattr(Candidate, "_opening", opening)
+    with anyio.move_on_after(0.2) as waiting:
+        await candidate_of(node).run()
+    assert waiting.cancelled_caught and read == [True]
+    node.roster.fetching = None
+    with pytest.raises(Refused), anyio.fail_after(5):
+        await candidate_of(node).run()
+
+
+@pytest.mark.anyio
 async def test_a_candidate_that_is_outbid_asks_for_nothing_for_a_while_by_chance_longer_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
