@@ -29,7 +29,8 @@ from redwire.errors import (
 )
 from redwire.frame import Kind
 from redwire.household import Household
-from redwire.link import Answer, Link, entry_of, payload
+from redwire.inquiry import Patience
+from redwire.link import Link, entry_of, payload
 from redwire.message.client import Outcome, RecordStatus, Resolve
 from redwire.pending import check_conditions
 from redwire.pool import Pool
@@ -137,9 +138,13 @@ class Session:
 
     async def resolve(self, key: Key, timeout_s: float | None) -> Committed:
         """What became of the write with this key. Raises as `Client.resolve`."""
-        body, limit_s = Resolve(key.client, key.sequence).encode(), self.limit_s(timeout_s)
+        limit_s = self.limit_s(timeout_s)
+
+        def body(patience: Patience) -> bytes:
+            return Resolve(key.client, key.sequence, int(patience.answer_s * 1000)).encode()
+
         try:
-            block, entry = entry_of(await self.ask(Kind.RESOLVE, body, limit_s))
+            block, entry = entry_of(await self.reads.ask(Kind.RESOLVE, body, Primary(), None, limit_s))
             if entry.outcome is not Outcome.COMMITTED:
                 raise ProtocolError("a Resolve was answered with a write that is still open")
         except NotConfirmed as error:
@@ -159,10 +164,6 @@ class Session:
         if atomic:
             check_conditions(committed, [ident or "the document" for ident in ids])
         return committed
-
-    async def ask(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
-        """Ask the primary something that may be asked twice."""
-        return await self.reads.ask(kind, lambda _: body, Primary(), None, self.limit_s(timeout_s))
 
     async def ask_node(
         self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None, body: bytes = b""
