@@ -14,7 +14,7 @@ from redwire.arguments import require_text
 from redwire.clock import clock_ms
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.frame import Kind
-from redwire.inquiry import Inquiry, Patience, refusal
+from redwire.inquiry import ANSWER_S, ANSWER_SHARE, Inquiry, Patience, refusal
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.pool import Pool
@@ -74,7 +74,8 @@ class Reads:
         `body` makes the request from the time that the node is given. A node that is behind the token, or
         fails, is followed by the next one, in the end by the primary unless `mode` is a region.
         """
-        inquiry = Inquiry(mode, time.monotonic() + timeout_s)
+        answer_s = min(ANSWER_S, ANSWER_SHARE * timeout_s)
+        inquiry = Inquiry(mode, time.monotonic() + timeout_s, answer_s)
 
         async def send(link: Link, patience: Patience) -> Answer:
             began_s = time.monotonic()
@@ -112,16 +113,18 @@ class Reads:
                 raise refused
             self._pool.look_around()
         for place, addr in enumerate(addrs):
-            inquiry.phase = "connect"
+            inquiry.reach(addr, time.monotonic())
             link = self._pool.link(addr)
-            with anyio.move_on_after(STAGGER_S):
+            with anyio.move_on_after(min(STAGGER_S, inquiry.answer_s)):
                 await link.settled.wait()
             if link.usable:
                 answer = await self._try(link, inquiry, send, alone=place == len(addrs) - 1)
                 if answer is not None:
                     return answer
             elif link.failure is not None:
-                inquiry.trouble = link.failure
+                inquiry.unreached(link.failure)
+            else:
+                self._silent(inquiry)
             if isinstance(inquiry.mode, Primary):
                 return None
         return None
@@ -141,7 +144,7 @@ class Reads:
         return None
 
     def _silent(self, inquiry: Inquiry) -> None:
-        """The node that was asked had its time."""
+        """The node had its time."""
         addr, held_ms = inquiry.silent(time.monotonic())
         self._pool.router.failed(addr, clock_ms(), held_ms)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import anyio
 import pytest
 
@@ -66,6 +69,27 @@ async def test_a_read_goes_on_to_the_next_node_when_one_is_gone(cluster) -> None
         cluster.stop(cluster.nodes[1])
         with anyio.fail_after(5):
             assert await db.get("products", "p1", read="nearest") is not None
+
+
+async def test_a_node_that_cannot_be_reached_in_time_holds_up_one_read_and_not_the_next_ones(cluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        cluster.addresses["us-1"] = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with redwire.connect(cluster.uri(cluster.leader, region="us")) as db:
+            took_s = []
+            for _ in range(5):
+                began_s = time.monotonic()
+                assert await db.get("products", "p1", read="nearest", timeout_s=5) is None
+                took_s.append(time.monotonic() - began_s)
+    assert sum(each_s > 0.5 for each_s in took_s) == 1
+
+
+async def test_a_read_with_little_time_goes_on_to_the_next_node_when_one_is_silent(cluster) -> None:
+    async with redwire.connect(cluster.uri(region="us")) as db:
+        assert await db.get("products", "p1", read="nearest") is None
+        cluster.nodes[1].frozen = True
+        assert await db.get("products", "p1", read="nearest", timeout_s=1) is None
+        (silent,) = (node for node in db.routing.nodes if node.failures)
+    assert silent.addr == cluster.nodes[1].addr
 
 
 async def test_a_read_that_nobody_answers_names_its_phase(cluster) -> None:
