@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -54,7 +54,7 @@ PATIENCE_S = 1.0
 memory, and a second is three times around the earth.
 """
 AGAIN_S = 0.1
-"""Before the nodes are asked again when none has answered."""
+"""Before the nodes are asked again when none has answered, or it is looked whether another one is reached."""
 
 
 class Session:
@@ -203,12 +203,12 @@ class Session:
                 pass  # another one may answer
             asked.add(link)
             pool.look_around()
-            others = [other for other in pool.usable_links() if other not in asked]
-            if not others:
+            other = await _another(pool, asked, patience_s)
+            if other is None:
                 await anyio.sleep(AGAIN_S)
                 asked.clear()
                 patience_s *= 2
-            link = others[0] if others else await pool.any_link()
+            link = other or await pool.any_link()
 
     @property
     def trouble(self) -> str:
@@ -244,6 +244,17 @@ async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
     with anyio.move_on_after(patience_s):
         return await pool.leader()
     return await pool.any_link()
+
+
+async def _another(pool: Pool, asked: Collection[Link], patience_s: float) -> Link | None:
+    """A node that was not `asked`, as soon as there is a line to one; None where none comes."""
+    with anyio.move_on_after(patience_s):
+        while True:
+            other = next((link for link in pool.usable_links() if link not in asked), None)
+            if other is not None or not pool.dialling:
+                return other
+            await anyio.sleep(AGAIN_S)
+    return None
 
 
 def _unreached(timeout_s: float, pool: Pool) -> DeadlineExceeded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 
@@ -120,6 +121,20 @@ async def test_a_read_that_the_primary_keeps_says_whom_it_waited_for_and_what_to
     text = f"no answer within 0.3 s, in phase answer: {silent.addr} did not answer within 0.3 s"
     assert (told.message, told.phase, told.sent) == (text, "answer", True)
     assert told.hint == (errors.ELSEWHERE_HINT if read == "primary" else "")
+
+
+async def test_where_the_primary_is_silent_the_next_node_is_asked_once_there_is_a_line_to_it(cluster) -> None:
+    def far(node, wire, frame) -> None:
+        asyncio.get_running_loop().call_later(0.4, node.open, wire, frame)
+
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        assert (await db.status()).own.id == "eu-1"
+        cluster.leader.frozen = True
+        for node in cluster.nodes[1:]:
+            node.open_script.append(far)
+        began_s = time.monotonic()
+        assert (await db.status()).own.id in ("us-1", "ap-1")
+        assert time.monotonic() - began_s < 2.5
 
 
 async def test_a_question_to_one_node_that_is_silent_says_so(cluster) -> None:
