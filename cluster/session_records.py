@@ -20,14 +20,23 @@ class SessionRecords:
         self._kind = kind
         self.under_way = 0
 
-    def proposal(self, body: bytes, correlation: int, told: Callable[[CameTo], None]) -> Proposal:
-        """One more with this body. The node's queue takes it next; `told` learns once what it came to."""
+    def proposal(
+        self,
+        body: bytes,
+        correlation: int,
+        told: Callable[[CameTo], None],
+        remaining_ms: int | None = None,
+    ) -> Proposal:
+        """One more with this body, for a caller who has `remaining_ms` left, None for no limit. The node's
+        queue takes it next; `told` learns once what it came to.
+        """
 
         def came(outcome: CameTo) -> None:
             self.under_way -= 1
             told(outcome)
 
         request = encode_system(self._kind, body)
-        proposal = self._service.proposal(LoneCaller(came), correlation, self._kind, request)
+        caller = LoneCaller(came)
+        proposal = self._service.proposal(caller, correlation, self._kind, request, remaining_ms=remaining_ms)
         self.under_way += 1
         return proposal

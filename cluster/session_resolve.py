@@ -64,7 +64,8 @@ class SessionResolve:
             raise NotConfirmed(f"{UNDER_WAY_MAX} keys are being asked for already", hint="ask again")
         body = encode(CloseKey(asked.client, asked.sequence))
         told = partial(self._closed, frame.correlation)
-        service.node.inbox.propose(self._closes.proposal(body, frame.correlation, told))
+        proposal = self._closes.proposal(body, frame.correlation, told, asked.remaining_ms)
+        service.node.inbox.propose(proposal)
 
     def _closed(self, correlation: int, outcome: CameTo) -> None:
         match outcome:

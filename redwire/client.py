@@ -251,11 +251,10 @@ class Client:
 
         Raises `Conflict` as the write itself would have, `Refused` with code NOT_FOUND (no such request was
         executed, and none ever will be) or KEY_EXPIRED (it cannot be told any more), `NotConfirmed` when the
-        primary says that it is still open, and `UnknownOutcome` when nobody said anything before the
-        deadline: no primary could be asked, or the one that was lacks copies, and says so only after the
-        cluster's `policy_timeout_ms`; also when this user may not ask, as the key is of another one and ours
-        is no administrator. Any other error is of the call, such as `ChannelClosed` of a client that is not
-        open: nobody was asked.
+        primary says that it is still open, as one does that lacks copies, and `UnknownOutcome` when nobody
+        said anything before the deadline; also when this user may not ask, as the key is of another one and
+        ours is no administrator. Any other error is of the call, such as `ChannelClosed` of a client that is
+        not open: nobody was asked.
         """
         require_key(key)
         return await self._opened().resolve(key, timeout_s)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from redwire.attempts import Attempts
 from redwire.errors import (
     ASK_HINT,
-    LONELY,
     ChannelClosed,
     Code,
     DeadlineExceeded,
@@ -37,9 +37,6 @@ PAUSE_FIRST_S = 0.02
 """Some commits within a region: what passes at all has often passed by then."""
 PAUSE_MAX_S = 1.0
 """So soon a write goes on once the cluster takes writes again; a crowd of clients asks once a second each."""
-
-LAST_TRY_SHARE = 0.1
-"""Of a call's time: a try that begins when less is left would only make unknown what was refused."""
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -67,69 +64,37 @@ class End(msgspec.Struct, frozen=True):
 Step = Again | Ask | Rekey | End
 
 
-class Course:
-    """The story of one write so far.
-
-    `attempt` is the number for the next send: one more than the attempts whose fate is not known. `in_flight`
-    says whether an answer may still come on the connection that it went out on.
-    """
+class Course(Attempts):
+    """The story of one write so far."""
 
     def __init__(self, chance: random.Random, *, in_flight: bool) -> None:
-        self.attempt = 1
-        self.in_flight = in_flight
+        super().__init__(in_flight=in_flight)
         self._chance = chance
         self._pauses = 0
-        self._doubt: RedwireError | None = None
-        self._refusal: RedwireError | None = None
         self._rekeyed = False
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether an attempt may have been logged."""
-        return self.in_flight or self._doubt is not None
-
-    @property
-    def trouble(self) -> RedwireError | None:
-        """What went wrong last, so that the write is still under way; None if nothing did."""
-        return self._refusal or self._doubt
-
-    @property
-    def refused(self) -> RedwireError | None:
-        """The last refusal, if the write is certainly not logged; else None."""
-        return None if self.doubtful else self._refusal
-
-    @property
-    def lonely(self) -> bool:
-        """Whether the primary may be cut off: it lacks others, and another one may lead."""
-        return any(error is not None and error.code in LONELY for error in (self._doubt, self._refusal))
-
-    def sent(self) -> None:
-        """The request went out."""
-        self.in_flight = True
 
     def lost(self, error: RedwireError) -> Step:
         """The connection ended before an answer came."""
-        self.in_flight = False
-        self.attempt += 1
-        self._doubt = self._doubt or error
+        self.unheard(error)
         return Again(self._pause_s())
 
     def failed(self, error: RedwireError) -> Step:
-        """The server answered with an error."""
-        self.in_flight = False
-        if isinstance(error, NotConfirmed):
-            return self._unconfirmed(error)
+        """The server, or the way to it, answered with an error."""
         if error.code is Code.KEY_EXPIRED:
+            self.in_flight = False
             return self._expired(error)
-        self._refusal = error
-        if error.retry:
+        before = self.doubt
+        self.heard(error)
+        if isinstance(error, NotConfirmed) and (before is None or error.receipt is not None):
+            return End(error)
+        if error.retry:  # also while an earlier attempt is being looked for
             return Again(self._pause_s())
-        return End(error) if self._doubt is None else Ask(0.0)
+        return End(error) if before is None else Ask(0.0)
 
     def absent(self) -> Step:
         """The primary says that the key was never executed and is not in its log."""
-        assert self._refusal is not None
-        return End(self._refusal)
+        assert self.refusal is not None
+        return End(self.refusal)
 
     def unanswered(self, error: RedwireError) -> Step:
         """Asking for the key brought nothing: the connection ended, the primary cannot tell, or will not."""
@@ -155,35 +120,20 @@ class Course:
 
     def _left(self, phase: str, how: str, tail: str, unsent: RedwireError) -> RedwireError:
         """The outcome of a write that nobody pursues any more; `unsent` if it cannot have been executed."""
-        if isinstance(self._doubt, NotConfirmed):
-            return self._doubt
-        if self.doubtful:
-            lost = "" if self._doubt is None else f", and an earlier attempt was lost ({self._doubt.message})"
-            return UnknownOutcome(
-                f"no answer {how}{lost}{tail}: written or not is not known",
-                phase=phase,
-                hint=ASK_HINT,
-            )
-        if self._refusal is not None:
-            return self._refusal
-        return unsent
-
-    def _unconfirmed(self, error: NotConfirmed) -> Step:
-        first = self._doubt is None
-        self._doubt = error
-        if first or error.receipt is not None:
-            return End(error)
-        return Again(self._pause_s())  # an earlier attempt is being looked for
+        if not self.doubtful:
+            return self.refusal or unsent
+        lost = "" if self.doubt is None else f", and an earlier attempt was lost ({self.doubt.message})"
+        return self.open_end(f"no answer {how}{lost}{tail}: written or not is not known", phase, ASK_HINT)
 
     def _expired(self, error: RedwireError) -> Step:
-        if self._doubt is None and not self._rekeyed:
+        if self.doubt is None and not self._rekeyed:
             self._rekeyed = True
             return Rekey()
-        if self._doubt is None:
+        if self.doubt is None:
             return End(error)
         return End(
             UnknownOutcome(
-                f"an attempt was lost ({self._doubt.message}), and its key is forgotten by now",
+                f"an attempt was lost ({self.doubt.message}), and its key is forgotten by now",
                 phase="answer",
                 hint="read the document, then decide",
             )
@@ -191,12 +141,10 @@ class Course:
 
     def _untold(self, error: RedwireError) -> RedwireError:
         """The outcome of a write whose user may not write any more, nor ask."""
-        assert self._doubt is not None
-        if isinstance(self._doubt, NotConfirmed):
-            return self._doubt
-        lost = f"an attempt was lost ({self._doubt.message})"
+        assert self.doubt is not None
+        lost = f"an attempt was lost ({self.doubt.message})"
         text = f"{lost}, and what became of it is not told: {error.message}"
-        return UnknownOutcome(text, phase="answer", hint="an administrator may ask for the key")
+        return self.open_end(text, "answer", "an administrator may ask for the key")
 
     def _pause_s(self) -> float:
         """From 20 ms doubling to 1 s; half of it is chance, to keep clients from one rhythm."""

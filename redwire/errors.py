@@ -81,8 +81,8 @@ ASK_HINT = "ask with client.resolve(error.key) what became of it"
 ELSEWHERE_HINT = 'see client.status(); a read may go to whoever answers, by read="any"'
 """What to do about a primary that does not answer a read."""
 
-UNSETTLED_HINT = "ask again; client.status() tells whether the primary lacks copies, and waits itself"
-"""What to do about a primary that does not say what became of a key."""
+UNSETTLED_HINT = "ask again; client.status() tells how the primary is"
+"""What to do about a primary that does not say what became of a key, nor that it cannot."""
 
 RETRYABLE = frozenset(
     (

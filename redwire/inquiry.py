@@ -1,5 +1,6 @@
 """What to do next about one read, after each thing that happened to it.
 
+not reached in its time         the next node
 no answer in the node's time    the next node
 STALE                           the primary, which has the token for certain, unless a region was asked for
 a failure that may pass         the next node
@@ -38,6 +39,8 @@ ANSWER_S = 2.0
 """How long a node may keep a read before the next one is asked instead: one that is well answers sooner from
 anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token.
 """
+ANSWER_SHARE = 0.5
+"""Of a short call's time: what is left is for another node."""
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -48,7 +51,7 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A node that was sent the request and has not answered."""
+    """A node that is being reached, or was sent the request, and has not answered."""
 
     addr: str
     at_s: float
@@ -59,17 +62,30 @@ class Inquiry:
     """The story of one read, to be over at `end_s`. Times are of the monotonic clock.
 
     `mode` is which nodes may be asked from here on. `phase` is what the read waits for, `trouble` why the
-    last node was of no use, None if none was; `sent` whether a node may still be at work on it. `asked` is
-    the node whose answer is awaited now.
+    last node was of no use, or the last one that said why, None if none was; `sent` whether a node may still
+    be at work on it. `asked` is the node that is awaited now, `answer_s` how long one is while others may
+    answer instead.
     """
 
     mode: ReadMode
     end_s: float
+    answer_s: float = ANSWER_S
     phase: str = "select"
     trouble: RedwireError | None = None
     sent: bool = False
     asked: Asked | None = None
     _sent_before: bool = False
+
+    def reach(self, addr: str, now_s: float) -> None:
+        """A line to the node at `addr` is needed."""
+        self.phase = "connect"
+        self.asked = Asked(addr, now_s)
+
+    def unreached(self, error: RedwireError) -> None:
+        """It cannot be had; nor can an answer, of a node that was asked."""
+        self.asked = None
+        if not self._telling:
+            self.trouble = error
 
     def ask(self, addr: str, now_s: float, *, alone: bool) -> Patience:
         """The request goes to the node at `addr`; what that one is given. `alone` if no other one may answer
@@ -81,7 +97,8 @@ class Inquiry:
         left_s = max(self.end_s - now_s, 0.0)
         if alone:
             return Patience(int(left_s * WAIT_SHARE * 1000), left_s)
-        return Patience(min(WAIT_ELSEWHERE_MS, int(left_s * 1000)), min(left_s, ANSWER_S))
+        wait_s = min(left_s, WAIT_SHARE * self.answer_s)
+        return Patience(min(WAIT_ELSEWHERE_MS, int(wait_s * 1000)), min(left_s, self.answer_s))
 
     def answered(self) -> None:
         """The node answered."""
@@ -101,15 +118,15 @@ class Inquiry:
         return not error.retry and (alone or error.code is not Code.DAMAGED)
 
     def silent(self, now_s: float) -> tuple[str, int]:
-        """The node that was asked said nothing in its time: its address, and how many ms that was."""
+        """The node that is `asked` said nothing in its time: its address, and how many ms that was."""
         assert self.asked is not None
         addr, seconds = self.asked.addr, now_s - self.asked.at_s
-        self.trouble, self.asked = ChannelClosed(f"{addr} did not answer within {seconds:.1f} s"), None
+        self.unreached(ChannelClosed(f"{addr} did not answer within {seconds:.1f} s"))
         return addr, round(seconds * 1_000)
 
     @property
     def held_up(self) -> bool:
-        """Whether the deadline, if it is now, comes for the silence of the node that was asked."""
+        """Whether the deadline, if it is now, comes for the silence of the node that is `asked`."""
         return self.asked is not None and not self._telling
 
     def overdue(self, timeout_s: float, why: str, hint: str = "") -> RedwireError:

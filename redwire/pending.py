@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import anyio
 
-from redwire.course import LAST_TRY_SHARE, Again, Course, End, Step
+from redwire.attempts import LAST_TRY_SHARE
+from redwire.course import Again, Course, End, Step
 from redwire.errors import (
     ASK_HINT,
     BodyInvalid,

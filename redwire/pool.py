@@ -77,10 +77,14 @@ class Pool:
         self._stuck: set[str] = set()  # they took the connection, and have not finished the handshake
 
     @property
+    def dialling(self) -> bool:
+        """Whether a link may be open soon that is not yet."""
+        return any(link.opened is None for link in self._links.values())
+
+    @property
     def phase(self) -> str:
         """What a call waits for while there is no link for it."""
-        dialling = any(link.opened is None for link in self._links.values())
-        return "connect" if dialling or self.router.primary() is not None else "select"
+        return "connect" if self.dialling or self.router.primary() is not None else "select"
 
     @property
     def trouble(self) -> str:

@@ -14,7 +14,7 @@ from redwire.arguments import require_text
 from redwire.clock import clock_ms
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.frame import Kind
-from redwire.inquiry import Inquiry, refusal
+from redwire.inquiry import ANSWER_S, ANSWER_SHARE, Inquiry, Patience, refusal
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.pool import Pool
@@ -25,8 +25,8 @@ from redwire.search import STAGGER_S
 if TYPE_CHECKING:
     import random
 
-Send = Callable[[Link, int], Awaitable[Answer]]
-"""Asks one node, which may wait so many ms for the token. Raises as `Link.ask`."""
+Send = Callable[[Link, Patience], Awaitable[Answer]]
+"""Asks one node, which is given so much time. Raises as `Link.ask`."""
 
 PAUSE_FIRST_S = 0.02
 """A round trip within a region: who is behind by less has caught up then."""
@@ -56,29 +56,30 @@ class Reads:
         return Scanned.decode(payload(answer, Kind.SCANNED))
 
     async def _read(self, kind: Kind, asked: Fetch | Scan, mode: ReadMode, timeout_s: float) -> Answer:
-        def body(wait_ms: int) -> bytes:
-            return replace(asked, wait_ms=wait_ms).encode()
+        def body(patience: Patience) -> bytes:
+            return replace(asked, wait_ms=patience.wait_ms).encode()
 
         return await self.ask(kind, body, mode, asked.token, timeout_s)
 
     async def ask(
         self,
         kind: Kind,
-        body: Callable[[int], bytes],
+        body: Callable[[Patience], bytes],
         mode: ReadMode,
         token: Token | None,
         timeout_s: float,
     ) -> Answer:
         """The answer of a node that `mode` allows to a request without effect, which may be sent again.
 
-        `body` makes the request from how long the node may wait for the token, in ms. A node that is behind
-        the token, or fails, is followed by the next one, in the end by the primary unless `mode` is a region.
+        `body` makes the request from the time that the node is given. A node that is behind the token, or
+        fails, is followed by the next one, in the end by the primary unless `mode` is a region.
         """
-        inquiry = Inquiry(mode, time.monotonic() + timeout_s)
+        answer_s = min(ANSWER_S, ANSWER_SHARE * timeout_s)
+        inquiry = Inquiry(mode, time.monotonic() + timeout_s, answer_s)
 
-        async def send(link: Link, wait_ms: int) -> Answer:
+        async def send(link: Link, patience: Patience) -> Answer:
             began_s = time.monotonic()
-            answer = await link.ask(kind, body(wait_ms))
+            answer = await link.ask(kind, body(patience))
             if token is None:
                 self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
             return answer
@@ -112,16 +113,18 @@ class Reads:
                 raise refused
             self._pool.look_around()
         for place, addr in enumerate(addrs):
-            inquiry.phase = "connect"
+            inquiry.reach(addr, time.monotonic())
             link = self._pool.link(addr)
-            with anyio.move_on_after(STAGGER_S):
+            with anyio.move_on_after(min(STAGGER_S, inquiry.answer_s)):
                 await link.settled.wait()
             if link.usable:
                 answer = await self._try(link, inquiry, send, alone=place == len(addrs) - 1)
                 if answer is not None:
                     return answer
             elif link.failure is not None:
-                inquiry.trouble = link.failure
+                inquiry.unreached(link.failure)
+            else:
+                self._silent(inquiry)
             if isinstance(inquiry.mode, Primary):
                 return None
         return None
@@ -131,7 +134,7 @@ class Reads:
         patience = inquiry.ask(link.addr, time.monotonic(), alone=alone)
         try:
             with anyio.move_on_after(patience.answer_s):
-                answer = await send(link, patience.wait_ms)
+                answer = await send(link, patience)
                 inquiry.answered()
                 return answer
             self._silent(inquiry)
@@ -141,7 +144,7 @@ class Reads:
         return None
 
     def _silent(self, inquiry: Inquiry) -> None:
-        """The node that was asked had its time."""
+        """The node had its time."""
         addr, held_ms = inquiry.silent(time.monotonic())
         self._pool.router.failed(addr, clock_ms(), held_ms)
 

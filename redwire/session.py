@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -29,7 +29,8 @@ from redwire.errors import (
 )
 from redwire.frame import Kind
 from redwire.household import Household
-from redwire.link import Answer, Link, entry_of, payload
+from redwire.inquiry import Patience
+from redwire.link import Link, entry_of, payload
 from redwire.message.client import Outcome, RecordStatus, Resolve
 from redwire.pending import check_conditions
 from redwire.pool import Pool
@@ -53,7 +54,7 @@ PATIENCE_S = 1.0
 memory, and a second is three times around the earth.
 """
 AGAIN_S = 0.1
-"""Before the nodes are asked again when none has answered."""
+"""Before the nodes are asked again when none has answered, or it is looked whether another one is reached."""
 
 
 class Session:
@@ -137,9 +138,13 @@ class Session:
 
     async def resolve(self, key: Key, timeout_s: float | None) -> Committed:
         """What became of the write with this key. Raises as `Client.resolve`."""
-        body, limit_s = Resolve(key.client, key.sequence).encode(), self.limit_s(timeout_s)
+        limit_s = self.limit_s(timeout_s)
+
+        def body(patience: Patience) -> bytes:
+            return Resolve(key.client, key.sequence, int(patience.answer_s * 1000)).encode()
+
         try:
-            block, entry = entry_of(await self.ask(Kind.RESOLVE, body, limit_s))
+            block, entry = entry_of(await self.reads.ask(Kind.RESOLVE, body, Primary(), None, limit_s))
             if entry.outcome is not Outcome.COMMITTED:
                 raise ProtocolError("a Resolve was answered with a write that is still open")
         except NotConfirmed as error:
@@ -159,10 +164,6 @@ class Session:
         if atomic:
             check_conditions(committed, [ident or "the document" for ident in ids])
         return committed
-
-    async def ask(self, kind: Kind, body: bytes, timeout_s: float | None) -> Answer:
-        """Ask the primary something that may be asked twice."""
-        return await self.reads.ask(kind, lambda _: body, Primary(), None, self.limit_s(timeout_s))
 
     async def ask_node(
         self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None, body: bytes = b""
@@ -202,12 +203,12 @@ class Session:
                 pass  # another one may answer
             asked.add(link)
             pool.look_around()
-            others = [other for other in pool.usable_links() if other not in asked]
-            if not others:
+            other = await _another(pool, asked, patience_s)
+            if other is None:
                 await anyio.sleep(AGAIN_S)
                 asked.clear()
                 patience_s *= 2
-            link = others[0] if others else await pool.any_link()
+            link = other or await pool.any_link()
 
     @property
     def trouble(self) -> str:
@@ -243,6 +244,17 @@ async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
     with anyio.move_on_after(patience_s):
         return await pool.leader()
     return await pool.any_link()
+
+
+async def _another(pool: Pool, asked: Collection[Link], patience_s: float) -> Link | None:
+    """A node that was not `asked`, as soon as there is a line to one; None where none comes."""
+    with anyio.move_on_after(patience_s):
+        while True:
+            other = next((link for link in pool.usable_links() if link not in asked), None)
+            if other is not None or not pool.dialling:
+                return other
+            await anyio.sleep(AGAIN_S)
+    return None
 
 
 def _unreached(timeout_s: float, pool: Pool) -> DeadlineExceeded:

@@ -7,9 +7,9 @@ Between nodes both sides show one, signed by the cluster's own CA, over TLS 1.3.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,7 @@ ALPN = "redwire/1"
 AUTHORITY_NAME = "redwire authority"
 """The common name of every cluster's own authority; its organization is the cluster."""
 _IDENTITY_SCHEME = "redwire://"
+_LOG = logging.getLogger("redwire")
 
 
 def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
@@ -74,15 +75,15 @@ class ClientFiles:
     read anew where one was replaced.
 
     As long as they cannot be used, as while only some of them are replaced, those that could be last are
-    used. They stay the same ones when the process changes its folder. To make it raises as `client_context`
-    without `peer`.
+    used, and the logger `redwire` has a warning that says why, one for each change. They stay the same ones
+    when the process changes its folder. To make it raises as `client_context` without `peer`.
     """
 
-    __slots__ = ("_context", "_paths", "_stamps")
+    __slots__ = ("_context", "_paths", "_stamps", "_warned")
 
     def __init__(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
         self._paths = [ca, cert, key]
-        self._stamps = self._look()  # first: what is replaced meanwhile is read anew
+        self._stamps = self._warned = self._look()  # first: what is replaced meanwhile is read anew
         self._context = client_context(*self._paths, peer=False)
         # Not before: the errors of who makes it name a file as it was given.
         self._paths = [path and path.absolute() for path in self._paths]
@@ -91,9 +92,13 @@ class ClientFiles:
         """The context for a new connection."""
         stamps = self._look()
         if stamps != self._stamps:
-            with suppress(TlsInvalid):
+            try:
                 self._context = client_context(*self._paths, peer=False)
                 self._stamps = stamps
+            except TlsInvalid as error:
+                if stamps != self._warned:
+                    _LOG.warning("the client goes on with its files as it read them before: %s", error)
+                self._warned = stamps
         return self._context
 
     def _look(self) -> list[tuple[int, int, int] | None]:

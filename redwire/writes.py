@@ -246,7 +246,8 @@ class Writes:
         assert pending.course is not None
         try:
             link = await self._pool.leader()
-            body = Resolve(pending.keys.client, pending.sequence).encode()
+            remaining_ms = max(0, int((pending.deadline_s - time.monotonic()) * 1000))
+            body = Resolve(pending.keys.client, pending.sequence, remaining_ms).encode()
             block, entry = entry_of(await link.ask(Kind.RESOLVE, body))
             default = link.opened.policy if link.opened is not None else ""
             if (error := unproven(pending, default, block, entry, self.cluster)) is not None:

@@ -271,27 +271,30 @@ class Opened(ClosedStruct, frozen=True, kw_only=True):
     topology: bytes
 
 
-_RESOLVE = struct.Struct(f"<{CLIENT_BYTES}sQ")
+_RESOLVE = struct.Struct(f"<I{CLIENT_BYTES}sQ")
 
 
 class Resolve(msgspec.Struct, frozen=True):
-    """Resolve (48): what became of the request with this key. `client` has 24 bytes."""
+    """Resolve (48): what became of the request with this key. `client` has 24 bytes; `remaining_ms` is what
+    is left of the caller's deadline, by default more than any policy waits.
+    """
 
     client: bytes
     sequence: int
+    remaining_ms: int = 0xFFFF_FFFF
 
     def encode(self) -> bytes:
         """This request's bytes."""
-        assert len(self.client) == CLIENT_BYTES
-        return _RESOLVE.pack(self.client, self.sequence)
+        assert len(self.client) == CLIENT_BYTES and self.remaining_ms >= 0
+        return _RESOLVE.pack(min(self.remaining_ms, 0xFFFF_FFFF), self.client, self.sequence)
 
     @classmethod
     def decode(cls, payload: bytes | memoryview) -> Self:
         """The request in `payload`. Raises `BodyInvalid`."""
         cursor = Cursor(payload, "Resolve")
-        client, sequence = cursor.unpack(_RESOLVE, "key")
+        remaining_ms, client, sequence = cursor.unpack(_RESOLVE, "key")
         cursor.end()
-        return cls(client, sequence)
+        return cls(client, sequence, remaining_ms)
 
 
 class TopologyNotice(msgspec.Struct, frozen=True):

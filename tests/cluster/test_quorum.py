@@ -85,6 +85,20 @@ def test_a_silent_region_leaves_writes_unconfirmed_then_refused_and_its_return_c
     assert documents["during"][0] == receipt.lsn
 
 
+def test_a_primary_that_lacks_copies_says_so_within_the_time_of_who_asks_for_a_key(fleet: Any) -> None:
+    shop = fleet("eu-1", "us-1", policy_timeout_ms=60_000, replica_timeout_ms=60_000)
+    shop.db.put("c", "before", {})
+    shop.pause("us-1")
+    with pytest.raises(NotConfirmed) as unconfirmed:
+        shop.db.put("c", "during", {}, timeout_s=2)
+    began = time.monotonic()
+    with pytest.raises(NotConfirmed) as unsettled:
+        shop.db.resolve(unconfirmed.value.key, timeout_s=2)
+    assert time.monotonic() - began < 3 and unsettled.value.key == unconfirmed.value.key
+    shop.resume("us-1")
+    assert shop.db.resolve(unconfirmed.value.key, timeout_s=30).id == "during"
+
+
 def test_a_write_that_is_not_confirmed_names_its_own_lsn_also_among_others(fleet: Any) -> None:
     shop = fleet("eu-1", "us-1", policy_timeout_ms=800)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 import time
@@ -44,6 +45,7 @@ _SILENT_HINTS = (ELSEWHERE_HINT, UNSETTLED_HINT)
 """What the client says of a primary that says nothing."""
 AGAIN_S = 0.1
 """Before a client without an id asks again for one."""
+_LOG = logging.getLogger("redwire")
 _ADDR = re.compile(r"\S+:[0-9]{1,5}")
 LOOK_MS = 5_000
 """Whoever looks wants to see now what there is: this long for reaching any node, and again for its answer."""
@@ -171,8 +173,17 @@ def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary | Unkn
     return hint
 
 
+class _Saying(logging.Handler):
+    """Says what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As `say`."""
+        say(f"redwire: {record.getMessage()}", err=True)
+
+
 class _Notices:
-    """Says what a client waits for, and for how long it still may, from `PATIENCE_S` on and now and then.
+    """Says what a client waits for, and for how long it still may, from `PATIENCE_S` on and now and then; and
+    what it warns of, at once.
 
     It speaks of connecting until `begin`, and of the call from then on.
     """
@@ -183,12 +194,15 @@ class _Notices:
         self._long = self._said = False
         self._end_s = 0.0
         self._next: asyncio.TimerHandle | None = None
+        self._warnings = logging.NullHandler() if quiet else _Saying()
 
     def __enter__(self) -> Self:
+        _LOG.addHandler(self._warnings)
         self.begin(long=False)
         return self
 
     def __exit__(self, *error: object) -> None:
+        _LOG.removeHandler(self._warnings)
         self.end()
 
     def begin(self, *, long: bool) -> None:

@@ -43,6 +43,20 @@ async def test_a_refusal_does_not_tell_what_became_of_an_account_change_that_was
             await db.admin.change_account(RemoveUser("bob"))
 
 
+async def test_what_is_refused_after_a_change_was_logged_leaves_it_not_confirmed(cluster) -> None:
+    def answer(error):
+        return lambda node, wire, frame: wire.fail(frame.correlation, error)
+
+    lacking = errors.Refused(Code.INSUFFICIENT_REPLICAS, "us-1 is away")
+    for first in (answer(errors.NotConfirmed("logged")), lambda node, wire, frame: node.drop(wire)):
+        cluster.leader.account_script.extend([first, answer(errors.NotConfirmed("logged"))])
+        cluster.leader.account_script.extend([answer(lacking)] * 20)
+        async with redwire.connect(cluster.uri()) as db:
+            with pytest.raises(errors.NotConfirmed, match="logged"):
+                await db.admin.change_account(RemoveUser("bob"), timeout_s=1)
+        cluster.leader.account_script.clear()
+
+
 @pytest.mark.parametrize("code", [Code.NOT_READY, Code.BUSY, Code.MISSING_REGIONS])
 async def test_of_what_stands_against_a_change_of_the_settings_only_what_passes_by_itself_is_waited_for(
     cluster, code: Code

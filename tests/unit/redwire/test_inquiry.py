@@ -40,6 +40,12 @@ def test_a_node_gets_all_that_is_left_only_where_nobody_else_may_answer(
     assert Inquiry(Nearest(), END_S).ask("a:1", now_s, alone=alone) == patience
 
 
+def test_a_short_read_leaves_time_for_another_node_and_to_hear_that_this_one_is_behind() -> None:
+    inquiry = Inquiry(Nearest(), END_S, answer_s=0.25)
+    assert inquiry.ask("a:1", 109.5, alone=False) == Patience(225, 0.25)
+    assert inquiry.ask("b:1", 109.75, alone=True) == Patience(225, 0.25)
+
+
 @pytest.mark.parametrize(
     ("error", "alone", "final"),
     [
@@ -100,6 +106,16 @@ def test_a_node_that_says_nothing_is_named_with_the_time_that_it_had() -> None:
     assert not inquiry.held_up
 
 
+def test_a_node_that_is_not_reached_in_its_time_is_as_one_that_says_nothing_and_was_sent_nothing() -> None:
+    inquiry = Inquiry(Nearest(), END_S)
+    inquiry.reach("a:1", 100.0)
+    assert inquiry.held_up and inquiry.silent(101.0) == ("a:1", 1_000)
+    inquiry.reach("b:1", 101.0)
+    inquiry.unreached(LOST)
+    assert not inquiry.held_up and inquiry.trouble is LOST and not inquiry.sent
+    assert "nobody could be asked within 3 s, in phase connect" in inquiry.overdue(3.0, "").message
+
+
 def test_an_answer_ends_the_wait_for_it() -> None:
     inquiry = asked(Nearest())
     inquiry.answered()
@@ -112,6 +128,10 @@ def test_what_a_node_said_of_the_token_says_more_than_that_the_time_was_over(tel
     inquiry.failed(telling, alone=False)
     inquiry.ask("b:1", 109.0, alone=True)
     assert not inquiry.held_up
+    assert inquiry.overdue(10, "nobody leads") is telling
+    inquiry.silent(109.5)
+    inquiry.reach("c:1", 109.5)
+    inquiry.unreached(LOST)
     assert inquiry.overdue(10, "nobody leads") is telling
 
 

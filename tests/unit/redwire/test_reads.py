@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import time
+
 import anyio
 import pytest
 
@@ -68,6 +72,27 @@ async def test_a_read_goes_on_to_the_next_node_when_one_is_gone(cluster) -> None
             assert await db.get("products", "p1", read="nearest") is not None
 
 
+async def test_a_node_that_cannot_be_reached_in_time_holds_up_one_read_and_not_the_next_ones(cluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        cluster.addresses["us-1"] = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with redwire.connect(cluster.uri(cluster.leader, region="us")) as db:
+            took_s = []
+            for _ in range(5):
+                began_s = time.monotonic()
+                assert await db.get("products", "p1", read="nearest", timeout_s=5) is None
+                took_s.append(time.monotonic() - began_s)
+    assert sum(each_s > 0.5 for each_s in took_s) == 1
+
+
+async def test_a_read_with_little_time_goes_on_to_the_next_node_when_one_is_silent(cluster) -> None:
+    async with redwire.connect(cluster.uri(region="us")) as db:
+        assert await db.get("products", "p1", read="nearest") is None
+        cluster.nodes[1].frozen = True
+        assert await db.get("products", "p1", read="nearest", timeout_s=1) is None
+        (silent,) = (node for node in db.routing.nodes if node.failures)
+    assert silent.addr == cluster.nodes[1].addr
+
+
 async def test_a_read_that_nobody_answers_names_its_phase(cluster) -> None:
     async with redwire.connect(cluster.uri()) as db:
         cluster.nodes[0].frozen = True
@@ -96,6 +121,20 @@ async def test_a_read_that_the_primary_keeps_says_whom_it_waited_for_and_what_to
     text = f"no answer within 0.3 s, in phase answer: {silent.addr} did not answer within 0.3 s"
     assert (told.message, told.phase, told.sent) == (text, "answer", True)
     assert told.hint == (errors.ELSEWHERE_HINT if read == "primary" else "")
+
+
+async def test_where_the_primary_is_silent_the_next_node_is_asked_once_there_is_a_line_to_it(cluster) -> None:
+    def far(node, wire, frame) -> None:
+        asyncio.get_running_loop().call_later(0.4, node.open, wire, frame)
+
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        assert (await db.status()).own.id == "eu-1"
+        cluster.leader.frozen = True
+        for node in cluster.nodes[1:]:
+            node.open_script.append(far)
+        began_s = time.monotonic()
+        assert (await db.status()).own.id in ("us-1", "ap-1")
+        assert time.monotonic() - began_s < 2.5
 
 
 async def test_a_question_to_one_node_that_is_silent_says_so(cluster) -> None:

@@ -221,17 +221,19 @@ def test_a_pem_that_is_no_certificate_has_no_expiry(tmp_path: Path, body: str) -
         certificate_expiry_ms(path)
 
 
+def put(path: Path, data: bytes) -> None:
+    """Replace the file, or make it, whole."""
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(data)
+    fresh.chmod(0o600)
+    fresh.replace(path)
+
+
 def test_a_clients_files_are_read_anew_once_all_of_them_are_replaced(
     authority: Any, stranger: Any, tmp_path: Path
 ) -> None:
     issued = authority.sign("app", "redwire://shop/user/app"), stranger.sign("app", "redwire://shop/user/new")
     ca, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
-
-    def put(path: Path, data: bytes) -> None:
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(data)
-        fresh.chmod(0o600)
-        fresh.replace(path)
 
     def server(maker: Any) -> ssl.SSLContext:
         node = maker.sign("node", NODE)
@@ -255,6 +257,24 @@ def test_a_clients_files_are_read_anew_once_all_of_them_are_replaced(
     assert certificate_identities(told) == Identity("shop", PrincipalKind.USER, "new")
     with pytest.raises(TlsInvalid, match="none.pem"):
         ClientFiles(tmp_path / "none.pem", None, None)
+
+
+def test_a_client_warns_of_files_that_it_cannot_use_once_for_each_change_of_them(
+    authority: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ca = tmp_path / "ca.pem"
+    put(ca, authority.ca.read_bytes())
+    files = ClientFiles(ca, None, None)
+    first = files.context()
+    for damaged in (b"not yet", b"nor now"):
+        put(ca, damaged)
+        assert [files.context() for _ in range(3)] == [first] * 3
+    put(ca, authority.ca.read_bytes())
+    assert files.context() is not first
+    told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    (name, level, text), again = told
+    assert (name, level) == ("redwire", "WARNING") and again[:2] == (name, level)
+    assert text.startswith(f"the client goes on with its files as it read them before: {ca}: no CA cert")
 
 
 def test_a_key_that_is_removed_while_it_is_looked_at_is_one_that_cannot_be_read(

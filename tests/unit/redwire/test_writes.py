@@ -12,7 +12,7 @@ import redwire
 from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
-from redwire.message.client import RESULT, RecordStatus
+from redwire.message.client import RESULT, RecordStatus, Resolve
 from redwire.record import CLIENT_BYTES, NO_CLIENT, OPEN_MAX, decode_write
 
 
@@ -200,6 +200,28 @@ async def test_a_question_that_the_primary_does_not_answer_in_time_is_to_be_aske
         with pytest.raises(errors.UnknownOutcome, match="did not answer within 0.2 s; ask again") as unknown:
             await db.resolve(key, timeout_s=0.2)
     assert unknown.value.key == key and 'read="any"' not in str(unknown.value)
+
+
+async def test_a_question_tells_the_primary_how_long_it_has_and_its_answer_is_no_failure_of_it(
+    cluster, scripts
+) -> None:
+    def wait_and_say_so(node, wire, frame) -> None:
+        remaining_ms.append(Resolve.decode(frame.payload).remaining_ms)
+        error = errors.NotConfirmed("the key cannot be settled now: us-1 is away")
+        call_later(0.9 * remaining_ms[-1] / 1000, wire.fail, frame.correlation, error)
+
+    remaining_ms, call_later = [], asyncio.get_running_loop().call_later
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.RESOLVE: wait_and_say_so}
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.NotConfirmed, match="us-1 is away"):
+            await db.resolve(redwire.Key(bytes(CLIENT_BYTES), 7, 1), timeout_s=1)
+        node = next(node for node in db.routing.nodes if node.addr == cluster.leader.addr)
+        assert 0 < remaining_ms[0] <= 1_000 and node.failures == 0
+        cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
+        remaining_ms.clear()
+        with pytest.raises(errors.UnknownOutcome):
+            await db.put("products", "p1", {}, timeout_s=0.5)
+        assert 0 < remaining_ms[0] <= 500
 
 
 async def _refuse(error: errors.RedwireError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 
 import anyio
@@ -246,6 +247,13 @@ async def test_who_only_looks_is_told_what_for_it_waits_too(command_line, verb, 
     assert ran.code == 5 and ran.err.splitlines()[0].startswith("redwire: waiting, 1 s more at most: cannot")
     quiet = await command_line(verb, "--json", "--uri", "red://127.0.0.1:1/?timeout_ms=800")
     assert json.loads(quiet.err)["exit_code"] == 5
+
+
+@pytest.mark.parametrize(("quiet", "told"), [(False, "redwire: of a file\\u001b\n"), (True, "")])
+async def test_what_a_client_warns_of_is_told_but_not_to_a_program(cluster, capsys, quiet, told) -> None:
+    with _Notices(connect(cluster.uri()), quiet=quiet):
+        logging.getLogger("redwire").warning("of a file\x1b")
+    assert capsys.readouterr().err == told
 
 
 async def test_a_call_that_waits_says_so_although_connecting_has_said_something(cluster, capsys) -> None:

@@ -213,9 +213,10 @@ def test_whatever_the_bytes_of_a_written_only_body_invalid_comes_out(data: bytes
     assert join_written(block, [entry_bytes(entry) for entry in entries]) == data
 
 
-def test_a_resolve_is_a_client_and_a_sequence() -> None:
-    resolve = Resolve(bytes(range(24)), 7)
-    data = bytes.fromhex("000102030405060708090a0b0c0d0e0f1011121314151617 0700000000000000")
+def test_a_resolve_is_a_deadline_a_client_and_a_sequence() -> None:
+    resolve = Resolve(bytes(range(24)), 7, 9_000)
+    data = bytes.fromhex("28230000 000102030405060708090a0b0c0d0e0f1011121314151617 0700000000000000")
+    assert Resolve(bytes(24), 7, 1 << 40).encode() == Resolve(bytes(24), 7).encode()
     assert resolve.encode() == data
     assert Resolve.decode(memoryview(data)) == resolve
     for end in range(len(data)):
