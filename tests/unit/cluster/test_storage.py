@@ -118,8 +118,9 @@ def test_whatever_the_system_refuses_while_it_is_opened_is_told_as_what_it_is(
     storage = open_storage()
     folder = storage.data_dir
     storage.close()
-    (folder / "state-2.db").mkdir()  # a file by its name, and cannot be removed as one
-    with pytest.raises(DiskFailed, match=r"/data: .*Is a directory: .*/state-2\.db"):
+    (folder / "state.db").unlink()
+    (folder / "state.db").symlink_to("state.db")
+    with pytest.raises(DiskFailed, match=r"/data: .*Too many levels of symbolic links: .*/state\.db"):
         open_storage()
 
 
