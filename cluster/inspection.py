@@ -29,6 +29,7 @@ from cluster.errors import DataDirForeign, DiskFailed, ListenFailed, LogCorrupt
 from cluster.exposure import FOLDERS, WRITTEN, exposed
 from cluster.opening import followed_last
 from cluster.registry import Registry
+from cluster.replacement import check_named
 from cluster.segment import Place, require_file
 from cluster.soundness import pieces
 from cluster.tables import open_reader, read_position, translated
@@ -153,6 +154,8 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
             raise DiskFailed(path, "cannot be read and written by this user")
         require_file(path)
     known = meta.load(folder)
+    with translated(folder):
+        check_named(folder, known)
     if known is None:
         return Kept()
     if known.node != config.node.id:

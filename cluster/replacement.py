@@ -107,10 +107,14 @@ def check_named(data_dir: Path, meta: Meta | None) -> None:
 
 
 def remove_strays(data_dir: Path, meta: Meta) -> None:
-    """Remove state files that `meta` does not name: an interrupted or a finished replacement left them."""
-    for path in data_dir.iterdir():
-        if _STATE_FILE.match(path.name) and not path.name.startswith(meta.state_file):
-            path.unlink()
+    """Remove state files that `meta` does not name: an interrupted or a finished replacement left them.
+
+    Raises `DiskFailed`.
+    """
+    with files.translated(data_dir):
+        for path in data_dir.iterdir():
+            if _STATE_FILE.match(path.name) and not path.name.startswith(meta.state_file):
+                path.unlink()
 
 
 def stray_generations(folder: Path, meta: Meta) -> list[int]:

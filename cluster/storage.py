@@ -22,6 +22,7 @@ from cluster.config import NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus
 from cluster.errors import ApplyStopped, DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
+from cluster.files import translated
 from cluster.journal import Journal
 from cluster.log import Log
 from cluster.log_room import NO_SPACE, LogRoom
@@ -59,11 +60,12 @@ class Storage:
         self.notes: list[str] = []
         self._settings = Settings(Lsn(0), config.cluster)
         try:
-            self.lock = DataLock.take(self.data_dir)
-            found = meta_file.load(self.data_dir)
-            check_named(self.data_dir, found)
-            self.meta = found or _new_directory(self.data_dir, self.me)
-            self.state, wal, self.log = self._open()
+            with translated(self.data_dir):
+                self.lock = DataLock.take(self.data_dir)
+                found = meta_file.load(self.data_dir)
+                check_named(self.data_dir, found)
+                self.meta = found or _new_directory(self.data_dir, self.me)
+                self.state, wal, self.log = self._open()
         except DiskFull as error:
             raise NoSpaceToStart(error) from error
         self.watermark = Lsn(max(wal.watermark, self.state.applied.lsn))

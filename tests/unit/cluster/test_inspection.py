@@ -231,6 +231,12 @@ def test_a_damaged_meta_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
     assert len(errors) == 1 and "meta.cbor is damaged" in errors[0]
 
 
+def test_a_meta_that_is_not_there_beside_a_state_is_an_error(config: NodeConfig) -> None:
+    (with_state(config) / "meta.cbor").unlink()
+    errors, _ = words(inspect(config, wall_ms()))
+    assert len(errors) == 1 and "meta.cbor is damaged: it is not there, and state.db is" in errors[0]
+
+
 def test_a_directory_in_which_a_process_works_is_left_alone(
     config: NodeConfig, tmp_path: Path, taken: int
 ) -> None:

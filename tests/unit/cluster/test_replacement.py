@@ -132,6 +132,20 @@ def test_an_installation_that_met_a_full_disk_is_tried_again(
     assert {path.read_bytes() for path in kept} == {b"".join(batch.data for batch in written_log.batches)}
 
 
+def test_what_cannot_be_removed_once_a_snapshot_is_installed_is_told(
+    tmp_path: Path, written_log: Any
+) -> None:
+    data = tmp_path / "data"
+    (data / "state-0.db").mkdir(parents=True)  # a file by its name
+    meta = Meta(node=NodeId("eu-1"), incarnation=INCARNATION)
+    by, old = snapshot(tmp_path, type(written_log)()), State.open(data / meta.state_file)
+    with (
+        closing(lost_history(data, written_log, Tight())) as wal,
+        pytest.raises(DiskFailed, match=r"/data: .*Is a directory: .*/state-0\.db"),
+    ):
+        by.install(data, meta, wal, old)
+
+
 def test_a_snapshot_that_was_removed_to_make_room_leaves_what_it_was_to_replace(
     tmp_path: Path, written_log: Any
 ) -> None:

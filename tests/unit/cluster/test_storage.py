@@ -112,6 +112,18 @@ def test_an_older_meta_than_the_state_is_refused_and_nothing_is_removed(
     assert names(folder) == before
 
 
+def test_whatever_the_system_refuses_while_it_is_opened_is_told_as_what_it_is(
+    open_storage: Callable[[], Storage],
+) -> None:
+    storage = open_storage()
+    folder = storage.data_dir
+    storage.close()
+    (folder / "state.db").unlink()
+    (folder / "state.db").symlink_to("state.db")
+    with pytest.raises(DiskFailed, match=r"/data: .*Too many levels of symbolic links: .*/state\.db"):
+        open_storage()
+
+
 @pytest.mark.parametrize("what", ["was removed, or is empty", "stands at LSN 1"])
 def test_a_state_that_the_log_does_not_go_on_from_is_refused(
     open_storage: Callable[[], Storage], written_log: Any, what: str
