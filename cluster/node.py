@@ -159,11 +159,12 @@ class Node:
     def become_primary(self, primary: Primary) -> None:
         """Begin a reign. Its term is on disk, and everything in the log is durable."""
         assert not self.leads and not self.roster.rebuilding and primary.end == self.storage.log.end
+        known = self.role.watermark  # apply may lag behind: what is known committed was not on this disk yet
         self.role, self.roster.candidacy.aspires = primary, False
         primary.waiter.times.on_sample = self.bulletin.counts.committed
         text = f"term {primary.reign.term} begins at LSN {primary.end.lsn + 1}"
         self.happened(EventKind.REIGN_BEGUN, text)
-        for effect in primary.begin(self.outbox.apply.commit, self.clock()):
+        for effect in primary.begin(known, self.clock()):
             self.outbox.carry_out(effect, primary)
         self.roster.lines.greet(None)
         self.inbox.wake()

@@ -134,9 +134,13 @@ class Candidate:
         self._outbid += 1
 
     async def _opening(self) -> Opening:
-        """The question, put to the members that this node knows of by now."""
-        storage = self._node.storage
+        """The question, put to the members that this node knows of by now. Where one leads it is answered,
+        and the log, which may follow that one and never stand still, is not read for it.
+        """
+        storage, roster = self._node.storage, self._node.roster
         while self._read != (span := (storage.applied.lsn, storage.log.end, storage.log.durable)):
+            if roster.leader(storage.meta.term) is not None:
+                break
             self._read, self._logged = span, await storage.logged()
             self._wrote = await storage.journal.last_reign()
         applied, logged = storage.settings, self._logged
@@ -152,8 +156,8 @@ class Candidate:
             enough=lambda copies: any(_enough(cluster, copies) for cluster in ever),
             enough_by_all=lambda copies: all(_enough(cluster, copies) for cluster in ever),
             wrote_last=self._wrote is not None and self._wrote.primary == storage.me,
-            taken=frozenset(self._node.roster.taken),
-            stands=self._node.roster.candidacy.stands,
+            taken=frozenset(roster.taken),
+            stands=roster.candidacy.stands,
         )
 
     async def _catch_up(self, member: NodeId) -> None:

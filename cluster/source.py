@@ -22,7 +22,7 @@ from cluster.peers import check_report
 from cluster.primary import Primary
 from cluster.roster import Life
 from redwire.body import decode, encode
-from redwire.errors import Code, ProtocolError, RedwireError, Refused
+from redwire.errors import Code, NotPrimary, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, kind_name
 from redwire.message.failure import Failure
 from redwire.message.peer import Ack, Following, Report, SnapshotFetch
@@ -64,8 +64,7 @@ class Source:
         self._snapshots = snapshots
         self._tasks = tasks
         self._report: Report | None = None
-        self._common: Lsn | None = None
-        self._reign = NO_REIGN
+        self._offer: Following | None = None
         self._sending = False
 
     async def handle(self, frame: Frame) -> None:
@@ -152,10 +151,9 @@ class Source:
                 if position is None:
                     self._say(Refused(Code.SNAPSHOT_NEEDED, f"no batch ends at LSN {lsn} here"))
                     return
-                self._common = lsn
                 self.feed = None
-                reign = self._reign = node.role.reign or NO_REIGN
-                following = Following(
+                reign = node.role.reign or NO_REIGN
+                self._offer = Following(
                     term=reign.term,
                     primary=reign.primary,
                     leads=node.leads,
@@ -166,7 +164,7 @@ class Source:
                     watermark=node.role.watermark,
                     settled=isinstance(node.role, Primary) and node.role.ready,
                 )
-                self.end.send(Kind.FOLLOWING, encode(following))
+                self.end.send(Kind.FOLLOWING, encode(self._offer))
 
     def _ack(self, ack: Ack) -> None:
         node, reign = self._node, self._node.role.reign
@@ -177,17 +175,21 @@ class Source:
             if node.leads:
                 node.inbox.post(FollowerAcked(self.end.node, self.session, ack), now=True)
             return
-        if self._common is None or self._report is None:
+        offer = self._offer
+        if offer is None or self._report is None:
             raise ProtocolError(f"{self.end.node} acks before it follows")
-        if ack.durable > self._common:
+        if offer.leads and not node.leads:
+            raise NotPrimary(f"{node.storage.me} leads no more")
+        if ack.durable > offer.common_lsn:
             raise ProtocolError(
-                f"{self.end.node} acks LSN {ack.durable}, the logs agree up to {self._common}"
+                f"{self.end.node} acks LSN {ack.durable}, the logs agree up to {offer.common_lsn}"
             )
         log = node.storage.log
-        self.feed = Feed(log, node.storage.journal.read, self.end, self._common, lambda: log.end.lsn)
+        common = Lsn(offer.common_lsn)
+        self.feed = Feed(log, node.storage.journal.read, self.end, common, lambda: log.end.lsn)
         if node.leads:
             matched, life = Lsn(ack.durable), Incarnation(self._report.incarnation)
-            joined = FollowerJoined(self.end.node, self.session, life, matched, Lsn(ack.applied), self._reign)
+            joined = FollowerJoined(self.end.node, self.session, life, matched, Lsn(ack.applied), offer.reign)
             node.inbox.post(joined)
         self._tasks.start_soon(self.feed.run)
         node.outbox.follower_joined(self.session, self.feed, node.role)
@@ -196,7 +198,7 @@ class Source:
         """The follower's last word: it will not follow us, which can mean that we must not lead, or it hangs
         up.
         """
-        if error.code in _OF_REIGNS and self._common is None:
+        if error.code in _OF_REIGNS and self._offer is None:
             raise ProtocolError(f"{self.end.node} refuses what it was not offered: {error}")
         if error.code is Code.TERM_TAKEN:
             self._node.roster.candidacy.outbid.ring()

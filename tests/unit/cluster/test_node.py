@@ -19,6 +19,7 @@ from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
 from cluster.replica import FollowerState, Replica
 from cluster.storage import Storage
+from redwire.errors import NotPrimary
 from redwire.message.peer import Following
 from redwire.node_role import NodeRole
 from redwire.position import EMPTY, ClusterId, Lsn, NodeId, Reign, Term
@@ -98,6 +99,22 @@ async def test_a_reign_ends_at_the_report_that_proves_it_over_not_a_turn_later(o
         assert node.leads
         node.heard(told(node, NodeRole.PRIMARY, term=2))
         assert not node.leads
+
+
+@pytest.mark.anyio
+async def test_what_is_known_committed_stays_known_in_a_reign_and_behind_it(open_storage):
+    """Its own disk was the last to have it, and whoever told of it was gone by then: nothing was applied."""
+    with closing(open_storage(asyncio.get_running_loop().call_soon_threadsafe)) as storage:
+        node = following(storage)
+        candidate = Candidate(node, storage.config, random.Random(1), take_over=None)
+        await candidate._open(Term(1), candidate._new_cluster({storage.me: storage.meta.incarnation}))
+        node.end_reign(NotPrimary("another one does"))
+        assert (node.role.watermark, node.outbox.apply.commit) == (0, 0)
+        node.role.watermark = storage.log.end.lsn
+        await candidate._open(Term(2), None)
+        assert (node.role.watermark, node.outbox.apply.commit) == (2, 0)
+        node.end_reign(NotPrimary("another one does"))
+        assert node.role.watermark == 2, "no source that lacks it is followed (R5)"
 
 
 @pytest.mark.anyio

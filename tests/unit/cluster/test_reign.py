@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from msgspec.structs import replace
 
@@ -253,6 +254,50 @@ async def test_a_candidate_that_is_outbid_asks_for_nothing_for_a_while_by_chance
     assert most == [0.1, 0.2]
 
 
+class GrowingLog:
+    """The storage of a node whose log is longer whenever it was read, up to `last`."""
+
+    def __init__(self, last: int) -> None:
+        self.me = NodeId("eu-1")
+        self.meta = SimpleNamespace(term=Term(1))
+        self.applied = SimpleNamespace(lsn=Lsn(2))
+        self.log = SimpleNamespace(end=Position(Term(1), Lsn(4), bytes(16)), durable=Lsn(4))
+        self.settings = SimpleNamespace(
+            lsn=Lsn(1),
+            record=None,
+            cluster=SimpleNamespace(members=(), replica_timeout_ms=5, membership=VOTERS),
+        )
+        self.journal = self
+        self.admitted = lambda record: {}
+        self.read: list[Position] = []
+        self._last = last
+
+    async def logged(self) -> Logged:
+        end = self.log.end
+        self.read.append(end)
+        self.log.end = Position(end.term, Lsn(min(self._last, end.lsn + 1)), end.chain)
+        await anyio.lowlevel.checkpoint()
+        return Logged([], {})
+
+    async def last_reign(self) -> Reign:
+        return Reign(self.log.end.term, self.me)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("term", "read"), [(1, 0), (0, 6)])
+async def test_a_log_that_follows_who_leads_is_not_read_to_its_end_which_never_comes(
+    vital_report: Callable[..., Report], term: int, read: int
+) -> None:
+    """An answer of one that was asked before it led: nobody leads then beside it, whatever the log says."""
+    storage = GrowingLog(last=10**9 if term else 9)
+    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage))
+    leads = replace(vital_report("us-1"), role="primary", term=term, primary="us-1")
+    candidate._node.roster.reports = {NodeId("us-1"): leads}
+    with anyio.fail_after(1):
+        await candidate._opening()
+    assert len(storage.read) == read
+
+
 @pytest.mark.anyio
 async def test_settings_in_the_end_of_a_longer_log_are_seen_where_it_took_the_place_of_one_as_long() -> None:
     """A tail of ours was cut, and the same number of records came: no LSN tells, and apply lags behind."""
@@ -273,6 +318,7 @@ async def test_settings_in_the_end_of_a_longer_log_are_seen_where_it_took_the_pl
 
     storage = SimpleNamespace(
         me=NodeId("eu-1"),
+        meta=SimpleNamespace(term=Term(1)),
         applied=SimpleNamespace(lsn=Lsn(2)),
         settings=settings,
         log=log,
