@@ -35,15 +35,18 @@ PAUSE_MAX_S = 0.5
 
 
 class Reads:
-    """Fetches and scans over the links of `pool`.
-
-    `trouble` is why the last node that was asked did not answer as it should; "" once one has.
-    """
+    """Fetches and scans over the links of `pool`."""
 
     def __init__(self, pool: Pool, chance: random.Random) -> None:
-        self.trouble = ""
         self._pool = pool
         self._chance = chance
+        self._under_way: dict[Inquiry, None] = {}  # in their order
+
+    @property
+    def trouble(self) -> str:
+        """Why one of them was not answered yet; "" if nothing is known to be wrong."""
+        troubles = (inquiry.trouble for inquiry in self._under_way)
+        return next((error.message for error in troubles if error is not None), "")
 
     async def fetch(self, asked: Fetch, mode: ReadMode, timeout_s: float) -> Fetched:
         """One document. Raises `TokenLost`, `Refused`, `RequestInvalid`, `DeadlineExceeded`."""
@@ -84,19 +87,23 @@ class Reads:
                 self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
             return answer
 
-        with anyio.move_on_after(timeout_s):
-            pause_s = PAUSE_FIRST_S
-            while True:
-                answer = await self._round(inquiry, send)
-                if answer is not None:
-                    self.trouble = ""
-                    return answer
-                self.trouble = inquiry.trouble.message if inquiry.trouble is not None else ""
-                await anyio.sleep(pause_s * (0.5 + 0.5 * self._chance.random()))
-                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        self._under_way[inquiry] = None
+        try:
+            with anyio.move_on_after(timeout_s):
+                return await self._pursue(inquiry, send)
+        finally:
+            del self._under_way[inquiry]
         if inquiry.held_up:
             self._silent(inquiry)
         raise inquiry.overdue(timeout_s, self._pool.trouble, self._pool.hint) from inquiry.trouble
+
+    async def _pursue(self, inquiry: Inquiry, send: Send) -> Answer:
+        """Go round the nodes until one answers. Has no deadline: cancel it."""
+        pause_s = PAUSE_FIRST_S
+        while (answer := await self._round(inquiry, send)) is None:
+            await anyio.sleep(pause_s * (0.5 + 0.5 * self._chance.random()))
+            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        return answer
 
     async def _round(self, inquiry: Inquiry, send: Send) -> Answer | None:
         """Ask each node that the mode allows, the best first; None when nobody had an answer."""
