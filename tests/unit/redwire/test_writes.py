@@ -414,6 +414,19 @@ async def test_a_cancelled_call_ends_the_wait_and_disturbs_nobody(cluster, scrip
         await db.put("products", "p2", {})
 
 
+async def test_nothing_more_is_done_about_a_write_whose_call_was_cancelled(cluster) -> None:
+    def sought() -> bool:
+        return any("Writes._pursue" in task.get_name() for task in asyncio.all_tasks())
+
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.leader, cluster.term = None, cluster.term + 1
+        with anyio.move_on_after(0.3):
+            await db.put("products", "p1", {}, timeout_s=3_600)
+        with anyio.fail_after(3):
+            while sought():
+                await anyio.sleep(0.01)
+
+
 async def test_a_write_without_an_answer_is_not_laid_to_an_address_that_it_did_not_need(
     cluster, scripts
 ) -> None:
