@@ -120,18 +120,18 @@ class Reads:
                 raise refused
             self._pool.look_around()
         for place, addr in enumerate(addrs):
-            inquiry.reach(addr, time.monotonic())
-            link = self._pool.link(addr)
-            with anyio.move_on_after(min(STAGGER_S, inquiry.answer_s)):
+            inquiry.phase = "connect"
+            link, reach_s = self._pool.link(addr), min(STAGGER_S, inquiry.answer_s)
+            with anyio.move_on_after(reach_s):
                 await link.settled.wait()
             if link.usable:
                 answer = await self._try(link, inquiry, send, alone=place == len(addrs) - 1)
                 if answer is not None:
                     return answer
             elif link.failure is not None:
-                inquiry.unreached(link.failure)
+                inquiry.unheard(link.failure)
             else:
-                self._silent(inquiry)
+                self._pool.router.failed(addr, clock_ms(), int(reach_s * 1000))
             if isinstance(inquiry.mode, Primary):
                 return None
         return None
@@ -151,7 +151,7 @@ class Reads:
         return None
 
     def _silent(self, inquiry: Inquiry) -> None:
-        """The node had its time."""
+        """The node that was asked had its time."""
         addr, held_ms = inquiry.silent(time.monotonic())
         self._pool.router.failed(addr, clock_ms(), held_ms)
 

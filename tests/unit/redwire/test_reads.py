@@ -168,3 +168,13 @@ async def test_a_question_to_one_node_that_is_silent_says_so(cluster) -> None:
         "answer",
     )
     assert "packets of full size arrive" in told.hint
+
+
+async def test_a_region_whose_node_takes_the_connection_and_no_more_is_told_as_that(cluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        cluster.addresses["us-1"] = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with redwire.connect(cluster.uri(cluster.leader, region="us")) as db:
+            with pytest.raises(errors.DeadlineExceeded) as late:
+                await db.get("products", "p1", read="region:us", timeout_s=0.5)
+    told = late.value
+    assert "in phase connect: " in told.message and "does not finish the handshake" in told.message
