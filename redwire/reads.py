@@ -18,7 +18,6 @@ from redwire.inquiry import ANSWER_S, ANSWER_SHARE, Inquiry, Patience, refusal
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.pool import Pool
-from redwire.position import Token
 from redwire.routing import Primary, ReadMode
 from redwire.search import STAGGER_S
 
@@ -62,20 +61,22 @@ class Reads:
         def body(patience: Patience) -> bytes:
             return replace(asked, wait_ms=patience.wait_ms).encode()
 
-        return await self.ask(kind, body, mode, asked.token, timeout_s)
+        return await self.ask(kind, body, mode, timeout_s, waits=asked.token is not None)
 
     async def ask(
         self,
         kind: Kind,
         body: Callable[[Patience], bytes],
         mode: ReadMode,
-        token: Token | None,
         timeout_s: float,
+        *,
+        waits: bool,
     ) -> Answer:
         """The answer of a node that `mode` allows to a request without effect, which may be sent again.
 
-        `body` makes the request from the time that the node is given. A node that is behind the token, or
-        fails, is followed by the next one, in the end by the primary unless `mode` is a region.
+        `body` makes the request from the time that the node is given. If the node `waits` for something its
+        answer does not tell how far it is. One that is behind the token, or fails, is followed by the next
+        one, in the end by the primary unless `mode` is a region.
         """
         answer_s = min(ANSWER_S, ANSWER_SHARE * timeout_s)
         inquiry = Inquiry(mode, time.monotonic() + timeout_s, answer_s)
@@ -83,7 +84,7 @@ class Reads:
         async def send(link: Link, patience: Patience) -> Answer:
             began_s = time.monotonic()
             answer = await link.ask(kind, body(patience))
-            if token is None:
+            if not waits:
                 self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
             return answer
 
