@@ -51,7 +51,7 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A node that is being reached, or was sent the request, and has not answered."""
+    """A node that was sent the request and has not answered."""
 
     addr: str
     at_s: float
@@ -63,8 +63,8 @@ class Inquiry:
 
     `mode` is which nodes may be asked from here on. `phase` is what the read waits for, `trouble` why the
     last node was of no use, or the last one that said why, None if none was; `sent` whether a node may still
-    be at work on it. `asked` is the node that is awaited now, `answer_s` how long one is while others may
-    answer instead.
+    be at work on it. `asked` is the node whose answer is awaited now, `answer_s` how long one is while others
+    may answer instead.
     """
 
     mode: ReadMode
@@ -76,13 +76,8 @@ class Inquiry:
     asked: Asked | None = None
     _sent_before: bool = False
 
-    def reach(self, addr: str, now_s: float) -> None:
-        """A line to the node at `addr` is needed."""
-        self.phase = "connect"
-        self.asked = Asked(addr, now_s)
-
-    def unreached(self, error: RedwireError) -> None:
-        """It cannot be had; nor can an answer, of a node that was asked."""
+    def unheard(self, error: RedwireError) -> None:
+        """The node cannot be reached, or the one that was asked says nothing."""
         self.asked = None
         if not self._telling:
             self.trouble = error
@@ -118,15 +113,15 @@ class Inquiry:
         return not error.retry and (alone or error.code is not Code.DAMAGED)
 
     def silent(self, now_s: float) -> tuple[str, int]:
-        """The node that is `asked` said nothing in its time: its address, and how many ms that was."""
+        """The node that was asked said nothing in its time: its address, and how many ms that was."""
         assert self.asked is not None
         addr, seconds = self.asked.addr, now_s - self.asked.at_s
-        self.unreached(ChannelClosed(f"{addr} did not answer within {seconds:.1f} s"))
+        self.unheard(ChannelClosed(f"{addr} did not answer within {seconds:.1f} s"))
         return addr, round(seconds * 1_000)
 
     @property
     def held_up(self) -> bool:
-        """Whether the deadline, if it is now, comes for the silence of the node that is `asked`."""
+        """Whether the deadline, if it is now, comes for the silence of the node that was asked."""
         return self.asked is not None and not self._telling
 
     def overdue(self, timeout_s: float, why: str, hint: str = "") -> RedwireError:

@@ -18,7 +18,6 @@ from redwire.inquiry import ANSWER_S, ANSWER_SHARE, Inquiry, Patience, refusal
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.pool import Pool
-from redwire.position import Token
 from redwire.routing import Primary, ReadMode
 from redwire.search import STAGGER_S
 
@@ -35,15 +34,18 @@ PAUSE_MAX_S = 0.5
 
 
 class Reads:
-    """Fetches and scans over the links of `pool`.
-
-    `trouble` is why the last node that was asked did not answer as it should; "" once one has.
-    """
+    """Fetches and scans over the links of `pool`."""
 
     def __init__(self, pool: Pool, chance: random.Random) -> None:
-        self.trouble = ""
         self._pool = pool
         self._chance = chance
+        self._under_way: dict[Inquiry, None] = {}  # in their order
+
+    @property
+    def trouble(self) -> str:
+        """Why one of them was not answered yet; "" if nothing is known to be wrong."""
+        troubles = (inquiry.trouble for inquiry in self._under_way)
+        return next((error.message for error in troubles if error is not None), "")
 
     async def fetch(self, asked: Fetch, mode: ReadMode, timeout_s: float) -> Fetched:
         """One document. Raises `TokenLost`, `Refused`, `RequestInvalid`, `DeadlineExceeded`."""
@@ -59,20 +61,22 @@ class Reads:
         def body(patience: Patience) -> bytes:
             return replace(asked, wait_ms=patience.wait_ms).encode()
 
-        return await self.ask(kind, body, mode, asked.token, timeout_s)
+        return await self.ask(kind, body, mode, timeout_s, waits=asked.token is not None)
 
     async def ask(
         self,
         kind: Kind,
         body: Callable[[Patience], bytes],
         mode: ReadMode,
-        token: Token | None,
         timeout_s: float,
+        *,
+        waits: bool,
     ) -> Answer:
         """The answer of a node that `mode` allows to a request without effect, which may be sent again.
 
-        `body` makes the request from the time that the node is given. A node that is behind the token, or
-        fails, is followed by the next one, in the end by the primary unless `mode` is a region.
+        `body` makes the request from the time that the node is given. If the node `waits` for something its
+        answer does not tell how far it is. One that is behind the token, or fails, is followed by the next
+        one, in the end by the primary unless `mode` is a region.
         """
         answer_s = min(ANSWER_S, ANSWER_SHARE * timeout_s)
         inquiry = Inquiry(mode, time.monotonic() + timeout_s, answer_s)
@@ -80,23 +84,27 @@ class Reads:
         async def send(link: Link, patience: Patience) -> Answer:
             began_s = time.monotonic()
             answer = await link.ask(kind, body(patience))
-            if token is None:
+            if not waits:
                 self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
             return answer
 
-        with anyio.move_on_after(timeout_s):
-            pause_s = PAUSE_FIRST_S
-            while True:
-                answer = await self._round(inquiry, send)
-                if answer is not None:
-                    self.trouble = ""
-                    return answer
-                self.trouble = inquiry.trouble.message if inquiry.trouble is not None else ""
-                await anyio.sleep(pause_s * (0.5 + 0.5 * self._chance.random()))
-                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        self._under_way[inquiry] = None
+        try:
+            with anyio.move_on_after(timeout_s):
+                return await self._pursue(inquiry, send)
+        finally:
+            del self._under_way[inquiry]
         if inquiry.held_up:
             self._silent(inquiry)
         raise inquiry.overdue(timeout_s, self._pool.trouble, self._pool.hint) from inquiry.trouble
+
+    async def _pursue(self, inquiry: Inquiry, send: Send) -> Answer:
+        """Go round the nodes until one answers. Has no deadline: cancel it."""
+        pause_s = PAUSE_FIRST_S
+        while (answer := await self._round(inquiry, send)) is None:
+            await anyio.sleep(pause_s * (0.5 + 0.5 * self._chance.random()))
+            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        return answer
 
     async def _round(self, inquiry: Inquiry, send: Send) -> Answer | None:
         """Ask each node that the mode allows, the best first; None when nobody had an answer."""
@@ -113,18 +121,18 @@ class Reads:
                 raise refused
             self._pool.look_around()
         for place, addr in enumerate(addrs):
-            inquiry.reach(addr, time.monotonic())
-            link = self._pool.link(addr)
-            with anyio.move_on_after(min(STAGGER_S, inquiry.answer_s)):
+            inquiry.phase = "connect"
+            link, reach_s = self._pool.link(addr), min(STAGGER_S, inquiry.answer_s)
+            with anyio.move_on_after(reach_s):
                 await link.settled.wait()
             if link.usable:
                 answer = await self._try(link, inquiry, send, alone=place == len(addrs) - 1)
                 if answer is not None:
                     return answer
             elif link.failure is not None:
-                inquiry.unreached(link.failure)
+                inquiry.unheard(link.failure)
             else:
-                self._silent(inquiry)
+                self._pool.router.failed(addr, clock_ms(), int(reach_s * 1000))
             if isinstance(inquiry.mode, Primary):
                 return None
         return None
@@ -144,7 +152,7 @@ class Reads:
         return None
 
     def _silent(self, inquiry: Inquiry) -> None:
-        """The node had its time."""
+        """The node that was asked had its time."""
         addr, held_ms = inquiry.silent(time.monotonic())
         self._pool.router.failed(addr, clock_ms(), held_ms)
 

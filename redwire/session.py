@@ -144,7 +144,7 @@ class Session:
             return Resolve(key.client, key.sequence, int(patience.answer_s * 1000)).encode()
 
         try:
-            block, entry = entry_of(await self.reads.ask(Kind.RESOLVE, body, Primary(), None, limit_s))
+            block, entry = entry_of(await self.reads.ask(Kind.RESOLVE, body, Primary(), limit_s, waits=True))
             if entry.outcome is not Outcome.COMMITTED:
                 raise ProtocolError("a Resolve was answered with a write that is still open")
         except NotConfirmed as error:

@@ -51,7 +51,8 @@ class Writes:
         self._loop = asyncio.get_running_loop()
         self._pool = pool
         self._tasks = tasks
-        self._unfinished: dict[Pending, None] = {}  # in their order
+        # in their order, each with what is being done about it, None if an answer is awaited
+        self._unfinished: dict[Pending, anyio.CancelScope | None] = {}
         self._places = Places(pool, tasks, client_id, lambda: len(self._unfinished))
         self._watch_at_s = float("inf")
         self._earlier = anyio.Event()
@@ -160,7 +161,9 @@ class Writes:
 
     def finished(self, pending: Pending) -> None:
         """`pending` has its outcome."""
-        self._unfinished.pop(pending, None)
+        pursuit = self._unfinished.pop(pending, None)
+        if pursuit is not None:
+            pursuit.cancel()
         self._places.admit()
 
     def pursue(self, pending: Pending, step: Step) -> None:
@@ -194,7 +197,10 @@ class Writes:
                 told.callback(pending.abandon)
 
     async def _pursue(self, pending: Pending, step: Step) -> None:
-        with anyio.move_on_after(pending.deadline_s - time.monotonic()):
+        if pending.done:
+            return
+        with anyio.move_on_after(pending.deadline_s - time.monotonic()) as pursuit:
+            self._unfinished[pending] = pursuit
             following: Step | None = step
             while following is not None and not pending.done:
                 following = await self._do(pending, following)

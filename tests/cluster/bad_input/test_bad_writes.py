@@ -41,7 +41,7 @@ def test_a_key_that_cannot_be_is_refused(site: Any) -> None:
             error = wire.error(Kind.WRITE, write(request(record(b"keys"), key=key)))
             assert error.code is code, f"{name}: {error}"
             if key[0] != NOBODY and key[1]:
-                resolved = wire.error(Kind.RESOLVE, key[0] + struct.pack("<Q", key[1]))
+                resolved = wire.error(Kind.RESOLVE, struct.pack("<I24sQ", 5_000, key[0], key[1]))
                 known = Code.NOT_FOUND if key[0] == mine else Code.FORBIDDEN
                 assert resolved.code is (Code.INVALID if key[1] >> 63 else known), f"{name}: {resolved}"
         fetched = wire.ask(Kind.FETCH, Fetch("keys", "x").encode())

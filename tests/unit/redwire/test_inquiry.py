@@ -106,16 +106,6 @@ def test_a_node_that_says_nothing_is_named_with_the_time_that_it_had() -> None:
     assert not inquiry.held_up
 
 
-def test_a_node_that_is_not_reached_in_its_time_is_as_one_that_says_nothing_and_was_sent_nothing() -> None:
-    inquiry = Inquiry(Nearest(), END_S)
-    inquiry.reach("a:1", 100.0)
-    assert inquiry.held_up and inquiry.silent(101.0) == ("a:1", 1_000)
-    inquiry.reach("b:1", 101.0)
-    inquiry.unreached(LOST)
-    assert not inquiry.held_up and inquiry.trouble is LOST and not inquiry.sent
-    assert "nobody could be asked within 3 s, in phase connect" in inquiry.overdue(3.0, "").message
-
-
 def test_an_answer_ends_the_wait_for_it() -> None:
     inquiry = asked(Nearest())
     inquiry.answered()
@@ -130,8 +120,7 @@ def test_what_a_node_said_of_the_token_says_more_than_that_the_time_was_over(tel
     assert not inquiry.held_up
     assert inquiry.overdue(10, "nobody leads") is telling
     inquiry.silent(109.5)
-    inquiry.reach("c:1", 109.5)
-    inquiry.unreached(LOST)
+    inquiry.unheard(LOST)
     assert inquiry.overdue(10, "nobody leads") is telling
 
 

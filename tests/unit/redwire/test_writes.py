@@ -224,6 +224,22 @@ async def test_a_question_tells_the_primary_how_long_it_has_and_its_answer_is_no
         assert 0 < remaining_ms[0] <= 500
 
 
+async def test_a_primary_that_waits_before_it_tells_of_a_key_is_not_taken_for_a_far_one(
+    cluster, scripts
+) -> None:
+    def late(node, wire, frame) -> None:
+        asyncio.get_running_loop().call_later(0.5, node.resolve, wire, frame)
+
+    cluster.leader.script.append(scripts.execute_silently)
+    cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.RESOLVE: late}
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        with pytest.raises(errors.UnknownOutcome) as unknown:
+            await db.put("products", "p1", {}, timeout_s=0.2)
+        before = db.routing.nodes[0].rtt_us
+        assert (await db.resolve(unknown.value.key)).id == "p1"
+        assert db.routing.nodes[0].rtt_us == before is not None
+
+
 async def _refuse(error: errors.RedwireError) -> None:
     raise error
 
@@ -412,6 +428,19 @@ async def test_a_cancelled_call_ends_the_wait_and_disturbs_nobody(cluster, scrip
             await db.put("products", "p1", {})
         assert waiting.cancelled_caught
         await db.put("products", "p2", {})
+
+
+async def test_nothing_more_is_done_about_a_write_whose_call_was_cancelled(cluster) -> None:
+    def sought() -> bool:
+        return any("Writes._pursue" in task.get_name() for task in asyncio.all_tasks())
+
+    async with redwire.connect(cluster.uri()) as db:
+        cluster.leader, cluster.term = None, cluster.term + 1
+        with anyio.move_on_after(0.3):
+            await db.put("products", "p1", {}, timeout_s=3_600)
+        with anyio.fail_after(3):
+            while sought():
+                await anyio.sleep(0.01)
 
 
 async def test_a_write_without_an_answer_is_not_laid_to_an_address_that_it_did_not_need(
