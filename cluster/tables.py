@@ -133,7 +133,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
                 connection.executescript(f"BEGIN;{_TABLES}COMMIT;")
             _check(connection, path)
             for pragma in _WRITER_PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
+                # to its end: one that writes, as journal_mode may, commits and fails there
+                connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
 
 

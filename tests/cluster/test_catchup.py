@@ -178,6 +178,22 @@ def test_a_follower_without_room_for_its_snapshot_says_so_and_goes_on_by_itself_
     assert state.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_sync_that_fails_while_a_snapshot_becomes_the_state_ends_the_follower(shop: Any) -> None:
+    grow(shop)
+    shop.kill("ap-1")
+    shop.wipe("ap-1")
+    shop.disk("ap-1", "sync state-2.db-journal fail 5")
+    mark = shop.mark("ap-1")
+    shop.start_node("ap-1")
+    assert shop.ends("ap-1") == 1
+    assert "state-2.db: disk I/O error; check the disk" in shop.said("ap-1", mark)
+    shop.disk("ap-1")
+    mark = shop.mark("ap-1")
+    shop.start_node("ap-1")
+    shop.wait_log("ap-1", "the snapshot is installed", since=mark)
+    shop.check_same_documents("bulk")
+
+
 def test_a_primary_without_room_for_a_snapshot_says_so_to_whoever_needs_it_and_leaves_nothing_behind(
     shop: Any,
 ) -> None:

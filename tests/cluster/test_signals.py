@@ -45,6 +45,15 @@ def test_a_signal_in_the_first_moment_ends_the_node_like_any_other(
     assert "Traceback" not in said
 
 
+def test_a_node_whose_standard_streams_are_closed_serves_and_ends_like_any_other(fleet: Any) -> None:
+    shop = fleet("eu-1", start=False)
+    command = [sys.executable, "-m", "cluster.start", "--config", str(shop.config_path("eu-1"))]
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command])
+    shop.db.put("c", "x", {"n": 1}, timeout_s=SOON_S)
+    process.terminate()
+    assert process.wait(SOON_S) == 0
+
+
 def test_a_check_is_ended_by_ctrl_c_without_a_word(fleet: Any) -> None:
     process = begun(fleet("eu-1", start=False), "check")
     process.send_signal(signal.SIGINT)

@@ -140,13 +140,14 @@ def main() -> None:
     """Run the command line and exit. A failure is told on standard error, in one form."""
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    told = False
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # held back by tools.cli.start
         code = redwire.main(
             arguments, prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False
         )
     except (RedwireError, OSError, click.ClickException, click.Abort, KeyboardInterrupt) as error:
-        failed = failure(error)
+        failed, told = failure(error), True
         if "--json" in options:
             click.echo(failed.to_json(), err=True)
         elif isinstance(error, click.ClickException):
@@ -156,11 +157,13 @@ def main() -> None:
         code = failed.exit_code
     except SystemExit as end:
         code = EXIT_PIPE_CLOSED if _ended_by_pipe(end) else end.code
-    sys.exit(_left(code or 0))
+    sys.exit(_left(code or 0, told=told))
 
 
-def _left(code: str | int) -> str | int:
-    """`code`, once all that was said has left; else the one that says why it could not."""
+def _left(code: str | int, *, told: bool) -> str | int:
+    """`code`, once all that was said has left; else the one that says why it could not, unless a failure was
+    `told`: there is one of each command.
+    """
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -168,6 +171,8 @@ def _left(code: str | int) -> str | int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # it is flushed once more at the end
         if isinstance(error, BrokenPipeError):
             return EXIT_PIPE_CLOSED
+        if told:
+            return code
         failed = failure(error)
         say(str(failed), err=True)
         return failed.exit_code

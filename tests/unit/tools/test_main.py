@@ -258,7 +258,28 @@ def test_nor_is_it_where_there_is_something_else_to_say(buffered: bool) -> None:
 @pytest.mark.parametrize("words", [("--help",), POLICY, (*POLICY, "--json")])
 def test_an_output_that_takes_no_more_is_an_error(words: tuple[str, ...], buffered: bool) -> None:
     told = run_into(os.open("/dev/full", os.O_WRONLY), words, buffered)
-    assert told[0] == 1 and b"No space left on device" in told[1] and b"Traceback" not in told[1]
+    assert told[0] == 1 and told[1].count(b"No space left on device") == 1 and b"Traceback" not in told[1]
+
+
+def test_one_failure_is_told_of_a_command_whose_answer_cannot_leave(tmp_path: Path) -> None:
+    words = ("certs", "init", "--cluster", "shop", "--out", str(tmp_path / "certs"), "--json")
+    code, said = run_into(os.open("/dev/full", os.O_WRONLY), words, buffered=True)
+    assert code == 1 and json.loads(said)["code"] == "SYSTEM"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("put", "c", "x", "-"), "the document is empty"),
+        (("user", "add", "app", "--role", "read"), "standard input is no terminal"),
+        (("monitor",), "the monitor needs a terminal"),
+    ],
+)
+def test_a_standard_input_that_is_closed_is_an_empty_one(words: tuple[str, ...], told: str) -> None:
+    command = ("sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "tools.cli.start", *words)
+    uri = ("--uri", "red://127.0.0.1:1")
+    done = subprocess.run((*command, *uri), capture_output=True, cwd=ROOT, text=True, check=False)
+    assert done.returncode in (1, 2, 4) and told in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
