@@ -1,6 +1,6 @@
 """What to do next about one read, after each thing that happened to it.
 
-no answer in the node's time    the next node
+the node answers no read        the next node
 STALE                           the primary, which has the token for certain, unless a region was asked for
 a failure that may pass         the next node
 DAMAGED                         the next node; at the last one that is the answer
@@ -10,6 +10,7 @@ deadline                        what is then known
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -34,17 +35,18 @@ WAIT_ELSEWHERE_MS = 250
 """What a replica may wait for a token before the primary, which has it for certain, is asked: one that keeps
 up has it within a round trip between regions.
 """
-ANSWER_S = 2.0
-"""How long a node may keep a read before the next one is asked instead: one that is well answers sooner from
-anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token.
+SILENCE_S = 2.0
+"""How long a node may answer no read before the next one is asked instead: one that is well answers sooner
+from anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token. One that answers others meanwhile
+has many: if all who wait for it went elsewhere, every node would have the reads of all to answer, for nobody.
 """
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """What a node is given: `wait_ms` to wait for the token, `answer_s` until its answer is here."""
+    """What a node is given: `wait_ms` to wait for the token, `silence_s` in which it answers no read."""
 
     wait_ms: int
-    answer_s: float
+    silence_s: float
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -80,8 +82,8 @@ class Inquiry:
         self.asked = Asked(addr, now_s)
         left_s = max(self.end_s - now_s, 0.0)
         if alone:
-            return Patience(int(left_s * WAIT_SHARE * 1000), left_s)
-        return Patience(min(WAIT_ELSEWHERE_MS, int(left_s * 1000)), min(left_s, ANSWER_S))
+            return Patience(int(left_s * WAIT_SHARE * 1000), math.inf)
+        return Patience(min(WAIT_ELSEWHERE_MS, int(left_s * 1000)), SILENCE_S)
 
     def answered(self) -> None:
         """The node answered."""

@@ -14,7 +14,7 @@ from redwire.arguments import require_text
 from redwire.clock import clock_ms
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.frame import Kind
-from redwire.inquiry import Inquiry, refusal
+from redwire.inquiry import Inquiry, Patience, refusal
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.pool import Pool
@@ -25,8 +25,8 @@ from redwire.search import STAGGER_S
 if TYPE_CHECKING:
     import random
 
-Send = Callable[[Link, int], Awaitable[Answer]]
-"""Asks one node, which may wait so many ms for the token. Raises as `Link.ask`."""
+Send = Callable[[Link, Patience], Awaitable[Answer]]
+"""Asks one node. Raises as `Link.ask`."""
 
 PAUSE_FIRST_S = 0.02
 """A round trip within a region: who is behind by less has caught up then."""
@@ -44,6 +44,7 @@ class Reads:
         self.trouble = ""
         self._pool = pool
         self._chance = chance
+        self._answered_s: dict[str, float] = {}  # by address, when it answered a read last
 
     async def fetch(self, asked: Fetch, mode: ReadMode, timeout_s: float) -> Fetched:
         """One document. Raises `TokenLost`, `Refused`, `RequestInvalid`, `DeadlineExceeded`."""
@@ -76,11 +77,16 @@ class Reads:
         """
         inquiry = Inquiry(mode, time.monotonic() + timeout_s)
 
-        async def send(link: Link, wait_ms: int) -> Answer:
+        async def send(link: Link, patience: Patience) -> Answer:
             began_s = time.monotonic()
-            answer = await link.ask(kind, body(wait_ms))
+
+            def until() -> float:
+                return max(began_s, self._answered_s.get(link.addr, 0.0)) + patience.silence_s
+
+            answer = await link.ask(kind, body(patience.wait_ms), until)
+            self._answered_s[link.addr] = now_s = time.monotonic()
             if token is None:
-                self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
+                self._pool.router.observed(link.addr, int((now_s - began_s) * 1e6), clock_ms())
             return answer
 
         with anyio.move_on_after(timeout_s):
@@ -130,10 +136,10 @@ class Reads:
         """Ask one node. Raises what no other node would answer differently."""
         patience = inquiry.ask(link.addr, time.monotonic(), alone=alone)
         try:
-            with anyio.move_on_after(patience.answer_s):
-                answer = await send(link, patience.wait_ms)
-                inquiry.answered()
-                return answer
+            answer = await send(link, patience)
+            inquiry.answered()
+            return answer
+        except TimeoutError:
             self._silent(inquiry)
         except RedwireError as error:
             if inquiry.failed(error, alone=alone):

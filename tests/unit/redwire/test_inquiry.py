@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from redwire.errors import ELSEWHERE_HINT, ChannelClosed, Code, NotConfirmed, RedwireError, Refused
-from redwire.inquiry import ANSWER_S, WAIT_ELSEWHERE_MS, Inquiry, Patience, refusal
+from redwire.inquiry import SILENCE_S, WAIT_ELSEWHERE_MS, Inquiry, Patience, refusal
 from redwire.routing import AnyNode, InRegion, Nearest, Primary, ReadMode
 from redwire.topology import Endpoint, ReplicaEntry, Topology
 
@@ -26,12 +28,11 @@ def asked(mode: ReadMode, *, alone: bool = False) -> Inquiry:
 @pytest.mark.parametrize(
     ("now_s", "alone", "patience"),
     [
-        (100.0, True, Patience(9_000, 10.0)),
-        (100.0, False, Patience(WAIT_ELSEWHERE_MS, ANSWER_S)),
-        (109.0, False, Patience(WAIT_ELSEWHERE_MS, 1.0)),
-        (109.875, False, Patience(125, 0.125)),
-        (110.0, True, Patience(0, 0.0)),
-        (111.0, False, Patience(0, 0.0)),
+        (100.0, True, Patience(9_000, math.inf)),
+        (100.0, False, Patience(WAIT_ELSEWHERE_MS, SILENCE_S)),
+        (109.875, False, Patience(125, SILENCE_S)),
+        (110.0, True, Patience(0, math.inf)),
+        (111.0, False, Patience(0, SILENCE_S)),
     ],
 )
 def test_a_node_gets_all_that_is_left_only_where_nobody_else_may_answer(
