@@ -255,10 +255,14 @@ def _failed(error: BaseException, denied: str, exceeded: str) -> QueryFailed:
     if field := _FIELD.match(str(error)):
         hint = f"a collection's columns are id, rid, doc and version; a field is in doc: doc->>'{field[1]}'"
         return QueryFailed(str(error), hint=hint)
+    if str(error) == _MALFORMED:
+        hint = "to SQL so is a document a thousand arrays deep: WHERE json_valid(doc) leaves it out"
+        return QueryFailed(str(error), hint=hint)
     return QueryFailed(str(error))
 
 
 _FIELD = re.compile(r"no such column: (?:\w+\.)?(\w+)\Z")
+_MALFORMED = "malformed JSON"
 _ABSENT = re.compile(r"no such table: (.+)")
 _FILE_ERRORS = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR))
 

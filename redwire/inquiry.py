@@ -1,7 +1,7 @@
 """What to do next about one read, after each thing that happened to it.
 
 not reached in its time         the next node
-no answer in the node's time    the next node
+the node answers no read        the next node
 STALE                           the primary, which has the token for certain, unless a region was asked for
 a failure that may pass         the next node
 DAMAGED                         the next node; at the last one that is the answer
@@ -11,6 +11,7 @@ deadline                        what is then known
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -35,19 +36,25 @@ WAIT_ELSEWHERE_MS = 250
 """What a replica may wait for a token before the primary, which has it for certain, is asked: one that keeps
 up has it within a round trip between regions.
 """
-ANSWER_S = 2.0
-"""How long a node may keep a read before the next one is asked instead: one that is well answers sooner from
-anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token.
+SILENCE_S = 2.0
+"""How long a node may answer no read before the next one is asked instead: one that is well answers sooner
+from anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token. One that answers others meanwhile
+has many: if all who wait for it went elsewhere, every node would have the reads of all to answer, for nobody.
 """
-ANSWER_SHARE = 0.5
+SILENCE_SHARE = 0.5
 """Of a short call's time: what is left is for another node."""
 
 
+def silence_within(timeout_s: float) -> float:
+    """How long a node may answer no read where the whole call has `timeout_s`."""
+    return min(SILENCE_S, SILENCE_SHARE * timeout_s)
+
+
 class Patience(msgspec.Struct, frozen=True):
-    """What a node is given: `wait_ms` to wait for the token, `answer_s` until its answer is here."""
+    """What a node is given: `wait_ms` to wait for the token, `silence_s` in which it answers no read."""
 
     wait_ms: int
-    answer_s: float
+    silence_s: float
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -63,13 +70,13 @@ class Inquiry:
 
     `mode` is which nodes may be asked from here on. `phase` is what the read waits for, `trouble` why the
     last node was of no use, or the last one that said why, None if none was; `sent` whether a node may still
-    be at work on it. `asked` is the node whose answer is awaited now, `answer_s` how long one is while others
-    may answer instead.
+    be at work on it. `asked` is the node whose answer is awaited now, `silence_s` how long one may answer no
+    read while others may answer instead.
     """
 
     mode: ReadMode
     end_s: float
-    answer_s: float = ANSWER_S
+    silence_s: float = SILENCE_S
     phase: str = "select"
     trouble: RedwireError | None = None
     sent: bool = False
@@ -91,9 +98,9 @@ class Inquiry:
         self.asked = Asked(addr, now_s)
         left_s = max(self.end_s - now_s, 0.0)
         if alone:
-            return Patience(int(left_s * WAIT_SHARE * 1000), left_s)
-        wait_s = min(left_s, WAIT_SHARE * self.answer_s)
-        return Patience(min(WAIT_ELSEWHERE_MS, int(wait_s * 1000)), min(left_s, self.answer_s))
+            return Patience(int(left_s * WAIT_SHARE * 1000), math.inf)
+        wait_s = min(left_s, WAIT_SHARE * self.silence_s)
+        return Patience(min(WAIT_ELSEWHERE_MS, int(wait_s * 1000)), self.silence_s)
 
     def answered(self) -> None:
         """The node answered."""

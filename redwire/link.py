@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -35,6 +36,13 @@ CROWDED_BYTES = 16 << 20
 """Unsent bytes from which on requests wait; a quarter of what the channel holds at most."""
 OPEN_S = 10.0
 """As long as the handshake, for one more round trip: against a node that lets in and then says nothing."""
+
+Until = Callable[[], float]
+"""How long an answer is waited for, by the monotonic clock; looked at anew when that time has come."""
+
+
+def _for_ever() -> float:
+    return math.inf
 
 
 class Call(Protocol):
@@ -135,13 +143,14 @@ class Link:
         self._calls[correlation] = call
         self._dialled.channel.write(encode_header(kind, len(body), correlation), body, now=alone)
 
-    async def ask(self, kind: Kind, body: bytes) -> Answer:
-        """Send one request and wait for its answer. Has no deadline: cancel it, and a late answer is dropped.
+    async def ask(self, kind: Kind, body: bytes, until: Until = _for_ever) -> Answer:
+        """Send one request and wait for its answer. Cancel it, or let `until` pass: a late answer is dropped.
 
         Raises what the server answered, and `ChannelClosed` when the connection ended before it did, whatever
-        for. Where the link had ended before, nothing was sent, and a copy of `failure` is raised.
+        for. Where the link had ended before, nothing was sent, and a copy of `failure` is raised. Raises
+        `TimeoutError` when `until` has passed.
         """
-        return await self._answer(kind, body, _Reply())
+        return await self._answer(kind, body, _Reply(), until)
 
     async def open(self) -> None:
         """Ask the node who it is and whether it leads; at first, and whenever that may have changed.
@@ -152,12 +161,16 @@ class Link:
         body = encode(Open(self._client_name, subscribe=True))
         payload(await self._answer(Kind.OPEN, body, _OpenReply(self._opened)), Kind.OPENED)
 
-    async def _answer(self, kind: Kind, body: bytes, reply: _Reply) -> Answer:
+    async def _answer(self, kind: Kind, body: bytes, reply: _Reply, until: Until = _for_ever) -> Answer:
         if self.failure is not None:
             raise copy(self.failure) from self.failure.__cause__
         self.send(kind, body, reply)
-        await reply.event.wait()
-        assert reply.answer is not None
+        while reply.answer is None:
+            left_s = until() - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            with anyio.move_on_after(left_s):
+                await reply.event.wait()
         if isinstance(reply.answer, RedwireError):
             raise reply.answer
         return reply.answer

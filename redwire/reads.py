@@ -14,7 +14,7 @@ from redwire.arguments import require_text
 from redwire.clock import clock_ms
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.frame import Kind
-from redwire.inquiry import ANSWER_S, ANSWER_SHARE, Inquiry, Patience, refusal
+from redwire.inquiry import Inquiry, Patience, refusal, silence_within
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
 from redwire.pool import Pool
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import random
 
 Send = Callable[[Link, Patience], Awaitable[Answer]]
-"""Asks one node, which is given so much time. Raises as `Link.ask`."""
+"""Asks one node. Raises as `Link.ask`."""
 
 PAUSE_FIRST_S = 0.02
 """A round trip within a region: who is behind by less has caught up then."""
@@ -40,6 +40,7 @@ class Reads:
         self._pool = pool
         self._chance = chance
         self._under_way: dict[Inquiry, None] = {}  # in their order
+        self._answered_s: dict[str, float] = {}  # by address, when it answered a read last
 
     @property
     def trouble(self) -> str:
@@ -58,15 +59,15 @@ class Reads:
         return Scanned.decode(payload(answer, Kind.SCANNED))
 
     async def _read(self, kind: Kind, asked: Fetch | Scan, mode: ReadMode, timeout_s: float) -> Answer:
-        def body(patience: Patience) -> bytes:
-            return replace(asked, wait_ms=patience.wait_ms).encode()
+        def body(wait_ms: int) -> bytes:
+            return replace(asked, wait_ms=wait_ms).encode()
 
         return await self.ask(kind, body, mode, timeout_s, waits=asked.token is not None)
 
     async def ask(
         self,
         kind: Kind,
-        body: Callable[[Patience], bytes],
+        body: Callable[[int], bytes],
         mode: ReadMode,
         timeout_s: float,
         *,
@@ -74,18 +75,22 @@ class Reads:
     ) -> Answer:
         """The answer of a node that `mode` allows to a request without effect, which may be sent again.
 
-        `body` makes the request from the time that the node is given. If the node `waits` for something its
-        answer does not tell how far it is. One that is behind the token, or fails, is followed by the next
-        one, in the end by the primary unless `mode` is a region.
+        `body` makes the request from how long the node may wait for the token, in ms. If the node `waits` for
+        something its answer does not tell how far it is. One that is behind the token, or fails, is followed
+        by the next one, in the end by the primary unless `mode` is a region.
         """
-        answer_s = min(ANSWER_S, ANSWER_SHARE * timeout_s)
-        inquiry = Inquiry(mode, time.monotonic() + timeout_s, answer_s)
+        inquiry = Inquiry(mode, time.monotonic() + timeout_s, silence_within(timeout_s))
 
         async def send(link: Link, patience: Patience) -> Answer:
             began_s = time.monotonic()
-            answer = await link.ask(kind, body(patience))
+
+            def until() -> float:
+                return max(began_s, self._answered_s.get(link.addr, 0.0)) + patience.silence_s
+
+            answer = await link.ask(kind, body(patience.wait_ms), until)
+            self._answered_s[link.addr] = now_s = time.monotonic()
             if not waits:
-                self._pool.router.observed(link.addr, int((time.monotonic() - began_s) * 1e6), clock_ms())
+                self._pool.router.observed(link.addr, int((now_s - began_s) * 1e6), clock_ms())
             return answer
 
         self._under_way[inquiry] = None
@@ -122,7 +127,7 @@ class Reads:
             self._pool.look_around()
         for place, addr in enumerate(addrs):
             inquiry.phase = "connect"
-            link, reach_s = self._pool.link(addr), min(STAGGER_S, inquiry.answer_s)
+            link, reach_s = self._pool.link(addr), min(STAGGER_S, inquiry.silence_s)
             with anyio.move_on_after(reach_s):
                 await link.settled.wait()
             if link.usable:
@@ -141,10 +146,10 @@ class Reads:
         """Ask one node. Raises what no other node would answer differently."""
         patience = inquiry.ask(link.addr, time.monotonic(), alone=alone)
         try:
-            with anyio.move_on_after(patience.answer_s):
-                answer = await send(link, patience)
-                inquiry.answered()
-                return answer
+            answer = await send(link, patience)
+            inquiry.answered()
+            return answer
+        except TimeoutError:
             self._silent(inquiry)
         except RedwireError as error:
             if inquiry.failed(error, alone=alone):

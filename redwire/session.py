@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -29,7 +30,6 @@ from redwire.errors import (
 )
 from redwire.frame import Kind
 from redwire.household import Household
-from redwire.inquiry import Patience
 from redwire.link import Link, entry_of, payload
 from redwire.message.client import Outcome, RecordStatus, Resolve
 from redwire.pending import check_conditions
@@ -139,9 +139,11 @@ class Session:
     async def resolve(self, key: Key, timeout_s: float | None) -> Committed:
         """What became of the write with this key. Raises as `Client.resolve`."""
         limit_s = self.limit_s(timeout_s)
+        end_s = time.monotonic() + limit_s
 
-        def body(patience: Patience) -> bytes:
-            return Resolve(key.client, key.sequence, int(patience.answer_s * 1000)).encode()
+        def body(_: int) -> bytes:
+            remaining_ms = max(0, int((end_s - time.monotonic()) * 1000))
+            return Resolve(key.client, key.sequence, remaining_ms).encode()
 
         try:
             block, entry = entry_of(await self.reads.ask(Kind.RESOLVE, body, Primary(), limit_s, waits=True))

@@ -140,6 +140,14 @@ def test_who_takes_a_field_for_a_column_is_told_how_to_name_it(worker: SqlWorker
     assert rows(worker, "SELECT id FROM orders WHERE doc->>'n' = 1")
 
 
+def test_who_meets_a_document_too_deep_for_sql_is_told_how_to_leave_it_out(worker: SqlWorker) -> None:
+    deep = "[" * 3_000 + "]" * 3_000  # 2,000 are the most, and 1,000 in newer versions of SQLite
+    text = "SELECT doc ->> '$.a' FROM (SELECT ? AS doc)"
+    with pytest.raises(QueryFailed, match=r"^malformed JSON; .* thousand .*: WHERE json_valid\(doc\)"):
+        rows(worker, text, deep)
+    assert rows(worker, f"{text} WHERE json_valid(doc)", deep) == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

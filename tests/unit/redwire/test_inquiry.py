@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from redwire.errors import ELSEWHERE_HINT, ChannelClosed, Code, NotConfirmed, RedwireError, Refused
-from redwire.inquiry import ANSWER_S, WAIT_ELSEWHERE_MS, Inquiry, Patience, refusal
+from redwire.inquiry import SILENCE_S, WAIT_ELSEWHERE_MS, Inquiry, Patience, refusal, silence_within
 from redwire.routing import AnyNode, InRegion, Nearest, Primary, ReadMode
 from redwire.topology import Endpoint, ReplicaEntry, Topology
 
@@ -26,12 +28,11 @@ def asked(mode: ReadMode, *, alone: bool = False) -> Inquiry:
 @pytest.mark.parametrize(
     ("now_s", "alone", "patience"),
     [
-        (100.0, True, Patience(9_000, 10.0)),
-        (100.0, False, Patience(WAIT_ELSEWHERE_MS, ANSWER_S)),
-        (109.0, False, Patience(WAIT_ELSEWHERE_MS, 1.0)),
-        (109.875, False, Patience(125, 0.125)),
-        (110.0, True, Patience(0, 0.0)),
-        (111.0, False, Patience(0, 0.0)),
+        (100.0, True, Patience(9_000, math.inf)),
+        (100.0, False, Patience(WAIT_ELSEWHERE_MS, SILENCE_S)),
+        (109.875, False, Patience(125, SILENCE_S)),
+        (110.0, True, Patience(0, math.inf)),
+        (111.0, False, Patience(0, SILENCE_S)),
     ],
 )
 def test_a_node_gets_all_that_is_left_only_where_nobody_else_may_answer(
@@ -41,9 +42,9 @@ def test_a_node_gets_all_that_is_left_only_where_nobody_else_may_answer(
 
 
 def test_a_short_read_leaves_time_for_another_node_and_to_hear_that_this_one_is_behind() -> None:
-    inquiry = Inquiry(Nearest(), END_S, answer_s=0.25)
+    inquiry = Inquiry(Nearest(), END_S, silence_s=silence_within(0.5))
     assert inquiry.ask("a:1", 109.5, alone=False) == Patience(225, 0.25)
-    assert inquiry.ask("b:1", 109.75, alone=True) == Patience(225, 0.25)
+    assert inquiry.ask("b:1", 109.75, alone=True) == Patience(225, math.inf)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections import deque
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -12,6 +15,7 @@ import pytest
 import redwire
 from redwire import errors
 from redwire.errors import Code
+from redwire.frame import Kind
 from redwire.position import Lsn, Term, Token
 
 
@@ -91,6 +95,32 @@ async def test_a_read_with_little_time_goes_on_to_the_next_node_when_one_is_sile
         assert await db.get("products", "p1", read="nearest", timeout_s=1) is None
         (silent,) = (node for node in db.routing.nodes if node.failures)
     assert silent.addr == cluster.nodes[1].addr
+
+
+async def test_a_node_that_answers_one_read_after_the_other_is_left_by_none(cluster, monkeypatch) -> None:
+    silence_s, node = 0.2, cluster.nodes[1]
+    monkeypatch.setattr("redwire.inquiry.SILENCE_S", silence_s)
+    fetch, came = node.HANDLERS[Kind.FETCH], deque[tuple[Any, ...]]()
+    async with redwire.connect(cluster.uri(region="us")) as db, anyio.create_task_group() as tasks:
+        await db.get("products", "p1", read="nearest")
+        monkeypatch.setitem(node.HANDLERS, Kind.FETCH, lambda *asked: came.append(asked))
+        for _ in range(10):
+            tasks.start_soon(partial(db.get, "products", "p1", read="nearest"))
+        for _ in range(10):
+            await anyio.sleep(silence_s / 2)
+            fetch(*came.popleft())
+    assert [each.fetches for each in cluster.nodes] == [0, 11, 0]
+
+
+async def test_a_node_that_answers_no_read_any_more_is_followed_by_the_next(cluster, monkeypatch) -> None:
+    silence_s = 0.2
+    monkeypatch.setattr("redwire.inquiry.SILENCE_S", silence_s)
+    async with redwire.connect(cluster.uri(region="us")) as db:
+        assert await db.get("products", "p1", read="nearest") is None
+        cluster.nodes[1].frozen = True
+        began_s = anyio.current_time()
+        assert await db.get("products", "p1", read="nearest") is None
+        assert silence_s <= anyio.current_time() - began_s < 5
 
 
 async def test_a_read_that_nobody_answers_names_its_phase(cluster) -> None:
