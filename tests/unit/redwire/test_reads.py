@@ -85,7 +85,7 @@ async def test_a_node_that_cannot_be_reached_in_time_holds_up_one_read_and_not_t
                 began_s = time.monotonic()
                 assert await db.get("products", "p1", read="nearest", timeout_s=5) is None
                 took_s.append(time.monotonic() - began_s)
-    assert sum(each_s > 0.5 for each_s in took_s) == 1
+    assert sum(each_s > 0.9 for each_s in took_s) == 1
 
 
 async def test_a_read_with_little_time_goes_on_to_the_next_node_when_one_is_silent(cluster) -> None:

@@ -208,20 +208,20 @@ async def test_a_question_tells_the_primary_how_long_it_has_and_its_answer_is_no
     def wait_and_say_so(node, wire, frame) -> None:
         remaining_ms.append(Resolve.decode(frame.payload).remaining_ms)
         error = errors.NotConfirmed("the key cannot be settled now: us-1 is away")
-        call_later(0.9 * remaining_ms[-1] / 1000, wire.fail, frame.correlation, error)
+        call_later(0.5 * remaining_ms[-1] / 1000, wire.fail, frame.correlation, error)
 
     remaining_ms, call_later = [], asyncio.get_running_loop().call_later
     cluster.leader.HANDLERS = cluster.leader.HANDLERS | {Kind.RESOLVE: wait_and_say_so}
     async with redwire.connect(cluster.uri()) as db:
         with pytest.raises(errors.NotConfirmed, match="us-1 is away"):
-            await db.resolve(redwire.Key(bytes(CLIENT_BYTES), 7, 1), timeout_s=1)
+            await db.resolve(redwire.Key(bytes(CLIENT_BYTES), 7, 1), timeout_s=2)
         node = next(node for node in db.routing.nodes if node.addr == cluster.leader.addr)
-        assert 0 < remaining_ms[0] <= 1_000 and node.failures == 0
+        assert 1_000 < remaining_ms[0] <= 2_000 and node.failures == 0
         cluster.leader.script.extend([scripts.cut_after, scripts.refusing(Code.FORBIDDEN)])
         remaining_ms.clear()
         with pytest.raises(errors.UnknownOutcome):
-            await db.put("products", "p1", {}, timeout_s=0.5)
-        assert 0 < remaining_ms[0] <= 500
+            await db.put("products", "p1", {}, timeout_s=2)
+        assert 0 < remaining_ms[0] <= 2_000
 
 
 async def test_a_primary_that_waits_before_it_tells_of_a_key_is_not_taken_for_a_far_one(
