@@ -22,7 +22,7 @@ from redwire.node_role import NodeRole
 from redwire.spelling import guess
 from regions.binding import MemberKind
 
-FilePath = Annotated[str, msgspec.Meta(min_length=1, description="a path")]
+FilePath = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]+\Z", description="a path")]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=31_536_000, description="whole seconds, 1 to 31536000")]
 AuditSize = Annotated[
     int, msgspec.Meta(ge=4096, le=1 << 40, description="a whole number of bytes, at least 4096")

@@ -12,7 +12,7 @@ from typing import Annotated, Self, TypeVar
 import cbor2
 import msgspec
 
-from redwire.errors import BodyInvalid, TooLarge
+from redwire.errors import BodyInvalid, RequestInvalid, TooLarge
 
 BODY_BYTES_MAX = 64 << 10
 """The settings of 64 members fit. cbor2 makes 70 bytes of one: 5 MB, where a frame of 16 MiB would become 1.2
@@ -56,8 +56,14 @@ AnyStruct = TypeVar("AnyStruct", bound=ClosedStruct)
 
 
 def encode(struct: ClosedStruct) -> bytes:
-    """The bytes of `struct`: equal values give equal bytes. Raises `TooLarge` over 64 KiB."""
-    data = cbor2.dumps(msgspec.to_builtins(struct, builtin_types=(bytes,)))
+    """The bytes of `struct`: equal values give equal bytes.
+
+    Raises `TooLarge` over 64 KiB, and `RequestInvalid` for a text that UTF-8 cannot carry.
+    """
+    try:
+        data = cbor2.dumps(msgspec.to_builtins(struct, builtin_types=(bytes,)))
+    except UnicodeEncodeError as error:
+        raise RequestInvalid(f"a text that UTF-8 cannot carry, from its character {error.start}") from error
     if len(data) > BODY_BYTES_MAX:
         raise TooLarge(f"bytes of a {type(struct).__name__} body", len(data), BODY_BYTES_MAX)
     return data

@@ -217,6 +217,8 @@ def _read(text: str) -> ReadMode:
 
 def _decoded(text: str, what: str) -> str:
     try:
-        return unquote(text, errors="strict")
-    except UnicodeDecodeError as error:
+        decoded = unquote(text, errors="strict")
+        decoded.encode()  # bytes of a command line that are none stand in it as they came
+    except UnicodeError as error:
         raise UriInvalid(f"the {what} is not UTF-8 once percent-decoded") from error
+    return decoded

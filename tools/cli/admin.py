@@ -191,19 +191,28 @@ def tokens(name: str, node: str | None, uri: str, as_json: bool) -> None:
 
 
 def _password(from_stdin: bool) -> str:
-    if from_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
-    elif not sys.stdin.isatty():
+    try:
+        password = _first_line() if from_stdin else _typed()
+        password.encode()  # in some locales what is no UTF-8 is read all the same
+    except UnicodeError as error:
+        raise click.UsageError("the password is not UTF-8: no client could send it") from error
+    if not password:
+        raise click.UsageError("the password is empty; write it on the first line of standard input")
+    return password
+
+
+def _first_line() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _typed() -> str:
+    if not sys.stdin.isatty():
         raise click.UsageError(
             "nobody can be asked for the password: standard input is no terminal; pass --password-stdin, "
             "and the password on its first line",
             click.get_current_context(),
         )
-    else:
-        password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
-    if not password:
-        raise click.UsageError("the password is empty; write it on the first line of standard input")
-    return password
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
 
 def _require_name(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from redwire.clock import clock_ms
 from redwire.errors import RedwireError
 from tools.condition.tone import Tone
+from tools.errors import Interrupted
 from tools.monitor import headline, panels
 from tools.monitor.commits import commits
 from tools.monitor.desk import Change, Desk, not_admin
@@ -130,7 +132,10 @@ class Monitor(App[RedwireError | None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Begin to follow the feed."""
+        """Begin to follow the feed; where there is a terminal, SIGTERM gives it back first."""
+        if not self.is_headless:
+            ended = Interrupted("ended by SIGTERM", number=signal.SIGTERM)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, ended)
         self.run_worker(self._feed.follow(self._post), name="feed")
         self.set_interval(TICK_S, self._tick)
         self._fit(self.size.width, self.size.height)

@@ -106,6 +106,7 @@ def test_yaml_reads_off_as_false_and_both_mean_off(off: object) -> None:
         ("tls", True, "tls", "expected off, not true"),
         ("tls", "off", "tls", "loopback only, and this node listens on 0.0.0.0:5050"),
         ("tls.ca", "", "tls.ca", "expected a path"),
+        ("node.data_dir", "a\0b", "node.data_dir", "expected a path, not 'a\\x00b'"),
         ("tls.kay", "x", "tls.kay", "unknown key"),
         ("node.id", "eu-2", "node.id", "did you mean eu-1?"),
         ("node.id", "frankfurt", "node.id", "members are eu-1, us-1, ap-1"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redwire import body
-from redwire.errors import BodyInvalid, TooLarge
+from redwire.errors import BodyInvalid, RequestInvalid, TooLarge
 
 
 class Point(body.ClosedStruct, frozen=True):
@@ -177,3 +177,8 @@ def test_the_walker_lets_all_plain_values_pass(values: list[object]) -> None:
         assert body.decode(data, Deep).inner == values
     except BodyInvalid as error:
         assert "containers inside each other" in error.message
+
+
+def test_a_text_that_is_no_unicode_is_not_encoded() -> None:
+    with pytest.raises(RequestInvalid, match="UTF-8 cannot carry, from its character 1"):
+        body.encode(Point(1, name="a\udcff"))

@@ -83,6 +83,8 @@ REFUSED = [
     ("reds://:p@h", "user:password"),
     ("reds://u:@h", "user:password"),
     ("reds://u:%ff@h", "the password is not UTF-8"),
+    ("reds://u:\udcff@h", "the password is not UTF-8"),
+    ("reds://h?token=\ud800", "the token is not UTF-8"),
     ("reds://u:p@h?token=t", "both a password and a token"),
     ("reds://h?cert=c", "both `cert` and `key`"),
     ("reds://h?key=c", "both `cert` and `key`"),

@@ -131,6 +131,7 @@ async def test_what_cannot_be_a_name_or_a_password_is_refused_here(cluster, comm
     add = ("user", "add", "--role", "read", "--password-stdin")
     assert "is no name" in (await command_line(*add, "a b", *uri, stdin=b"x\n")).err
     assert "password is empty" in (await command_line(*add, "bob", *uri, stdin=b"\n")).err
+    assert "password is not UTF-8" in (await command_line(*add, "bob", *uri, stdin=b"\xff\n")).err
     assert cluster.accounts == []
 
 

@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from contextlib import suppress
+from pathlib import Path
 
 import anyio
 import pytest
@@ -16,6 +21,8 @@ from tools.monitor.history import History
 from tools.monitor.picture import self_contained, take
 from tools.monitor.rehearsal import document
 from tools.monitor.watch import View
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 async def test_a_picture_is_drawn_without_a_terminal(cluster, told, command_line, tmp_path) -> None:
@@ -109,3 +116,23 @@ def test_on_a_terminal_progress_is_drawn_where_the_command_was_typed(monkeypatch
         looking.at(View(0, history))
     assert "3 s of 5 s" in terminal.getvalue()
     assert terminal.getvalue().count("waiting: refused") == 1
+
+
+def test_a_monitor_that_is_told_to_end_gives_the_terminal_back() -> None:
+    ours, terminal = os.openpty()
+    command = (sys.executable, "-m", "tools.cli.start", "monitor", "--uri", "red://127.0.0.1:1")
+    env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=ROOT, env=env) as it:
+        os.close(terminal)
+        shown = b""
+        while b"Quit" not in shown:
+            shown += os.read(ours, 1 << 16)
+        it.terminate()
+        with suppress(OSError):  # so ends a terminal that nobody has open any more
+            while data := os.read(ours, 1 << 16):
+                shown += data
+    os.close(ours)
+    assert it.returncode == 128 + signal.SIGTERM
+    assert shown.index(b"\x1b[?1049h") < shown.index(b"\x1b[?1049l") and shown.endswith(
+        b"ended by SIGTERM\r\n"
+    )
