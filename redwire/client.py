@@ -209,11 +209,12 @@ class Client:
         """Begin to write records that `redwire.document.encode_record` made, as one request; do not wait.
 
         For many writes in flight without a task for each: await the `Pending`, or be called with it, from
-        the event loop, once it is done. A callback must not raise: what it raises closes the client, and
-        comes out of `__aexit__`. There may be 4,096 under way, and some 30,000 keys between the oldest and
-        the newest of them; one more raises `Refused` (BUSY). So does any (NOT_READY) while the client has no
-        id yet: a node that it came in by could issue none before it took in its cluster, and the primary is
-        asked meanwhile. Writes in flight together have no order among them.
+        the event loop, once it is done. Nothing is sent before the caller's next `await`: its `key` can be
+        stored first. A callback must not raise: what it raises closes the client, and comes out of
+        `__aexit__`. There may be 4,096 under way, and some 30,000 keys between the oldest and the newest of
+        them; one more raises `Refused` (BUSY). So does any (NOT_READY) while the client has no id yet: a node
+        that it came in by could issue none before it took in its cluster, and the primary is asked meanwhile.
+        Writes in flight together have no order among them.
 
         `atomic` makes several records all or nothing, as one always is: nothing raises `Conflict`.
         """

@@ -134,14 +134,14 @@ class Link:
         assert self._dialled is not None
         await self._dialled.channel.drain_below(CROWDED_BYTES)
 
-    def send(self, kind: Kind, body: bytes, call: Call) -> None:
-        """Send one request on a usable link: now if no other is under way, else with those that come in this
-        pass of the loop. Never waits; `call` hears of the answer, or of the end.
+    def send(self, kind: Kind, body: bytes, call: Call, *, now: bool = True) -> None:
+        """Send one request on a usable link: `now` if no other is under way, else with those that come in
+        this pass of the loop, at its end. Never waits; `call` hears of the answer, or of the end.
         """
         assert self._dialled is not None
         correlation, alone = next(self._correlations), not self._calls
         self._calls[correlation] = call
-        self._dialled.channel.write(encode_header(kind, len(body), correlation), body, now=alone)
+        self._dialled.channel.write(encode_header(kind, len(body), correlation), body, now=now and alone)
 
     async def ask(self, kind: Kind, body: bytes, until: Until = _for_ever) -> Answer:
         """Send one request and wait for its answer. Cancel it, or let `until` pass: a late answer is dropped.

@@ -79,8 +79,10 @@ class Writes:
         timeout_s: float,
         waited_s: float = 0.0,
         callback: Callable[[Pending], None] | None = None,
+        now: bool = False,
     ) -> Pending:
-        """Begin to write these encoded records, as one request under one key. Never waits.
+        """Begin to write these encoded records, as one request under one key. Never waits. Unless `now`
+        nothing leaves before the event loop goes on, so the key can be stored first.
 
         `atomic`: all of them or none, and none raises `Conflict`; else each stands for itself, even if there
         is only one. Of `timeout_s` it has waited so much already.
@@ -113,7 +115,7 @@ class Writes:
         if link is None or link.crowded:
             pending.park()
         else:
-            self._transmit(pending, link)
+            self._transmit(pending, link, now=now)
         return pending
 
     async def write(
@@ -135,7 +137,7 @@ class Writes:
                 raise self._never_placed(timeout_s)
             waited_s = time.monotonic() - began_s
         pending = self.submit(
-            encoded, ids, policy=policy, atomic=atomic, timeout_s=timeout_s, waited_s=waited_s
+            encoded, ids, policy=policy, atomic=atomic, timeout_s=timeout_s, waited_s=waited_s, now=True
         )
         try:
             return await pending.wait()
@@ -229,14 +231,14 @@ class Writes:
                 pending.end(error)
                 return None
 
-    def _transmit(self, pending: Pending, link: Link) -> None:
+    def _transmit(self, pending: Pending, link: Link, *, now: bool = True) -> None:
         attempt = 1
         if pending.course is not None:
             attempt = pending.course.attempt
             pending.course.sent()
         remaining_ms = max(0, int((pending.deadline_s - time.monotonic()) * 1000))
         body = encode_write_frame_body(remaining_ms, attempt, pending.policy, pending.request)
-        link.send(Kind.WRITE, body, pending)
+        link.send(Kind.WRITE, body, pending, now=now)
 
     async def _roomy_link(self) -> Link:
         while True:

@@ -13,6 +13,7 @@ from redwire import errors
 from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.message.client import RESULT, RecordStatus, Resolve
+from redwire.pipe import Pipe
 from redwire.record import CLIENT_BYTES, NO_CLIENT, OPEN_MAX, decode_write
 
 
@@ -305,6 +306,24 @@ async def test_a_key_that_was_looked_at_can_be_asked_for_after_the_answer_and_ot
             assert (await db.resolve(redwire.Key.parse(str(stored)))).version == 2
             await db.put("products", "p3", {})
         assert oldest() == 2
+
+
+async def test_nothing_of_what_is_submitted_leaves_before_the_program_waits(cluster, monkeypatch) -> None:
+    left: list[int] = []
+    write = Pipe.write
+
+    def written(pipe: Pipe, data: bytes | memoryview) -> None:
+        left.append(len(data))
+        write(pipe, data)
+
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p0", {})
+        monkeypatch.setattr(Pipe, "write", written)
+        pending = [db.submit_put("products", f"p{number}", {}) for number in range(2)]
+        assert not left, "their keys may not be stored yet"
+        for each in pending:
+            await each
+        assert left and len(cluster.documents) == 2
 
 
 async def test_a_later_refusal_does_not_override_a_lost_attempt_that_was_executed(cluster, scripts) -> None:
