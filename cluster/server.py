@@ -167,7 +167,7 @@ class Server:
             else:
                 await self._serve_client(visit, principal)
         except* ProtocolError:
-            await visit.channel.let_out()  # the reason leaves before the connection ends
+            await visit.channel.hear_out()  # the reason is read before the connection ends
             raise
 
     async def _serve_member(self, visit: Visit, member: NodeId) -> None:

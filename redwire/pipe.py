@@ -54,7 +54,7 @@ class Pipe(asyncio.Protocol):
         elif context is not None:
             self.tls = context.wrap_bio(self._incoming.bio, self._outgoing, server_hostname=hostname)
         self._transport: asyncio.Transport | None = None
-        self._paused = self._ended = self._closed = False
+        self._paused = self._ended = self._closed = self._deaf = False
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -67,6 +67,8 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        if self._deaf:
+            return
         if self._greeting is not None and self.tls is None:
             self._greeting.heard += data
         incoming = self._incoming
@@ -180,20 +182,34 @@ class Pipe(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    async def hear_out(self) -> None:
+        """Say that nothing more comes from here, and drop what comes until the other side ends, too. Nobody
+        may read any more.
+        """
+        transport, self._deaf = self._transport, True
+        if transport is not None and not self._ended:
+            self._part(transport)
+            transport.resume_reading()
+        while not self._ended:
+            await self._arrival()
+
     def close(self, error: Exception) -> None:
         """End the connection now; whoever reads gets `error`. What was not sent is lost."""
         transport, self._transport = self._transport, None
         self._error, self._closed = error, True
         if transport is not None:
             if not transport.get_write_buffer_size():
-                # An end, where an abort alone can read as a reset. uvloop closes what is cancelled while it
-                # opens, without a word to us, and refuses everything afterwards.
-                with suppress(OSError, RuntimeError):
-                    if self.tls is not None:
-                        transport.write(_farewell(self.tls, self._outgoing))
-                    transport.write_eof()
+                self._part(transport)  # an end, where an abort alone can read as a reset
             transport.abort()
         self._wake()
+
+    def _part(self, transport: asyncio.Transport) -> None:
+        # uvloop closes what is cancelled while it opens, without a word to us, and refuses everything
+        # afterwards; and both loops do once it was said.
+        with suppress(OSError, RuntimeError):
+            if self.tls is not None:
+                transport.write(_farewell(self.tls, self._outgoing))
+            transport.write_eof()
 
     def _take(self, size: int) -> bytes:
         if self.tls is None:

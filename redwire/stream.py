@@ -35,6 +35,8 @@ LAST_WORD_S = 1.0
 """How long a last word may take to leave, three times around the earth: who has not read it by then reads
 nothing.
 """
+HEAR_OUT_S = 5.0
+"""A frame of the largest size takes no longer to come by 30 Mbit/s."""
 QUIET_S = 30
 """Silence after which the operating system looks whether the other side is there. Who has vanished costs a
 node no place for ever, and what stands between keeps the way open: the strictest forget it after minutes.
@@ -128,6 +130,15 @@ class Channel:
         """Give what is buffered `LAST_WORD_S` to leave. Raises `ChannelClosed`."""
         with anyio.move_on_after(LAST_WORD_S):
             await self.drain_below(1)
+
+    async def hear_out(self) -> None:
+        """End our side once what is buffered has left, and drop what comes until the other side ends, or for
+        `HEAR_OUT_S`. Who is in the middle of a send reads our last word only behind it: a connection that was
+        closed under it would tell of a reset and nothing else. Raises `ChannelClosed`.
+        """
+        with anyio.move_on_after(HEAR_OUT_S):
+            await self.drain_below(1)
+            await self._pipe.hear_out()
 
     async def receive(self) -> bytes:
         """The next bytes, `RECEIVE_BYTES_MAX` and what is left of a record at most; none at all once the

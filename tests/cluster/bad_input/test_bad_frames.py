@@ -66,6 +66,16 @@ def test_broken_framing_is_told_why_and_closed(site: Any, who: str | None, broke
         assert why in last.payload.decode()
 
 
+def test_who_sends_more_than_a_frame_may_hold_reads_why_behind_it(site: Any) -> None:
+    """A driver sends all of it before it reads anything."""
+    size = FRAME_BYTES_MAX + (4 << 20)
+    with site.login() as wire:
+        wire.sock.settimeout(10)
+        wire.sock.sendall(frame(Kind.BULK_INSERT, bytes(size), length=size + 16))
+        (last,) = wire.last_words()
+        assert last.kind == Kind.ERROR and b"20971536 is not" in last.payload
+
+
 def _declared(size: int) -> bytes:
     return zstandard.ZstdCompressor().compress(bytes(size))
 

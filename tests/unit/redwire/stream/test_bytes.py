@@ -18,7 +18,7 @@ from redwire.arrivals import BARREN_MAX
 from redwire.errors import ChannelClosed
 from redwire.handshake import Identity, PrincipalKind
 from redwire.pipe import AHEAD_BYTES, PIECES_MAX
-from redwire.stream import ASK_EVERY_S, ASKED_MAX, QUIET_S, Channel, accept
+from redwire.stream import ASK_EVERY_S, ASKED_MAX, HEAR_OUT_S, QUIET_S, Channel, accept
 from redwire.tls import certificate_identities
 from tests.channels import Contexts, a_listener, a_pair, read
 
@@ -62,6 +62,31 @@ async def test_an_end_reads_as_nothing_and_goes_on_reading_so(contexts: Contexts
         assert await read(far, 10) == b"last words"
         assert await far.receive() == b""
         assert await far.receive() == b""
+
+
+async def test_who_is_in_the_middle_of_a_send_reads_the_last_word_behind_it(contexts: Contexts) -> None:
+    async with a_pair(*contexts) as (near, far):
+        near.write(bytes(4 * AHEAD_BYTES))
+        await read(far, 1)
+        far.write(b"too much")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(far.hear_out)
+            await near.drain_below(1)
+            near.write(bytes(LOOP_READS_BYTES))
+            await near.drain_below(1)
+            assert await read(near, 8) == b"too much"
+            assert await near.receive() == b""
+            near.close()
+            began_s = anyio.current_time()
+        assert anyio.current_time() - began_s < HEAR_OUT_S / 2
+
+
+async def test_nobody_is_heard_out_for_ever(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redwire.stream.HEAR_OUT_S", 0.2)
+    async with a_pair(*contexts) as (near, far):
+        with anyio.fail_after(2):
+            await far.hear_out()
+        assert await near.receive() == b""
 
 
 async def test_an_end_that_only_tls_tells_is_one_though_the_socket_stays_open(tls_contexts: Contexts) -> None:
