@@ -11,6 +11,8 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
+import anyio
+
 from redwire import client_hello
 from redwire.arrivals import Arrivals
 from redwire.client_hello import RECORD_BYTES_MAX
@@ -20,6 +22,8 @@ AHEAD_BYTES = 64 << 10
 
 PIECES_MAX = 256
 """Records of one `read`, some 0.7 ms: who sends a byte in each would have the loop for 50 ms otherwise."""
+HEAR_OUT_S = 5.0
+"""A frame of the largest size takes no longer to come by 30 Mbit/s."""
 
 Asks = Callable[[bytes], bool]
 """Whether a client is to be asked for its certificate, by the first record that came of it."""
@@ -54,7 +58,7 @@ class Pipe(asyncio.Protocol):
         elif context is not None:
             self.tls = context.wrap_bio(self._incoming.bio, self._outgoing, server_hostname=hostname)
         self._transport: asyncio.Transport | None = None
-        self._paused = self._ended = self._closed = self._deaf = False
+        self._paused = self._ended = self._closed = False
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -67,8 +71,6 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._deaf:
-            return
         if self._greeting is not None and self.tls is None:
             self._greeting.heard += data
         incoming = self._incoming
@@ -106,11 +108,6 @@ class Pipe(asyncio.Protocol):
     def lost(self) -> Exception | None:
         """Why nothing can be sent any more; None while something can."""
         return None if self._transport is not None else self._error or BrokenPipeError(_OVER)
-
-    @property
-    def first(self) -> bytes:
-        """The first byte that a client sent to a server that speaks TLS, while no hands are shaken."""
-        return b"" if self._greeting is None else bytes(self._greeting.heard[:1])
 
     @property
     def unsent_bytes(self) -> int:
@@ -177,21 +174,24 @@ class Pipe(asyncio.Protocol):
         else:
             self._transport.write(self._outgoing.read())
 
-    def write_plain(self, data: bytes) -> None:
-        """Send `data` as it is, to somebody who speaks no TLS."""
-        if self._transport is not None:
-            self._transport.write(data)
+    def answer_plain(self, answer: Callable[[bytes], bytes]) -> None:
+        """Send to a client that speaks no TLS what `answer` makes of its first byte."""
+        if self._transport is not None and self._greeting is not None:
+            self._transport.write(answer(bytes(self._greeting.heard[:1])))
 
     async def hear_out(self) -> None:
-        """Say that nothing more comes from here, and drop what comes until the other side ends, too. Nobody
-        may read any more.
+        """Say that nothing more comes from here, and drop what comes until the other side ends, too, or for
+        `HEAR_OUT_S`. Nobody may read any more.
         """
-        transport, self._deaf = self._transport, True
-        if transport is not None and not self._ended:
-            self._part(transport)
-            transport.resume_reading()
-        while not self._ended:
-            await self._arrival()
+        transport = self._transport
+        if transport is None or self._ended:
+            return
+        _part(transport, self.tls, self._outgoing)
+        deaf = _Deaf(self)
+        transport.set_protocol(deaf)
+        transport.resume_reading()
+        with anyio.move_on_after(HEAR_OUT_S):
+            await deaf.over
 
     def close(self, error: Exception) -> None:
         """End the connection now; whoever reads gets `error`. What was not sent is lost."""
@@ -199,17 +199,9 @@ class Pipe(asyncio.Protocol):
         self._error, self._closed = error, True
         if transport is not None:
             if not transport.get_write_buffer_size():
-                self._part(transport)  # an end, where an abort alone can read as a reset
+                _part(transport, self.tls, self._outgoing)  # an end, where an abort alone can read as a reset
             transport.abort()
         self._wake()
-
-    def _part(self, transport: asyncio.Transport) -> None:
-        # uvloop closes what is cancelled while it opens, without a word to us, and refuses everything
-        # afterwards; and both loops do once it was said.
-        with suppress(OSError, RuntimeError):
-            if self.tls is not None:
-                transport.write(_farewell(self.tls, self._outgoing))
-            transport.write_eof()
 
     def _take(self, size: int) -> bytes:
         if self.tls is None:
@@ -264,6 +256,28 @@ class Pipe(asyncio.Protocol):
         await self._news
 
 
+class _Deaf(asyncio.Protocol):
+    """Has a connection in the place of `pipe` and drops what comes, until it is `over`."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pipe = pipe
+
+    def eof_received(self) -> bool:
+        """The other side ends, too."""
+        self._end()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._pipe.connection_lost(exc)
+        self._end()
+
+    def _end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+
 class _Greeting:
     """What a server has `heard` of a client before TLS begins, and what it makes of it."""
 
@@ -289,6 +303,15 @@ _ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What an end without TLS's own word is called: Python 3.11.2 has the second name for it."""
 _OVER = "the other side closed it"
 _BARREN = "it sends TLS messages that hold no data, and nothing else"
+
+
+def _part(transport: asyncio.Transport, tls: ssl.SSLObject | None, outgoing: ssl.MemoryBIO) -> None:
+    """Say that this is the end, unless that was said before."""
+    # uvloop closes what is cancelled while it opens, without a word to us, and refuses everything afterwards
+    with suppress(OSError, RuntimeError):
+        if tls is not None:
+            transport.write(_farewell(tls, outgoing))
+        transport.write_eof()
 
 
 def _farewell(tls: ssl.SSLObject, outgoing: ssl.MemoryBIO) -> bytes:

@@ -35,8 +35,6 @@ LAST_WORD_S = 1.0
 """How long a last word may take to leave, three times around the earth: who has not read it by then reads
 nothing.
 """
-HEAR_OUT_S = 5.0
-"""A frame of the largest size takes no longer to come by 30 Mbit/s."""
 QUIET_S = 30
 """Silence after which the operating system looks whether the other side is there. Who has vanished costs a
 node no place for ever, and what stands between keeps the way open: the strictest forget it after minutes.
@@ -132,13 +130,9 @@ class Channel:
             await self.drain_below(1)
 
     async def hear_out(self) -> None:
-        """End our side once what is buffered has left, and drop what comes until the other side ends, or for
-        `HEAR_OUT_S`. Who is in the middle of a send reads our last word only behind it: a connection that was
-        closed under it would tell of a reset and nothing else. Raises `ChannelClosed`.
-        """
-        with anyio.move_on_after(HEAR_OUT_S):
-            await self.drain_below(1)
-            await self._pipe.hear_out()
+        """The same, and drop what comes yet: who is in the middle of a send reads a last word behind it."""
+        await self.let_out()
+        await self._pipe.hear_out()
 
     async def receive(self) -> bytes:
         """The next bytes, `RECEIVE_BYTES_MAX` and what is left of a record at most; none at all once the
@@ -324,7 +318,7 @@ async def _opened(sock: socket.socket, name: str, make: Callable[[], Pipe], *, s
         return Channel(pipe, name)
     except (OSError, ValueError) as error:
         if server_side and pipe is not None and getattr(error, "reason", "") == "WRONG_VERSION_NUMBER":
-            pipe.write_plain(TLS_ONLY if pipe.first == PREFACE[:1] else WRONG_TRANSPORT)
+            pipe.answer_plain(lambda first: TLS_ONLY if first == PREFACE[:1] else WRONG_TRANSPORT)
         raise _handshake_failed(name, error) from error
     finally:
         if not opened:

@@ -17,8 +17,8 @@ import pytest
 from redwire.arrivals import BARREN_MAX
 from redwire.errors import ChannelClosed
 from redwire.handshake import Identity, PrincipalKind
-from redwire.pipe import AHEAD_BYTES, PIECES_MAX
-from redwire.stream import ASK_EVERY_S, ASKED_MAX, HEAR_OUT_S, QUIET_S, Channel, accept
+from redwire.pipe import AHEAD_BYTES, HEAR_OUT_S, PIECES_MAX
+from redwire.stream import ASK_EVERY_S, ASKED_MAX, QUIET_S, Channel, accept
 from redwire.tls import certificate_identities
 from tests.channels import Contexts, a_listener, a_pair, read
 
@@ -82,7 +82,7 @@ async def test_who_is_in_the_middle_of_a_send_reads_the_last_word_behind_it(cont
 
 
 async def test_nobody_is_heard_out_for_ever(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redwire.stream.HEAR_OUT_S", 0.2)
+    monkeypatch.setattr("redwire.pipe.HEAR_OUT_S", 0.2)
     async with a_pair(*contexts) as (near, far):
         with anyio.fail_after(2):
             await far.hear_out()
