@@ -26,6 +26,7 @@ from redwire.message.admin import (
     check_account,
     check_usual,
     decode_asked,
+    decode_command,
 )
 from redwire.message.client import RecordStatus
 from redwire.position import Lsn
@@ -50,7 +51,8 @@ class SessionAccounts:
         service = self._service
         act = Act(by=self.actor, act=Kind.ACCOUNT.name.lower(), target="")
         try:
-            change = check_account(frame.payload)
+            remaining_ms, body = decode_command(frame.payload)
+            change = check_account(body)
             act = self._act(change)
             if isinstance(change, PutUser):
                 check_usual(change.verifier)
@@ -62,7 +64,7 @@ class SessionAccounts:
             self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
             raise
         told = partial(self._came, change, frame.correlation)
-        service.node.inbox.propose(self._records.proposal(frame.payload, frame.correlation, told))
+        service.node.inbox.propose(self._records.proposal(body, frame.correlation, told, remaining_ms))
 
     def show(self, frame: Frame) -> None:
         """Answer an AccountsRequest (54) from what this node has applied. Raises what refuses it."""

@@ -20,6 +20,7 @@ from redwire.body import TERM_MAX, decode, encode
 from redwire.errors import Code, NotConfirmed, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
+from redwire.message.admin import decode_command
 from redwire.message.settings import ChangeSettings, SettingsChanged
 from redwire.position import LSN_MAX, Lsn
 from redwire.record import REQUEST_HEADER, RequestKind
@@ -49,19 +50,20 @@ class SessionSettings:
     def change(self, frame: Frame) -> None:
         """Take a ChangeSettings (5A). Raises what refuses it."""
         try:
-            asked = decode(frame.payload, ChangeSettings)
+            remaining_ms, body = decode_command(frame.payload)
+            asked = decode(body, ChangeSettings)
         except RedwireError as error:
             self._record(self._act("", ()).came_to(ActOutcome.REFUSED, why=error.message))
             raise
         try:
-            self._change(asked, frame.correlation)
+            self._change(asked, frame.correlation, remaining_ms)
         except RedwireError as error:
             if not asked.dry_run:
                 act = self._act(_words(asked), asked.lost)
                 self._record(act.came_to(ActOutcome.REFUSED, why=error.message))
             raise
 
-    def _change(self, asked: ChangeSettings, correlation: int) -> None:
+    def _change(self, asked: ChangeSettings, correlation: int, remaining_ms: int) -> None:
         role, service = self._service.require_primary(), self._service
         if self._records.under_way:
             raise Refused(
@@ -82,7 +84,8 @@ class SessionSettings:
             raise disk_full()
         if room.sure_bytes < REQUEST_HEADER.size + len(body) + FRAMING_BYTES_MAX:
             raise Refused(Code.BUSY, "the log waits for its next segment", hint="try again in a second")
-        proposal = self._records.proposal(body, correlation, partial(self._came, planned, unmet, correlation))
+        told = partial(self._came, planned, unmet, correlation)
+        proposal = self._records.proposal(body, correlation, told, remaining_ms)
         service.node.inbox.post(ChangeProposed(proposal, planned))
 
     def _came(self, planned: Planned, unmet: str, correlation: int, outcome: CameTo) -> None:

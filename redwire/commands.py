@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import anyio
@@ -19,6 +20,7 @@ from redwire.errors import (
 )
 from redwire.frame import Kind
 from redwire.link import Answer
+from redwire.message.admin import encode_command
 from redwire.pool import Pool
 
 AGAIN_S = 0.1
@@ -41,9 +43,9 @@ class Commands:
         self._pool = pool
 
     async def tell(
-        self, kind: Kind, body: bytes, timeout_s: float, *, hint: str, repeatable: bool = False
+        self, kind: Kind, change: bytes, timeout_s: float, *, hint: str, repeatable: bool = False
     ) -> Told:
-        """Have the primary do something; its answer.
+        """Have the primary do something, within what is left of the deadline; its answer.
 
         What it refuses because it does not lead, or cannot do it yet, is sent again within the deadline. What
         is `repeatable` is so after any refusal that can pass, and after a sending of which nothing was heard.
@@ -52,6 +54,10 @@ class Commands:
         `UnknownOutcome`, which says `hint`, when it may have been done. A later refusal does not change that.
         """
         attempts = Attempts()
+
+        def body() -> bytes:
+            return encode_command(max(0, int((limit.deadline - anyio.current_time()) * 1000)), change)
+
         try:
             with anyio.move_on_after(timeout_s) as limit:
                 while True:
@@ -77,7 +83,9 @@ class Commands:
         text = f"nobody could be asked within {timeout_s:g} s" + (f": {why}" if why else "")
         raise DeadlineExceeded(text, phase=self._pool.phase, hint=hint) from said
 
-    async def _send(self, attempts: Attempts, kind: Kind, body: bytes, repeatable: bool) -> Told | None:
+    async def _send(
+        self, attempts: Attempts, kind: Kind, body: Callable[[], bytes], repeatable: bool
+    ) -> Told | None:
         """Send it once; None when it is to be sent again. Raises why it is not."""
         try:
             link = await self._pool.leader()
@@ -90,7 +98,7 @@ class Commands:
         if asked:
             attempts.sent()
         try:
-            return Told(await link.ask(kind, body), attempts.doubt is not None)
+            return Told(await link.ask(kind, body()), attempts.doubt is not None)
         except RedwireError as error:
             if asked and isinstance(error, ChannelClosed):
                 attempts.unheard(error)

@@ -1,23 +1,41 @@
-"""Bodies of administration: an account change (4E), logged as it is by an ACCOUNT record, and its answer;
-and what there is of accounts (54, 55).
+"""Bodies of administration: what is left of the deadline of a change (4E, 5A); an account change (4E), logged
+as it is by an ACCOUNT record, and its answer; and what there is of accounts (54, 55).
 
-The bytes that an administrator sends are the bytes in the log: whoever logs them calls `check_account` first.
+The bytes that an administrator sends behind the deadline are the bytes in the log: whoever logs them calls
+`check_account` first.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
 from redwire import body
 from redwire.body import U63, Bytes32, ClosedStruct
-from redwire.errors import RequestInvalid
+from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.scram import ITERATIONS, SALT_BYTES
 
 UserName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
 TokenId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
 UserRole = Literal["read", "write", "admin"]
+
+
+_REMAINING = struct.Struct("<I")
+
+
+def encode_command(remaining_ms: int, change: bytes) -> bytes:
+    """An Account (4E) or ChangeSettings (5A): `change` behind what is left of its caller's deadline."""
+    assert remaining_ms >= 0
+    return _REMAINING.pack(min(remaining_ms, 0xFFFF_FFFF)) + change
+
+
+def decode_command(payload: bytes) -> tuple[int, bytes]:
+    """What is left of the deadline, and the change, which is not looked at. Raises `BodyInvalid`."""
+    if len(payload) < _REMAINING.size:
+        raise BodyInvalid(f"{len(payload)} bytes of a change, its deadline alone takes {_REMAINING.size}")
+    return _REMAINING.unpack_from(payload)[0], payload[_REMAINING.size :]
 
 
 class ScramRecord(ClosedStruct, frozen=True, kw_only=True):

@@ -47,3 +47,8 @@ def write(asked: bytes, *, policy: bytes = b"", said: int | None = None, attempt
 
 def text(value: object) -> bytes:
     return json.dumps(value).encode()
+
+
+def in_time(change: bytes) -> bytes:
+    """A change of settings or accounts whose caller has five seconds left."""
+    return struct.pack("<I", 5_000) + change

@@ -10,6 +10,8 @@ import pytest
 
 from redwire import connect
 from redwire.errors import Code, NotConfirmed, Refused
+from redwire.message.admin import RemoveUser
+from redwire.message.settings import SetPolicy
 
 TIMEOUT_MS = 1_000
 GRACE_MS = 1_500
@@ -85,7 +87,9 @@ def test_a_silent_region_leaves_writes_unconfirmed_then_refused_and_its_return_c
     assert documents["during"][0] == receipt.lsn
 
 
-def test_a_primary_that_lacks_copies_says_so_within_the_time_of_who_asks_for_a_key(fleet: Any) -> None:
+def test_a_primary_that_lacks_copies_says_so_within_the_time_of_who_asks(
+    fleet: Any,
+) -> None:
     shop = fleet("eu-1", "us-1", policy_timeout_ms=60_000, replica_timeout_ms=60_000)
     shop.db.put("c", "before", {})
     shop.pause("us-1")
@@ -95,6 +99,10 @@ def test_a_primary_that_lacks_copies_says_so_within_the_time_of_who_asks_for_a_k
     with pytest.raises(NotConfirmed) as unsettled:
         shop.db.resolve(unconfirmed.value.key, timeout_s=2)
     assert time.monotonic() - began < 3 and unsettled.value.key == unconfirmed.value.key
+    with pytest.raises(NotConfirmed):
+        shop.db.admin.change_account(RemoveUser("nobody"), timeout_s=2)
+    with pytest.raises(NotConfirmed):
+        shop.db.admin.change_settings(SetPolicy(policy="local"), timeout_s=2)
     shop.resume("us-1")
     assert shop.db.resolve(unconfirmed.value.key, timeout_s=30).id == "during"
 

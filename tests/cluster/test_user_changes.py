@@ -32,6 +32,7 @@ from redwire.message.failure import Failure
 from redwire.record import Key, Op, Record, encode_record, encode_write
 from redwire.scram import make_verifier
 from redwire.tls import client_context
+from tests.cluster.handmade import in_time
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -241,7 +242,7 @@ def test_an_administrator_by_configuration_stays_whatever_users_bear_his_name(sh
 def test_who_removes_himself_is_answered_first(shop: Any, join: Join) -> None:
     shop.add_user("boss", PASSWORD, "admin")
     boss = join("eu-1", Password("boss", PASSWORD))
-    boss.send(Kind.ACCOUNT, body.encode(RemoveUser("boss")), 7)
+    boss.send(Kind.ACCOUNT, in_time(body.encode(RemoveUser("boss"))), 7)
     answer, last = boss.last_words()
     assert (answer.kind, answer.correlation) == (Kind.ACCOUNT_DONE, 7)
     assert AccountDone.decode(answer.payload).missing == ""

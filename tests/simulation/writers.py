@@ -19,6 +19,7 @@ from redwire.body import decode, encode
 from redwire.errors import Code, NotConfirmed, RedwireError
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, PrincipalKind, Role
+from redwire.message.admin import encode_command
 from redwire.message.client import (
     Open,
     Opened,
@@ -375,9 +376,8 @@ async def change(machine: Machine, wanted: SettingsChange, lost: Sequence[str] =
     if machine.service is None:
         return "gone"
     talk = Conversation(machine, 0.01, admin=True)
-    frame = await talk.ask(
-        Kind.CHANGE_SETTINGS, encode(ChangeSettings(change=wanted, lost=tuple(lost))), 10.0
-    )
+    asked = encode_command(10_000, encode(ChangeSettings(change=wanted, lost=tuple(lost))))
+    frame = await talk.ask(Kind.CHANGE_SETTINGS, asked, 10.0)
     if frame is None:
         return "no answer"
     return str(decode(frame.payload, Failure).to_error()) if frame.kind == Kind.FAILURE else "done"

@@ -21,7 +21,7 @@ from redwire.connection import ServerConnection
 from redwire.errors import Code, KeyExpired, NotConfirmed, NotPrimary, RedwireError, Refused
 from redwire.frame import Frame, Kind, encode_frame
 from redwire.handshake import Method, Principal, PrincipalKind, Role
-from redwire.message.admin import AccountDone, check_account, decode_asked
+from redwire.message.admin import AccountDone, check_account, decode_asked, decode_command
 from redwire.message.client import (
     RESULT,
     AckBlock,
@@ -249,7 +249,7 @@ class FakeNode:
         if self.account_script:
             self.account_script.popleft()(self, wire, frame)
             return
-        change = check_account(frame.payload)
+        change = check_account(decode_command(frame.payload)[1])
         self.cluster.accounts.append(change)
         after = self.cluster.registry.after(change)
         missing = self.cluster.registry.missing(change, ["ops"]) if after is self.cluster.registry else ""

@@ -32,6 +32,7 @@ from redwire.status import Status
 from redwire.status import decode as decode_status
 from redwire.tls import ALPN
 from tests.cluster.forked_cluster import ForkedCluster
+from tests.cluster.handmade import in_time
 from tools.dev.plan import ClusterPlan, NodePlan
 
 ANSWER_S = 10.0
@@ -333,7 +334,8 @@ def start_site(folder: Path, *, settings: dict[str, object] | None = None) -> Si
         site = Site(cluster)
         with site.login("ops") as ops:
             for user, role in (("reader", "read"), ("writer", "write")):
-                assert ops.ask(Kind.ACCOUNT, encode(_user(user, role))).kind == Kind.ACCOUNT_DONE
+                change = in_time(encode(_user(user, role)))
+                assert ops.ask(Kind.ACCOUNT, change).kind == Kind.ACCOUNT_DONE
     except BaseException:
         cluster.stop()
         raise

@@ -12,7 +12,7 @@ from redwire.errors import Code
 from redwire.frame import Kind
 from redwire.message.read import Fetch, Scan
 from redwire.position import ClusterId, Lsn, Term, Token
-from tests.cluster.handmade import DELETE, INSERT, record, request, write
+from tests.cluster.handmade import DELETE, INSERT, in_time, record, request, write
 
 # --- what a request says of itself
 
@@ -101,10 +101,19 @@ MALFORMED: dict[str, tuple[Kind, bytes]] = {
     "Open: a name of 300": (Kind.OPEN, b"\xa2\x66client\x79\x01\x2c" + b"x" * 300 + b"\x69subscribe\xf4"),
     "Open: a number as yes": (Kind.OPEN, b"\xa2\x66client\x61x\x69subscribe\x01"),
     "Open: something else too": (Kind.OPEN, b"\xa3\x66client\x61x\x69subscribe\xf4\x61y\x01"),
-    "Account: no change": (Kind.ACCOUNT, b"\xa1\x64name\x61x"),
-    "Account: an unknown change": (Kind.ACCOUNT, b"\xa2\x66change\x65crown\x64name\x61x"),
-    "Account: a name with a slash": (Kind.ACCOUNT, b"\xa2\x66change\x6bremove_user\x64name\x63a/b"),
-    "Account: no name": (Kind.ACCOUNT, b"\xa2\x66change\x6bremove_user\x64name\x60"),
+    "Account: half a deadline": (Kind.ACCOUNT, bytes(3)),
+    "Account: a deadline alone": (Kind.ACCOUNT, bytes(4)),
+    "ChangeSettings: nothing": (Kind.CHANGE_SETTINGS, b""),
+    "Account: no change": (Kind.ACCOUNT, in_time(b"\xa1\x64name\x61x")),
+    "Account: an unknown change": (
+        Kind.ACCOUNT,
+        in_time(b"\xa2\x66change\x65crown\x64name\x61x"),
+    ),
+    "Account: a name with a slash": (
+        Kind.ACCOUNT,
+        in_time(b"\xa2\x66change\x6bremove_user\x64name\x63a/b"),
+    ),
+    "Account: no name": (Kind.ACCOUNT, in_time(b"\xa2\x66change\x6bremove_user\x64name\x60")),
     "AccountsRequest: no list": (Kind.ACCOUNTS_REQUEST, b"\xa1\x65after\x60"),
     "AccountsRequest: limit 0": (Kind.ACCOUNTS_REQUEST, b"\xa2\x64list\x65users\x65limit\x00"),
     "AccountsRequest: limit 201": (Kind.ACCOUNTS_REQUEST, b"\xa2\x64list\x65users\x65limit\x18\xc9"),
@@ -112,7 +121,10 @@ MALFORMED: dict[str, tuple[Kind, bytes]] = {
         Kind.ACCOUNTS_REQUEST,
         b"\xa2\x64list\x66tokens\x64user\x63a/b",
     ),
-    "Account: a newline in a name": (Kind.ACCOUNT, b"\xa2\x66change\x6bremove_user\x64name\x62a\n"),
+    "Account: a newline in a name": (
+        Kind.ACCOUNT,
+        in_time(b"\xa2\x66change\x6bremove_user\x64name\x62a\n"),
+    ),
 }
 
 
@@ -165,7 +177,10 @@ def test_users_that_could_never_log_in_are_not_made(site: Any) -> None:
     with site.nothing_written():
         for each in wrong:
             with site.login("ops") as wire:
-                (last,) = (wire.send_frame(Kind.ACCOUNT, cbor2.dumps(each)), wire.last_words())[1]
+                (last,) = (
+                    wire.send_frame(Kind.ACCOUNT, in_time(cbor2.dumps(each))),
+                    wire.last_words(),
+                )[1]
                 assert "body" in str(site.failure(last)) or "byte" in str(site.failure(last)), each
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import zstandard
 
+from redwire.body import BODY_BYTES_MAX
 from redwire.frame import COMPRESSED, FRAME_BYTES_MAX, HEADER, MORE_FRAMES, Kind, encode_frame
 from redwire.handshake import PREFACE, TLS_ONLY
+from tests.cluster.handmade import in_time
 
 ROOM_BYTES = 48 << 20
 """What a hostile frame may cost for a moment: its own 16 MiB twice, and some slack."""
@@ -171,11 +173,19 @@ CBOR: dict[str, tuple[bytes, str]] = {
     "65,535 empty lists": (b"\x99\xff\xfc" + b"\x80" * 65_533, "announced|more than 4096 items"),
     "2^64 entries": (b"\xbb" + b"\xff" * 8, "18446744073709551615 entries"),
     "2^63 bytes": (b"\xa1\x61x\x5b\x7f" + b"\xff" * 7, "9223372036854775807 bytes"),
-    "one byte too many": (b"\xa1\x61x\x59\xff\xfb" + bytes(65_531), "(this one|payload) has 65537"),
+    "one byte too many": (b"\xa1\x61x\x59\xff\xfb" + bytes(65_531), "(this one|payload) has 655(37|41)"),
     "16 MiB of empty lists": (b"\x80" * ((16 << 20) - 16), "(1 to|at most) 65536"),
     "no map": (b"\x80", "not a .* body"),
     "a map of nothing known": (b"\xa1\x61x\x01", "not a .* body"),
 }
+
+
+def _carrying(kind: Kind, body: bytes) -> bytes:
+    """A payload of `kind` with `body` where its CBOR stands, cut to what fits where it is as long as one."""
+    if kind is not Kind.ACCOUNT:
+        return body
+    longest = len(body) in (BODY_BYTES_MAX, FRAME_BYTES_MAX - HEADER.size)
+    return in_time(body[:-4] if longest else body)
 
 
 @pytest.mark.parametrize(("body", "why"), CBOR.values(), ids=CBOR)
@@ -187,7 +197,7 @@ def test_cbor_that_may_not_be_is_refused_by_every_kind_that_carries_it(
         site.forget_peak()
         for who, kind in CBOR_KINDS:
             with site.login(who) as wire:
-                wire.send(frame(kind, body))
+                wire.send(frame(kind, _carrying(kind, body)))
                 (last,) = wire.last_words()
                 assert re.search(why, str(site.failure(last))), f"{kind!r}: {site.failure(last)}"
         assert site.peak_bytes() < before + ROOM_BYTES

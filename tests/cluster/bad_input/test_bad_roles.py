@@ -18,6 +18,7 @@ from redwire.message.peer import Ack, SnapshotFetch
 from redwire.message.read import Fetch, Scan
 from redwire.message.settings import ChangeSettings, SetPolicy
 from redwire.record import NO_CLIENT, Op, Record
+from tests.cluster.handmade import in_time
 from tests.reports import report
 
 SQL = b"SELECT id FROM good LIMIT 1"
@@ -50,10 +51,10 @@ def served(site: Any, client: bytes) -> dict[Kind, tuple[str, Kind, bytes]]:
         Kind.STATUS_REQUEST: ("read", Kind.STATUS, b""),
         Kind.WRITE: ("write", Kind.WRITTEN, put),
         Kind.RESOLVE: ("write", Kind.FAILURE, Resolve(client, 1).encode()),  # NOT_FOUND, where it is served
-        Kind.ACCOUNT: ("admin", Kind.ACCOUNT_DONE, encode(RemoveUser("nobody"))),
+        Kind.ACCOUNT: ("admin", Kind.ACCOUNT_DONE, in_time(encode(RemoveUser("nobody")))),
         Kind.ACCOUNTS_REQUEST: ("admin", Kind.ACCOUNTS, encode(UsersAsked())),
         Kind.SETTINGS_REQUEST: ("read", Kind.SETTINGS, b""),
-        Kind.CHANGE_SETTINGS: ("admin", Kind.SETTINGS_CHANGED, encode(NO_CHANGE)),
+        Kind.CHANGE_SETTINGS: ("admin", Kind.SETTINGS_CHANGED, in_time(encode(NO_CHANGE))),
     }
 
 
@@ -130,7 +131,7 @@ def test_who_may_only_read_writes_nothing_by_any_kind(site: Any, who: str) -> No
 def test_a_writer_changes_no_account(site: Any) -> None:
     with site.nothing_written(), site.login("writer") as wire:
         for change in (RemoveUser("reader"), RemoveUser("writer")):
-            assert str(wire.error(Kind.ACCOUNT, encode(change))).startswith(
+            assert str(wire.error(Kind.ACCOUNT, in_time(encode(change)))).startswith(
                 "FORBIDDEN: writer has role write"
             )
     with site.login("reader") as wire:
@@ -140,7 +141,7 @@ def test_a_writer_changes_no_account(site: Any) -> None:
 def test_removing_nobody_is_logged_and_answered_as_what_it_is(site: Any) -> None:
     with site.login("ops") as wire:
         before = site.status().own.received or 0
-        done = AccountDone.decode(wire.ask(Kind.ACCOUNT, encode(RemoveUser("raeder"))).payload)
+        done = AccountDone.decode(wire.ask(Kind.ACCOUNT, in_time(encode(RemoveUser("raeder")))).payload)
     assert done == AccountDone(before + 1, done.term, "there is no user raeder; did you mean reader?")
 
 

@@ -17,6 +17,7 @@ from redwire.errors import Code, RedwireError, Refused, RequestInvalid
 from redwire.frame import Frame, Kind
 from redwire.message.admin import PutUser, RemoveUser, ScramRecord
 from redwire.scram import ITERATIONS
+from tests.cluster.handmade import in_time
 
 OPS = Actor("127.0.0.1:9", "ops", "")
 
@@ -44,7 +45,7 @@ class Leader:
     def require_primary(self) -> None:
         """It does."""
 
-    def proposal(self, *asked: object) -> object:
+    def proposal(self, *asked: object, remaining_ms: int | None = None) -> object:
         return asked
 
 
@@ -64,14 +65,14 @@ def test_a_change_that_is_not_even_proposed_has_its_line(
     service = Follower()
     accounts = SessionAccounts(cast(Service, service), OPS, NOBODY)
     with pytest.raises(RedwireError) as caught:
-        accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, payload))
+        accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, in_time(payload)))
     (line,) = service.acts
     assert (line.by, line.act, line.target, line.outcome) == (OPS, act, target, ActOutcome.REFUSED)
     assert line.why == caught.value.message and line.why.startswith(why)
 
 
 def test_one_change_too_many_at_once_is_refused_and_has_its_line() -> None:
-    service, frame = Leader(), Frame(Kind.ACCOUNT, 0, 0, 7, encode(RemoveUser("app")))
+    service, frame = Leader(), Frame(Kind.ACCOUNT, 0, 0, 7, in_time(encode(RemoveUser("app"))))
     accounts = SessionAccounts(cast(Service, service), OPS, NOBODY)
     for _ in range(UNDER_WAY_MAX):
         accounts.change(frame)
@@ -87,10 +88,10 @@ def test_a_user_whose_challenge_would_tell_that_it_exists_is_not_made_and_has_it
     user = PutUser(name="carol", role="read", verifier=record, topology_read=False)
     accounts = SessionAccounts(cast(Service, service), OPS, NOBODY)
     with pytest.raises(RequestInvalid, match="not 4096 and 16"):
-        accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, encode(user)))
+        accounts.change(Frame(Kind.ACCOUNT, 0, 0, 7, in_time(encode(user))))
     assert not service.proposed
     (line,) = service.acts
     assert (line.target, line.outcome) == ("carol", ActOutcome.REFUSED)
     usual = msgspec.structs.replace(user, verifier=msgspec.structs.replace(record, iterations=ITERATIONS))
-    accounts.change(Frame(Kind.ACCOUNT, 0, 0, 8, encode(usual)))
+    accounts.change(Frame(Kind.ACCOUNT, 0, 0, 8, in_time(encode(usual))))
     assert len(service.proposed) == 1

@@ -20,6 +20,7 @@ from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, MemberRecord
 from redwire.message.settings import ChangeSettings, SetPolicy, SettingsChanged
+from tests.cluster.handmade import in_time
 
 OPS = Actor("127.0.0.1:9", "ops", "")
 
@@ -51,7 +52,7 @@ class Desk:
         raise AssertionError(error)
 
     def change(self, payload: bytes) -> None:
-        self.settings.change(Frame(Kind.CHANGE_SETTINGS, 0, 0, 7, payload))
+        self.settings.change(Frame(Kind.CHANGE_SETTINGS, 0, 0, 7, in_time(payload)))
 
 
 @pytest.fixture
