@@ -21,14 +21,10 @@ class SessionRecords:
         self.under_way = 0
 
     def proposal(
-        self,
-        body: bytes,
-        correlation: int,
-        told: Callable[[CameTo], None],
-        remaining_ms: int | None = None,
+        self, body: bytes, correlation: int, told: Callable[[CameTo], None], remaining_ms: int
     ) -> Proposal:
-        """One more with this body, for a caller who has `remaining_ms` left, None for no limit. The node's
-        queue takes it next; `told` learns once what it came to.
+        """One more with this body, for a caller who has `remaining_ms` left. The node's queue takes it next;
+        `told` learns once what it came to.
         """
 
         def came(outcome: CameTo) -> None:

@@ -45,7 +45,7 @@ class Leader:
     def require_primary(self) -> None:
         """It does."""
 
-    def proposal(self, *asked: object, remaining_ms: int | None = None) -> object:
+    def proposal(self, *asked: object, remaining_ms: int) -> object:
         return asked
 
 
