@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from redwire.errors import UriInvalid
+from redwire.errors import TlsInvalid, UriInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME, Identity, PrincipalKind, parse_identity_uri
-from redwire.tls import AUTHORITY_NAME
+from redwire.tls import AUTHORITY_NAME, require_private_key
 from tools.errors import AuthorityInvalid, FileStands, NameInvalid
 
 AUTHORITY_DAYS = 3_650
@@ -241,6 +241,10 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
         raise AuthorityInvalid(f"{path} is no private key without a password: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise AuthorityInvalid(f"{path} is no ECDSA key")
+    try:
+        require_private_key(path)
+    except TlsInvalid as error:
+        raise AuthorityInvalid(error.message, hint=f"chmod 600 {path}") from error
     return key
 
 

@@ -224,6 +224,16 @@ def test_a_damaged_authority_says_which_file_is_wrong(folder: Path) -> None:
         Authority.load(folder)
 
 
+def test_an_authority_whose_key_others_can_read_signs_nothing(folder: Path) -> None:
+    (folder / "ca.key").chmod(0o640)
+    with pytest.raises(
+        AuthorityInvalid, match=r"ca\.key: others .* this key \(mode 0640\); chmod 600 .*ca\.key"
+    ):
+        Authority.load(folder)
+    (folder / "ca.key").chmod(0o600)
+    assert Authority.load(folder).cluster == "shop"
+
+
 def invoke(*arguments: str | Path) -> Result:
     return CliRunner().invoke(redwire, ["certs", *map(str, arguments)])
 
