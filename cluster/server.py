@@ -157,6 +157,7 @@ class Server:
             raise
 
     async def _serve(self, visit: Visit, principal: Principal) -> None:
+        broken = False
         try:
             if principal.role is Role.REPLICATOR:
                 await self._serve_member(visit, NodeId(principal.name))
@@ -167,8 +168,9 @@ class Server:
             else:
                 await self._serve_client(visit, principal)
         except* ProtocolError:
+            broken = True  # what is cancelled in here comes out wrapped in a group, as an error
+        if broken:
             await visit.channel.hear_out()  # the reason is read before the connection ends
-            raise
 
     async def _serve_member(self, visit: Visit, member: NodeId) -> None:
         end = ChannelEnd(member, visit.channel)

@@ -85,9 +85,10 @@ class Course(Attempts):
             return self._expired(error)
         before = self.doubt
         self.heard(error)
-        if isinstance(error, NotConfirmed) and (before is None or error.receipt is not None):
-            return End(error)
-        if error.retry:  # also while an earlier attempt is being looked for
+        if isinstance(error, NotConfirmed):
+            looked_for = before is not None and error.receipt is None  # an earlier attempt
+            return Again(self._pause_s()) if looked_for else End(error)
+        if error.retry:
             return Again(self._pause_s())
         return End(error) if before is None else Ask(0.0)
 

@@ -42,7 +42,7 @@ from anywhere on earth, also where it waits `WAIT_ELSEWHERE_MS` for a token. One
 has many: if all who wait for it went elsewhere, every node would have the reads of all to answer, for nobody.
 """
 SILENCE_SHARE = 0.5
-"""Of a short call's time: what is left is for another node."""
+"""Of a short call's time, beside what the node's answers take anyway: what is left is for another node."""
 
 
 def silence_within(timeout_s: float) -> float:
@@ -71,7 +71,7 @@ class Inquiry:
     `mode` is which nodes may be asked from here on. `phase` is what the read waits for, `trouble` why the
     last node was of no use, or the last one that said why, None if none was; `sent` whether a node may still
     be at work on it. `asked` is the node whose answer is awaited now, `silence_s` how long one may answer no
-    read while others may answer instead.
+    read while others may answer instead, if its answers take no time.
     """
 
     mode: ReadMode
@@ -89,9 +89,9 @@ class Inquiry:
         if not self._telling:
             self.trouble = error
 
-    def ask(self, addr: str, now_s: float, *, alone: bool) -> Patience:
+    def ask(self, addr: str, now_s: float, *, alone: bool, rtt_s: float = 0.0) -> Patience:
         """The request goes to the node at `addr`; what that one is given. `alone` if no other one may answer
-        in its place.
+        in its place; `rtt_s` is how long its answers take, as far as that is known.
         """
         self.phase = "answer"
         self._sent_before, self.sent = self.sent, True
@@ -100,7 +100,7 @@ class Inquiry:
         if alone:
             return Patience(int(left_s * WAIT_SHARE * 1000), math.inf)
         wait_s = min(left_s, WAIT_SHARE * self.silence_s)
-        return Patience(min(WAIT_ELSEWHERE_MS, int(wait_s * 1000)), self.silence_s)
+        return Patience(min(WAIT_ELSEWHERE_MS, int(wait_s * 1000)), min(self.silence_s + rtt_s, SILENCE_S))
 
     def answered(self) -> None:
         """The node answered."""

@@ -181,17 +181,20 @@ class Pipe(asyncio.Protocol):
 
     async def hear_out(self) -> None:
         """Say that nothing more comes from here, and drop what comes until the other side ends, too, or for
-        `HEAR_OUT_S`. Nobody may read any more.
+        `HEAR_OUT_S`: then the connection is over. Nobody may read any more; what is written is dropped.
         """
-        transport = self._transport
-        if transport is None or self._ended:
+        if self._transport is None or self._ended:
             return
+        transport, self._transport = self._transport, None
         _part(transport, self.tls, self._outgoing)
         deaf = _Deaf(self)
         transport.set_protocol(deaf)
         transport.resume_reading()
-        with anyio.move_on_after(HEAR_OUT_S):
-            await deaf.over
+        try:
+            with anyio.move_on_after(HEAR_OUT_S):
+                await deaf.over
+        finally:
+            transport.abort()
 
     def close(self, error: Exception) -> None:
         """End the connection now; whoever reads gets `error`. What was not sent is lost."""

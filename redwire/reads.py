@@ -144,7 +144,8 @@ class Reads:
 
     async def _try(self, link: Link, inquiry: Inquiry, send: Send, *, alone: bool) -> Answer | None:
         """Ask one node. Raises what no other node would answer differently."""
-        patience = inquiry.ask(link.addr, time.monotonic(), alone=alone)
+        rtt_s = self._pool.router.rtt_us(link.addr) / 1e6
+        patience = inquiry.ask(link.addr, time.monotonic(), alone=alone, rtt_s=rtt_s)
         try:
             answer = await send(link, patience)
             inquiry.answered()

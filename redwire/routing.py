@@ -201,12 +201,14 @@ class Router:
         """
         return self._met.failed(addr, now_ms, held_ms)
 
-    def retry_ms(self, addr: str) -> int:
-        """When `addr` may be tried again; in the past, or 0, for a node that is not in back-off."""
-        return self._met.node(addr).retry_ms
+    def rtt_us(self, addr: str) -> float:
+        """How long answers of `addr` take, on average; 0 if none was measured."""
+        return self._met.node(addr).rtt_us or 0.0
 
     def seek_ms(self, addr: str) -> int:
-        """The same for those who wait for a primary: sooner, where `addr` was away for long."""
+        """When who waits for a primary may try `addr` again: sooner than others, where it was away for long;
+        in the past, or 0, for a node that is not in back-off.
+        """
         return self._met.node(addr).seek_ms
 
     def status(self) -> RouterStatus:

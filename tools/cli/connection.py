@@ -174,11 +174,12 @@ def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary | Unkn
 
 
 class _Saying(logging.Handler):
-    """Says what is logged."""
+    """Says what is logged; where that cannot leave, whoever logged it goes on."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """As `say`."""
-        say(f"redwire: {record.getMessage()}", err=True)
+        with suppress(OSError):
+            say(f"redwire: {record.getMessage()}", err=True)
 
 
 class _Notices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from itertools import count
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from cluster.session_reads import ANSWER_BYTES_GUESS, READ_AHEAD_BYTES, WAITING_
 from cluster.turnstile import Turn
 from cluster.unread import ALL_BYTES_MAX, EACH_BYTES_MAX, SCARCE_BYTES_MAX, Unread
 from cluster.visit import Visit
-from redwire.errors import ChannelClosed
+from redwire.errors import ChannelClosed, ProtocolError
 from redwire.frame import COMPRESSED, Frame, Kind
 from redwire.handshake import Principal, PrincipalKind, Role
 from redwire.message.client import encode_write_frame_body
@@ -260,6 +261,29 @@ async def test_nothing_is_done_any_more_for_whoever_has_gone(house: House) -> No
     with pytest.raises(ChannelClosed):
         await house.attend(client)
     assert client.heard == [(Kind.PONG, 77)] and house.reading == []
+
+
+async def test_a_node_that_stops_while_it_hears_out_a_member_that_broke_the_protocol_ends_in_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(member: Visit, name: str) -> None:
+        raise ExceptionGroup("of a task group", [ProtocolError("no such frame")])
+
+    heard = anyio.Event()
+
+    async def hear_out() -> None:
+        heard.set()
+        await anyio.sleep_forever()
+
+    listener = object.__new__(server.Server)
+    monkeypatch.setattr(listener, "_serve_member", broken)
+    member = Principal(PrincipalKind.NODE, "us-1", Role.REPLICATOR, False)
+    visit = cast(Visit, SimpleNamespace(channel=SimpleNamespace(hear_out=hear_out)))
+    serving = asyncio.ensure_future(listener._serve(visit, member))
+    await heard.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
 
 
 async def test_whoever_goes_without_a_goodbye_ends_it_all_the_same(house: House) -> None:

@@ -33,7 +33,14 @@ def logged() -> NotConfirmed:
     return error
 
 
-LOGGED, UNSETTLED = logged(), NotConfirmed("cannot look back")
+def final() -> NotConfirmed:
+    """As no node of ours says it: another try cannot help."""
+    error = NotConfirmed("cannot look back")
+    error.retry = False
+    return error
+
+
+LOGGED, UNSETTLED, FINAL = logged(), NotConfirmed("cannot look back"), final()
 
 TABLE = [
     # (what happened, in order; the kind of step that follows; the attempt of the next send)
@@ -50,6 +57,7 @@ TABLE = [
     (["lost", FORBIDDEN], Ask, 2),
     (["lost", LOGGED], End, 2),
     (["lost", UNSETTLED], Again, 2),
+    (["lost", FINAL], Again, 2),
     (["lost", EXPIRED], End, 2),
     ([BUSY, "lost", INVALID], Ask, 2),
 ]

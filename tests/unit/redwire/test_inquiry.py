@@ -41,6 +41,12 @@ def test_a_node_gets_all_that_is_left_only_where_nobody_else_may_answer(
     assert Inquiry(Nearest(), END_S).ask("a:1", now_s, alone=alone) == patience
 
 
+def test_a_node_whose_answers_take_long_has_that_on_top_but_never_more_than_any() -> None:
+    inquiry = Inquiry(Nearest(), END_S, silence_s=silence_within(0.5))
+    assert inquiry.ask("a:1", 109.5, alone=False, rtt_s=0.25) == Patience(225, 0.5)
+    assert inquiry.ask("a:1", 109.5, alone=False, rtt_s=9.0) == Patience(225, SILENCE_S)
+
+
 def test_a_short_read_leaves_time_for_another_node_and_to_hear_that_this_one_is_behind() -> None:
     inquiry = Inquiry(Nearest(), END_S, silence_s=silence_within(0.5))
     assert inquiry.ask("a:1", 109.5, alone=False) == Patience(225, 0.25)

@@ -97,6 +97,18 @@ async def test_a_read_with_little_time_goes_on_to_the_next_node_when_one_is_sile
     assert silent.addr == cluster.nodes[1].addr
 
 
+async def test_a_node_that_is_far_has_the_way_to_it_on_top_of_what_a_short_read_gives_it(cluster) -> None:
+    def far(node, wire, frame) -> None:
+        asyncio.get_running_loop().call_later(0.3, handlers[frame.kind], node, wire, frame)
+
+    node, handlers = cluster.nodes[1], cluster.nodes[1].HANDLERS
+    node.HANDLERS = handlers | dict.fromkeys((Kind.OPEN, Kind.FETCH), far)
+    async with redwire.connect(cluster.uri(region="us")) as db:
+        for timeout_s in (10, 0.5):
+            assert await db.get("products", "p1", read="nearest", timeout_s=timeout_s) is None
+    assert [each.fetches for each in cluster.nodes] == [0, 2, 0]
+
+
 async def test_a_node_that_answers_one_read_after_the_other_is_left_by_none(cluster, monkeypatch) -> None:
     silence_s, node = 0.2, cluster.nodes[1]
     monkeypatch.setattr("redwire.inquiry.SILENCE_S", silence_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
 from collections import deque
@@ -254,6 +256,16 @@ async def test_what_a_client_warns_of_is_told_but_not_to_a_program(cluster, caps
     with _Notices(connect(cluster.uri()), quiet=quiet):
         logging.getLogger("redwire").warning("of a file\x1b")
     assert capsys.readouterr().err == told
+
+
+async def test_a_client_goes_on_although_nobody_can_be_told_what_it_warns_of(cluster, monkeypatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, text)
+
+    monkeypatch.setattr("sys.stderr", Full())
+    with _Notices(connect(cluster.uri()), quiet=False):
+        logging.getLogger("redwire").warning("of a file")
 
 
 async def test_a_call_that_waits_says_so_although_connecting_has_said_something(cluster, capsys) -> None:

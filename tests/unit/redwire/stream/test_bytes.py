@@ -81,6 +81,20 @@ async def test_who_is_in_the_middle_of_a_send_reads_the_last_word_behind_it(cont
         assert anyio.current_time() - began_s < HEAR_OUT_S / 2
 
 
+async def test_what_is_written_behind_a_last_word_is_dropped_and_cuts_nobody_off(contexts: Contexts) -> None:
+    async with a_pair(*contexts) as (near, far):
+        far.write(b"last word")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(far.hear_out)
+            assert await read(near, 9) == b"last word"
+            assert await near.receive() == b""
+            far.write(b"of a commit", now=True)
+            far.write(b"of another")
+            await anyio.sleep(0.05)
+            assert not far.ended
+            near.close()
+
+
 async def test_nobody_is_heard_out_for_ever(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redwire.pipe.HEAR_OUT_S", 0.2)
     async with a_pair(*contexts) as (near, far):
