@@ -127,7 +127,8 @@ class Primary:
     def begin(self, known: Lsn, now: Now) -> list[Effect]:
         """Open the reign: its term-start record, and the cluster's record when there is no cluster yet.
 
-        The whole log is durable, and committed at least up to `known`.
+        The whole log is durable, and committed at least up to `known`: what of that is not applied yet is,
+        whether or not anything of this reign is ever committed.
         """
         assert known <= self.end.lsn, "a log that lacks what is known committed opens no reign (R5)"
         term_start = Lsn(self.end.lsn + 1)
@@ -141,7 +142,8 @@ class Primary:
         if self.record is not None:
             requests.append(encode_system(RequestKind.CONFIG, body.encode(self.record)))
             self.changes.log(Settings.of(self.record, Lsn(term_start + 1)))
-        return self._log(requests, [None] * len(requests), len(requests), now)
+        begun = self._log(requests, [None] * len(requests), len(requests), now)
+        return [*begun, Commit(known)] if known > self.applied else begun
 
     @property
     def ready(self) -> bool:

@@ -23,9 +23,10 @@ def fill_standard_streams() -> None:
             setattr(sys, name, os.fdopen(null, "w" if number else "r", closefd=False))
 
 
-def all_said(code: int) -> int:
-    """The exit code `code` of `redwire-node`, once its output has left; else that of why it could not."""
+def all_said(code: int, said: str) -> int:
+    """The exit code `code` of `redwire-node`, once what it `said` has left; else that of why it could not."""
     try:
+        sys.stdout.write(said)
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # it is flushed once more at the end

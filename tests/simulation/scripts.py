@@ -338,7 +338,7 @@ async def written_before_the_log_is_applied(world: World) -> None:
     await _until(lambda: _serves(old))
     writer = Writer("w0", [old], [""], world.chance, world.receipts)
     world.writers.append(writer)
-    await _acked(writer)
+    await writer.open()  # and no batch tells the log that its first record is committed
     old.crash(power=True)
     old.start(primary=True)
     await _until(lambda: old.leads)

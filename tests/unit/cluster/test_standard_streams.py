@@ -36,9 +36,9 @@ def test_a_closed_stream_is_the_null_device_to_a_process_and_to_those_that_it_st
     assert (tmp_path / "said").read_text().split() == [os.devnull] * 4
 
 
-def node(*words: str, stdout: int) -> tuple[int, str]:
-    """Exit code and standard error of `redwire-node`."""
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+def node(*words: str, stdout: int, unbuffered: str) -> tuple[int, str]:
+    """Exit code and standard error of `redwire-node`, where Python holds nothing back if `unbuffered`."""
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     command = [sys.executable, "-m", "cluster.start", *words]
     done = subprocess.run(
         command, stdout=stdout, stderr=subprocess.PIPE, cwd=ROOT, env=env, text=True, check=False
@@ -47,13 +47,15 @@ def node(*words: str, stdout: int) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [("--help",), ("check", "--json", "--config", "/nowhere.yaml")])
-def test_an_answer_that_cannot_leave_is_an_error_of_one_line(words: tuple[str, ...]) -> None:
-    told = node(*words, stdout=os.open("/dev/full", os.O_WRONLY))
+def test_an_answer_that_cannot_leave_is_an_error_of_one_line(words: tuple[str, ...], unbuffered: str) -> None:
+    told = node(*words, stdout=os.open("/dev/full", os.O_WRONLY), unbuffered=unbuffered)
     assert told == (1, "redwire-node: standard output: No space left on device\n")
 
 
-def test_an_answer_that_nobody_reads_any_more_is_no_error_to_speak_of() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_answer_that_nobody_reads_any_more_is_no_error_to_speak_of(unbuffered: str) -> None:
     source, sink = os.pipe()
     os.close(source)
-    assert node("--help", stdout=sink) == (141, "")
+    assert node("--help", stdout=sink, unbuffered=unbuffered) == (141, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.effects import Append, Commit, Note
+from cluster.effects import Append, Applied, Commit, Note
 from redwire.batch import follows
 from redwire.message.log import TermStart
 from redwire.position import Lsn, NodeId, Reign, Term
@@ -36,6 +36,21 @@ def test_a_later_reign_goes_on_where_the_log_ends_and_says_what_is_known_committ
     assert follows(effect.batch, old_end)
     assert (effect.batch.first, effect.batch.watermark, primary.core.watermark) == (6, 3, 3)
     assert primary.core.coordinator.durable(NodeId("eu-1")) == 5
+
+
+def test_what_is_known_committed_and_not_applied_is_applied_whoever_is_away(lead, of, old_end):
+    """Else the primary itself would make no progress for as long as nobody follows."""
+    primary = lead(end=old_end, term=2)
+    primary.core.applied = Lsn(3)
+    begun, known = primary.begin(known=4)
+    assert isinstance(begun, Append) and known == Commit(Lsn(4))
+    assert primary.step(Applied(Lsn(4), [])) == [] and not primary.core.ready
+    primary.durable()
+    primary.wait(6_000)
+    assert primary.core.coordinator.status().member(NodeId("eu-1")).health.healthy
+    for node in ("us-1", "ap-1"):
+        primary.join(node, matched=5)
+    assert of(Commit, primary.ack("us-1")) == [Commit(Lsn(6))]
 
 
 def test_no_reign_begins_on_a_log_that_lacks_what_is_known_committed(lead, old_end):
