@@ -108,7 +108,8 @@ class Lane:
                     return None
                 assert error.code is not Code.KEY_EXPIRED
             except RedwireError:
-                await anyio.sleep(PAUSE_S)
+                pass
+            await anyio.sleep(PAUSE_S)
 
     async def read(self) -> None:
         """One read: of whoever leads, or of the nearest, which is to have what this lane has seen."""
