@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 
 from cluster import files
 from cluster import meta as meta_file
-from cluster.errors import DiskFailed, DiskFull, MetaCorrupt, StateCorrupt
+from cluster.errors import DiskFailed, MetaCorrupt, StateCorrupt
 from cluster.meta import Meta
 from cluster.state import State
 from cluster.tables import open_reader, translated
@@ -58,19 +58,17 @@ class Replacement(msgspec.Struct, frozen=True):
             _move(self.file, path)
         elif not path.exists():  # else an empty state would be made in its place
             raise DiskFailed(self.file, "it was removed before it was installed")
-        state = State.open(path)
-        try:
+        with ExitStack() as undo:
+            state = undo.enter_context(closing(State.open(path)))
             wal.restart(self.at, state.terms, generation)  # an earlier attempt may have come as far
             meta = self._meta(meta, generation, state)
             meta_file.save(data_dir, meta)
             old.close()
             if self.diverged and old.path.exists():
                 _move(old.path, kept / f"{generation - 1}-{old.path.name}")
-        except DiskFull:
-            state.close()
-            raise
-        wal.remove_generation(generation - 1)
-        remove_strays(data_dir, meta)
+            wal.remove_generation(generation - 1)
+            remove_strays(data_dir, meta)
+            undo.pop_all()
         return meta, state
 
     def _meta(self, meta: Meta, generation: int, state: State) -> Meta:
