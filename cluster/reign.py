@@ -47,7 +47,7 @@ class Candidate:
         self._chance = chance
         self._take_over = take_over
         self._outbid = 0  # how often another one has, since our last reign that came to something
-        self._read: tuple[Lsn, Position, Lsn] | None = None  # what `_logged` is of: from, to, durable
+        self._read: tuple[Position, Lsn] | None = None  # where what `_logged` is of ended, and was durable
         self._logged = Logged([], {})
         self._wrote: Reign | None = None  # the reign of the last batch of the same
 
@@ -135,17 +135,21 @@ class Candidate:
 
     async def _opening(self) -> Opening:
         """The question, put to the members that this node knows of by now. Where one leads it is answered,
-        and the log, which may follow that one and never stand still, is not read for it.
+        and the log, which may follow that one and never stand still, is not read for it. Our own reign's is
+        read once: what that grows by is ours, and before a newer one begins it is asked again.
         """
         storage, roster = self._node.storage, self._node.roster
-        while self._read != (span := (storage.applied.lsn, storage.log.end, storage.log.durable)):
+        while self._read != (span := (storage.log.end, storage.log.durable)):
             if roster.leader(storage.meta.term) is not None:
                 break
             self._read, self._logged = span, await storage.logged()
             self._wrote = await storage.journal.last_reign()
+            if self._node.leads:
+                break
         applied, logged = storage.settings, self._logged
-        ever = [each.cluster for each in (applied, *logged.settings)]
-        record = next((each.record for each in (applied, *logged.settings) if each.record), None)
+        settings = _in_force(applied, logged.settings)
+        ever = [each.cluster for each in settings]
+        record = next((each.record for each in settings if each.record), None)
         return Opening(
             me=storage.me,
             members=frozenset(member.id for member in applied.cluster.members),
@@ -226,10 +230,9 @@ class Candidate:
     def _changes(self, logged: Sequence[Settings], record: ClusterRecord | None) -> Changes:
         """The settings to begin with, by what is applied at this moment; `logged` were above it before."""
         storage = self._node.storage
-        applied = storage.settings
-        later = [each for each in logged if each.lsn > applied.lsn]
+        settings = _in_force(storage.settings, logged)
         watermark, admitted = self._node.role.watermark, storage.admitted(record)
-        return Changes.at_opening(storage.me, [applied, *later], watermark, admitted)
+        return Changes.at_opening(storage.me, settings, watermark, admitted)
 
     def _new_cluster(self, incarnations: Mapping[NodeId, str]) -> ClusterRecord:
         cluster = self._node.storage.meta.cluster or ClusterId(secrets.token_hex(16))
@@ -241,6 +244,11 @@ class Candidate:
 def _stands(decision: Decision) -> Term:
     """The term for which a node asks for votes that has come to this."""
     return decision.term if isinstance(decision, Stand) else Term(0)
+
+
+def _in_force(applied: Settings, logged: Sequence[Settings]) -> list[Settings]:
+    """Those that are or may be: what is `applied` by now, and what was `logged` above it."""
+    return [applied, *(each for each in logged if each.lsn > applied.lsn)]
 
 
 def _enough(cluster: ClusterConfig, copies: frozenset[NodeId]) -> bool:

@@ -6,7 +6,7 @@ Per session a follower has a *matched* LSN: its log is proven equal to the sourc
 follows, the whole log is matched, because a conflicting tail was cut first (R4). It acks what is on disk,
 never what is on its way, and applies up to the lowest of announced watermark, matched and own durable. Before
 its first ack in a reign the reign is on disk (R3). What is known committed is never cut: a source that lacks
-it is refused, whatever its term (R5).
+it is refused, whatever its term (R5). So it is applied whether or not anybody is followed.
 
 While it follows nobody it gives its vote to a member that wants to lead in a newer term. From then on it
 accepts no older one: what it acked before, it has told that member of, and what it would ack in an older
@@ -285,12 +285,11 @@ class Replica:
 
     def _commit(self) -> list[Effect]:
         """Apply up to the lowest of announced watermark, matched and own durable; `end` is the matched LSN
-        here.
+        while somebody is followed, and what is known already was matched before.
         """
         source = self._source
-        if source is None or self.state is not FollowerState.FOLLOWING:
-            return []
-        self.watermark = max(self.watermark, min(source.watermark, self.end.lsn))
+        if source is not None and self.state is FollowerState.FOLLOWING:
+            self.watermark = max(self.watermark, min(source.watermark, self.end.lsn))
         target = min(self.watermark, self.durable)
         if target <= max(self._committing, self.applied):
             return []
@@ -318,7 +317,7 @@ class Replica:
     def _tick(self, now: Now) -> list[Effect]:
         source = self._source
         if source is None or self.state is not FollowerState.FOLLOWING:
-            return []
+            return self._commit()  # what was known before it began, too
         silent_ms = now.ms - source.heard_ms
         if silent_ms < SILENCE_MS:
             return []

@@ -214,6 +214,32 @@ def test_a_primary_without_room_for_a_snapshot_says_so_to_whoever_needs_it_and_l
     shop.check_same_documents("bulk")
 
 
+def test_a_follower_alone_whose_state_lost_its_end_in_a_power_cut_has_all_that_its_log_knows_committed(
+    fleet: Any,
+) -> None:
+    """SQLite's log is not synced, ours is: the state begins with what it was, and the others are away."""
+    shop = fleet("eu-1", "us-1")
+    shop.fill("bulk", 100)
+    shop.converge()
+    shop.kill("us-1")
+    (state,) = shop.data_dir("us-1").glob("state*.db")
+    files = [*state.parent.glob(f"{state.name}*")]
+    then = {path: path.read_bytes() for path in files}
+    shop.start_node("us-1")
+    shop.fill("bulk", 500)
+    shop.converge()
+    shop.db.put("bulk", "last", {})  # its batch says that all before it is committed
+    shop.converge()
+    for node in ("us-1", "eu-1"):
+        shop.kill(node)
+    for path in state.parent.glob(f"{state.name}*"):
+        path.unlink()
+    for path, data in then.items():
+        path.write_bytes(data)
+    shop.start_node("us-1")
+    shop.until(lambda: len(shop.documents("us-1", "bulk")) == 600, "us-1 has applied it, alone")
+
+
 def test_a_wiped_follower_of_a_short_history_replays_all_of_it(fleet: Any) -> None:
     shop = fleet("eu-1", "us-1", policy="local")
     shop.fill("bulk", 100)

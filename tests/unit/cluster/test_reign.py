@@ -290,12 +290,52 @@ async def test_a_log_that_follows_who_leads_is_not_read_to_its_end_which_never_c
 ) -> None:
     """An answer of one that was asked before it led: nobody leads then beside it, whatever the log says."""
     storage = GrowingLog(last=10**9 if term else 9)
-    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage))
+    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage, leads=False))
     leads = replace(vital_report("us-1"), role="primary", term=term, primary="us-1")
     candidate._node.roster.reports = {NodeId("us-1"): leads}
     with anyio.fail_after(1):
         await candidate._opening()
     assert len(storage.read) == read
+
+
+@pytest.mark.anyio
+async def test_a_reign_that_goes_on_is_outbid_also_where_its_log_never_stands_still() -> None:
+    storage = GrowingLog(last=10**9)
+    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage, leads=True))
+    with anyio.fail_after(1):
+        await candidate._opening()
+        await candidate._opening()
+    assert [position.lsn for position in storage.read] == [4, 5]
+
+
+@pytest.mark.anyio
+async def test_a_log_is_not_read_again_for_what_of_it_is_applied_meanwhile() -> None:
+    def voting(*names: str) -> Any:
+        voters = [SimpleNamespace(id=NodeId(name)) for name in names]
+        return SimpleNamespace(
+            members=voters, replica_timeout_ms=5, membership=SimpleNamespace(voters=voters)
+        )
+
+    storage = GrowingLog(last=4)
+    first, second, third = (
+        SimpleNamespace(lsn=Lsn(lsn), record=None, cluster=voting("eu-1", name))
+        for lsn, name in ((1, "us-1"), (3, "ap-1"), (4, "ap-2"))
+    )
+    storage.settings = first
+
+    async def logged() -> Any:
+        storage.read.append(storage.log.end)
+        storage.applied = SimpleNamespace(lsn=Lsn(3))  # while it is read
+        storage.settings = second
+        return Logged([second, third], {})  # type: ignore[list-item]
+
+    storage.logged = logged  # type: ignore[method-assign]
+    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage, leads=False))
+    for _ in range(2):
+        opening = await candidate._opening()
+        assert opening.voters == {"eu-1", "ap-1", "ap-2"}, "what the applied settings replaced counts no more"
+        assert opening.members == {"eu-1", "ap-1"}
+    assert len(storage.read) == 1
 
 
 @pytest.mark.anyio
@@ -326,7 +366,7 @@ async def test_settings_in_the_end_of_a_longer_log_are_seen_where_it_took_the_pl
         logged=logged,
         admitted=lambda record: {},
     )
-    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage))
+    candidate = candidate_of(SimpleNamespace(roster=Roster(), storage=storage, leads=False))
     await candidate._opening()
     await candidate._opening()
     ours = log.end

@@ -67,3 +67,21 @@ def test_that_all_is_applied_is_told_at_once_and_that_a_part_is_with_what_comes(
     assert grown.step(Applied(Lsn(5), [])) == [ack(5, applied=5)]
     grown.step(SourceLost(1))
     assert grown.step(Applied(Lsn(5), [])) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "durable", "commit"), [(4, 5, 4), (9, 5, 5), (4, 3, 3), (2, 5, None), (4, 2, None)]
+)
+def test_what_is_known_committed_when_it_starts_is_applied_though_nobody_is_followed(known, durable, commit):
+    follower = Follower(batches(5), FIRST, watermark=known, applied=2, durable=durable)
+    assert follower.wait(100) == ([] if commit is None else [Commit(Lsn(commit))])
+    assert follower.wait(100) == []  # ordered once
+
+
+def test_what_is_known_committed_is_applied_once_it_is_on_disk_though_its_source_is_gone(grown):
+    grown.follow()
+    grown.receive(*batches(3, after=grown.end))
+    assert of(Commit, grown.beat(watermark=7)) == [Commit(Lsn(5))]
+    grown.step(SourceLost(1))
+    assert grown.step(Durable(Lsn(6))) == [Commit(Lsn(6))]
+    assert grown.step(Durable(Lsn(8))) == [Commit(Lsn(7))]
