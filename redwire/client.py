@@ -76,12 +76,12 @@ class Client:
         """Raises `TlsInvalid` for files that cannot be used, and `RequestInvalid` for a name that cannot be
         told. Nothing is dialled yet.
         """
-        require_name(name)
         self.config = config
+        self._session: Session | None = None  # first, for a traceback may show what has come no further
+        require_name(name)
         self._dialler = dialler(config, name)
         self._chance = chance
         self._pool: Pool | None = None
-        self._session: Session | None = None
         self._entering = False
 
     def __repr__(self) -> str:

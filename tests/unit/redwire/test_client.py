@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import traceback
 from functools import partial
 
 import anyio
@@ -285,6 +286,16 @@ def test_a_name_that_no_node_can_be_told_is_refused_before_anybody_is_dialled(na
     for connect in (redwire.connect, redwire.connect_sync):
         with pytest.raises(errors.RequestInvalid, match=says):
             connect("red://127.0.0.1:1", name=name)
+
+
+def test_a_client_that_was_not_made_is_shown_in_a_traceback_that_has_its_locals(tmp_path) -> None:
+    for uri, name in ((f"reds://127.0.0.1/?ca={tmp_path}/none.pem", "shop"), ("red://127.0.0.1:1", "\ud800")):
+        with pytest.raises(errors.RedwireError) as refused:
+            redwire.connect(uri, name=name)
+        shown = "".join(
+            traceback.TracebackException.from_exception(refused.value, capture_locals=True).format()
+        )
+        assert "<redwire.Client of 127.0.0.1:" in shown
 
 
 def test_without_asyncio_no_client_is_opened() -> None:
