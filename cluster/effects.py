@@ -77,8 +77,9 @@ class Fate(Enum):
 
 
 class Result(NamedTuple):
-    """What one request came to when it was applied. `items` holds a packed (u8 status, u64 version) for each
-    record that was executed, then or before.
+    """What one request came to when it was applied. `first_lsn` is the LSN of its first record where it was
+    executed, then or before, and that at which its key was closed; 0 for EXPIRED. `items` holds a packed
+    (u8 status, u64 version) for each record that was executed.
     """
 
     fate: Fate
@@ -143,7 +144,9 @@ class Durable(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """Batches were applied, in log order; `results` has one list per batch, aligned with its requests."""
+    """Batches were applied, in log order, up to `last`; `results` has a pair for each: the LSN of its last
+    record, and a result for each of its requests, in their order.
+    """
 
     last: Lsn
     results: Sequence[tuple[Lsn, Sequence[Result]]]

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from redwire.errors import RequestInvalid, TooLarge
 from redwire.message.client import CLIENT_NAME_CHARS_MAX
-from redwire.message.cursor import str8, str16
+from redwire.message.cursor import TEXT8_BYTES_MAX, TEXT16_BYTES_MAX
 from redwire.position import Token
 from redwire.record import CLIENT_BYTES, Key
 from redwire.session_keys import WriteKey
@@ -28,6 +28,17 @@ def require_text(what: str, value: object) -> None:
     """`value` must be a text."""
     if not isinstance(value, str):
         raise _of_type(what, value, "pass a str")
+
+
+def require_sendable(what: str, value: object, bytes_max: int) -> None:
+    """`value` must be a text that UTF-8 carries, in no more than `bytes_max` bytes."""
+    require_text(what, value)
+    try:
+        size = len(str(value).encode())
+    except UnicodeEncodeError as error:
+        raise RequestInvalid(f"{what} is not UTF-8 at character {error.start}") from error
+    if size > bytes_max:
+        raise TooLarge(f"bytes of {what}", size, bytes_max)
 
 
 def require_number(what: str, value: object) -> None:
@@ -83,11 +94,10 @@ def require_callback(value: object) -> None:
 
 def require_name(value: object) -> None:
     """`value` must be what a client can be called."""
-    require_text("name", value)
-    text = str(value)
-    str16(text)
-    if len(text) > CLIENT_NAME_CHARS_MAX:
-        raise TooLarge("characters of the client's name", len(text), CLIENT_NAME_CHARS_MAX)
+    require_sendable("name", value, TEXT16_BYTES_MAX)
+    chars = len(str(value))
+    if chars > CLIENT_NAME_CHARS_MAX:
+        raise TooLarge("characters of the client's name", chars, CLIENT_NAME_CHARS_MAX)
 
 
 def require_rows(rows: object) -> None:
@@ -100,8 +110,7 @@ def policy_text(policy: str | None) -> str:
     """A commit policy as it is sent, "" for the cluster's default."""
     if policy is None:
         return ""
-    require_text("policy", policy)
-    str8(policy)
+    require_sendable("policy", policy, TEXT8_BYTES_MAX)
     return policy
 
 

@@ -29,7 +29,7 @@ from redwire.arguments import (
     require_name,
     require_number,
     require_records,
-    require_text,
+    require_sendable,
     token,
 )
 from redwire.document import Document, Json, Row, encode_record, encode_rows
@@ -42,6 +42,7 @@ from redwire.frame import Kind
 from redwire.handshake import Anonymous, Bearer, Certificate, Credentials, Password
 from redwire.household import require_asyncio, require_loop
 from redwire.message.client import TopologyNotice
+from redwire.message.cursor import TEXT8_BYTES_MAX, TEXT16_BYTES_MAX
 from redwire.message.read import SCAN_LIMIT_MAX, Fetch, Scan
 from redwire.pending import Pending
 from redwire.pool import Dialler, Pool
@@ -75,12 +76,12 @@ class Client:
         """Raises `TlsInvalid` for files that cannot be used, and `RequestInvalid` for a name that cannot be
         told. Nothing is dialled yet.
         """
-        require_name(name)
         self.config = config
+        self._session: Session | None = None  # first, for a traceback may show what has come no further
+        require_name(name)
         self._dialler = dialler(config, name)
         self._chance = chance
         self._pool: Pool | None = None
-        self._session: Session | None = None
         self._entering = False
 
     def __repr__(self) -> str:
@@ -276,8 +277,8 @@ class Client:
         `RequestInvalid`, `DeadlineExceeded`, `Refused`.
         """
         session = self._opened()
-        require_text("collection", collection)
-        require_text("id", id)
+        require_sendable("collection", collection, TEXT8_BYTES_MAX)
+        require_sendable("id", id, TEXT16_BYTES_MAX)
         asked = Fetch(collection, id, token(at_least))
         fetched = await session.reads.fetch(asked, self._mode(read), session.limit_s(timeout_s))
         if not fetched.found:
@@ -299,8 +300,8 @@ class Client:
         Comes page by page, each within `timeout_s` and at least as fresh as the one before. Raises as `get`.
         """
         session = self._opened()
-        require_text("collection", collection)
-        require_text("after", after)
+        require_sendable("collection", collection, TEXT8_BYTES_MAX)
+        require_sendable("after", after, TEXT16_BYTES_MAX)
         if limit is not None:
             require_number("limit", limit)
         mode, seen, left = self._mode(read), token(at_least), limit

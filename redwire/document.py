@@ -33,8 +33,8 @@ Json = Mapping[str, Any] | bytes
 """A document: a mapping, or a JSON object as UTF-8 bytes, which are stored as they are.
 
 In a mapping, what JSON has no word for is written as msgspec does it and reads back as that: dates, UUIDs and
-decimals as text, sets as arrays, whole-number keys as text; and a mapping of any make, at any depth, as an
-object.
+decimals as text, sets as arrays, whole-number keys as text; and a mapping of any make, or a subclass of
+`str`, `int` or `float`, at any depth, as an object, text or number.
 """
 _IN_RAW = "its JSON, as it was written, is in `raw`"
 
@@ -43,9 +43,17 @@ Row = Json | tuple[str, Json]
 
 
 def _plain(value: object) -> object:
-    """What is written for `value`, which msgspec does not know: for a mapping of another make a dict."""
+    """What is written for `value`, which msgspec does not know: for a mapping of another make a dict, for a
+    text or number of a subclass a plain one, of the same value whatever that prints.
+    """
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 

@@ -124,9 +124,16 @@ class Committed:
         if self.entry.outcome is not Outcome.COMMITTED or self.entry.count != len(self.ids):
             raise BodyInvalid(f"Written: {self.entry.count} results for a request of {len(self.ids)} records")
 
+    def __repr__(self) -> str:
+        return f"<redwire.Committed {self._counts} from LSN {self.entry.first_lsn} on>"
+
     def __str__(self) -> str:
+        return f"{self._counts}; {self.receipt}"
+
+    @property
+    def _counts(self) -> str:
         counts = Counter(status.name for status, _ in self.entry.results)
-        return f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {self.receipt}"
+        return ", ".join(f"{count} {name}" for name, count in counts.items())
 
     @property
     def records(self) -> list[RecordResult]:

@@ -341,7 +341,10 @@ def _check_document(doc: memoryview, op: int, index: int) -> None:
 def not_json(error: Exception, doc: bytes | memoryview, index: int) -> RequestInvalid:
     """The refusal of record `index`, whose document msgspec could not read. Its `error` may begin by saying
     the same, or speak of input that was cut off: which it cannot know, nor is it so behind half a character.
+    Of objects for which the stack has no room nobody here knows more than that.
     """
+    if isinstance(error, RecursionError):
+        return RequestInvalid(f"the document is too deep to be read here: {error}", index)
     why = str(error).removeprefix("JSON is malformed: ")
     if why == _CUT_OFF:
         why = "half a surrogate pair stands alone" if _HALF.search(doc) else "it ends in the middle"

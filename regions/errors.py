@@ -79,9 +79,9 @@ class Timeout(QuorumError):
         self.elapsed_ms = elapsed_ms
         self.acked_regions = frozenset(acked_regions)
         acked = sorted(self.acked_regions)
+        where = f"only in {','.join(acked)}" if acked else "in no region"
         super().__init__(
-            f"LSN {target_lsn} not proven on enough disks in {elapsed_ms} ms, "
-            f"only in {','.join(acked) or 'no region'}",
+            f"LSN {target_lsn} not proven on enough disks in {elapsed_ms} ms, {where}",
             hint="it may or may not survive: ask again for its key",
             facts={"lsn": target_lsn, "elapsed_ms": elapsed_ms, "acked_regions": acked},
         )

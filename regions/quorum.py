@@ -82,7 +82,7 @@ class QuorumConfig(msgspec.Struct, frozen=True):
         return cls(CommitPolicy((Regions(tuple(map(Region, required))),)), REGIONS_TIMEOUT_MS)
 
     def with_timeout(self, timeout_ms: int) -> QuorumConfig:
-        """The same, waiting for `timeout_ms` (at least 1)."""
+        """The same, waiting for `timeout_ms` (at least 1). Raises `PolicyInvalid`."""
         if timeout_ms < 1:
             raise PolicyInvalid(
                 f"a wait of {timeout_ms} ms cannot end well", hint="at least 1 ms, or without_timeout()"

@@ -15,6 +15,8 @@ from redwire.errors import BodyInvalid, RequestInvalid, TooLarge
 _U8 = struct.Struct("<B")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
+TEXT8_BYTES_MAX, TEXT16_BYTES_MAX = 0xFF, 0xFFFF
+"""What an 8-bit length can count, and a 16-bit one."""
 
 
 class Cursor:
@@ -129,13 +131,13 @@ def str8(text: str) -> bytes:
 
     Names of nodes, regions, collections and policies, again and again the same.
     """
-    data = _utf8(text, 0xFF)
+    data = _utf8(text, TEXT8_BYTES_MAX)
     return _U8.pack(len(data)) + data
 
 
 def str16(text: str) -> bytes:
     """`text` behind its 16-bit length. Raises `RequestInvalid` for what cannot be sent."""
-    data = _utf8(text, 0xFFFF)
+    data = _utf8(text, TEXT16_BYTES_MAX)
     return _U16.pack(len(data)) + data
 
 

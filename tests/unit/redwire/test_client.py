@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import traceback
 from functools import partial
 
 import anyio
@@ -278,13 +279,23 @@ async def _of(pending: redwire.Pending) -> object:
     [
         (None, "name is None, of type NoneType; pass a str"),
         ("x" * 257, "characters of the client's name: 257, at most 256"),
-        ("\ud800", "UTF-8 cannot carry"),
+        ("\ud800", "name is not UTF-8 at character 0"),
     ],
 )
 def test_a_name_that_no_node_can_be_told_is_refused_before_anybody_is_dialled(name, says) -> None:
     for connect in (redwire.connect, redwire.connect_sync):
         with pytest.raises(errors.RequestInvalid, match=says):
             connect("red://127.0.0.1:1", name=name)
+
+
+def test_a_client_that_was_not_made_is_shown_in_a_traceback_that_has_its_locals(tmp_path) -> None:
+    for uri, name in ((f"reds://127.0.0.1/?ca={tmp_path}/none.pem", "shop"), ("red://127.0.0.1:1", "\ud800")):
+        with pytest.raises(errors.RedwireError) as refused:
+            redwire.connect(uri, name=name)
+        shown = "".join(
+            traceback.TracebackException.from_exception(refused.value, capture_locals=True).format()
+        )
+        assert "<redwire.Client of 127.0.0.1:" in shown
 
 
 def test_without_asyncio_no_client_is_opened() -> None:
@@ -479,6 +490,9 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             ),
             (db.get("products", "p1", read=7), "read is 7, of type int; pass a str"),
             (db.get("products", 7), "id is 7, of type int; pass a str"),
+            (db.get("products", "a\ud800"), "^id is not UTF-8 at character 1$"),
+            (db.get("x" * 256, "p1"), "^bytes of collection: 256, at most 255"),
+            (anext(db.scan("products", after="x" * 65_536)), "^bytes of after: 65536, at most 65535"),
             (db.get(None, "p1"), "collection is None, of type NoneType"),
             (db.get("products", "p1", at_least=7), "at_least is 7"),
             (db.get("products", "p1", at_least=Token("xy", 1, 1)), "at_least is Token.*a receipt's token"),
@@ -503,8 +517,8 @@ async def test_what_no_call_can_mean_is_refused_by_the_name_of_its_argument_and_
             (anext(db.scan("products", limit="7")), "limit is '7', of type str; pass an int"),
             (db.put("products", "p1", {}, policy=7), "policy is 7, of type int"),
             (db.put("products", "p1", {}, policy=False), "policy is False"),
-            (db.put("products", "p1", {}, policy="x" * 256), "256, at most 255"),
-            (db.put("products", "p1", {}, policy="\ud800"), "cannot carry"),
+            (db.put("products", "p1", {}, policy="x" * 256), "^bytes of policy: 256, at most 255"),
+            (db.put("products", "p1", {}, policy="\ud800"), "^policy is not UTF-8 at character 0$"),
             (db.put("products", "p1", {}, timeout_s="7"), "timeout_s is '7', of type str; pass seconds"),
             (db.put("products", "p1", {}, timeout_s=math.nan), "timeout_s is nan; pass finite seconds"),
             (db.put("products", "p1", {}, timeout_s=0), "timeout_s is 0"),

@@ -99,6 +99,7 @@ class Reading:
         ({"r": [Reading(1.0), Reading(math.nan)]}, r"nan at \.r\[1\]\.celsius;"),
         (MappingProxyType({"a": UserDict({"b": [math.inf]})}), r"inf at \.a\.b\[0\];"),
         ({"a": ChainMap({"c": 1.0}, {"b": math.nan})}, r"nan at \.a\.b;"),
+        ({"a": [type("Fraction", (float,), {})("nan")]}, r"nan at \.a\[0\];"),
     ],
 )
 def test_a_number_that_json_does_not_have_is_refused_with_its_place(document, says) -> None:
@@ -114,6 +115,28 @@ def test_a_mapping_of_any_make_is_an_object_at_any_depth() -> None:
     assert json.loads(data[data.index(b"{") :]) == {"a": {"b": {"d": [{"e": 1}]}, "c": None}, "x": [{}]}
     with pytest.raises(RequestInvalid, match="objects of type object"):
         encode_record(Op.PUT, "c", "a", MappingProxyType({"a": object()}))
+
+
+class Masked(str):
+    def __str__(self) -> str:
+        return "***"
+
+
+class Celsius(float):
+    """As numpy's float64 is one."""
+
+
+class Count(int):
+    pass
+
+
+def test_a_text_or_number_of_a_subclass_is_written_as_what_it_holds() -> None:
+    document = {
+        Masked("k"): [Masked("é"), Celsius(-0.5)],
+        "c": {"n": Count(1 << 70), Count(7): Celsius(1e300)},
+    }
+    data = encode_record(Op.PUT, "c", "a", document)
+    assert json.loads(data[data.index(b"{") :]) == {"k": ["é", -0.5], "c": {"n": 1 << 70, "7": 1e300}}
 
 
 def test_nothing_and_the_word_for_it_are_documents_like_others() -> None:

@@ -17,7 +17,7 @@ from redwire.message.client import (
     encode_ack_block,
 )
 from redwire.position import ClusterId, Lsn, Term, Token
-from redwire.receipt import Committed, RecordResult, open_receipt, unconfirmed
+from redwire.receipt import Committed, Deleted, Inserted, RecordResult, open_receipt, unconfirmed
 
 CLUSTER = ClusterId("0a" * 16)
 EU, US = CopyAck("eu-1", "eu", 850), CopyAck("us-1", "us", 81_000)
@@ -140,6 +140,14 @@ def test_the_block_is_opened_when_the_receipt_is_asked_for_and_not_before() -> N
     assert put.version == 42
     with pytest.raises(BodyInvalid):
         _ = put.receipt
+
+
+def test_what_a_write_returns_is_shown_in_a_line_however_many_rows_it_had() -> None:
+    rows = tuple((3 if lsn == 77 else 0, lsn) for lsn in range(42, 10_042))
+    many = Committed(("",) * len(rows), entry(results=rows), b"rubbish", CLUSTER)
+    assert repr(many) == "<redwire.Committed 9999 APPLIED, 1 EXISTS from LSN 42 on>"
+    assert str(Inserted((many,))) == f"Inserted(pieces=({many!r},))"
+    assert str(Deleted(many)) == f"Deleted(committed={many!r})"
 
 
 @pytest.mark.parametrize(
