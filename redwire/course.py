@@ -132,6 +132,8 @@ class Course(Attempts):
         if not self.doubtful:
             return self.refusal or unsent
         lost = "" if self.doubt is None else f", and an earlier attempt was lost ({self.doubt.message})"
+        if self.doubt is not None and tail == f": {self.doubt.message}":
+            tail = ""  # nothing else is known
         return self.open_end(f"no answer {how}{lost}{tail}: written or not is not known", phase, ASK_HINT)
 
     def _expired(self, error: RedwireError) -> Step:
