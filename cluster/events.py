@@ -131,7 +131,7 @@ class Events:
                 text=event.text,
             )
             for event in self._own
-            if now_ms - event.at_ms < YOUNG_MS
+            if 0 <= now_ms - event.at_ms < YOUNG_MS  # a clock that was put back makes none young again
         )
 
     def counts(self) -> dict[EventKind, int]:

@@ -73,7 +73,7 @@ class StatusDesk:
             for row in role.coordinator.status(now.ms).members:
                 node.bulletin.falls_behind(row.id, _records(row.lag), now)
             document = self.document()
-            found += self._watch.reign(document)
+            found += self._watch.reign(document, now.ms)
             self._tell_followers(document)
         for kind, text in found:
             node.happened(kind, text)

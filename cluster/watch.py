@@ -30,20 +30,22 @@ class Watch:
     _came: set[str] = field(default_factory=set)
     _sick: set[str] = field(default_factory=set)
 
-    def reign(self, after: Status) -> list[Found]:
-        """This node leads, and the cluster is like that now. A new term is a new beginning."""
+    def reign(self, after: Status, now_ms: int) -> list[Found]:
+        """This node leads, and the cluster is like that now (monotonic). A new term is a new beginning."""
         before = self._before
         if before is None or before.term != after.term:
-            before, self._began_ms, self._met = None, after.vantage.at_ms, None
+            before, self._began_ms, self._met = None, now_ms, None
             self._came.clear()
             self._sick.clear()
         self._before = after
+        # while a reign is so young members may still be on their way
+        young = now_ms - self._began_ms < after.settings.replica_timeout_ms
         found: list[Found] = []
         for node in after.nodes:
             was = None if before is None else before.node(node.id)
-            found += self._health(was, node, after)
+            found += self._health(was, node, young=young)
             found += _slot(node.id, Slot() if was is None else was.slot, node.slot)
-        found += self._quorum(after)
+        found += self._quorum(after, young=young)
         return found
 
     def own(self, vitals: Vitals) -> list[Found]:
@@ -60,7 +62,7 @@ class Watch:
             found.append((EventKind.DISK_WORKING, "the disk has room again"))
         return found
 
-    def _health(self, was: NodeStatus | None, node: NodeStatus, after: Status) -> Iterator[Found]:
+    def _health(self, was: NodeStatus | None, node: NodeStatus, *, young: bool) -> Iterator[Found]:
         """Who joins and leaves is told by `milestones`, which sees sessions, but for a member that never came
         in this reign.
         """
@@ -69,23 +71,19 @@ class Watch:
             yield EventKind.MEMBER_HEALTHY, f"{node.id} is healthy again"
         elif node.health == "unhealthy" and node.id not in self._sick:
             moved = was is not None and was.connected != node.connected
-            missing = node.id not in self._came and not self._waits(after)
+            missing = node.id not in self._came and not young
             if missing if not node.connected else not moved:
                 self._sick.add(node.id)
                 yield EventKind.MEMBER_UNHEALTHY, f"{node.id}: {node.why}"
         if node.connected:
             self._came.add(node.id)
 
-    def _waits(self, after: Status) -> bool:
-        """Whether the reign is so young that members may still be on their way."""
-        return after.vantage.at_ms - self._began_ms < after.settings.replica_timeout_ms
-
-    def _quorum(self, after: Status) -> Iterator[Found]:
+    def _quorum(self, after: Status, *, young: bool) -> Iterator[Found]:
         """Whether it is met is not known when a reign begins: nobody is refused before the members had time
         to come.
         """
         was, met = self._met, after.quorum.met
-        if met is None or (was is None and not met and self._waits(after)):
+        if met is None or (was is None and not met and young):
             return
         self._met = met
         if was is not False and not met:

@@ -72,6 +72,7 @@ class Course(Attempts):
         self._chance = chance
         self._pauses = 0
         self._rekeyed = False
+        self._unissued: RedwireError | None = None
 
     def lost(self, error: RedwireError) -> Step:
         """The connection ended before an answer came."""
@@ -105,10 +106,17 @@ class Course(Attempts):
             return End(self._untold(error))
         return Ask(self._pause_s())
 
+    def unissued(self, error: RedwireError) -> Step:
+        """There is no new client id, for this reason."""
+        self._unissued = error
+        return Rekey()
+
     def timed_out(self, phase: str, timeout_s: float, why: str, hint: str = "") -> RedwireError:
         """The deadline came in `phase`: what can be said. `why` is the last thing that went wrong, or "", and
-        `hint` what to do about it.
+        `hint` what to do about it; where a new client id was waited for, that counts.
         """
+        if self._unissued is not None and not self.doubtful:
+            why, hint = self._unissued.message, self._unissued.hint
         tail = f": {why}" if why else ""
         how = f"within {timeout_s:g} s"
         unsent = f"not sent {how}, in phase {phase}{tail}"
@@ -124,6 +132,8 @@ class Course(Attempts):
         if not self.doubtful:
             return self.refusal or unsent
         lost = "" if self.doubt is None else f", and an earlier attempt was lost ({self.doubt.message})"
+        if self.doubt is not None and tail == f": {self.doubt.message}":
+            tail = ""  # nothing else is known
         return self.open_end(f"no answer {how}{lost}{tail}: written or not is not known", phase, ASK_HINT)
 
     def _expired(self, error: RedwireError) -> Step:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.to_thread
 import msgspec
 
 from redwire.connection import ClientConnection
-from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
+from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed, RedwireError
 from redwire.frame import Frame
 from redwire.handshake import (
     HANDSHAKE_S,
@@ -21,8 +23,15 @@ from redwire.handshake import (
     Established,
     Password,
 )
+from redwire.lookup import Found
+from redwire.reach import address, beside, find, reach
 from redwire.scram import salted_password
-from redwire.stream import Channel, address, connect
+from redwire.stream import Channel, secure
+
+NEXT_WAY_S = 1.0
+"""How long one address may take over a handshake before the next one is tried beside it, and for how long
+that may let us wait to be taken: as `search.STAGGER_S`.
+"""
 
 
 class Dialled(msgspec.Struct, frozen=True):
@@ -58,8 +67,8 @@ async def dial(
     client_name: str,
     taken: Callable[[], None] = lambda: None,
 ) -> Dialled:
-    """Connect and authenticate within `HANDSHAKE_S`. `taken` is called once the host there takes the
-    connection.
+    """Connect and authenticate within `HANDSHAKE_S`, at whichever address of the host lets us in. `taken` is
+    called once the host at one of them takes the connection.
 
     Raises `ConnectFailed` when nobody answers there or in time, or as if TLS were meant where it is not, or
     the reverse; `AuthenticationFailed` when the server refuses us, `Refused` when it knows no users yet.
@@ -71,20 +80,88 @@ async def dial(
         is_taken = True
         taken()
 
+    async def shake_hands(sock: socket.socket) -> Dialled:
+        took()
+        channel = await secure(sock, addr, context, server_hostname or host)
+        try:
+            return await _authenticate(channel, credentials, client_name)
+        except BaseException:
+            channel.close()
+            raise
+
     try:
         with anyio.fail_after(HANDSHAKE_S):
-            channel = await connect(host, port, context, server_hostname=server_hostname, taken=took)
-            try:
-                return await _authenticate(channel, credentials, client_name)
-            except BaseException:
-                channel.close()
-                raise
+            return await _Ways(await find(host, port), addr, shake_hands).through()
     except TimeoutError as error:
         if not is_taken:
             text = f"{addr} did not take the connection within {HANDSHAKE_S:g} s"
             raise ConnectFailed(text, retry=True, addr=addr) from error
         text = f"{addr} took the connection, and did not finish the handshake within {HANDSHAKE_S:g} s"
         raise ConnectFailed(text, retry=True, addr=addr, hint=stuck_hint(addr)) from error
+
+
+class _Ways:
+    """The addresses `found` of the host `name`, tried until behind one of them `shake_hands` succeeds. TCP
+    alone does not tell: a process that is stopped, or another service, takes connections, too.
+    """
+
+    def __init__(
+        self, found: Found, name: str, shake_hands: Callable[[socket.socket], Awaitable[Dialled]]
+    ) -> None:
+        self._left = found
+        self._name = name
+        self._shake_hands = shake_hands
+        self._dialled: Dialled | None = None
+        self._failures: list[RedwireError] = []
+
+    async def through(self) -> Dialled:
+        """Where hands were shaken first. When that has failed everywhere, what another try may help is
+        raised, if there is any, else the first failure.
+        """
+        try:
+            patience_s = math.inf
+            async with anyio.create_task_group() as tasks:
+                while self._left:
+                    is_taken, over = anyio.Event(), anyio.Event()
+                    tasks.start_soon(self._try, patience_s, is_taken, over, tasks.cancel_scope)
+                    await is_taken.wait()
+                    patience_s = NEXT_WAY_S
+                    with anyio.move_on_after(NEXT_WAY_S):
+                        await over.wait()
+            if self._dialled is None:
+                raise next((each for each in self._failures if each.retry), self._failures[0])
+            return self._dialled
+        except BaseException:
+            if self._dialled is not None:
+                self._dialled.channel.close()
+            raise
+        finally:
+            self._failures.clear()  # each holds this by its frames
+
+    async def _try(
+        self, patience_s: float, is_taken: anyio.Event, over: anyio.Event, race: anyio.CancelScope
+    ) -> None:
+        """At the addresses that are left, of which one must take the connection within `patience_s`."""
+        try:
+            with anyio.move_on_after(patience_s) as waiting:
+                sock = await reach(self._left, self._name)
+                waiting.deadline = math.inf
+                self._left = beside(self._left, sock)
+                is_taken.set()
+                dialled = await self._shake_hands(sock)
+                if self._dialled is None:
+                    self._dialled = dialled
+                    race.cancel()
+                else:
+                    dialled.channel.close()
+        except RedwireError as error:
+            if is_taken.is_set() or patience_s == math.inf:
+                self._failures.append(error)
+        finally:
+            if not is_taken.is_set():
+                self._left = ()
+                is_taken.set()
+            over.set()
 
 
 def stuck_hint(addr: str) -> str:

@@ -17,6 +17,7 @@ from redwire.clock import clock_ms
 from redwire.dial import Dialled
 from redwire.errors import LONELY, ChannelClosed, Code, ProtocolError, RedwireError
 from redwire.frame import Frame, Kind, encode_header
+from redwire.grace import Limit
 from redwire.handshake import Role
 from redwire.leadership import Lonely
 from redwire.message.client import Open, Opened, Outcome, TopologyNotice, WrittenEntry, decode_written
@@ -169,7 +170,7 @@ class Link:
             left_s = until() - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError
-            with anyio.move_on_after(left_s):
+            with Limit(left_s):
                 await reply.event.wait()
         if isinstance(reply.answer, RedwireError):
             raise reply.answer

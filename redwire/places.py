@@ -93,14 +93,12 @@ class Places:
         """Somebody asked what became of `key`, and was told."""
         self._ring.resolved(key)
 
-    async def replace(self, keys: SessionKeys) -> bool:
-        """The id of `keys` was forgotten: go on under a new one. False when no node could be asked for one; a
-        pause is over then.
+    async def replace(self, keys: SessionKeys) -> RedwireError | None:
+        """The id of `keys` was forgotten: go on under a new one. Why no node could be asked for one, None if
+        one was; a pause is over then.
         """
         async with self._renewing:
-            if keys not in self._ring:
-                return True
-            return await self._fetch(self._ring.renew)
+            return await self._fetch(self._ring.renew) if keys in self._ring else None
 
     async def another(self, done: Callable[[], bool]) -> tuple[SessionKeys, int] | None:
         """The keys and a sequence for a write that is under way already, as soon as there is a place; None if
@@ -124,15 +122,15 @@ class Places:
         soon as there is a node to ask.
         """
         async with self._renewing:
-            while self._ring.narrow and not await self._fetch(self._ring.add) and self._queue:
+            while self._ring.narrow and await self._fetch(self._ring.add) is not None and self._queue:
                 pass
         self._growing = False
 
-    async def _fetch(self, use: Callable[[bytes], None]) -> bool:
+    async def _fetch(self, use: Callable[[bytes], None]) -> RedwireError | None:
         try:
             use(await self._pool.new_client_id())
-        except RedwireError:
+        except RedwireError as error:
             await anyio.sleep(RENEW_PAUSE_S)
-            return False
+            return error
         self.admit()
-        return True
+        return None

@@ -14,6 +14,7 @@ from redwire.arguments import require_text
 from redwire.clock import clock_ms
 from redwire.errors import RedwireError, RequestInvalid
 from redwire.frame import Kind
+from redwire.grace import Limit
 from redwire.inquiry import Inquiry, Patience, refusal, silence_within
 from redwire.link import Answer, Link, payload
 from redwire.message.read import Fetch, Fetched, Scan, Scanned
@@ -95,7 +96,7 @@ class Reads:
 
         self._under_way[inquiry] = None
         try:
-            with anyio.move_on_after(timeout_s):
+            with Limit(timeout_s):
                 return await self._pursue(inquiry, send)
         finally:
             del self._under_way[inquiry]

@@ -1,13 +1,12 @@
 """A byte stream over TCP or TLS: what is read comes as it comes, and what is written never waits.
 
 Anything may hold a `Channel` and write to it from synchronous code. What is written in one pass of the event
-loop leaves together, in one send. Here, and nowhere else, the exceptions of sockets and ssl become ours.
+loop leaves together, in one send. Here and in `redwire.reach` the exceptions of sockets and ssl become ours.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,12 +15,11 @@ from itertools import chain
 
 import anyio
 import anyio.lowlevel
-from aiohappyeyeballs import start_connection
 
 from redwire.errors import AuthenticationFailed, ChannelClosed, ConnectFailed
 from redwire.handshake import PREFACE, TLS_ONLY, WRONG_TRANSPORT
-from redwire.lookup import look_up
 from redwire.pipe import Asks, Pipe
+from redwire.reach import address, find, reach, why
 
 RECEIVE_BYTES_MAX = 64 << 10
 """Four of TLS's records: one wake-up for many small frames."""
@@ -45,8 +43,6 @@ ASKED_MAX = 3
 acknowledges are sent again for a quarter of an hour first (tcp(7), tcp_retries2): TCP_USER_TIMEOUT, which is
 shorter, also ends a client that is there and takes nothing for so long.
 """
-NEXT_ADDRESS_S = 0.25
-"""How long one address of a host may keep the next one waiting (RFC 8305, section 5)."""
 
 
 class Channel:
@@ -146,7 +142,7 @@ class Channel:
             data = await self._pipe.read(RECEIVE_BYTES_MAX)
         except OSError as error:  # ssl.SSLError is one
             error.__traceback__ = None  # the pipe keeps it, and would by its frames keep itself
-            self._fail(_reason(error))
+            self._fail(why(error))
             return self._broken(error)
         if data:
             self._break_is_end = False
@@ -207,7 +203,7 @@ class Channel:
         """The pipe takes more again, or never will."""
         lost = self._pipe.lost
         if lost is not None:
-            self._fail(_reason(lost))
+            self._fail(why(lost))
             return
         self._tell_waiters()
         if self._queued_bytes:
@@ -249,32 +245,21 @@ class Channel:
 
 
 async def connect(
-    host: str,
-    port: int,
-    context: ssl.SSLContext | None,
-    *,
-    server_hostname: str | None = None,
-    taken: Callable[[], None] = lambda: None,
+    host: str, port: int, context: ssl.SSLContext | None, *, server_hostname: str | None = None
 ) -> Channel:
-    """Dial; TLS unless `context` is None. The certificate must be for `server_hostname`, by default `host`.
-    `taken` is called once the other side's host takes the connection, before TLS.
+    """Dial; the certificate must be for `server_hostname`, by default `host`. Else as `secure`."""
+    name = address(host, port)
+    sock = await reach(await find(host, port), name)
+    return await secure(sock, name, context, server_hostname or host)
+
+
+async def secure(sock: socket.socket, name: str, context: ssl.SSLContext | None, hostname: str) -> Channel:
+    """The client's end of a connection to `name`; TLS unless `context` is None: then the certificate must be
+    for `hostname`. Owns `sock`, also when it fails.
 
     Has no deadline of its own: cancel it. Raises `ConnectFailed`. Under TLS 1.3 the server judges our
     certificate only afterwards, see `Channel.receive`.
     """
-    name = address(host, port)
-    try:
-        sock = await start_connection(await look_up(host, port), happy_eyeballs_delay=NEXT_ADDRESS_S)
-    except (socket.gaierror, UnicodeError) as error:
-        passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-        hint = "" if passing else "check the name of the host"
-        raise ConnectFailed(
-            f"cannot find {name}: {_reason(error)}", retry=passing, addr=name, hint=hint
-        ) from error
-    except OSError as error:
-        raise ConnectFailed(f"cannot connect to {name}: {_reason(error)}", retry=True, addr=name) from error
-    taken()
-    hostname = server_hostname or host
     return await _opened(sock, name, lambda: Pipe(context, hostname=hostname), server_side=False)
 
 
@@ -327,11 +312,6 @@ async def _opened(sock: socket.socket, name: str, make: Callable[[], Pipe], *, s
             sock.close()
 
 
-def address(host: str, port: int) -> str:
-    """host:port, an address of IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 _KEEPALIVE = {"TCP_KEEPIDLE": QUIET_S, "TCP_KEEPINTVL": ASK_EVERY_S, "TCP_KEEPCNT": ASKED_MAX}
 """By what Linux calls them; elsewhere what the system thinks right."""
 
@@ -365,10 +345,8 @@ def _handshake_failed(name: str, error: Exception) -> ConnectFailed:
         return refused
     if isinstance(error, ssl.SSLError | ValueError):
         hint = _PLAIN_HINT if getattr(error, "reason", None) in _OF_PLAIN else ""
-        return ConnectFailed(
-            f"TLS handshake with {name}: {_reason(error)}", retry=False, addr=name, hint=hint
-        )
-    return ConnectFailed(f"TLS handshake with {name}: {_reason(error)}", retry=True, addr=name)
+        return ConnectFailed(f"TLS handshake with {name}: {why(error)}", retry=False, addr=name, hint=hint)
+    return ConnectFailed(f"TLS handshake with {name}: {why(error)}", retry=True, addr=name)
 
 
 _FOREIGN = (
@@ -387,14 +365,3 @@ _OF_CERTIFICATES = {
 _OF_PLAIN = frozenset(("WRONG_VERSION_NUMBER", "TLSV1_ALERT_PROTOCOL_VERSION"))
 """What OpenSSL calls the first bytes of somebody who speaks no TLS, and the word of a node that does not."""
 _PLAIN_HINT = "it may speak plain text: for a node on this machine write red:// instead of reds://"
-
-
-def _reason(error: BaseException) -> str:
-    """What happened, in one line."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    if isinstance(error, socket.gaierror):
-        return error.strerror or str(error)
-    if isinstance(error, OSError) and (error.errno or 0) > 0:
-        return os.strerror(error.errno or 0)  # asyncio puts a text of its own into the exception
-    return str(error) or "the other side closed it"

@@ -28,6 +28,7 @@ from redwire.errors import (
     TooLarge,
 )
 from redwire.frame import Kind
+from redwire.grace import Limit
 from redwire.household import require_loop
 from redwire.link import Link, entry_of
 from redwire.message.client import Resolve, encode_write_frame_body
@@ -184,7 +185,7 @@ class Writes:
             for pending in [each for each in self._unfinished if each.deadline_s <= now_s]:
                 pending.expire(self._pool.phase, *self._unmet)
             self._watch_at_s = min((each.deadline_s for each in self._unfinished), default=float("inf"))
-            with anyio.move_on_after(self._watch_at_s - time.monotonic()):
+            with Limit(self._watch_at_s - time.monotonic()):
                 await self._earlier.wait()
 
     def close(self) -> None:
@@ -270,8 +271,10 @@ class Writes:
 
     async def _renew(self, pending: Pending) -> Step | None:
         """Give `pending` a key of a new client id; a write that has its outcome by then takes none."""
-        if not await self._places.replace(pending.keys):
-            return Rekey()
+        assert pending.course is not None
+        unissued = await self._places.replace(pending.keys)
+        if unissued is not None:
+            return pending.course.unissued(unissued)
         place = await self._places.another(lambda: pending.done)
         if place is None:
             return None

@@ -1,18 +1,22 @@
-"""What a node says when it can accept nobody: at once, once a minute, and once when it is over."""
+"""Where a node listens, and what it says when it can accept nobody: at once, once a minute, and once when it
+is over.
+"""
 
 from __future__ import annotations
 
 import errno
 import resource
 import socket
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 import pytest
 
+from cluster.address import Address
 from cluster.door import STRANGERS_MAX, Door
-from cluster.listening import SAY_AGAIN_S, Shortage
+from cluster.listening import SAY_AGAIN_S, Shortage, listen
 from cluster.log_config import Level
 from cluster.server import Server
 from cluster.strangers import KEPT_MAX
@@ -30,6 +34,25 @@ class Said:
 
     def note(self, text: str, level: Level = Level.INFO) -> None:
         self.lines.append((level, text))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("0.0.0.0", {"127.0.0.1"}), ("[::]", {"::1"}), ("*", {"127.0.0.1", "::1"})],
+)
+async def test_a_node_listens_at_all_addresses_of_one_kind_or_of_both(host: str, reached: set[str]) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+            port = free.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    async with await listen(Address.parse(f"{host}:{port}"), "node.listen"):
+        met = set()
+        for there in ("127.0.0.1", "::1"):
+            with suppress(ConnectionRefusedError), socket.create_connection((there, port)):
+                met.add(there)
+    assert met == reached
 
 
 def test_a_shortage_is_told_at_once_then_once_a_minute_and_its_end_once() -> None:

@@ -47,6 +47,11 @@ def slot(state: str) -> NodeStatus:
     return msgspec.structs.replace(WELL, slot=Slot(state=state, bound="bytes_max", eviction_ms=9_000))
 
 
+def tell(watch: Watch, status: Status) -> list[tuple[EventKind, str]]:
+    """What is told of a look at a time when both clocks say the same."""
+    return watch.reign(status, status.vantage.at_ms)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "kinds"),
     [
@@ -70,49 +75,56 @@ def slot(state: str) -> NodeStatus:
 )
 def test_each_change_is_one_event(before, after, kinds) -> None:
     watch = Watch()
-    watch.reign(before)
-    assert [kind for kind, _ in watch.reign(after)] == kinds
-    assert watch.reign(after) == []
+    tell(watch, before)
+    assert [kind for kind, _ in tell(watch, after)] == kinds
+    assert tell(watch, after) == []
 
 
 def test_who_was_told_to_be_unhealthy_is_told_to_be_healthy_whatever_came_between() -> None:
     watch = Watch()
-    told = [[kind for kind, _ in watch.reign(look(each))] for each in (WELL, STUCK, GONE, WELL, WELL)]
+    told = [[kind for kind, _ in tell(watch, look(each))] for each in (WELL, STUCK, GONE, WELL, WELL)]
     assert told == [[], [EventKind.MEMBER_UNHEALTHY], [], [EventKind.MEMBER_HEALTHY], []]
 
 
 def test_who_comes_back_and_is_unhealthy_is_told_at_the_next_look() -> None:
     watch = Watch()
-    told = [[kind for kind, _ in watch.reign(look(each))] for each in (WELL, GONE, STUCK, STUCK, STUCK)]
+    told = [[kind for kind, _ in tell(watch, look(each))] for each in (WELL, GONE, STUCK, STUCK, STUCK)]
     assert told == [[], [], [], [EventKind.MEMBER_UNHEALTHY], []]
 
 
 def test_who_never_came_in_a_reign_is_told_once_it_had_time_to() -> None:
     watch = Watch()
-    told = [watch.reign(look(GONE, at_ms=at_ms)) for at_ms in (0, 4_999, 5_000, 6_000)]
+    told = [tell(watch, look(GONE, at_ms=at_ms)) for at_ms in (0, 4_999, 5_000, 6_000)]
     assert told == [[], [], [(EventKind.MEMBER_UNHEALTHY, "us-1: not connected")], []]
 
 
 def test_the_first_look_of_a_reign_tells_nothing() -> None:
     watch = Watch()
-    assert watch.reign(look(met=False)) == []
-    assert watch.reign(look(term=2)) == []
+    assert tell(watch, look(met=False)) == []
+    assert tell(watch, look(term=2)) == []
 
 
 def test_a_quorum_that_was_lost_is_told_to_be_back() -> None:
     watch = Watch()
     for status in (look(), look(met=False), look(met=False)):
-        found = watch.reign(status)
+        found = tell(watch, status)
     assert found == []
-    assert [kind for kind, _ in watch.reign(look())] == [EventKind.QUORUM_REGAINED]
+    assert [kind for kind, _ in tell(watch, look())] == [EventKind.QUORUM_REGAINED]
 
 
 def test_a_reign_that_begins_without_quorum_tells_so_and_when_it_is_there() -> None:
     watch = Watch()
     looks = [look()]
     looks += [look(met=met, term=2, at_ms=9_000 + at) for met, at in STARVED]
-    told = [[kind for kind, _ in watch.reign(each)] for each in looks]
+    told = [[kind for kind, _ in tell(watch, each)] for each in looks]
     assert told == [[], [], [EventKind.QUORUM_LOST], [], [EventKind.QUORUM_REGAINED]]
+
+
+def test_a_reign_that_began_before_the_clock_was_put_back_tells_what_is_missing_as_soon() -> None:
+    watch, told = Watch(), []
+    for now_ms, at_ms in ((9_000, 10**12), (10_000, 10**12 - 3_600_000), (14_000, 10**12 - 3_596_000)):
+        told.append([kind for kind, _ in watch.reign(look(GONE, met=False, at_ms=at_ms), now_ms)])
+    assert told == [[], [], [EventKind.MEMBER_UNHEALTHY, EventKind.QUORUM_LOST]]
 
 
 def test_a_full_disk_is_told_once_and_so_is_its_mend() -> None:

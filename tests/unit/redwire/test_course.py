@@ -188,6 +188,13 @@ def test_what_may_be_in_the_log_is_never_called_refused(events) -> None:
         assert isinstance(course.timed_out("answer", 1, ""), NotConfirmed | UnknownOutcome)
 
 
+def test_what_an_attempt_was_lost_for_is_said_once() -> None:
+    course, _ = walk(["lost"])
+    course.in_flight = False
+    assert str(course.timed_out("answer", 1, LOST.message)).count(LOST.message) == 1
+    assert "eu-2 is down" in str(course.timed_out("answer", 1, f"{LOST.message}; eu-2 is down"))
+
+
 def test_a_deadline_is_told_as_it_was_given() -> None:
     sent = Course(random.Random(7), in_flight=True)
     for told, given_s in (("0.03", 0.03), ("4", 4), ("12.5", 12.5), ("1e-09", 1e-9)):

@@ -421,6 +421,16 @@ async def test_a_client_whose_ids_are_all_forgotten_goes_on_under_a_new_one(clus
             await each
 
 
+async def test_a_forgotten_client_that_gets_no_new_id_says_why_nothing_was_sent(cluster) -> None:
+    async with redwire.connect(cluster.uri()) as db:
+        await db.put("products", "p1", {})
+        cluster.forgotten.add(cluster.leader.keys[0][0])
+        cluster.context = None  # of connections from here on
+        with pytest.raises(errors.DeadlineExceeded, match="not sent within 0.3 s.*: TLS handshake") as late:
+            await db.put("products", "p2", {}, timeout_s=0.3)
+    assert late.value.hint
+
+
 async def test_a_call_that_is_cancelled_while_its_new_id_is_fetched_takes_no_place_under_it(cluster) -> None:
     held = []
     async with redwire.connect(cluster.uri()) as db:
