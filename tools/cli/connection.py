@@ -33,6 +33,7 @@ from redwire.routing import InRegion, Primary, ReadMode
 from redwire.spelling import guess
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
+from tools.cli.parsed import Seconds
 from tools.cli.printer import say
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -85,7 +86,7 @@ def policy_option(function: F) -> F:
 def timeout_option(of: str = "") -> Callable[[F], F]:
     """Give a command `--timeout`, in seconds, which arrives as `timeout_s`; `of` what, if not of all."""
     text = f"Deadline in seconds{of and ' '}{of}."
-    return click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.001), metavar="S", help=text)
+    return click.option("--timeout", "timeout_s", type=Seconds(min=0.001), metavar="S", help=text)
 
 
 def with_client(
