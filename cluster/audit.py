@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from logging import LogRecord, makeLogRecord
@@ -67,7 +67,7 @@ class Audit:
         self._said = ""
         self._waiting = SimpleQueue[LogRecord]()
         self._seen = Counter[type[Event]]()
-        self._files = _files(config)
+        self._files = [_File(path, config, part) for path, part in paths(config).items()]
         if self._files:
             self._listener = _Listener(self._waiting, *self._files)
             self._listener.start()
@@ -107,7 +107,7 @@ class Audit:
         if not files:
             return AuditStatus("", 0, 0, accepted, rejected)
         where = files[0].baseFilename
-        trouble = next((file.trouble for file in files if file.trouble), "")
+        trouble = next((f"{where}: {file.trouble}" for file in files if file.trouble), "")
         if self._listener.died:
             trouble = f"{where}: the thread that writes it has ended; start the node again"
         elif not trouble and waiting >= LINES_WAITING_MAX:
@@ -178,7 +178,7 @@ class _File(RotatingFileHandler):
     `trouble` is why the last line could not be written, "" when it was; `lost` counts such lines.
     """
 
-    def __init__(self, path: str, config: AuditConfig, part: Part | None = None) -> None:
+    def __init__(self, path: str, config: AuditConfig, part: Part | None) -> None:
         """It takes the lines of `part`, or every one."""
         backups = config.files - 1
         super().__init__(path, maxBytes=config.bytes_max, backupCount=backups, encoding="utf-8", delay=True)
@@ -248,14 +248,16 @@ class _File(RotatingFileHandler):
         return stream
 
 
-def _files(config: AuditConfig) -> Sequence[_File]:
-    """The files that lines go to; no file where the audit log is off."""
+def paths(config: AuditConfig) -> dict[str, Part | None]:
+    """The files that lines go to, and the part that each takes, None for all of them; no file where the audit
+    log is off.
+    """
     if isinstance(config.file, Off):
-        return ()
+        return {}
     assert config.file is not None
     if os.path.exists(config.file) and not os.path.isfile(config.file):
-        return (_File(config.file, config),)  # a pipe, or a terminal: it keeps nothing, and stands alone
-    return [_File(_path(config.file, part), config, part) for part in Part]
+        return {config.file: None}  # a pipe, or a terminal: it keeps nothing, and stands alone
+    return {_path(config.file, part): part for part in Part}
 
 
 def _path(file: str, part: Part) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,6 +30,7 @@ from redwire.tls import (
     certificate_identities,
     certificate_validity_ms,
     client_context,
+    require_regular,
     server_context,
 )
 
@@ -174,7 +174,7 @@ def load(files: TlsConfig, cluster: str, node: NodeId, now_ms: int) -> Credentia
     """
     ca, cert, key = Path(files.ca), Path(files.cert), Path(files.key)
     for path in (ca, cert, key):
-        _check_regular(path)
+        require_regular(path)
     server = server_context(ca, cert, key)
     client = client_context(ca, cert, key, peer=True)
     begin_ms, end_ms = certificate_validity_ms(cert)
@@ -223,21 +223,6 @@ def _comparable(host: str) -> str | IPv4Address | IPv6Address:
 def day(ms: int) -> str:
     """A moment as people write it, to the minute, in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _check_regular(path: Path) -> None:
-    """Refuse what would hold up whoever reads it, as a pipe does. One that is missing is told of by the
-    reader. Raises `TlsInvalid`.
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        hint = "the node's user must be able to read it, and to enter each folder above it"
-        raise TlsInvalid(path, f"cannot be looked at: {error.strerror}", hint=hint) from error
-    if not stat.S_ISREG(mode):
-        raise TlsInvalid(path, "it is no regular file", hint="name a file in PEM format")
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from cluster import credentials, meta
+from cluster import audit, credentials, meta
 from cluster.address import Address
 from cluster.advice import Advice
 from cluster.cluster_config import ClusterConfig
@@ -72,11 +72,9 @@ def inspect(
     write a file, or make files in a folder. `free_bytes`: what its volume has for them, `free_inodes`: how
     many of them.
     """
-    errors: list[RedwireError] = []
-    warnings: list[Advice] = []
+    errors = [*_foreign_packages()]
+    warnings = [*_nobody_administers(config), *_nobody_audits(config, may_write)]
     shown: CredentialSet | None = None
-    errors += _foreign_packages()
-    warnings += _nobody_administers(config)
     if config.tls is not None:
         try:
             shown = credentials.load(config.tls, config.cluster.name, config.node.id, now_ms)
@@ -127,6 +125,25 @@ def _nobody_administers(config: NodeConfig) -> Iterator[Advice]:
         what = "cluster.admins names nobody: in a cluster that begins so nobody can make users or "
         what += "change settings"
         yield Advice(what, "name whose certificate may")
+
+
+def _nobody_audits(config: NodeConfig, may_write: Callable[[Path], bool]) -> Iterator[Advice]:
+    """The node does without a file of the audit log that cannot be written."""
+    for path in map(Path, audit.paths(config.audit)):
+        folder = path.parent
+        if folder == Path(config.node.data_dir):
+            folder = nearest(folder)
+        if path.is_dir():
+            why = "it is a directory"
+        elif not folder.is_dir():
+            why = f"there is no folder {folder}"
+        elif not may_write(path if os.path.lexists(path) else folder):
+            why = "not by this user"
+        else:
+            continue
+        what = f"{path}: the audit log cannot be written there: {why}; its lines will be lost"
+        yield Advice(what, "mend that, or name another audit.file")
+        return
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable
 from typing import Any
 
 import yaml
 
+from cluster.files import open_file
 from redwire.errors import ConfigInvalid
 
 FILE_BYTES_MAX = 1 << 20
@@ -20,7 +22,8 @@ def load_yaml(file: str) -> object:
     names a key twice, or uses anchors.
     """
     try:
-        with open(file, "rb") as opened:
+        with open(file, "rb", opener=open_file) as opened:
+            os.set_blocking(opened.fileno(), True)  # a pipe that somebody writes is waited for, no other one
             data = opened.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigInvalid(file, "", f"cannot be read: {error.strerror}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -137,6 +138,21 @@ def require_private_key(path: Path) -> None:
         )
 
 
+def require_regular(path: Path) -> None:
+    """Refuse what would hold up whoever reads it, as a pipe does. One that is missing is told of by the
+    reader. Raises `TlsInvalid`.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        hint = "whoever runs this must be able to read it, and to enter each folder above it"
+        raise TlsInvalid(path, f"cannot be looked at: {error.strerror}", hint=hint) from error
+    if not stat.S_ISREG(mode):
+        raise TlsInvalid(path, "it is no regular file", hint="name a file in PEM format")
+
+
 def certificate_expiry_ms(path: Path) -> int:
     """When the first certificate in a PEM file expires, in milliseconds since 1970. Raises `TlsInvalid`."""
     return certificate_validity_ms(path)[1]
@@ -180,6 +196,8 @@ def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path
                 ca, f"no CA certificate can be read from it: {_reason(error)}", hint=hint
             ) from error
     if cert is not None and key is not None:
+        for path in (cert, key):
+            require_regular(path)
         certificate_expiry_ms(cert)  # tells a bad certificate from a bad key, as ssl does not
         require_private_key(key)
         try:

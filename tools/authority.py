@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from cluster.files import open_file
 from redwire.errors import TlsInvalid, UriInvalid
 from redwire.handshake import DNS_LABEL, USER_NAME, Identity, PrincipalKind, parse_identity_uri
 from redwire.tls import AUTHORITY_NAME, require_private_key
@@ -250,7 +251,9 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=open_file) as opened:
+            os.set_blocking(opened.fileno(), True)  # a pipe that somebody writes is waited for, no other one
+            return opened.read()
     except OSError as error:
         hint = "make an authority with 'redwire certs init', or name its folder with --authority"
         raise AuthorityInvalid(f"{path} cannot be read: {error.strerror}", hint=hint) from error

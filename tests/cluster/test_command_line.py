@@ -100,6 +100,17 @@ def test_a_write_that_a_silent_region_leaves_open_is_resolved_by_the_key_that_it
     assert code == 4 and "certainly not written" in err
 
 
+def test_who_comes_with_the_certificate_of_a_node_is_told_by_every_verb_which_one_to_take(
+    shop: Any, ran: Any
+) -> None:
+    uri = f"{shop.uri()}&timeout_ms=5000"
+    for name in ("cert", "key"):
+        uri = re.sub(rf"{name}=[^&]*", f"{name}={shop.folder}/us-1.{name.replace('cert', 'pem')}", uri)
+    for words, expected in ((["topology"], 4), (["status"], 4), (["get", "c", "x"], 4)):
+        code, out, err = ran(*words, uri=uri)
+        assert (code, out) == (expected, "") and "this is a node's certificate" in err, err
+
+
 def test_ctrl_c_ends_a_put_with_the_key_of_what_may_be_written(shop: Any, ran: Any) -> None:
     shop.pause("us-1")
     try:

@@ -220,6 +220,16 @@ def test_a_cut_stops_what_needs_both_regions_and_healing_lets_it_go_on(shop: Dev
     until(lambda: commits(db, "regions(eu,us)"), "writes commit again")
 
 
+def test_links_whose_socket_is_gone_hide_no_node(shop: Dev) -> None:
+    socket = shop.folder / "links.sock"
+    before = shop("status")
+    socket.rename(shop.folder / "away")
+    status = shop("status")
+    (shop.folder / "away").rename(socket)
+    assert status["nodes"] == before["nodes"] and status["distances"] == []
+    assert status["links"]["pid"] == before["links"]["pid"] and str(socket) in status["links"]["why"]
+
+
 def test_a_ping_over_a_link_that_is_cut_says_so(shop: Dev) -> None:
     shop("cut", "us-eu", "--one-way")
     code, out, err = shop.try_to("ping", "eu-us")
@@ -387,7 +397,7 @@ def test_after_everything_was_killed_up_starts_it_again_with_its_data_until_it_i
         process.wait(DEADLINE_S)
     status = dev("status")
     assert {node["state"] for node in status["nodes"]} == {"down"}
-    assert status["links"] == {"pid": None}
+    assert status["links"] == {"pid": None, "why": ""}
 
     again = dev.up("--rtt", "eu-us=8ms")
     assert again["uris"] == first["uris"]

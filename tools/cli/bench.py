@@ -16,6 +16,7 @@ from regions.commit_policy import CommitPolicy
 from tools.bench import report
 from tools.bench.run import Plan, run
 from tools.cli.output import json_option, show_parts
+from tools.cli.parsed import Seconds
 
 POLICY_OF_SEVERAL = "ack_n=1"
 POLICY_OF_ONE = "local"
@@ -26,7 +27,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True, help="Nodes to start.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5, 600),
+    type=Seconds(0.5, 600),
     default=5.0,
     show_default=True,
     help="Length of each of a dozen windows; the rest of the bench takes a minute.",

@@ -28,9 +28,12 @@ from redwire.errors import (
     UnknownOutcome,
 )
 from redwire.pending import Pending
+from redwire.reads import read_mode
+from redwire.routing import InRegion, Primary, ReadMode
 from redwire.spelling import guess
 from redwire.uri import parse
 from tools.cli.failure import URI_VARIABLE
+from tools.cli.parsed import Seconds
 from tools.cli.printer import say
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -83,7 +86,7 @@ def policy_option(function: F) -> F:
 def timeout_option(of: str = "") -> Callable[[F], F]:
     """Give a command `--timeout`, in seconds, which arrives as `timeout_s`; `of` what, if not of all."""
     text = f"Deadline in seconds{of and ' '}{of}."
-    return click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.001), metavar="S", help=text)
+    return click.option("--timeout", "timeout_s", type=Seconds(min=0.001), metavar="S", help=text)
 
 
 def with_client(
@@ -156,21 +159,31 @@ def _addresses(client: Client) -> Iterator[None]:
 
 
 def _leaderless_hint(client: Client, error: DeadlineExceeded | NotPrimary | UnknownOutcome) -> str:
-    """What to type when nodes answer and none of them leads, or whoever leads is silent; "" when that is not
-    what is wrong.
+    """What to type when nodes answer and none of them leads, or is of the region that was asked for, or
+    whoever leads is silent; "" when that is not what is wrong.
     """
     silent = error.hint in _SILENT_HINTS
     sought = silent or isinstance(error, NotPrimary) or error.phase in ("select", "connect")
     well = [node.addr for node in client.routing.nodes if node.rtt_us is not None and not node.failures]
     if not sought or not (well or silent):
         return ""
-    hint = "the primary may hang" if silent else "no primary was found"
+    mode = _read_mode(client)
+    missing = "no node of that region was reached" if isinstance(mode, InRegion) else "no primary was found"
+    hint = "the primary may hang" if silent else missing
     hint += f", though {', '.join(well)} can be reached" if well else ""
     hint += ": see redwire status, redwire doctor"
-    context = click.get_current_context(silent=True)
-    if context is not None and context.params.get("read", "none") in (None, "primary"):
+    if isinstance(mode, Primary | InRegion):
         hint += "; --read any reads from whoever answers"
     return hint
+
+
+def _read_mode(client: Client) -> ReadMode | None:
+    """Where the command that runs reads, None for one that does not."""
+    context = click.get_current_context(silent=True)
+    if context is None or "read" not in context.params:
+        return None
+    asked = context.params["read"]
+    return client.config.read if asked is None else read_mode(asked)
 
 
 class _Saying(logging.Handler):

@@ -14,6 +14,7 @@ from rich.console import Console
 from tools.cli.printer import say
 from tools.dev.dev_cluster import DevNode, DevStatus
 from tools.dev.ping import Way
+from tools.dev.place import typed
 from tools.grid import Grid, Part, Words
 
 FOLLOW_S = 0.2
@@ -82,7 +83,7 @@ def status_document(status: DevStatus) -> dict[str, Any]:
         "name": status.name,
         "dir": str(status.folder),
         "nodes": document["nodes"],
-        "links": {"pid": status.links_pid},
+        "links": {"pid": status.links_pid, "why": status.links_why},
         "distances": document["distances"],
     }
 
@@ -95,7 +96,10 @@ def status_parts(status: DevStatus) -> list[Part]:
     ]
     columns = ("node", "region", "role", "address", "pid", "state")
     parts: list[Part] = [Grid(f"{status.name}, in {status.folder}", columns, nodes)]
-    if status.links_pid is not None:
+    if status.links_why:
+        again = f"{typed(status.folder, 'down')}; {typed(status.folder, 'up')}"
+        parts.append(Words(f"The links are process {status.links_pid}; {status.links_why}: {again}"))
+    elif status.links_pid is not None:
         parts += [_matrix(status), Words(f"The links are process {status.links_pid}.")]
     elif len({node.region for node in status.nodes}) > 1:
         parts.append(Words("The links between the regions are down."))

@@ -10,6 +10,7 @@ import click
 
 from tools.cli.failure import EXIT_FAILED, URI_VARIABLE
 from tools.cli.output import json_option, show
+from tools.cli.parsed import Seconds
 from tools.cli.printer import say
 from tools.doctor.finding import Finding, Level, count, document, text
 from tools.doctor.judge import judge, may_pass
@@ -40,7 +41,7 @@ trips more.
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=0.0,
     metavar="S",
     help="While there is an error, look again, for S seconds at most.",

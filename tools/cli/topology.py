@@ -13,12 +13,14 @@ import msgspec
 
 from redwire import topology as blob
 from redwire import uri as connection_uri
+from redwire.body import decode
 from redwire.client import dialler
 from redwire.dial import Dialled
 from redwire.errors import ConnectFailed, RedwireError
 from redwire.frame import Kind, encode_header
 from redwire.handshake import Established
 from redwire.message.client import TopologyNotice
+from redwire.message.failure import Failure
 from redwire.routing import Router
 from redwire.topology import ReplicaEntry, Topology
 from tools.cli.connection import CLIENT_NAME, uri_option
@@ -109,10 +111,12 @@ async def _ask(uri: str) -> Told:
 
 
 async def _lost(dialled: Dialled) -> bool | None:
-    """Whether the node says that it has lost the primary."""
+    """Whether the node says that it has lost the primary. Raises what it says of the connection instead."""
     dialled.channel.write(encode_header(Kind.TOPOLOGY_REQUEST, 0, 1), b"")
     while True:
         for frame in await dialled.receive():
+            if frame.kind == Kind.FAILURE and not frame.correlation:
+                raise decode(frame.payload, Failure).to_error()
             if frame.correlation == 1:
                 known = frame.kind == Kind.TOPOLOGY
                 return TopologyNotice.decode(frame.payload).primary_lost if known else None

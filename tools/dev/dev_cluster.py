@@ -27,7 +27,7 @@ from tools.dev.local_cluster import LocalCluster
 from tools.dev.place import typed
 from tools.dev.plan import meant
 from tools.dev.process import STOP_S, Process, end, find
-from tools.errors import ClusterMissing, ClusterRuns, PlanInvalid
+from tools.errors import ClusterMissing, ClusterRuns, LinkInvalid, PlanInvalid
 
 APP = "app"
 """The user of applications: may write, and logs in with a password."""
@@ -58,12 +58,15 @@ class DevNode(msgspec.Struct, frozen=True):
 
 
 class DevStatus(msgspec.Struct, frozen=True):
-    """A whole cluster at a glance. `distances` is empty, and `links_pid` None, while the links are down."""
+    """A whole cluster at a glance. `distances` is empty, and `links_pid` None, while the links are down;
+    `links_why` is why they run and do not say how they are, and "" otherwise.
+    """
 
     name: str
     folder: Path
     nodes: tuple[DevNode, ...]
     links_pid: int | None
+    links_why: str
     distances: tuple[Distance, ...]
 
 
@@ -80,19 +83,19 @@ class DevCluster(ClusterFolder):
         return find(self.commands)
 
     def status(self) -> DevStatus:
-        """How it is. Raises `LinkInvalid` when the links run and do not answer, and `ClusterMissing` when a
-        node's file is missing or cut short.
-        """
+        """How it is. Raises `ClusterMissing` when a node's file is missing or cut short."""
         found = self.processes()
         links, others = found.get(LINKS), by_hand(self, found)
         nodes = (
             self._node_status(node.id, node.region, found.get(node.id), others.get(node.id))
             for node in self.plan.nodes
         )
-        distances = () if links is None else self.distances.now()
-        return DevStatus(
-            self.plan.name, self.folder, tuple(nodes), None if links is None else links.pid, distances
-        )
+        pid, why, distances = None if links is None else links.pid, "", tuple[Distance, ...]()
+        try:
+            distances = () if links is None else self.distances.now()
+        except LinkInvalid as error:
+            why = error.message
+        return DevStatus(self.plan.name, self.folder, tuple(nodes), pid, why, distances)
 
     # --- nodes
 
@@ -201,13 +204,20 @@ class DevCluster(ClusterFolder):
         return self.uri(*_leader_first(self), within=within)
 
     def app_uri(self, within: str = "") -> str:
-        """The same for an application, as `APP`. Raises `ClusterMissing` before the user was made."""
+        """The same for an application, as `APP`. Raises `ClusterMissing` before the user was made, and where
+        the file with its password is damaged.
+        """
         self.admin_uri(within)
+        path, again = self.password_path, typed(self.folder, "up")
         try:
-            password = self.password_path.read_text().strip()
+            password = path.read_bytes().decode("ascii").strip()
         except FileNotFoundError:
-            hint = f"start it: {typed(self.folder, 'up')}"
-            raise ClusterMissing(f"{self.plan.name} never was up", hint=hint) from None
+            raise ClusterMissing(f"{self.plan.name} never was up", hint=f"start it: {again}") from None
+        except UnicodeDecodeError:
+            password = ""
+        if not password:
+            hint = f"remove it, end the cluster and start it again, which makes another one: {again}"
+            raise ClusterMissing(f"{path} is damaged: it holds no password", hint=hint)
         return self.uri(*_leader_first(self), user=APP, password=password, within=within)
 
     def node(self, name: str) -> str:

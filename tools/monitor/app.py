@@ -26,6 +26,7 @@ from tools.monitor.drawn import Chooser, Drawn, content
 from tools.monitor.feed import Feed
 from tools.monitor.ink import marked
 from tools.monitor.pace import Pace
+from tools.monitor.terminal import Terminal
 from tools.monitor.themes import THEMES
 from tools.monitor.watch import STEPS_S, Arrived, Ended, News, View, Watch
 
@@ -87,7 +88,7 @@ class Monitor(App[RedwireError | None]):
     ]
 
     def __init__(self, feed: Feed, *, theme: str = "dark") -> None:
-        super().__init__()
+        super().__init__(driver_class=Terminal)
         self.known = Watch()
         self.pace = Pace()
         self._feed = feed

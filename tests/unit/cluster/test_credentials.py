@@ -283,7 +283,7 @@ def test_a_file_that_cannot_be_looked_at_is_refused_by_name(tmp_path: Path, auth
     files = write(tmp_path, authority.issue_node("eu-1", HOSTS), authority)
     (tmp_path / "ca.pem").unlink()
     (tmp_path / "ca.pem").symlink_to("n" * 300)
-    words = "ca.pem: cannot be looked at: File name too long; the node's user must be able to read it"
+    words = "ca.pem: cannot be looked at: File name too long; whoever runs this must be able to read it"
     with pytest.raises(TlsInvalid, match=words):
         read(files)
 

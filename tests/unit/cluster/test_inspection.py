@@ -215,13 +215,36 @@ def test_a_part_of_the_data_directory_that_somebody_else_made_is_an_error(
     assert len(errors) == 1 and errors[0].startswith(f"{path}: cannot be read and written by this user")
 
 
-@pytest.mark.parametrize("part", ["lost+found", "audit.log"])
-def test_what_no_node_needs_in_its_data_directory_may_be_anybodys(
-    config: NodeConfig, tmp_path: Path, part: str
-) -> None:
-    (tmp_path / "data" / part).mkdir(parents=True)
-    found = inspect(config, wall_ms(), may_write=lambda at: at.name != part)
+def test_what_no_node_needs_in_its_data_directory_may_be_anybodys(config: NodeConfig, tmp_path: Path) -> None:
+    (tmp_path / "data" / "lost+found").mkdir(parents=True)
+    found = inspect(config, wall_ms(), may_write=lambda at: at.name != "lost+found")
     assert words(found) == ([], [])
+
+
+def test_an_audit_log_that_cannot_be_written_is_warned_of(config: NodeConfig, tmp_path: Path) -> None:
+    there, there_not = tmp_path / "there", tmp_path / "not" / "audit.log"
+    there.mkdir()
+    taken, sessions = there / "audit.log", there / "audit-sessions.log"
+
+    def warned(path: Path, closed: Path | None = None) -> list[str]:
+        named = msgspec.structs.replace(config.audit, file=str(path))
+        found = inspect(
+            msgspec.structs.replace(config, audit=named), wall_ms(), may_write=lambda at: at != closed
+        )
+        errors, warnings = words(found)
+        assert errors == []
+        return warnings
+
+    cannot = "the audit log cannot be written there"
+    assert warned(taken) == [] and list(there.iterdir()) == []
+    assert warned(there_not)[0].startswith(f"{there_not}: {cannot}: there is no folder {there_not.parent}")
+    assert warned(taken, closed=there)[0].startswith(f"{taken}: {cannot}: not by this user")
+    sessions.touch()
+    assert warned(taken) == []
+    assert warned(taken, closed=sessions)[0].startswith(f"{sessions}: {cannot}: not by this user")
+    assert warned(there)[0].startswith(f"{there}: {cannot}: it is a directory")
+    os.mkfifo(taken)
+    assert warned(taken) == [] and len(warned(taken, closed=taken)) == 1
 
 
 def test_a_damaged_meta_is_an_error(config: NodeConfig, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -23,6 +25,18 @@ def test_a_file_becomes_plain_data(tmp_path: Path) -> None:
 
 def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
     assert load_yaml(write(tmp_path, "")) is None
+
+
+def test_a_pipe_that_somebody_writes_is_read_and_one_that_nobody_does_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    os.mkfifo(path)
+    assert load_yaml(str(path)) is None
+    reader, writer = os.pipe()
+    slow = Timer(0.05, lambda: (os.write(writer, b"a: 1\n"), os.close(writer)))
+    slow.start()
+    assert load_yaml(f"/dev/fd/{reader}") == {"a": 1}
+    slow.join()
+    os.close(reader)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from datetime import timedelta
@@ -179,6 +180,16 @@ def test_a_key_that_others_can_use_is_refused(authority: Any, mode: int) -> None
             use()
     loose.key.chmod(0o400)
     require_private_key(loose.key)
+
+
+def test_a_pipe_in_the_place_of_a_certificate_or_its_key_holds_nobody_up(
+    authority: Any, tmp_path: Path
+) -> None:
+    one, pipe = authority.sign("one", NODE), tmp_path / "pipe.pem"
+    os.mkfifo(pipe, 0o600)
+    for cert, key in ((pipe, one.key), (one.cert, pipe)):
+        with pytest.raises(TlsInvalid, match=r"pipe\.pem: it is no regular file"):
+            ClientFiles(authority.ca, cert, key)
 
 
 def test_every_bad_file_is_named_with_its_reason(authority: Any, tmp_path: Path) -> None:

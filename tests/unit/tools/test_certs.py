@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import ssl
 import stat
 from contextlib import suppress
@@ -221,6 +222,9 @@ def test_a_damaged_authority_says_which_file_is_wrong(folder: Path) -> None:
             Authority.load(folder)
     key.unlink()
     with pytest.raises(AuthorityInvalid, match=r"ca\.key cannot be read: No such file.*redwire certs init"):
+        Authority.load(folder)
+    os.mkfifo(key)
+    with pytest.raises(AuthorityInvalid, match=r"ca\.key is no private key"):
         Authority.load(folder)
 
 

@@ -313,6 +313,17 @@ async def test_who_finds_no_primary_is_told_that_others_answer_and_what_to_type(
     assert ("--read any reads from whoever answers" in ran.err) == reads
 
 
+async def test_who_reads_in_a_region_that_is_out_is_not_told_that_there_is_no_primary(
+    cluster, command_line
+) -> None:
+    cluster.stop(cluster.nodes[1])
+    words = ("get", "c", "p1", "--read", f"region:{cluster.nodes[1].region}", "--timeout", "1")
+    ran = await command_line(*words, "--uri", cluster.uri())
+    assert ran.code == 5 and "primary" not in ran.err
+    reached = ran.err.rpartition("no node of that region was reached, though ")[2]
+    assert reached.startswith(cluster.leader.addr) and "--read any" in reached
+
+
 async def test_who_asks_for_a_key_and_finds_no_primary_is_not_told_to_ask_for_it(
     cluster, command_line
 ) -> None:

@@ -301,6 +301,10 @@ def test_the_application_has_no_uri_before_its_user_was_made(written: ClusterFol
     assert connection_uri.parse(dev.app_uri()).password == "secret"
     with pytest.raises(PlanInvalid, match="uk is no region; did you mean us"):
         dev.app_uri("uk")
+    for damage in (b"", b"\xff\xfe"):
+        dev.password_path.write_bytes(damage)
+        with pytest.raises(ClusterMissing, match="app.password is damaged: it holds no password; remove it"):
+            dev.app_uri()
 
 
 def test_the_uris_begin_with_who_leads_for_drivers_take_the_first_host(written: ClusterFolder) -> None:

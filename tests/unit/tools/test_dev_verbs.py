@@ -215,6 +215,7 @@ STATUS = DevStatus(
         DevNode("ap-1", "ap", "replica", "127.0.0.1:10003", 43, NodeState.PAUSED, by_hand=True),
     ),
     40,
+    "",
     (
         Distance("eu", "us", 80, 5, ("us",)),
         Distance("eu", "ap", 120.5, 0),
@@ -239,9 +240,17 @@ def test_a_status_shows_nodes_and_round_trips() -> None:
     )
 
 
+def test_links_that_do_not_say_how_they_are_hide_no_node() -> None:
+    status = replace(STATUS, links_why="nobody takes commands", distances=())
+    shown = plain(status_parts(status))
+    assert "eu-1  eu      primary" in shown and "Round trips" not in shown
+    again = "redwire dev down --dir /x; redwire dev up --dir /x"
+    assert shown.endswith(f"The links are process 40; nobody takes commands: {again}")
+
+
 def test_a_status_for_programs_holds_the_same() -> None:
     document = status_document(STATUS)
-    assert (document["name"], document["dir"], document["links"]) == ("dev", "/x", {"pid": 40})
+    assert (document["name"], document["dir"], document["links"]) == ("dev", "/x", {"pid": 40, "why": ""})
     assert document["nodes"][1] == {
         "id": "us-1",
         "region": "us",

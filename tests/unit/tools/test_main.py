@@ -31,6 +31,17 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     return caught.value.code
 
 
+@pytest.mark.parametrize(
+    "words", [("get", "c", "i", "--timeout"), ("doctor", "--wait"), ("bench", "--seconds")]
+)
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e999"])
+def test_a_time_without_an_end_is_wrong_usage(words: tuple[str, ...], seconds: str) -> None:
+    ran = CliRunner().invoke(
+        redwire, [*words, seconds, *(("--uri", "reds://none") if "get" in words else ())]
+    )
+    assert ran.exit_code == 2 and f"'{words[-1]}': " in ran.output, ran.output
+
+
 def test_an_error_is_one_line_and_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 
 import anyio
@@ -118,21 +119,34 @@ def test_on_a_terminal_progress_is_drawn_where_the_command_was_typed(monkeypatch
     assert terminal.getvalue().count("waiting: refused") == 1
 
 
-def test_a_monitor_that_is_told_to_end_gives_the_terminal_back() -> None:
+def ended(*keys: bytes | None) -> tuple[int, bytes]:
+    """Exit code of a monitor on a terminal, and all that it showed. Each time that it shows anything, from
+    when it shows what it listens to, the next of `keys` is pressed; None is no key, but tells it to end.
+    """
     ours, terminal = os.openpty()
     command = (sys.executable, "-m", "tools.cli.start", "monitor", "--uri", "red://127.0.0.1:1")
     env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=ROOT, env=env) as it:
         os.close(terminal)
-        shown = b""
-        while b"Quit" not in shown:
-            shown += os.read(ours, 1 << 16)
-        it.terminate()
+        shown, left = b"", iter(keys)
         with suppress(OSError):  # so ends a terminal that nobody has open any more
             while data := os.read(ours, 1 << 16):
                 shown += data
+                key = next(left, b"") if b"Quit" in shown else b""
+                if key is None:
+                    it.terminate()
+                else:
+                    os.write(ours, key)
     os.close(ours)
-    assert it.returncode == 128 + signal.SIGTERM
-    assert shown.index(b"\x1b[?1049h") < shown.index(b"\x1b[?1049l") and shown.endswith(
-        b"ended by SIGTERM\r\n"
-    )
+    assert shown.index(b"\x1b[?1049h") < shown.index(b"\x1b[?1049l"), "the terminal is given back"
+    return it.returncode, shown
+
+
+def test_a_monitor_that_is_told_to_end_gives_the_terminal_back() -> None:
+    code, shown = ended(None)
+    assert code == 128 + signal.SIGTERM and shown.endswith(b"ended by SIGTERM\r\n")
+
+
+def test_keys_that_are_no_utf_8_are_passed_over() -> None:
+    code, shown = ended("é".encode("latin-1"), *repeat(b"q", 20))  # the first may come together with them
+    assert code == 0 and b"Traceback" not in shown
