@@ -105,10 +105,11 @@ def command(
             raise click.UsageError(f"the monitor needs a terminal; {instead}")
         if as_json:
             raise click.UsageError("--json is for --screenshot; ask `redwire status --json`")
-        failure = Monitor(feed, theme=theme).run()
+        monitor = Monitor(feed, theme=theme)
+        failure = monitor.run()
         if failure is not None:
             raise failure
-        return
+        sys.exit(monitor.return_code)  # not 0 after an error of our own, which the framework has shown
 
     async def picture() -> str:
         with Looking(seconds, quiet=as_json) as looking:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import suppress
+from functools import partialmethod
 from itertools import repeat
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import anyio
 import pytest
 
 from redwire.errors import DeadlineExceeded, RedwireError
-from tools.cli.monitor import Looking
+from tools.cli.monitor import Looking, command
 from tools.errors import NodeNotReady
+from tools.monitor.app import Monitor
 from tools.monitor.feed import ClusterFeed
 from tools.monitor.history import History
 from tools.monitor.picture import self_contained, take
@@ -145,6 +147,24 @@ def ended(*keys: bytes | None) -> tuple[int, bytes]:
 def test_a_monitor_that_is_told_to_end_gives_the_terminal_back() -> None:
     code, shown = ended(None)
     assert code == 128 + signal.SIGTERM and shown.endswith(b"ended by SIGTERM\r\n")
+
+
+@pytest.mark.parametrize(("broken", "code"), [(False, 0), (True, 1)])
+def test_a_monitor_that_ends_of_an_error_of_its_own_says_so_by_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, broken: bool, code: int
+) -> None:
+    def on_mount(monitor: Monitor) -> None:
+        if broken:
+            raise ValueError("nothing can be drawn")
+        monitor.call_later(monitor.action_quit)
+
+    monkeypatch.setattr(Monitor, "on_mount", on_mount)
+    monkeypatch.setattr(Monitor, "run", partialmethod(Monitor.run, headless=True))
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--uri", "red://127.0.0.1:1"], standalone_mode=False)
+    assert (ended.value.code or 0) == code
 
 
 def test_keys_that_are_no_utf_8_are_passed_over() -> None:
