@@ -107,7 +107,7 @@ class Audit:
         if not files:
             return AuditStatus("", 0, 0, accepted, rejected)
         where = files[0].baseFilename
-        trouble = next((f"{where}: {file.trouble}" for file in files if file.trouble), "")
+        trouble = next((f"{file.baseFilename}: {file.trouble}" for file in files if file.trouble), "")
         if self._listener.died:
             trouble = f"{where}: the thread that writes it has ended; start the node again"
         elif not trouble and waiting >= LINES_WAITING_MAX:

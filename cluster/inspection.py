@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import msgspec
@@ -133,17 +134,26 @@ def _nobody_audits(config: NodeConfig, may_write: Callable[[Path], bool]) -> Ite
         folder = path.parent
         if folder == Path(config.node.data_dir):
             folder = nearest(folder)
-        if path.is_dir():
-            why = "it is a directory"
-        elif not folder.is_dir():
-            why = f"there is no folder {folder}"
-        elif not may_write(path if os.path.lexists(path) else folder):
-            why = "not by this user"
-        else:
-            continue
-        what = f"{path}: the audit log cannot be written there: {why}; its lines will be lost"
-        yield Advice(what, "mend that, or name another audit.file")
-        return
+        why = _unwritable(path, folder, may_write)
+        if why:
+            what = f"{path}: the audit log cannot be written there: {why}; its lines will be lost"
+            yield Advice(what, "mend that, or name another audit.file")
+            return
+
+
+def _unwritable(path: Path, folder: Path, may_write: Callable[[Path], bool]) -> str:
+    """Why this user cannot write the file `path`, or make it in `folder` where it is missing; "" if that is
+    possible.
+    """
+    try:
+        if S_ISDIR(path.stat().st_mode):
+            return "it is a directory"
+    except FileNotFoundError:
+        if not os.path.isdir(folder):
+            return f"there is no folder {folder}"
+    except OSError as error:
+        return str(error.strerror)
+    return "" if may_write(path if os.path.lexists(path) else folder) else "not by this user"
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from cluster import documents, keys, opening, session_writes, state
 from cluster.address import Whereabouts
 from cluster.client_ids import ClientIds
+from cluster.effects import Effect
 from cluster.errors import DiskFailed
 from cluster.files import Syscalls
 from cluster.freshness import Done, Freshness
@@ -26,6 +27,7 @@ from cluster.opening import Opening
 from cluster.peers import PeerLink
 from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
+from cluster.replica import Replica
 from cluster.roster import Roster
 from cluster.segment import Mark, Segment
 from cluster.segment_writer import SegmentWriter
@@ -414,6 +416,20 @@ def no_word_of_a_new_address() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def followers_of_nobody_that_apply_all_they_hold() -> Iterator[None]:
+    """Who has lost its source takes what came from it for committed."""
+    commit = Replica._commit
+
+    def all_of_it(replica: Replica) -> list[Effect]:
+        if replica.searching:
+            replica.watermark = replica.durable
+        return commit(replica)
+
+    with patch.object(Replica, "_commit", all_of_it):
+        yield
+
+
 PLANTS: Mapping[str, Callable[[], Any]] = {
     plant.__name__: plant
     for plant in (
@@ -451,5 +467,6 @@ PLANTS: Mapping[str, Callable[[], Any]] = {
         users_that_crowd_out_others,
         no_guides,
         no_word_of_a_new_address,
+        followers_of_nobody_that_apply_all_they_hold,
     )
 }

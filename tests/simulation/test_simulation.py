@@ -61,6 +61,7 @@ def test_a_seed_is_the_same_run_every_time() -> None:
     ("script", "plant"),
     [
         ("acked_between_the_question_and_the_reign", "no_votes"),
+        ("acked_between_the_question_and_the_reign", "followers_of_nobody_that_apply_all_they_hold"),
         ("acked_by_one_that_was_called_lost", "no_votes"),
         ("acked_by_a_voter_that_has_started_anew", "votes_in_memory_only"),
         ("taken_over_by_one_who_lags_behind", "the_shorter_log_leads"),

@@ -163,6 +163,15 @@ async def test_lines_that_cannot_be_written_are_counted_and_said(tmp_path: Path)
     assert log.numbers() == [3, 2] and log.levels == {Level.ERROR}
 
 
+def test_of_several_files_the_one_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "audit-sessions.log").mkdir()
+    log = Log(tmp_path / "audit.log")
+    log.audit.look()
+    log.audit.close()
+    (note,) = log.notes
+    assert note.endswith(f"its lines are lost: {tmp_path}/audit-sessions.log: Is a directory")
+
+
 async def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_is_too_much_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     os.mkfifo(path)

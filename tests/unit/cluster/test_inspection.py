@@ -245,6 +245,19 @@ def test_an_audit_log_that_cannot_be_written_is_warned_of(config: NodeConfig, tm
     assert warned(there)[0].startswith(f"{there}: {cannot}: it is a directory")
     os.mkfifo(taken)
     assert warned(taken) == [] and len(warned(taken, closed=taken)) == 1
+    beyond = there / ("n" * 300)
+    assert warned(beyond)[0].startswith(f"{beyond}: {cannot}: File name too long")
+    assert warned(sessions / "audit.log")[0].startswith(f"{sessions}/audit.log: {cannot}: Not a directory")
+
+
+def test_who_may_not_look_into_the_data_directory_is_told_so_and_nothing_else_fails(
+    config: NodeConfig, tmp_path: Path
+) -> None:
+    """As whoever is not the node's user may not: here it is a link whose name is too long to be looked at."""
+    (tmp_path / "data").symlink_to("n" * 300)
+    (error,), (warning,) = words(inspect(config, wall_ms()))
+    assert error.startswith(f"{tmp_path}/data: ") and "too long" in error
+    assert warning.startswith(f"{tmp_path}/data/audit.log: the audit log cannot be written there")
 
 
 def test_a_damaged_meta_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
