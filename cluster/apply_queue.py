@@ -29,8 +29,8 @@ class ApplyQueue:
         """
         self.awaited = False
         self.on_applied: Callable[[Applied], None] = lambda event: None
+        self.on_failure = fail
         self._post = post
-        self._fail = fail
         self._durable = durable
         self._applier: Applier | None = None
         self._moved = Broadcast()
@@ -38,7 +38,7 @@ class ApplyQueue:
     def use(self, state: State) -> None:
         """Apply to `state` from now on."""
         assert self._applier is None
-        self._applier = Applier(state, self._post, self._applied, self._fail)
+        self._applier = Applier(state, self._post, self._applied, lambda error: self.on_failure(error))
         self._moved.wake()
 
     def stop(self) -> None:

@@ -23,7 +23,7 @@ from cluster.config import NodeConfig, ReplicationRole
 from cluster.credentials import NodeCredentials
 from cluster.drivers import Drivers
 from cluster.effects import Now
-from cluster.errors import NodeError, first
+from cluster.errors import ApplyStopped, NodeError, StateCorrupt, first
 from cluster.events import EventKind
 from cluster.exposure import exposed
 from cluster.housekeeping import Housekeeping
@@ -44,6 +44,9 @@ from cluster.snapshot import SnapshotLibrary
 from cluster.state import copy_bytes
 from cluster.storage import Storage, follower
 from redwire.errors import RedwireError
+
+LED_S = 0.1
+"""How often it is looked whether there is a leader again."""
 
 
 def now() -> Now:
@@ -138,6 +141,7 @@ class Process:
         listener = await listen(config.node.listen, "node.listen")
         async with listener, overseers, anyio.create_task_group() as tasks:
             tasks.start_soon(self._stops)
+            tasks.start_soon(self._outlive_apply, node)
             tasks.start_soon(self._hangups, partial(overseers.reload, reloader.reload))
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
@@ -191,6 +195,21 @@ class Process:
         node.damage.condemn(error)
         if node.leads or node.roster.candidacy.aspires:
             self._fail(error)
+
+    async def _outlive_apply(self, node: Node) -> None:
+        """Once nothing is applied any more the process ends. Where that is for what state or log hold, it
+        waits until this node is led: whoever is to lead may need what only this log has.
+        """
+        ended = asyncio.get_running_loop().create_future()
+        node.storage.applies.on_failure = lambda error: None if ended.done() else ended.set_result(error)
+        error = await ended
+        if isinstance(error, StateCorrupt):
+            self._damaged(node, error)
+        waits = isinstance(error, StateCorrupt | ApplyStopped)
+        while True:
+            if not (waits and node.alone):
+                return self._fail(error)
+            await anyio.sleep(LED_S)
 
     def _fail(self, error: BaseException) -> None:
         """The process ends: what it could not make durable it must not acknowledge."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -266,6 +268,49 @@ def test_what_damage_hides_is_looked_for_a_replica_serves_no_reads_then_and_a_pr
         for ident in ("id-123", "id-007"):
             with pytest.raises(Refused, match="us-1 cannot read its copy"):
                 db.get("c", ident)
+
+
+def test_the_log_of_a_node_whose_state_is_damaged_is_there_for_who_is_to_lead_and_the_node_ends_once_led(
+    fleet: Any,
+) -> None:
+    """Only its log has what was acknowledged, and its state lost its end in a power cut."""
+    shop = fleet(*NODES)
+    shop.converge()
+    shop.kill("us-1")
+    (path,) = shop.data_dir("us-1").glob("state*.db")
+    then = {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*")}
+    shop.start_node("us-1")
+    shop.converge()
+    shop.kill("ap-1")
+    shop.fill("c", 300)
+    shop.db.put("c", "last", {})
+    shop.converge("eu-1", "us-1")
+    for node in ("us-1", "eu-1"):
+        shop.kill(node)
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    for file, data in then.items():
+        file.write_bytes(data)
+    with closing(sqlite3.connect(path)) as state:
+        (root,) = state.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'docs'").fetchone()
+        (page_bytes,) = state.execute("PRAGMA page_size").fetchone()
+        state.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek((root - 1) * page_bytes)
+        file.write(b"\xa5" * page_bytes)
+    mark = shop.mark("us-1")
+    shop.start_node("us-1")
+    shop.wait_log("us-1", "is damaged", since=mark)
+    for node in NODES:
+        shop.set_role(node, "primary" if node == "ap-1" else "replica")
+    mark = shop.mark("ap-1")
+    shop.start_node("ap-1", "--take-over")
+    shop.wait_log("ap-1", "begins at LSN", since=mark)
+    assert shop.ends("us-1") == 1
+    shop.start_node("eu-1")
+    shop.wait_log("ap-1", "serves writes", since=mark)
+    shop.converge("ap-1", "eu-1")
+    assert len(shop.documents("ap-1", "c")) == 301
 
 
 def of_state(shop: Any, disk: str) -> Any:
