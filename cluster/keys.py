@@ -41,7 +41,7 @@ each node comes to the same sum.
 CLIENT_BYTES_HELD = 540
 RESULT_BYTES_HELD = 160
 """What Python needs for a client without results, and for a result beside its bytes. Owners, of whom there
-are 65,536 at most, are not counted: 390 bytes each.
+are 65,536 at most, are not counted: 800 bytes each with their ranks.
 """
 CLIENT_AGE_MS = 24 * 3600 * 1000
 """A client that was cut off for a night still learns what became of its writes (R9)."""
