@@ -26,8 +26,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cluster.client_ids import issue_lsn, owner_of
+from cluster.client_ids import issue_lsn
 from cluster.kept_results import given_back, kept, size_of
+from cluster.owners import Owners
 from redwire.position import Lsn
 from redwire.record import CLIENT_BYTES, OPEN_MAX, Key
 
@@ -40,7 +41,7 @@ each node comes to the same sum.
 CLIENT_BYTES_HELD = 540
 RESULT_BYTES_HELD = 160
 """What Python needs for a client without results, and for a result beside its bytes. Owners, of whom there
-are 65,536 at most, are not counted: 390 bytes each.
+are 65,536 at most, are not counted: 800 bytes each with their ranks.
 """
 CLIENT_AGE_MS = 24 * 3600 * 1000
 """A client that was cut off for a night still learns what became of its writes (R9)."""
@@ -105,13 +106,6 @@ class _Client(msgspec.Struct):
         return freed, count
 
 
-class _Owner(msgspec.Struct):
-    """The clients of one owner in the order of their last write, and what they take together."""
-
-    clients: OrderedDict[bytes, None]
-    held: int = 0
-
-
 class Keys(msgspec.Struct):
     """All clients in the order of their last write.
 
@@ -131,7 +125,7 @@ class Keys(msgspec.Struct):
     held: int = 0
     """What they and their clients take in memory."""
     _clients: OrderedDict[bytes, _Client] = msgspec.field(default_factory=OrderedDict)
-    _owners: dict[bytes, _Owner] = {}
+    _owners: Owners = msgspec.field(default_factory=Owners)
     """The same clients, in the same order, by their owners."""
 
     def __len__(self) -> int:
@@ -200,57 +194,38 @@ class Keys(msgspec.Struct):
             yield Lsn(max(_TAIL.unpack_from(tail)[0] for tail in client.results.values())), b"".join(parts)
 
     def _remember(self, ident: bytes, sequence: int, oldest: int, time_ms: int, tail: bytes) -> None:
-        client, whose, grown = self._clients.get(ident), owner_of(ident), RESULT_BYTES_HELD + len(tail)
+        client, grown = self._clients.get(ident), RESULT_BYTES_HELD + len(tail)
         self.open += 1
         if client is None:
             self._clients[ident] = _Client(oldest, time_ms, {sequence: tail})
-            owner = self._owners.setdefault(whose, _Owner(OrderedDict()))
-            owner.clients[ident] = None
             grown += CLIENT_BYTES_HELD
         else:
             client.results[sequence] = tail
             client.time_ms = time_ms
             self._clients.move_to_end(ident)
-            owner = self._owners[whose]
-            owner.clients.move_to_end(ident)
             if oldest > client.oldest:
                 freed, count = client.pass_by(oldest)
                 grown -= freed
                 self.open -= count
-        owner.held += grown
+        self._owners.wrote(ident, grown)
         self.held += grown
         if len(self._clients) > self.clients_max:
-            self._forget(self._crowding())
+            self._forget(self._owners.crowding())
         while self.held > self.bytes_max:
-            self._forget(self._heaviest())
+            self._forget(self._owners.heaviest())
 
     def _age(self, time_ms: int) -> None:
         clients, limit = self._clients, time_ms - self.age_ms
         while clients and next(iter(clients.values())).time_ms <= limit:
             self._forget(next(iter(clients)))
 
-    def _crowding(self) -> bytes:
-        """Of the owner who has most clients, the one that wrote last the longest ago. To look through all
-        owners costs a millisecond where there are 10,000, for a client that is new while the memory is full.
-        """
-        _, most = max(self._owners.items(), key=lambda owned: (len(owned[1].clients), owned[0]))
-        return next(iter(most.clients))
-
-    def _heaviest(self) -> bytes:
-        """Likewise, of the owner whose clients take most."""
-        _, most = max(self._owners.items(), key=lambda owned: (owned[1].held, owned[0]))
-        return next(iter(most.clients))
-
     def _forget(self, ident: bytes) -> None:
         self.forgotten_through = max(self.forgotten_through, issue_lsn(ident))
-        gone, owner = self._clients.pop(ident), self._owners[owner_of(ident)]
+        gone = self._clients.pop(ident)
         held = gone.held
         self.open -= len(gone.results)
         self.held -= held
-        owner.held -= held
-        del owner.clients[ident]
-        if not owner.clients:
-            del self._owners[owner_of(ident)]
+        self._owners.forget(ident, held)
 
 
 def clients(entries: bytes) -> set[bytes]:

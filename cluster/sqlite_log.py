@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
 
 from cluster.right_of_way import RightOfWay
@@ -29,6 +30,8 @@ FOLD_CAUSE_BYTES_URGENT = 8 * FOLD_CAUSE_BYTES
 """512 MiB of it, likewise: requests that change nothing fill it, and leave SQLite's own log short."""
 FOLD_WAIT_MS = 25
 """What apply may stand still for readers once SQLite's log is that long; a page or a get takes far less."""
+FOLD_LEFT_PAGES = 4_096
+"""16 MiB: what is written during a fold beside the writer, and is folded while that waits."""
 STATEMENTS_END_S = 10.0
 """What the last statements before an urgent fold have to end: longer than their alarm leaves them."""
 
@@ -115,7 +118,8 @@ class SqliteLog:
             self.way.take()
 
     def fold_beside(self) -> None:
-        """Do most of a `fold` that follows, beside the writer and readers.
+        """Do all but a little of a `fold` that follows, beside the writer and readers: after a view that was
+        held for minutes what is written meanwhile is much by itself.
 
         Statements that run are waited for if their way is taken: their views would keep both behind. Raises
         `DiskFull` or `DiskFailed`.
@@ -128,6 +132,12 @@ def _fold_beside(path: Path) -> None:
     with translated(path):
         connection = sqlite3.connect(path, isolation_level=None)
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            before, last = 0, sys.maxsize
+            while last > FOLD_LEFT_PAGES:
+                _, _, folded = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                more = folded - before if folded >= before else folded  # else the log was begun anew
+                if more >= last:  # the writer is as fast: it has to wait
+                    break
+                before, last = folded, more
         finally:
             connection.close()

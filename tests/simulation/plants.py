@@ -306,7 +306,8 @@ def writes_under_forgotten_ids() -> Iterator[None]:
 @contextmanager
 def users_that_crowd_out_others() -> Iterator[None]:
     """Whoever wrote last the longest ago is forgotten, however few clients its user has."""
-    with patch.object(Keys, "_crowding", lambda keys: next(iter(keys._clients))):
+    forget = Keys._forget
+    with patch.object(Keys, "_forget", lambda keys, client: forget(keys, next(iter(keys._clients)))):
         yield
 
 

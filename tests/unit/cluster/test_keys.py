@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -204,6 +206,32 @@ def test_whoever_has_most_clients_makes_room_and_nobody_who_has_fewer() -> None:
     assert memory.lookup(Key(many[-2], 1, 1)) == Expired(), "whose last write is the oldest of theirs"
 
 
+@pytest.mark.parametrize("limits", [{"clients_max": 2_000}, {"bytes_max": 2_000 * 800}])
+def test_whoever_has_to_make_room_is_found_without_a_look_at_all_owners(limits: dict[str, int]) -> None:
+    """Else a full memory takes milliseconds for each new client, and minutes when it is read again."""
+    memory, calls, new = keys(**limits), 0, 500
+    memory.advance(Lsn(9_999), 1_000)
+
+    def counted(frame: object, event: str, of: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    def write(numbers: range) -> None:
+        for number in numbers:
+            whose = (number % 2_500).to_bytes(2, "big")
+            record(memory, marked(Lsn(number), whose + MARK[2:]), 1)
+
+    write(range(2_500))
+    before = len(memory)
+    sys.setprofile(counted)
+    try:
+        write(range(2_500, 2_500 + new))
+    finally:
+        sys.setprofile(None)
+    assert len(memory) == before and memory.forgotten_through > 0
+    assert calls < 50 * new
+
+
 def test_an_unknown_client_that_may_be_a_forgotten_one_is_never_executed() -> None:
     memory = keys(clients_max=1)
     record(memory, BOB, 1)
@@ -281,7 +309,7 @@ def test_replay_builds_the_memory_again_and_so_does_what_is_left_after_a_rewrite
     again.advance(Lsn(lsn), time_ms + tail_ms)
     assert again == memory
     assert list(again._clients) == list(memory._clients)
-    owners = again._owners.values()
+    owners = list(again._owners)
     assert sorted(ident for owner in owners for ident in owner.clients) == sorted(again._clients)
     assert again.held == sum(owner.held for owner in owners) == sum(c.held for c in again._clients.values())
     assert again.entry_bytes == sum(len(entries) for _, entries in again.entries())

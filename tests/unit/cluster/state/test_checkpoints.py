@@ -128,3 +128,43 @@ def test_statements_that_overlap_without_an_end_are_held_back_for_a_fold_that_is
                     ends.append(state.applied.lsn)
                     kept = 0
         assert not state.sqlite_log.urgent
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "passes", "converges"),
+    [((400, 120, 20), 4, True), ((20,), 2, True), ((2_000,) * 9, 2, False)],
+)
+def test_what_is_written_during_a_long_fold_is_folded_beside_the_writer_unless_that_is_as_fast(
+    path: Path,
+    written_log: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: tuple[int, ...],
+    passes: int,
+    converges: bool,
+) -> None:
+    most = 400
+    monkeypatch.setattr(sqlite_log, "FOLD_LEFT_PAGES", most)
+    connect, folded, waiting = sqlite3.connect, list[int](), iter(meanwhile)
+    with closing(State.open(path)) as state, closing(open_reader(path)) as reader:
+
+        def write(times: int) -> None:
+            for place in range(times):
+                state.apply([written_log.write(put(f"{place}", b'{"n":"%s"}' % (b"x" * 8_000)))])
+
+        class Folding(sqlite3.Connection):
+            """Something is written during each pass, and somebody reads what was there before."""
+
+            def execute(self, statement: str, *values: Any) -> Any:
+                reader.execute("BEGIN")
+                reader.execute("SELECT * FROM meta").fetchall()
+                row = super().execute(statement, *values).fetchone()
+                folded.append(row[2])
+                write(next(waiting, 0))
+                reader.execute("ROLLBACK")
+                return super().execute("SELECT ?, ?, ?", row)
+
+        write(1_000)
+        monkeypatch.setattr(sqlite3, "connect", lambda *of, **how: connect(*of, factory=Folding, **how))
+        state.sqlite_log.fold_beside()
+        left = state.status().wal_bytes // 4_096 - folded[-1]
+    assert len(folded) == passes and (left <= most) is converges
