@@ -7,6 +7,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 import anyio
 import anyio.to_thread
@@ -31,6 +32,11 @@ from redwire.stream import Channel, secure
 NEXT_WAY_S = 1.0
 """How long one address may take over a handshake before the next one is tried beside it, and for how long
 that may let us wait to be taken: as `search.STAGGER_S`.
+"""
+
+_salted_password = lru_cache(maxsize=256)(salted_password)
+"""The salt is the cluster's, and the same until the password changes: hundreds of clients who come back at
+once, as when a primary was lost, need not pay for the slow step again (RFC 5802, section 3).
 """
 
 
@@ -190,7 +196,7 @@ async def _authenticate(channel: Channel, credentials: Credentials, client_name:
         if connection.challenge is not None:
             assert isinstance(credentials, Password)
             salted = await anyio.to_thread.run_sync(
-                salted_password, credentials.password, connection.challenge
+                _salted_password, credentials.password, connection.challenge
             )
             connection.provide_salted_password(salted)
     return Dialled(channel, connection, connection.established, early)

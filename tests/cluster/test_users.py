@@ -106,6 +106,25 @@ def test_a_new_password_replaces_the_old_one_everywhere(shop: Any) -> None:
         refusal(shop, node, user="changing", password="before")
 
 
+def test_what_is_slow_about_a_password_is_done_once_for_all_who_use_it_at_all_nodes(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    derive = hashlib.pbkdf2_hmac
+    derived: list[bytes] = []
+
+    def counted(name: str, password: bytes, salt: bytes, iterations: int) -> bytes:
+        derived.append(salt)
+        return derive(name, password, salt, iterations)
+
+    shop.add_user("often", PASSWORD, "read")
+    shop.converge()
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
+    for node in (*NODES, *NODES):
+        with connect_sync(uri(shop, node, user="often")) as db:
+            assert db.get("c", "there").value == {"n": 1}
+    assert len(derived) == 1
+
+
 def give_token(shop: Any, user: str, role: str) -> tuple[str, str]:
     """A new bearer token, known everywhere; with its id."""
     token, ident = secrets.token_urlsafe(24), f"token-{secrets.token_hex(4)}"
