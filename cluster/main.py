@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import anyio
@@ -43,6 +44,8 @@ GC_THRESHOLDS = (10_000, 20, 50)
 default, takes a twentieth of the CPU under load and finds next to nothing.
 """
 
+LOOK_S = 2.0
+"""A check that takes no longer says only what it has found."""
 TOLD_MAX = 20
 """Errors of one file: more fill a screen, and are mostly one that was made many times."""
 
@@ -169,7 +172,14 @@ def _check(config: NodeConfig, file: str, *, take_over: bool, as_json: bool) -> 
     """Say everything that is wrong, not only the first of it."""
     from cluster.inspection import inspect  # a node that runs has no need of it
 
-    found = inspect(config, wall_ms(), take_over=take_over)
+    looks = Timer(LOOK_S, _say_what_takes_long, (config,))
+    looks.daemon = True
+    if not as_json:
+        looks.start()
+    try:
+        found = inspect(config, wall_ms(), take_over=take_over)
+    finally:
+        looks.cancel()
     warnings = [*map(str, found.ends + found.warnings + found.remarks)]
     if as_json:
         print(json.dumps(_answer(config, found.errors, warnings, found.shown)))
@@ -182,6 +192,11 @@ def _check(config: NodeConfig, file: str, *, take_over: bool, as_json: bool) -> 
         return 1
     print(f"{file}: {config.node.id} of {config.cluster.name} is in order")
     return 0
+
+
+def _say_what_takes_long(config: NodeConfig) -> None:
+    what = "all of its log and state, up to half a minute for each million documents"
+    print(f"redwire-node: looking through {config.node.data_dir}: {what}", file=sys.stderr, flush=True)
 
 
 def _reload(config: NodeConfig, *, as_json: bool) -> int:

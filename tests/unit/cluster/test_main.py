@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cluster import inspection
 from cluster.main import TOLD_MAX, main
 
 
@@ -64,6 +67,29 @@ def test_a_check_tells_everything_that_is_wrong_in_a_file_but_no_screens_of_it(
     assert main(["check", "--config", str(file)]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == TOLD_MAX + 1 and lines[-1] == "redwire-node: and 5 more"
+
+
+@pytest.mark.parametrize(("options", "said"), [((), 1), (("--json",), 0)], ids=["people", "programs"])
+def test_a_check_that_takes_long_says_what_it_looks_through(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    said: int,
+) -> None:
+    look = inspection.inspect
+
+    def slow(*args: Any, **more: Any) -> Any:
+        time.sleep(0.2)
+        return look(*args, **more)
+
+    file = tmp_path / "node.yaml"
+    file.write_text(NODE)
+    for long_s, lines in ((0.001, said), (60, 0)):
+        monkeypatch.setattr("cluster.main.LOOK_S", long_s)
+        monkeypatch.setattr(inspection, "inspect", slow)
+        main(["check", "--config", str(file), *options])
+        assert capsys.readouterr().err.count("redwire-node: looking through ") == lines
 
 
 def test_what_is_given_up_goes_with_a_take_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
