@@ -44,6 +44,8 @@ from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reig
 
 READ_BYTES = 1 << 20
 """A full batch at one read."""
+UNSYNCED_S = 0.02
+"""Until it is looked again for what is not on disk yet: little, and next to no work where a disk is full."""
 
 
 class Storage:
@@ -137,8 +139,11 @@ class Storage:
         """
         found = Logged([], {})
         at, end = self.applied.lsn, self.log.end.lsn
-        while at < end:
-            for batch in await self.journal.read(at, READ_BYTES, end):
+        while at < min(end, self.log.end.lsn):  # a cut may end it earlier
+            batches = await self.journal.read(at, READ_BYTES, end)
+            if not batches:
+                await anyio.sleep(UNSYNCED_S)
+            for batch in batches:
                 try:
                     found.take(batch)
                 except (RequestInvalid, BodyInvalid) as error:

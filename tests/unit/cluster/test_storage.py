@@ -79,6 +79,33 @@ def test_a_batch_above_the_state_that_only_a_newer_version_understands_is_told_w
         anyio.run(storage.logged)
 
 
+@pytest.mark.anyio
+async def test_what_is_not_on_disk_yet_is_waited_for_and_not_where_it_was_cut(
+    storage: Storage, written_log: Any, config_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = written_log.batch(config_request("local"))
+    log = SimpleNamespace(end=batch.position)
+    reads = 0
+
+    async def read(*_: object) -> list[Any]:
+        nonlocal reads
+        reads += 1
+        return [batch] if on_disk else []
+
+    monkeypatch.setattr(storage.journal, "read", read)
+    monkeypatch.setattr(storage, "log", log)
+    on_disk = False
+    with anyio.move_on_after(0.2) as waiting:
+        await storage.logged()
+    assert waiting.cancelled_caught and 0 < reads <= 11
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(storage.logged)
+        await anyio.sleep(0.05)
+        log.end = EMPTY
+    on_disk, log.end = True, batch.position
+    assert [settings.lsn for settings in (await storage.logged()).settings] == [batch.last]
+
+
 def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"lock"}
 
