@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from redwire.errors import (
     RedwireError,
 )
 from redwire.frame import Kind
+from redwire.grace import Limit
 from redwire.link import Answer
 from redwire.message.admin import encode_command
 from redwire.pool import Pool
@@ -53,19 +55,19 @@ class Commands:
         Raises the answer that was an error, `DeadlineExceeded` when no primary was asked, `NotConfirmed`, and
         `UnknownOutcome`, which says `hint`, when it may have been done. A later refusal does not change that.
         """
-        attempts = Attempts()
+        attempts, end_s = Attempts(), time.monotonic() + timeout_s
 
         def body() -> bytes:
-            return encode_command(max(0, int((limit.deadline - anyio.current_time()) * 1000)), change)
+            return encode_command(max(0, int((end_s - time.monotonic()) * 1000)), change)
 
         try:
-            with anyio.move_on_after(timeout_s) as limit:
+            with Limit(timeout_s):
                 while True:
                     told = await self._send(attempts, kind, body, repeatable)
                     if told is not None:
                         return told
                     await anyio.sleep(AGAIN_S)
-                    left_s = limit.deadline - anyio.current_time()
+                    left_s = end_s - time.monotonic()
                     if attempts.refused is not None and left_s < LAST_TRY_SHARE * timeout_s:
                         break
         except RedwireError as error:

@@ -65,14 +65,14 @@ Step = Again | Ask | Rekey | End
 
 
 class Course(Attempts):
-    """The story of one write so far."""
+    """The story of one write so far. `unissued` is why there is no new client id yet, where one is needed."""
 
     def __init__(self, chance: random.Random, *, in_flight: bool) -> None:
         super().__init__(in_flight=in_flight)
         self._chance = chance
         self._pauses = 0
         self._rekeyed = False
-        self._unissued: RedwireError | None = None
+        self.unissued: RedwireError | None = None
 
     def lost(self, error: RedwireError) -> Step:
         """The connection ended before an answer came."""
@@ -106,17 +106,12 @@ class Course(Attempts):
             return End(self._untold(error))
         return Ask(self._pause_s())
 
-    def unissued(self, error: RedwireError) -> Step:
-        """There is no new client id, for this reason."""
-        self._unissued = error
-        return Rekey()
-
     def timed_out(self, phase: str, timeout_s: float, why: str, hint: str = "") -> RedwireError:
         """The deadline came in `phase`: what can be said. `why` is the last thing that went wrong, or "", and
         `hint` what to do about it; where a new client id was waited for, that counts.
         """
-        if self._unissued is not None and not self.doubtful:
-            why, hint = self._unissued.message, self._unissued.hint
+        if self.unissued is not None and not self.doubtful:
+            why, hint = self.unissued.message, self.unissued.hint
         tail = f": {why}" if why else ""
         how = f"within {timeout_s:g} s"
         unsent = f"not sent {how}, in phase {phase}{tail}"

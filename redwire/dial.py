@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import lru_cache
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
@@ -125,16 +126,17 @@ class _Ways:
         raised, if there is any, else the first failure.
         """
         try:
-            patience_s = math.inf
+            sock: socket.socket | None = await reach(self._left, self._name)
             async with anyio.create_task_group() as tasks:
-                while self._left:
-                    is_taken, over = anyio.Event(), anyio.Event()
-                    tasks.start_soon(self._try, patience_s, is_taken, over, tasks.cancel_scope)
-                    await is_taken.wait()
-                    patience_s = NEXT_WAY_S
+                while sock is not None:
+                    self._left = beside(self._left, sock)
+                    over = anyio.Event()
+                    tasks.start_soon(self._try, sock, over, tasks.cancel_scope)
                     with anyio.move_on_after(NEXT_WAY_S):
                         await over.wait()
+                    sock = await self._next()
             if self._dialled is None:
+                await anyio.lowlevel.checkpoint_if_cancelled()  # a group may end without a word of that
                 raise next((each for each in self._failures if each.retry), self._failures[0])
             return self._dialled
         except BaseException:
@@ -144,29 +146,24 @@ class _Ways:
         finally:
             self._failures.clear()  # each holds this by its frames
 
-    async def _try(
-        self, patience_s: float, is_taken: anyio.Event, over: anyio.Event, race: anyio.CancelScope
-    ) -> None:
-        """At the addresses that are left, of which one must take the connection within `patience_s`."""
+    async def _next(self) -> socket.socket | None:
+        """A connection to one of the addresses that are left, where one of them takes it soon."""
+        if self._left:
+            with suppress(ConnectFailed), anyio.move_on_after(NEXT_WAY_S):
+                return await reach(self._left, self._name)
+        return None
+
+    async def _try(self, sock: socket.socket, over: anyio.Event, race: anyio.CancelScope) -> None:
         try:
-            with anyio.move_on_after(patience_s) as waiting:
-                sock = await reach(self._left, self._name)
-                waiting.deadline = math.inf
-                self._left = beside(self._left, sock)
-                is_taken.set()
-                dialled = await self._shake_hands(sock)
-                if self._dialled is None:
-                    self._dialled = dialled
-                    race.cancel()
-                else:
-                    dialled.channel.close()
+            dialled = await self._shake_hands(sock)
+            if self._dialled is None:
+                self._dialled = dialled
+                race.cancel()
+            else:
+                dialled.channel.close()
         except RedwireError as error:
-            if is_taken.is_set() or patience_s == math.inf:
-                self._failures.append(error)
+            self._failures.append(error)
         finally:
-            if not is_taken.is_set():
-                self._left = ()
-                is_taken.set()
             over.set()
 
 

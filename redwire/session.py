@@ -29,6 +29,7 @@ from redwire.errors import (
     UnknownOutcome,
 )
 from redwire.frame import Kind
+from redwire.grace import Limit
 from redwire.household import Household
 from redwire.link import Link, entry_of, payload
 from redwire.message.client import Outcome, RecordStatus, Resolve
@@ -175,7 +176,7 @@ class Session:
         """
         limit_s = self.limit_s(timeout_s)
         silent: list[str] = []
-        with anyio.move_on_after(limit_s):
+        with Limit(limit_s):
             if addr is None:
                 return await self._ask_any(kind, answer, body, min(PATIENCE_S, limit_s / 3), silent)
             require_address("addr", addr)
@@ -199,7 +200,7 @@ class Session:
         while True:
             silent.append(link.addr)
             try:
-                with anyio.move_on_after(patience_s):
+                with Limit(patience_s):
                     return payload(await link.ask(kind, body), answer)
             except (ChannelClosed, ConnectFailed):
                 pass  # another one may answer

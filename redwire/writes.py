@@ -272,9 +272,9 @@ class Writes:
     async def _renew(self, pending: Pending) -> Step | None:
         """Give `pending` a key of a new client id; a write that has its outcome by then takes none."""
         assert pending.course is not None
-        unissued = await self._places.replace(pending.keys)
-        if unissued is not None:
-            return pending.course.unissued(unissued)
+        pending.course.unissued = await self._places.replace(pending.keys)
+        if pending.course.unissued is not None:
+            return Rekey()
         place = await self._places.another(lambda: pending.done)
         if place is None:
             return None

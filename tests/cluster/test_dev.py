@@ -224,10 +224,12 @@ def test_links_whose_socket_is_gone_hide_no_node(shop: Dev) -> None:
     socket = shop.folder / "links.sock"
     before = shop("status")
     socket.rename(shop.folder / "away")
-    status = shop("status")
+    status, (code, _, err) = shop("status"), shop.try_to("ping", "eu-us")
     (shop.folder / "away").rename(socket)
     assert status["nodes"] == before["nodes"] and status["distances"] == []
     assert status["links"]["pid"] == before["links"]["pid"] and str(socket) in status["links"]["why"]
+    told = json.loads(err)
+    assert (code, told["message"]) == (1, status["links"]["why"]) and "redwire dev up" in told["hint"]
 
 
 def test_a_ping_over_a_link_that_is_cut_says_so(shop: Dev) -> None:

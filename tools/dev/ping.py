@@ -76,10 +76,14 @@ class Line:
 def way(cluster: DevCluster, pair: str) -> Way:
     """From the first region of the pair to the first node that runs in the second one.
 
-    Raises `PlanInvalid`, `ClusterMissing` when none runs there, and `LinkInvalid` when the link is cut.
+    Raises `PlanInvalid`, `ClusterMissing` when none runs there, and `LinkInvalid` when the link is cut,
+    or the links do not say how they are.
     """
     here, there = parse_pair(pair, cluster.plan.regions)
     status = cluster.status()
+    if status.links_why:
+        again = f"start all of it again: {typed(cluster.folder, 'down')}; {typed(cluster.folder, 'up')}"
+        raise LinkInvalid(status.links_why, hint=again)
     running = (each.id for each in status.nodes if each.region == there and each.pid is not None)
     node = next(running, None)
     if node is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import redwire
@@ -54,6 +55,20 @@ async def test_a_client_that_still_waits_says_so_at_its_deadline(listener) -> No
     took = f"127.0.0.1:{port} takes the connection, and does not finish the handshake"
     assert late.value.message.endswith(took if is_taken else f"no answer from 127.0.0.1:{port}")
     assert (STUCK in late.value.hint) == is_taken
+
+
+async def test_who_is_cancelled_at_any_moment_is_told_that_and_nothing_else() -> None:
+    async def cancel(scope: anyio.CancelScope, passes: int) -> None:
+        for _ in range(passes):
+            await anyio.lowlevel.checkpoint()
+        scope.cancel()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        for passes in range(40):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(cancel, tasks.cancel_scope, passes)
+                await dial(*silent.getsockname(), None, Anonymous(), client_name="test")
+            assert tasks.cancel_scope.cancelled_caught
 
 
 FIRST, SECOND = "127.0.0.2", "127.0.0.1"

@@ -10,8 +10,10 @@ import pytest
 
 import redwire
 from redwire import grace
+from redwire.errors import Conflict
 from redwire.frame import Frame, Kind
 from redwire.grace import GRACE_S, LATE_S, Limit
+from redwire.message.admin import RemoveUser
 from redwire.message.client import WriteEnvelope
 
 pytestmark = pytest.mark.anyio
@@ -58,3 +60,18 @@ async def test_an_answer_that_came_while_its_program_was_busy_is_the_answer(clus
         leader.HANDLERS = leader.HANDLERS | {Kind.FETCH: lambda node, *asked: fetch(*asked)}
         found = await db.get("products", "p1", timeout_s=DEADLINE_S)
     assert found is not None and found.version == written.version
+
+
+async def test_what_an_administrator_asks_is_kept_to_its_deadline_alike(cluster: Any) -> None:
+    def held_up(wire: Any, frame: Frame) -> None:
+        type(leader).HANDLERS[frame.kind](leader, wire, frame)
+        time.sleep(HELD_UP_S)
+
+    leader = cluster.leader
+    kinds = (Kind.STATUS_REQUEST, Kind.ACCOUNT)
+    leader.HANDLERS = leader.HANDLERS | {kind: lambda node, *asked: held_up(*asked) for kind in kinds}
+    async with redwire.connect(cluster.uri()) as db:
+        assert (await db.status(timeout_s=DEADLINE_S)).own.id == "eu-1"
+        assert (await db.status(leader.addr, timeout_s=DEADLINE_S)).own.id == "eu-1"
+        with pytest.raises(Conflict, match="there is no user bob"):
+            await db.admin.change_account(RemoveUser("bob"), timeout_s=DEADLINE_S)
