@@ -106,12 +106,6 @@ class Node:
         return isinstance(self.role, Primary)
 
     @property
-    def alone(self) -> bool:
-        """Whether it is a replica that nobody leads."""
-        role = self.role
-        return isinstance(role, Replica) and self.role_name is NodeRole.REPLICA and role.leader is None
-
-    @property
     def role_name(self) -> NodeRole:
         """What this node does, for whoever asks."""
         if self.leads:

@@ -37,6 +37,7 @@ from cluster.overseers import Overseers
 from cluster.rebuild import Rebuilder
 from cluster.reign import Candidate
 from cluster.reload import Reloader
+from cluster.replica import Replica
 from cluster.server import Server
 from cluster.service import Service
 from cluster.signals import Signals, ignore_hangups
@@ -44,6 +45,7 @@ from cluster.snapshot import SnapshotLibrary
 from cluster.state import copy_bytes
 from cluster.storage import Storage, follower
 from redwire.errors import RedwireError
+from redwire.node_role import NodeRole
 
 LED_S = 0.1
 """How often it is looked whether there is a leader again."""
@@ -207,7 +209,7 @@ class Process:
             self._damaged(node, error)
         waits = isinstance(error, StateCorrupt | ApplyStopped)
         while True:
-            if not (waits and node.alone):
+            if not (waits and _unled(node)):
                 return self._fail(error)
             await anyio.sleep(LED_S)
 
@@ -239,6 +241,12 @@ class Process:
                 await reload()
         finally:
             ignore_hangups()
+
+
+def _unled(node: Node) -> bool:
+    """Whether it is a replica that nobody leads."""
+    role = node.role
+    return isinstance(role, Replica) and node.role_name is NodeRole.REPLICA and role.leader is None
 
 
 def _library(storage: Storage) -> SnapshotLibrary:
