@@ -13,6 +13,7 @@ from cluster.tail import TAIL_BYTES_MAX
 from redwire import connect_sync
 from redwire.errors import AuthenticationFailed, DeadlineExceeded
 from redwire.message.admin import RemoveUser
+from tests.cluster.power_cut import lose_since, state_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -217,14 +218,12 @@ def test_a_primary_without_room_for_a_snapshot_says_so_to_whoever_needs_it_and_l
 def test_a_follower_alone_whose_state_lost_its_end_in_a_power_cut_has_all_that_its_log_knows_committed(
     fleet: Any,
 ) -> None:
-    """SQLite's log is not synced, ours is: the state begins with what it was, and the others are away."""
+    """The others are away."""
     shop = fleet("eu-1", "us-1")
     shop.fill("bulk", 100)
     shop.converge()
     shop.kill("us-1")
-    (state,) = shop.data_dir("us-1").glob("state*.db")
-    files = [*state.parent.glob(f"{state.name}*")]
-    then = {path: path.read_bytes() for path in files}
+    then = state_files(shop, "us-1")
     shop.start_node("us-1")
     shop.fill("bulk", 500)
     shop.converge()
@@ -232,10 +231,7 @@ def test_a_follower_alone_whose_state_lost_its_end_in_a_power_cut_has_all_that_i
     shop.converge()
     for node in ("us-1", "eu-1"):
         shop.kill(node)
-    for path in state.parent.glob(f"{state.name}*"):
-        path.unlink()
-    for path, data in then.items():
-        path.write_bytes(data)
+    lose_since(shop, "us-1", then)
     shop.start_node("us-1")
     shop.until(lambda: len(shop.documents("us-1", "bulk")) == 600, "us-1 has applied it, alone")
 

@@ -12,6 +12,7 @@ import pytest
 from cluster.replica import SILENCE_MS
 from redwire import connect_sync
 from redwire.errors import Code, NotConfirmed, Refused
+from tests.cluster.power_cut import lose_since, state_files
 
 pytestmark = pytest.mark.slow
 
@@ -277,8 +278,7 @@ def test_the_log_of_a_node_whose_state_is_damaged_is_there_for_who_is_to_lead_an
     shop = fleet(*NODES)
     shop.converge()
     shop.kill("us-1")
-    (path,) = shop.data_dir("us-1").glob("state*.db")
-    then = {file: file.read_bytes() for file in path.parent.glob(f"{path.name}*")}
+    then = state_files(shop, "us-1")
     shop.start_node("us-1")
     shop.converge()
     shop.kill("ap-1")
@@ -287,10 +287,7 @@ def test_the_log_of_a_node_whose_state_is_damaged_is_there_for_who_is_to_lead_an
     shop.converge("eu-1", "us-1")
     for node in ("us-1", "eu-1"):
         shop.kill(node)
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
-    for file, data in then.items():
-        file.write_bytes(data)
+    path = lose_since(shop, "us-1", then)
     with closing(sqlite3.connect(path)) as state:
         (root,) = state.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'docs'").fetchone()
         (page_bytes,) = state.execute("PRAGMA page_size").fetchone()
