@@ -45,7 +45,6 @@ from cluster.snapshot import SnapshotLibrary
 from cluster.state import copy_bytes
 from cluster.storage import Storage, follower
 from redwire.errors import RedwireError
-from redwire.node_role import NodeRole
 
 LED_S = 0.1
 """How often it is looked whether there is a leader again."""
@@ -244,9 +243,9 @@ class Process:
 
 
 def _unled(node: Node) -> bool:
-    """Whether it is a replica that nobody leads."""
+    """Whether it is a replica that nobody leads; so it is while a snapshot comes, which mends a state."""
     role = node.role
-    return isinstance(role, Replica) and node.role_name is NodeRole.REPLICA and role.leader is None
+    return isinstance(role, Replica) and not node.roster.candidacy.aspires and role.leader is None
 
 
 def _library(storage: Storage) -> SnapshotLibrary:
