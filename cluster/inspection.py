@@ -32,7 +32,7 @@ from cluster.opening import followed_last
 from cluster.registry import Registry
 from cluster.replacement import check_named
 from cluster.segment import Place, require_file
-from cluster.soundness import pieces
+from cluster.soundness import still_pieces
 from cluster.tables import open_reader, read_position, translated
 from cluster.volume import INODES_MIN, LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
@@ -192,7 +192,7 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     if not state.exists():
         return Kept(reign)
     with translated(state), closing(open_reader(state, still=True)) as connection:
-        for _ in pieces(state, connection):
+        for _ in still_pieces(state, connection):
             pass
         records = Registry(state, connection).records
         _check_log(folder, known, read_position(state, connection).lsn)

@@ -24,9 +24,7 @@ EVERY_S = 24 * 3600.0
 AGAIN_S = 60.0
 """After the file could not be opened: descriptors or memory may be back by then."""
 REST_S = 0.01
-"""Between two pieces: a twentieth of a core at most. The first one is all of the structure, and takes a core
-for 4 s for each million documents; the view that it holds keeps SQLite's log from being folded.
-"""
+"""Between two pieces: a sixth of a core at most."""
 
 
 class Scrub:

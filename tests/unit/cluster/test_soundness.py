@@ -5,7 +5,7 @@ import random
 import re
 import sqlite3
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import pytest
 from cluster.client_ids import MARK_BYTES, marked
 from cluster.errors import DiskFailed, NodeError, StateCorrupt
 from cluster.scrub import Scrub
-from cluster.soundness import pieces, verify
+from cluster.soundness import PIECE_ROWS, pieces, still_pieces, verify
 from cluster.state import State
-from cluster.tables import open_reader
+from cluster.tables import open_reader, translated
 from redwire import body
 from redwire.message.log import Admit, TermStart
 from redwire.position import Lsn
@@ -60,7 +60,17 @@ def held(path: Path) -> object:
         connection.close()
 
 
-def test_a_bit_that_flips_anywhere_is_found_or_changes_nothing(sound: Path) -> None:
+Look = Callable[[Path, sqlite3.Connection], Iterator[None]]
+
+
+def look_through(path: Path, look: Look) -> None:
+    with translated(path), closing(open_reader(path, still=True)) as connection:
+        for _ in look(path, connection):
+            pass
+
+
+@pytest.mark.parametrize("look", [still_pieces, pieces])
+def test_a_bit_that_flips_anywhere_is_found_or_changes_nothing(sound: Path, look: Look) -> None:
     whole, before = sound.read_bytes(), held(sound)
     chance, found = random.Random(7), 0
     for _ in range(FLIPS):
@@ -68,7 +78,7 @@ def test_a_bit_that_flips_anywhere_is_found_or_changes_nothing(sound: Path) -> N
         damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
         sound.write_bytes(damaged)
         try:
-            verify(sound)
+            look_through(sound, look)
         except NodeError:
             found += 1
         else:
@@ -109,7 +119,55 @@ def test_of_large_documents_a_few_are_in_memory_at_a_time(tmp_path: Path, writte
         seen = list(pieces(state.path, connection))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert len(seen) == 1 + 12 + 1 and peak < 4 << 20
+    assert len(seen) == 12 + 1 + 1 + 1 and peak < 4 << 20
+
+
+def test_beside_the_writer_no_view_is_held_between_two_pieces_nor_for_long_in_one(
+    tmp_path: Path, written_log: Any
+) -> None:
+    """Else SQLite's log grows for as long as the look through millions of documents takes."""
+    state = State.open(tmp_path / "state.db")
+    rows = [Record(Op.PUT, f"c{number % 7}", f"id-{number}", b"{}") for number in range(20 * PIECE_ROWS)]
+    state.apply([written_log.write(*rows)])
+    with closing(open_reader(state.path)) as connection:
+        steps: list[int] = [0]
+        connection.set_progress_handler(lambda: steps.append(steps.pop() + 1), 100)
+        for number, _ in enumerate(pieces(state.path, connection)):
+            state.apply([written_log.write(Record(Op.PUT, "c0", "id-0", b'{"n": %d}' % number))])
+            assert state.checkpoint() is not None, "nobody keeps the log from being folded"
+            steps.append(0)
+    state.close()
+    assert len(steps) > 40 and max(steps) < PIECE_ROWS  # a hundred instructions a row are plenty
+
+
+def behind_the_index(path: Path, statement: str) -> None:
+    """Run `statement` while SQLite does not know of the index of documents."""
+    schema = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master WHERE name = 'docs_by_id'"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (entry,) = connection.execute(schema).fetchall()
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM sqlite_master WHERE name = 'docs_by_id'")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert connection.execute(statement).rowcount == 1
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entry)
+
+
+@pytest.mark.parametrize("look", [still_pieces, pieces])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM docs WHERE id = 'id-7-13'",
+        "UPDATE docs SET rowid = 10000 WHERE id = 'id-7-13'",
+    ],
+)
+def test_a_row_without_its_entry_and_an_entry_without_its_row_are_found(
+    sound: Path, look: Look, statement: str
+) -> None:
+    look_through(sound, look)
+    behind_the_index(sound, statement)
+    with pytest.raises(StateCorrupt):
+        look_through(sound, look)
 
 
 def test_an_id_that_changed_is_found_though_no_read_would_meet_it(sound: Path) -> None:
