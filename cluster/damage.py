@@ -42,6 +42,11 @@ class Damage:
         self.whole = error
         self.told(error)
 
+    def replaced(self) -> None:
+        """Another state is in its place, of which nothing is known."""
+        self.whole = None
+        self._found.clear()
+
     def check(self) -> None:
         """Raises `Refused` (DAMAGED) once the state is condemned."""
         if self.whole is not None:

@@ -137,6 +137,7 @@ class Rebuilder:
         node.stop_following()
         await node.outbox.apply.stop()
         await storage.replace(by)
+        node.damage.replaced()
         log = storage.log
         self._tries.ended(log.end.lsn)
         text = f"the snapshot is installed: state and log go on from LSN {log.end.lsn}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ import anyio
 import pytest
 
 from cluster import snapshot
+from cluster.apply_feed import ApplyFeed
+from cluster.damage import Damage
 from cluster.effects import Rebuild
 from cluster.errors import DiskFailed, DiskFull, StateCorrupt
 from cluster.events import EventKind
@@ -45,7 +48,16 @@ class Bed:
             leads=False,
             roster=SimpleNamespace(rebuilding=False, installing=False, fetching=None, candidacy=Candidacy()),
             happened=lambda kind, text: self.told.append((kind, text)),
+            damage=Damage(storage.me, lambda kind, text: self.told.append((kind, text))),
+            outbox=SimpleNamespace(
+                apply=ApplyFeed(storage.log, storage.journal.read, storage.applies, Lsn(0))
+            ),
+            stop_following=lambda: None,
+            become_replica=lambda replica: None,
+            on_applied=lambda: None,
         )
+        self.damage: Damage = node.damage
+        self.apply: ApplyFeed = node.outbox.apply
         link = SimpleNamespace(rebuild=self.receivers.append)
         links: Any = SimpleNamespace(with_session=lambda session: link)
         self.rebuilder = Rebuilder(node, links)
@@ -105,6 +117,24 @@ async def test_what_is_refused_may_be_gone_by_itself(bed: Bed, monkeypatch: pyte
     monkeypatch.setattr(Replacement, "check", removed)
     with pytest.raises(Refused, match="the snapshot cannot be used"):
         await bed.offer(b"documents", EMPTY)
+
+
+async def test_a_snapshot_in_the_place_of_a_damaged_state_is_read(open_storage: Any) -> None:
+    storage: Storage = open_storage(asyncio.get_running_loop().call_soon_threadsafe)
+    storage.connect(lambda lsn: None)
+    bed = Bed(storage)
+    bed.damage.condemn(StateCorrupt(storage.state.path, "a row is missing"))
+    copy = storage.data_dir / "copy.db"
+    at = storage.state.snapshot_into(copy)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bed.apply.run)
+        tasks.start_soon(bed.rebuilder.run)
+        await bed.offer(copy.read_bytes(), at)
+        tasks.cancel_scope.cancel()
+    storage.close()
+    assert bed.kinds[-1] is EventKind.SNAPSHOT_DONE
+    bed.damage.check()
+    assert bed.damage.whole is None
 
 
 @pytest.mark.parametrize("to_lead", ["leads", "opens"])
