@@ -188,6 +188,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _load(context: ssl.SSLContext, ca: Path | None, cert: Path | None, key: Path | None) -> None:
     context.set_alpn_protocols([ALPN])
     if ca is not None:
+        require_regular(ca)
         try:
             context.load_verify_locations(ca)
         except OSError as error:  # ssl.SSLError is one
@@ -213,6 +214,9 @@ def _key_invalid(cert: Path, key: Path, error: OSError) -> TlsInvalid:
         return TlsInvalid(key, f"the key cannot be read: {error.strerror}")
     if error.reason == "KEY_VALUES_MISMATCH":
         return TlsInvalid(key, f"not the key of {cert}", hint="name the key that was issued with it")
+    if error.reason in _TOO_WEAK:
+        hint = "make a new one, as 'redwire certs issue' does"
+        return TlsInvalid(cert, f"too weak for TLS on this machine: {error.reason}", hint=hint)
     try:
         text = key.read_bytes()
     except OSError as gone:  # removed meanwhile, as by who replaces it
@@ -222,6 +226,10 @@ def _key_invalid(cert: Path, key: Path, error: OSError) -> TlsInvalid:
         return TlsInvalid(key, "the key is encrypted", hint=hint)
     hint = "if it was being written, wait and try again; name a file as 'redwire certs issue' writes it"
     return TlsInvalid(key, "holds no whole private key in PEM format", hint=hint)
+
+
+_TOO_WEAK = frozenset(("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"))
+"""What OpenSSL says of the key or the signature of a certificate that it will not show."""
 
 
 def _reason(error: OSError) -> str:

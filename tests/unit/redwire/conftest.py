@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 
@@ -43,9 +43,12 @@ class CertificateMaker:
         hosts: tuple[str, ...] = ("localhost",),
         lifetime: timedelta = timedelta(days=1),
         encryption: serialization.KeySerializationEncryption | None = None,
+        rsa_bits: int = 0,
     ) -> Signed:
-        """A certificate for 127.0.0.1, these host names and these URIs."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        """A certificate for 127.0.0.1, these host names and these URIs, and an RSA key if it has `rsa_bits`."""
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = ec.generate_private_key(ec.SECP256R1())
+        if rsa_bits:
+            key = rsa.generate_private_key(public_exponent=65_537, key_size=rsa_bits)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [
             *(x509.DNSName(host) for host in hosts),
@@ -70,7 +73,7 @@ class CertificateMaker:
         return signed
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, lifetime: timedelta
     ) -> x509.CertificateBuilder:
         end = datetime.now(UTC) + lifetime
         return (

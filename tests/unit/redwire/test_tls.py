@@ -182,18 +182,19 @@ def test_a_key_that_others_can_use_is_refused(authority: Any, mode: int) -> None
     require_private_key(loose.key)
 
 
-def test_a_pipe_in_the_place_of_a_certificate_or_its_key_holds_nobody_up(
+def test_a_pipe_in_the_place_of_a_certificate_or_a_key_holds_nobody_up(
     authority: Any, tmp_path: Path
 ) -> None:
     one, pipe = authority.sign("one", NODE), tmp_path / "pipe.pem"
     os.mkfifo(pipe, 0o600)
-    for cert, key in ((pipe, one.key), (one.cert, pipe)):
+    for ca, cert, key in ((authority.ca, pipe, one.key), (authority.ca, one.cert, pipe), (pipe, None, None)):
         with pytest.raises(TlsInvalid, match=r"pipe\.pem: it is no regular file"):
-            ClientFiles(authority.ca, cert, key)
+            ClientFiles(ca, cert, key)
 
 
 def test_every_bad_file_is_named_with_its_reason(authority: Any, tmp_path: Path) -> None:
     one, two = authority.sign("one", NODE), authority.sign("two", NODE)
+    short = authority.sign("short", NODE, rsa_bits=1024)
     locked = authority.sign("locked", NODE, encryption=BestAvailableEncryption(b"s3cret"))
     empty, missing = tmp_path / "empty.pem", tmp_path / "missing.pem"
     empty.write_bytes(b"")
@@ -210,6 +211,12 @@ def test_every_bad_file_is_named_with_its_reason(authority: Any, tmp_path: Path)
         (authority.ca, one.cert, empty, "empty.pem: holds no whole private key in PEM format"),
         (authority.ca, one.cert, two.key, "two.key: not the key of .*one.pem"),
         (authority.ca, locked.cert, locked.key, "locked.key: the key is encrypted"),
+        (
+            authority.ca,
+            short.cert,
+            short.key,
+            "short.pem: too weak for TLS on this machine: EE_KEY_TOO_SMALL",
+        ),
     ]:
         with pytest.raises(TlsInvalid, match=says) as caught:
             server_context(ca, cert, key)
