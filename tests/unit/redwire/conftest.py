@@ -45,7 +45,7 @@ class CertificateMaker:
         encryption: serialization.KeySerializationEncryption | None = None,
         rsa_bits: int = 0,
     ) -> Signed:
-        """A certificate for 127.0.0.1, these host names and these URIs, and an RSA key if it has `rsa_bits`."""
+        """A certificate for 127.0.0.1, these hosts and these URIs; its key is of RSA if it has `rsa_bits`."""
         key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = ec.generate_private_key(ec.SECP256R1())
         if rsa_bits:
             key = rsa.generate_private_key(public_exponent=65_537, key_size=rsa_bits)
