@@ -138,8 +138,9 @@ class Outbox:
         """Tell followers a watermark that no batch has carried within `ANNOUNCE_S`."""
         while True:
             await self._rose.wait()
+            rose_to = self.apply.commit
             await anyio.sleep(ANNOUNCE_S)
-            if self._told < self.apply.commit:
+            if self._told < rose_to:  # a later one has rung anew
                 self.beat(role())
 
     def drop(self, session: int, error: RedwireError) -> None:

@@ -267,3 +267,38 @@ async def test_a_watermark_is_announced_soon_unless_a_batch_has_carried_it(
         await anyio.sleep(3 * ANNOUNCE_S)
         tasks.cancel_scope.cancel()
     assert len(site.end.watermarks) == (0 if carried else 1)
+
+
+async def test_a_watermark_that_a_batch_carried_is_not_announced_for_the_sake_of_a_younger_one(
+    site: Site, primary: Primary, written_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load one is always younger: each batch carries the one before."""
+    pauses: list[anyio.Event] = []
+
+    async def pause(delay: float) -> None:
+        assert delay == ANNOUNCE_S
+        pauses.append(anyio.Event())
+        await pauses[-1].wait()
+
+    def commit(lsn: int) -> None:
+        batch = written_log.write(Record(Op.DELETE, "orders", "a"))
+        site.outbox.carry_out(Append(replace(batch, watermark=Lsn(lsn - 1))), primary)
+        site.outbox.carry_out(Commit(Lsn(lsn)), primary)
+        site.outbox.tell_followers(primary)
+
+    site.follow()
+    monkeypatch.setattr("cluster.outbox.anyio.sleep", pause)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.outbox.announce, lambda: primary)
+        for lsn in range(1, 6):
+            commit(lsn)
+            await anyio.wait_all_tasks_blocked()
+            assert len(pauses) == lsn and site.end.watermarks == []
+            commit(lsn + 1)
+            pauses[-1].set()
+            await anyio.wait_all_tasks_blocked()
+        assert site.end.watermarks == []
+        pauses[-1].set()
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert len(site.end.watermarks) == 1
