@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from cluster import applier as applier_module
-from cluster import space, sqlite_log
+from cluster import folds, space, sqlite_log
 from cluster import state as state_module
 from cluster.applier import (
     AT_ONCE_BYTES_MAX,
     AT_ONCE_S,
-    LOOK_EVERY,
     RECORD_PAGES_BYTES,
     THREAD_ALONE_S,
     TRANSACTION_BYTES_MAX,
@@ -26,6 +25,7 @@ from cluster.applier import (
 )
 from cluster.client_ids import MARK_BYTES, marked
 from cluster.errors import DiskFailed, DiskFull, OutOfOrder
+from cluster.folds import LOOK_EVERY
 from cluster.log_room import KEPT_FREE_BYTES
 from cluster.state import State
 from cluster.tables import WRITER_BUSY_MS, open_reader
@@ -582,7 +582,7 @@ def test_where_space_is_short_a_log_of_sqlite_that_is_worth_it_is_folded_early(
     running.apply([written_log.write(put("b"))])
     loop.run_one()
     assert state.checkpointed == 0
-    monkeypatch.setattr(applier_module, "FOLD_BYTES_SHORT", state.status().wal_bytes)
+    monkeypatch.setattr(folds, "FOLD_BYTES_SHORT", state.status().wal_bytes)
     until = time.monotonic() + 10
     while state.status().wal_bytes:
         assert time.monotonic() < until
