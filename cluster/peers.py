@@ -67,7 +67,7 @@ TAKEN_MS = 10_000
 
 
 class PeerLink:
-    """The line to one member."""
+    """The line to one member: a session, and after that has ended another one."""
 
     def __init__(
         self,
@@ -83,13 +83,8 @@ class PeerLink:
         self._member = member
         self._where = Whereabouts(address)
         self._context = context
-        self._end: ChannelEnd | None = None
-        self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
-        self._waits_since: float | None = None  # for the next words; None while we are busy with some
-        self._hellos = _Hellos()
-        self._up = False  # the member has answered
+        self._open: PeerSession | None = None
         self._said: str | None = None  # why the line is down, once that was told
-        self._snapshot: SnapshotReceiver | None = None
 
     async def run(self, rng: random.Random, sooner: Bell) -> None:
         """Keep the line up for ever: dial, talk, and after any failure dial again, later and later, with
@@ -119,24 +114,23 @@ class PeerLink:
 
     def follow(self) -> None:
         """Ask the member for its log."""
-        if self._end is not None and self._asked is None:
-            self._asked = self._node.storage.log.end
-            self._end.send(Kind.FOLLOW, encode(self._node.report()))
+        if self._open is not None:
+            self._open.follow()
 
     def greet(self) -> None:
         """Say hello at once, not only when the second is over."""
-        self._hellos.due.ring()
+        if self._open is not None:
+            self._open.greet()
 
     @property
     def session(self) -> int | None:
         """The number of the open session, None for none."""
-        return self._node.roster.dialled.get(self._member)
+        return None if self._open is None else self._open.number
 
     def rebuild(self, receiver: SnapshotReceiver) -> None:
         """Fetch a snapshot over this link; `receiver` takes it."""
-        self._snapshot = receiver
-        if self._end is not None:
-            self._end.send(Kind.SNAPSHOT_FETCH, encode(receiver.request()))
+        if self._open is not None:
+            self._open.rebuild(receiver)
 
     async def _talk(self) -> None:
         try:
@@ -144,21 +138,12 @@ class PeerLink:
         except RedwireError:
             self._where.missed()
             raise
-        end = self._end = ChannelEnd(self._member, dialled.channel)
-        session = self._node.roster.attach(end, dialled=True)
+        session = self._open = PeerSession(self._node, self._member, dialled, self._up)
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(end.run)
-                tasks.start_soon(self._say_hello, end)
-                await self._listen(dialled, session)
+            await session.run()
         finally:
-            self._end = self._snapshot = self._asked = self._waits_since = None
-            self._up = False
-            self._hellos = _Hellos()
-            self._node.bulletin.silent(self._member)
-            self._node.roster.detach(session)
-            self._node.inbox.post(SourceLost(session))
-            dialled.channel.close()
+            self._open = None
+            session.close()
 
     async def _dial(self) -> Dialled:
         name = self._config.node.id
@@ -185,109 +170,10 @@ class PeerLink:
             hint = "stop this node, or have an administrator add it: redwire members add"
             raise Refused(Code.UNAUTHENTICATED, text, hint=hint) from error
 
-    async def _say_hello(self, end: ChannelEnd) -> None:
-        while True:
-            hello, number = encode(self._node.introduction()), self._hellos.next(self._node.clock().us)
-            end.send(Kind.PEER_HELLO, hello, urgent=True, correlation=number)
-            with anyio.move_on_after(HELLO_S):
-                await self._hellos.due.wait()
-            since = self._waits_since
-            if since is not None and anyio.current_time() - since > SILENCE_S:
-                end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
-
-    async def _listen(self, dialled: Dialled, session: int) -> None:
-        journal = self._node.storage.journal
-        while True:
-            self._waits_since = anyio.current_time()
-            frames = await dialled.receive()
-            self._waits_since = None
-            batches: list[Batch] = []
-            if not frames and self._followed_over(session):
-                # a batch of 15 MiB is under way for longer than a silence lasts where the line is slow
-                self._node.inbox.post(BatchesReceived(session, []))
-            for frame in frames:
-                if frame.kind == Kind.BATCH:
-                    batches.append(self._batch(frame, session))
-                    continue
-                self._deliver(batches, session)
-                batches = []
-                await self._take(frame, session)
-            self._deliver(batches, session)
-            while journal.behind:
-                with anyio.move_on_after(HELLO_S):
-                    await journal.keeping_up()
-                if self._followed_over(session):
-                    self._node.inbox.post(BatchesReceived(session, []))  # it is we who do not listen
-
-    def _deliver(self, batches: list[Batch], session: int) -> None:
-        if batches:
-            self._node.inbox.post(BatchesReceived(session, batches), now=True)
-
-    def _batch(self, frame: Frame, session: int) -> Batch:
-        try:
-            return parse_batch(frame.payload)
-        except BatchInvalid as error:
-            if error.newer and self._followed_over(session):
-                self._node.storage.fail(error)
-            raise
-
-    def _followed_over(self, session: int) -> bool:
-        """Whether it is this member's log that the node follows: what others send of a log means nothing."""
-        role = self._node.role
-        return isinstance(role, Replica) and role.session == session
-
-    async def _take(self, frame: Frame, session: int) -> None:
-        match frame.kind:
-            case Kind.PEER_WELCOME:
-                self._welcome(decode(frame.payload, Report), frame.correlation)
-            case Kind.FOLLOWING:
-                reply = decode(frame.payload, Following)
-                local = await self._node.storage.journal.position_at(Lsn(reply.common_lsn))
-                asked, self._asked = self._asked, None
-                if asked is None:
-                    raise ProtocolError(f"{self._member} answers what nobody asked")
-                self._node.inbox.post(SourceFound(self._member, session, reply, local, asked))
-            case Kind.HEARTBEAT:
-                self._node.inbox.post(HeartbeatReceived(session, Heartbeat.decode(frame.payload)))
-            case Kind.TOPOLOGY:
-                notice = TopologyNotice.decode(frame.payload)
-                if self._followed_over(session):
-                    self._node.announcer.relay(notice.blob)
-            case Kind.CLUSTER_STATUS:
-                if self._followed_over(session):
-                    self._node.bulletin.relayed(status.decode(frame.payload), self._node.clock())
-            case Kind.SNAPSHOT_MANIFEST if self._snapshot is not None:
-                await self._snapshot.begin(decode(frame.payload, SnapshotManifest))
-            case Kind.SNAPSHOT_CHUNK if self._snapshot is not None:
-                if await self._snapshot.take(SnapshotChunk.decode(frame.payload)):
-                    self._snapshot = None
-            case Kind.FAILURE:
-                self._failed(decode(frame.payload, Failure).to_error(), session)
-            case _:
-                raise ProtocolError(f"{self._member} sends {kind_name(frame.kind)} to a follower")
-
-    def _welcome(self, report: Report, number: int) -> None:
-        """The answer to hello `number`; to a Follow where that is 0."""
-        check_report(report, self._member, self._node)
-        self._node.roster.taken.pop(self._member, None)
-        if not self._up:
-            self._up, self._said = True, None
-            self._node.note(f"connected to {self._member} at {self._where.place}")
-        took_us = self._hellos.answered(number, self._node.clock().us)
-        if took_us is not None:
-            self._node.bulletin.answered(self._member, took_us)
-        self._node.heard(report)
-
-    def _failed(self, error: RedwireError, session: int) -> None:
-        """The member does not give what was asked for. A snapshot is taken where our log still ends as it did
-        then, and nobody else has answered with his: it would take the place of what he was sent acks for.
-        """
-        if error.code != Code.SNAPSHOT_NEEDED:
-            raise error
-        asked, self._asked = self._asked, None  # asked anew behind the snapshot, whoever gives it
-        role = self._node.role
-        if isinstance(role, Replica) and role.searching and asked == role.end:
-            self._node.outbox.rebuild(Rebuild(session, error.message, diverged=False))
+    def _up(self) -> None:
+        """The member has answered."""
+        self._said = None
+        self._node.note(f"connected to {self._member} at {self._where.place}")
 
     def _down(self, error: RedwireError) -> None:
         """Say why the line is down, but not at every try. Where another process has this node's id, this one
@@ -304,6 +190,160 @@ class PeerLink:
         if error.message != self._said:
             self._said = error.message
             self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
+
+
+class PeerSession:
+    """One session that we have dialled: hello for hello, and what the member says of its log. `number` is the
+    roster's.
+    """
+
+    def __init__(self, node: Node, member: NodeId, dialled: Dialled, up: Callable[[], None]) -> None:
+        """Owns `dialled` until `close`. `up` is called once, when the member has answered."""
+        self._node = node
+        self._member = member
+        self._dialled = dialled
+        self._end = ChannelEnd(member, dialled.channel)
+        self.number = node.roster.attach(self._end, dialled=True)
+        self._up: Callable[[], None] | None = up
+        self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
+        self._waits_since: float | None = None  # for the next words; None while we are busy with some
+        self._hellos = _Hellos()
+        self._snapshot: SnapshotReceiver | None = None
+
+    async def run(self) -> None:
+        """Talk until it ends, which raises why."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end.run)
+            tasks.start_soon(self._say_hello)
+            await self._listen()
+
+    def close(self) -> None:
+        """It is over, whatever for."""
+        node = self._node
+        node.bulletin.silent(self._member)
+        node.roster.detach(self.number)
+        node.inbox.post(SourceLost(self.number))
+        self._dialled.channel.close()
+
+    def follow(self) -> None:
+        """Ask the member for its log, where no answer is due."""
+        if self._asked is None:
+            self._asked = self._node.storage.log.end
+            self._end.send(Kind.FOLLOW, encode(self._node.report()))
+
+    def greet(self) -> None:
+        """Say hello at once, not only when the second is over."""
+        self._hellos.due.ring()
+
+    def rebuild(self, receiver: SnapshotReceiver) -> None:
+        """Fetch a snapshot; `receiver` takes it."""
+        self._snapshot = receiver
+        self._end.send(Kind.SNAPSHOT_FETCH, encode(receiver.request()))
+
+    async def _say_hello(self) -> None:
+        while True:
+            hello, number = encode(self._node.introduction()), self._hellos.next(self._node.clock().us)
+            self._end.send(Kind.PEER_HELLO, hello, urgent=True, correlation=number)
+            with anyio.move_on_after(HELLO_S):
+                await self._hellos.due.wait()
+            since = self._waits_since
+            if since is not None and anyio.current_time() - since > SILENCE_S:
+                self._end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
+
+    async def _listen(self) -> None:
+        journal = self._node.storage.journal
+        while True:
+            self._waits_since = anyio.current_time()
+            frames = await self._dialled.receive()
+            self._waits_since = None
+            batches: list[Batch] = []
+            if not frames and self._followed:
+                # a batch of 15 MiB is under way for longer than a silence lasts where the line is slow
+                self._node.inbox.post(BatchesReceived(self.number, []))
+            for frame in frames:
+                if frame.kind == Kind.BATCH:
+                    batches.append(self._batch(frame))
+                    continue
+                self._deliver(batches)
+                batches = []
+                await self._take(frame)
+            self._deliver(batches)
+            while journal.behind:
+                with anyio.move_on_after(HELLO_S):
+                    await journal.keeping_up()
+                if self._followed:
+                    self._node.inbox.post(BatchesReceived(self.number, []))  # it is we who do not listen
+
+    def _deliver(self, batches: list[Batch]) -> None:
+        if batches:
+            self._node.inbox.post(BatchesReceived(self.number, batches), now=True)
+
+    def _batch(self, frame: Frame) -> Batch:
+        try:
+            return parse_batch(frame.payload)
+        except BatchInvalid as error:
+            if error.newer and self._followed:
+                self._node.storage.fail(error)
+            raise
+
+    @property
+    def _followed(self) -> bool:
+        """Whether it is this member's log that the node follows: what others send of a log means nothing."""
+        role = self._node.role
+        return isinstance(role, Replica) and role.session == self.number
+
+    async def _take(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.PEER_WELCOME:
+                self._welcome(decode(frame.payload, Report), frame.correlation)
+            case Kind.FOLLOWING:
+                reply = decode(frame.payload, Following)
+                local = await self._node.storage.journal.position_at(Lsn(reply.common_lsn))
+                asked, self._asked = self._asked, None
+                if asked is None:
+                    raise ProtocolError(f"{self._member} answers what nobody asked")
+                self._node.inbox.post(SourceFound(self._member, self.number, reply, local, asked))
+            case Kind.HEARTBEAT:
+                self._node.inbox.post(HeartbeatReceived(self.number, Heartbeat.decode(frame.payload)))
+            case Kind.TOPOLOGY:
+                notice = TopologyNotice.decode(frame.payload)
+                if self._followed:
+                    self._node.announcer.relay(notice.blob)
+            case Kind.CLUSTER_STATUS:
+                if self._followed:
+                    self._node.bulletin.relayed(status.decode(frame.payload), self._node.clock())
+            case Kind.SNAPSHOT_MANIFEST if self._snapshot is not None:
+                await self._snapshot.begin(decode(frame.payload, SnapshotManifest))
+            case Kind.SNAPSHOT_CHUNK if self._snapshot is not None:
+                if await self._snapshot.take(SnapshotChunk.decode(frame.payload)):
+                    self._snapshot = None
+            case Kind.FAILURE:
+                self._failed(decode(frame.payload, Failure).to_error())
+            case _:
+                raise ProtocolError(f"{self._member} sends {kind_name(frame.kind)} to a follower")
+
+    def _welcome(self, report: Report, number: int) -> None:
+        """The answer to hello `number`; to a Follow where that is 0."""
+        check_report(report, self._member, self._node)
+        self._node.roster.taken.pop(self._member, None)
+        up, self._up = self._up, None
+        if up is not None:
+            up()
+        took_us = self._hellos.answered(number, self._node.clock().us)
+        if took_us is not None:
+            self._node.bulletin.answered(self._member, took_us)
+        self._node.heard(report)
+
+    def _failed(self, error: RedwireError) -> None:
+        """The member does not give what was asked for. A snapshot is taken where our log still ends as it did
+        then, and nobody else has answered with his: it would take the place of what he was sent acks for.
+        """
+        if error.code != Code.SNAPSHOT_NEEDED:
+            raise error
+        asked, self._asked = self._asked, None  # asked anew behind the snapshot, whoever gives it
+        role = self._node.role
+        if isinstance(role, Replica) and role.searching and asked == role.end:
+            self._node.outbox.rebuild(Rebuild(self.number, error.message, diverged=False))
 
 
 _FOREIGN = (
