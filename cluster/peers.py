@@ -1,26 +1,19 @@
-"""Links to the other members: this node dials each of them, keeps the line open, and follows one of them over
-it.
+"""A session with another member that this node has dialled: it says where it stands every second and hears
+the same, and follows one of the members.
 
-A link says where this node stands every second and hears the same; that is how a follower finds the primary
-and how a node that is about to lead asks everybody. What arrives is posted to the node; what to do about it
-is for the role.
+That is how a follower finds the primary and how a node that is about to lead asks everybody. What arrives is
+posted to the node; what to do about it is for the role.
 """
 
 from __future__ import annotations
 
-import random
-import ssl
 from collections.abc import Callable
 from itertools import count
 
 import anyio
 
-from cluster.address import Address, Whereabouts
 from cluster.bell import Bell
-from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
-from cluster.errors import DiskFailed, first
-from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.replica import Replica
@@ -28,18 +21,9 @@ from cluster.snapshot import SnapshotReceiver
 from redwire import status
 from redwire.batch import Batch, parse_batch
 from redwire.body import decode, encode
-from redwire.dial import Dialled, dial
-from redwire.errors import (
-    AuthenticationFailed,
-    BatchInvalid,
-    Code,
-    ConnectFailed,
-    ProtocolError,
-    RedwireError,
-    Refused,
-)
+from redwire.dial import Dialled
+from redwire.errors import BatchInvalid, Code, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, kind_name
-from redwire.handshake import Certificate
 from redwire.message.client import TopologyNotice
 from redwire.message.failure import Failure
 from redwire.message.peer import Following, Heartbeat, Report, SnapshotChunk, SnapshotManifest
@@ -47,10 +31,6 @@ from redwire.position import Lsn, NodeId, Position
 
 HELLO_S = 1.0
 """Five within the time for which a silent member counts as in reach."""
-BACKOFF_MIN_S = 0.1
-"""A process that starts anew listens again within a second."""
-BACKOFF_MAX_S = 3.0
-"""So late at most is a member met that comes back and does not dial by itself."""
 SILENCE_S = 5 * HELLO_S
 """Five hellos without an answer: the line is dead, whatever TCP thinks.
 
@@ -58,138 +38,6 @@ Every member answers them, whatever its role: that the one who is followed has s
 lives is for `replica.SILENCE_MS` to find. Nothing has to hold between the two:
 over a dead line both run out, and the first ends the session, once.
 """
-TAKEN_AGAIN_S = 0.5
-"""Who is taken for another process has most often only started anew: it is forgotten soon that it ended."""
-NO_ROOM_THERE_S = 15.0
-"""A member whose disk has no room for the snapshot that we need: room is made by people."""
-TAKEN_MS = 10_000
-"""Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
-
-
-class PeerLink:
-    """The line to one member: a session, and after that has ended another one."""
-
-    def __init__(
-        self,
-        node: Node,
-        config: NodeConfig,
-        member: NodeId,
-        address: Address,
-        context: Callable[[], ssl.SSLContext],
-    ) -> None:
-        """`context` gives the one for the next try."""
-        self._node = node
-        self._config = config
-        self._member = member
-        self._where = Whereabouts(address)
-        self._context = context
-        self._open: PeerSession | None = None
-        self._said: str | None = None  # why the line is down, once that was told
-
-    async def run(self, rng: random.Random, sooner: Bell) -> None:
-        """Keep the line up for ever: dial, talk, and after any failure dial again, later and later, with
-        jitter; or at once when `sooner` rings.
-        """
-        backoff = BACKOFF_MIN_S
-        while True:
-            started = anyio.current_time()
-            try:
-                await self._talk()
-            except* RedwireError as group:
-                error = first(group)
-                self._down(error)
-                if error.code == Code.ID_TAKEN:
-                    backoff = TAKEN_AGAIN_S
-                elif error.code == Code.DISK_FULL and isinstance(error, Refused):
-                    backoff = NO_ROOM_THERE_S
-            if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
-                backoff = BACKOFF_MIN_S
-            with anyio.move_on_after(backoff * rng.uniform(0.5, 1.0)):
-                await sooner.wait()
-            backoff = min(backoff * 2, BACKOFF_MAX_S)
-
-    def told(self, reached_at: str) -> None:
-        """The member says where it is reached."""
-        self._where.told(reached_at)
-
-    def follow(self) -> None:
-        """Ask the member for its log."""
-        if self._open is not None:
-            self._open.follow()
-
-    def greet(self) -> None:
-        """Say hello at once, not only when the second is over."""
-        if self._open is not None:
-            self._open.greet()
-
-    @property
-    def session(self) -> int | None:
-        """The number of the open session, None for none."""
-        return None if self._open is None else self._open.number
-
-    def rebuild(self, receiver: SnapshotReceiver) -> None:
-        """Fetch a snapshot over this link; `receiver` takes it."""
-        if self._open is not None:
-            self._open.rebuild(receiver)
-
-    async def _talk(self) -> None:
-        try:
-            dialled = await self._dial()
-        except RedwireError:
-            self._where.missed()
-            raise
-        session = self._open = PeerSession(self._node, self._member, dialled, self._up)
-        try:
-            await session.run()
-        finally:
-            self._open = None
-            session.close()
-
-    async def _dial(self) -> Dialled:
-        name = self._config.node.id
-        host = f"{self._member}.{self._config.cluster.name}.redwire"
-        try:
-            return await dial(
-                *self._where.place,
-                self._context(),
-                Certificate(),
-                server_hostname=host,
-                client_name=name,
-            )
-        except ConnectFailed as error:
-            hint = _OF_CERTIFICATES.get(error.facts.get("verify_code"))
-            if hint is None:
-                raise
-            raise ConnectFailed(
-                error.message, retry=False, addr=str(error.facts["certificate_of"]), hint=hint
-            ) from error
-        except AuthenticationFailed as error:
-            if "reason" not in error.facts:
-                raise  # TLS refused the certificate, or it went down: it has not said whom it knows
-            text = f"{self._member} knows no member {name} of its cluster: it was removed, or not added yet"
-            hint = "stop this node, or have an administrator add it: redwire members add"
-            raise Refused(Code.UNAUTHENTICATED, text, hint=hint) from error
-
-    def _up(self) -> None:
-        """The member has answered."""
-        self._said = None
-        self._node.note(f"connected to {self._member} at {self._where.place}")
-
-    def _down(self, error: RedwireError) -> None:
-        """Say why the line is down, but not at every try. Where another process has this node's id, this one
-        ends: its log, which stands still, must not speak for the member one day. It ends as well where the
-        disk failed under a snapshot.
-        """
-        node, member = self._node, self._member
-        if isinstance(error, DiskFailed):
-            node.storage.fail(error)
-        if error.code != Code.ID_TAKEN:
-            node.roster.taken.pop(member, None)
-        elif node.roster.taken_ms(member, node.role.reign, node.clock().ms) > TAKEN_MS and not node.leads:
-            node.storage.fail(error)
-        if error.message != self._said:
-            self._said = error.message
-            self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
 
 
 class PeerSession:
@@ -346,18 +194,6 @@ class PeerSession:
             self._node.outbox.rebuild(Rebuild(self.number, error.message, diverged=False))
 
 
-_FOREIGN = (
-    "tls.ca of this node names no authority that issued it: compare tls.ca and tls.cert of both; while an "
-    "authority is replaced, all nodes trust both: docs/OPERATIONS.md, Replace the authority"
-)
-_OF_CERTIFICATES: dict[object, str] = {
-    **dict.fromkeys((18, 19, 20, 21), _FOREIGN),
-    62: "another node answers there, or one with another's files: see its addr in redwire members list, and "
-    "tls.cert on its host",
-}
-"""What helps between nodes, by OpenSSL's code for what is wrong; a client that meets the same has no business
-with nodes' files.
-"""
 _UNANSWERED_MAX = 16
 """Hellos that an answer is still looked up for: more than can be under way before the line is called dead."""
 

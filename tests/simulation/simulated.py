@@ -26,8 +26,8 @@ from cluster import (
     disk,
     folds,
     journal,
+    links,
     outbox,
-    peers,
     process,
     reader,
     server,
@@ -79,7 +79,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
     )
     clock = SimpleNamespace(perf_counter_ns=lambda: HERE.get().now().us * 1_000)
     changes: list[tuple[Any, str, Any]] = [
-        (peers, "dial", dial),
+        (links, "dial", dial),
         (anyio.to_thread, "run_sync", run_sync),
         (process, "listen", listen),
         (process, "now", lambda: HERE.get().now()),

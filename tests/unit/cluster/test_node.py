@@ -188,7 +188,7 @@ def test_what_may_happen_to_a_log_goes_by_what_the_node_is_about(
     node.greeted(replace(told(node, NodeRole.OPENING), stands=3))
     assert node.inbox.events() == [Stood(Reign(Term(3), LEADER))] * votes
     taken: list[Any] = []
-    links: Any = SimpleNamespace(with_session=lambda session: SimpleNamespace(rebuild=taken.append))
+    links: Any = SimpleNamespace(session=lambda number: SimpleNamespace(rebuild=taken.append))
     (node.storage.data_dir / "snapshots").mkdir()
     Rebuilder(node, links).begin(Rebuild(8, "its log is kept from later on", diverged=False))
     assert len(taken) == snapshot

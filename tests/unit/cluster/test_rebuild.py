@@ -46,8 +46,8 @@ class Bed:
             roster=SimpleNamespace(rebuilding=False, installing=False, fetching=None, candidacy=Candidacy()),
             happened=lambda kind, text: self.told.append((kind, text)),
         )
-        link = SimpleNamespace(rebuild=self.receivers.append)
-        links: Any = SimpleNamespace(with_session=lambda session: link)
+        session = SimpleNamespace(rebuild=self.receivers.append)
+        links: Any = SimpleNamespace(session=lambda number: session)
         self.rebuilder = Rebuilder(node, links)
 
     async def finds_no_room(self) -> None:
