@@ -109,10 +109,10 @@ async def test_what_is_known_committed_stays_known_in_a_reign_and_behind_it(open
         candidate = Candidate(node, storage.config, random.Random(1), take_over=None)
         await candidate._open(Term(1), candidate._new_cluster({storage.me: storage.meta.incarnation}))
         node.end_reign(NotPrimary("another one does"))
-        assert (node.role.watermark, node.outbox.apply.commit) == (0, 0)
+        assert (node.role.watermark, node.outbox.apply.through) == (0, 0)
         node.role.watermark = storage.log.end.lsn
         await candidate._open(Term(2), None)
-        assert (node.role.watermark, node.outbox.apply.commit) == (2, 2)
+        assert (node.role.watermark, node.outbox.apply.through) == (2, 2)
         node.end_reign(NotPrimary("another one does"))
         assert node.role.watermark == 2, "no source that lacks it is followed (R5)"
 
