@@ -13,8 +13,8 @@ beside what replaces it, nor beside a reign that goes on from its end:
 | `installing`         | rebuilding or opening | nobody              | no    | it is here        | none      |
 | leading              | primary               | nobody              | no    | no                | goes on   |
 
-So says `Roster.may_follow` of following, `Node.greeted` of votes, `Rebuilder.begin` and the line to a member
-of snapshots, `Candidate.run` of reigns; `Node.role_name` is what others hear.
+So says `Roster.may_follow` of following, `Node.greeted` of votes, `Rebuilder.begin` and the session with a
+member of snapshots, `Candidate.run` of reigns; `Node.role_name` is what others hear.
 """
 
 from __future__ import annotations
