@@ -1,13 +1,9 @@
 """Applies what is committed: a little of it at once, in the event loop, everything else in the state's own
-thread, all that waits in one transaction, with checkpoints in between.
+thread, all that waits in one transaction, with the steps of a checkpoint in between.
 
 To wake a thread and to hear of it again costs more than a transaction of a few documents, and while other
 threads of the node want Python's lock it takes longer, too. So what is small is applied by whoever brings it,
 as long as the thread has nothing to do and the state's pages are in memory.
-
-A checkpoint of a long SQLite log would hold every commit up, so most of it is done beside the applies: a
-short-lived second thread folds what is there (SQLite lets a writer go on meanwhile), then the state's own
-thread only folds what has come since, and starts SQLite's log anew.
 """
 
 from __future__ import annotations
@@ -23,7 +19,8 @@ from queue import Empty, SimpleQueue
 import msgspec
 
 from cluster.disk import RETRY_S
-from cluster.errors import DiskFull, NodeError, StateLocked
+from cluster.errors import DiskFull, StateLocked
+from cluster.folds import LOOK_EVERY, LOOK_RECORDS, Folds
 from cluster.space import Space
 from cluster.state import AppliedBatch, State
 from cluster.threads import Post
@@ -31,12 +28,6 @@ from redwire.batch import BATCH_RECORDS_SOFT, Batch
 from redwire.errors import RedwireError
 from redwire.position import Position
 
-LOOK_EVERY = 16
-"""Transactions, between two looks at how long SQLite's log is; a large one counts for several."""
-LOOK_BYTES = 64 << 10
-"""Sixteen times this is a small part of what makes a checkpoint due."""
-LOOK_RECORDS = 64
-"""Sixteen times this, and what is applied at once in the end, write less than a volume keeps free."""
 AT_ONCE_BYTES_MAX = 16 << 10
 """Some 70 small documents, which take a millisecond."""
 AT_ONCE_S = 0.005
@@ -55,9 +46,6 @@ RECORD_PAGES_BYTES = 4 << 10
 """What a record takes in SQLite's log beside its own bytes: a page. All over a collection it is two where it
 is deleted, and three where it grows: whether the state can be folded then is seen before it is committed.
 """
-
-FOLD_BYTES_SHORT = 16 << 20
-"""SQLite's log, while space on the volume is short: that much is worth a fold, however many follow."""
 
 OnApplied = Callable[[list[AppliedBatch], Position], None]
 """`(batches, where the state stands now)`"""
@@ -96,8 +84,7 @@ class Applier:
         self._own = threading.Lock()  # the state's, for an apply or a checkpoint
         self._stopping = threading.Event()
         self._space = Space(state.path)
-        self._unlooked = 0  # transactions since the last look
-        self._folding: threading.Thread | None = None
+        self._folds = Folds(state, self._space)
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
         self._thread.start()
 
@@ -124,7 +111,7 @@ class Applier:
 
     def ease(self) -> None:
         """Space is short on the volume: fold SQLite's log soon, if what that gives back is worth it."""
-        self._waiting.short = True
+        self._folds.short = True
         self._waiting.ring()
 
     def status(self) -> ApplierStatus:
@@ -146,9 +133,9 @@ class Applier:
         over. A full disk, and another process that writes into the file, are for the thread to wait out; any
         other error is the end, as it is there.
         """
-        shortcut = self._shortcut
+        shortcut, folds = self._shortcut, self._folds
         began_s = shortcut.clock()
-        unseen = self._folding is not None and self._unlooked >= LOOK_EVERY  # how much space is left
+        unseen = folds.beside is not None and folds.unlooked >= LOOK_EVERY  # how much space is left
         if not shortcut.open(batches, began_s) or unseen or self.blocked:
             return False
         if not self._own.acquire(blocking=False):
@@ -167,9 +154,9 @@ class Applier:
             return True
         finally:
             self._own.release()
-        self._unlooked += _looks(batches)
+        folds.wrote(*_measured(batches))
         shortcut.taken(began_s)
-        if self._checkpoint_due():
+        if folds.due:
             self._waiting.ring()
         self._applied(applied, position)
         return True
@@ -183,7 +170,7 @@ class Applier:
         error: BaseException | None = None
         try:
             while self._turn():
-                self._waiting.wait(None if self._folding is None else FOLDED_LOOK_S)
+                self._waiting.wait(None if self._folds.beside is None else FOLDED_LOOK_S)
         except RedwireError as foreseen:
             error = foreseen
         finally:
@@ -192,9 +179,7 @@ class Applier:
             self._waiting.clear()
             if error is not None:
                 self._post(self._fail, error)
-            if self._folding is not None:
-                self._state.sqlite_log.way.give_back()  # which it may wait for
-                self._folding.join()
+            self._folds.end()
 
     def _turn(self) -> bool:
         """Apply what waits, a transaction at a time, and look after SQLite's log; False at the end."""
@@ -206,7 +191,7 @@ class Applier:
                     return False
                 if batches and not self._apply(batches):
                     return False
-                self._checkpoint()
+                self._folds.step()
             if not batches:
                 return True
 
@@ -219,7 +204,7 @@ class Applier:
         takes_bytes = size + RECORD_PAGES_BYTES * records
         fits = self._space.has if records > LOOK_RECORDS else None  # fewer take less than is kept free
         while True:
-            self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space, takes_bytes)
+            self._folds.look(takes_bytes)
             if self._space.low:
                 if self._stopping.wait(RETRY_S):
                     return False
@@ -229,12 +214,12 @@ class Applier:
             except DiskFull as error:
                 if folded and not self._wait_for_space(error):
                     return False
-                self._fold_for_space()
+                self._folds.for_space()
                 folded = True
             else:
                 if self._space.full:
                     self._space.met("")
-                self._unlooked += _looks(batches)
+                self._folds.wrote(size, records)
                 self._post(self._told, applied, self._state.applied)
                 return True
 
@@ -242,52 +227,6 @@ class Applier:
         """Wait a while; False when it is time to stop instead."""
         self._space.met(str(error))
         return not self._stopping.wait(RETRY_S)
-
-    def _checkpoint_due(self) -> bool:
-        """Whether there is a next step to look at."""
-        folding = self._folding
-        if folding is not None:
-            return not folding.is_alive()
-        return self._unlooked >= LOOK_EVERY or self._waiting.short or self.blocked
-
-    def _checkpoint(self) -> None:
-        """Take the next step of a checkpoint: begin it beside the applies, or end it here."""
-        if not self._checkpoint_due():
-            return
-        if self._folding is None:
-            self._unlooked = 0
-            self._space.look(self._state.sqlite_log.size_bytes(), self._fold_for_space)
-            short, self._waiting.short = self._waiting.short, False
-            early = short and self._state.sqlite_log.size_bytes() >= FOLD_BYTES_SHORT
-            if self._state.checkpoint_due or early:
-                self._state.sqlite_log.claim()
-                self._folding = threading.Thread(target=self._fold, name="fold", daemon=True)
-                self._folding.start()
-        else:
-            self._folding = None
-            with suppress(DiskFull, StateLocked):  # `apply` will meet it too, and waits it out there
-                if self._state.checkpoint() is not None and self._rewritable():
-                    self._state.rewrite_keys()
-
-    def _rewritable(self) -> bool:
-        """Whether to rewrite the stored keys. That is done behind a fold that did not stay behind, and is the
-        cause of none: between two there are 40 MB of new ones, as a rule. So nothing else in SQLite's log
-        needs the space that it takes, and where it fails for want of it the next fold gives that back.
-        """
-        return self._state.keys_due and self._space.has(self._state.keys.entry_bytes)
-
-    def _fold_for_space(self) -> None:
-        """Fold SQLite's log here and now, whoever waits for that: nothing is applied without."""
-        if self._folding is not None:
-            self._state.sqlite_log.way.give_back()  # which it may wait for
-            self._folding.join()
-            self._folding = None
-        with suppress(DiskFull):
-            self._state.checkpoint(urgent=True)
-
-    def _fold(self) -> None:
-        with suppress(NodeError):  # the state's own checkpoint, which follows, meets the same error
-            self._state.sqlite_log.fold_beside()
 
 
 class _Shortcut:
@@ -319,17 +258,14 @@ class _Shortcut:
 
 
 class _Waiting:
-    """Batches on their way from the event loop's thread, which adds them, to the one that takes them, and
-    whether that is to make space, as it is `short`.
-    """
+    """Batches on their way from the event loop's thread, which adds them, to the one that takes them."""
 
-    __slots__ = ("_added_bytes", "_batches", "_bell", "_taken_bytes", "short")
+    __slots__ = ("_added_bytes", "_batches", "_bell", "_taken_bytes")
 
     def __init__(self) -> None:
         self._batches: deque[Batch] = deque()
         self._added_bytes = self._taken_bytes = 0  # each is written by one thread, so neither needs a lock
         self._bell: SimpleQueue[None] = SimpleQueue()
-        self.short = False
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -377,9 +313,3 @@ class _Waiting:
 def _measured(batches: Sequence[Batch]) -> tuple[int, int]:
     """Bytes and records of them."""
     return sum([len(batch.data) for batch in batches]), sum([batch.records for batch in batches])
-
-
-def _looks(batches: Sequence[Batch]) -> int:
-    """For how many of `LOOK_EVERY` they count in one transaction."""
-    size, records = _measured(batches)
-    return 1 + size // LOOK_BYTES + records // LOOK_RECORDS

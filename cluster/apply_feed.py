@@ -25,17 +25,17 @@ class ApplyConsumer(Consumer, Protocol):
 
 
 class ApplyFeed:
-    """Apply's way along the log. `commit` is how far it may go, which never falls.
+    """Apply's way along the log. `through` is how far it may go, which never falls.
 
     `awaited` says whether a read waits for more; it is set by whoever serves reads. A state has a feed of its
     own: between `stop` and `restart` another takes its place.
     """
 
     def __init__(self, log: Log, read: ReadLog, consumer: ApplyConsumer, applied: Lsn) -> None:
-        self.commit = applied
+        self.through = applied
         self.awaited: Callable[[], bool] = lambda: False
         self._new_feed: Callable[[Lsn], Feed] = lambda after: Feed(
-            log, read, consumer, after, lambda: self.commit
+            log, read, consumer, after, lambda: self.through
         )
         self._consumer = consumer
         self._feed = self._new_feed(applied)
@@ -46,7 +46,7 @@ class ApplyFeed:
 
     def committed(self, watermark: Lsn, *, answered: bool) -> None:
         """Apply may go up to `watermark`. `answered`: writers wait to be told what came of it."""
-        self.commit = watermark
+        self.through = watermark
         self._consumer.awaited = answered
         if answered or self.awaited():
             self._feed.push()
@@ -65,7 +65,7 @@ class ApplyFeed:
 
     def restart(self, applied: Lsn) -> None:
         """Go on with a state that stands at `applied`, whatever was handed to the one before."""
-        self.commit = Lsn(max(self.commit, applied))
+        self.through = Lsn(max(self.through, applied))
         self._feed = self._new_feed(applied)
         self._restarted.ring()
 

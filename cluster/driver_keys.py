@@ -17,7 +17,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -82,11 +81,6 @@ class DriverKeys:
         self._term = Term(0)
         self._lock = anyio.Lock()
 
-    @classmethod
-    def of(cls, node: object) -> DriverKeys:
-        """The keys of `node`, which all its sessions share; made for the first one."""
-        return _keys.setdefault(node, cls())
-
     async def claim(
         self, principal: Principal, text: str, state: KeyState, applied: Lsn, term: Term
     ) -> Claim:
@@ -146,9 +140,6 @@ class DriverKeys:
     def _forget(self, claim: Claim) -> None:
         if self._claims.get(claim.digest) is claim:  # else it is of an earlier reign
             del self._claims[claim.digest]
-
-
-_keys: WeakKeyDictionary[object, DriverKeys] = WeakKeyDictionary()
 
 
 def _read(path: Path) -> dict[bytes, list[bytes]]:

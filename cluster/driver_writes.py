@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 
 from cluster.awaited import Awaited
-from cluster.driver_keys import Claim, DriverKeys
+from cluster.driver_keys import Claim
 from cluster.driver_queries import Answer
 from cluster.driver_rows import (
     Insert,
@@ -61,10 +61,9 @@ T = TypeVar("T")
 class DriverWrites:
     """The writes of one driver's session. Each method answers one body, and raises what the session tells."""
 
-    def __init__(self, service: Service, principal: Principal, keys: DriverKeys) -> None:
+    def __init__(self, service: Service, principal: Principal) -> None:
         self._service = service
         self._principal = principal
-        self._keys = keys
 
     async def bulk_insert(self, payload: bytes) -> Answer:
         """BulkInsert (04): one row, rows one by one, or all rows or none."""
@@ -135,7 +134,7 @@ class DriverWrites:
         role.check_ready()
         state, term = service.node.storage.state, role.reign.term
         try:
-            claim = await self._keys.claim(self._principal, text, state, service.applied, term)
+            claim = await service.driver_keys.claim(self._principal, text, state, service.applied, term)
         except NodeError as error:
             raise service.node.damage.told(error) from error
         try:
@@ -147,7 +146,7 @@ class DriverWrites:
             encoded = await self._off_loop(size, _encoded, insert, claim.key)
             return await self._commit(encoded.request, len(encoded.ids), claim)
         finally:
-            self._keys.release(claim)
+            service.driver_keys.release(claim)
 
     async def _off_loop(self, size: int, function: Callable[..., T], *args: object) -> T:
         """Call at once what is small, in a thread what would hold up the event loop."""

@@ -17,7 +17,6 @@ from typing import ClassVar
 
 from cluster.auth import forbidden
 from cluster.awaited import Awaited
-from cluster.driver_keys import DriverKeys
 from cluster.driver_queries import ANSWER_S, Answer, DriverQueries
 from cluster.driver_writes import DriverWrites
 from cluster.guests import user_of
@@ -43,7 +42,7 @@ class Drivers:
         self._wire = wire
         self._under_way: Frame | None = None
         self.queries = DriverQueries(service, principal)
-        self.writes = DriverWrites(service, principal, DriverKeys.of(service.node))
+        self.writes = DriverWrites(service, principal)
 
     def wants(self, kind: int) -> bool:
         """Whether a payload of this kind will be looked at: others are refused unread."""

@@ -28,8 +28,7 @@ class Heard(msgspec.Struct, frozen=True):
     @property
     def leader(self) -> Report | None:
         """Of the others who lead, the one with the newest term."""
-        leading = (report for report in self.others.values() if report.role == NodeRole.PRIMARY)
-        return max(leading, key=lambda report: report.term, default=None)
+        return newest_leader(self.others.values())
 
     @property
     def follower(self) -> Report | None:
@@ -90,6 +89,12 @@ class Heard(msgspec.Struct, frozen=True):
 
     def _ahead_of(self, report: Report) -> Report | None:
         return next((other for other in self.everybody if lacks_committed(report, other)), None)
+
+
+def newest_leader(reports: Iterable[Report]) -> Report | None:
+    """Of those who lead, the one with the newest term; None where nobody does."""
+    leading = (report for report in reports if report.role == NodeRole.PRIMARY)
+    return max(leading, key=lambda report: report.term, default=None)
 
 
 def _log_end(report: Report) -> tuple[int, int]:

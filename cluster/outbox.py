@@ -81,7 +81,7 @@ class Outbox:
         """Do what one effect says; `role` is the core that said it."""
         match effect:
             case Append(batch):
-                self._storage.journal.append(batch, self.apply.commit, self._feed)
+                self._storage.journal.append(batch, self.apply.through, self._feed)
                 self._told = max(self._told, batch.watermark)
             case Commit(watermark):
                 self.apply.committed(watermark, answered=isinstance(role, Primary))
@@ -124,7 +124,7 @@ class Outbox:
         """At the end of a turn: a heartbeat that is due, and the watermark soon (R10)."""
         if self._beat:
             self.beat(role)
-        elif self._told < self.apply.commit and self._roster.feeds:
+        elif self._told < self.apply.through and self._roster.feeds:
             self._rose.ring()
 
     def beat(self, role: Role) -> None:
@@ -132,13 +132,13 @@ class Outbox:
         frame = self._heartbeat(role)
         for session in self._roster.feeds:
             self._send(session, Kind.HEARTBEAT, frame, urgent=True)
-        self._told, self._beat = self.apply.commit, False
+        self._told, self._beat = self.apply.through, False
 
     async def announce(self, role: Callable[[], Role]) -> None:
         """Tell followers a watermark that no batch has carried within `ANNOUNCE_S`."""
         while True:
             await self._rose.wait()
-            rose_to = self.apply.commit
+            rose_to = self.apply.through
             await anyio.sleep(ANNOUNCE_S)
             if self._told < rose_to:  # a later one has rung anew
                 self.beat(role())
@@ -169,7 +169,7 @@ class Outbox:
     def _unconfirmed(self, effect: Unconfirmed, role: Role) -> None:
         assert isinstance(role, Primary)
         proposal, flight = effect.proposal, effect.flight
-        shared = None if flight is None else share(flight, self.apply.commit, [proposal], role.coordinator)
+        shared = None if flight is None else share(flight, self.apply.through, [proposal], role.coordinator)
         first = Lsn(0) if flight is None else flight.first_of(proposal)
         caller_of(proposal).unconfirmed(proposal, shared, first, effect.message)
 

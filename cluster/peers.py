@@ -1,26 +1,19 @@
-"""Links to the other members: this node dials each of them, keeps the line open, and follows one of them over
-it.
+"""A session with another member that this node has dialled: it says where it stands every second and hears
+the same, and follows one of the members.
 
-A link says where this node stands every second and hears the same; that is how a follower finds the primary
-and how a node that is about to lead asks everybody. What arrives is posted to the node; what to do about it
-is for the role.
+That is how a follower finds the primary and how a node that is about to lead asks everybody. What arrives is
+posted to the node; what to do about it is for the role.
 """
 
 from __future__ import annotations
 
-import random
-import ssl
 from collections.abc import Callable
 from itertools import count
 
 import anyio
 
-from cluster.address import Address, Whereabouts
 from cluster.bell import Bell
-from cluster.config import NodeConfig
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
-from cluster.errors import DiskFailed, first
-from cluster.log_config import Level
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
 from cluster.replica import Replica
@@ -28,18 +21,9 @@ from cluster.snapshot import SnapshotReceiver
 from redwire import status
 from redwire.batch import Batch, parse_batch
 from redwire.body import decode, encode
-from redwire.dial import Dialled, dial
-from redwire.errors import (
-    AuthenticationFailed,
-    BatchInvalid,
-    Code,
-    ConnectFailed,
-    ProtocolError,
-    RedwireError,
-    Refused,
-)
+from redwire.dial import Dialled
+from redwire.errors import BatchInvalid, Code, ProtocolError, RedwireError, Refused
 from redwire.frame import Frame, Kind, kind_name
-from redwire.handshake import Certificate
 from redwire.message.client import TopologyNotice
 from redwire.message.failure import Failure
 from redwire.message.peer import Following, Heartbeat, Report, SnapshotChunk, SnapshotManifest
@@ -47,10 +31,6 @@ from redwire.position import Lsn, NodeId, Position
 
 HELLO_S = 1.0
 """Five within the time for which a silent member counts as in reach."""
-BACKOFF_MIN_S = 0.1
-"""A process that starts anew listens again within a second."""
-BACKOFF_MAX_S = 3.0
-"""So late at most is a member met that comes back and does not dial by itself."""
 SILENCE_S = 5 * HELLO_S
 """Five hellos without an answer: the line is dead, whatever TCP thinks.
 
@@ -58,68 +38,44 @@ Every member answers them, whatever its role: that the one who is followed has s
 lives is for `replica.SILENCE_MS` to find. Nothing has to hold between the two:
 over a dead line both run out, and the first ends the session, once.
 """
-TAKEN_AGAIN_S = 0.5
-"""Who is taken for another process has most often only started anew: it is forgotten soon that it ended."""
-NO_ROOM_THERE_S = 15.0
-"""A member whose disk has no room for the snapshot that we need: room is made by people."""
-TAKEN_MS = 10_000
-"""Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
 
 
-class PeerLink:
-    """The line to one member."""
+class PeerSession:
+    """One session that we have dialled: hello for hello, and what the member says of its log. `number` is the
+    roster's.
+    """
 
-    def __init__(
-        self,
-        node: Node,
-        config: NodeConfig,
-        member: NodeId,
-        address: Address,
-        context: Callable[[], ssl.SSLContext],
-    ) -> None:
-        """`context` gives the one for the next try."""
+    def __init__(self, node: Node, member: NodeId, dialled: Dialled, up: Callable[[], None]) -> None:
+        """Owns `dialled` until `close`. `up` is called once, when the member has answered."""
         self._node = node
-        self._config = config
         self._member = member
-        self._where = Whereabouts(address)
-        self._context = context
-        self._end: ChannelEnd | None = None
+        self._dialled = dialled
+        self._end = ChannelEnd(member, dialled.channel)
+        self.number = node.roster.attach(self._end, dialled=True)
+        self._up: Callable[[], None] | None = up
         self._asked: Position | None = None  # where our log ended when we asked; None while no answer is due
         self._waits_since: float | None = None  # for the next words; None while we are busy with some
         self._hellos = _Hellos()
-        self._up = False  # the member has answered
-        self._said: str | None = None  # why the line is down, once that was told
         self._snapshot: SnapshotReceiver | None = None
 
-    async def run(self, rng: random.Random, sooner: Bell) -> None:
-        """Keep the line up for ever: dial, talk, and after any failure dial again, later and later, with
-        jitter; or at once when `sooner` rings.
-        """
-        backoff = BACKOFF_MIN_S
-        while True:
-            started = anyio.current_time()
-            try:
-                await self._talk()
-            except* RedwireError as group:
-                error = first(group)
-                self._down(error)
-                if error.code == Code.ID_TAKEN:
-                    backoff = TAKEN_AGAIN_S
-                elif error.code == Code.DISK_FULL and isinstance(error, Refused):
-                    backoff = NO_ROOM_THERE_S
-            if anyio.current_time() - started > 2 * BACKOFF_MAX_S:
-                backoff = BACKOFF_MIN_S
-            with anyio.move_on_after(backoff * rng.uniform(0.5, 1.0)):
-                await sooner.wait()
-            backoff = min(backoff * 2, BACKOFF_MAX_S)
+    async def run(self) -> None:
+        """Talk until it ends, which raises why."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end.run)
+            tasks.start_soon(self._say_hello)
+            await self._listen()
 
-    def told(self, reached_at: str) -> None:
-        """The member says where it is reached."""
-        self._where.told(reached_at)
+    def close(self) -> None:
+        """It is over, whatever for."""
+        node = self._node
+        node.bulletin.silent(self._member)
+        node.roster.detach(self.number)
+        node.inbox.post(SourceLost(self.number))
+        self._dialled.channel.close()
 
     def follow(self) -> None:
-        """Ask the member for its log."""
-        if self._end is not None and self._asked is None:
+        """Ask the member for its log, where no answer is due."""
+        if self._asked is None:
             self._asked = self._node.storage.log.end
             self._end.send(Kind.FOLLOW, encode(self._node.report()))
 
@@ -127,116 +83,64 @@ class PeerLink:
         """Say hello at once, not only when the second is over."""
         self._hellos.due.ring()
 
-    @property
-    def session(self) -> int | None:
-        """The number of the open session, None for none."""
-        return self._node.roster.dialled.get(self._member)
-
     def rebuild(self, receiver: SnapshotReceiver) -> None:
-        """Fetch a snapshot over this link; `receiver` takes it."""
+        """Fetch a snapshot; `receiver` takes it."""
         self._snapshot = receiver
-        if self._end is not None:
-            self._end.send(Kind.SNAPSHOT_FETCH, encode(receiver.request()))
+        self._end.send(Kind.SNAPSHOT_FETCH, encode(receiver.request()))
 
-    async def _talk(self) -> None:
-        try:
-            dialled = await self._dial()
-        except RedwireError:
-            self._where.missed()
-            raise
-        end = self._end = ChannelEnd(self._member, dialled.channel)
-        session = self._node.roster.attach(end, dialled=True)
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(end.run)
-                tasks.start_soon(self._say_hello, end)
-                await self._listen(dialled, session)
-        finally:
-            self._end = self._snapshot = self._asked = self._waits_since = None
-            self._up = False
-            self._hellos = _Hellos()
-            self._node.bulletin.silent(self._member)
-            self._node.roster.detach(session)
-            self._node.inbox.post(SourceLost(session))
-            dialled.channel.close()
-
-    async def _dial(self) -> Dialled:
-        name = self._config.node.id
-        host = f"{self._member}.{self._config.cluster.name}.redwire"
-        try:
-            return await dial(
-                *self._where.place,
-                self._context(),
-                Certificate(),
-                server_hostname=host,
-                client_name=name,
-            )
-        except ConnectFailed as error:
-            hint = _OF_CERTIFICATES.get(error.facts.get("verify_code"))
-            if hint is None:
-                raise
-            raise ConnectFailed(
-                error.message, retry=False, addr=str(error.facts["certificate_of"]), hint=hint
-            ) from error
-        except AuthenticationFailed as error:
-            if "reason" not in error.facts:
-                raise  # TLS refused the certificate, or it went down: it has not said whom it knows
-            text = f"{self._member} knows no member {name} of its cluster: it was removed, or not added yet"
-            hint = "stop this node, or have an administrator add it: redwire members add"
-            raise Refused(Code.UNAUTHENTICATED, text, hint=hint) from error
-
-    async def _say_hello(self, end: ChannelEnd) -> None:
+    async def _say_hello(self) -> None:
         while True:
             hello, number = encode(self._node.introduction()), self._hellos.next(self._node.clock().us)
-            end.send(Kind.PEER_HELLO, hello, urgent=True, correlation=number)
+            self._end.send(Kind.PEER_HELLO, hello, urgent=True, correlation=number)
             with anyio.move_on_after(HELLO_S):
                 await self._hellos.due.wait()
             since = self._waits_since
             if since is not None and anyio.current_time() - since > SILENCE_S:
-                end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
+                self._end.drop(ProtocolError(f"{self._member} has been silent for {SILENCE_S:g} s"))
 
-    async def _listen(self, dialled: Dialled, session: int) -> None:
+    async def _listen(self) -> None:
         journal = self._node.storage.journal
         while True:
             self._waits_since = anyio.current_time()
-            frames = await dialled.receive()
+            frames = await self._dialled.receive()
             self._waits_since = None
             batches: list[Batch] = []
-            if not frames and self._followed_over(session):
+            if not frames and self._followed:
                 # a batch of 15 MiB is under way for longer than a silence lasts where the line is slow
-                self._node.inbox.post(BatchesReceived(session, []))
+                self._node.inbox.post(BatchesReceived(self.number, []))
             for frame in frames:
                 if frame.kind == Kind.BATCH:
-                    batches.append(self._batch(frame, session))
+                    batches.append(self._batch(frame))
                     continue
-                self._deliver(batches, session)
+                self._deliver(batches)
                 batches = []
-                await self._take(frame, session)
-            self._deliver(batches, session)
+                await self._take(frame)
+            self._deliver(batches)
             while journal.behind:
                 with anyio.move_on_after(HELLO_S):
                     await journal.keeping_up()
-                if self._followed_over(session):
-                    self._node.inbox.post(BatchesReceived(session, []))  # it is we who do not listen
+                if self._followed:
+                    self._node.inbox.post(BatchesReceived(self.number, []))  # it is we who do not listen
 
-    def _deliver(self, batches: list[Batch], session: int) -> None:
+    def _deliver(self, batches: list[Batch]) -> None:
         if batches:
-            self._node.inbox.post(BatchesReceived(session, batches), now=True)
+            self._node.inbox.post(BatchesReceived(self.number, batches), now=True)
 
-    def _batch(self, frame: Frame, session: int) -> Batch:
+    def _batch(self, frame: Frame) -> Batch:
         try:
             return parse_batch(frame.payload)
         except BatchInvalid as error:
-            if error.newer and self._followed_over(session):
+            if error.newer and self._followed:
                 self._node.storage.fail(error)
             raise
 
-    def _followed_over(self, session: int) -> bool:
+    @property
+    def _followed(self) -> bool:
         """Whether it is this member's log that the node follows: what others send of a log means nothing."""
         role = self._node.role
-        return isinstance(role, Replica) and role.session == session
+        return isinstance(role, Replica) and role.session == self.number
 
-    async def _take(self, frame: Frame, session: int) -> None:
+    async def _take(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.PEER_WELCOME:
                 self._welcome(decode(frame.payload, Report), frame.correlation)
@@ -246,15 +150,15 @@ class PeerLink:
                 asked, self._asked = self._asked, None
                 if asked is None:
                     raise ProtocolError(f"{self._member} answers what nobody asked")
-                self._node.inbox.post(SourceFound(self._member, session, reply, local, asked))
+                self._node.inbox.post(SourceFound(self._member, self.number, reply, local, asked))
             case Kind.HEARTBEAT:
-                self._node.inbox.post(HeartbeatReceived(session, Heartbeat.decode(frame.payload)))
+                self._node.inbox.post(HeartbeatReceived(self.number, Heartbeat.decode(frame.payload)))
             case Kind.TOPOLOGY:
                 notice = TopologyNotice.decode(frame.payload)
-                if self._followed_over(session):
+                if self._followed:
                     self._node.announcer.relay(notice.blob)
             case Kind.CLUSTER_STATUS:
-                if self._followed_over(session):
+                if self._followed:
                     self._node.bulletin.relayed(status.decode(frame.payload), self._node.clock())
             case Kind.SNAPSHOT_MANIFEST if self._snapshot is not None:
                 await self._snapshot.begin(decode(frame.payload, SnapshotManifest))
@@ -262,7 +166,7 @@ class PeerLink:
                 if await self._snapshot.take(SnapshotChunk.decode(frame.payload)):
                     self._snapshot = None
             case Kind.FAILURE:
-                self._failed(decode(frame.payload, Failure).to_error(), session)
+                self._failed(decode(frame.payload, Failure).to_error())
             case _:
                 raise ProtocolError(f"{self._member} sends {kind_name(frame.kind)} to a follower")
 
@@ -270,15 +174,15 @@ class PeerLink:
         """The answer to hello `number`; to a Follow where that is 0."""
         check_report(report, self._member, self._node)
         self._node.roster.taken.pop(self._member, None)
-        if not self._up:
-            self._up, self._said = True, None
-            self._node.note(f"connected to {self._member} at {self._where.place}")
+        up, self._up = self._up, None
+        if up is not None:
+            up()
         took_us = self._hellos.answered(number, self._node.clock().us)
         if took_us is not None:
             self._node.bulletin.answered(self._member, took_us)
         self._node.heard(report)
 
-    def _failed(self, error: RedwireError, session: int) -> None:
+    def _failed(self, error: RedwireError) -> None:
         """The member does not give what was asked for. A snapshot is taken where our log still ends as it did
         then, and nobody else has answered with his: it would take the place of what he was sent acks for.
         """
@@ -287,37 +191,9 @@ class PeerLink:
         asked, self._asked = self._asked, None  # asked anew behind the snapshot, whoever gives it
         role = self._node.role
         if isinstance(role, Replica) and role.searching and asked == role.end:
-            self._node.outbox.rebuild(Rebuild(session, error.message, diverged=False))
-
-    def _down(self, error: RedwireError) -> None:
-        """Say why the line is down, but not at every try. Where another process has this node's id, this one
-        ends: its log, which stands still, must not speak for the member one day. It ends as well where the
-        disk failed under a snapshot.
-        """
-        node, member = self._node, self._member
-        if isinstance(error, DiskFailed):
-            node.storage.fail(error)
-        if error.code != Code.ID_TAKEN:
-            node.roster.taken.pop(member, None)
-        elif node.roster.taken_ms(member, node.role.reign, node.clock().ms) > TAKEN_MS and not node.leads:
-            node.storage.fail(error)
-        if error.message != self._said:
-            self._said = error.message
-            self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
+            self._node.outbox.rebuild(Rebuild(self.number, error.message, diverged=False))
 
 
-_FOREIGN = (
-    "tls.ca of this node names no authority that issued it: compare tls.ca and tls.cert of both; while an "
-    "authority is replaced, all nodes trust both: docs/OPERATIONS.md, Replace the authority"
-)
-_OF_CERTIFICATES: dict[object, str] = {
-    **dict.fromkeys((18, 19, 20, 21), _FOREIGN),
-    62: "another node answers there, or one with another's files: see its addr in redwire members list, and "
-    "tls.cert on its host",
-}
-"""What helps between nodes, by OpenSSL's code for what is wrong; a client that meets the same has no business
-with nodes' files.
-"""
 _UNANSWERED_MAX = 16
 """Hellos that an answer is still looked up for: more than can be under way before the line is called dead."""
 

@@ -377,7 +377,9 @@ def batches_due(flights: Reversible[Flight], synced: Lsn, waiting_bytes: int) ->
 
 @dataclass(slots=True, eq=False)
 class _Told:
-    """What the rest of the node was told last: the highest watermark, and when to beat (monotonic ms)."""
+    """The highest watermark that the rest of the node was told, and when it was told to beat last
+    (monotonic ms).
+    """
 
     watermark: Lsn = Lsn(0)
     beat_ms: int = 0

@@ -21,7 +21,7 @@ from cluster.errors import DiskFailed, FormatNewer, FormatOlder, StateCorrupt
 from cluster.events import EventKind
 from cluster.links import Links
 from cluster.node import Node
-from cluster.peers import PeerLink
+from cluster.peers import PeerSession
 from cluster.replacement import Replacement
 from cluster.snapshot import SnapshotReceiver
 from cluster.snapshot_tries import Fetch, GiveUp, SnapshotTries, StayAway
@@ -59,19 +59,19 @@ class Rebuilder:
     def begin(self, effect: Rebuild) -> None:
         """Fetch a snapshot over the session that `effect` names, or go on with an interrupted one."""
         node = self._node
-        link = self._links.with_session(effect.session)
-        if link is None or node.roster.rebuilding or node.roster.candidacy.opens or node.leads:
+        session = self._links.session(effect.session)
+        if session is None or node.roster.rebuilding or node.roster.candidacy.opens or node.leads:
             return
         match self._tries.next(node.storage.applied.lsn):
             case Fetch():
-                self._fetch(effect, link)
+                self._fetch(effect, session)
             case GiveUp(text):
                 node.happened(EventKind.SNAPSHOT_GIVEN_UP, text)
             case StayAway():
                 pass
 
-    def _fetch(self, effect: Rebuild, link: PeerLink) -> None:
-        """Ask for one over `link`, unless the one before found no room: then that is looked for first."""
+    def _fetch(self, effect: Rebuild, session: PeerSession) -> None:
+        """Ask for one over `session`, unless the one before found no room: then that is looked for first."""
         node, before = self._node, self._receiver
         try:
             receiver = self._receiver = SnapshotReceiver(self._folder, self._install)
@@ -82,7 +82,7 @@ class Rebuilder:
         node.roster.fetching = effect.session
         if before is None or before.full is None:
             node.happened(EventKind.SNAPSHOT_BEGUN, f"taking a snapshot: {effect.reason}")
-            link.rebuild(receiver)
+            session.rebuild(receiver)
             return
         receiver.full, receiver.waits = before.full, True
         if not before.waits:
@@ -93,16 +93,16 @@ class Rebuilder:
         """Have a snapshot that waits for room go on once there is, until cancelled. Raises `DiskFailed`."""
         while True:
             await anyio.sleep(every_s)
-            receiver, session = self._receiver, self._node.roster.fetching
-            if receiver is None or not receiver.waits or session is None:
+            receiver, number = self._receiver, self._node.roster.fetching
+            if receiver is None or not receiver.waits or number is None:
                 continue
             roomy = await anyio.to_thread.run_sync(receiver.has_room)
-            link = self._links.with_session(session)
-            if roomy and link is not None and receiver is self._receiver:
+            session = self._links.session(number)
+            if roomy and session is not None and receiver is self._receiver:
                 receiver.full, receiver.waits = None, False
                 text = "there is room for the snapshot: it goes on"
                 self._node.happened(EventKind.DISK_WORKING, text)
-                link.rebuild(receiver)
+                session.rebuild(receiver)
 
     async def _install(self, file: Path, manifest: SnapshotManifest) -> None:
         """Have `run` install it. Raises `Refused` for one that is of no use."""

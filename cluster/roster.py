@@ -13,8 +13,8 @@ beside what replaces it, nor beside a reign that goes on from its end:
 | `installing`         | rebuilding or opening | nobody              | no    | it is here        | none      |
 | leading              | primary               | nobody              | no    | no                | goes on   |
 
-So says `Roster.may_follow` of following, `Node.greeted` of votes, `Rebuilder.begin` and the line to a member
-of snapshots, `Candidate.run` of reigns; `Node.role_name` is what others hear.
+So says `Roster.may_follow` of following, `Node.greeted` of votes, `Rebuilder.begin` and the session with a
+member of snapshots, `Candidate.run` of reigns; `Node.role_name` is what others hear.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import NamedTuple, Protocol
 
 from cluster.bell import Bell
 from cluster.feed import Feed
+from cluster.heard import newest_leader
 from redwire.errors import RedwireError
 from redwire.message.peer import Report
-from redwire.node_role import NodeRole
 from redwire.position import Incarnation, NodeId, Position, Reign, Term
 
 GONE_MS = 2_500
@@ -231,8 +231,5 @@ class Roster:
 
     def leader(self, term_min: Term) -> NodeId | None:
         """The member in reach that leads the newest reign, if that is not of a term before `term_min`."""
-        leading = [report for report in self.reports.values() if report.role == NodeRole.PRIMARY]
-        best = max(leading, key=lambda report: report.term, default=None)
-        if best is None or best.term < term_min:
-            return None
-        return NodeId(best.node)
+        newest = newest_leader(self.reports.values())
+        return None if newest is None or newest.term < term_min else NodeId(newest.node)

@@ -10,6 +10,7 @@ import anyio
 from cluster.announcer import Announcer
 from cluster.answers import Caller
 from cluster.audit import Audit
+from cluster.driver_keys import DriverKeys
 from cluster.effects import Proposal
 from cluster.joining import unjoined
 from cluster.node import Node
@@ -41,6 +42,7 @@ class Service:
         self.audit = audit
         self.reads = Reads(node)
         self.unread = Unread(time.monotonic)
+        self.driver_keys = DriverKeys()
         self.heavy = anyio.CapacityLimiter(HEAVY_MAX)
         self.desk = StatusDesk(node, lambda: self.settings, lambda: self.policies)
         self.announcer: Announcer = node.announcer

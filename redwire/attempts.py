@@ -33,7 +33,7 @@ class Attempts:
 
     @property
     def trouble(self) -> RedwireError | None:
-        """What went wrong last, so that it is still under way; None if nothing did."""
+        """Why it is still under way: the last refusal, else `doubt`; None if nothing went wrong."""
         return self.refusal or self.doubt
 
     @property

@@ -96,7 +96,7 @@ class Authenticator(Protocol):
 
 class ServerConnection(FrameEncoder):
     """The server's side. `principal` is None until the client is authenticated, and then does not change;
-    `attempt` is how it tries, or tried.
+    `attempt` is how it tries, or tried; `decoder` cuts the frames, and its `limits` are for the session.
 
     Once `closing` is set the caller sends what there is to send and closes.
     """
@@ -116,12 +116,12 @@ class ServerConnection(FrameEncoder):
         self.state = ConnectionState.PREFACE
         self.principal: Principal | None = None
         self.session_id = session_id
+        self.attempt = Attempt()
+        self.decoder = FrameDecoder(FRAME_BYTES_UNAUTHENTICATED, allow_compressed=False, expand=False)
         self._authenticator = authenticator
         self._server = server
         self._certificate = certificate
-        self._decoder = FrameDecoder(FRAME_BYTES_UNAUTHENTICATED, allow_compressed=False, expand=False)
         self._preface = b""
-        self.attempt = Attempt()
         self._scram = ServerScram(nonce)
         self._scram_principal: Principal | None = None
 
@@ -130,18 +130,13 @@ class ServerConnection(FrameEncoder):
         """Whether the connection is to be closed once the queued data is sent."""
         return self.state is ConnectionState.CLOSED
 
-    @property
-    def decoder(self) -> FrameDecoder:
-        """What cuts the frames; its `limits` are for the session."""
-        return self._decoder
-
     def receive_data(self, data: bytes) -> list[Frame]:
         """The frames for the session, not `expanded` yet; none before authentication, and none once closing.
         Never raises.
         """
         try:
             if self.state is ConnectionState.OPEN:
-                return self._decoder.receive_data(data)
+                return self.decoder.receive_data(data)
             if self.state is not ConnectionState.CLOSED:
                 self._shake_hands(data)
         except FrameInvalid as error:
@@ -173,7 +168,7 @@ class ServerConnection(FrameEncoder):
             if not minor:
                 return
             self.state = ConnectionState.HELLO
-        frames = self._decoder.receive_data(data)
+        frames = self.decoder.receive_data(data)
         if not frames:
             return
         frame = frames[0]
@@ -181,7 +176,7 @@ class ServerConnection(FrameEncoder):
         try:
             if step is None:
                 raise AuthenticationFailed(f"{kind_name(frame.kind)} frame in state {self.state.name}")
-            if len(frames) > 1 or self._decoder.held_bytes:
+            if len(frames) > 1 or self.decoder.held_bytes:
                 raise AuthenticationFailed("more than one frame before authentication")
             step(self, frame)
         except (AuthenticationFailed, ProtocolError, Refused) as error:
@@ -250,8 +245,8 @@ class ServerConnection(FrameEncoder):
         )
         self.send(Kind.AUTH_OK, encode(ok), frame.correlation)
         self.principal = principal
-        self._decoder.frame_bytes_max = FRAME_BYTES_MAX
-        self._decoder.allow_compressed = True
+        self.decoder.frame_bytes_max = FRAME_BYTES_MAX
+        self.decoder.allow_compressed = True
         self.state = ConnectionState.OPEN
 
     _STEPS: ClassVar[Mapping[tuple[ConnectionState, int], Callable[[ServerConnection, Frame], None]]] = {

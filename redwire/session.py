@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -12,7 +12,6 @@ from anyio.abc import TaskGroup
 
 from redwire.arguments import policy_text, require_address, seconds
 from redwire.commands import Commands
-from redwire.dial import stuck_hint
 from redwire.document import cut
 from redwire.errors import (
     UNSETTLED_HINT,
@@ -24,18 +23,17 @@ from redwire.errors import (
     NotConfirmed,
     ProtocolError,
     RedwireError,
-    Refused,
     RequestInvalid,
     UnknownOutcome,
 )
 from redwire.frame import Kind
-from redwire.grace import Limit
 from redwire.household import Household
-from redwire.link import Link, entry_of, payload
+from redwire.link import Link, entry_of
 from redwire.message.client import Outcome, RecordStatus, Resolve
 from redwire.pending import check_conditions
 from redwire.pool import Pool
 from redwire.position import ClusterId, Lsn, Term, Token
+from redwire.question import Question, unreached
 from redwire.reads import Reads
 from redwire.receipt import Committed
 from redwire.record import Key
@@ -45,17 +43,6 @@ from redwire.writes import Writes
 
 if TYPE_CHECKING:
     import random
-
-LEADER_S = 0.5
-"""How long the primary is looked for where any node can answer for the cluster: one that is well is known by
-then, and who looks in trouble does not wait for one that is not.
-"""
-PATIENCE_S = 1.0
-"""And how long one node may take with its answer before the next one is asked instead: answers come from
-memory, and a second is three times around the earth.
-"""
-AGAIN_S = 0.1
-"""Before the nodes are asked again when none has answered, or it is looked whether another one is reached."""
 
 
 class Session:
@@ -171,47 +158,11 @@ class Session:
     async def ask_node(
         self, kind: Kind, answer: Kind, addr: str | None, timeout_s: float | None, body: bytes = b""
     ) -> bytes:
-        """Ask the node at `addr`; without it the primary, or any node that answers where that does not within
-        a moment.
-        """
+        """Ask the node at `addr`, or any; as `Question.put`."""
         limit_s = self.limit_s(timeout_s)
-        silent: list[str] = []
-        with Limit(limit_s):
-            if addr is None:
-                return await self._ask_any(kind, answer, body, min(PATIENCE_S, limit_s / 3), silent)
+        if addr is not None:
             require_address("addr", addr)
-            link = self.pool.link(addr)
-            await link.settled.wait()
-            silent.append(addr)
-            return payload(await link.ask(kind, body), answer)
-        if not silent:
-            raise _unreached(limit_s, self.pool)
-        text = f"no node answered within {limit_s:g} s: {', '.join(dict.fromkeys(silent))} said nothing"
-        raise DeadlineExceeded(text, phase="answer", sent=True, hint=stuck_hint(silent[0]))
-
-    async def _ask_any(
-        self, kind: Kind, answer: Kind, body: bytes, patience_s: float, silent: list[str]
-    ) -> bytes:
-        """Ask one node after the other, the primary first; `silent` grows by each of them. Has no deadline:
-        cancel it.
-        """
-        pool, asked = self.pool, set[Link]()
-        link = await _leader_or_any(pool, min(LEADER_S, patience_s))
-        while True:
-            silent.append(link.addr)
-            try:
-                with Limit(patience_s):
-                    return payload(await link.ask(kind, body), answer)
-            except (ChannelClosed, ConnectFailed):
-                pass  # another one may answer
-            asked.add(link)
-            pool.look_around()
-            other = await _another(pool, asked, patience_s)
-            if other is None:
-                await anyio.sleep(AGAIN_S)
-                asked.clear()
-                patience_s *= 2
-            link = other or await pool.any_link()
+        return await Question(self.pool, kind, answer, body).put(addr, limit_s)
 
     @property
     def trouble(self) -> str:
@@ -240,32 +191,7 @@ def _told_of_rows(error: RedwireError, start: int) -> RedwireError:
 async def _any_link(pool: Pool, timeout_s: float) -> Link:
     with anyio.move_on_after(timeout_s):
         return await pool.any_link()
-    raise _unreached(timeout_s, pool) from next(reversed(pool.failures.values()), None)
-
-
-async def _leader_or_any(pool: Pool, patience_s: float) -> Link:
-    with anyio.move_on_after(patience_s):
-        return await pool.leader()
-    return await pool.any_link()
-
-
-async def _another(pool: Pool, asked: Collection[Link], patience_s: float) -> Link | None:
-    """A node that was not `asked`, as soon as there is a line to one; None where none comes."""
-    with anyio.move_on_after(patience_s):
-        while True:
-            other = next((link for link in pool.usable_links() if link not in asked), None)
-            if other is not None or not pool.dialling:
-                return other
-            await anyio.sleep(AGAIN_S)
-    return None
-
-
-def _unreached(timeout_s: float, pool: Pool) -> DeadlineExceeded:
-    """Nobody could be asked; and what stands against that, if anything is known."""
-    refused = any(isinstance(error, Refused) for error in pool.failures.values())
-    what = "that was reached could answer" if refused else "was reached"
-    text = f"no node {what} within {timeout_s:g} s" + (f": {pool.trouble}" if pool.trouble else "")
-    return DeadlineExceeded(text, phase=pool.phase, hint=pool.hint)
+    raise unreached(pool, timeout_s) from next(reversed(pool.failures.values()), None)
 
 
 def _unanswered(key: Key, error: RedwireError) -> UnknownOutcome:

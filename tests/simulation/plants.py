@@ -24,7 +24,7 @@ from cluster.journal import Journal
 from cluster.keys import Absent, Keys, Remembered, Verdict
 from cluster.logical import Decision
 from cluster.opening import Opening
-from cluster.peers import PeerLink
+from cluster.peers import PeerSession
 from cluster.reads import Answer, Reads
 from cluster.reign import Candidate
 from cluster.replica import Replica
@@ -163,14 +163,14 @@ def candidates_that_never_give_way() -> Iterator[None]:
 @contextmanager
 def members_that_ask_once_for_a_log() -> Iterator[None]:
     """Who is told to take a snapshot asks for no log on that line any more."""
-    failed = PeerLink._failed
+    failed = PeerSession._failed
 
-    def told(link: PeerLink, error: RedwireError, session: int) -> None:
-        asked = link._asked
-        failed(link, error, session)
-        link._asked = asked
+    def told(session: PeerSession, error: RedwireError) -> None:
+        asked = session._asked
+        failed(session, error)
+        session._asked = asked
 
-    with patch.object(PeerLink, "_failed", told):
+    with patch.object(PeerSession, "_failed", told):
         yield
 
 

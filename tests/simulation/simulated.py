@@ -24,9 +24,10 @@ from cluster import (
     applier,
     apply_queue,
     disk,
+    folds,
     journal,
+    links,
     outbox,
-    peers,
     process,
     reader,
     server,
@@ -78,7 +79,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
     )
     clock = SimpleNamespace(perf_counter_ns=lambda: HERE.get().now().us * 1_000)
     changes: list[tuple[Any, str, Any]] = [
-        (peers, "dial", dial),
+        (links, "dial", dial),
         (anyio.to_thread, "run_sync", run_sync),
         (process, "listen", listen),
         (process, "now", lambda: HERE.get().now()),
@@ -90,6 +91,7 @@ def simulated(network: Network, chance: random.Random, announce_s: float) -> Ite
         (disk, "time", clock),
         (apply_queue, "Applier", SimulatedApplier),
         (applier, "threading", threads),
+        (folds, "threading", threads),
         (reader, "threading", threads),
         (storage, "ReadDesk", Desk),
         (storage, "Wal", SmallWal),

@@ -156,7 +156,7 @@ class SimulatedApplier(Applier):
         self._stopping.set()
 
     def _soon(self) -> None:
-        if (self._waiting or self._checkpoint_due()) and not self._stopping.is_set():
+        if (self._waiting or self._folds.due) and not self._stopping.is_set():
             self._turns.soon(disk.RETRY_S if self.blocked else 0.0)
 
     def _apply(self, batches: Any) -> bool:
@@ -173,7 +173,7 @@ class SimulatedApplier(Applier):
         try:
             batches = self._waiting.take()
             if not batches or self._apply(batches):
-                self._checkpoint()
+                self._folds.step()
         except RedwireError as error:
             self._stopping.set()
             self._post(self._fail, error)

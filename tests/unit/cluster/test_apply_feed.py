@@ -98,7 +98,7 @@ async def test_a_snapshot_moves_on_what_is_committed_and_what_is_handed_over(
     feed: ApplyFeed, taken: Taken
 ) -> None:
     feed.restart(Lsn(3))
-    assert feed.commit == 3
+    assert feed.through == 3
     feed.committed(Lsn(4), answered=True)
     assert taken.handed == [[4]]
 

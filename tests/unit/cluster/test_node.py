@@ -109,10 +109,10 @@ async def test_what_is_known_committed_stays_known_in_a_reign_and_behind_it(open
         candidate = Candidate(node, storage.config, random.Random(1), take_over=None)
         await candidate._open(Term(1), candidate._new_cluster({storage.me: storage.meta.incarnation}))
         node.end_reign(NotPrimary("another one does"))
-        assert (node.role.watermark, node.outbox.apply.commit) == (0, 0)
+        assert (node.role.watermark, node.outbox.apply.through) == (0, 0)
         node.role.watermark = storage.log.end.lsn
         await candidate._open(Term(2), None)
-        assert (node.role.watermark, node.outbox.apply.commit) == (2, 2)
+        assert (node.role.watermark, node.outbox.apply.through) == (2, 2)
         node.end_reign(NotPrimary("another one does"))
         assert node.role.watermark == 2, "no source that lacks it is followed (R5)"
 
@@ -188,7 +188,7 @@ def test_what_may_happen_to_a_log_goes_by_what_the_node_is_about(
     node.greeted(replace(told(node, NodeRole.OPENING), stands=3))
     assert node.inbox.events() == [Stood(Reign(Term(3), LEADER))] * votes
     taken: list[Any] = []
-    links: Any = SimpleNamespace(with_session=lambda session: SimpleNamespace(rebuild=taken.append))
+    links: Any = SimpleNamespace(session=lambda number: SimpleNamespace(rebuild=taken.append))
     (node.storage.data_dir / "snapshots").mkdir()
     Rebuilder(node, links).begin(Rebuild(8, "its log is kept from later on", diverged=False))
     assert len(taken) == snapshot

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from cluster.address import Address
 from cluster.effects import Rebuild
-from cluster.peers import PeerLink
+from cluster.peers import PeerSession
 from cluster.replica import FollowerState, Replica
 from redwire.errors import Code, Refused
 from redwire.position import EMPTY, Lsn, NodeId, Position, Term
@@ -32,19 +31,20 @@ def test_a_snapshot_is_taken_where_nobody_else_has_answered_and_the_log_is_what_
 ) -> None:
     """What came from another one meanwhile was acked to him, and he counts it."""
     role = Replica(None, EMPTY, Lsn(0), Lsn(0), Lsn(0))
-    asked, sent = list[Rebuild](), list[int]()
+    asked, sent = list[Rebuild](), list[bytes]()
     node: Any = SimpleNamespace(
         role=role,
+        roster=SimpleNamespace(attach=lambda end, dialled: 7),
         storage=SimpleNamespace(log=role),
         outbox=SimpleNamespace(rebuild=asked.append),
         report=lambda: None,
     )
-    unused: Any = None
-    link = PeerLink(node, unused, NodeId("us-1"), Address("us-1", 5050), unused)
-    link._end = SimpleNamespace(send=lambda kind, payload: sent.append(kind))  # type: ignore[assignment]
-    link.follow()
+    channel = SimpleNamespace(write=lambda header, *_, **__: sent.append(header))
+    dialled: Any = SimpleNamespace(channel=channel)
+    session = PeerSession(node, NodeId("us-1"), dialled, lambda: None)
+    session.follow()
     role.state, role.end = state, end
-    link._failed(NEEDED, 7)
+    session._failed(NEEDED)
     assert asked == taken
-    link.follow()
+    session.follow()
     assert len(sent) == 2, "it may be asked again over the same line"

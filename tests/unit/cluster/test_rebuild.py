@@ -58,8 +58,8 @@ class Bed:
         )
         self.damage: Damage = node.damage
         self.apply: ApplyFeed = node.outbox.apply
-        link = SimpleNamespace(rebuild=self.receivers.append)
-        links: Any = SimpleNamespace(with_session=lambda session: link)
+        session = SimpleNamespace(rebuild=self.receivers.append)
+        links: Any = SimpleNamespace(session=lambda number: session)
         self.rebuilder = Rebuilder(node, links)
 
     async def finds_no_room(self) -> None:

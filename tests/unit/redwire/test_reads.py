@@ -182,36 +182,6 @@ async def test_a_read_that_the_primary_keeps_says_whom_it_waited_for_and_what_to
     assert told.hint == (errors.ELSEWHERE_HINT if read == "primary" else "")
 
 
-async def test_where_the_primary_is_silent_the_next_node_is_asked_once_there_is_a_line_to_it(cluster) -> None:
-    def far(node, wire, frame) -> None:
-        asyncio.get_running_loop().call_later(0.4, node.open, wire, frame)
-
-    async with redwire.connect(cluster.uri(cluster.leader)) as db:
-        assert (await db.status()).own.id == "eu-1"
-        cluster.leader.frozen = True
-        for node in cluster.nodes[1:]:
-            node.open_script.append(far)
-        began_s = time.monotonic()
-        assert (await db.status()).own.id in ("us-1", "ap-1")
-        assert time.monotonic() - began_s < 2.5
-
-
-async def test_a_question_to_one_node_that_is_silent_says_so(cluster) -> None:
-    silent = cluster.nodes[1]
-    async with redwire.connect(cluster.uri()) as db:
-        link = db._opened().pool.link(silent.addr)
-        await link.settled.wait()
-        silent.frozen = True
-        with pytest.raises(errors.DeadlineExceeded) as late:
-            await db.status(silent.addr, timeout_s=0.3)
-    told = late.value
-    assert (told.message, told.phase) == (
-        f"no node answered within 0.3 s: {silent.addr} said nothing",
-        "answer",
-    )
-    assert "packets of full size arrive" in told.hint
-
-
 async def test_a_region_whose_node_takes_the_connection_and_no_more_is_told_as_that(cluster) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         cluster.addresses["us-1"] = f"127.0.0.1:{silent.getsockname()[1]}"
