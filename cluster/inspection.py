@@ -34,7 +34,7 @@ from cluster.registry import Registry
 from cluster.replacement import apart, check_named
 from cluster.segment import Place, require_file
 from cluster.soundness import pieces
-from cluster.tables import open_reader, read_position, translated
+from cluster.tables import open_reader, read_position, require_whole, translated
 from cluster.volume import INODES_MIN, LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
 from redwire.position import Lsn, Reign
@@ -193,6 +193,7 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     if not state.exists():
         _check_log(folder, known, Lsn(0))
         return Kept(reign)
+    require_whole(state)
     with translated(state), closing(open_reader(state, still=True)) as connection:
         for _ in pieces(state, connection):
             pass
