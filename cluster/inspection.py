@@ -29,11 +29,12 @@ from cluster.data_lock import Holder, looked_into, nearest, require_folder
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed, LogCorrupt
 from cluster.exposure import FOLDERS, WRITTEN, exposed
 from cluster.opening import followed_last
+from cluster.recovery import verify
 from cluster.registry import Registry
-from cluster.replacement import check_named
+from cluster.replacement import apart, check_named
 from cluster.segment import Place, require_file
 from cluster.soundness import still_pieces
-from cluster.tables import open_reader, read_position, translated
+from cluster.tables import open_reader, read_position, require_whole, translated
 from cluster.volume import INODES_MIN, LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
 from redwire.position import Lsn, Reign
@@ -190,13 +191,16 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
     reign = Reign(known.term, known.primary) if known.primary else None
     state = folder / known.state_file
     if not state.exists():
+        _check_log(folder, known, Lsn(0))
         return Kept(reign)
+    require_whole(state)
     with translated(state), closing(open_reader(state, still=True)) as connection:
         for _ in still_pieces(state, connection):
             pass
         records = Registry(state, connection).records
-        _check_log(folder, known, read_position(state, connection).lsn)
-        return Kept(reign, tuple(ClusterConfig.from_record(record) for _, record in records))
+        applied = read_position(state, connection).lsn
+    _check_log(folder, known, applied)
+    return Kept(reign, tuple(ClusterConfig.from_record(record) for _, record in records))
 
 
 def _may_not_lead(config: NodeConfig, kept: Kept) -> Iterator[RedwireError]:
@@ -246,13 +250,17 @@ def _short_of_inodes(config: NodeConfig, free_inodes: Callable[[Path], int | Non
 
 
 def _check_log(folder: Path, known: meta.Meta, applied: Lsn) -> None:
-    """Raises `LogCorrupt` where nothing is left of a log that the state goes on from: its folder was removed,
-    or its volume is not there.
+    """Look through the log that a state goes on from which has applied so far. Raises what its opening would:
+    `LogCorrupt`, also where nothing is left of it, as its folder was removed or its volume is not there.
     """
     place = Place(folder / LOG_FOLDER, known.incarnation, known.generation)
-    if applied > known.base.lsn and not (place.folder.is_dir() and place.paths()):
-        what = f"there is no log; state holds LSN {applied}"
-        raise LogCorrupt(place.folder, 0, Lsn(known.base.lsn + 1), what)
+    if place.folder.is_dir() and place.paths():
+        with translated(place.folder):
+            base = verify(place, known.base, known.terms, applied, known.watermark)
+        if applied < base.lsn:
+            raise apart(folder / known.state_file, applied, base.lsn)
+    elif (held := max(applied, known.watermark)) > known.base.lsn:
+        raise LogCorrupt(place.folder, 0, Lsn(known.base.lsn + 1), f"there is no log; LSN {held} was here")
 
 
 def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[Advice]:

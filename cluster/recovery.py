@@ -68,15 +68,29 @@ def recover(
     have held, as is `watermark`, which was saved beside the log. Raises `LogCorrupt`, `FormatNewer`, or
     `DiskFailed` for a file that may not be read, and then changed nothing; `OSError` when the disk fails.
     """
+    return _looked_through(place, base, base_terms, applied, watermark).finish()
+
+
+def verify(place: Place, base: Position, base_terms: TermList, applied: Lsn, watermark: Lsn) -> Position:
+    """The oldest position that readers of the log in `place.folder` can continue from, once it was looked
+    through as `recover` does it. Changes nothing. Raises what `recover` does.
+    """
+    return _looked_through(place, base, base_terms, applied, watermark).base
+
+
+def _looked_through(
+    place: Place, base: Position, base_terms: TermList, applied: Lsn, watermark: Lsn
+) -> _Opening:
     opening = _Opening(place, base, base_terms, watermark)
-    paths = place.paths()
-    for path in paths:
+    for path in place.paths():
         opening.visit(path)
     if opening.end.lsn < applied:
         opening.refuse(f"state holds LSN {applied}, the log ends before it")
     if opening.end.lsn < watermark:
         opening.refuse(f"LSN {watermark} was here and is known committed, the log ends before it")
-    return opening.finish()
+    if opening.end.lsn < opening.proved:
+        opening.refuse(f"the log was durable up to LSN {opening.proved}")
+    return opening
 
 
 class _Opening:
@@ -117,9 +131,7 @@ class _Opening:
         raise LogCorrupt(path, offset, Lsn(self.end.lsn + 1), f"{what}; {why}")
 
     def finish(self) -> tuple[list[Segment], Recovery]:
-        """Judge the end, cut what was interrupted, and sync: what was read may have been in memory only."""
-        if self.end.lsn < self.proved:
-            self.refuse(f"the log was durable up to LSN {self.proved}")
+        """Cut what was interrupted, and sync: what was read may have been in memory only."""
         cut_bytes = 0
         if self.segments:
             last = self.segments[-1]

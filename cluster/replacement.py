@@ -21,7 +21,7 @@ from cluster.meta import Meta
 from cluster.state import State
 from cluster.tables import open_reader, translated
 from cluster.wal import Wal, generations
-from redwire.position import ClusterId, Position
+from redwire.position import ClusterId, Lsn, Position
 
 _STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm)?\Z")
 
@@ -102,6 +102,12 @@ def check_named(data_dir: Path, meta: Meta | None) -> None:
         raise MetaCorrupt(data_dir / "meta.cbor", f"it is not there, and {there[0]} is")
     if meta is not None and states and meta.state_file not in states:
         raise MetaCorrupt(data_dir / "meta.cbor", f"it names {meta.state_file}, and there is {states[0]}")
+
+
+def apart(state: Path, applied: Lsn, base: Lsn) -> StateCorrupt:
+    """What is said of a state that has applied less than what its log begins after, at `base`."""
+    there = f"stands at LSN {applied}" if applied else "was removed, or is empty"
+    return StateCorrupt(state, f"it {there}, and the log goes on only from {base + 1}")
 
 
 def remove_strays(data_dir: Path, meta: Meta) -> None:

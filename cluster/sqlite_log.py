@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from cluster.right_of_way import RightOfWay
-from cluster.tables import WRITER_BUSY_MS, translated
-from redwire.position import Lsn
+from cluster.tables import WRITER_BUSY_MS, Lives, MetaRow, read_meta, translated
+from redwire.position import Lsn, Position
 
 FOLD_BYTES = 256 << 20
 """SQLite's own log before it is folded into the file. Less of it means the same pages written more often, and
@@ -35,6 +35,8 @@ FOLD_LEFT_PAGES = 4_096
 STATEMENTS_END_S = 10.0
 """What the last statements before an urgent fold have to end: longer than their alarm leaves them."""
 
+_META = f"UPDATE meta SET {' = ?, '.join(MetaRow._fields)} = ?, sum = ?"
+
 
 class SqliteLog:
     """Belongs to whoever writes through `connection` into the state file at `path`. `folded` is the LSN up to
@@ -44,10 +46,13 @@ class SqliteLog:
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Raises `StateCorrupt`, and what SQLite does."""
+        meta = read_meta(path, connection)
         self.folded = Lsn(0)
         self.way = RightOfWay()
         self._path = path
         self._connection = connection
+        self._lives = Lives(meta.life, meta.before)
         self._patience_ms = WRITER_BUSY_MS
         self._due_at = FOLD_BYTES
         self._cause_bytes = 0  # since the last fold that did not stay behind
@@ -67,6 +72,11 @@ class SqliteLog:
             execute = self._connection.execute
             pages, size = (execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
             return max(0, int(pages * size) - os.stat(self._path).st_size)
+
+    def note(self, at: Position, time_ms: int, forgotten_through: int) -> None:
+        """Write, in a transaction, where the state stands with it. Raises `sqlite3.Error`."""
+        meta = MetaRow(at.lsn, at.term, at.chain, time_ms, forgotten_through, *self._lives)
+        self._connection.execute(_META, (*meta, meta.checksum()))
 
     def cause(self, size_bytes: int) -> None:
         """So much of the node's log was applied to it."""
@@ -107,7 +117,7 @@ class SqliteLog:
             self._due_at_cause = self._cause_bytes + FOLD_CAUSE_BYTES
             return None
         self._cause_bytes, self._due_at_cause = 0, FOLD_CAUSE_BYTES
-        self.folded = applied
+        self.folded, self._lives = applied, self._lives.next()
         return applied
 
     def claim(self) -> None:

@@ -23,7 +23,7 @@ import msgspec
 from cluster.accounts import Accounts
 from cluster.documents import Documents
 from cluster.effects import Fate, Result
-from cluster.errors import ApplyStopped, DiskFull, OutOfOrder, StateCorrupt
+from cluster.errors import ApplyStopped, DiskFull, OutOfOrder
 from cluster.files import FILE_MODE, Syscalls
 from cluster.keys import Expired, Keys, Remembered
 from cluster.recall import NEVER, Recall
@@ -33,15 +33,14 @@ from cluster.sqlite_log import SqliteLog
 from cluster.tables import (
     TRANSLATED,
     WRITER_BUSY_MS,
-    MetaRow,
     closed_on_error,
-    folded_lsn,
     key_rows,
     open_reader,
     open_writer,
     read_meta,
     read_position,
     read_terms,
+    require_whole,
     sealed,
     term_row,
     translated,
@@ -65,7 +64,6 @@ KEY_ROW_BYTES = 64 << 10
 """Some 1,300 entries a row: what surrounds them weighs nothing, and a row is read at once."""
 
 _NOT_APPLICABLE = (RequestInvalid, BodyInvalid, ValueError, OverflowError, struct.error)
-_META = "UPDATE meta SET applied = ?, term = ?, chain = ?, time_ms = ?, forgotten_through = ?, sum = ?"
 _EXPIRED = Result(Fate.EXPIRED)
 
 
@@ -123,15 +121,12 @@ class State:
         What the file says is made durable first, so `checkpointed` equals `applied`. Raises `FormatNewer`,
         `StateCorrupt`, `DiskFull` or `DiskFailed`.
         """
-        folded = folded_lsn(path)
+        require_whole(path)
         connection = open_writer(path)
         with closed_on_error(connection):
             with translated(path):
                 Syscalls().sync_folder(path.parent)
                 state = cls(path, connection)
-            if state.applied.lsn < folded:
-                text = f"the file stands at LSN {folded}, and with its -wal at {state.applied.lsn}"
-                raise StateCorrupt(path, f"{text}: that was damaged")
             state.checkpoint()
         return state
 
@@ -167,8 +162,7 @@ class State:
                 applied = [self._apply_batch(batch) for batch in batches]
                 self.documents.flush()
                 self.keys.advance(end.lsn, time_ms)
-                meta = MetaRow(end.lsn, end.term, end.chain, time_ms, self.keys.forgotten_through)
-                execute(_META, (*meta, meta.checksum()))
+                self.sqlite_log.note(end, time_ms, self.keys.forgotten_through)
                 if fits is not None and not fits(self.sqlite_log.growth_bytes()):
                     raise DiskFull(self.path, "to fold its log afterwards")
                 execute("COMMIT")
@@ -235,6 +229,7 @@ class State:
             try:
                 connection.execute("DELETE FROM keys")
                 connection.executemany("INSERT INTO keys VALUES (?, ?)", _rows_of(self.keys))
+                self.sqlite_log.note(self.applied, self.batch_time_ms, self.keys.forgotten_through)
                 connection.execute("COMMIT")
             finally:
                 if connection.in_transaction:

@@ -21,7 +21,7 @@ from cluster.cluster_config import ClusterConfig
 from cluster.config import NodeConfig
 from cluster.data_lock import DataLock
 from cluster.disk import DiskState, DiskStatus
-from cluster.errors import ApplyStopped, DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart, StateCorrupt
+from cluster.errors import ApplyStopped, DataDirForeign, DiskFailed, DiskFull, NoSpaceToStart
 from cluster.files import translated
 from cluster.journal import Journal
 from cluster.log import Log
@@ -29,7 +29,7 @@ from cluster.log_room import NO_SPACE, LogRoom
 from cluster.logged import Logged
 from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
-from cluster.replacement import Replacement, check_named, remove_strays, stray_generations
+from cluster.replacement import Replacement, apart, check_named, remove_strays, stray_generations
 from cluster.replica import Replica
 from cluster.settings import Settings
 from cluster.state import State
@@ -266,8 +266,7 @@ class Storage:
         if state.applied.lsn < found.base.lsn:
             state.close()
             wal.close()
-            there = f"stands at LSN {state.applied.lsn}" if state.applied.lsn else "was removed, or is empty"
-            raise StateCorrupt(state.path, f"it {there}, and the log goes on only from {found.base.lsn + 1}")
+            raise apart(state.path, state.applied.lsn, found.base.lsn)
         for generation in stray_generations(folder, meta):
             wal.remove_generation(generation)
         if found.cut_bytes:

@@ -12,7 +12,9 @@
 A state file is written by one connection and read by many. `synchronous=NORMAL` syncs at checkpoints only:
 after a power cut the state is some earlier one, never less than the last complete checkpoint, and the log
 has the rest (R10). What a checkpoint has folded into the file was synced in SQLite's log before: where that
-log ends below what the file itself says, it was damaged, and the two together are no state (`folded_lsn`).
+log ends below what the file itself says, it was damaged, and the two together are no state. Nor are they
+where the log goes on from another file, of another node or of another time, whose pages it lacks: each begins
+a life of its own, by whose name file and log know each other (`Lives`, `require_whole`).
 
 Not told apart are a log of SQLite's that somebody removed, and one that SQLite folded and removed itself, as
 it does for whoever closes the file last. Where the process had ended amid a checkpoint, the file without that
@@ -32,6 +34,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from secrets import randbits
 from typing import NamedTuple
 from urllib.parse import quote
 from zlib import crc32
@@ -50,8 +53,10 @@ from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermLi
 
 APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
-FORMAT = 6
-"""1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14); 5 results of keys in full."""
+FORMAT = 7
+"""1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14); 5 results of keys in full; 6 no
+lives.
+"""
 WRITER_BUSY_MS = 5_000
 """Nobody else writes but a person with a tool of SQLite's; and a reader can hold the writer up that rebuilds
 the index of a fresh file.
@@ -62,6 +67,19 @@ READER_CACHE_KIB = 2_048
 _SEAL_BYTES = 4
 
 
+class Lives(NamedTuple):
+    """The life of SQLite's log in which something was written, a random number, and the one before it, all of
+    which the file held when this one began.
+    """
+
+    life: int
+    before: int
+
+    def next(self) -> Lives:
+        """Of what is written once all of this life is in the file."""
+        return Lives(randbits(63), self.life)
+
+
 class MetaRow(NamedTuple):
     """The row of `meta` but for its checksum."""
 
@@ -70,21 +88,24 @@ class MetaRow(NamedTuple):
     chain: bytes
     time_ms: int
     forgotten_through: int
+    life: int
+    before: int
 
     def checksum(self) -> int:
         """The CRC-32 that the row carries."""
-        numbers = (self.applied, self.term, self.time_ms, self.forgotten_through)
-        return crc32(self.chain, crc32(b"%d %d %d %d" % numbers))
+        numbers = (self.applied, self.term, self.time_ms, self.forgotten_through, self.life, self.before)
+        return crc32(self.chain, crc32(b"%d %d %d %d %d %d" % numbers))
 
 
-_META = "SELECT applied, term, chain, time_ms, forgotten_through, sum FROM meta"
-_EMPTY_SUM = MetaRow(0, 0, bytes(CHAIN_BYTES), 0, -1).checksum()
+_META = f"SELECT {', '.join(MetaRow._fields)}, sum FROM meta"
+_EMPTY_SUM = MetaRow(0, 0, bytes(CHAIN_BYTES), 0, -1, 0, 0).checksum()
 _TABLES = f"""
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1), applied INTEGER NOT NULL, term INTEGER NOT NULL,
-    chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL, sum INTEGER NOT NULL
+    chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL,
+    life INTEGER NOT NULL, before INTEGER NOT NULL, sum INTEGER NOT NULL
 );
-INSERT INTO meta VALUES (1, 0, 0, zeroblob({CHAIN_BYTES}), 0, -1, {_EMPTY_SUM});
+INSERT INTO meta VALUES (1, 0, 0, zeroblob({CHAIN_BYTES}), 0, -1, 0, 0, {_EMPTY_SUM});
 CREATE TABLE terms (
     term INTEGER PRIMARY KEY, first INTEGER NOT NULL, mark INTEGER NOT NULL, sum INTEGER NOT NULL
 );
@@ -162,22 +183,38 @@ def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False)
     return connection
 
 
-def folded_lsn(path: Path) -> Lsn:
-    """Where the file at `path` stands by itself, without SQLite's log beside it. Nobody has it open.
+def require_whole(path: Path) -> None:
+    """Raises `StateCorrupt` where the file at `path` and SQLite's log beside it are no state together. Nobody
+    has them open. Both stay as they are: whoever could write would fold the log into the file in the end.
 
-    0 where that cannot be told: of a file that is new, or in which the process ended amid a checkpoint.
+    Nothing is said of a file that is new, or in which the process ended amid a checkpoint.
     """
+    folded = _folded(path)
+    if folded is None:
+        return
+    with translated(path), closing(open_reader(path, still=True)) as connection:
+        seen = read_meta(path, connection)
+    if seen.applied < folded.applied:
+        text = f"the file stands at LSN {folded.applied}, and with its -wal at {seen.applied}"
+        raise StateCorrupt(path, f"{text}: that was damaged")
+    if folded.life not in (seen.life, seen.before):
+        text = f"the file stands at LSN {folded.applied}, and the -wal beside it goes on from another file"
+        raise StateCorrupt(path, text)
+
+
+def _folded(path: Path) -> MetaRow | None:
+    """What the file at `path` says by itself, without SQLite's log; None where that cannot be told."""
     with suppress(sqlite3.Error, StateCorrupt):
         _require_files(path)
         name = f"file:{quote(str(path))}?mode=ro&immutable=1"
         with closing(sqlite3.connect(name, uri=True)) as connection:
-            return read_position(path, connection).lsn
-    return Lsn(0)
+            return read_meta(path, connection)
+    return None
 
 
 def read_meta(path: Path, connection: sqlite3.Connection) -> MetaRow:
     """The row of `meta` in the state file at `path`, as `connection` sees it now. Raises `StateCorrupt`."""
-    *row, total = connection.execute(_META).fetchone() or (0, 0, b"", 0, 0, 0)
+    *row, total = connection.execute(_META).fetchone() or (0, 0, b"", 0, 0, 0, 0, 0)
     meta = MetaRow._make(row)
     if meta.checksum() != total:
         raise StateCorrupt(path, "where it stands does not match its checksum")

@@ -144,7 +144,7 @@ class Pending:
                     raise BodyInvalid(f"Written: {entry.count} results for {len(self.ids)} records")
                 self._settle((block, entry))
             else:
-                receipt = open_receipt(block, entry, self._owner.cluster)
+                receipt = open_receipt(block, entry, self._owner.cluster, len(self.ids))
                 error = NotConfirmed(f"{unconfirmed(receipt)}: {receipt}", hint=ASK_HINT)
                 error.receipt = receipt
                 self.failed(error)
@@ -257,7 +257,7 @@ def unproven(
     assert pending.course is not None
     if entry.outcome is not Outcome.COMMITTED:
         return None
-    asked, receipt = pending.policy or default, open_receipt(block, entry, cluster)
+    asked, receipt = pending.policy or default, open_receipt(block, entry, cluster, entry.count)
     if receipt.achieved is not None and _unspaced(receipt.achieved) == _unspaced(asked):
         return None
     text = f"an earlier attempt is committed, but not known to be by {asked}"

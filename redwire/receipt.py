@@ -66,13 +66,15 @@ class Receipt(msgspec.Struct, frozen=True):
         }
 
 
-def open_receipt(block: bytes, entry: WrittenEntry, cluster: ClusterId) -> Receipt:
-    """The receipt of one entry of a Written. Raises `BodyInvalid` if block and entry do not fit."""
+def open_receipt(block: bytes, entry: WrittenEntry, cluster: ClusterId, records: int) -> Receipt:
+    """The receipt of one entry of a Written, for a request of so many `records`: an entry that is not
+    confirmed does not say. Raises `BodyInvalid` if block and entry do not fit.
+    """
     acks = _open_block(block)
     if entry.policy_index >= len(acks.policies):
         raise BodyInvalid(f"Written: an entry names policy {entry.policy_index} of {len(acks.policies)}")
     requested = acks.policies[entry.policy_index]
-    lsn = entry.first_lsn + max(entry.count, 1) - 1
+    lsn = entry.first_lsn + records - 1
     achieved = acks.rule if entry.first_lsn <= acks.watermark else None
     if entry.outcome is Outcome.COMMITTED:
         achieved = requested
@@ -159,7 +161,7 @@ class Committed:
     @property
     def receipt(self) -> Receipt:
         """The receipt, opened now. Raises `BodyInvalid` for a block that no server sends."""
-        return open_receipt(self.block, self.entry, self.cluster)
+        return open_receipt(self.block, self.entry, self.cluster, len(self.ids))
 
 
 class Deleted(msgspec.Struct, frozen=True):

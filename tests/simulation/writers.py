@@ -194,7 +194,7 @@ class Conversation:
             block, entries = decode_written(payload)
             for entry in entries:
                 if self._receipts is not None and self.open and entry.outcome is Outcome.COMMITTED:
-                    self._receipts.left(self.machine, open_receipt(block, entry, self.cluster))
+                    self._receipts.left(self.machine, open_receipt(block, entry, self.cluster, entry.count))
                 self._answer(entry.correlation, Frame(kind, 0, 0, entry.correlation, payload))
         else:
             self._answer(correlation, Frame(kind, 0, 0, correlation, payload))
@@ -325,7 +325,7 @@ class Writer:
         (write.status, version), *shelf = write.results
         if shelf:
             self._versions[write.shelf] = shelf[0][1]
-        self._receipts.came(write, open_receipt(block, entry, talk.cluster))
+        self._receipts.came(write, open_receipt(block, entry, talk.cluster, entry.count))
         if not write.policy:
             self._receipts.served(talk.machine)
         write.said.append(f"committed at {entry.first_lsn}: {write.status.name} {version}")

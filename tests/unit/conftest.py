@@ -488,8 +488,8 @@ def execute_silently(node: FakeNode, wire: Wire, frame: Frame, envelope: WriteEn
 
 def unconfirmed(node: FakeNode, wire: Wire, frame: Frame, envelope: WriteEnvelope) -> None:
     """The Write is logged, and too few copies are proven."""
-    node.cluster.execute(envelope.request)
-    node.answer(wire, frame.correlation, "majority", node.cluster.lsn, b"", False, Outcome.NOT_CONFIRMED)
+    first, _, _ = node.cluster.execute(envelope.request)
+    node.answer(wire, frame.correlation, "majority", first, b"", False, Outcome.NOT_CONFIRMED)
 
 
 def unsettled(node: FakeNode, wire: Wire, frame: Frame, envelope: WriteEnvelope) -> None:

@@ -33,8 +33,9 @@ from cluster.state import State
 from cluster.tables import open_reader
 from cluster.volume import INODES_MIN
 from redwire.batch import make_batch
-from redwire.position import EMPTY, ClusterId, Incarnation, Lsn, NodeId, Region, Reign, Term
+from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Region, Reign, Term
 from redwire.record import RequestKind, encode_system
+from tests.log_files import batch_after, crash, flip, opened, segments
 from tools.authority import Authority
 
 META = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
@@ -298,21 +299,21 @@ def test_a_directory_whose_holder_nothing_names_is_left_alone_too(config: NodeCo
 
 
 def with_state(config: NodeConfig, *logged: NodeConfig, folded: bool = True) -> Path:
-    """A data directory whose state holds these settings; `folded`: SQLite has nothing beside the file."""
+    """A data directory whose log and state hold these settings; `folded`: SQLite has nothing beside the file,
+    as after a stop, and the log its last mark.
+    """
     folder = Path(config.node.data_dir)
     folder.mkdir()
     save(folder, msgspec.structs.replace(META, cluster=ClusterId("cd" * 16)))
-    log = folder / "wal" / f"{1:010d}"
-    log.mkdir(parents=True)
-    (log / f"{1:020d}-{1:020d}.log").touch(0o600)
+    wal, _ = opened(folder, incarnation=META.incarnation)
     state = State.open(folder / "state.db")
-    end = EMPTY
     for number, each in enumerate(logged, 1):
         record = each.cluster.to_record(ClusterId("cd" * 16), b"s" * 32, {})
         request = encode_system(RequestKind.CONFIG, record.encode())
-        batch = make_batch(Reign(Term(1), NodeId("eu-1")), end, [request], 1, number, Lsn(0))
+        batch = make_batch(Reign(Term(1), NodeId("eu-1")), wal.end, [request], 1, number, Lsn(0))
+        wal.append([batch], Lsn(0))
         state.apply([batch])
-        end = batch.position
+    wal.close() if folded else crash(wal)
     if folded:
         state.checkpoint()
         state.close()
@@ -357,7 +358,47 @@ def test_a_log_that_is_not_there_under_a_state_is_an_error(config: NodeConfig, g
     path = with_state(config, config) / gone
     path.unlink() if path.is_file() else shutil.rmtree(path)
     (error,), _ = words(inspect(config, wall_ms()))
-    assert "there is no log; state holds LSN 1" in error
+    assert "there is no log; LSN 1 was here" in error
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("stateless", [False, True], ids=["state", "no state"])
+def test_a_log_that_is_damaged_in_the_middle_is_an_error(config: NodeConfig, stateless: bool) -> None:
+    folder = with_state(config, config, config, config)
+    (path,) = segments(folder)
+    second = path.read_bytes().find(b"RWB1", path.read_bytes().find(b"RWB1") + 1)
+    flip(path, second + 200)
+    if stateless:
+        (folder / "state.db").unlink()
+    before = contents(folder)
+    (error,), _ = words(inspect(config, wall_ms()))
+    assert f"{path} is damaged at byte {second} (LSN 2): batch at LSN 2 fails its CRC" in error
+    assert contents(folder) == before
+
+
+def test_a_log_whose_last_write_was_interrupted_is_in_order_and_left_as_it_is(config: NodeConfig) -> None:
+    folder = with_state(config, config, folded=False)
+    (path,) = segments(folder)
+    end = len(path.read_bytes().rstrip(b"\0"))
+    for offset in range(end + 8, end + 300):
+        flip(path, offset, 0x55)
+    before = path.read_bytes()
+    assert words(inspect(config, wall_ms())) == ([], [])
+    assert path.read_bytes() == before
+
+
+def test_a_state_that_the_log_does_not_go_on_from_is_an_error(config: NodeConfig) -> None:
+    folder = with_state(config, config)
+    later = msgspec.structs.replace(META, base=Position(Term(1), Lsn(7), b"7" * 16), generation=2)
+    wal, _ = opened(folder, incarnation=META.incarnation, generation=2, base=later.base)
+    wal.append([batch_after(later.base)], Lsn(0))
+    wal.close()
+    save(folder, later)
+    (error,), _ = words(inspect(config, wall_ms()))
+    assert "state.db is damaged: it stands at LSN 1, and the log goes on only from 8" in error
 
 
 def test_a_file_that_the_log_has_left_behind_is_warned_of(config: NodeConfig) -> None:

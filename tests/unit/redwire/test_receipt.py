@@ -37,7 +37,7 @@ def entry(
 
 
 def test_a_committed_request_achieved_what_it_asked_for() -> None:
-    receipt = open_receipt(BLOCK, entry(), CLUSTER)
+    receipt = open_receipt(BLOCK, entry(), CLUSTER, 2)
     assert (receipt.lsn, receipt.term) == (43, 3)
     assert (receipt.requested, receipt.achieved) == ("regions(eu,us)", "regions(eu,us)")
     assert receipt.acks == (EU, US)
@@ -51,9 +51,9 @@ def test_an_unconfirmed_request_achieved_the_commit_rule_below_the_watermark_onl
     first: int, achieved: str | None
 ) -> None:
     unconfirmed = entry(outcome=Outcome.NOT_CONFIRMED, first=first, results=())
-    receipt = open_receipt(BLOCK, unconfirmed, CLUSTER)
+    receipt = open_receipt(BLOCK, unconfirmed, CLUSTER, 2)
     assert (receipt.requested, receipt.achieved) == ("regions(eu,us)", achieved)
-    assert receipt.lsn == first
+    assert receipt.lsn == receipt.token.lsn == first + 1, "of its last record, also where none has a result"
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_an_unconfirmed_request_achieved_the_commit_rule_below_the_watermark_onl
 )
 def test_what_was_not_confirmed_is_told_by_what_is_known_of_it(first: int, policy: int, begins: str) -> None:
     late = entry(outcome=Outcome.NOT_CONFIRMED, policy=policy, first=first, results=())
-    assert unconfirmed(open_receipt(BLOCK, late, CLUSTER)).startswith(begins)
+    assert unconfirmed(open_receipt(BLOCK, late, CLUSTER, 2)).startswith(begins)
 
 
 def test_a_duplicates_token_is_of_the_term_that_answers() -> None:
-    receipt = open_receipt(BLOCK, entry(duplicate=True, first=7, results=((0, 7),)), CLUSTER)
+    receipt = open_receipt(BLOCK, entry(duplicate=True, first=7, results=((0, 7),)), CLUSTER, 1)
     assert receipt.lsn == 7
     assert receipt.token == Token(CLUSTER, Term(3), Lsn(45))
 
 
 def test_without_remembered_copies_the_term_is_that_of_the_lsn() -> None:
     bare = encode_ack_block(AckBlock(2, 45, "majority", ("majority",), None, ()))
-    receipt = open_receipt(bare, entry(policy=0, duplicate=True, first=7, results=((0, 7),)), CLUSTER)
+    receipt = open_receipt(bare, entry(policy=0, duplicate=True, first=7, results=((0, 7),)), CLUSTER, 1)
     assert receipt.token == Token(CLUSTER, Term(2), Lsn(7))
     assert receipt.completed_by is None
     assert str(receipt) == (
@@ -88,20 +88,20 @@ def test_without_remembered_copies_the_term_is_that_of_the_lsn() -> None:
 
 def test_an_entry_that_names_no_policy_of_its_block_is_refused() -> None:
     with pytest.raises(BodyInvalid, match="names policy 2 of 2"):
-        open_receipt(BLOCK, entry(policy=2), CLUSTER)
+        open_receipt(BLOCK, entry(policy=2), CLUSTER, 2)
 
 
 def test_a_receipt_prints_on_one_line() -> None:
-    assert str(open_receipt(BLOCK, entry(), CLUSTER)) == (
+    assert str(open_receipt(BLOCK, entry(), CLUSTER, 2)) == (
         "LSN 43 in term 3; requested regions(eu,us); achieved regions(eu,us); "
         "copies: eu-1 (eu) 0.8 ms, us-1 (us) 81.0 ms; commit rule met by us-1"
     )
     unconfirmed = entry(outcome=Outcome.NOT_CONFIRMED, first=46, results=())
-    assert "; not confirmed; " in str(open_receipt(BLOCK, unconfirmed, CLUSTER))
+    assert "; not confirmed; " in str(open_receipt(BLOCK, unconfirmed, CLUSTER, 2))
 
 
 def test_a_receipt_is_the_same_for_programs() -> None:
-    receipt = open_receipt(BLOCK, entry(), CLUSTER)
+    receipt = open_receipt(BLOCK, entry(), CLUSTER, 2)
     assert json.loads(json.dumps(receipt.to_json())) == {
         "lsn": 43,
         "term": 3,
@@ -116,13 +116,13 @@ def test_a_receipt_is_the_same_for_programs() -> None:
         "duplicate": False,
     }
     bare = encode_ack_block(AckBlock(2, 45, "majority", ("majority",), None, ()))
-    assert open_receipt(bare, entry(policy=0), CLUSTER).to_json()["completed_by"] is None
+    assert open_receipt(bare, entry(policy=0), CLUSTER, 2).to_json()["completed_by"] is None
 
 
 def test_a_put_returns_id_version_and_receipt() -> None:
     put = Committed(("a",), entry(results=((0, 42),)), BLOCK, CLUSTER)
     assert (put.id, put.status, put.version) == ("a", RecordStatus.APPLIED, 42)
-    assert put.receipt == open_receipt(BLOCK, put.entry, CLUSTER)
+    assert put.receipt == open_receipt(BLOCK, put.entry, CLUSTER, 1)
 
 
 def test_an_id_that_the_cluster_makes_is_the_records_lsn() -> None:

@@ -72,6 +72,17 @@ async def test_not_confirmed_carries_what_is_proven_and_the_key_that_resolves_it
     assert (resolved.id, resolved.version, resolved.receipt.duplicate) == ("p1", 1, True)
 
 
+async def test_the_receipt_of_several_records_that_are_not_confirmed_is_of_the_last_one(
+    cluster, scripts
+) -> None:
+    cluster.leader.script.append(scripts.unconfirmed)
+    async with redwire.connect(cluster.uri()) as db:
+        with pytest.raises(errors.NotConfirmed) as unsure:
+            await db.insert_many("products", [("p1", {}), ("p2", {}), ("p3", {})], atomic=True)
+        resolved = await db.resolve(unsure.value.key)
+    assert unsure.value.lsn == unsure.value.receipt.token.lsn == resolved.receipt.lsn == 3
+
+
 async def test_who_reached_a_node_without_ids_gets_one_of_the_primary_for_its_first_write(cluster) -> None:
     first = cluster.nodes[1]
     first.issues_ids = False
