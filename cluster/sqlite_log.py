@@ -103,13 +103,14 @@ class SqliteLog:
         stayed behind. Readers are waited for where it is `urgent`, or long.
 
         A reader with an older view can keep it behind; then it is due again when it has grown further. In the
-        end statements have their way again. Raises `DiskFull` or `DiskFailed`.
+        end statements have their way again. Raises `DiskFull`, `DiskFailed` or `StateCorrupt`.
         """
         try:
             size = self.size_bytes()
             with translated(self._path):
                 self.be_patient(FOLD_WAIT_MS if urgent or self.urgent else 0)
                 busy, frames, folded = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                meta = read_meta(self._path, self._connection)
         finally:
             self.way.give_back()
         self._due_at = size + FOLD_BYTES // 4 if busy else FOLD_BYTES
@@ -117,7 +118,7 @@ class SqliteLog:
             self._due_at_cause = self._cause_bytes + FOLD_CAUSE_BYTES
             return None
         self._cause_bytes, self._due_at_cause = 0, FOLD_CAUSE_BYTES
-        self.folded, self._lives = applied, self._lives.next()
+        self.folded, self._lives = applied, Lives.after(meta.life)
         return applied
 
     def claim(self) -> None:

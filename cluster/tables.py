@@ -75,9 +75,10 @@ class Lives(NamedTuple):
     life: int
     before: int
 
-    def next(self) -> Lives:
-        """Of what is written once all of this life is in the file."""
-        return Lives(randbits(63), self.life)
+    @classmethod
+    def after(cls, life: int) -> Lives:
+        """Of what is written once the file holds all of `life`, the last one in which anything was."""
+        return cls(randbits(63), life)
 
 
 class MetaRow(NamedTuple):

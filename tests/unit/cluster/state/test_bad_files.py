@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import random
 import shutil
 import sqlite3
 from contextlib import closing
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import DiskFailed, FormatNewer, FormatOlder, StateCorrupt
+from cluster.errors import DiskFailed, DiskFull, FormatNewer, FormatOlder, StateCorrupt
 from cluster.soundness import verify
 from cluster.state import State
 from cluster.tables import FORMAT, open_reader
@@ -183,3 +184,67 @@ def test_a_folder_that_is_none_any_more_is_a_failure_of_the_disk(tmp_path: Path)
         folder.touch()
         with pytest.raises(DiskFailed, match="state.db"):
             _ = opened.checkpoint_due
+
+
+def killed(state: State, folder: Path) -> State:
+    """What a process finds that starts after this one was killed."""
+    for kept in ("state.db", "state.db-wal"):
+        shutil.copy(state.path.with_name(kept), folder / kept)
+    return State.open(folder / "state.db")
+
+
+def test_a_log_that_is_folded_again_before_anything_was_written_is_of_its_own_file(
+    tmp_path: Path, written_log: Any
+) -> None:
+    """As where space is short, or a transaction came to nothing: what nobody wrote is no life."""
+    state = State.open(tmp_path / "state.db")
+    first, second = (written_log.write(put(ident, b"{}")) for ident in ("a", "b"))
+    for _ in range(3):
+        state.checkpoint(urgent=True)
+    state.apply([first])
+    with pytest.raises(DiskFull):
+        state.checkpoint()
+        state.apply([second], fits=lambda growth_bytes: False)
+    state.checkpoint()
+    state.apply([second])
+    (tmp_path / "killed").mkdir()
+    again = killed(state, tmp_path / "killed")
+    assert again.applied == second.position
+    for each in (state, again):
+        each.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_was_folded_when_a_killed_process_finds_its_own_log_beside_its_file(
+    tmp_path: Path, written_log: Any, seed: int
+) -> None:
+    chance = random.Random(seed)
+    state = State.open(tmp_path / "state.db")
+    readers: list[sqlite3.Connection] = []
+    for number in range(60):
+        match chance.choice(("apply", "apply", "fail", "fold", "fold", "beside", "read", "unread", "kill")):
+            case "apply":
+                batch = written_log.write(put(str(number % 7), b'{"n":%300d}' % number))
+                state.apply([batch])
+            case "fail":
+                before = copy.deepcopy(written_log)
+                with pytest.raises(DiskFull):
+                    state.apply([before.write(put("x", b"{}"))], fits=lambda growth_bytes: False)
+            case "fold":
+                state.checkpoint(urgent=chance.random() < 0.5)
+            case "beside":
+                state.sqlite_log.fold_beside()
+            case "read":
+                readers.append(sqlite3.connect(state.path, isolation_level=None))
+                readers[-1].execute("BEGIN")
+                readers[-1].execute("SELECT applied FROM meta").fetchone()
+            case "unread" if readers:
+                readers.pop(chance.randrange(len(readers))).close()
+            case "kill":
+                folder = tmp_path / f"killed-{number}"
+                folder.mkdir()
+                again = killed(state, folder)
+                assert again.applied == state.applied
+                again.close()
+    for each in (*readers, state):
+        each.close()
