@@ -12,7 +12,7 @@ from cluster.herald import Herald
 from cluster.keeper import Keeper
 from cluster.node import Node
 from cluster.service import Service
-from cluster.snapshot import SnapshotLibrary
+from cluster.snapshot_library import SnapshotLibrary
 from cluster.vitals import VitalSigns
 from cluster.volume import Volume
 

@@ -8,7 +8,7 @@ from cluster.node import Node
 from cluster.primary import Primary
 from cluster.promises import Promises, slot_status
 from cluster.retention import Bounds, Holdings, decide
-from cluster.snapshot import SnapshotLibrary
+from cluster.snapshot_library import SnapshotLibrary
 from redwire.position import Lsn
 
 

@@ -41,7 +41,7 @@ from cluster.replica import Replica
 from cluster.server import Server
 from cluster.service import Service
 from cluster.signals import Signals, ignore_hangups
-from cluster.snapshot import SnapshotLibrary
+from cluster.snapshot_library import SnapshotLibrary
 from cluster.state import copy_bytes
 from cluster.storage import Storage, follower
 from redwire.errors import RedwireError
@@ -147,6 +147,7 @@ class Process:
             tasks.start_soon(node.run)
             tasks.start_soon(server.serve, listener)
             tasks.start_soon(housekeeping.run)
+            tasks.start_soon(library.run)
             tasks.start_soon(links.run)
             tasks.start_soon(rebuilder.run)
             tasks.start_soon(rebuilder.find_room)

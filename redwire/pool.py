@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from redwire.clock import clock_ms
+from redwire.crowd import turn_at
 from redwire.dial import Dialled, dial, stuck_hint
 from redwire.errors import Code, ConnectFailed, RedwireError, Refused
 from redwire.handshake import Credentials
@@ -74,6 +75,7 @@ class Pool:
         self._leadership = Leadership(router)
         self._search = Search(self, tasks)
         self._asking: set[Link] = set()
+        self._queued: set[str] = set()  # they were not dialled yet
         self._stuck: set[str] = set()  # they took the connection, and have not finished the handshake
 
     @property
@@ -109,6 +111,8 @@ class Pool:
         """What is to be said of an address from which nothing has come yet."""
         if addr in self._stuck:
             return f"{addr} takes the connection, and does not finish the handshake"
+        if addr in self._queued:
+            return f"other connections of this program to {addr} come first"
         return f"no answer from {addr}"
 
     def link(self, addr: str) -> Link:
@@ -172,10 +176,14 @@ class Pool:
     # what links report
 
     async def dial(self, addr: str) -> Dialled:
-        """An authenticated connection to `addr`."""
+        """An authenticated connection to `addr`, once it is our turn."""
+        self._queued.add(addr)
         try:
-            return await self._dialler.dial(addr, partial(self._stuck.add, addr))
+            async with turn_at(addr):
+                self._queued.remove(addr)
+                return await self._dialler.dial(addr, partial(self._stuck.add, addr))
         finally:
+            self._queued.discard(addr)
             self._stuck.discard(addr)
 
     def opened(self, link: Link, rtt_us: int) -> None:

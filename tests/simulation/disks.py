@@ -92,9 +92,7 @@ def failing(here: Callable[[], Faults]) -> Iterator[None]:
             stack.callback(force_setattr, SYSCALLS, name, real[name])
             force_setattr(SYSCALLS, name, fault)
         stack.enter_context(patch.object(volume, "os", SimpleNamespace(statvfs=statvfs)))
-        stack.enter_context(
-            patch.object(snapshot, "os", SimpleNamespace(open=os.open, fsync=sync, fstat=os.fstat))
-        )
+        stack.enter_context(patch.object(snapshot, "os", SimpleNamespace(fsync=sync)))
         for name in ("apply", "checkpoint", "snapshot_into"):
             stack.enter_context(grows(State, name, lambda state: state.path))
         stack.enter_context(grows(SnapshotReceiver, "_append", lambda receiver: receiver._path))

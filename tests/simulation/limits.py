@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from cluster import keys, session_writes, snapshot, state
+from cluster import keys, session_writes, snapshot_library, state
 from cluster.keys import BYTES_MAX, CLIENT_BYTES_HELD, CLIENTS_MAX, RESULT_BYTES_HELD, Keys
 from redwire import places, session_keys, writes
 from redwire.record import OPEN_MAX
@@ -47,7 +47,7 @@ class Limits(msgspec.Struct, frozen=True):
             *((module, "OPEN_MAX", self.window) for module in _COUNTING),
             (session_keys, "YOUNG", self.window // 2),
             (state, "Keys", remembering),
-            (snapshot, "CHUNK_BYTES_MAX", CHUNK_BYTES),
+            (snapshot_library, "CHUNK_BYTES_MAX", CHUNK_BYTES),
         ]
         with ExitStack() as stack:
             for module, name, value in changes:

@@ -33,6 +33,7 @@ from cluster.segment import Mark, Segment
 from cluster.segment_writer import SegmentWriter
 from cluster.service import Service
 from cluster.snapshot import SnapshotReceiver
+from cluster.snapshot_library import SnapshotLibrary
 from cluster.storage import Storage
 from redwire import session_keys
 from redwire.batch import Batch
@@ -379,13 +380,16 @@ def clients_with_one_id() -> Iterator[None]:
 
 @contextmanager
 def offers_that_nobody_looks_for() -> Iterator[None]:
-    """A snapshot that was made once is there for ever, whatever was removed."""
+    """A snapshot that was made once is offered for ever, whatever was removed, and whether it can be read."""
     exists = Path.exists
 
     def believed(path: Path) -> bool:
         return path.name.startswith("offer-") or exists(path)
 
-    with patch.object(Path, "exists", believed):
+    async def kept(_: SnapshotLibrary, gone: Sequence[object]) -> None:
+        pass
+
+    with patch.object(Path, "exists", believed), patch.object(SnapshotLibrary, "_forget", kept):
         yield
 
 
