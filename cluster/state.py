@@ -34,6 +34,7 @@ from cluster.tables import (
     TRANSLATED,
     WRITER_BUSY_MS,
     closed_on_error,
+    key_row,
     key_rows,
     open_reader,
     open_writer,
@@ -41,7 +42,6 @@ from cluster.tables import (
     read_position,
     read_terms,
     require_whole,
-    sealed,
     term_row,
     translated,
     translation,
@@ -301,7 +301,7 @@ class State:
             raise ApplyStopped(batch.last, str(error)) from error
         if entries:
             joined = b"".join(entries)
-            self._connection.execute("INSERT INTO keys VALUES (?, ?)", (batch.last, sealed(joined)))
+            self._connection.execute("INSERT INTO keys VALUES (?, ?)", key_row(batch.last, joined))
             self._key_bytes += len(joined)
         return AppliedBatch(batch.last, results)
 
@@ -337,7 +337,7 @@ class State:
         return results, entries
 
 
-def _rows_of(keys: Keys) -> Iterator[tuple[Lsn, bytes]]:
+def _rows_of(keys: Keys) -> Iterator[tuple[int, bytes]]:
     """The rows in which `keys` are stored anew."""
     parts: list[bytes] = []
     last, size = Lsn(0), 0
@@ -345,10 +345,10 @@ def _rows_of(keys: Keys) -> Iterator[tuple[Lsn, bytes]]:
         parts.append(part)
         size += len(part)
         if size >= KEY_ROW_BYTES:
-            yield last, sealed(b"".join(parts))
+            yield key_row(last, b"".join(parts))
             parts, size = [], 0
     if parts:
-        yield last, sealed(b"".join(parts))
+        yield key_row(last, b"".join(parts))
 
 
 def copy_bytes(path: Path) -> int:

@@ -55,7 +55,7 @@ APPLICATION_ID = 0x52575354
 """`RWST` in the file's header."""
 FORMAT = 7
 """1 had no checksums; 2 kept the documents in the tree of their ids (ADR 14); 5 results of keys in full; 6 no
-lives.
+lives, and no LSN in the checksum of keys.
 """
 WRITER_BUSY_MS = 5_000
 """Nobody else writes but a person with a tool of SQLite's; and a reader can hold the writer up that rebuilds
@@ -267,10 +267,15 @@ def opened(path: Path, kept: object, what: str, place: str = "") -> bytes:
     return body
 
 
+def key_row(last: int, entries: bytes) -> tuple[int, bytes]:
+    """A row of `keys`: entries that were recorded up to LSN `last`, which stands for their order."""
+    return last, sealed(entries, str(last))
+
+
 def key_rows(path: Path, connection: sqlite3.Connection) -> Iterator[bytes]:
     """The stored key entries, in the order in which they were recorded. Raises `StateCorrupt`."""
     for last, entries in connection.execute("SELECT last, entries FROM keys ORDER BY last"):
-        yield opened(path, entries, f"the row of keys at LSN {last}")
+        yield opened(path, entries, f"the row of keys at LSN {last}", str(last))
 
 
 TRANSLATED = (sqlite3.Error, UnicodeDecodeError, OSError)

@@ -212,3 +212,10 @@ def test_a_file_that_is_there_and_cannot_be_opened_is_looked_at_later_and_one_th
         scrub.posted.get(timeout=0.3)
     barred.unlink()
     assert isinstance(scrub.posted.get(timeout=10), DiskFailed)
+
+
+def test_keys_whose_place_in_their_order_changed_are_found(sound: Path) -> None:
+    with closing(sqlite3.connect(sound)) as connection, connection:
+        connection.execute("UPDATE keys SET last = last + 1 WHERE last = (SELECT max(last) FROM keys)")
+    with pytest.raises(StateCorrupt, match="the row of keys at LSN .* does not match its checksum"):
+        verify(sound)
