@@ -111,15 +111,15 @@ class SqliteLog:
                 self.be_patient(FOLD_WAIT_MS if urgent or self.urgent else 0)
                 busy, frames, folded = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 meta = read_meta(self._path, self._connection)
+            self._due_at = size + FOLD_BYTES // 4 if busy else FOLD_BYTES
+            if busy and not 0 < frames == folded:
+                self._due_at_cause = self._cause_bytes + FOLD_CAUSE_BYTES
+                return None
+            self._cause_bytes, self._due_at_cause = 0, FOLD_CAUSE_BYTES
+            self.folded, self._lives = applied, Lives.after(meta.life)
+            return applied
         finally:
             self.way.give_back()
-        self._due_at = size + FOLD_BYTES // 4 if busy else FOLD_BYTES
-        if busy and not 0 < frames == folded:
-            self._due_at_cause = self._cause_bytes + FOLD_CAUSE_BYTES
-            return None
-        self._cause_bytes, self._due_at_cause = 0, FOLD_CAUSE_BYTES
-        self.folded, self._lives = applied, Lives.after(meta.life)
-        return applied
 
     def claim(self) -> None:
         """Where a fold is urgent let no statement begin before it is over. To be called before the thread of

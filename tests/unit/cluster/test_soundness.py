@@ -219,3 +219,23 @@ def test_keys_whose_place_in_their_order_changed_are_found(sound: Path) -> None:
         connection.execute("UPDATE keys SET last = last + 1 WHERE last = (SELECT max(last) FROM keys)")
     with pytest.raises(StateCorrupt, match="the row of keys at LSN .* does not match its checksum"):
         verify(sound)
+
+
+def test_a_declaration_that_changed_is_found_before_a_row_is_read_by_it(sound: Path) -> None:
+    """Else names would have no numbers any more, and their documents be gone for whoever asks."""
+    with closing(sqlite3.connect(sound, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        change = "UPDATE sqlite_master SET sql = replace(sql, 'INTEGER PRIMARY', 'INTEGEP PRIMARY')"
+        connection.execute(f"{change} WHERE name = 'collections'")
+    for use in (verify, State.open):
+        with pytest.raises(StateCorrupt, match="not declared as they were"):
+            use(sound)
+
+
+@pytest.mark.parametrize("column", ["applied", "chain", "time_ms", "life"])
+def test_where_it_stands_in_values_of_other_types_is_damage(sound: Path, column: str) -> None:
+    with closing(sqlite3.connect(sound)) as connection, connection:
+        connection.execute(f"UPDATE meta SET {column} = 'text'")
+    for use in (verify, State.open):
+        with pytest.raises(StateCorrupt, match="where it stands does not match its checksum"):
+            use(sound)
