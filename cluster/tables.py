@@ -95,7 +95,7 @@ class MetaRow(NamedTuple):
     def checksum(self) -> int:
         """The CRC-32 that the row carries."""
         numbers = (self.applied, self.term, self.time_ms, self.forgotten_through, self.life, self.before)
-        return crc32(self.chain, crc32(b"%d %d %d %d %d %d" % numbers))
+        return crc32(self.chain, crc32(" ".join(map(str, numbers)).encode()))
 
 
 _META = f"SELECT {', '.join(MetaRow._fields)}, sum FROM meta"
@@ -205,7 +205,7 @@ def require_whole(path: Path) -> None:
 
 def _folded(path: Path) -> MetaRow | None:
     """What the file at `path` says by itself, without SQLite's log; None where that cannot be told."""
-    with suppress(sqlite3.Error, StateCorrupt):
+    with suppress(sqlite3.Error, UnicodeDecodeError, StateCorrupt):
         _require_files(path)
         name = f"file:{quote(str(path))}?mode=ro&immutable=1"
         with closing(sqlite3.connect(name, uri=True)) as connection:
@@ -217,7 +217,7 @@ def read_meta(path: Path, connection: sqlite3.Connection) -> MetaRow:
     """The row of `meta` in the state file at `path`, as `connection` sees it now. Raises `StateCorrupt`."""
     *row, total = connection.execute(_META).fetchone() or (0, 0, b"", 0, 0, 0, 0, 0)
     meta = MetaRow._make(row)
-    if meta.checksum() != total:
+    if not isinstance(row[MetaRow._fields.index("chain")], bytes) or meta.checksum() != total:
         raise StateCorrupt(path, "where it stands does not match its checksum")
     return meta
 
