@@ -17,6 +17,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from cluster.errors import StateCorrupt
 from cluster.logical import FAILURES, Effect, aborted, decide, generated_id
 from cluster.tables import check_row, checksum
 from redwire.errors import RequestInvalid
@@ -53,11 +54,15 @@ class Documents:
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Raises `StateCorrupt`, and what SQLite does."""
         self._path = path
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._puts: list[_Row] = []
         rows = connection.execute("SELECT c, name FROM collections ORDER BY c").fetchall()
+        for number, name in rows:
+            if not isinstance(name, str):
+                raise StateCorrupt(path, f"the name of collection {number} is none")
         self._numbers: dict[bytes, int] = {name.encode(): number for number, name in rows}
         self._any_case = {name.lower() for name in self._numbers}
 

@@ -26,6 +26,10 @@ class Log:
     time_ms: int = 0
     tail: Tail = field(default_factory=Tail)
 
+    def continues(self, at: Position) -> bool:
+        """Whether it goes on from `at`: it holds what follows, and is of the same history by its terms."""
+        return self.base.lsn <= at.lsn <= self.end.lsn and self.terms.term_at(at.lsn) == at.term
+
     def append(self, batch: Batch) -> None:
         """The log was continued by `batch`, which is on its way to the disk."""
         self.tail.append(batch, self.durable)

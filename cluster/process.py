@@ -255,7 +255,7 @@ def _library(storage: Storage) -> SnapshotLibrary:
         storage.data_dir / "snapshots",
         lambda path, recall: storage.state.snapshot_into(path, recall),
         lambda: storage.applied.lsn,
-        lambda: storage.log.base.lsn,
+        lambda at: storage.log.continues(at),
         lambda: copy_bytes(storage.state.path) + storage.config.retention.disk_free_min_bytes,
     )
 

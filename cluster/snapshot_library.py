@@ -78,18 +78,18 @@ class SnapshotLibrary:
         folder: Path,
         make: Callable[[Path, Recall], Position],
         applied: Callable[[], Lsn],
-        base: Callable[[], Lsn],
+        continues: Callable[[Position], bool],
         needs: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`applied` and `base` say how far the state goes now and where the kept log begins; `needs` how many
-        bytes have to be free for one more, asked in a thread.
+        """`applied` says how far the state goes now, `continues` whether the log goes on from a position;
+        `needs` how many bytes have to be free for one more, asked in a thread.
 
         Raises `DiskFailed` where `folder` cannot be made, or emptied of what an earlier process offered.
         """
         self._folder = folder
         self._make = make
         self._applied = applied
-        self._base = base
+        self._continues = continues
         self._needs = needs
         self._kept: dict[str, _Offer] = {}
         self._making: _Offer | None = None
@@ -145,8 +145,8 @@ class SnapshotLibrary:
         """Remove what nobody has asked for in a while, and what the log does not continue any more. Where
         space is `short` a while is what a line takes to come back.
         """
-        eldest_s, base = anyio.current_time() - (KEPT_SHORT_S if short else KEPT_S), self._base()
-        await self._forget([k for k in self._idle() if k.used_s < eldest_s or k.lsn < base])
+        eldest_s = anyio.current_time() - (KEPT_SHORT_S if short else KEPT_S)
+        await self._forget([k for k in self._idle() if k.used_s < eldest_s or not self._continued(k)])
 
     async def _offer(self, name: str) -> _Offer:
         """The one of this name, or else one that is there or being made."""
@@ -162,14 +162,19 @@ class SnapshotLibrary:
         return self._making
 
     def _fitting(self, name: str) -> _Offer | None:
-        """What may be sent to who asks for this name. One that somebody was sent all of, and did not go on
-        from, is of no use to him; another one gets it where no more can be made.
+        """What may be sent to who asks for this name: what the log continues, which another snapshot may have
+        replaced. One that somebody was sent all of, and did not go on from, is of no use to him; another one
+        gets it where no more can be made.
         """
-        if name in self._kept:
-            return self._kept[name]
+        continued = {kept.name: kept for kept in self._kept.values() if self._continued(kept)}
+        if name in continued:
+            return continued[name]
         crowded = len(self._kept) >= KEPT_MAX and not self._idle()
-        fit = [k for k in self._kept.values() if k.lsn >= self._base() and (crowded or not k.whole)]
+        fit = [kept for kept in continued.values() if crowded or not kept.whole]
         return max(fit, key=lambda kept: kept.lsn, default=None)
+
+    def _continued(self, kept: _Offer) -> bool:
+        return kept.manifest is not None and self._continues(kept.manifest.position)
 
     @staticmethod
     async def _is_there(kept: _Offer) -> bool:

@@ -52,7 +52,7 @@ class SqliteLog:
         self.way = RightOfWay()
         self._path = path
         self._connection = connection
-        self._lives = Lives(meta.life, meta.before)
+        self._lives = Lives(meta.life, meta.before, meta.before_last)
         self._patience_ms = WRITER_BUSY_MS
         self._due_at = FOLD_BYTES
         self._cause_bytes = 0  # since the last fold that did not stay behind
@@ -116,7 +116,7 @@ class SqliteLog:
                 self._due_at_cause = self._cause_bytes + FOLD_CAUSE_BYTES
                 return None
             self._cause_bytes, self._due_at_cause = 0, FOLD_CAUSE_BYTES
-            self.folded, self._lives = applied, Lives.after(meta.life)
+            self.folded, self._lives = applied, Lives.after(meta)
             return applied
         finally:
             self.way.give_back()

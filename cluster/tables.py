@@ -69,17 +69,18 @@ _SEAL_BYTES = 4
 
 
 class Lives(NamedTuple):
-    """The life of SQLite's log in which something was written, a random number, and the one before it, all of
-    which the file held when this one began.
+    """The life of SQLite's log in which something was written, a random number, the one before it, and up to
+    which LSN that went: all of it was in the file when this one began.
     """
 
     life: int
     before: int
+    before_last: int
 
     @classmethod
-    def after(cls, life: int) -> Lives:
-        """Of what is written once the file holds all of `life`, the last one in which anything was."""
-        return cls(randbits(63), life)
+    def after(cls, held: MetaRow) -> Lives:
+        """Of what is written from now on, while the file by itself says `held`."""
+        return cls(randbits(63), held.life, held.applied)
 
 
 class MetaRow(NamedTuple):
@@ -92,22 +93,28 @@ class MetaRow(NamedTuple):
     forgotten_through: int
     life: int
     before: int
+    before_last: int
+
+    def follows(self, held: MetaRow) -> bool:
+        """Whether a log that says this belongs to a file that says `held` by itself."""
+        return held.life == self.life or (held.life, held.applied) == (self.before, self.before_last)
 
     def checksum(self) -> int:
         """The CRC-32 that the row carries."""
-        numbers = (self.applied, self.term, self.time_ms, self.forgotten_through, self.life, self.before)
-        return crc32(self.chain, crc32(b"%d %d %d %d %d %d" % numbers))
+        numbers = f"{self.applied} {self.term} {self.time_ms} {self.forgotten_through}"
+        lives = f"{self.life} {self.before} {self.before_last}"
+        return crc32(self.chain, crc32(f"{numbers} {lives}".encode()))
 
 
 _META = f"SELECT {', '.join(MetaRow._fields)}, sum FROM meta"
-_EMPTY_SUM = MetaRow(0, 0, bytes(CHAIN_BYTES), 0, -1, 0, 0).checksum()
+_EMPTY_SUM = MetaRow(0, 0, bytes(CHAIN_BYTES), 0, -1, 0, 0, 0).checksum()
 _TABLES = f"""
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1), applied INTEGER NOT NULL, term INTEGER NOT NULL,
     chain BLOB NOT NULL, time_ms INTEGER NOT NULL, forgotten_through INTEGER NOT NULL,
-    life INTEGER NOT NULL, before INTEGER NOT NULL, sum INTEGER NOT NULL
+    life INTEGER NOT NULL, before INTEGER NOT NULL, before_last INTEGER NOT NULL, sum INTEGER NOT NULL
 );
-INSERT INTO meta VALUES (1, 0, 0, zeroblob({CHAIN_BYTES}), 0, -1, 0, 0, {_EMPTY_SUM});
+INSERT INTO meta VALUES (1, 0, 0, zeroblob({CHAIN_BYTES}), 0, -1, 0, 0, 0, {_EMPTY_SUM});
 CREATE TABLE terms (
     term INTEGER PRIMARY KEY, first INTEGER NOT NULL, mark INTEGER NOT NULL, sum INTEGER NOT NULL
 );
@@ -199,14 +206,14 @@ def require_whole(path: Path) -> None:
     if seen.applied < folded.applied:
         text = f"the file stands at LSN {folded.applied}, and with its -wal at {seen.applied}"
         raise StateCorrupt(path, f"{text}: that was damaged")
-    if folded.life not in (seen.life, seen.before):
+    if not seen.follows(folded):
         text = f"the file stands at LSN {folded.applied}, and the -wal beside it goes on from another file"
         raise StateCorrupt(path, text)
 
 
 def _folded(path: Path) -> MetaRow | None:
     """What the file at `path` says by itself, without SQLite's log; None where that cannot be told."""
-    with suppress(sqlite3.Error, StateCorrupt):
+    with suppress(sqlite3.Error, UnicodeDecodeError, StateCorrupt):
         _require_files(path)
         name = f"file:{quote(str(path))}?mode=ro&immutable=1"
         with closing(sqlite3.connect(name, uri=True)) as connection:
@@ -216,7 +223,7 @@ def _folded(path: Path) -> MetaRow | None:
 
 def read_meta(path: Path, connection: sqlite3.Connection) -> MetaRow:
     """The row of `meta` in the state file at `path`, as `connection` sees it now. Raises `StateCorrupt`."""
-    *row, total = connection.execute(_META).fetchone() or (0, 0, b"", 0, 0, 0, 0, 0)
+    *row, total = connection.execute(_META).fetchone() or (0, 0, b"", 0, 0, 0, 0, 0, 0)
     meta = MetaRow._make(row)
     with suppress(TypeError):  # damage makes other types of them, too
         if meta.checksum() == total:

@@ -127,6 +127,16 @@ def test_a_snapshot_makes_an_empty_log_behind_it(grown):
     assert grown.tail.after(Lsn(90), 1 << 20, Lsn(91)) == [following]
 
 
+def test_a_log_continues_what_is_of_its_history_and_not_pruned(grown):
+    def continued(term: int) -> list[int]:
+        return [lsn for lsn in range(100) if grown.continues(Position(Term(term), Lsn(lsn), bytes(16)))]
+
+    grown.restart(Position(Term(7), Lsn(90), bytes(16)), TermList((TermEntry(Term(7), Lsn(80), 0),)), 123)
+    grown.append(batch(grown.end, 2, term=7))
+    grown.append(batch(grown.end, 3, term=9))
+    assert [continued(term) for term in (6, 7, 8, 9)] == [[], [90, 91, 92], [], [93, 94, 95]]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["append", "sync", "cut"]), st.integers(0, 5)), max_size=40))
 def test_an_outline_is_the_list_of_batches_that_it_stands_for(steps):
     outline, model, durable, term = Log(EMPTY, EMPTY, Lsn(0), TermList()), [], 0, 1

@@ -20,7 +20,7 @@ from cluster.peer_end import ChannelEnd
 from cluster.recall import Recall
 from cluster.snapshot_library import KEPT_MAX, KEPT_SHORT_S, SnapshotLibrary
 from redwire.message.peer import SnapshotFetch
-from redwire.position import EMPTY, Lsn, Position
+from redwire.position import EMPTY, Lsn, Position, Term
 
 pytestmark = pytest.mark.anyio
 
@@ -52,18 +52,22 @@ class Member:
 
 
 class Shelf:
-    """A library of states that are made at LSN 10, 11, …, over a log that begins at `base`. While it `loses`
-    them somebody removes each file as soon as it is there; while it is `endless` none is ever done, and
-    while it `fails` none can be read.
+    """A library of states that are made at LSN 10, 11, …, over a log of `term` that begins at `base`. While
+    it `loses` them somebody removes each file as soon as it is there; while it is `endless` none is ever
+    done, and while it `fails` none can be read.
     """
 
     def __init__(self, folder: Path) -> None:
         Watched.removers = []
         self.folder, self.made, self.base, self.loses = Watched(folder), 9, Lsn(0), False
+        self.term = Term(1)
         self.needs, self.size, self.endless, self.fails = 0, len(CONTENT), False, False
         self.library = SnapshotLibrary(
-            self.folder, self._make, lambda: Lsn(self.made), lambda: self.base, lambda: self.needs
+            self.folder, self._make, lambda: Lsn(self.made), self._continues, lambda: self.needs
         )
+
+    def _continues(self, at: Position) -> bool:
+        return at.lsn >= self.base and at.term == self.term
 
     def _make(self, path: Path, recall: Recall) -> Position:
         self.made += 1
@@ -74,7 +78,7 @@ class Shelf:
         elif not self.loses:
             path.write_bytes(CONTENT)
             os.truncate(path, self.size)
-        return replace(EMPTY, lsn=Lsn(self.made))
+        return replace(EMPTY, lsn=Lsn(self.made), term=self.term)
 
     async def give(self, name: str = "", going: anyio.Event | None = None) -> None:
         member: Any = Member(going)
@@ -286,15 +290,24 @@ async def test_who_comes_back_is_sent_what_was_made_meanwhile(shelf: Shelf) -> N
     assert shelf.kept == [10], "nothing was made twice"
 
 
-async def test_what_nobody_came_back_for_in_time_is_made_anew(shelf: Shelf) -> None:
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize(
+    ("base", "term"), [(11, 1), (9, 2)], ids=["its log is gone", "another was installed"]
+)
+async def test_what_the_log_does_not_continue_is_given_to_nobody_who_comes_back(
+    shelf: Shelf, base: int, term: int, by_name: bool
+) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(shelf.give, "", anyio.Event())
         while shelf.library.pins() != [10]:
             await anyio.sleep(0.001)
+        (made,) = shelf.folder.iterdir()
         tasks.cancel_scope.cancel()
-    shelf.base = Lsn(11)
-    await shelf.give()
-    assert shelf.made == 11, "the log does not continue the other"
+    shelf.base, shelf.term = Lsn(base), Term(term)
+    await shelf.give(made.stem if by_name else "")
+    assert shelf.made == 11
+    await shelf.library.expire()
+    assert shelf.kept == [11]
 
 
 async def test_each_who_waits_for_what_cannot_be_made_gets_an_error_of_its_own(shelf: Shelf) -> None:
@@ -321,4 +334,4 @@ def test_what_keeps_snapshots_from_being_offered_is_a_failure_that_names_it(
     else:
         (tmp_path / name).mkdir(parents=True)
     with pytest.raises(DiskFailed, match=name):
-        SnapshotLibrary(folder, lambda path, recall: EMPTY, lambda: Lsn(0), lambda: Lsn(0))
+        SnapshotLibrary(folder, lambda path, recall: EMPTY, lambda: Lsn(0), lambda at: True)

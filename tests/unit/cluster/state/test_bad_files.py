@@ -166,6 +166,59 @@ def test_a_bit_that_flips_beside_the_documents_keeps_the_state_from_being_opened
     State.open(path).close()
 
 
+def turned_to(path: Path, table: str, column: str | None, byte: int) -> None:
+    """In the first row of `table`, a leaf in SQLite's format, have `byte` say what is in `column`; for None,
+    where the row lies.
+    """
+    with closing(open_reader(path)) as connection:
+        find = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = connection.execute(find, (table,)).fetchone()
+        columns = [name for name, *_ in connection.execute(f"SELECT * FROM {table}").description]
+    data = bytearray(path.read_bytes())
+    place = (page - 1) * 4_096 + 8
+    if column is not None:
+        row = place - 8 + int.from_bytes(data[place : place + 2], "big")
+        place = row + 3 + columns.index(column)  # behind the sizes of row and header, and the rowid
+    assert data[place] != byte
+    data[place] = byte
+    path.write_bytes(data)
+
+
+NULL, BLOB_OF_6 = 0, 2 * 6 + 12
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "byte"),
+    [
+        ("meta", "applied", NULL),
+        ("meta", "term", NULL),
+        ("meta", "before", NULL),
+        ("meta", None, 0),
+        ("collections", "name", BLOB_OF_6),
+        ("collections", None, 0),
+    ],
+)
+def test_a_value_of_another_type_than_was_written_is_damage(
+    state: State, path: Path, written_log: Any, table: str, column: str | None, byte: int
+) -> None:
+    """The bits that flip may be those which say what is in a row, or where it lies."""
+    state.apply([written_log.write(put("a"))])
+    state.checkpoint()
+    state.close()
+    turned_to(path, table, column, byte)
+    for look in (State.open, verify):
+        with pytest.raises(StateCorrupt):
+            look(path)
+
+
+def test_a_schema_that_is_no_text_any_more_is_damage(state: State, path: Path) -> None:
+    state.close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE terms", b"CREATE \xffABLE terms"))
+    for look in (State.open, verify):
+        with pytest.raises(StateCorrupt, match="its schema cannot be read"):
+            look(path)
+
+
 @pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
 def test_a_pipe_in_the_place_of_one_of_its_files_is_damage_and_is_not_opened(
     tmp_path: Path, name: str
@@ -184,6 +237,23 @@ def test_a_folder_that_is_none_any_more_is_a_failure_of_the_disk(tmp_path: Path)
         folder.touch()
         with pytest.raises(DiskFailed, match="state.db"):
             _ = opened.checkpoint_due
+
+
+def test_a_file_of_an_earlier_moment_in_the_place_of_a_killed_ones_is_refused(
+    tmp_path: Path, written_log: Any
+) -> None:
+    """As from a copy that was made of the file alone, while some of its log was in it."""
+    state, mixed = State.open(tmp_path / "state.db"), tmp_path / "mixed.db"
+    state.apply([written_log.write(put("a", b"{}"))])
+    state.sqlite_log.fold_beside()
+    shutil.copy(state.path, mixed)
+    state.apply([written_log.write(put("b", b"{}"))])
+    state.checkpoint()
+    state.apply([written_log.write(put("c", b"{}"))])
+    shutil.copy(f"{state.path}-wal", f"{mixed}-wal")
+    state.close()
+    with pytest.raises(StateCorrupt, match="at LSN 1, and the -wal beside it goes on from another file"):
+        State.open(mixed)
 
 
 def killed(state: State, folder: Path) -> State:
