@@ -25,8 +25,8 @@ HANDSHAKES_MAX = 128
 at two more addresses, all are over within two seconds.
 """
 QUICK_S = 2.5
-"""A handshake that is over by then makes room for one more, and a slower one for one less: five round trips
-around the earth, and a quarter of `HANDSHAKE_S`.
+"""A handshake that is over by then makes room for one more; one that is not, or fails, as where a node lets
+no more strangers in, for one less. Five round trips around the earth, and a quarter of `HANDSHAKE_S`.
 """
 
 
@@ -38,17 +38,14 @@ class Crowd:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """To be held by a task during its handshake. One that fails soon does not tell how many may come."""
+        """To be held by a task during its handshake."""
         async with self._room:
-            began_s, done = time.monotonic(), False
+            began_s, quick = time.monotonic(), False
             try:
                 yield
-                done = True
+                quick = time.monotonic() - began_s <= QUICK_S
             finally:
-                if time.monotonic() - began_s > QUICK_S:
-                    self._resize(-1)
-                elif done:
-                    self._resize(1)
+                self._resize(1 if quick else -1)
 
     def _resize(self, by: int) -> None:
         size = int(self._room.total_tokens) + by

@@ -150,10 +150,16 @@ async def test_where_handshakes_are_slow_or_fail_no_more_have_them_at_once(
     assert await most_at_once(300, 0.02) <= HANDSHAKES_MIN
 
 
-async def test_once_handshakes_become_slow_fewer_have_them_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_once_handshakes_become_slow_or_fail_fewer_have_them_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     kept = turn_at("us-1:5050")  # what is known of an address lasts as long as somebody has to do with it
     assert await most_at_once(1000, 0.02) == HANDSHAKES_MAX
     monkeypatch.setattr(crowd, "QUICK_S", 0.005)
     await most_at_once(HANDSHAKES_MAX, 0.02)
     assert await most_at_once(300, 0.02) <= HANDSHAKES_MIN
+    monkeypatch.undo()
+    assert await most_at_once(1000, 0.02) == HANDSHAKES_MAX
+    await most_at_once(HANDSHAKES_MAX, 0.0, ConnectionResetError)
+    assert await most_at_once(HANDSHAKES_MAX, 0.02) < HANDSHAKES_MAX
     del kept
