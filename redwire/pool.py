@@ -148,10 +148,10 @@ class Pool:
         visit = Link(leader.addr, _Visit(self._dialler), self._dialler.client_name)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(visit.run)
-            with anyio.move_on_after(VISIT_S):
+            with anyio.move_on_after(VISIT_S) as patience:
                 await visit.settled.wait()
             tasks.cancel_scope.cancel()
-        if not visit.settled.is_set():
+        if patience.cancelled_caught:
             raise ConnectFailed(f"{leader.addr} issued no client id within {VISIT_S:g} s", retry=True)
         if visit.opened is None:
             assert visit.failure is not None

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.to_thread
+import pytest
 
 import redwire
-from redwire import errors
-from redwire.crowd import HANDSHAKES_MAX
+from redwire import crowd, errors
+from redwire.crowd import HANDSHAKES_MAX, HANDSHAKES_MIN, turn_at
 
-CLIENTS = HANDSHAKES_MAX + 8
+CLIENTS = HANDSHAKES_MIN + 8
 
 
 class Silent:
@@ -66,19 +67,19 @@ async def test_of_a_crowd_a_few_are_at_an_address_at_a_time_and_no_other_address
     async with silent_host() as crowded, silent_host() as other, anyio.create_task_group() as tasks:
         for _ in range(CLIENTS):
             tasks.start_soon(enter, f"{crowded.uri}?timeout_ms=60000")
-        await crowded.holds(HANDSHAKES_MAX)
+        await crowded.holds(HANDSHAKES_MIN)
         tasks.start_soon(enter, f"{other.uri}?timeout_ms=60000")
         await other.holds(1)
         await anyio.sleep(0.2)
-        assert crowded.most == len(crowded.here) == HANDSHAKES_MAX
+        assert crowded.most == len(crowded.here) == HANDSHAKES_MIN
         tasks.cancel_scope.cancel()
 
 
 async def test_who_has_waited_is_next_when_another_one_goes_and_none_who_gave_up_meanwhile() -> None:
     async with silent_host() as host, anyio.create_task_group() as tasks:
-        for _ in range(HANDSHAKES_MAX):
+        for _ in range(HANDSHAKES_MIN):
             tasks.start_soon(enter, f"{host.uri}?timeout_ms=60000")
-        await host.holds(HANDSHAKES_MAX)
+        await host.holds(HANDSHAKES_MIN)
         async with anyio.create_task_group() as impatient:
             impatient.start_soon(enter, f"{host.uri}?timeout_ms=60000")
             await anyio.sleep(0.1)
@@ -90,15 +91,15 @@ async def test_who_has_waited_is_next_when_another_one_goes_and_none_who_gave_up
         with anyio.fail_after(10):
             while not any(each not in before for each in host.here):
                 await anyio.sleep(0.01)
-        assert host.most <= HANDSHAKES_MAX
+        assert host.most <= HANDSHAKES_MIN
         tasks.cancel_scope.cancel()
 
 
 async def test_whoever_had_no_turn_does_not_say_that_the_address_gives_no_answer() -> None:
     async with silent_host() as host, anyio.create_task_group() as tasks:
-        for _ in range(HANDSHAKES_MAX):
+        for _ in range(HANDSHAKES_MIN):
             tasks.start_soon(enter, f"{host.uri}?timeout_ms=60000")
-        await host.holds(HANDSHAKES_MAX)
+        await host.holds(HANDSHAKES_MIN)
         told: list[errors.RedwireError] = []
         await enter(f"{host.uri}?timeout_ms=300", told)
         assert isinstance(told[0], errors.DeadlineExceeded)
@@ -108,9 +109,57 @@ async def test_whoever_had_no_turn_does_not_say_that_the_address_gives_no_answer
 
 async def test_the_clients_of_another_event_loop_do_not_wait_for_those_of_this_one() -> None:
     async with silent_host() as host, anyio.create_task_group() as tasks:
-        for _ in range(HANDSHAKES_MAX):
+        for _ in range(HANDSHAKES_MIN):
             tasks.start_soon(enter, f"{host.uri}?timeout_ms=60000")
-        await host.holds(HANDSHAKES_MAX)
+        await host.holds(HANDSHAKES_MIN)
         await anyio.to_thread.run_sync(lambda: asyncio.run(enter(f"{host.uri}?timeout_ms=500")))
-        assert host.most == HANDSHAKES_MAX + 1
+        assert host.most == HANDSHAKES_MIN + 1
         tasks.cancel_scope.cancel()
+
+
+async def most_at_once(comers: int, takes_s: float, told: type[Exception] | None = None) -> int:
+    """Let so many come to one address, where each handshake takes so long, and ends as `told`."""
+    here = most = 0
+
+    async def come() -> None:
+        nonlocal here, most
+        with suppress(ConnectionError):
+            async with turn_at("us-1:5050"):
+                here += 1
+                most = max(most, here)
+                await anyio.sleep(takes_s)
+                here -= 1
+                if told is not None:
+                    raise told
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(comers):
+            tasks.start_soon(come)
+    return most
+
+
+async def test_where_handshakes_take_long_for_the_way_alone_more_have_them_at_once() -> None:
+    assert await most_at_once(1000, 0.02) == HANDSHAKES_MAX
+
+
+async def test_where_handshakes_are_slow_or_fail_no_more_have_them_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await most_at_once(300, 0.01, ConnectionRefusedError) <= HANDSHAKES_MIN
+    monkeypatch.setattr(crowd, "QUICK_S", 0.005)
+    assert await most_at_once(300, 0.02) <= HANDSHAKES_MIN
+
+
+async def test_once_handshakes_become_slow_or_fail_fewer_have_them_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = turn_at("us-1:5050")  # what is known of an address lasts as long as somebody has to do with it
+    assert await most_at_once(1000, 0.02) == HANDSHAKES_MAX
+    monkeypatch.setattr(crowd, "QUICK_S", 0.005)
+    await most_at_once(HANDSHAKES_MAX, 0.02)
+    assert await most_at_once(300, 0.02) <= HANDSHAKES_MIN
+    monkeypatch.undo()
+    assert await most_at_once(1000, 0.02) == HANDSHAKES_MAX
+    await most_at_once(HANDSHAKES_MAX, 0.0, ConnectionResetError)
+    assert await most_at_once(HANDSHAKES_MAX, 0.02) < HANDSHAKES_MAX
+    del kept

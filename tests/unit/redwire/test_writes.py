@@ -124,6 +124,16 @@ async def test_a_primary_that_falls_silent_before_it_issues_an_id_holds_up_no_wr
                 await anyio.sleep(0.01)
 
 
+async def test_whoever_leads_and_issues_no_id_in_time_is_told_of_as_that(cluster, monkeypatch) -> None:
+    monkeypatch.setattr("redwire.pool.VISIT_S", 0.2)
+    async with redwire.connect(cluster.uri(cluster.leader)) as db:
+        await db.put("products", "p1", {})
+        cluster.leader.frozen = True
+        with pytest.raises(errors.ConnectFailed, match="issued no client id within 0.2 s") as late:
+            await db._opened().pool.new_client_id()
+    assert late.value.retry
+
+
 async def test_without_a_client_id_a_write_is_certainly_not_sent_and_says_why(cluster) -> None:
     cluster.leader.issues_ids = False
     async with redwire.connect(cluster.uri(cluster.leader)) as db:
