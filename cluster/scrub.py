@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from cluster.errors import NodeError
+from cluster.errors import NodeError, StateLocked
 from cluster.recall import Recall
 from cluster.soundness import pieces
 from cluster.tables import is_barred, open_reader, translated
@@ -22,7 +22,9 @@ FIRST_S = 5.0
 EVERY_S = 24 * 3600.0
 """Disks rot over months; a state of 100 GB takes an hour of the day."""
 AGAIN_S = 60.0
-"""After the file could not be opened: descriptors or memory may be back by then."""
+"""After the file could not be opened: descriptors or memory may be back by then, and who had it to himself
+be gone.
+"""
 REST_S = 0.01
 """Between two pieces: a sixth of a core at most."""
 
@@ -53,7 +55,7 @@ class Scrub:
             try:
                 self._look()
             except NodeError as error:
-                if is_barred(error, self._path):
+                if isinstance(error, StateLocked) or is_barred(error, self._path):
                     pause_s = AGAIN_S
                     continue
                 if not self._recall.off:

@@ -214,6 +214,24 @@ def test_a_file_that_is_there_and_cannot_be_opened_is_looked_at_later_and_one_th
     assert isinstance(scrub.posted.get(timeout=10), DiskFailed)
 
 
+def test_a_file_that_somebody_has_to_himself_is_looked_at_later(
+    sound: Path, scrub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a tool of SQLite's may: that says nothing of what is in it."""
+    monkeypatch.setattr("cluster.scrub.AGAIN_S", 0.05)
+    monkeypatch.setattr(
+        "cluster.scrub.open_reader", lambda path: sqlite3.connect(path, isolation_level=None, timeout=0.05)
+    )
+    sound.write_bytes(sound.read_bytes().replace(b"id-7-13", b"id-7-12"))
+    with closing(sqlite3.connect(sound, isolation_level=None)) as tool:
+        tool.execute("PRAGMA locking_mode = EXCLUSIVE")
+        tool.execute("BEGIN EXCLUSIVE")
+        scrub(sound)
+        with pytest.raises(queue.Empty):
+            scrub.posted.get(timeout=0.5)
+    assert isinstance(scrub.posted.get(timeout=10), StateCorrupt)
+
+
 def test_keys_whose_place_in_their_order_changed_are_found(sound: Path) -> None:
     with closing(sqlite3.connect(sound)) as connection, connection:
         connection.execute("UPDATE keys SET last = last + 1 WHERE last = (SELECT max(last) FROM keys)")
