@@ -20,13 +20,13 @@ from cluster.threads import Post
 FIRST_S = 5.0
 """A node that starts has other things to do."""
 EVERY_S = 24 * 3600.0
-"""Disks rot over months; a state of 100 GB takes an hour of the day."""
+"""Disks rot over months; a state of 100 million documents takes nine hours of the day."""
 AGAIN_S = 60.0
 """After the file could not be opened: descriptors or memory may be back by then, and who had it to himself
 be gone.
 """
 REST_S = 0.01
-"""Between two pieces: a sixth of a core at most."""
+"""Between two pieces: a twentieth of a core at most."""
 
 
 class Scrub:
