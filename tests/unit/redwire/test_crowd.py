@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import anyio.to_thread
 import pytest
+from anyio.abc import TaskGroup
 
 import redwire
 from redwire import crowd, errors
@@ -63,11 +64,16 @@ async def enter(uri: str, told: list[errors.RedwireError] | None = None) -> None
             told.append(error)
 
 
+async def crowd_at(host: Silent, tasks: TaskGroup, clients: int) -> None:
+    """Have so many come, and return once as many are connected as may be."""
+    for _ in range(clients):
+        tasks.start_soon(enter, f"{host.uri}?timeout_ms=60000")
+    await host.holds(HANDSHAKES_MIN)
+
+
 async def test_of_a_crowd_a_few_are_at_an_address_at_a_time_and_no_other_address_waits_for_them() -> None:
     async with silent_host() as crowded, silent_host() as other, anyio.create_task_group() as tasks:
-        for _ in range(CLIENTS):
-            tasks.start_soon(enter, f"{crowded.uri}?timeout_ms=60000")
-        await crowded.holds(HANDSHAKES_MIN)
+        await crowd_at(crowded, tasks, CLIENTS)
         tasks.start_soon(enter, f"{other.uri}?timeout_ms=60000")
         await other.holds(1)
         await anyio.sleep(0.2)
@@ -77,9 +83,7 @@ async def test_of_a_crowd_a_few_are_at_an_address_at_a_time_and_no_other_address
 
 async def test_who_has_waited_is_next_when_another_one_goes_and_none_who_gave_up_meanwhile() -> None:
     async with silent_host() as host, anyio.create_task_group() as tasks:
-        for _ in range(HANDSHAKES_MIN):
-            tasks.start_soon(enter, f"{host.uri}?timeout_ms=60000")
-        await host.holds(HANDSHAKES_MIN)
+        await crowd_at(host, tasks, HANDSHAKES_MIN)
         async with anyio.create_task_group() as impatient:
             impatient.start_soon(enter, f"{host.uri}?timeout_ms=60000")
             await anyio.sleep(0.1)
@@ -97,9 +101,7 @@ async def test_who_has_waited_is_next_when_another_one_goes_and_none_who_gave_up
 
 async def test_whoever_had_no_turn_does_not_say_that_the_address_gives_no_answer() -> None:
     async with silent_host() as host, anyio.create_task_group() as tasks:
-        for _ in range(HANDSHAKES_MIN):
-            tasks.start_soon(enter, f"{host.uri}?timeout_ms=60000")
-        await host.holds(HANDSHAKES_MIN)
+        await crowd_at(host, tasks, HANDSHAKES_MIN)
         told: list[errors.RedwireError] = []
         await enter(f"{host.uri}?timeout_ms=300", told)
         assert isinstance(told[0], errors.DeadlineExceeded)
@@ -109,9 +111,7 @@ async def test_whoever_had_no_turn_does_not_say_that_the_address_gives_no_answer
 
 async def test_the_clients_of_another_event_loop_do_not_wait_for_those_of_this_one() -> None:
     async with silent_host() as host, anyio.create_task_group() as tasks:
-        for _ in range(HANDSHAKES_MIN):
-            tasks.start_soon(enter, f"{host.uri}?timeout_ms=60000")
-        await host.holds(HANDSHAKES_MIN)
+        await crowd_at(host, tasks, HANDSHAKES_MIN)
         await anyio.to_thread.run_sync(lambda: asyncio.run(enter(f"{host.uri}?timeout_ms=500")))
         assert host.most == HANDSHAKES_MIN + 1
         tasks.cancel_scope.cancel()
