@@ -32,6 +32,8 @@ NO_ROOM_THERE_S = 15.0
 """A member whose disk has no room for the snapshot that we need: room is made by people."""
 TAKEN_MS = 10_000
 """Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
+SAY_AGAIN_S = 300.0
+"""Twelve lines an hour of each reason that takes turns with others."""
 
 
 class Links:
@@ -128,7 +130,7 @@ class Line:
         self._member = member
         self._where = Whereabouts(address)
         self._context = context
-        self._said: str | None = None  # why the line is down, once that was told
+        self._reasons = Reasons()
 
     async def run(self, chance: random.Random) -> None:
         """Keep the line up until `scope` is cancelled: dial, talk, and after any failure dial again, later
@@ -197,7 +199,7 @@ class Line:
 
     def _up(self) -> None:
         """The member has answered."""
-        self._said = None
+        self._reasons.over()
         self._node.note(f"connected to {self._member} at {self._where.place}")
 
     def _down(self, error: RedwireError) -> None:
@@ -212,9 +214,32 @@ class Line:
             node.roster.taken.pop(member, None)
         elif node.roster.taken_ms(member, node.role.reign, node.clock().ms) > TAKEN_MS and not node.leads:
             node.storage.fail(error)
-        if error.message != self._said:
-            self._said = error.message
+        if self._reasons.news(error.message, anyio.current_time()):
             self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
+
+
+class Reasons:
+    """Why a line is down, as far as that was told: what is news of it. Times are of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+        self._told_s: dict[str, float] = {}
+
+    def news(self, reason: str, now_s: float) -> bool:
+        """Whether `reason` is to be told: in the place of another one, and once in `SAY_AGAIN_S`, where a few
+        take turns, as at a door behind which nobody is.
+        """
+        told_s = {text: then_s for text, then_s in self._told_s.items() if now_s - then_s < SAY_AGAIN_S}
+        self._told_s = told_s
+        if reason == self._last or reason in told_s:
+            return False
+        self._last, told_s[reason] = reason, now_s
+        return True
+
+    def over(self) -> None:
+        """The line is up."""
+        self._last = None
+        self._told_s.clear()
 
 
 _FOREIGN = (

@@ -44,6 +44,7 @@ from cluster.signals import Signals, ignore_hangups
 from cluster.snapshot_library import SnapshotLibrary
 from cluster.state import copy_bytes
 from cluster.storage import Storage, follower
+from redwire import __version__
 from redwire.errors import RedwireError
 
 LED_S = 0.1
@@ -91,6 +92,8 @@ class Process:
 
     async def run(self) -> int:
         """Serve until a signal or a failure."""
+        data_dir = self._config.node.data_dir
+        self._note(f"redwire-node {__version__} opens {data_dir}, and looks through all of its log first")
         post = asyncio.get_running_loop().call_soon_threadsafe
         with threads.watched(lambda error: post(self._fail, error)):
             await self._run(Storage(self._config, post, self._fail))
@@ -200,18 +203,20 @@ class Process:
 
     async def _outlive_apply(self, node: Node) -> None:
         """Once nothing is applied any more the process ends. Where that is for what state or log hold, it
-        waits until this node is led: whoever is to lead may need what only this log has.
+        waits until this node is led: whoever is to lead may need what only this log has. A snapshot that
+        takes the place of the state meanwhile is applied to, as if nothing had been.
         """
-        ended = asyncio.get_running_loop().create_future()
-        node.storage.applies.on_failure = lambda error: None if ended.done() else ended.set_result(error)
-        error = await ended
-        if isinstance(error, StateCorrupt):
-            self._damaged(node, error)
-        waits = isinstance(error, StateCorrupt | ApplyStopped)
+        storage = node.storage
+        failures: asyncio.Queue[BaseException] = asyncio.Queue()
+        storage.applies.on_failure = failures.put_nowait
         while True:
-            if not (waits and _unled(node)):
-                return self._fail(error)
-            await anyio.sleep(LED_S)
+            error, state = await failures.get(), storage.state
+            if isinstance(error, StateCorrupt):
+                self._damaged(node, error)
+            while storage.state is state:
+                if not (isinstance(error, StateCorrupt | ApplyStopped) and _unled(node)):
+                    return self._fail(error)
+                await anyio.sleep(LED_S)
 
     def _fail(self, error: BaseException) -> None:
         """The process ends: what it could not make durable it must not acknowledge."""
