@@ -300,6 +300,6 @@ def _object(value: SqlValue) -> SqlValue | msgspec.Raw:
     if isinstance(value, str) and value.lstrip(" \t\r\n").startswith("{"):
         try:
             return msgspec.json.decode(value, type=msgspec.Raw)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # the latter: deeper than the stack has room for
             return value
     return value
