@@ -189,9 +189,12 @@ class SqlWorker:
         execute("PRAGMA query_only = ON")
 
     def _definitions(self, names: frozenset[str]) -> list[tuple[str, str, str]]:
-        """Name, columns and reading SELECT of each view among `names` that there can be."""
+        """Name, columns and reading SELECT of each view among `names` that there can be.
+
+        None hides a function that goes behind FROM: a collection of that name stays, even without documents.
+        """
         find = "SELECT c, name FROM collections WHERE name = ? COLLATE NOCASE"
-        rows = (self._connection.execute(find, (name,)).fetchone() for name in names)
+        rows = (self._connection.execute(find, (name,)).fetchone() for name in names - JSON_TABLES)
         intact = f"CAST({self._guard.intact}(c, id, version, sum, doc) AS TEXT)"
         source = f"SELECT id, version, {intact} AS doc FROM main.docs WHERE c ="
         found = [(row[1], "id, id AS rid, doc, version", f"{source} {row[0]}") for row in rows if row]
@@ -300,6 +303,6 @@ def _object(value: SqlValue) -> SqlValue | msgspec.Raw:
     if isinstance(value, str) and value.lstrip(" \t\r\n").startswith("{"):
         try:
             return msgspec.json.decode(value, type=msgspec.Raw)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # the latter: deeper than the stack has room for
             return value
     return value

@@ -281,6 +281,21 @@ def test_in_json_a_document_is_an_object_as_it_was_written(worker: SqlWorker) ->
     assert worker.run(SqlQuery("SELECT 1 AS n")).rows_as_json() == [(1,)]
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_in_json_what_is_too_deep_to_be_looked_at_is_a_text(worker: SqlWorker, closed: bool) -> None:
+    text = '{"a":' + "[" * 100_000 + "]" * 100_000 * closed + "}"
+    assert worker.run(SqlQuery("SELECT ? AS doc", (text,))).rows_as_json() == [(text,)]
+
+
+def test_no_collection_hides_a_function_of_json(state: State, worker: SqlWorker, written_log: Any) -> None:
+    state.apply([written_log.write(*(put(name, "x", b"{}") for name in ("json_each", "JSON_tree")))])
+    rows(worker, "SELECT * FROM json_each")
+    assert rows(worker, "SELECT value FROM json_each('[1, 2]')") == [(1,), (2,)]
+    assert rows(worker, "SELECT fullkey FROM orders, json_tree(doc) WHERE orders.id = 'a' LIMIT 1") == [
+        ("$",)
+    ]
+
+
 def test_a_connection_with_many_views_begins_anew(state: State, worker: SqlWorker, written_log: Any) -> None:
     names = [f"c{number}" for number in range(sql_module.VIEWS_MAX + 20)]
     state.apply([written_log.write(*(put(name, name, b"{}") for name in names))])
