@@ -55,7 +55,7 @@ class _Held:
 class CommitWaiter:
     """The batches of one reign that are not applied yet, in LSN order, with `under_way` requests of
     `flight_bytes` in all, and who waits longer than that. `times` tells where their time went; `acks` are the
-    waits of `await_acks`.
+    waits of `await_acks`. Nobody's time is up before `expires_us`.
     """
 
     table: CopyCounts
@@ -63,9 +63,9 @@ class CommitWaiter:
     flights: deque[Flight] = field(default_factory=deque)
     flight_bytes: int = 0
     under_way: int = 0
+    expires_us: int | None = None
     acks: AckWaits = field(init=False)
     _stronger: dict[CommitPolicy, deque[_Held]] = field(default_factory=dict)
-    _expires_us: int | None = None
     _reached: int = 0
     _timed_out: int = 0
 
@@ -78,8 +78,8 @@ class CommitWaiter:
         self.flight_bytes += len(flight.batch.data)
         self.under_way += len(flight.proposals)
         for proposal in flight.proposals:
-            if proposal is not None and (self._expires_us is None or proposal.deadline_us < self._expires_us):
-                self._expires_us = proposal.deadline_us
+            if proposal is not None and (self.expires_us is None or proposal.deadline_us < self.expires_us):
+                self.expires_us = proposal.deadline_us
 
     def covered(self, node: NodeId, since: Lsn, lsn: Lsn, now: Now) -> None:
         """`node` made everything up to `lsn` durable; up to `since` was known before."""
@@ -158,12 +158,12 @@ class CommitWaiter:
     def expired(self, now: Now) -> list[Unconfirmed]:
         """Those whose time is up: told "not confirmed" once, and never released afterwards."""
         self.acks.settle(now.ms)
-        if self._expires_us is None or now.us < self._expires_us:
+        if self.expires_us is None or now.us < self.expires_us:
             return []
         late = [(p, f) for p, f in self._open() if p.deadline_us <= now.us]
         given_up = self._give_up(late, "the copies that the policy asks for were not proven in time")
         self._let_go()
-        self._expires_us = min((p.deadline_us for p, _ in self._open()), default=None)
+        self.expires_us = min((p.deadline_us for p, _ in self._open()), default=None)
         return given_up
 
     def abandoned(self, reason: str) -> list[Unconfirmed]:
@@ -172,7 +172,7 @@ class CommitWaiter:
         self.flights.clear()
         self.flight_bytes = self.under_way = 0
         self._stronger.clear()
-        self._expires_us = None
+        self.expires_us = None
         self.acks.end()
         return self._give_up(late, reason)
 

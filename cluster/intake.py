@@ -100,7 +100,7 @@ class Intake:
     """The proposals of one reign that are not logged. `flights` are the reign's batches that are not
     applied; `policies` are those in force.
 
-    `waiting_bytes` are those of all requests in here.
+    `waiting_bytes` are those of all requests in here. Nobody's time is up before `expires_us`.
     """
 
     lookup: KeyLookup
@@ -109,9 +109,9 @@ class Intake:
     flights: Collection[Flight]
     policies: Policies
     waiting_bytes: int = 0
+    expires_us: int | None = None
     _fresh: deque[Proposal] = field(default_factory=deque)
     _held: deque[Proposal] = field(default_factory=deque)
-    _expires_us: int | None = None
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._held)
@@ -121,8 +121,8 @@ class Intake:
         self._fresh.extend(proposals)
         for proposal in proposals:
             self.waiting_bytes += len(proposal.request)
-            if self._expires_us is None or proposal.deadline_us < self._expires_us:
-                self._expires_us = proposal.deadline_us
+            if self.expires_us is None or proposal.deadline_us < self.expires_us:
+                self.expires_us = proposal.deadline_us
 
     def recheck(self) -> None:
         """Something changed that proposals are held back for: the next `take` looks at them again, and
@@ -165,7 +165,7 @@ class Intake:
 
     def expired(self, turn: Turn) -> list[Answer]:
         """Those whose time is up before they were logged."""
-        if self._expires_us is None or turn.now.us < self._expires_us:
+        if self.expires_us is None or turn.now.us < self.expires_us:
             return []
         answers: list[Answer] = []
         for queue in (self._held, self._fresh):
@@ -177,7 +177,7 @@ class Intake:
                 else:
                     self.waiting_bytes -= len(proposal.request)
                     answers.append(answer)
-        self._expires_us = min((proposal.deadline_us for proposal in self._waiting()), default=None)
+        self.expires_us = min((proposal.deadline_us for proposal in self._waiting()), default=None)
         return answers
 
     def end(self) -> list[Answer]:

@@ -166,6 +166,11 @@ class Primary:
         return Backlog(len(self._intake), self._intake.waiting_bytes)
 
     @property
+    def expires_us(self) -> int | None:
+        """When somebody's time may be up, None while nobody waits: a `Tick` is due then."""
+        return min((at for at in (self._intake.expires_us, self.waiter.expires_us) if at), default=None)
+
+    @property
     def complete(self) -> bool:
         """Whether the whole log is applied: what the state says of keys is then all there is to say."""
         return self.ready and self.applied == self.end.lsn

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.ack_waits import Reached, TimedOut
 from cluster.effects import Beat, Commit, Reject, Unconfirmed
+from cluster.node import TICK_MIN_S, TICK_S, tick_in_s
 from cluster.primary import BEAT_MS
 from redwire.position import Lsn
 from regions.errors import Timeout
@@ -33,6 +36,31 @@ def test_a_write_that_was_never_logged_in_time_is_refused(lead, answers):
     primary.take(primary.propose(deadline_ms=1_500))
     assert answers(primary.wait(500)) == [(Reject, 1)]
     assert primary.core.backlog.size == 0
+
+
+def test_a_tick_comes_when_the_time_of_who_waits_is_up(lead, of):
+    """Of 200 ms a client gives nine tenths: with the next look after them half of it would have gone by."""
+    primary = lead()
+    assert tick_in_s(primary.core, primary.now) == TICK_S
+    primary.begin()
+    primary.take(primary.propose(deadline_ms=1_180))
+    assert tick_in_s(primary.core, primary.now) == TICK_S
+    primary.wait(100)
+    assert tick_in_s(primary.core, primary.now) == pytest.approx(0.08)
+    primary.wait(79)
+    assert tick_in_s(primary.core, primary.now) == TICK_MIN_S
+    assert len(of(Reject, primary.wait(1))) == 1
+    assert tick_in_s(primary.core, primary.now) == TICK_S
+
+    primary = lead().serve()
+    primary.take(primary.propose(deadline_ms=1_180), primary.propose(deadline_ms=1_500))
+    primary.durable()
+    primary.wait(150)
+    assert tick_in_s(primary.core, primary.now) == pytest.approx(0.03)
+    assert len(of(Unconfirmed, primary.wait(30))) == 1
+    assert tick_in_s(primary.core, primary.now) == TICK_S
+    primary.wait(300)
+    assert tick_in_s(primary.core, primary.now) == pytest.approx(0.02)
 
 
 def test_time_settles_waits_for_copies_and_for_the_quorum(lead):
