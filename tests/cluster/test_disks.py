@@ -37,6 +37,7 @@ def in_flight_over_a_disk_that_hangs(shop: Any, call: str) -> Any:
     shop.db.put("c", "before", {"n": 1})
     shop.converge()
     end = shop.status("us-1").own.received
+    shop.until(lambda: _log_bytes(shop, "eu-1") >= SEGMENTS_BYTES, "the next segment, which is synced too")
     shop.disk("eu-1", f"{call} /wal/ hang")
     with connect_sync(shop.uri("eu-1", discovery="off")) as db, pytest.raises(NotConfirmed) as unconfirmed:
         db.put("c", "during", {"n": 2}, timeout_s=5)  # the answer has a tenth of it for its way
@@ -49,6 +50,10 @@ def in_flight_over_a_disk_that_hangs(shop: Any, call: str) -> Any:
     shop.kill("eu-1")
     shop.disk("eu-1")
     return unconfirmed.value
+
+
+def _log_bytes(shop: Any, node: str) -> int:
+    return next(each.disk.log_bytes or 0 for each in shop.status(node).nodes if each.id == node)
 
 
 @pytest.mark.parametrize("call", ["write", "sync"])

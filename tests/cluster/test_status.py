@@ -72,7 +72,7 @@ def test_every_node_answers_for_the_cluster_with_the_numbers_of_what_was_written
         for each in found.nodes:
             assert each.declared == each.region == each.id.split("-")[0]
             assert each.disk.state == "working" and (each.disk.free_bytes or 0) > 0
-            assert (each.disk.fsync_p50_us or 0) > 0 and (each.disk.log_bytes or 0) > 0
+            assert (each.disk.log_bytes or 0) > 0
             assert (each.certificate_ends_at_ms or 0) > found.vantage.at_ms
             assert each.version and len(each.incarnation) == 32
         _check_distances(found)
@@ -81,7 +81,8 @@ def test_every_node_answers_for_the_cluster_with_the_numbers_of_what_was_written
 def _level(status: Status, head: int) -> Status | None:
     stands = {(node.received, node.durable, node.applied) for node in status.nodes}
     sent = {node.sent for node in status.nodes if node.role != "primary"}
-    return status if stands == {(head,) * 3} and sent == {head} and is_well(status) else None
+    timed = all(node.disk.fsync_p50_us for node in status.nodes)  # told once a second
+    return status if stands == {(head,) * 3} and sent == {head} and timed and is_well(status) else None
 
 
 def _check_distances(found: Status) -> None:
