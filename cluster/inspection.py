@@ -34,7 +34,7 @@ from cluster.registry import Registry
 from cluster.replacement import apart, check_named
 from cluster.segment import Place, require_file
 from cluster.soundness import still_pieces
-from cluster.tables import open_reader, read_position, require_whole, translated
+from cluster.tables import is_new, open_reader, read_position, require_whole, translated
 from cluster.volume import INODES_MIN, LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
 from redwire.position import Lsn, Reign
@@ -190,7 +190,7 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
         raise DataDirForeign(folder, known.node, config.node.id)
     reign = Reign(known.term, known.primary) if known.primary else None
     state = folder / known.state_file
-    if not state.exists():
+    if is_new(state):
         _check_log(folder, known, Lsn(0))
         return Kept(reign)
     require_whole(state)

@@ -23,7 +23,7 @@ from cluster.tables import open_reader, translated
 from cluster.wal import Wal, generations
 from redwire.position import ClusterId, Lsn, Position
 
-_STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm)?\Z")
+_STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm|-journal)?\Z")
 
 
 class Replacement(msgspec.Struct, frozen=True):
