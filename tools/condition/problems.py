@@ -25,6 +25,7 @@ class Kind(Enum):
     HEALTH = "health"
     ROLE = "role"
     DISK = "disk"
+    DAMAGE = "damage"
     SLOT = "slot"
     BINDING = "binding"
     LAG = "lag"
@@ -105,6 +106,8 @@ def _of_nodes(status: Status, growing: Set[str], told: Set[str]) -> Iterator[Pro
             tone = Tone.WARN if node.disk.state == "stopped" else Tone.BAD
             lack = ", no inode is left" if inodeless(node) else ""
             yield Problem(Kind.DISK, node.id, tone, f"{node.id}: disk {node.disk.state}{lack}")
+        if node.disk.state == "damaged":
+            yield Problem(Kind.DAMAGE, node.id, Tone.BAD, f"{node.id}: disk damaged")
         if node.slot.state == "evicted":
             bound = f": {node.slot.bound}" if node.slot.bound else ""
             yield Problem(Kind.SLOT, node.id, Tone.BAD, f"{node.id}: evicted from its slot{bound}")
