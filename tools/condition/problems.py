@@ -142,4 +142,6 @@ def _nodes_of(status: Status, region: RegionStatus) -> list[NodeStatus]:
 
 
 def _all_out(nodes: list[NodeStatus]) -> bool:
-    return bool(nodes) and all(node.health == "unhealthy" for node in nodes)
+    """Whether no copy there counts, as that of a node does whose log goes on beside a damaged state."""
+    counts = [node.health != "unhealthy" or node.disk.state == "damaged" for node in nodes]
+    return bool(nodes) and not any(counts)
