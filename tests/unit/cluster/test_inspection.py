@@ -404,6 +404,16 @@ def test_a_state_that_the_log_does_not_go_on_from_is_an_error(config: NodeConfig
     assert "state.db is damaged: it stands at LSN 1, and the log goes on only from 8" in error
 
 
+def test_a_state_of_another_history_than_the_log_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
+    ours = with_state(config, config, config)
+    other = tmp_path / "other"
+    theirs = msgspec.structs.replace(config.node, data_dir=str(other))
+    with_state(msgspec.structs.replace(config, node=theirs), slower(config))
+    (other / "state.db").replace(ours / "state.db")
+    (error,), _ = words(inspect(config, wall_ms()))
+    assert "they are of two histories" in error
+
+
 def test_a_file_that_the_log_has_left_behind_is_warned_of(config: NodeConfig) -> None:
     with_state(config, config, slower(config))
     errors, (warning,) = words(inspect(config, wall_ms()))
