@@ -43,10 +43,11 @@ _TIMINGS = 1_024
 
 
 class DiskState(Enum):
-    """What the disk takes now."""
+    """What the disk takes now; DAMAGED: it takes the log, and the state on it is not as it was written."""
 
     WORKING = "working"
     FULL = "full"
+    DAMAGED = "damaged"
     FAILED = "failed"
     STOPPED = "stopped"
 

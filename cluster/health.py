@@ -113,6 +113,8 @@ def _no_read(status: Status, demand: Demand, lag_ms: int | None) -> str:
         return f"{status.vantage.node} has not joined its cluster yet"
     if own.role == NodeRole.REBUILDING:
         return "it takes a snapshot"
+    if own.disk.state == "damaged":
+        return "the disk is damaged"
     if demand.max_lag_ms is None:
         return ""
     if lag_ms is None:

@@ -31,13 +31,13 @@ from cluster.exposure import FOLDERS, WRITTEN, exposed
 from cluster.opening import followed_last
 from cluster.recovery import verify
 from cluster.registry import Registry
-from cluster.replacement import apart, check_named
+from cluster.replacement import check_named, require_joined
 from cluster.segment import Place, require_file
 from cluster.soundness import still_pieces
-from cluster.tables import open_reader, read_position, require_whole, translated
+from cluster.tables import is_new, open_reader, read_position, require_whole, translated
 from cluster.volume import INODES_MIN, LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
-from redwire.position import Lsn, Reign
+from redwire.position import EMPTY, Lsn, Position, Reign
 
 DISTRIBUTION = "redwire-cluster"
 
@@ -190,15 +190,15 @@ def _kept(config: NodeConfig, may_write: Callable[[Path], bool]) -> Kept:
         raise DataDirForeign(folder, known.node, config.node.id)
     reign = Reign(known.term, known.primary) if known.primary else None
     state = folder / known.state_file
-    if not state.exists():
-        _check_log(folder, known, Lsn(0))
+    if is_new(state):
+        _check_log(folder, known, EMPTY)
         return Kept(reign)
     require_whole(state)
     with translated(state), closing(open_reader(state, still=True)) as connection:
         for _ in still_pieces(state, connection):
             pass
         records = Registry(state, connection).records
-        applied = read_position(state, connection).lsn
+        applied = read_position(state, connection)
     _check_log(folder, known, applied)
     return Kept(reign, tuple(ClusterConfig.from_record(record) for _, record in records))
 
@@ -249,17 +249,18 @@ def _short_of_inodes(config: NodeConfig, free_inodes: Callable[[Path], int | Non
         )
 
 
-def _check_log(folder: Path, known: meta.Meta, applied: Lsn) -> None:
-    """Look through the log that a state goes on from which has applied so far. Raises what its opening would:
-    `LogCorrupt`, also where nothing is left of it, as its folder was removed or its volume is not there.
+def _check_log(folder: Path, known: meta.Meta, applied: Position) -> None:
+    """Look through the log that a state goes on from which stands at `applied`. Raises what their opening
+    would: `LogCorrupt`, also where nothing is left of it, as its folder was removed or its volume is not
+    there, and `StateCorrupt`.
     """
     place = Place(folder / LOG_FOLDER, known.incarnation, known.generation)
     if place.folder.is_dir() and place.paths():
         with translated(place.folder):
-            base = verify(place, known.base, known.terms, applied, known.watermark)
-        if applied < base.lsn:
-            raise apart(folder / known.state_file, applied, base.lsn)
-    elif (held := max(applied, known.watermark)) > known.base.lsn:
+            log = verify(place, known.base, known.terms, applied.lsn, known.watermark)
+            logged = log.position_at(applied.lsn)
+        require_joined(folder / known.state_file, applied, log.base, logged)
+    elif (held := max(applied.lsn, known.watermark)) > known.base.lsn:
         raise LogCorrupt(place.folder, 0, Lsn(known.base.lsn + 1), f"there is no log; LSN {held} was here")
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from cluster.errors import DiskFailed, FormatNewer, LogCorrupt
 from cluster.files import is_lost
+from cluster.log_view import LogView
 from cluster.segment import (
     Mark,
     Place,
@@ -71,11 +72,12 @@ def recover(
     return _looked_through(place, base, base_terms, applied, watermark).finish()
 
 
-def verify(place: Place, base: Position, base_terms: TermList, applied: Lsn, watermark: Lsn) -> Position:
-    """The oldest position that readers of the log in `place.folder` can continue from, once it was looked
-    through as `recover` does it. Changes nothing. Raises what `recover` does.
+def verify(place: Place, base: Position, base_terms: TermList, applied: Lsn, watermark: Lsn) -> LogView:
+    """The log in `place.folder`, once it was looked through as `recover` does it. Changes nothing. Raises
+    what `recover` does.
     """
-    return _looked_through(place, base, base_terms, applied, watermark).base
+    opening = _looked_through(place, base, base_terms, applied, watermark)
+    return LogView(tuple(opening.segments), opening.base, opening.end)
 
 
 def _looked_through(

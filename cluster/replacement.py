@@ -21,9 +21,9 @@ from cluster.meta import Meta
 from cluster.state import State
 from cluster.tables import open_reader, translated
 from cluster.wal import Wal, generations
-from redwire.position import ClusterId, Lsn, Position
+from redwire.position import ClusterId, Position
 
-_STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm)?\Z")
+_STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm|-journal)?\Z")
 
 
 class Replacement(msgspec.Struct, frozen=True):
@@ -104,10 +104,16 @@ def check_named(data_dir: Path, meta: Meta | None) -> None:
         raise MetaCorrupt(data_dir / "meta.cbor", f"it names {meta.state_file}, and there is {states[0]}")
 
 
-def apart(state: Path, applied: Lsn, base: Lsn) -> StateCorrupt:
-    """What is said of a state that has applied less than what its log begins after, at `base`."""
-    there = f"stands at LSN {applied}" if applied else "was removed, or is empty"
-    return StateCorrupt(state, f"it {there}, and the log goes on only from {base + 1}")
+def require_joined(state: Path, applied: Position, base: Position, logged: Position | None) -> None:
+    """Raises `StateCorrupt` for a state of which the log is no continuation: that begins after `base`, and
+    says `logged` of where the state stands, None where no batch ends there.
+    """
+    if applied.lsn < base.lsn:
+        there = f"stands at LSN {applied.lsn}" if applied.lsn else "was removed, or is empty"
+        raise StateCorrupt(state, f"it {there}, and the log goes on only from {base.lsn + 1}")
+    if logged != applied:
+        there = "no batch ends there" if logged is None else f"says {logged} of that"
+        raise StateCorrupt(state, f"it stands at {applied}, and the log {there}: they are of two histories")
 
 
 def remove_strays(data_dir: Path, meta: Meta) -> None:

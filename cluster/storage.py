@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -29,7 +30,13 @@ from cluster.log_room import NO_SPACE, LogRoom
 from cluster.logged import Logged
 from cluster.meta import Meta
 from cluster.read_desk import ReadDesk
-from cluster.replacement import Replacement, apart, check_named, remove_strays, stray_generations
+from cluster.replacement import (
+    Replacement,
+    check_named,
+    remove_strays,
+    require_joined,
+    stray_generations,
+)
 from cluster.replica import Replica
 from cluster.settings import Settings
 from cluster.state import State
@@ -263,10 +270,11 @@ class Storage:
             applied=state.applied.lsn,
             watermark=meta.watermark,
         )
-        if state.applied.lsn < found.base.lsn:
-            state.close()
-            wal.close()
-            raise apart(state.path, state.applied.lsn, found.base.lsn)
+        with ExitStack() as undo:
+            undo.callback(wal.close)
+            undo.callback(state.close)
+            require_joined(state.path, state.applied, found.base, wal.position_at(state.applied.lsn))
+            undo.pop_all()
         for generation in stray_generations(folder, meta):
             wal.remove_generation(generation)
         if found.cut_bytes:

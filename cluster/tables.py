@@ -29,7 +29,6 @@ whoever reads checks. The names of `collections` have two indexes that must agre
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -49,7 +48,7 @@ from cluster.errors import (
     StateCorrupt,
     StateLocked,
 )
-from cluster.files import not_a_file
+from cluster.files import SYSCALLS, not_a_file
 from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermList
 
 APPLICATION_ID = 0x52575354
@@ -153,19 +152,35 @@ def open_writer(path: Path) -> sqlite3.Connection:
     `FormatNewer`, `FormatOlder`, `StateCorrupt`, `DiskFull` or `DiskFailed`.
     """
     with translated(path):
-        _require_files(path)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if is_new(path):
+            _make(path)
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=WRITER_BUSY_MS / 1000
         )
         with closed_on_error(connection):
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-                connection.executescript(f"BEGIN;{_TABLES}COMMIT;")
             _check(connection, path)
             for pragma in _WRITER_PRAGMAS:
                 # to its end: one that writes, as journal_mode may, commits and fails there
                 connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
+
+
+def is_new(path: Path) -> bool:
+    """Whether `open_writer` makes the file at `path`: it is missing, or empty. Raises `StateCorrupt` where
+    something else is there.
+    """
+    _require_files(path)
+    return not path.exists() or not path.stat().st_size
+
+
+def _make(path: Path) -> None:
+    """All of it at once: a process that ends amid this leaves no part of a state. What lies beside it was of
+    one that is gone.
+    """
+    for beside in _beside(path):
+        beside.unlink(missing_ok=True)
+    data, _ = _new()
+    SYSCALLS.replace_whole(path, data)
 
 
 def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False) -> sqlite3.Connection:
@@ -340,9 +355,13 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
             connection.close()
 
 
+def _beside(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}-{what}") for what in ("wal", "shm", "journal")]
+
+
 def _require_files(path: Path) -> None:
     """Raises `StateCorrupt` where something else stands in the place of a file that SQLite would open."""
-    for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+    for each in (path, *_beside(path)):
         if what := not_a_file(each):
             raise StateCorrupt(each, what)
 
@@ -357,17 +376,22 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise FormatOlder(path, f"a state file of format {version}, this version reads {FORMAT}")
     if version > FORMAT:
         raise FormatNewer(path, f"a state file of format {version}, this version knows {FORMAT}")
-    if not _schema_of_new() <= _schema(connection):
+    _, schema = _new()
+    if not schema <= _schema(connection):
         raise StateCorrupt(path, "its tables are not declared as they were")
 
 
-def _schema(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str, str | None]]:
+_Schema = frozenset[tuple[str, str, str, str | None]]
+
+
+def _schema(connection: sqlite3.Connection) -> _Schema:
     """How everything is declared: by which SQLite reads the rows, and which nothing else checks."""
     return frozenset(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
 @cache
-def _schema_of_new() -> frozenset[tuple[str, str, str, str | None]]:
+def _new() -> tuple[bytes, _Schema]:
+    """The state of an empty log, and its schema."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(_TABLES)
-        return _schema(connection)
+        return connection.serialize(), _schema(connection)

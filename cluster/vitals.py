@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.config import NodeConfig
 from cluster.credentials import NodeCredentials, Reminder
-from cluster.disk import DiskStatus
+from cluster.disk import DiskState, DiskStatus
 from cluster.events import EventKind
 from cluster.node import Node
 from cluster.trend import Forecast, Horizon, Trend
@@ -48,6 +48,7 @@ class VitalSigns:
         `volume` names what it is of.
         """
         self._remind()
+        damaged = self._node.damage.whole is not None
         now, bulletin = self._node.clock(), self._node.bulletin
         forecast = Forecast()
         if free_bytes is not None:
@@ -57,7 +58,7 @@ class VitalSigns:
         bulletin.vitals = Vitals(
             version=__version__,
             durable=self._node.storage.log.durable,
-            disk=disk.state.value,
+            disk=(DiskState.DAMAGED if damaged else disk.state).value,
             fsync_p50_us=disk.group_p50_us,
             fsync_p99_us=disk.group_p99_us,
             free_bytes=free_bytes,

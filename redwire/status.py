@@ -135,11 +135,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's disk: `working`, `full`, `failed`, `stopped`; how long a group's write and sync takes; what is
-    free, in bytes and in files that may be made (`free_inodes`, None also where they are not counted), of
-    which it needs both; what retention wants free (`floor_bytes`); how long until that is reached
-    (`floor_ms`) by the growth of the last `floor_over_ms`, None while it is too early to tell. Who names the
-    same `volume` shares it.
+    """A node's disk: `working`, `full`, `damaged` (it takes the log, and no read is answered from the state
+    on it), `failed`, `stopped`; how long a group's write and sync takes; what is free, in bytes and in files
+    that may be made (`free_inodes`, None also where they are not counted), of which it needs both; what
+    retention wants free (`floor_bytes`); how long until that is reached (`floor_ms`) by the growth of the
+    last `floor_over_ms`, None while it is too early to tell. Who names the same `volume` shares it.
     """
 
     state: str = UNKNOWN

@@ -274,6 +274,10 @@ def test_what_damage_hides_is_looked_for_a_replica_serves_no_reads_then_and_a_pr
         for ident in ("id-123", "id-007"):
             with pytest.raises(Refused, match="us-1 cannot read its copy"):
                 db.get("c", ident)
+    own = shop.until(
+        lambda: (row := shop.status("us-1").node("us-1")).disk.state != "working" and row, "told"
+    )
+    assert own.disk.state == "damaged"
 
 
 def test_the_log_of_a_node_whose_state_is_damaged_is_there_for_who_is_to_lead_and_the_node_ends_once_led(

@@ -25,6 +25,7 @@ class Kind(Enum):
     HEALTH = "health"
     ROLE = "role"
     DISK = "disk"
+    DAMAGE = "damage"
     SLOT = "slot"
     BINDING = "binding"
     LAG = "lag"
@@ -105,6 +106,8 @@ def _of_nodes(status: Status, growing: Set[str], told: Set[str]) -> Iterator[Pro
             tone = Tone.WARN if node.disk.state == "stopped" else Tone.BAD
             lack = ", no inode is left" if inodeless(node) else ""
             yield Problem(Kind.DISK, node.id, tone, f"{node.id}: disk {node.disk.state}{lack}")
+        if node.disk.state == "damaged":
+            yield Problem(Kind.DAMAGE, node.id, Tone.BAD, f"{node.id}: disk damaged")
         if node.slot.state == "evicted":
             bound = f": {node.slot.bound}" if node.slot.bound else ""
             yield Problem(Kind.SLOT, node.id, Tone.BAD, f"{node.id}: evicted from its slot{bound}")
@@ -139,4 +142,6 @@ def _nodes_of(status: Status, region: RegionStatus) -> list[NodeStatus]:
 
 
 def _all_out(nodes: list[NodeStatus]) -> bool:
-    return bool(nodes) and all(node.health == "unhealthy" for node in nodes)
+    """Whether no copy there counts, as that of a node does whose log goes on beside a damaged state."""
+    counts = [node.health != "unhealthy" or node.disk.state == "damaged" for node in nodes]
+    return bool(nodes) and not any(counts)

@@ -27,7 +27,7 @@ STUCK_LAG_MS = 60_000
 """Who is that far behind and comes no nearer will not catch up by itself."""
 AGAIN_S = 10
 """Whoever leads and says nothing is given up by its followers after half of that."""
-_OUT_OF_USE = frozenset(("full", "failed"))
+_OUT_OF_USE = frozenset(("full", "damaged", "failed"))
 """States of a disk that explain what else is wrong with its node."""
 _SPACE = "free or add space on the volume of its data_dir"
 _INODES = "see df -i on its host: remove files on the volume of its data_dir, or make one with more inodes"
@@ -74,6 +74,11 @@ OF_PROBLEMS = {
         Check.DISKS,
         "at most what has its space set aside already is still logged there",
         "{room}; a failed disk: docs/OPERATIONS.md, Replace a disk",
+    ),
+    problems.Kind.DAMAGE: (
+        Check.DISKS,
+        "its state is not as it was written: no read is answered there",
+        "docs/OPERATIONS.md, Replace a disk; what is damaged stands in its log: journalctl -u redwire-node",
     ),
     problems.Kind.SLOT: (
         Check.SLOTS,

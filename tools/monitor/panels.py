@@ -31,6 +31,7 @@ LEVELS = {"info": Tone.PLAIN, "warning": Tone.WARN, "error": Tone.BAD}
 DISKS = {
     "working": Tone.GOOD,
     "full": Tone.BAD,
+    "damaged": Tone.BAD,
     "failed": Tone.BAD,
     "stopped": Tone.WARN,
     "unknown": Tone.DIM,

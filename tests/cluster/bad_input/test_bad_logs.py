@@ -45,6 +45,10 @@ def test_a_write_that_was_torn_anywhere_is_cut_and_nothing_acknowledged_goes_wit
     shop = fleet("eu-1", faults=True)
     acked = {f"{n:02d}": shop.db.put("c", f"{n:02d}", {"n": n}).version for n in range(20)}
     path, folder, kept = segment(shop, "eu-1"), shop.data_dir("eu-1"), tmp_path / "kept"
+    # The mark that follows within a second of silence: the write would wait behind it, where that hangs.
+    shop.until(
+        lambda: (data := path.read_bytes()).rindex(b"RWM1") > data.rindex(b"RWB1"), "the log is at rest"
+    )
     shop.disk("eu-1", "sync /wal/ hang")
     with connect_sync(shop.uri("eu-1", discovery="off")) as db, pytest.raises((NotConfirmed, UnknownOutcome)):
         db.put("c", "torn", {"body": "x" * 300}, timeout_s=3)

@@ -94,6 +94,10 @@ def test_a_primary_that_does_not_apply_what_it_commits_reads_as_old_as_that(lead
     assert why(idle, Demand(Purpose.READ, 0)) == ""
 
 
+def test_who_answers_no_read_from_a_damaged_state_is_ready_for_none(following: Status) -> None:
+    assert why(own(following, disk=Disk(state="damaged")), READ) == "the disk is damaged"
+
+
 def test_who_takes_a_snapshot_or_is_nobodys_member_reads_nothing(following: Status) -> None:
     assert why(own(following, role="rebuilding"), READ) == "it takes a snapshot"
     assert why(replace(following, cluster=Cluster()), READ) == "us-1 has not joined its cluster yet"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -401,6 +404,16 @@ def test_a_state_that_the_log_does_not_go_on_from_is_an_error(config: NodeConfig
     assert "state.db is damaged: it stands at LSN 1, and the log goes on only from 8" in error
 
 
+def test_a_state_of_another_history_than_the_log_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
+    ours = with_state(config, config, config)
+    other = tmp_path / "other"
+    theirs = msgspec.structs.replace(config.node, data_dir=str(other))
+    with_state(msgspec.structs.replace(config, node=theirs), slower(config))
+    (other / "state.db").replace(ours / "state.db")
+    (error,), _ = words(inspect(config, wall_ms()))
+    assert "they are of two histories" in error
+
+
 def test_a_file_that_the_log_has_left_behind_is_warned_of(config: NodeConfig) -> None:
     with_state(config, config, slower(config))
     errors, (warning,) = words(inspect(config, wall_ms()))
@@ -452,6 +465,25 @@ def test_a_cluster_whose_only_member_follows_has_nobody_to_lead_it(config: NodeC
     assert words(inspect(pair, wall_ms()))[1][0] == warning, (
         "by the log there is none, whatever the file says"
     )
+
+
+@pytest.mark.parametrize("bytes_max", [0, 1, 8_192, 20_000])
+def test_a_state_whose_making_was_interrupted_is_none_yet(config: NodeConfig, bytes_max: int) -> None:
+    """As by a kill, or a full disk, at the first start. Here the system ends who writes further than that."""
+    folder = with_state(config)
+    (folder / "state.db").unlink(missing_ok=True)
+    program = f"""if True:
+        import resource, signal
+        from pathlib import Path
+        from cluster.state import State
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_max}, {bytes_max}))
+        State.open(Path({str(folder / "state.db")!r}))
+    """
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60)
+    assert ended.returncode == -signal.SIGXFSZ
+    assert words(inspect(config, wall_ms())) == ([], [])
+    State.open(folder / "state.db").close()
 
 
 def test_a_state_of_another_program_is_an_error(config: NodeConfig) -> None:

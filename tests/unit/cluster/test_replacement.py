@@ -17,7 +17,7 @@ from cluster.accounts import Accounts
 from cluster.errors import DiskFailed, DiskFull
 from cluster.files import Syscalls, translated
 from cluster.meta import Meta
-from cluster.replacement import Replacement
+from cluster.replacement import Replacement, remove_strays
 from cluster.state import State
 from cluster.wal import Wal
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, TermList
@@ -167,3 +167,13 @@ def test_a_snapshot_that_was_removed_to_make_room_leaves_what_it_was_to_replace(
             by.install(data, meta, wal, old)
         assert meta_file.load(data) == meta and wal.end.lsn == 2
         assert [path.name for path in data.glob("state*.db")] == ["state.db"]
+
+
+def test_nothing_is_left_of_a_state_whose_installation_was_killed(tmp_path: Path) -> None:
+    """SQLite would roll a journal that is left back into the next snapshot, which has the same name."""
+    meta = Meta(node=NodeId("eu-1"), incarnation=INCARNATION)
+    kept = [f"{meta.state_file}{what}" for what in ("", "-journal", "-shm", "-wal")]
+    for name in (*kept, *(f"state-2.db{what}" for what in ("", "-journal", "-shm", "-wal"))):
+        (tmp_path / name).touch()
+    remove_strays(tmp_path, meta)
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept

@@ -18,9 +18,10 @@ from msgspec.structs import replace
 from cluster import meta as meta_file
 from cluster.errors import ApplyStopped, DataDirInUse, DiskFailed, DiskFull, MetaCorrupt, StateCorrupt
 from cluster.replacement import Replacement
+from cluster.state import State
 from cluster.storage import Storage
 from redwire import body
-from redwire.position import EMPTY, ClusterId, Reign, Term
+from redwire.position import EMPTY, ClusterId, Lsn, Reign, Term
 from redwire.record import Op, Record, RequestKind, encode_system
 
 BIG = Record(Op.PUT, "orders", "a", b'{"n":"%s"}' % (b"x" * 200_000))
@@ -170,6 +171,30 @@ def test_a_state_that_the_log_does_not_go_on_from_is_refused(
     with pytest.raises(StateCorrupt, match=f"it {what}, and the log goes on only from 4") as caught:
         open_storage()
     assert "takes a snapshot" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [((1,), "says 1/1:"), ((2, 1), "says 1/3:"), ((3,), "says 1/3:"), ((1, 1), "no batch ends")],
+)
+def test_a_state_of_another_history_than_the_log_is_refused(
+    open_storage: Callable[[], Storage], written_log: Any, tmp_path: Path, ends: tuple[int, ...], says: str
+) -> None:
+    """As one that was copied from a cluster of before, without the log."""
+    storage, theirs = open_storage(), type(written_log)()
+    path, batches = storage.state.path, [written_log.write(BIG), written_log.write(BIG, BIG)]
+    storage.journal.wal.append(batches, Lsn(0))
+    storage.state.apply(batches)
+    storage.close()
+    other = State.open(tmp_path / "other.db")
+    other.apply([theirs.write(*[replace(BIG, id="b")] * records) for records in ends])
+    other.close()
+    open_storage().close()
+    (tmp_path / "other.db").replace(path)
+    with pytest.raises(
+        StateCorrupt, match=f"it stands at 1/.*, and the log {says}.*: they are of two histories"
+    ):
+        open_storage()
 
 
 def test_while_a_disk_that_hangs_may_yet_write_the_directory_stays_locked(

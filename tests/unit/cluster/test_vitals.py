@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,8 +11,10 @@ import pytest
 from cluster.bulletin import Bulletin
 from cluster.config import NodeConfig
 from cluster.credentials import NodeCredentials
+from cluster.damage import Damage
 from cluster.disk import DiskState, DiskStatus
 from cluster.effects import Now
+from cluster.errors import StateCorrupt
 from cluster.events import EventKind, Events
 from cluster.histogram import Buckets
 from cluster.node import Node
@@ -32,6 +35,7 @@ class Here:
         self.storage = SimpleNamespace(log=SimpleNamespace(durable=Lsn(7)))
         retention = SimpleNamespace(disk_free_min_bytes=FLOOR)
         config = cast(NodeConfig, SimpleNamespace(retention=retention))
+        self.damage = Damage(NodeId("eu-1"), self.happened)
         self.ends: list[str] = []
         held = SimpleNamespace(current=self, not_after_ms=9)
         self.vitals = VitalSigns(cast(Node, self), config, cast(NodeCredentials, held))
@@ -103,3 +107,17 @@ def test_what_the_certificate_ends_in_is_an_event_once(here) -> None:
     ending = EventKind.CERTIFICATE_ENDING
     assert here.told == [(ending, "eu-1.pem ends at 0"), (ending, "an authority ends at 0")]
     assert here.bulletin.vitals.certificate_ends_at_ms == 9
+
+
+def test_a_state_that_nobody_reads_any_more_is_told_until_another_one_is_in_its_place(here) -> None:
+    said = []
+    for change in (
+        None,
+        lambda: here.damage.condemn(StateCorrupt(Path("state.db"), "x")),
+        here.damage.replaced,
+    ):
+        if change is not None:
+            change()
+        here.look(77 * GB)
+        said.append(here.bulletin.vitals.disk)
+    assert said == ["working", "damaged", "working"]

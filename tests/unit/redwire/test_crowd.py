@@ -117,6 +117,26 @@ async def test_the_clients_of_another_event_loop_do_not_wait_for_those_of_this_o
         tasks.cancel_scope.cancel()
 
 
+async def test_whoever_is_left_has_a_turn_where_all_before_him_give_up_at_once() -> None:
+    """Those who have one, and those who are to have it next, as where a program closes its clients."""
+
+    async def come(stays_s: float, patience: anyio.CancelScope) -> None:
+        with patience:
+            async with turn_at("us-1:5050"):
+                await anyio.sleep(stays_s)
+
+    patience = [anyio.CancelScope() for _ in range(2 * HANDSHAKES_MIN)]
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for each in patience:
+                tasks.start_soon(come, 60, each)
+            await anyio.sleep(0.05)
+            tasks.start_soon(come, 0, anyio.CancelScope())
+            await anyio.sleep(0.05)
+            for each in patience:
+                each.cancel()
+
+
 async def most_at_once(comers: int, takes_s: float, told: type[Exception] | None = None) -> int:
     """Let so many come to one address, where each handshake takes so long, and ends as `told`."""
     here = most = 0

@@ -219,7 +219,7 @@ def test_a_schema_that_is_no_text_any_more_is_damage(state: State, path: Path) -
             look(path)
 
 
-@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm", "state.db-journal"])
 def test_a_pipe_in_the_place_of_one_of_its_files_is_damage_and_is_not_opened(
     tmp_path: Path, name: str
 ) -> None:

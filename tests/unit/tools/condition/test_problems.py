@@ -47,6 +47,8 @@ def test_a_view_is_old_when_a_silent_node_would_be_lost() -> None:
 def test_the_worst_stands_first() -> None:
     sick = replace(WELL, declared="ap", disk=Disk(state="full"))
     assert texts(status(sick)) == ["us-1: disk full", "us-1 declares ap, is bound to us"]
+    damaged = replace(WELL, disk=Disk(state="damaged"), health="unhealthy", why="its disk is damaged")
+    assert texts(status(damaged)) == ["us-1 is unhealthy: its disk is damaged", "us-1: disk damaged"]
     inodeless = replace(WELL, disk=Disk(state="full", free_inodes=0))
     assert texts(status(inodeless)) == ["us-1: disk full, no inode is left"]
 

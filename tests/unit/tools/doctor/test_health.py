@@ -83,6 +83,8 @@ def test_disks_are_errors_when_full_and_warnings_when_slow_filling_or_near_the_f
 
     assert (found := disk(state="full")).level is Level.ERROR and found.check is Check.DISKS
     assert found.why == "at most what has its space set aside already is still logged there"
+    damaged = disk(state="damaged")
+    assert damaged.level is Level.ERROR and "Replace a disk" in damaged.mend
     assert disk(fsync_p99_us=180_000).what == "one write in a hundred takes its disk 180 ms or more"
     assert disk(free_bytes=300 * MB).what == "300 MB are free, the floor is 200 MB"
     filling = disk(floor_ms=30 * 60_000)
