@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
+from collections import deque
 from collections.abc import Callable
 
 import anyio
@@ -30,6 +31,8 @@ TAKEN_AGAIN_S = 0.5
 """Who is taken for another process has most often only started anew: it is forgotten soon that it ended."""
 NO_ROOM_THERE_S = 15.0
 """A member whose disk has no room for the snapshot that we need: room is made by people."""
+REASONS_MAX = 16
+"""Why a line is down: each is told once. There are three or four as a rule, however long it lasts."""
 TAKEN_MS = 10_000
 """Four times what it takes to forget a process that has ended (`roster.GONE_MS`)."""
 
@@ -128,7 +131,7 @@ class Line:
         self._member = member
         self._where = Whereabouts(address)
         self._context = context
-        self._said: str | None = None  # why the line is down, once that was told
+        self._said = deque[str](maxlen=REASONS_MAX)  # why the line is down, as far as that was told
 
     async def run(self, chance: random.Random) -> None:
         """Keep the line up until `scope` is cancelled: dial, talk, and after any failure dial again, later
@@ -197,13 +200,14 @@ class Line:
 
     def _up(self) -> None:
         """The member has answered."""
-        self._said = None
+        self._said.clear()
         self._node.note(f"connected to {self._member} at {self._where.place}")
 
     def _down(self, error: RedwireError) -> None:
-        """Say why the line is down, but not at every try. Where another process has this node's id, this one
-        ends: its log, which stands still, must not speak for the member one day. It ends as well where the
-        disk failed under a snapshot.
+        """Say why the line is down, but not at every try: what takes connections in front of a member that
+        is away, as a tunnel does, gives reasons that take turns. Where another process has this node's id,
+        this one ends: its log, which stands still, must not speak for the member one day. It ends as well
+        where the disk failed under a snapshot.
         """
         node, member = self._node, self._member
         if isinstance(error, DiskFailed):
@@ -212,8 +216,8 @@ class Line:
             node.roster.taken.pop(member, None)
         elif node.roster.taken_ms(member, node.role.reign, node.clock().ms) > TAKEN_MS and not node.leads:
             node.storage.fail(error)
-        if error.message != self._said:
-            self._said = error.message
+        if error.message not in self._said:
+            self._said.append(error.message)
             self._node.note(f"no line to {self._member}: {error}", Level.WARNING)
 
 
