@@ -90,6 +90,10 @@ class Inbox:
             turns.phase = BEHIND
         return events
 
+    def holds(self, kind: type[Event]) -> bool:
+        """Whether an event of this kind waits for its turn."""
+        return any(isinstance(event, kind) for event in self._events)
+
     @property
     def waiting(self) -> bool:
         """Whether there are proposals, or were some that are not known yet to be logged."""

@@ -74,8 +74,10 @@ class PeerSession:
         self._dialled.channel.close()
 
     def follow(self) -> None:
-        """Ask the member for its log, where no answer is due."""
-        if self._asked is None:
+        """Ask the member for its log, where no answer is due, and none is here that the role has not heard
+        yet: a second one would end the session over which the member is followed since the first.
+        """
+        if self._asked is None and not self._node.inbox.holds(SourceFound):
             self._asked = self._node.storage.log.end
             self._end.send(Kind.FOLLOW, encode(self._node.report()))
 

@@ -21,7 +21,7 @@ from cluster.files import FILE_MODE, SYSCALLS, Syscalls, not_a_file, translated
 from cluster.log_config import Level, Note
 
 BEAT_S = 2.0
-"""Ten answers are missing when a disk is called silent."""
+"""An answer that was not there for ten of them has a disk called silent."""
 SILENT_MS = 20_000
 """Networked volumes stand still for some seconds now and then, and go on: no reason to end a process."""
 
@@ -54,7 +54,7 @@ class Pulse:
         self._said = False
         self._calls = calls
         self._answered_ms = clock().ms
-        self._under_way = False
+        self._asked_ms: int | None = None  # since when the disk owes an answer
 
     async def run(self) -> None:
         """Ask for ever, and say when the disk stops to answer and when it does again."""
@@ -64,22 +64,25 @@ class Pulse:
 
     def beat(self) -> None:
         """Ask the disk once, unless it owes the last answer. Never waits."""
-        if not self._under_way:
-            self._under_way = True
+        if self._asked_ms is None:
+            self._asked_ms = self._clock().ms
             self._disk.call(self._touch, self._answered)
 
     def status(self) -> PulseStatus:
-        """How it is now; that somebody could ask says that the loop turns."""
-        answered_ms = self._clock().ms - self._answered_ms
-        if answered_ms <= SILENT_MS or self._disk.state is DiskState.FULL:
-            return PulseStatus(answered_ms, "")
-        return PulseStatus(answered_ms, f"the disk has not answered for {answered_ms // 1000} s")
+        """How it is now; that somebody could ask says that the loop turns. A disk that was not asked, as
+        while the process or its machine was stopped, owes no answer.
+        """
+        now_ms = self._clock().ms
+        silent_ms = 0 if self._asked_ms is None else now_ms - self._asked_ms
+        silent = silent_ms > SILENT_MS and self._disk.state is not DiskState.FULL
+        why = f"the disk has not answered for {silent_ms // 1000} s" if silent else ""
+        return PulseStatus(now_ms - self._answered_ms, why)
 
     def look(self) -> None:
         """Ask the disk, and say what has changed."""
         self.beat()
         if self._disk.state is DiskState.FULL:
-            self._answered_ms = self._clock().ms
+            self._answered_ms = self._asked_ms = self._clock().ms
         status = self.status()
         if status.alive is self._said:
             self._said = not status.alive
@@ -99,4 +102,4 @@ class Pulse:
                 os.close(fd)
 
     def _answered(self, nothing: None) -> None:
-        self._answered_ms, self._under_way = self._clock().ms, False
+        self._answered_ms, self._asked_ms = self._clock().ms, None

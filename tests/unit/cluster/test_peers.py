@@ -1,4 +1,4 @@
-"""What a node makes of a member's refusal to give it its log."""
+"""What a node asks a member for, and what it makes of the member's refusal to give it its log."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from cluster.effects import Rebuild
+from cluster.effects import Now, Rebuild
+from cluster.inbox import Inbox
+from cluster.node import Node
 from cluster.peers import PeerSession
 from cluster.replica import FollowerState, Replica
+from cluster.storage import Storage
+from redwire.body import encode
 from redwire.errors import Code, Refused
+from redwire.frame import Frame, Kind
+from redwire.message.peer import Following
+from redwire.node_role import NodeRole
 from redwire.position import EMPTY, Lsn, NodeId, Position, Term
 
 NEEDED = Refused(Code.SNAPSHOT_NEEDED, "the log is kept from LSN 6")
@@ -37,6 +45,7 @@ def test_a_snapshot_is_taken_where_nobody_else_has_answered_and_the_log_is_what_
         roster=SimpleNamespace(attach=lambda end, dialled: 7),
         storage=SimpleNamespace(log=role),
         outbox=SimpleNamespace(rebuild=asked.append),
+        inbox=Inbox(),
         report=lambda: None,
     )
     channel = SimpleNamespace(write=lambda header, *_, **__: sent.append(header))
@@ -48,3 +57,35 @@ def test_a_snapshot_is_taken_where_nobody_else_has_answered_and_the_log_is_what_
     assert asked == taken
     session.follow()
     assert len(sent) == 2, "it may be asked again over the same line"
+
+
+@pytest.mark.anyio
+async def test_who_has_answered_is_not_asked_again_before_that_is_heard(storage: Storage) -> None:
+    """Its second answer would end the session over which it is followed since the first one; and its word
+    comes behind its answer, in the same bytes, where it was greeted meanwhile.
+    """
+    leader, sent = NodeId("us-1"), list[bytes]()
+    role = Replica(None, EMPTY, Lsn(0), Lsn(0), Lsn(0))
+    node = Node(storage, role, lambda: Now(1_000_000, 1_000), lambda *_: None)
+    channel = SimpleNamespace(write=lambda header, *_, **__: sent.append(header))
+    dialled: Any = SimpleNamespace(channel=channel)
+    session = PeerSession(node, leader, dialled, lambda: None)
+    lines: Any = SimpleNamespace(follow=lambda member: session.follow())
+    node.roster.lines = lines
+    word = replace(node.report(), node=leader, role=NodeRole.PRIMARY, term=1, primary=leader)
+    answer = Following(
+        term=1,
+        primary=leader,
+        leads=True,
+        common_term=0,
+        common_lsn=0,
+        common_chain=EMPTY.chain,
+        head=0,
+        watermark=0,
+    )
+    for kind, body in ((Kind.PEER_WELCOME, word), (Kind.FOLLOWING, answer), (Kind.PEER_WELCOME, word)):
+        await session._take(Frame(kind, 0, 0, 0, encode(body)))
+    asked = [header for header in sent if header[4] == Kind.FOLLOW]
+    assert len(asked) == 1
+    node._turn()
+    assert role.session == session.number

@@ -78,6 +78,16 @@ def test_a_disk_that_answers_is_asked_again_and_one_that_owes_an_answer_is_not(b
     assert len(bed.disk.asked) == 1
 
 
+def test_who_was_stopped_himself_does_not_say_that_the_disk_was_silent(bed: Bed) -> None:
+    """Nor does its probe: whoever restarts what was only paused makes it worse."""
+    bed.pulse.look()
+    bed.disk.answer()
+    assert bed.at(9 * SILENT_MS) == ""
+    bed.pulse.look()
+    assert (bed.at(SILENT_MS), bed.said) == ("", [])
+    assert bed.at(1) == "the disk has not answered for 20 s"
+
+
 def test_a_full_disk_answers_however_long_its_thread_waits_for_room(bed: Bed) -> None:
     bed.pulse.beat()
     bed.disk.state = DiskState.FULL
