@@ -264,8 +264,8 @@ def tick_in_s(role: Primary | Replica, now: Now) -> float:
     """How long until the next tick: until somebody's time is up, where that is sooner than another one. He is
     to hear of it in what is left of his own time, a tenth, which may be less than what lies between two.
     """
-    due_us = role.expires_us if isinstance(role, Primary) else None
-    return TICK_S if due_us is None else min(TICK_S, max(TICK_MIN_S, (due_us - now.us) / 1e6))
+    due_us = (role.backlog.expires_us, role.waiter.expires_us) if isinstance(role, Primary) else ()
+    return min([TICK_S, *(max(TICK_MIN_S, (at - now.us) / 1e6) for at in due_us if at is not None)])
 
 
 def _send_away(proposals: list[Proposal]) -> None:

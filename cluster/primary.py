@@ -75,10 +75,11 @@ NO_ROOM = Room(log_bytes=0, flight_bytes=1, batches=1)
 
 
 class Backlog(NamedTuple):
-    """So many requests, of `size` bytes together."""
+    """So many requests, of `size` bytes together. Nobody's time is up before `expires_us`."""
 
     requests: int
     size: int
+    expires_us: int | None
 
 
 class PrimaryStatus(msgspec.Struct, frozen=True):
@@ -163,12 +164,7 @@ class Primary:
     @property
     def backlog(self) -> Backlog:
         """What waits to be logged; the shell stops reading sessions at a bound (R1)."""
-        return Backlog(len(self._intake), self._intake.waiting_bytes)
-
-    @property
-    def expires_us(self) -> int | None:
-        """When somebody's time may be up, None while nobody waits: a `Tick` is due then."""
-        return min((at for at in (self._intake.expires_us, self.waiter.expires_us) if at), default=None)
+        return Backlog(len(self._intake), self._intake.waiting_bytes, self._intake.expires_us)
 
     @property
     def complete(self) -> bool:

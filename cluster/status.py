@@ -128,13 +128,13 @@ class StatusDesk:
         )
 
     def _reign(self, role: Primary, now: Now) -> ReignView:
-        waiting, waiting_bytes = role.backlog
+        backlog = role.backlog
         commits = role.waiter.times.summary(now.ms)
         error = refusal(role, self._node.storage.room(), now)
         return ReignView(
             table=role.coordinator.status(now.ms),
             sent=self._sent(),
-            commits=replace(commits, waiting=waiting, waiting_bytes=waiting_bytes),
+            commits=replace(commits, waiting=backlog.requests, waiting_bytes=backlog.size),
             refusal="" if error is None else error.message,
         )
 

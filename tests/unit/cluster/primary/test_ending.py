@@ -42,9 +42,9 @@ def test_the_status_is_the_reign_at_a_glance(lead):
     primary.begin()
     status = primary.core.status()
     assert (status.reign, status.head, status.watermark, status.applied) == (primary.core.reign, 1, 0, 0)
-    assert (status.ready, status.flights, primary.core.backlog) == (False, 1, (0, 0))
-    primary.take(primary.propose())
-    assert primary.core.backlog == (1, 100)
+    assert (status.ready, status.flights, primary.core.backlog) == (False, 1, (0, 0, None))
+    primary.take(primary.propose(deadline_ms=1_500))
+    assert primary.core.backlog == (1, 100, 1_500_000)
     served = lead().serve().core
     own = served.coordinator.status().members[0]
     assert (own.id, own.durable, own.applied) == ("eu-1", 1, 1)
