@@ -209,7 +209,10 @@ def _judged(view: View, reign: ReignView, member: Member, row: MemberStatus) -> 
         lag = replace(lag, catch_up_ms=lag.ms if fresh else view.bulletin.catch_up_ms(member.id))
     another = None not in (row.incarnation, said) and heard.incarnation != row.incarnation
     if row.acked_ms is not None and not another:  # else that was a disk which it has no more
-        heard = replace(heard, received=row.received, durable=row.durable, applied=row.applied)
+        known = max(heard.watermark or 0, row.applied)  # what it applies it knows; told with each ack
+        heard = replace(
+            heard, received=row.received, durable=row.durable, applied=row.applied, watermark=known
+        )
     return replace(
         heard,
         health="healthy" if health.healthy else "unhealthy",

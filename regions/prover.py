@@ -163,8 +163,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
     @property
     def promise(self) -> str:
-        """What is promised at least, in a sentence."""
-        return self.empty or "a confirmed write survives the loss of any one node"
+        """What is promised at least, in a sentence: of the loss of more than two nodes nothing is said."""
+        pairs = [each for each in self.losses if len(each.lost.nodes) == 2 and not each.lost.region]
+        lost = "two nodes" if pairs and all(each.kept for each in pairs) else "one node"
+        return self.empty or f"a confirmed write survives the loss of any {lost}"
 
     def __str__(self) -> str:
         who = self.primary or "any voter"

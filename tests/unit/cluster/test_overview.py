@@ -113,6 +113,13 @@ def test_a_primary_judges_every_member_by_its_ack_table(primary, table) -> None:
     assert found.own.role == "primary" and found.own.health == "healthy" and found.own.durable == HEAD
 
 
+def test_a_member_knows_of_all_that_is_applied_there_that_it_is_committed(primary, table) -> None:
+    """It tells of both, of one of them with each ack and of the other once a second."""
+    table.acked(AP, 2, Lsn(8), Lsn(8), Lsn(8), 960)
+    ap = led(primary, reign(table)).node("ap-1")
+    assert (ap.applied, ap.watermark) == (8, 8)
+
+
 def test_regions_say_what_they_hold_and_whose_commits_they_complete(primary, table) -> None:
     found = led(primary, reign(table))
     assert [(r.name, r.nodes, r.voters, r.durable) for r in found.regions] == [

@@ -195,6 +195,22 @@ def test_strangers_are_refused(cluster: Cluster) -> None:
             Loss.of_region(members, Region(region))
 
 
+def test_the_promise_is_as_much_as_is_proved(cluster: Cluster) -> None:
+    promised = [
+        prove(parse(policy), cluster(voters)).promise
+        for policy, voters in (
+            ("local", THREE),
+            ("majority", THREE),
+            ("ack_n=2", THREE),
+            ("majority", FIVE),
+            ("regions(eu,us)", FIVE),
+        )
+    ]
+    assert "promises one disk" in promised[0]
+    survives = "a confirmed write survives the loss of any "
+    assert promised[1:] == [survives + lost for lost in ("one node", "two nodes", "two nodes", "one node")]
+
+
 def test_a_verdict_is_printed_line_by_line(cluster: Cluster) -> None:
     assert str(prove(parse("majority"), cluster("eu-1 us-1"), NodeId("eu-1"))).splitlines() == [
         "majority, committed by majority, led by eu-1: a confirmed write survives the loss of any one node",
