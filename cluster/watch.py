@@ -96,10 +96,10 @@ def _slot(name: str, before: Slot, after: Slot) -> Iterator[Found]:
     if before.state == after.state:
         return
     if after.state == "at_risk":
-        eta = "" if after.eviction_ms is None else f", evicted in {after.eviction_ms // 1000} s at this pace"
+        eta = "" if after.eviction_ms is None else f", evicted in some {after.eviction_ms // 1000} s"
         yield EventKind.SLOT_AT_RISK, f"the log kept for {name} nears {after.bound}{eta}"
     elif after.state == "evicted":
-        text = f"log is no longer kept for {name} ({after.bound}): it will take a snapshot"
+        text = f"log is no longer kept for {name} ({after.bound}): it takes a snapshot unless what it lacks is still there"
         yield EventKind.SLOT_EVICTED, text
     elif after.state == "ok" and before.state in ("at_risk", "evicted"):
         yield EventKind.SLOT_SAFE, f"the log kept for {name} is within its bounds again"

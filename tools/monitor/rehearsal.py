@@ -240,7 +240,7 @@ def _events(second: int) -> tuple[Event, ...]:
         (-610, "eu-1", EventKind.SETTINGS_CHANGED, f"the settings of LSN {IN_FORCE.lsn} are in force"),
         (
             *(12, "eu-1", EventKind.SLOT_AT_RISK),
-            f"the log kept for ap-1 nears {Reason.BYTES.value}, evicted in 2748 s at this pace",
+            f"the log kept for ap-1 nears {Reason.BYTES.value}, evicted in some 2748 s",
         ),
         (
             *(OUT_SINCE_S, "eu-1", EventKind.MEMBER_LEFT),
