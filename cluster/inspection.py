@@ -28,6 +28,7 @@ from cluster.credentials import CredentialSet
 from cluster.data_lock import Holder, looked_into, nearest, require_folder
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed, LogCorrupt
 from cluster.exposure import FOLDERS, WRITTEN, exposed
+from cluster.log_view import LogView
 from cluster.opening import followed_last
 from cluster.recovery import verify
 from cluster.registry import Registry
@@ -255,13 +256,13 @@ def _check_log(folder: Path, known: meta.Meta, applied: Position) -> None:
     there, and `StateCorrupt`.
     """
     place = Place(folder / LOG_FOLDER, known.incarnation, known.generation)
+    log = LogView((), known.base, known.base)
     if place.folder.is_dir() and place.paths():
         with translated(place.folder):
             log = verify(place, known.base, known.terms, applied.lsn, known.watermark)
-            logged = log.position_at(applied.lsn)
-        require_joined(folder / known.state_file, applied, log.base, logged)
     elif (held := max(applied.lsn, known.watermark)) > known.base.lsn:
         raise LogCorrupt(place.folder, 0, Lsn(known.base.lsn + 1), f"there is no log; LSN {held} was here")
+    require_joined(folder / known.state_file, applied, log.base, log.position_at(applied.lsn))
 
 
 def _listening(listen: Address, key: str, holder: Holder | None) -> Iterator[Advice]:

@@ -29,6 +29,7 @@ whoever reads checks. The names of `collections` have two indexes that must agre
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -39,6 +40,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 from zlib import crc32
 
+from cluster import files
 from cluster.errors import (
     DiskFailed,
     DiskFull,
@@ -48,7 +50,7 @@ from cluster.errors import (
     StateCorrupt,
     StateLocked,
 )
-from cluster.files import SYSCALLS, not_a_file
+from cluster.files import FILE_MODE, SYSCALLS, not_a_file
 from redwire.position import CHAIN_BYTES, Lsn, Position, Term, TermEntry, TermList
 
 APPLICATION_ID = 0x52575354
@@ -177,10 +179,16 @@ def _make(path: Path) -> None:
     """All of it at once: a process that ends amid this leaves no part of a state. What lies beside it was of
     one that is gone.
     """
-    for beside in _beside(path):
-        beside.unlink(missing_ok=True)
-    data, _ = _new()
-    SYSCALLS.replace_whole(path, data)
+    temp = path.with_name(f"{path.name}.tmp")
+    for left in (*_beside(path), temp):
+        left.unlink(missing_ok=True)
+    with files.translated(path):
+        os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+        with closing(sqlite3.connect(temp)) as connection:
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.executescript(f"BEGIN;{_TABLES}COMMIT;")  # which syncs
+        os.replace(temp, path)
+        SYSCALLS.sync_folder(path.parent)
 
 
 def open_reader(path: Path, *, cached_statements: int = 32, still: bool = False) -> sqlite3.Connection:
@@ -376,22 +384,17 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise FormatOlder(path, f"a state file of format {version}, this version reads {FORMAT}")
     if version > FORMAT:
         raise FormatNewer(path, f"a state file of format {version}, this version knows {FORMAT}")
-    _, schema = _new()
-    if not schema <= _schema(connection):
+    if not _schema_of_new() <= _schema(connection):
         raise StateCorrupt(path, "its tables are not declared as they were")
 
 
-_Schema = frozenset[tuple[str, str, str, str | None]]
-
-
-def _schema(connection: sqlite3.Connection) -> _Schema:
+def _schema(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str, str | None]]:
     """How everything is declared: by which SQLite reads the rows, and which nothing else checks."""
     return frozenset(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
 @cache
-def _new() -> tuple[bytes, _Schema]:
-    """The state of an empty log, and its schema."""
+def _schema_of_new() -> frozenset[tuple[str, str, str, str | None]]:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(_TABLES)
-        return connection.serialize(), _schema(connection)
+        return _schema(connection)

@@ -404,6 +404,20 @@ def test_a_state_that_the_log_does_not_go_on_from_is_an_error(config: NodeConfig
     assert "state.db is damaged: it stands at LSN 1, and the log goes on only from 8" in error
 
 
+def test_a_state_that_is_gone_is_an_error_also_where_a_snapshot_is_all_that_there_was(
+    config: NodeConfig,
+) -> None:
+    folder = with_state(config)
+    end = Position(Term(1), Lsn(7), b"7" * 16)
+    save(folder, msgspec.structs.replace(META, base=end, generation=2, watermark=end.lsn))
+    (folder / "state.db").unlink()
+    for begun in (False, True):
+        if begun:
+            (folder / "wal" / "2").mkdir()
+        (error,), _ = words(inspect(config, wall_ms()))
+        assert "state.db is damaged: it was removed, or is empty, and the log goes on only from 8" in error
+
+
 def test_a_state_of_another_history_than_the_log_is_an_error(config: NodeConfig, tmp_path: Path) -> None:
     ours = with_state(config, config, config)
     other = tmp_path / "other"

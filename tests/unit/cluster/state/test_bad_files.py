@@ -7,7 +7,9 @@ import os
 import random
 import shutil
 import sqlite3
+import stat
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,18 @@ def test_a_state_of_another_format_is_refused(state: State, path: Path) -> None:
 def test_a_state_in_a_missing_folder_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DiskFailed):
         State.open(tmp_path / "missing" / "state.db")
+
+
+def test_a_state_is_made_where_python_was_built_without_what_sqlite_need_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plain(sqlite3.Connection):
+        serialize = property()  # type: ignore[assignment]  # who asks for it gets an AttributeError
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Plain))
+    State.open(tmp_path / "state.db").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["state.db"]
+    assert stat.S_IMODE((tmp_path / "state.db").stat().st_mode) == 0o600
 
 
 def test_a_damaged_snapshot_does_not_verify(state: State, tmp_path: Path, written_log: Any) -> None:
