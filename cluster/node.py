@@ -51,7 +51,9 @@ from redwire.position import NodeId, Reign, Term
 TICK_S = 0.1
 """A fifth of a heartbeat's interval: so late may be what goes by the clock, but for deadlines of writes."""
 TICK_MIN_S = 0.005
-"""However many deadlines come one after the other."""
+"""However many deadlines come one after the other; and as much for each thousand who wait, since each look is
+at all of them.
+"""
 
 
 class Node:
@@ -264,8 +266,12 @@ def tick_in_s(role: Primary | Replica, now: Now) -> float:
     """How long until the next tick: until somebody's time is up, where that is sooner than another one. He is
     to hear of it in what is left of his own time, a tenth, which may be less than what lies between two.
     """
-    due_us = (role.backlog.expires_us, role.waiter.expires_us) if isinstance(role, Primary) else ()
-    return min([TICK_S, *(max(TICK_MIN_S, (at - now.us) / 1e6) for at in due_us if at is not None)])
+    if isinstance(role, Replica):
+        return TICK_S
+    backlog, waiter = role.backlog, role.waiter
+    least_s = TICK_MIN_S * (1 + (backlog.requests + waiter.under_way) / 1_000)
+    due_us = [at for at in (backlog.expires_us, waiter.expires_us) if at is not None]
+    return min(TICK_S, *(max(least_s, (at - now.us) / 1e6) for at in due_us)) if due_us else TICK_S
 
 
 def _send_away(proposals: list[Proposal]) -> None:

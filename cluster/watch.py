@@ -99,7 +99,7 @@ def _slot(name: str, before: Slot, after: Slot) -> Iterator[Found]:
         eta = "" if after.eviction_ms is None else f", evicted in some {after.eviction_ms // 1000} s"
         yield EventKind.SLOT_AT_RISK, f"the log kept for {name} nears {after.bound}{eta}"
     elif after.state == "evicted":
-        text = f"log is no longer kept for {name} ({after.bound}): it takes a snapshot unless what it lacks is still there"
-        yield EventKind.SLOT_EVICTED, text
+        text = "it takes a snapshot unless what it lacks is still there"
+        yield EventKind.SLOT_EVICTED, f"log is no longer kept for {name} ({after.bound}): {text}"
     elif after.state == "ok" and before.state in ("at_risk", "evicted"):
         yield EventKind.SLOT_SAFE, f"the log kept for {name} is within its bounds again"
