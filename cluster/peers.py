@@ -16,6 +16,7 @@ from cluster.bell import Bell
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
+from cluster.primary import BEAT_MS
 from cluster.replica import Replica
 from cluster.snapshot import SnapshotReceiver
 from redwire import status
@@ -119,7 +120,7 @@ class PeerSession:
                 await self._take(frame)
             self._deliver(batches)
             while journal.behind:
-                with anyio.move_on_after(HELLO_S):
+                with anyio.move_on_after(BEAT_MS / 1000):  # or who minds a silent second would call us silent
                     await journal.keeping_up()
                 if self._followed:
                     self._node.inbox.post(BatchesReceived(self.number, []))  # it is we who do not listen

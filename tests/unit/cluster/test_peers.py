@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -12,6 +13,7 @@ from cluster.effects import Now, Rebuild
 from cluster.inbox import Inbox
 from cluster.node import Node
 from cluster.peers import PeerSession
+from cluster.primary import BEAT_MS
 from cluster.replica import FollowerState, Replica
 from cluster.storage import Storage
 from redwire.body import encode
@@ -89,3 +91,29 @@ async def test_who_has_answered_is_not_asked_again_before_that_is_heard(storage:
     assert len(asked) == 1
     node._turn()
     assert role.session == session.number
+
+
+@pytest.mark.anyio
+async def test_whose_disk_is_behind_says_that_he_is_there_as_often_as_heartbeats_would_ask() -> None:
+    """Until then he reads none, and `replica_timeout_ms` may be as short as a second."""
+
+    async def nothing() -> list[Frame]:
+        return []
+
+    words = list[object]()
+    journal = SimpleNamespace(behind=True, keeping_up=anyio.sleep_forever)
+    role = Replica(None, EMPTY, Lsn(0), Lsn(0), Lsn(0))
+    node: Any = SimpleNamespace(
+        inbox=SimpleNamespace(post=words.append),
+        outbox=None,
+        role=role,
+        roster=SimpleNamespace(attach=lambda end, dialled: 7),
+        storage=SimpleNamespace(journal=journal, log=role),
+    )
+    dialled: Any = SimpleNamespace(channel=None, receive=nothing)
+    session = PeerSession(node, NodeId("us-1"), dialled, lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PeerSession, "_followed", True)
+        with anyio.move_on_after(2.5 * BEAT_MS / 1000):
+            await session._listen()
+    assert len(words) == 3, "with what came, and twice while the disk kept it"
