@@ -194,7 +194,10 @@ class Line:
             if "reason" not in error.facts:
                 raise  # TLS refused the certificate, or it went down: it has not said whom it knows
             text = f"{self._member} knows no member {name} of its cluster: it was removed, or not added yet"
-            hint = "stop this node, or have an administrator add it: redwire members add"
+            hint = (
+                "if so, stop this node, or have an administrator add it: redwire members add; else "
+                f"{self._member} has another cluster's disk: redwire doctor"
+            )
             raise Refused(Code.UNAUTHENTICATED, text, hint=hint) from error
 
     def _up(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from typing import Any
 
@@ -217,6 +218,23 @@ def test_a_node_joins_as_a_reader_is_promoted_and_leaves(fleet: Any) -> None:
     four.until(lambda: len(four.db.topology().replicas) == 2, "the topology knows sa-1 no more")
     four.db.put("c", "y", {}, timeout_s=20)
     four.converge("eu-1", "us-1", "ap-1")
+
+
+def test_a_member_that_comes_with_the_disk_of_another_cluster_is_told_from_one_that_was_removed(
+    fleet: Any,
+) -> None:
+    other = fleet("us-1", policy="local")
+    other.stop()
+    two = fleet("eu-1", "us-1", "ap-1", policy="majority", start=False)
+    shutil.copytree(other.data_dir("us-1"), two.data_dir("us-1"))
+    two.up()
+    refused = two.wait_log("eu-1", "us-1 knows no member eu-1 of its cluster")
+    assert "us-1 has another cluster's disk: redwire doctor" in refused
+    two.db.put("c", "x", {})  # ap-1 has it
+    assert two.terminate("us-1") == 0
+    two.wipe("us-1")
+    two.start_node("us-1")
+    two.converge()
 
 
 def test_a_node_moves_to_another_address_and_is_a_voter_all_the_while(three: Any) -> None:

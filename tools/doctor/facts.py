@@ -23,6 +23,7 @@ class Lack(Enum):
     REFUSAL = "it is there, and did not let us in"
     DATE = "as REFUSAL, by TLS: by its clock our certificate has ended, or not begun"
     WAITING = "it is there, and has not joined its cluster yet"
+    FOREIGN = "it answers as a node of another cluster than the others: nothing that it says counts"
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -32,6 +32,10 @@ _OUT_OF_USE = frozenset(("full", "damaged", "failed"))
 _SPACE = "free or add space on the volume of its data_dir"
 _INODES = "see df -i on its host: remove files on the volume of its data_dir, or make one with more inodes"
 _TAKES = "{} takes a snapshot, and counts again when it has caught up: redwire events"
+_STRANGE = {
+    Lack.PAPER: "see ports: what is there shows other certificates",
+    Lack.FOREIGN: "see ports: what is there is another cluster's",
+}
 _LEVELS = {Tone.BAD: Level.ERROR, Tone.WARN: Level.WARNING}
 
 OF_PROBLEMS = {
@@ -228,6 +232,7 @@ def _told(each: trouble.Trouble) -> bool:
 
 def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
     check, why, mend = OF_PROBLEMS[each.kind]
+    said = _strange(facts)
     if each.kind is problems.Kind.REGION:
         here = {other.vantage.node for other in facts.views}  # of one that has just stopped others still tell
         nodes = [node for node in view.nodes if node.region == each.subject]
@@ -237,8 +242,8 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
             mend = _TAKES.format(", ".join(taking))
         elif answer:
             mend = f"they run ({', '.join(answer)} answer from here): mend what lies between, see pairs"
-        elif any(node.region == each.subject and node.id in _strange(facts) for node in view.nodes):
-            mend = "see ports: what is there shows other certificates"
+        elif strange := next((said[node.id] for node in nodes if node.id in said), ""):
+            mend = strange
         if any(node.region == each.subject and node.disk.state in _OUT_OF_USE for node in view.nodes):
             mend = "see disks"
     if each.kind is problems.Kind.QUORUM and (leads := view.node(view.primary.node)) is not None:
@@ -246,15 +251,20 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
     if each.kind is problems.Kind.HEALTH:
         node = view.node(each.subject)
         takes = node is not None and node.role == NodeRole.REBUILDING
-        mend = _TAKES.format(each.subject) if takes else facts.revival(each.subject) or mend
+        mend = said.get(each.subject) or facts.revival(each.subject) or mend
+        mend = _TAKES.format(each.subject) if takes else mend
     leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""
     where = each.subject or leader or "cluster"
     return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, each.subject))
 
 
-def _strange(facts: Facts) -> set[str]:
-    """Whose certificates are not accepted here."""
-    return {each.member for each in facts.asked if each.lack is Lack.PAPER and each.silent}
+def _strange(facts: Facts) -> dict[str, str]:
+    """In whose place something else is, and where more is said of it."""
+    return {
+        each.member: _STRANGE[each.lack]
+        for each in facts.asked
+        if each.status is None and each.lack in _STRANGE
+    }
 
 
 def _trouble(each: trouble.Trouble, view: Status) -> Finding:

@@ -19,6 +19,7 @@ from cluster.yaml_file import load_yaml
 from redwire import __version__
 from redwire.errors import AuthenticationFailed, Code, ConnectFailed, RedwireError, Refused, TlsInvalid
 from redwire.handshake import PrincipalKind
+from redwire.status import Cluster
 from redwire.stream import connect
 from redwire.tls import certificate_validity_ms, client_context
 from redwire.uri import ConnectionConfig, parse
@@ -78,20 +79,39 @@ async def _ask_all(uri: str, seeds: Iterable[str]) -> tuple[list[Asked], list[As
     """Ask the hosts of the URI, then every member that was not among them; a node is in it once, as it
     answers at its own address if it does. Then who answers elsewhere by the name of one of these.
     """
-    found = await _ask_each(uri, dict.fromkeys(seeds, ""))
+    found = _of_one_cluster(await _ask_each(uri, dict.fromkeys(seeds, "")))
     told = sorted(found, key=_stray, reverse=True)  # who hears others has the last word
     members = {node.id: node.addr for each in told if each.status is not None for node in each.status.nodes}
     names = {addr: name for name, addr in members.items()}
     found = [each if each.member else _named(each, names) for each in found]
     known = {each.addr for each in found} | {each.member for each in found if not _stray(each)}
     missed = {addr: name for name, addr in members.items() if addr and not {addr, name} & known}
-    found += await _ask_each(uri, missed)
+    found = _of_one_cluster(found + await _ask_each(uri, missed))
     once: dict[str, Asked] = {}
     for each in sorted(found, key=lambda one: (one.status is None, one.addr != members.get(one.name))):
         once.setdefault(each.name, each)
     order = [*members, *once]
     twins = [each for each in found if _stray(each) and not _stray(once[each.name])]
     return sorted(once.values(), key=lambda one: order.index(one.name)), twins
+
+
+def _of_one_cluster(found: list[Asked]) -> list[Asked]:
+    """Without what nodes say of another cluster than most are of, or than who hears others: such as one on an
+    old disk.
+    """
+    joined = [each.status for each in found if each.status is not None and each.status.cluster.id]
+    clusters = [status.cluster for status in sorted(joined, key=lambda one: not one.own.rtts_us)]
+    ours = max(clusters, key=clusters.count, default=Cluster())
+    return [
+        replace(each, status=None, lack=Lack.FOREIGN, error=f"{_called(theirs)}, not {_called(ours)}")
+        if each.status is not None and (theirs := each.status.cluster).id not in ("", ours.id)
+        else each
+        for each in found
+    ]
+
+
+def _called(cluster: Cluster) -> str:
+    return f"{cluster.name} {cluster.id[:8]}"
 
 
 def _stray(each: Asked) -> bool:

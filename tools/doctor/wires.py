@@ -19,6 +19,11 @@ HERE = "this machine"
 WAIT_S = 60
 """What a new node needs for a snapshot of some size."""
 
+_FOREIGN = (
+    "compare its address with redwire members list; if it is the member, stop it, put its data_dir aside, "
+    "and start it with an empty one"
+)
+
 
 def judge(facts: Facts) -> Iterator[Finding]:
     """Everything about the ways to the nodes and between them."""
@@ -50,6 +55,9 @@ def _ports(facts: Facts) -> Iterator[Finding]:
             )
             what = f"the node at {each.addr} is there and does not let this URI's user in"
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, mend)
+        elif each.status is None and each.lack is Lack.FOREIGN:
+            what = f"the node at {each.addr} is another cluster's: {each.error}"
+            yield Finding(Check.PORTS, Level.ERROR, each.name, what, "no other node lets it in", _FOREIGN)
         elif each.status is None and each.lack is Lack.PAPER and each.member and view is not None:
             what = f"what is at {each.addr} shows another certificate than {each.member} should"
             yield Finding(Check.PORTS, Level.ERROR, each.name, what, each.error, _anew(each))

@@ -9,7 +9,8 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from tests.doctor_facts import NOW_MS, asked, cluster, facts, node, only, policy, seen_from
+from redwire.status import Cluster, Primary
+from tests.doctor_facts import NOW_MS, asked, bad, cluster, facts, node, only, policy, seen_from
 from tools.doctor.facts import Asked, Facts
 from tools.doctor.finding import Check, Level, document, text
 from tools.doctor.judge import judge
@@ -101,6 +102,40 @@ async def test_another_process_of_a_nodes_name_is_told_with_its_address_and_is_n
     assert (twin.check, twin.level, twin.where) == (Check.NODES, Level.ERROR, "us-1")
     assert twin.what == f"another process answers at {old} by the name us-1"
     assert twin.mend == f"stop the one at {old}"
+
+
+async def test_a_member_with_the_disk_of_another_cluster_is_told_and_no_line_to_it_is_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It answers, knows itself alone, and leads what is on its disk."""
+    apart = node("ap-1", health="unhealthy", why="not connected", connected=False, rtts_us={})
+    near = (node(name, rtts_us={other: 80_000}) for name, other in (("eu-1", "us-1"), ("us-1", "eu-1")))
+    eu_1, us_1 = near
+    others = cluster(eu_1=eu_1, us_1=us_1, ap_1=apart)
+    alone = replace(
+        seen_from("ap-1", others),
+        cluster=Cluster(id="cd" * 16, name="shop"),
+        primary=Primary(node="ap-1", state="leading"),
+        nodes=(node("ap-1", addr="old-1.example.net:5050", rtts_us={}),),
+    )
+    answers = {each.addr: each for each in asked(others)}
+    answers["ap-1.example.net:5050"] = Asked("ap-1", "ap-1.example.net:5050", alone)
+
+    async def ask(_: str, addr: str, name: str) -> Asked:
+        return answers[addr]
+
+    monkeypatch.setattr("tools.doctor.survey._ask", ask)
+    found = bad(replace(await survey("reds://ap-1.example.net,eu-1.example.net/", None), now_ms=NOW_MS))
+    ports, region = sorted(
+        (each for each in found if each.level is Level.ERROR), key=lambda each: each.check is Check.NODES
+    )
+    assert (ports.check, ports.where) == (Check.PORTS, "ap-1")
+    assert (
+        ports.what
+        == "the node at ap-1.example.net:5050 is another cluster's: shop cdcdcdcd, not shop abababab"
+    )
+    assert "data_dir" in ports.mend and "redwire members list" in ports.mend
+    assert (region.check, region.mend) == (Check.NODES, "see ports: what is there is another cluster's")
 
 
 async def test_the_command_wants_to_know_where_to_look(command_line: Any, monkeypatch: Any) -> None:
