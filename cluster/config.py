@@ -205,9 +205,9 @@ def _check_node(node: NodeSection, cluster: ClusterConfig, file: str) -> None:
         message = f"{node.region}, but cluster.members says that {node.id} is in {member.region}"
         raise ConfigInvalid(file, "node.region", message, hint="one of them is wrong")
     if member.kind is MemberKind.READER and node.role is ReplicationRole.PRIMARY:
-        raise ConfigInvalid(
-            file, "node.role", f"{node.id} is a reader and cannot be primary", hint="make it a voter"
-        )
+        message = f"{node.id} is a reader under cluster.members, and cannot be primary"
+        hint = "if it was promoted since (redwire members list), write kind: voter there"
+        raise ConfigInvalid(file, "node.role", message, hint=hint)
     for other in node.dial:
         if other == node.id:
             raise ConfigInvalid(file, f"node.dial.{other}", "a node does not dial itself")

@@ -21,6 +21,8 @@ def head_lines(status: Status) -> list[str]:
     """What stands above the tables: whose view, who leads, whether writes are accepted, where time goes."""
     seen, settings = status.vantage, status.settings
     view = f"seen by {seen.node} ({seen.region})"
+    if status.nodes and not seen.hides_others and status.node(seen.node) is None:
+        view += ", which is no member of it"
     if seen.source and seen.source != seen.node:
         view += f", as {seen.source} told it {duration(seen.age_ms)} ago"
     term = "no term" if status.term is None else f"term {status.term}"

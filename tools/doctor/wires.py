@@ -33,6 +33,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
     yield from _uri(facts)
     yield from map(_twin, facts.twins)
     if facts.view is not None:
+        yield from _guests(facts, facts.view)
         yield from _pairs(facts)
         yield from _clocks(facts)
         yield from _versions(facts)
@@ -95,6 +96,18 @@ def _twin(each: Asked) -> Finding:
     what = f"another process answers at {each.addr} by the name {each.name}"
     why = "no other node lets it in, and whoever reads from it reads what is old"
     return Finding(Check.NODES, Level.ERROR, each.name, what, why, f"stop the one at {each.addr}")
+
+
+def _guests(facts: Facts, view: Status) -> Iterator[Finding]:
+    """Who answers and is not, or no more, of the cluster."""
+    if view.vantage.hides_others:
+        return
+    for each in facts.asked:
+        if each.status is not None and view.node(each.member) is None:
+            what = f"it answers at {each.addr}, and is no member of the cluster"
+            why = "it was removed, or not added yet: it follows nobody, and what is read from it is old"
+            mend = "stop it, and take its address out of the URIs; or redwire members add"
+            yield Finding(Check.NODES, Level.WARNING, each.name, what, why, mend)
 
 
 def _anew(each: Asked) -> str:

@@ -7,8 +7,9 @@ import time
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
-from redwire.status import Event, Lag, decode
+from redwire.status import Event, Lag, NodeStatus, Status, Vantage, decode
 from tools.cli import words
 from tools.cli.status import FOLLOW_S, SHOWN_MAX, Shown, show_events
 
@@ -74,6 +75,20 @@ async def test_one_nodes_own_view_is_asked_of_that_node_alone(cluster, command_l
         assert ran.code == 0, ran.err
     ran = await command_line("status", "--json", "--node", cluster.nodes[2].addr, "--uri", uri)
     assert decode(ran.out.encode()).vantage.node == "ap-1"
+
+
+def test_status_says_that_the_node_whose_view_it_is_was_removed() -> None:
+    seen = told("ap-1", "eu-1", "us-1", "ap-1")
+    assert words.head_lines(seen)[0].endswith("seen by ap-1 (ap)")
+    gone = told("ap-1", "eu-1", "us-1")
+    assert words.head_lines(gone)[0].endswith("seen by ap-1 (ap), which is no member of it")
+    hidden = replace(gone, vantage=replace(gone.vantage, hides_others=True))
+    assert "no member" not in words.head_lines(hidden)[0]
+
+
+def told(by: str, *nodes: str) -> Status:
+    """What a node says where these are members."""
+    return Status(vantage=Vantage(node=by, region=by[:2]), nodes=tuple(NodeStatus(id=node) for node in nodes))
 
 
 async def test_a_node_can_be_asked_by_its_name(cluster, command_line) -> None:

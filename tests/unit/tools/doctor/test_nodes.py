@@ -89,6 +89,13 @@ def test_a_node_that_stays_away_for_a_newer_term_than_the_primarys_is_told_from_
     assert leader.what == "it has accepted term 3, eu-1 leads term 1" and "redwire events" in leader.mend
 
 
+def test_a_node_that_was_removed_and_still_answers_is_told_to_be_no_member() -> None:
+    gone = Asked("sa-1", "sa-1.example.net:5050", seen_from("sa-1", cluster()))
+    (found,) = bad(facts(asked=(*asked(cluster()), gone)))
+    assert (found.check, found.level, found.where) == (Check.NODES, Level.WARNING, "sa-1")
+    assert found.what == "it answers at sa-1.example.net:5050, and is no member of the cluster"
+
+
 @pytest.mark.parametrize(
     ("deaf", "told"),
     [
