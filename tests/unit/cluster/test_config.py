@@ -145,8 +145,9 @@ def test_what_a_node_can_be_told_to_do_is_among_what_nodes_do() -> None:
 
 def test_a_reader_cannot_be_told_to_lead() -> None:
     data = changed("node", {**PLAIN["node"], "id": "ap-1", "region": "ap"})
-    with pytest.raises(ConfigInvalid, match="node.role: ap-1 is a reader"):
+    with pytest.raises(ConfigInvalid, match="node.role: ap-1 is a reader") as caught:
         parse_node_config(data, FILE)
+    assert "if it was promoted since (redwire members list), write kind: voter there" in str(caught.value)
 
 
 def test_without_tls_a_node_has_no_peers() -> None:
