@@ -243,7 +243,7 @@ async def test_a_question_tells_the_primary_how_long_it_has_and_its_answer_is_no
         remaining_ms.clear()
         with pytest.raises(errors.UnknownOutcome):
             await db.put("products", "p1", {}, timeout_s=2)
-        assert 0 < remaining_ms[0] <= 2_000
+        assert 0 < max(remaining_ms) <= 2_000  # the last question of before may come late, with nothing left
 
 
 async def test_a_primary_that_waits_before_it_tells_of_a_key_is_not_taken_for_a_far_one(
