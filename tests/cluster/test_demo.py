@@ -43,7 +43,7 @@ def test_the_demo_shows_a_lost_region_and_leaves_nothing_behind(tmp_path: Path) 
     out, err = process.communicate()
     document = json.loads(out)
     failed = [check for scene in document["scenes"] for check in scene["checks"] if not check["ok"]]
-    assert failed == []
+    assert failed == [], f"{failed}\n{err}"
     assert (process.returncode, document["ok"], err) == (0, True, "")
     assert len(document["scenes"]) == 8
     assert document["scenes"][2]["facts"]["documents"] > 30_000
