@@ -25,13 +25,14 @@ def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def left_behind(folder: Path) -> list[str]:
     """The command lines of processes that have to do with `folder`."""
-    return [line for line in command_lines() if str(folder) in line]
+    return [line for _, line in processes() if str(folder) in line]
 
 
-def command_lines() -> Iterator[str]:
+def processes() -> Iterator[tuple[int, str]]:
+    """The id and the command line of each."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            yield int(path.parent.name), path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue  # it has just ended
 
@@ -68,6 +69,27 @@ def test_a_signal_ends_the_demo_and_all_that_it_started(tmp_path: Path, number: 
     assert f"{number.name}: ending all nodes" in out
     assert left_behind(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_demo_that_fails_says_what_ended_and_keeps_what_it_wrote(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--json")
+    deadline = time.monotonic() + 60
+    while not (
+        found := [pid for pid, line in processes() if f"{tmp_path}/" in line and line.endswith("us-2.yaml ")]
+    ):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.kill(found[0], signal.SIGKILL)
+    out, err = process.communicate()
+    document = json.loads(out)
+    (failed,) = [check for scene in document["scenes"] for check in scene["checks"] if not check["ok"]]
+    assert failed["detail"].startswith("us-2 ended with code -9; it said:\n")
+    assert (process.returncode, err) == (1, "")
+    assert left_behind(tmp_path) == []
+    (folder,) = tmp_path.iterdir()
+    assert document["folder"] == str(folder) and (folder / "us-2.log").exists()
 
 
 @pytest.mark.slow

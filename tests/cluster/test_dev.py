@@ -433,16 +433,22 @@ def test_what_a_killed_up_had_started_is_ended_by_the_next_one(dev: Dev) -> None
     assert len(dev.processes()) == 3
 
 
-@pytest.mark.parametrize("remove", [True, False])
-def test_what_was_guarded_ends_with_the_process_that_guarded_it(tmp_path: Path, remove: bool) -> None:
+@pytest.mark.parametrize(
+    ("remove", "keep", "stays"), [(True, "", False), (True, "each.keep()", True), (False, "", True)]
+)
+def test_what_was_guarded_ends_with_the_process_that_guarded_it(
+    tmp_path: Path, remove: bool, keep: str, stays: bool
+) -> None:
     folder = tmp_path / "guarded"
     script = (
         "import pathlib, signal; from tools.dev.guard import guarded; from tools.dev.plan import *;"
         "from tools.dev.local_cluster import LocalCluster; folder = pathlib.Path(%r);"
         "cluster = LocalCluster(ClusterPlan((NodePlan('eu-1', 'eu'),)), folder)\n"
-        "with guarded(folder, remove=%r): cluster.start(); print('runs', flush=True); signal.pause()"
+        "with guarded(folder, remove=%r) as each:\n"
+        "  cluster.start(); %s; print('runs', flush=True)\n"
+        "  signal.pause()"
     )
-    command = [sys.executable, "-c", script % (str(folder), remove)]
+    command = [sys.executable, "-c", script % (str(folder), remove, keep or "pass")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout and process.stdout.readline() == "runs\n"
@@ -451,7 +457,7 @@ def test_what_was_guarded_ends_with_the_process_that_guarded_it(tmp_path: Path, 
         finally:
             process.kill()
     until(lambda: not command_lines(folder), "the node ends, and the guard")
-    assert folder.exists() is not remove
+    assert folder.exists() is stays
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,7 +15,7 @@ from redwire.record import Key
 from tools.demo.characters import COLLECTION
 from tools.demo.plan import FLOOR, LEADER, NODES, POLICY, STOPPED_REGION, completing_ack
 from tools.demo.stage import Stage, timed
-from tools.dev.joining import eventually
+from tools.dev.joining import all_follow, eventually
 
 HANG_PATIENCE_S = 2.0
 """The deadline of the write that is caught by the hanging region."""
@@ -110,11 +110,11 @@ async def comeback(stage: Stage, key: Key | None) -> None:
         for node in GONE:
             cluster.start_node(node)
 
-        async def back() -> bool:
-            return all(replica.healthy for replica in (await stage.db.topology()).replicas)
-
-        healthy, ms = await timed(lambda: eventually(back, timeout_s=RETURN_S))
-        report.check("its nodes follow again", healthy, f"after {ms / 1000:.1f} s")
+        others = len(NODES) - 1
+        healthy, ms = await timed(
+            lambda: all_follow(stage.db, others, cluster.check_processes, timeout_s=RETURN_S)
+        )
+        report.check("its nodes follow again", healthy == others, f"after {ms / 1000:.1f} s")
         committed = await stage.db.put("orders", "after", {"by": "ann"})
         stage.token = committed.receipt.token
         ack = completing_ack(committed.receipt)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 from rich import box
@@ -61,6 +62,8 @@ class Report:
 
     def __init__(self, *, quiet: bool) -> None:
         self.scenes: list[Scene] = []
+        self.kept: Path | None = None
+        """Where the files of the cluster stay."""
         self._began_s = time.monotonic()
         self._width = None if sys.stdout.isatty() else WIDTH
         self._console = Console(quiet=quiet, highlight=False, width=self._width)
@@ -142,6 +145,7 @@ class Report:
         return {
             "ok": not self.failed,
             "seconds": round(time.monotonic() - self._began_s, 3),
+            "folder": "" if self.kept is None else str(self.kept),
             "scenes": [
                 {
                     "title": scene.title,

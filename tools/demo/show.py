@@ -27,8 +27,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def run(report: Report, *, full: bool, keep: bool) -> int:
     """Run the demo on `report`; the exit code: 0 every check holds, 1 one does not.
 
-    Whatever happens, no process is left, and no folder unless `keep`. Raises `Interrupted` when a signal
-    ended it.
+    Whatever happens, no process is left, and no folder unless `keep`, or a check failed. Raises `Interrupted`
+    when a signal ended it.
     """
     return anyio.run(_run, report, full, keep)
 
@@ -37,9 +37,10 @@ async def _run(report: Report, full: bool, keep: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="redwire-demo-"))
     if keep:
         report.note(f"certificates, node.yaml files, logs and data are kept in {folder}")
+        report.kept = folder
     received = 0
     unread: list[BaseException] = []
-    with guarded(folder, remove=not keep):
+    with guarded(folder, remove=not keep) as guard:
         try:
             async with anyio.create_task_group() as group:
 
@@ -57,13 +58,16 @@ async def _run(report: Report, full: bool, keep: bool) -> int:
                 group.cancel_scope.cancel()
         except* SystemExit as ends:  # of rich, when nobody reads the report any more
             unread = [*leaves(ends)]
+        if report.failed and not received:
+            guard.keep()
+            report.kept = folder
     if unread:
         raise unread[0]
     if received:
         left = f"{folder} is kept" if keep else "their files are removed"
         raise Interrupted(f"interrupted; no node of the demo runs any more, {left}", number=received)
     report.summary()
-    if keep:
+    if report.kept is not None:
         report.note(f"certificates, node.yaml files, logs and data are in {folder}")
     return 1 if report.failed else 0
 

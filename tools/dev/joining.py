@@ -13,14 +13,14 @@ POLL_S = 0.1
 """Seen as at once, and ten questions a second cost nothing."""
 
 
-async def all_follow(admin: Client, replicas: int, check: Callable[[], None], *, timeout_s: float) -> int:
+async def all_follow(client: Client, replicas: int, check: Callable[[], None], *, timeout_s: float) -> int:
     """Wait until so many replicas are healthy; how many are. `check` raises when waiting makes no sense."""
     healthy = 0
 
     async def follow() -> bool:
         nonlocal healthy
         check()
-        healthy = sum(replica.healthy for replica in (await admin.topology()).replicas)
+        healthy = sum(replica.healthy for replica in (await client.topology()).replicas)
         return healthy == replicas
 
     await eventually(follow, timeout_s=timeout_s)
