@@ -12,6 +12,7 @@ class ForkedCluster(LocalCluster):
     """The same cluster, started in a third of the time."""
 
     def start_node(self, node: str, *arguments: str) -> None:
+        self.hold(node)
         words = ("--config", str(self.config_path(node)), *arguments)
         self.processes[node] = Forked(words, self.log_path(node), self.rules(node))
 

@@ -269,14 +269,14 @@ def private(path: str, flags: int) -> int:
 
 
 def free_ports(count: int, taken: Collection[int] = ()) -> Sequence[int]:
-    """Ports on which nobody listens, and which the system gives to nobody who dials out: so nobody is there
-    yet when a node starts, and nobody when it starts again. None of those that are `taken`.
+    """Ports that nobody has, listening or held, and which the system gives to nobody who dials out: so nobody
+    is there yet when a node starts, and nobody when it starts again. None of those that are `taken`.
     """
     found: list[int] = []
     untried = list(PORTS)
     while untried and len(found) < count:
         port = untried.pop(random.randrange(len(untried)))
-        if port not in taken and is_free(port):
+        if port not in taken and _is_nobodys(port):
             found.append(port)
     return found
 
@@ -285,6 +285,26 @@ def is_free(port: int) -> bool:
     """Whether nobody listens on this port of loopback."""
     with socket.socket() as sock:
         return bool(sock.connect_ex((HOST, port)))
+
+
+def held(port: int) -> socket.socket:
+    """A socket that has this port of loopback and does not listen, to be closed by the caller: who starts
+    there meanwhile can, and `free_ports` finds no free one.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with suppress(OSError):  # somebody listens there
+        sock.bind((HOST, port))
+    return sock
+
+
+def _is_nobodys(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def _ports(names: Sequence[str], known: dict[str, int]) -> dict[str, int]:

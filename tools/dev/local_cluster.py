@@ -8,12 +8,13 @@ ends.
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.dev.cluster_folder import LINKS, ClusterFolder, private
+from tools.dev.cluster_folder import LINKS, ClusterFolder, held, private
 from tools.dev.plan import ClusterPlan
 from tools.dev.process import STOP_S, end
 from tools.errors import LinkInvalid, NodeNotReady
@@ -38,6 +39,7 @@ class LocalCluster(ClusterFolder):
         """Those of the nodes."""
         self._others: dict[str, subprocess.Popen[bytes]] = {}
         self._marks: dict[str, int] = {}
+        self._held: dict[str, socket.socket] = {}
         self.write()
 
     def __enter__(self) -> LocalCluster:
@@ -75,9 +77,15 @@ class LocalCluster(ClusterFolder):
 
     def start_node(self, node: str, *arguments: str) -> None:
         """Start (or start again) one node."""
+        self.hold(node)
         log = self.log_path(node)
         self._marks[node] = log.stat().st_size if log.exists() else 0
         self.processes[node] = self._spawn([*self.commands[node], *arguments], log)
+
+    def hold(self, node: str) -> None:
+        """Keep its port for the node, while it is down too, until `stop` or `release`."""
+        if node not in self._held:
+            self._held[node] = held(self.ports[node])
 
     def wait_ready(self, node: str | None = None) -> None:
         """Return when `node`, by default the first of the plan, serves writes. Raises `NodeNotReady`."""
@@ -136,6 +144,7 @@ class LocalCluster(ClusterFolder):
         end(self.processes.values())
         end(self._others.values())
         self._others.clear()
+        self._let_go()
 
     def release(self) -> None:
         """Let all processes live on when this one ends; from here on `stop` ends none of them."""
@@ -143,6 +152,12 @@ class LocalCluster(ClusterFolder):
             process.returncode = 0  # or its finalizer warns that it still runs
         self.processes.clear()
         self._others.clear()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for sock in self._held.values():
+            sock.close()
+        self._held.clear()
 
     def _spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """A process in a session of its own, without terminal, that writes to `log`."""

@@ -29,6 +29,8 @@ from tools.dev.cluster_folder import (
     UNFINISHED,
     ClusterFolder,
     free_ports,
+    held,
+    is_free,
     make_private,
 )
 from tools.dev.dev_cluster import LOCK, DevCluster, locked
@@ -342,6 +344,18 @@ def test_ports_are_free_and_below_those_of_outgoing_connections() -> None:
     ports = free_ports(50)
     assert len(set(ports)) == 50
     assert all(10_000 <= port < 30_000 for port in ports)
+
+
+def test_a_port_that_is_held_is_nobodys_to_take_and_its_owners_to_listen_on() -> None:
+    (port,) = free_ports(1)
+    all_others = frozenset(PORTS) - {port}
+    with held(port):
+        assert is_free(port) and not free_ports(1, all_others)
+        with socket.create_server(("127.0.0.1", port)):
+            assert not is_free(port)
+            held(port).close()
+        assert not free_ports(1, all_others)
+    assert list(free_ports(1, all_others)) == [port]
 
 
 def test_a_plan_without_named_pairs_has_no_links(tmp_path: Path) -> None:
