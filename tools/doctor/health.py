@@ -250,9 +250,11 @@ def _problem(each: problems.Problem, facts: Facts, view: Status) -> Finding:
         mend = "see disks" if leads.disk.state in _OUT_OF_USE else mend  # nobody is missing
     if each.kind is problems.Kind.HEALTH:
         node = view.node(each.subject)
-        takes = node is not None and node.role == NodeRole.REBUILDING
         mend = said.get(each.subject) or facts.revival(each.subject) or mend
-        mend = _TAKES.format(each.subject) if takes else mend
+        if node is not None and node.role == NodeRole.REBUILDING:
+            mend = _TAKES.format(each.subject)
+        elif node is not None and node.disk.state == "damaged":
+            mend = "see disks"  # it runs
     leader = view.primary.node if each.kind is problems.Kind.PRIMARY else ""
     where = each.subject or leader or "cluster"
     return Finding(check, _LEVELS[each.tone], where, each.text, why, _filled(mend, view, each.subject))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,13 @@ def test_a_volume_without_inodes_is_called_that_and_wants_no_space() -> None:
     found = only(facts(cluster(us_1=disk("working", 0), ap_1=disk("working", 0, "ap-1"))))
     assert (found.level, found.where) == (Level.WARNING, "us-1, ap-1") and found.what.startswith("0 inodes")
     assert not bad(facts(cluster(us_1=disk("working", INODES_MIN))))
+
+
+def test_a_node_that_runs_with_a_damaged_state_is_not_told_to_be_started(tmp_path: Path) -> None:
+    damaged = node("us-1", disk=replace(node("us-1").disk, state="damaged"), health="unhealthy", why="damaged")
+    found = {each.check: each for each in bad(facts(cluster(us_1=damaged), dev=tmp_path))}
+    assert found[Check.NODES].where == "us-1" and found[Check.NODES].mend == "see disks"
+    assert "Replace a disk" in found[Check.DISKS].mend
 
 
 def test_what_a_full_disk_brings_about_is_not_mended_elsewhere() -> None:
