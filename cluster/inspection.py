@@ -7,9 +7,9 @@ looks into it.
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +29,7 @@ from cluster.data_lock import Holder, looked_into, nearest, require_folder
 from cluster.errors import DataDirForeign, DiskFailed, ListenFailed, LogCorrupt
 from cluster.exposure import FOLDERS, WRITTEN, exposed
 from cluster.log_view import LogView
+from cluster.namesakes import namesakes
 from cluster.opening import followed_last
 from cluster.recovery import verify
 from cluster.registry import Registry
@@ -39,8 +40,6 @@ from cluster.tables import is_new, open_reader, read_position, require_whole, tr
 from cluster.volume import INODES_MIN, LOG_FOLDER, free_bytes, free_inodes
 from redwire.errors import RedwireError
 from redwire.position import EMPTY, Lsn, Position, Reign
-
-DISTRIBUTION = "redwire-cluster"
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -75,7 +74,7 @@ def inspect(
     write a file, or make files in a folder. `free_bytes`: what its volume has for them, `free_inodes`: how
     many of them.
     """
-    errors = [*_foreign_packages()]
+    errors = [*namesakes(sys.path)]
     warnings = [*_nobody_administers(config), *_nobody_audits(config, may_write)]
     shown: CredentialSet | None = None
     if config.tls is not None:
@@ -108,18 +107,6 @@ def inspect(
             errors.append(error)
     ends = () if shown is None else tuple(shown.ending(now_ms))
     return Inspection(tuple(errors), ends, tuple(warnings), tuple(remarks), shown)
-
-
-def _foreign_packages() -> Iterator[RedwireError]:
-    """The names of our packages are common: another distribution may have put its own in their place."""
-    owners = importlib.metadata.packages_distributions()
-    for package in ("redwire", "cluster", "regions", "tools"):
-        others = sorted(set(owners.get(package, [DISTRIBUTION])) - {DISTRIBUTION})
-        if others:
-            yield RedwireError(
-                f"the package {package} comes from {', '.join(others)}, not from {DISTRIBUTION}",
-                hint=f"install {DISTRIBUTION} in an environment of its own",
-            )
 
 
 def _nobody_administers(config: NodeConfig) -> Iterator[Advice]:

@@ -22,6 +22,7 @@ from cluster.door import raise_file_limit
 from cluster.errors import ReloadFailed
 from cluster.log_config import Level
 from cluster.memory import give_back_large_blocks
+from cluster.namesakes import namesakes
 from cluster.notes import Notes
 from cluster.opening import TakeOver
 from cluster.process import run
@@ -141,6 +142,8 @@ def _take_over(config: NodeConfig, asked: argparse.Namespace) -> TakeOver | None
 
 
 def _run(config: NodeConfig, signals: Signals, take_over: TakeOver | None) -> int:
+    for error in namesakes(sys.path):
+        raise error
     signals.hold()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import signal
@@ -10,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +40,6 @@ from tests.log_files import batch_after, crash, flip, opened, segments
 from tools.authority import Authority
 
 META = Meta(node=NodeId("eu-1"), incarnation=Incarnation("ab" * 16))
-
-
-installed = cache(importlib.metadata.packages_distributions)
-
-
-@pytest.fixture(autouse=True)
-def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is installed stays so, and it takes longer to read than all else that is inspected."""
-    monkeypatch.setattr(importlib.metadata, "packages_distributions", installed)
 
 
 @pytest.fixture(scope="module")
@@ -515,10 +504,11 @@ def test_a_still_reader_sees_what_a_killed_writer_left(config: NodeConfig) -> No
 
 
 def test_a_package_that_somebody_else_put_in_place_of_ours_is_named(
-    config: NodeConfig, monkeypatch: pytest.MonkeyPatch
+    config: NodeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owners = {"redwire": ["redwire-cluster"], "cluster": ["clusters", "redwire-cluster"]}
-    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: owners)
+    (tmp_path / "clusters-2.0.dist-info").mkdir()
+    (tmp_path / "clusters-2.0.dist-info" / "RECORD").write_text("cluster/__init__.py,,\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     errors, _ = words(inspect(config, wall_ms()))
     (error,) = errors
     assert error.startswith("the package cluster comes from clusters, not from redwire-cluster")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -112,4 +113,20 @@ def test_a_node_that_gets_no_thread_says_so_in_one_line(
     assert main(["--config", str(tmp_path / "node.yaml")]) == 1
     said = capsys.readouterr().err
     assert said.startswith("redwire-node: the system gives this process no more threads; raise its limits")
+    assert said.count("\n") == 1
+
+
+def test_a_node_does_not_start_among_packages_of_its_names_that_are_anothers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(NODE)
+    (tmp_path / "build_tools-1.0.dist-info").mkdir()
+    (tmp_path / "build_tools-1.0.dist-info" / "RECORD").write_text("tools/__init__.py,,\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    assert main(["--config", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "redwire-node: the package tools comes from build-tools, not from redwire-cluster;"
+    )
     assert said.count("\n") == 1
