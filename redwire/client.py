@@ -272,7 +272,8 @@ class Client:
     ) -> Document | None:
         """The document, or None. `read` is "primary", "nearest", "any" or "region:<name>"; None is the URI's.
 
-        With `at_least`, a receipt's or a document's token, the answer is as fresh as what the token saw.
+        With `at_least`, a receipt's or a document's token, the answer is as fresh as what the token saw: from
+        a node that waits for that, else from the primary. With "region:<name>" nobody else is asked.
         Raises `TokenLost` when that history was replaced, `TokenInvalid` for a text that is none,
         `RequestInvalid`, `DeadlineExceeded`, `Refused`.
         """
