@@ -107,7 +107,9 @@ def test_a_volume_without_inodes_is_called_that_and_wants_no_space() -> None:
 
 
 def test_a_node_that_runs_with_a_damaged_state_is_not_told_to_be_started(tmp_path: Path) -> None:
-    damaged = node("us-1", disk=replace(node("us-1").disk, state="damaged"), health="unhealthy", why="damaged")
+    damaged = node(
+        "us-1", disk=replace(node("us-1").disk, state="damaged"), health="unhealthy", why="damaged"
+    )
     found = {each.check: each for each in bad(facts(cluster(us_1=damaged), dev=tmp_path))}
     assert found[Check.NODES].where == "us-1" and found[Check.NODES].mend == "see disks"
     assert "Replace a disk" in found[Check.DISKS].mend
