@@ -269,6 +269,8 @@ def test_before_the_reign_is_ready_nothing_is_changed(lead, record):
     primary.begin()
     _, (reject,) = propose(primary, planned)
     assert isinstance(reject, Reject) and reject.error.code is Code.NOT_READY
+    with pytest.raises(Refused, match="on its way: the first settings of the cluster"):
+        plan(primary, SetPolicy(policy="ack_n=1"))
 
 
 def test_a_reign_that_lacks_a_region_from_its_beginning_is_made_ready_by_giving_it_up(lead, record):
