@@ -20,6 +20,9 @@ from regions.coordinator import QuorumCoordinator
 from regions.lag import LagConfig
 from regions.transition import Step
 
+FIRST = "the first settings of the cluster"
+"""What is on its way while a new cluster waits for those whom its commit rule names."""
+
 
 @dataclass(slots=True, eq=False)
 class Changes:
@@ -67,7 +70,7 @@ class Changes:
     @property
     def pending(self) -> str:
         """What is on its way, in words; "" for nothing."""
-        return "; ".join(each.record.text for each in self.coming if each.record is not None)
+        return "; ".join(each.record.text or FIRST for each in self.coming if each.record is not None)
 
     @property
     def hold(self) -> RedwireError | None:

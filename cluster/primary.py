@@ -235,8 +235,13 @@ class Primary:
         return Turn(now, hold, self.complete, now.ms < self.coordinator.grace_until_ms)
 
     def _change(self, proposal: Proposal, planned: Planned, now: Now) -> list[Effect]:
-        """Log a change of the settings, in a batch of its own."""
-        error = self.changes.refusal(planned, now.ms) if self.ready else not_ready()
+        """Log a change of the settings, in a batch of its own.
+
+        Until the reign is `ready` only what gives nodes up is logged: it may need just that, and then its
+        first record is committed with the change.
+        """
+        begun = self.ready or planned.lost
+        error = self.changes.refusal(planned, now.ms) if begun else not_ready()
         if error is not None:
             proposal.answered = True
             return [Reject(proposal, error)]
@@ -362,7 +367,7 @@ def refusal(core: Primary, log: LogRoom, now: Now) -> RedwireError | None:
     when it would be logged, at once or when the log's next segment is there.
     """
     if not core.ready:
-        return not_ready()
+        return core.coordinator.refusal(None, now.ms) or not_ready()
     if log.full:
         return disk_full()
     policy = core.changes.policies.effective("").parsed

@@ -70,6 +70,8 @@ class SessionSettings:
                 Code.BUSY, "another change of this session is under way", hint="wait for its answer"
             )
         now_ms = service.node.clock().ms
+        if now_ms < role.coordinator.grace_until_ms:
+            role.check_ready()  # members may still be on their way
         planned = role.changes.plan(asked, self._principal.name, now_ms)
         unmet = _unmet(planned, role, now_ms)
         _body(planned, unmet, LSN_MAX, TERM_MAX)  # what cannot be answered is not logged

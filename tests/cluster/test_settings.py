@@ -139,6 +139,32 @@ def test_a_region_that_burned_down_is_taken_out_of_the_policy(three: Any) -> Non
     three.check_same_log()
 
 
+def test_a_region_that_burned_down_with_the_primary_is_taken_out_of_the_policy(three: Any) -> None:
+    token = three.fill("c", 50)
+    three.converge()
+    three.kill("eu-1")
+    three.set_role("eu-1", "replica")
+    assert three.terminate("us-1") == 0
+    three.set_role("us-1", "primary")
+    mark = three.mark("us-1")
+    three.start_node("us-1", "--take-over", "--lost", "eu-1")
+    three.wait_log("us-1", "begins at", since=mark)
+    wanted = SetPolicy(policy="majority")
+    with pytest.raises(RedwireError) as caught:
+        three.db.admin.change_settings(wanted, timeout_s=10)
+    assert caught.value.code is Code.MISSING_REGIONS
+    quorum = three.until(lambda: three.status("us-1").quorum.why, "the region to be missed")
+    assert "no voter in reach in eu" in quorum and "serves writes" not in three.said("us-1", mark)
+    changed = three.db.admin.change_settings(wanted, lost=["eu"])
+    assert "given up: eu-1" in changed.text
+    assert {ack.region for ack in three.db.put("c", "y", {}).receipt.acks} == {"us", "ap"}
+    three.wipe("eu-1")
+    three.start_node("eu-1")
+    everywhere(three, changed.lsn)
+    three.converge()
+    assert len(three.documents("eu-1", "c", token)) == 51
+
+
 def test_a_change_that_its_primary_did_not_live_to_commit_is_committed_by_the_next_reign(three: Any) -> None:
     three.fill("c", 10)
     for node in ("us-1", "ap-1"):

@@ -269,6 +269,29 @@ def test_before_the_reign_is_ready_nothing_is_changed(lead, record):
     primary.begin()
     _, (reject,) = propose(primary, planned)
     assert isinstance(reject, Reject) and reject.error.code is Code.NOT_READY
+    with pytest.raises(Refused, match="on its way: the first settings of the cluster"):
+        plan(primary, SetPolicy(policy="ack_n=1"))
+
+
+def test_a_reign_that_lacks_a_region_from_its_beginning_is_made_ready_by_giving_it_up(lead, record):
+    end = Position(Term(1), Lsn(5), bytes(16))
+    primary = lead(*VOTERS, rule="regions(eu,us)", end=end, term=2)
+    primary.core.changes.settings = Settings.of(record(policy="regions(eu,us)"), Lsn(2))
+    primary.begin(known=5)
+    for node in ("eu-2", "ap-1"):
+        primary.join(node, matched=5)
+    primary.durable()
+    for node in ("eu-2", "ap-1"):
+        assert not of(Commit, primary.ack(node))
+    assert isinstance(refusal(primary.core, LogRoom(1 << 20, 0), primary.now), MissingRegions)
+    proposal, effects = change(primary, SetPolicy(policy="majority"), lost=("us",))
+    assert of(Append, effects) and not primary.core.ready
+    primary.durable()
+    primary.ack("eu-2")
+    assert of(Commit, primary.ack("ap-1")) == [Commit(Lsn(7))]
+    released = of(Release, primary.apply())
+    assert primary.core.ready and primary.core.changes.pending == ""
+    assert [p for release in released for p, _ in release.answers] == [proposal]
 
 
 def test_the_replica_timeout_is_in_force_with_its_record(led):

@@ -14,12 +14,14 @@ from cluster.log_room import NO_SPACE, LogRoom
 from cluster.replies import Replies
 from cluster.service import Service
 from cluster.session_settings import SessionSettings
+from cluster.settings import Settings
 from redwire.body import decode, encode
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import Frame, Kind
 from redwire.handshake import Principal
 from redwire.message.log import ADMINS_MAX, MEMBERS_MAX, MemberRecord
 from redwire.message.settings import ChangeSettings, SetPolicy, SettingsChanged
+from redwire.position import Lsn, Position, Term
 from tests.cluster.handmade import in_time
 
 OPS = Actor("127.0.0.1:9", "ops", "")
@@ -81,6 +83,21 @@ def test_a_change_for_which_there_is_no_room_is_refused_as_what_it_meets(
         desk.change(encode(ChangeSettings(change=SetPolicy(policy="majority", floor="majority & ack_n=1"))))
     assert refused.value.code is code and not desk.sent
     assert [act.outcome for act in desk.acts] == [ActOutcome.REFUSED]
+
+
+def test_while_members_may_still_come_to_a_reign_no_change_is_judged(lead: Any, cluster_record: Any) -> None:
+    members = ("eu-1", "us-1")
+    leader = lead(*members, rule="majority", end=Position(Term(1), Lsn(5), bytes(16)), term=2)
+    record = cluster_record(*members, policy="majority")
+    leader.core.changes.settings = Settings.of(record, Lsn(2))
+    leader.begin(5)
+    desk = Desk(leader)
+    wanted = encode(ChangeSettings(change=SetPolicy(floor="ack_n=1"), dry_run=True))
+    for ms, code in ((0, Code.NOT_READY), (5_000, Code.INSUFFICIENT_REPLICAS)):
+        leader.ms += ms
+        with pytest.raises(RedwireError) as refused:
+            desk.change(wanted)
+        assert refused.value.code is code
 
 
 def test_a_dry_run_has_none(desk: Desk) -> None:
