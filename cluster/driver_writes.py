@@ -162,7 +162,7 @@ class DriverWrites:
         service = self._service
         with anyio.move_on_after(CROWDED_S):
             await service.node.inbox.uncrowded()
-        if service.node.inbox.crowded:
+        if service.node.inbox.crowded():
             raise Refused(Code.BUSY, "too many writes wait on this node", hint="retry")
         service.require_primary()
         answer = Awaited[CameTo]()

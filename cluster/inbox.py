@@ -11,11 +11,17 @@ from types import TracebackType
 from cluster.bell import Broadcast
 from cluster.effects import Event, Now, Proposal
 from cluster.gathering import Gathering
+from cluster.queued import Queued
 
 WAITING_BYTES_MAX = 64 << 20
 """Requests that wait to be logged, over all sessions: four of the largest. Beyond it sessions are not read
 (R1).
 """
+EACH_BYTES_MAX = 16 << 20
+"""The same of one caller: room for one of the largest requests. What one session asks for may have to wait
+for a region that is away, and must not keep what others ask for from being logged.
+"""
+_NOTHING = Queued()
 
 
 class Phase(Enum):
@@ -40,7 +46,8 @@ class Inbox:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._proposals: list[Proposal] = []
-        self._proposed_bytes = self._taken_bytes = 0
+        self._proposed, self._taken = Queued(), _NOTHING
+        self._unsettled = False  # some of those that were taken are not known yet to be logged
         self._gathering = Gathering()
         self._asked = 0  # how many waited when it was asked last whether they are ripe
         self._alarm: asyncio.TimerHandle | None = None
@@ -68,9 +75,9 @@ class Inbox:
             self.wake()
 
     def propose(self, proposal: Proposal) -> None:
-        """Somebody wants something written. Check `crowded` first."""
+        """Somebody wants something written. Ask first whether the queue is `crowded`."""
         self._proposals.append(proposal)
-        self._proposed_bytes += len(proposal.request)
+        self._proposed.add(proposal)
         self.wake()
 
     def wake(self) -> None:
@@ -97,7 +104,7 @@ class Inbox:
     @property
     def waiting(self) -> bool:
         """Whether there are proposals, or were some that are not known yet to be logged."""
-        return bool(self._proposals or self._taken_bytes)
+        return bool(self._proposals) or self._unsettled
 
     def ripe(self, held: int, took_us: float, now: Now) -> bool:
         """Whether to look now at the proposals here and at the `held` that were taken before, where a commit
@@ -118,23 +125,27 @@ class Inbox:
 
     def proposals(self) -> list[Proposal]:
         """All proposals that wait."""
-        proposals, self._proposals, self._proposed_bytes = self._proposals, [], 0
+        proposals, self._proposals = self._proposals, []
+        self._proposed.clear()
         return proposals
 
-    def settle(self, waiting_bytes: int) -> None:
-        """After a turn: `waiting_bytes` of requests that were taken are still not logged."""
-        self._taken_bytes = waiting_bytes
-        if not self.crowded:
+    def settle(self, queued: Queued = _NOTHING) -> None:
+        """After a turn: those in `queued` were taken, and are still not logged."""
+        self._taken, self._unsettled = queued, queued.size > 0
+        if not self.crowded():
             self._eased.wake()
 
-    @property
-    def crowded(self) -> bool:
-        """Whether sessions should stop reading."""
-        return self._proposed_bytes + self._taken_bytes >= WAITING_BYTES_MAX
+    def crowded(self, caller: object = None) -> bool:
+        """Whether sessions should stop reading; of one that proposes as `caller`: or that one should."""
+        proposed, taken = self._proposed, self._taken
+        size = proposed.size + taken.size
+        if size < EACH_BYTES_MAX:
+            return False
+        return size >= WAITING_BYTES_MAX or proposed.of(caller) + taken.of(caller) >= EACH_BYTES_MAX
 
-    async def uncrowded(self) -> None:
+    async def uncrowded(self, caller: object = None) -> None:
         """Wait until there is room again."""
-        while self.crowded:
+        while self.crowded(caller):
             await self._eased.wait()
 
     def _woken(self) -> None:

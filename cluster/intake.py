@@ -19,6 +19,7 @@ import msgspec
 
 from cluster.effects import Fate, Flight, Known, Now, Proposal, Reject, Result, Unconfirmed
 from cluster.policies import UNJUDGED, Effective, Policies
+from cluster.queued import Queued
 from redwire.batch import BATCH_BYTES_SOFT, BATCH_RECORDS_SOFT
 from redwire.errors import Code, NotPrimary, RedwireError, Refused
 from redwire.message.client import RESULT
@@ -100,7 +101,7 @@ class Intake:
     """The proposals of one reign that are not logged. `flights` are the reign's batches that are not
     applied; `policies` are those in force.
 
-    `waiting_bytes` are those of all requests in here. Nobody's time is up before `expires_us`.
+    `queued` are those of all requests in here. Nobody's time is up before `expires_us`.
     """
 
     lookup: KeyLookup
@@ -108,7 +109,7 @@ class Intake:
     refusal: Refusal
     flights: Collection[Flight]
     policies: Policies
-    waiting_bytes: int = 0
+    queued: Queued = field(default_factory=Queued)
     expires_us: int | None = None
     _fresh: deque[Proposal] = field(default_factory=deque)
     _held: deque[Proposal] = field(default_factory=deque)
@@ -120,7 +121,7 @@ class Intake:
         """Each of them is logged or answered later, exactly once."""
         self._fresh.extend(proposals)
         for proposal in proposals:
-            self.waiting_bytes += len(proposal.request)
+            self.queued.add(proposal)
             if self.expires_us is None or proposal.deadline_us < self.expires_us:
                 self.expires_us = proposal.deadline_us
 
@@ -152,7 +153,7 @@ class Intake:
                     self._fresh.appendleft(proposal)
                     break
                 answer = self._known(proposal, turn) or self._refuse(proposal, disk_full(), turn)
-            self.waiting_bytes -= size
+            self.queued.remove(proposal)
             if answer is not None:
                 answers.append(answer)
                 continue
@@ -175,7 +176,7 @@ class Intake:
                 if answer is None:
                     queue.append(proposal)
                 else:
-                    self.waiting_bytes -= len(proposal.request)
+                    self.queued.remove(proposal)
                     answers.append(answer)
         self.expires_us = min((proposal.deadline_us for proposal in self._waiting()), default=None)
         return answers
@@ -195,7 +196,7 @@ class Intake:
                 answers.append(Reject(proposal, NotPrimary(text, hint="ask the new primary")))
         self._fresh.clear()
         self._held.clear()
-        self.waiting_bytes = 0
+        self.queued.clear()
         return answers
 
     def _judged(self, proposal: Proposal, turn: Turn) -> Answer | None:

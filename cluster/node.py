@@ -201,14 +201,14 @@ class Node:
         inbox = self.inbox
         if isinstance(role, Replica):
             _send_away(inbox.proposals())
-            inbox.settle(0)
+            inbox.settle()
             return
         now, backlog = self.clock(), role.backlog
         if inbox.ripe(backlog.requests, role.waiter.times.lately_us, now):
             self._step(Proposed(inbox.proposals(), self.storage.room()), now)
             backlog = role.backlog
             inbox.gathered(backlog.requests, role.waiter.under_way)
-        inbox.settle(backlog.size)
+        inbox.settle(backlog.queued)
 
     def _step(self, event: Event, now: Now) -> None:
         """Let the role take `event`, which passes over what was meant for one that is over."""

@@ -49,6 +49,7 @@ from cluster.effects import (
 from cluster.intake import Intake, KeyLookup, Room, Turn, disk_full, not_ready
 from cluster.log_config import Level
 from cluster.log_room import LogRoom
+from cluster.queued import Queued
 from cluster.settings import Planned, Settings
 from redwire import body
 from redwire.batch import make_batch
@@ -75,11 +76,16 @@ NO_ROOM = Room(log_bytes=0, flight_bytes=1, batches=1)
 
 
 class Backlog(NamedTuple):
-    """So many requests, of `size` bytes together. Nobody's time is up before `expires_us`."""
+    """So many requests, which are `queued`. Nobody's time is up before `expires_us`."""
 
     requests: int
-    size: int
+    queued: Queued
     expires_us: int | None
+
+    @property
+    def size(self) -> int:
+        """How many bytes they are."""
+        return self.queued.size
 
 
 class PrimaryStatus(msgspec.Struct, frozen=True):
@@ -164,7 +170,7 @@ class Primary:
     @property
     def backlog(self) -> Backlog:
         """What waits to be logged; the shell stops reading sessions at a bound (R1)."""
-        return Backlog(len(self._intake), self._intake.waiting_bytes, self._intake.expires_us)
+        return Backlog(len(self._intake), self._intake.queued, self._intake.expires_us)
 
     @property
     def complete(self) -> bool:
@@ -221,7 +227,7 @@ class Primary:
             room = NO_ROOM
         else:
             synced = self.coordinator.durable(self.reign.primary)
-            batches = batches_due(self.waiter.flights, synced, self._intake.waiting_bytes)
+            batches = batches_due(self.waiter.flights, synced, self._intake.queued.size)
             left = FLIGHT_BYTES_MAX - self.waiter.flight_bytes
             room = Room(log.sure_bytes, left, batches, log.later_bytes)
         effects: list[Effect] = [*self._intake.take(turn, room)]

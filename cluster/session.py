@@ -74,10 +74,12 @@ class Session:
             self._replies.fail(frame.correlation, error)
 
     def crowded(self, kind: int) -> bool:
-        """Whether a frame of `kind` should wait: reads of this session, or writes of all, leave no room."""
+        """Whether a frame of `kind` should wait: reads or writes of this session, or writes of all, leave no
+        room.
+        """
         if kind in _READING:
             return self.reads.crowded
-        return kind in _PROPOSING and self._service.node.inbox.crowded
+        return kind in _PROPOSING and self._service.node.inbox.crowded(self.writes)
 
     async def uncrowded(self, kind: int) -> None:
         """Wait until `kind` is not `crowded`."""
@@ -85,7 +87,7 @@ class Session:
             if kind in _READING:
                 await self._answered.wait()
             else:
-                await self._service.node.inbox.uncrowded()
+                await self._service.node.inbox.uncrowded(self.writes)
 
     def end(self, why: RedwireError) -> None:
         """Say why the session ends; `close` it then."""

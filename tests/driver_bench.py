@@ -112,7 +112,7 @@ class SmallNode:
             self.step(Proposed(proposals, ROOM))
         for proposal in [] if isinstance(self.role, Primary) else proposals:
             caller_of(proposal).rejected(proposal, Refused(Code.NOT_PRIMARY, "this node does not lead"))
-        self.inbox.settle(0)
+        self.inbox.settle()
         self.work()
 
     def step(self, event: PrimaryEvent) -> None:

@@ -18,6 +18,7 @@ from cluster.driver_writes import CROWDED_S
 from cluster.effects import Deposed
 from cluster.inbox import WAITING_BYTES_MAX
 from cluster.primary import Primary
+from cluster.queued import Queued
 from redwire.errors import Code, Refused
 from redwire.frame import Kind
 from redwire.handshake import Role
@@ -406,12 +407,14 @@ async def test_a_write_that_the_core_refuses_is_told_why(bench: Bench) -> None:
 
 @pytest.mark.slow
 async def test_a_write_waits_a_while_for_room_in_the_queue(bench: Bench) -> None:
-    bench.node.inbox.settle(WAITING_BYTES_MAX)
+    full = Queued()
+    full.size = WAITING_BYTES_MAX
+    bench.node.inbox.settle(full)
     started = anyio.current_time()
     text = await bench.driver.error(Kind.BULK_INSERT, {"collection": "c", "payload": {}})
     assert text.startswith("BUSY: ") and anyio.current_time() - started >= CROWDED_S
     assert bench.node.requests == 0
-    asyncio.get_running_loop().call_later(0.05, bench.node.inbox.settle, 0)
+    asyncio.get_running_loop().call_later(0.05, bench.node.inbox.settle)
     assert await bench.driver.insert(payload={"id": "a"}) == {"affected": 1, "id": "a"}
 
 

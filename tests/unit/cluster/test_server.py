@@ -12,9 +12,10 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from cluster import server
+from cluster import inbox, server
 from cluster.drivers import Drivers
 from cluster.inbox import WAITING_BYTES_MAX, Inbox
+from cluster.queued import Queued
 from cluster.server import TURN_S, attend
 from cluster.service import Service
 from cluster.session import Session
@@ -91,7 +92,9 @@ class House:
             unread=self.unread,
             heavy=None,
             require_primary=lambda: None,
-            proposal=lambda *asked, **more: SimpleNamespace(correlation=asked[1], request=asked[3]),
+            proposal=lambda *asked, **more: SimpleNamespace(
+                caller=asked[0], correlation=asked[1], request=asked[3]
+            ),
         )
 
     def when_fresh(self, asked: Fetch, go: Callable[[None], None], user: str = "") -> None:
@@ -119,8 +122,15 @@ def fetch(correlation: int, token: Token | None = None) -> Frame:
     return Frame(Kind.FETCH, 0, 0, correlation, Fetch("c", "x", token, 60_000).encode())
 
 
-def write(correlation: int) -> Frame:
-    return Frame(Kind.WRITE, 0, 0, correlation, encode_write_frame_body(5_000, 1, "", REQUEST))
+def write(correlation: int, request: bytes = REQUEST) -> Frame:
+    return Frame(Kind.WRITE, 0, 0, correlation, encode_write_frame_body(5_000, 1, "", request))
+
+
+def queued(size: int) -> Queued:
+    """So many bytes, of others."""
+    waiting = Queued()
+    waiting.size = size
+    return waiting
 
 
 async def settled() -> None:
@@ -162,7 +172,7 @@ async def test_one_read_more_waits_until_another_is_answered(house: House) -> No
 
 async def test_a_write_waits_while_the_nodes_queue_is_full_and_other_requests_do_not(house: House) -> None:
     client = Client()
-    house.inbox.settle(WAITING_BYTES_MAX)
+    house.inbox.settle(queued(WAITING_BYTES_MAX))
     client.sends(PING, fetch(1), write(2))
     client.sends(BYE)
     async with anyio.create_task_group() as tasks:
@@ -170,15 +180,44 @@ async def test_a_write_waits_while_the_nodes_queue_is_full_and_other_requests_do
         await settled()
         assert client.heard == [(Kind.PONG, 77)] and len(house.reading) == 1
         assert house.inbox.events() == house.inbox.proposals() == []
-        house.inbox.settle(0)
+        house.inbox.settle()
     assert [proposal.correlation for proposal in house.inbox.proposals()] == [2]
     assert client.heard[-1] == (Kind.BYE, 78)
+
+
+async def test_a_session_whose_own_writes_fill_its_share_of_the_queue_waits_and_others_do_not(
+    house: House,
+) -> None:
+    greedy, other = Client(), Client()
+    half = bytes(inbox.EACH_BYTES_MAX // 2 - 10)
+    large = encode_write(
+        [encode_record(Record(Op.PUT, "c", "x", b'{"x": "%s"}' % half.replace(b"\0", b"y")))]
+    )
+    greedy.sends(write(1, large), write(2, large), write(3), BYE)
+    other.sends(write(4), BYE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.attend, greedy)
+        await settled()
+        tasks.start_soon(house.attend, other)
+        await settled()
+        held = house.inbox.proposals()
+        assert [proposal.correlation for proposal in held] == [1, 2, 4]
+        assert greedy.heard == [] and other.heard == [(Kind.BYE, 78)]
+        taken = Queued()
+        for proposal in held:
+            taken.add(proposal)
+        house.inbox.settle(taken)
+        await settled()
+        assert house.inbox.proposals() == []  # what was taken is not logged yet
+        taken.remove(held[0])
+        house.inbox.settle(taken)
+    assert [proposal.correlation for proposal in house.inbox.proposals()] == [3]
 
 
 async def test_a_write_waits_where_the_nodes_queue_has_become_full_while_it_was_expanded(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = cast(Any, SimpleNamespace(request=bytes(WAITING_BYTES_MAX)))
+    full = cast(Any, SimpleNamespace(caller=None, request=bytes(WAITING_BYTES_MAX)))
     client, plain = Client(), write(1)
 
     async def expanded(frame: Frame, heavy: object) -> Frame:
@@ -191,7 +230,7 @@ async def test_a_write_waits_where_the_nodes_queue_has_become_full_while_it_was_
         tasks.start_soon(house.attend, client)
         await settled()
         assert house.inbox.proposals() == [full]
-        house.inbox.settle(0)
+        house.inbox.settle()
         await settled()
         assert len(house.inbox.proposals()) == 1
     assert client.heard == [(Kind.BYE, 78)]

@@ -37,6 +37,9 @@ STEPS = st.lists(
 )
 
 
+SESSIONS = (object(), object())
+
+
 @given(steps=STEPS)
 def test_every_proposal_is_logged_or_answered_once_and_its_bytes_are_counted(steps, makers):
     (_, propose), world = makers(), World(ready=False)
@@ -52,7 +55,12 @@ def test_every_proposal_is_logged_or_answered_once_and_its_bytes_are_counted(ste
             case "propose", (policy, size, patience, attempt):
                 number = len(propose.made) + 1
                 made = propose(
-                    policy, size=size, deadline_ms=world.ms + patience, key=key(number), attempt=attempt
+                    policy,
+                    size=size,
+                    deadline_ms=world.ms + patience,
+                    key=key(number),
+                    attempt=attempt,
+                    session=SESSIONS[number % 2],
                 )
                 left[made.correlation] = made
                 intake.add([made])
@@ -80,7 +88,10 @@ def test_every_proposal_is_logged_or_answered_once_and_its_bytes_are_counted(ste
             case _:
                 setattr(world, step, what)
         assert len(intake) == len(left)
-        assert intake.waiting_bytes == sum(len(proposal.request) for proposal in left.values())
+        for session in SESSIONS:
+            sizes = [len(proposal.request) for proposal in left.values() if proposal.caller is session]
+            assert intake.queued.of(session) == sum(sizes)
+        assert intake.queued.size == sum(len(proposal.request) for proposal in left.values())
     for answer in intake.end():
         leave(answer.proposal, answered=True)
     assert not left

@@ -16,12 +16,12 @@ from tests.intake_world import AMPLE, EXECUTED, OUT_OF_REACH, codes, key, told
 def test_an_empty_intake_makes_no_batch_and_no_answer(intake, take, world):
     assert take() == ([], [])
     assert intake.expired(world.turn()) == intake.end() == []
-    assert len(intake) == intake.waiting_bytes == 0
+    assert len(intake) == intake.queued.size == 0
 
 
 def test_what_waits_at_once_is_one_batch_in_the_order_of_arrival(intake, take, propose):
     assert take(*(propose() for _ in range(5))) == ([[1, 2, 3, 4, 5]], [])
-    assert len(intake) == intake.waiting_bytes == 0
+    assert len(intake) == intake.queued.size == 0
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_without_a_batch_to_make_nobody_is_looked_at(intake, take, world, propos
     world.errors["majority"] = OUT_OF_REACH
     assert take(propose(), room=AMPLE._replace(batches=0)) == ([], [])
     assert take(room=AMPLE._replace(batches=-1)) == ([], [])
-    assert (len(intake), intake.waiting_bytes, world.asked) == (1, 100, [])
+    assert (len(intake), intake.queued.size, world.asked) == (1, 100, [])
 
 
 def test_the_last_batch_that_may_be_made_is_filled(take, propose):
@@ -82,7 +82,7 @@ def test_no_more_batches_are_made_than_the_disk_may_owe(intake, take, propose):
     room = AMPLE._replace(batches=2)
     first = take(*(propose(size=BATCH_BYTES_SOFT) for _ in range(3)), propose(size=5), room=room)
     assert first == ([[1], [2]], [])
-    assert (len(intake), intake.waiting_bytes) == (2, BATCH_BYTES_SOFT + 5)
+    assert (len(intake), intake.queued.size) == (2, BATCH_BYTES_SOFT + 5)
     assert take(room=room) == ([[3], [4]], [])
 
 
@@ -92,7 +92,7 @@ def test_what_flies_is_bounded_and_exceeded_by_one_request_at_most(
 ):
     drafts, answers = take(*(propose() for _ in range(4)), room=AMPLE._replace(flight_bytes=flight_bytes))
     assert sum(map(len, drafts)) == logged and answers == []
-    assert (len(intake), intake.waiting_bytes) == (4 - logged, 100 * (4 - logged))
+    assert (len(intake), intake.queued.size) == (4 - logged, 100 * (4 - logged))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_the_log_has_no_room_for_is_refused_at_once(log_bytes, logged, inta
     assert sum(map(len, drafts)) == logged
     assert codes(answers) == [Code.DISK_FULL] * (2 - logged)
     assert all(answer.error.retry and answer.proposal.answered for answer in answers)
-    assert len(intake) == intake.waiting_bytes == 0
+    assert len(intake) == intake.queued.size == 0
 
 
 def test_each_batch_takes_its_framing_from_the_log(take, propose):
@@ -133,10 +133,10 @@ def test_what_will_have_room_later_waits_and_all_behind_it_do(intake, take, prop
     short = AMPLE._replace(log_bytes=FRAMING_BYTES_MAX + 500, later_bytes=FRAMING_BYTES_MAX + 5_000)
     drafts, answers = take(propose(size=400), propose(size=5_000), propose(size=10), room=short)
     assert (drafts, answers) == ([[1]], [])
-    assert (len(intake), intake.waiting_bytes) == (2, 5_010)
+    assert (len(intake), intake.queued.size) == (2, 5_010)
     assert take(room=short) == ([], [])
     assert take(room=AMPLE) == ([[2, 3]], [])
-    assert len(intake) == intake.waiting_bytes == 0
+    assert len(intake) == intake.queued.size == 0
 
 
 def test_what_will_never_have_room_is_refused_and_holds_nobody_up(intake, take, propose):
@@ -149,7 +149,7 @@ def test_who_waits_for_room_does_so_until_its_time_is_up(intake, take, world, pr
     assert take(propose(deadline_ms=2_000), room=Room(0, 1 << 30, 100, 1 << 30)) == ([], [])
     world.ms = 2_000
     assert codes(intake.expired(world.turn())) == [Code.BUSY]
-    assert len(intake) == intake.waiting_bytes == 0
+    assert len(intake) == intake.queued.size == 0
 
 
 def test_a_key_is_looked_up_before_its_request_is_refused_for_want_of_room(take, world, propose):
@@ -171,4 +171,4 @@ def test_an_answer_needs_no_room_in_the_batches(intake, take, world, propose):
     assert (drafts, told(answers)) == ([[1]], [(Reject, 2)])
     world.errors.clear()
     assert take() == ([[3]], [])
-    assert len(intake) == intake.waiting_bytes == 0
+    assert len(intake) == intake.queued.size == 0

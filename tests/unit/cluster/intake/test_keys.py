@@ -23,7 +23,7 @@ def test_a_later_attempt_of_an_executed_key_gets_its_result_in_any_state(ready, 
     world.results[key(1).client, 1] = EXECUTED
     proposal = propose(key=key(1), attempt=2)
     assert take(proposal, room=AMPLE._replace(log_bytes=0)) == ([], [Known(proposal, EXECUTED)])
-    assert proposal.answered and len(intake) == intake.waiting_bytes == 0
+    assert proposal.answered and len(intake) == intake.queued.size == 0
 
 
 def test_a_later_attempt_of_an_absent_key_is_logged(take, propose):

@@ -23,13 +23,13 @@ def test_before_the_reign_is_ready_everything_is_held(intake, take, world, propo
 def test_who_is_out_of_reach_is_held_during_the_grace_and_refused_after_it(intake, take, world, propose):
     world.errors["majority"], world.grace = OUT_OF_REACH, True
     assert take(propose()) == ([], [])
-    assert (len(intake), intake.waiting_bytes) == (1, 100)
+    assert (len(intake), intake.queued.size) == (1, 100)
     world.grace = False
     assert take() == ([], [])  # nothing was said to have changed
     intake.recheck()
     assert take() == ([], [Reject(propose.made[0], OUT_OF_REACH)])
     assert propose.made[0].answered
-    assert len(intake) == intake.waiting_bytes == 0
+    assert len(intake) == intake.queued.size == 0
 
 
 def test_a_reign_that_is_not_ready_refuses_who_is_out_of_reach_after_the_grace(take, world, propose):
@@ -61,7 +61,7 @@ def test_it_is_held_again_while_nothing_has_come_of_the_change(intake, take, wor
     for _ in range(3):
         intake.recheck()
         assert take() == ([], [])
-    assert (len(intake), intake.waiting_bytes) == (2, 200)
+    assert (len(intake), intake.queued.size) == (2, 200)
 
 
 # Deadlines
@@ -89,7 +89,7 @@ def test_whose_time_is_up_before_it_is_logged_is_told_what_it_waited_for(
     answers = intake.expired(world.turn())
     assert (told(answers), codes(answers)) == ([(Reject, 1)], [code])
     assert answers[0].error.retry
-    assert len(intake) == intake.waiting_bytes == len(intake.expired(world.turn())) == 0
+    assert len(intake) == intake.queued.size == len(intake.expired(world.turn())) == 0
 
 
 def test_a_turn_refuses_what_came_too_late(take, world, propose):
@@ -104,7 +104,7 @@ def test_those_who_have_time_left_wait_on_in_their_order(intake, take, world, pr
     intake.add([propose(deadline_ms=deadline) for deadline in (2_000, 5_000, 3_000)])
     world.ms = 2_500
     assert told(intake.expired(world.turn())) == [(Reject, 2), (Reject, 4)]
-    assert intake.waiting_bytes == 400
+    assert intake.queued.size == 400
     world.ms = 3_000
     assert told(intake.expired(world.turn())) == [(Reject, 6)]
     world.ready = True
@@ -131,6 +131,6 @@ def test_the_end_of_the_reign_answers_everybody_and_refuses_first_attempts_only(
     assert told(answers) == [(Reject, 1), (Unconfirmed, 2), (Reject, 3), (Unconfirmed, 4)]
     assert {answer.error.code for answer in answers if isinstance(answer, Reject)} == {Code.NOT_PRIMARY}
     assert all(proposal.answered for proposal in propose.made)
-    assert len(intake) == intake.waiting_bytes == len(intake.end()) == 0
+    assert len(intake) == intake.queued.size == len(intake.end()) == 0
     intake.recheck()
     assert take() == ([], [])
