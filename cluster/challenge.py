@@ -22,7 +22,8 @@ def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
     of one term that have not, the one of the node with the lesser name does.
     """
     leads = report.role == NodeRole.PRIMARY
-    if leads and report.term > mine.term and not (ready and lacks_committed(report, mine)):
+    holds = ready and not mine.given_up(report) and lacks_committed(report, mine)
+    if leads and report.term > mine.term and not holds:
         return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {mine.term} is over")
     if leads and report.term == mine.term and report.node != mine.node and not ready:
         text = f"{report.node} leads term {report.term} too"
@@ -30,7 +31,8 @@ def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
             return Refused(Code.TERM_TAKEN, f"{text}, and the others have accepted it")
         if not _begun(mine) and report.node < mine.node:
             return Refused(Code.TERM_TAKEN, f"{text}, and neither has committed anything in it")
-    return None if ready or not lacks_committed(mine, report) else outgrown(mine, report)
+    over = ready or report.given_up(mine)
+    return None if over or not lacks_committed(mine, report) else outgrown(mine, report)
 
 
 def _begun(report: Report) -> bool:

@@ -186,7 +186,7 @@ class Deposed(msgspec.Struct, frozen=True):
 
 class SourceFound(msgspec.Struct, frozen=True):
     """The source answered Follow. `local` is our own position at `reply.common_lsn`, None if no batch of ours
-    ends there; `asked` is where our log ended when we asked.
+    ends there; `asked` is where our log ended when we asked. `given_up`: what only we know committed was.
     """
 
     node: NodeId
@@ -194,6 +194,7 @@ class SourceFound(msgspec.Struct, frozen=True):
     reply: Following
     local: Position | None
     asked: Position
+    given_up: bool = False
 
 
 class BatchesReceived(msgspec.Struct, frozen=True):
@@ -371,14 +372,16 @@ class SendAck(msgspec.Struct, frozen=True):
 
 
 class Rebuild(msgspec.Struct, frozen=True):
-    """The source's log cannot be followed: take a snapshot (R5). `diverged`: keep what we have as well."""
+    """Take a snapshot (R5). `diverged`: keep what we have as well. `given_up`: so is what is committed."""
 
     session: int
     reason: str
     diverged: bool
+    given_up: bool = False
 
     def __str__(self) -> str:
-        return f"rebuild{' diverged' if self.diverged else ''}: {self.reason}"
+        how = f"{' diverged' if self.diverged else ''}{' given up' if self.given_up else ''}"
+        return f"rebuild{how}: {self.reason}"
 
 
 class Note(msgspec.Struct, frozen=True):

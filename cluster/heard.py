@@ -14,11 +14,19 @@ from redwire.position import NodeId, Term
 
 class Heard(msgspec.Struct, frozen=True):
     """`mine` is this node's own report, `others` are those of the other members in reach, by their ids; empty
-    while nobody is.
+    while nobody is. Whoever was `given_up`, as our log says, is none of them: its word is that of a history
+    that is over.
     """
 
     mine: Report
     others: Mapping[NodeId, Report]
+    given_up: frozenset[NodeId] = frozenset()
+
+    @classmethod
+    def of(cls, mine: Report, others: Mapping[NodeId, Report]) -> Heard:
+        """What is heard of all these."""
+        over = frozenset(node for node, report in others.items() if report.given_up(mine))
+        return cls(mine, {node: report for node, report in others.items() if node not in over}, over)
 
     @property
     def everybody(self) -> Sequence[Report]:

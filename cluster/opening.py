@@ -165,7 +165,7 @@ class Opening(msgspec.Struct, frozen=True):
         if self.me not in self.voters:
             hint = "start a voter as primary"
             return Refuse(Refused(Code.NOT_PRIMARY, f"{self.me} is no voter of this cluster", hint=hint))
-        heard = Heard(mine, others)
+        heard = Heard.of(mine, others)
         leader = heard.leader
         if leader is not None and leader.term >= mine.term:
             text = f"{leader.node} leads term {leader.term} already"
@@ -240,7 +240,9 @@ class Opening(msgspec.Struct, frozen=True):
         unknown: dict[NodeId, str] = {}
         for node in sorted(self._asked):
             report = heard.mine if node == self.me else heard.others.get(node)
-            if report is None:
+            if node in heard.given_up:
+                unknown[node] = "given up before, and has followed nobody since"
+            elif report is None:
                 unknown[node] = "not heard yet"
             elif node not in self.admitted:
                 unknown[node] = "this log never admitted its disk"

@@ -13,6 +13,8 @@ from itertools import count
 import anyio
 
 from cluster.bell import Bell
+from cluster.catchup import PARTED_HINT
+from cluster.challenge import lacks_committed
 from cluster.effects import BatchesReceived, HeartbeatReceived, Rebuild, SourceFound, SourceLost
 from cluster.node import Node
 from cluster.peer_end import ChannelEnd
@@ -153,7 +155,10 @@ class PeerSession:
                 asked, self._asked = self._asked, None
                 if asked is None:
                     raise ProtocolError(f"{self._member} answers what nobody asked")
-                self._node.inbox.post(SourceFound(self._member, self.number, reply, local, asked))
+                theirs = self._node.roster.reports.get(self._member)
+                over = theirs is not None and self._node.report().given_up(theirs)
+                found = SourceFound(self._member, self.number, reply, local, asked, over)
+                self._node.inbox.post(found)
             case Kind.HEARTBEAT:
                 self._node.inbox.post(HeartbeatReceived(self.number, Heartbeat.decode(frame.payload)))
             case Kind.TOPOLOGY:
@@ -187,14 +192,22 @@ class PeerSession:
 
     def _failed(self, error: RedwireError) -> None:
         """The member does not give what was asked for. A snapshot is taken where our log still ends as it did
-        then, and nobody else has answered with his: it would take the place of what he was sent acks for.
+        then, and nobody else has answered with his: it would take the place of what he was sent acks for. Nor
+        does it take the place of what is known committed here alone, unless that was given up.
         """
         if error.code != Code.SNAPSHOT_NEEDED:
             raise error
         asked, self._asked = self._asked, None  # asked anew behind the snapshot, whoever gives it
-        role = self._node.role
-        if isinstance(role, Replica) and role.searching and asked == role.end:
-            self._node.outbox.rebuild(Rebuild(self.number, error.message, diverged=False))
+        role, mine = self._node.role, self._node.report()
+        theirs = self._node.roster.reports.get(self._member)
+        if not isinstance(role, Replica) or not role.searching or asked != role.end or theirs is None:
+            return
+        lacks = lacks_committed(theirs, mine)
+        if lacks and not mine.given_up(theirs):
+            text = f"{self._member} lacks some of what is known committed here up to LSN {mine.watermark}"
+            raise Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=PARTED_HINT)
+        effect = Rebuild(self.number, error.message, diverged=lacks, given_up=lacks)
+        self._node.outbox.rebuild(effect)
 
 
 _UNANSWERED_MAX = 16

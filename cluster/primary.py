@@ -106,7 +106,8 @@ class Primary:
     has.
 
     The membership of the coordinator, which is that of `changes`, names the incarnations that the log has
-    admitted. `record` is logged behind the first term-start record of a new cluster, None otherwise.
+    admitted. `start` is the term-start record; `record` is logged behind the first one of a new cluster, None
+    otherwise.
     """
 
     reign: Reign
@@ -115,7 +116,7 @@ class Primary:
     applied: Lsn
     changes: Changes
     lookup: InitVar[KeyLookup]
-    version: str
+    start: TermStart
     record: ClusterRecord | None = None
     coordinator: QuorumCoordinator = field(init=False)
     waiter: CommitWaiter = field(init=False)
@@ -145,7 +146,7 @@ class Primary:
         self.coordinator.own_durable(self.end.lsn, now.ms)
         self.coordinator.own_applied(self.applied, now.ms)
         self.changes.begin()
-        requests = [encode_system(RequestKind.TERM_START, body.encode(TermStart(self.version)))]
+        requests = [encode_system(RequestKind.TERM_START, body.encode(self.start))]
         if self.record is not None:
             requests.append(encode_system(RequestKind.CONFIG, body.encode(self.record)))
             self.changes.log(Settings.of(self.record, Lsn(term_start + 1)))

@@ -40,7 +40,7 @@ class Rebuilder:
         self._node = node
         self._links = links
         self._folder: Path = node.storage.data_dir / "snapshots"
-        self._diverged = False
+        self._diverged = self._given_up = False
         self._tries = SnapshotTries()
         self._arrived = Bell()
         self._arrival: Replacement | None = None
@@ -78,7 +78,7 @@ class Rebuilder:
         except DiskFailed as error:
             node.storage.fail(error)
             return
-        self._diverged = effect.diverged
+        self._diverged, self._given_up = effect.diverged, effect.given_up
         node.roster.fetching = effect.session
         if before is None or before.full is None:
             node.happened(EventKind.SNAPSHOT_BEGUN, f"taking a snapshot: {effect.reason}")
@@ -121,7 +121,7 @@ class Rebuilder:
 
     async def _refusal(self, by: Replacement) -> Refused | None:
         """Why a snapshot is not installed: it lacks what is known committed (R5), or is no state."""
-        known = self._node.role.watermark
+        known = 0 if self._given_up else self._node.role.watermark
         if by.at.lsn < known:
             text = f"the snapshot ends at LSN {by.at.lsn}, below {known}, which is known committed"
             return Refused(Code.PRIMARY_LACKS_COMMITTED, text)

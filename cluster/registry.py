@@ -1,8 +1,8 @@
 """What the log's own records say about the cluster: who is in it, which data directories count, who may do
 what.
 
-`Registry` applies CONFIG, ADMIT and ACCOUNT records inside the caller's transaction and keeps the outcome in
-memory, as values that are replaced whole: other threads read them without a lock.
+`Registry` applies TERM_START, CONFIG, ADMIT and ACCOUNT records inside the caller's transaction and keeps the
+outcome in memory, as values that are replaced whole: other threads read them without a lock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ACCOUNTS = {"users": "SELECT body FROM users", "tokens": "SELECT body FROM toke
 
 class Registry:
     """`records` are all CONFIG records with their LSNs, the last one in force; `admits` has the last ADMIT of
-    each member.
+    each member, `given_up` the first record of the newest reign that an operator began without it.
 
     A rolled back transaction leaves this object ahead of the tables: make a new one.
     """
@@ -44,6 +44,7 @@ class Registry:
         self._connection = connection
         self.records: tuple[tuple[Lsn, ClusterRecord], ...] = ()
         self.admits: Mapping[NodeId, Incarnation] = MappingProxyType({})
+        self.given_up: Mapping[NodeId, Lsn] = MappingProxyType({})
         self.accounts = Accounts()
         for lsn, kind, body in connection.execute("SELECT lsn, kind, body FROM config ORDER BY lsn"):
             body = opened(path, body, f"the record at LSN {lsn}", f"{lsn} {kind}")
@@ -66,9 +67,9 @@ class Registry:
         Raises `BodyInvalid` for a body that this version does not know.
         """
         match kind:
-            case RequestKind.TERM_START:
-                decode(body, TermStart)
-            case RequestKind.CONFIG | RequestKind.ADMIT:
+            case RequestKind.TERM_START if not decode(body, TermStart).without:
+                pass
+            case RequestKind.TERM_START | RequestKind.CONFIG | RequestKind.ADMIT:
                 self._remember(kind, body, lsn)
                 row = (lsn, int(kind), sealed(body, f"{lsn} {int(kind)}"))
                 self._connection.execute("INSERT INTO config VALUES (?, ?, ?)", row)
@@ -81,6 +82,9 @@ class Registry:
     def _remember(self, kind: RequestKind, body: bytes, lsn: int) -> None:
         if kind is RequestKind.CONFIG:
             self.records = (*self.records, (Lsn(lsn), decode(body, ClusterRecord)))
+        elif kind is RequestKind.TERM_START:
+            given_up = {NodeId(node): Lsn(lsn) for node in decode(body, TermStart).without}
+            self.given_up = MappingProxyType({**self.given_up, **given_up})
         else:
             admit = decode(body, Admit)
             self.admits = MappingProxyType(

@@ -24,7 +24,7 @@ from cluster.settings import Settings
 from cluster.topology_advertiser import TopologyAdvertiser
 from redwire import __version__
 from redwire.errors import Code, Refused
-from redwire.message.log import ClusterRecord
+from redwire.message.log import ClusterRecord, TermStart
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
 from regions.quorum import satisfied_by
 
@@ -217,7 +217,7 @@ class Candidate:
             applied=node.storage.applied.lsn,
             changes=changes,
             lookup=node.storage.state.lookup,
-            version=__version__,
+            start=TermStart(__version__, tuple(sorted(self._take_over.lost)) if self._take_over else ()),
             record=record,
         )
         advertised = {NodeId(report.node): report.advertise for report in node.roster.reports.values()}

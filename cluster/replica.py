@@ -191,12 +191,12 @@ class Replica:
         if refusal is not None:
             note = Note(f"{event.node} is refused: {refusal.message}", Level.WARNING)
             return [Drop(session, refusal), note]
+        if (shared := _shared(event)) < self.watermark:
+            lacking = f"LSN {shared + 1} to {self.watermark}"
+            reason = f"this node was given up, and what only it knows committed with it, {lacking}"
+            return [Rebuild(session, reason, diverged=True, given_up=True)]
         if event.local != common:
             reason = f"the logs disagree at LSN {common.lsn}, which both should share"
-            return [Rebuild(session, reason, diverged=True)]
-        if common.lsn < self.applied:
-            lacking = f"LSN {common.lsn + 1} to {self.applied}"
-            reason = f"{lacking} were applied here and are not in {event.node}'s log"
             return [Rebuild(session, reason, diverged=True)]
         self._source = _Source(
             event.node, session, reply.leads, Lsn(reply.head), now.ms, Lsn(reply.watermark)
@@ -215,10 +215,8 @@ class Replica:
         return effects if self._settling else self._begin(now)
 
     def _refusal(self, event: SourceFound) -> Refused | None:
-        node, reply, shared = event.node, event.reply, event.reply.common_lsn
-        if event.local != reply.common:
-            shared = Lsn(shared - 1)
-        if shared < self.watermark:
+        node, reply, shared = event.node, event.reply, _shared(event)
+        if shared < self.watermark and not (event.given_up and reply.leads):
             text = f"LSN {shared + 1} to {self.watermark} are known committed and {node} lacks them"
             parted = reply.watermark > shared
             hint = PARTED_HINT if parted else "start the node that holds them as primary"
@@ -358,3 +356,8 @@ class _Source:
     heard_ms: int
     watermark: Lsn
     arrivals: _Arrivals = field(default_factory=_Arrivals)
+
+
+def _shared(event: SourceFound) -> Lsn:
+    """How far our log is the source's, at most: a point that both should share, and do not, is none."""
+    return Lsn(event.reply.common_lsn - (event.local != event.reply.common))

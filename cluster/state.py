@@ -51,7 +51,7 @@ from redwire.body import decode
 from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.client import RESULT, RecordStatus
 from redwire.message.log import CloseKey, ClusterRecord
-from redwire.position import Incarnation, Lsn, NodeId, Position, TermList
+from redwire.position import Incarnation, Lsn, NodeId, Position, Term, TermList
 from redwire.record import REQUEST_HEADER, Key, RequestKind, request_heads
 
 KEY_BYTES_SLACK = 1 << 20
@@ -95,10 +95,10 @@ class State:
     cut without the log.
 
     It belongs to one thread at a time: whoever opens it hands it over to the applier. `applied`,
-    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `status`,
-    `snapshot_into`, and of `sqlite_log` and `documents` what these say, may be used from any thread. `lookup`
-    and those about the cluster may be ahead by the `apply` that is running: it is committed in the log, so
-    they are early, not wrong.
+    `batch_time_ms`, `terms`, `checkpointed`, `lookup`, `accounts`, `cluster_records`, `admits`, `given_up`,
+    `status`, `snapshot_into`, and of `sqlite_log` and `documents` what these say, may be used from any
+    thread. `lookup` and those about the cluster may be ahead by the `apply` that is running: it is committed
+    in the log, so they are early, not wrong.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -158,7 +158,7 @@ class State:
             self.sqlite_log.be_patient(patience_ms)
             execute("BEGIN IMMEDIATE")
             try:
-                terms = self._extended_terms(batches)
+                terms = _extended(self.terms, batches, self._connection)
                 applied = [self._apply_batch(batch) for batch in batches]
                 self.documents.flush()
                 self.keys.advance(end.lsn, time_ms)
@@ -191,6 +191,10 @@ class State:
     def cluster_records(self) -> tuple[tuple[Lsn, ClusterRecord], ...]:
         """All CONFIG records with their LSNs, the last one in force."""
         return self._registry.records
+
+    def given_up(self) -> Mapping[NodeId, Term]:
+        """The nodes that operators gave up, each with the newest term that began without it."""
+        return {node: self.terms.term_at(lsn) for node, lsn in self._registry.given_up.items()}
 
     def admits(self) -> Mapping[NodeId, Incarnation]:
         """The data directory that counts for each member, by its last ADMIT record."""
@@ -283,16 +287,6 @@ class State:
         with closed_on_error(self._connection):  # nothing is applied over what is remembered by halves
             self._load()
 
-    def _extended_terms(self, batches: Sequence[Batch]) -> TermList:
-        terms = self.terms
-        for batch in batches:
-            extended = terms.extended(batch.reign.term, batch.first, batch.chain)
-            if extended is not terms:
-                row = term_row(extended.entries[-1])
-                self._connection.execute("INSERT INTO terms VALUES (?, ?, ?, ?)", row)
-                terms = extended
-        return terms
-
     def _apply_batch(self, batch: Batch) -> AppliedBatch:
         """Apply one batch but for the position. Raises `ApplyStopped`."""
         try:
@@ -349,6 +343,16 @@ def _rows_of(keys: Keys) -> Iterator[tuple[int, bytes]]:
             parts, size = [], 0
     if parts:
         yield key_row(last, b"".join(parts))
+
+
+def _extended(terms: TermList, batches: Sequence[Batch], connection: sqlite3.Connection) -> TermList:
+    """`terms` once `batches` are applied; the table is extended as well."""
+    for batch in batches:
+        extended = terms.extended(batch.reign.term, batch.first, batch.chain)
+        if extended is not terms:
+            connection.execute("INSERT INTO terms VALUES (?, ?, ?, ?)", term_row(extended.entries[-1]))
+            terms = extended
+    return terms
 
 
 def copy_bytes(path: Path) -> int:

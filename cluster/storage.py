@@ -45,7 +45,7 @@ from cluster.volume import LOG_FOLDER
 from cluster.wal import Wal, make_room
 from redwire.errors import BodyInvalid, RequestInvalid
 from redwire.message.log import ClusterRecord
-from redwire.message.peer import Report, report_terms
+from redwire.message.peer import Report, report_terms, report_without
 from redwire.node_role import NodeRole
 from redwire.position import ClusterId, Incarnation, Lsn, NodeId, Position, Reign, Term
 
@@ -200,6 +200,7 @@ class Storage:
             reached_at=str(self.config.reached_at),
             advertise=str(node.advertise or ""),
             terms=report_terms(log.terms),
+            without=report_without(self.state.given_up()),
         )
 
     def admitted(self, record: ClusterRecord | None) -> Mapping[NodeId, Incarnation]:

@@ -5,7 +5,7 @@
     collections  number and name; a name never goes away, and no two differ only in case
     docs         the documents; a version is the LSN of the record that wrote it
     keys         idempotency keys, one row per batch that executed any (see `keys`)
-    config       bodies of CONFIG and ADMIT records
+    config       bodies of CONFIG and ADMIT records, and of TERM_START where a node was given up
     users        PutUser bodies by name
     tokens       PutToken bodies by id
 

@@ -55,6 +55,7 @@ from redwire.connection import ServerConnection
 from redwire.errors import Code, RedwireError, Refused
 from redwire.frame import FrameDecoder, Kind, encode_frame, encode_header
 from redwire.handshake import PREFACE, Principal, PrincipalKind, Role
+from redwire.message.log import TermStart
 from redwire.position import EMPTY, Lsn, NodeId, Position, Region, Reign, Term
 from redwire.scram import Verifier
 from redwire.topology import Endpoint, Topology
@@ -153,7 +154,7 @@ class SmallNode:
         reign, end = Reign(Term(term), ME), self.log[-1].position if self.log else EMPTY
         applied = self.state.applied.lsn
         changes = Changes(ME, coordinator, SETTINGS)
-        self.role = Primary(reign, end, 0, applied, changes, self.state.lookup, "test")
+        self.role = Primary(reign, end, 0, applied, changes, self.state.lookup, TermStart("test"))
         self.carry_out(self.role.begin(applied, self.clock()))
         self.work()
 

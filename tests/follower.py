@@ -81,6 +81,7 @@ class Follower:
         watermark: int = 0,
         asked: Position | None = None,
         settled: bool = False,
+        given_up: bool = False,
     ) -> list[Effect]:
         """`eu-1` answers that both logs agree up to `common`."""
         reply = Following(
@@ -95,7 +96,7 @@ class Follower:
             settled=settled,
         )
         local, asked = self.at(common.lsn), asked or self.core.end
-        return self.step(SourceFound(SOURCE, session, reply, local, asked))
+        return self.step(SourceFound(SOURCE, session, reply, local, asked, given_up))
 
     def follow(self, common: Position | None = None, **more) -> Follower:
         """It follows `eu-1`, everything that this takes is on disk, and nothing of it is news any more."""

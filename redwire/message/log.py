@@ -23,10 +23,14 @@ TEXT_CHARS_MAX = 8_192
 PolicyText = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
-class TermStart(ClosedStruct, frozen=True):
-    """TERM_START: the reign of the batch around it begins. `version` is the primary's program version."""
+class TermStart(ClosedStruct, frozen=True, omit_defaults=True):
+    """TERM_START: the reign of the batch around it begins. `version` is the primary's program version.
+
+    `without` are the nodes that an operator gave up for it: what only they know committed is over (R5).
+    """
 
     version: Annotated[str, msgspec.Meta(max_length=64)]
+    without: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
 
 
 class MemberRecord(ClosedStruct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -20,6 +21,8 @@ from redwire.position import Lsn, NodeId, Position, Reign, Term, TermEntry, Term
 
 REPORT_TERMS_MAX = 1_000
 """Older reigns are left out: whoever's log parts from ours before them takes a snapshot."""
+GIVEN_UP_MAX = 256
+"""Those of the newest terms are told."""
 CHUNK_BYTES_MAX = 256 << 10
 """A heartbeat waits behind one of them at most: 20 ms at 100 Mbit/s."""
 
@@ -40,7 +43,8 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     of `NodeRole`, or one that only newer nodes know. `terms` are the last `REPORT_TERMS_MAX` entries of its
     log's list. `reached_at` is where members reach the node by its own file, which may be newer than the
     settings that they know; `advertise` is where clients do, "" for the address that the cluster knows it by.
-    `vitals` stand in hello and welcome; Follow goes without.
+    `without` are nodes that were given up, each with the newest term that began so and is known committed
+    here. `vitals` stand in hello and welcome; Follow goes without.
     """
 
     format: Literal[3] = 3
@@ -67,6 +71,7 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     reached_at: Annotated[str, msgspec.Meta(max_length=255)] = ""
     advertise: AddressOrNone = ""
     terms: Annotated[tuple[tuple[TermNumber, U63, U32], ...], msgspec.Meta(max_length=REPORT_TERMS_MAX)]
+    without: Annotated[tuple[tuple[Name, TermNumber], ...], msgspec.Meta(max_length=GIVEN_UP_MAX)] = ()
     vitals: Vitals | None = None
 
     def __post_init__(self) -> None:
@@ -83,6 +88,13 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
         """The reign that the node has accepted last; None for a node that never followed or led."""
         return Reign(Term(self.term), NodeId(self.primary)) if self.primary else None
 
+    def given_up(self, by: Report) -> bool:
+        """Whether an operator gave this node up for a reign that is known committed to `by`, and it has
+        accepted none as new since: what only it knows committed is over (R5).
+        """
+        term = max((term for node, term in by.without if node == self.node), default=0)
+        return term > max(self.term, self.last_term)
+
     @property
     def term_list(self) -> TermList:
         """`terms` as a list to compare logs by."""
@@ -92,6 +104,11 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
 def report_terms(terms: TermList) -> tuple[tuple[int, int, int], ...]:
     """The `terms` of a report: the last `REPORT_TERMS_MAX` entries."""
     return terms.entries[-REPORT_TERMS_MAX:]
+
+
+def report_without(given_up: Mapping[NodeId, Term]) -> tuple[tuple[NodeId, Term], ...]:
+    """The `without` of a report: the `GIVEN_UP_MAX` nodes that were given up last."""
+    return tuple(sorted(given_up.items(), key=lambda item: item[1])[-GIVEN_UP_MAX:])
 
 
 class Following(ClosedStruct, frozen=True, kw_only=True):

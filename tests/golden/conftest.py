@@ -47,6 +47,7 @@ from cluster.primary import Primary
 from cluster.replica import Replica
 from cluster.settings import Settings
 from redwire.batch import Batch
+from redwire.message.log import TermStart
 from redwire.message.peer import Ack, Following, Heartbeat, Report, report_terms
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term, TermList
 from redwire.record import Op, Record, RequestKind, encode_record, encode_write, request_heads
@@ -132,7 +133,7 @@ class Play:
         )
         settings = Settings(Lsn(0), ClusterConfig(name="shop", members=members, policy=self.rule))
         changes = Changes(node.name, coordinator, settings)
-        node.role = Primary(reign, node.end, 0, node.applied, changes, lambda key: None, "test")
+        node.role = Primary(reign, node.end, 0, node.applied, changes, lambda key: None, TermStart("test"))
         self.lines.append(f"{name} leads term {term}")
         self._effects(node, node.role.begin(node.known, self.now))
 

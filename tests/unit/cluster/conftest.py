@@ -38,7 +38,7 @@ from cluster.primary import Primary
 from cluster.settings import Settings
 from cluster.storage import Storage
 from redwire.batch import Batch, make_batch
-from redwire.message.log import ClusterRecord, MemberRecord
+from redwire.message.log import ClusterRecord, MemberRecord, TermStart
 from redwire.message.peer import Ack, Report
 from redwire.message.vitals import EventNote, Vitals
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, Position, Region, Reign, Term
@@ -178,6 +178,7 @@ class Lead:
         term: int = 1,
         record: ClusterRecord | None = None,
         coming: Sequence[Settings] = (),
+        without: Sequence[str] = (),
     ) -> None:
         voters = nodes or ("eu-1", "us-1", "ap-1")
         members = [(node, MemberKind.VOTER) for node in voters] + [
@@ -205,7 +206,7 @@ class Lead:
             end.lsn,
             changes,
             lambda key: self.known.get((key.client, key.sequence)),
-            "test",
+            TermStart("test", tuple(without)),
             record,
         )
 

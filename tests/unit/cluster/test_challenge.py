@@ -39,6 +39,21 @@ def test_a_reign_that_has_committed_nothing_ends_where_somebody_knows_committed_
     assert superseded(MINE, msgspec.structs.replace(other, terms=far), ready=False) is None, "untold"
 
 
+def test_who_was_given_up_ends_no_reign_and_a_reign_that_was_given_up_is_over() -> None:
+    """An operator had `b` begin term 4 without `a`, which knew LSN 9 committed."""
+    terms = ((1, 1, 0), (2, 8, 0), (4, 9, 0))
+    newer = report("b", term=4, primary="b", role="primary", lsn=9, watermark=9, terms=terms)
+    without = msgspec.structs.replace(newer, without=(("a", 4),))
+    over = superseded(MINE, without, ready=True)
+    assert over is not None and over.code is Code.STALE_TERM
+    assert superseded(MINE, msgspec.structs.replace(newer, without=(("a", 3), ("c", 4))), ready=True) is None
+    back = msgspec.structs.replace(MINE, role="replica")
+    assert superseded(newer, back, ready=False) is not None
+    assert superseded(without, back, ready=False) is None
+    since = msgspec.structs.replace(back, term=4, primary="b")
+    assert superseded(without, since, ready=False) is not None, "it has accepted that reign since"
+
+
 def test_a_member_that_is_free_and_knows_a_newer_term_outbids_our_reign() -> None:
     void, ours = report("b", lsn=6, term=MINE.term + 2, primary="b"), {"term": MINE.term, "primary": "a"}
     for ready in (False, True):

@@ -462,6 +462,19 @@ def test_a_log_that_lost_does_not_lead_and_is_not_followed() -> None:
     assert decide(behind, seen, knows, take_over=TakeOver()) == FollowFirst(NodeId("b"))
 
 
+def test_who_was_given_up_counts_as_not_heard_until_it_has_followed_since() -> None:
+    """`a` led term 4 without `b`, and that is committed; it starts again, and `b` has its old log."""
+    terms = ((1, 1, 0), (4, 11, 0))
+    mine = report("a", lsn=14, term=4, primary="a", role="opening", watermark=14, terms=terms)
+    mine = msgspec.structs.replace(mine, without=(("b", 4),))
+    back = report("b", lsn=12, term=3, primary="b", watermark=12, terms=((1, 1, 0),))
+    assert decide(mine, back, report("c", lsn=14, term=4, primary="a", terms=terms)) == Open(Term(5))
+    alone = decide(mine, back)
+    assert isinstance(alone, Wait) and "b (given up before, and has followed nobody since)" in alone.reason
+    followed = msgspec.structs.replace(back, term=4, primary="a")
+    assert isinstance(decide(mine, followed, report("c")), Refuse)
+
+
 def test_of_two_histories_that_both_know_committed_what_the_other_lacks_neither_is_led_and_it_is_said() -> (
     None
 ):

@@ -22,6 +22,7 @@ from redwire.frame import Frame, Kind
 from redwire.message.peer import Following
 from redwire.node_role import NodeRole
 from redwire.position import EMPTY, Lsn, NodeId, Position, Term
+from tests.reports import report
 
 NEEDED = Refused(Code.SNAPSHOT_NEEDED, "the log is kept from LSN 6")
 GROWN = Position(Term(1), Lsn(3), bytes(16))
@@ -44,11 +45,13 @@ def test_a_snapshot_is_taken_where_nobody_else_has_answered_and_the_log_is_what_
     asked, sent = list[Rebuild](), list[bytes]()
     node: Any = SimpleNamespace(
         role=role,
-        roster=SimpleNamespace(attach=lambda end, dialled: 7),
+        roster=SimpleNamespace(
+            attach=lambda end, dialled: 7, reports={"us-1": report("us-1", lsn=9, term=1)}
+        ),
         storage=SimpleNamespace(log=role),
         outbox=SimpleNamespace(rebuild=asked.append),
         inbox=Inbox(),
-        report=lambda: None,
+        report=lambda: report("eu-1"),
     )
     channel = SimpleNamespace(write=lambda header, *_, **__: sent.append(header))
     dialled: Any = SimpleNamespace(channel=channel)
@@ -59,6 +62,36 @@ def test_a_snapshot_is_taken_where_nobody_else_has_answered_and_the_log_is_what_
     assert asked == taken
     session.follow()
     assert len(sent) == 2, "it may be asked again over the same line"
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_no_snapshot_takes_the_place_of_what_only_this_node_knows_committed_unless_that_was_given_up(
+    given_up: bool,
+) -> None:
+    """Its LSN may be far above ours, when the log that both share has long been dropped there."""
+    role = Replica(None, GROWN, Lsn(3), Lsn(3), Lsn(3))
+    asked = list[Rebuild]()
+    mine = report("eu-1", lsn=3, term=1, primary="eu-1", watermark=3, terms=((1, 1, 0),))
+    terms, without = ((1, 1, 0), (2, 3, 0)), (("eu-1", 2),) if given_up else ()
+    theirs = report("us-1", lsn=900, term=2, primary="us-1", base=700, terms=terms, without=without)
+    node: Any = SimpleNamespace(
+        role=role,
+        roster=SimpleNamespace(attach=lambda end, dialled: 7, reports={"us-1": theirs}),
+        storage=SimpleNamespace(log=role),
+        outbox=SimpleNamespace(rebuild=asked.append),
+        inbox=Inbox(),
+        report=lambda: mine,
+    )
+    dialled: Any = SimpleNamespace(channel=SimpleNamespace(write=lambda header, *_, **__: None))
+    session = PeerSession(node, NodeId("us-1"), dialled, lambda: None)
+    session.follow()
+    if given_up:
+        session._failed(NEEDED)
+        assert asked == [Rebuild(7, NEEDED.message, diverged=True, given_up=True)]
+    else:
+        with pytest.raises(Refused, match="lacks some of what is known committed here up to LSN 3"):
+            session._failed(NEEDED)
+        assert asked == []
 
 
 @pytest.mark.anyio

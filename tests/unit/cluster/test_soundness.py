@@ -32,7 +32,7 @@ def sound(tmp_path: Path, written_log: Any) -> Path:
     """A state file with something in most of its tables, and nothing in a log of its own."""
     path = tmp_path / "state.db"
     state = State.open(path)
-    start = encode_system(RequestKind.TERM_START, body.encode(TermStart("1")))
+    start = encode_system(RequestKind.TERM_START, body.encode(TermStart("1", ("us-2",))))
     admit = encode_system(RequestKind.ADMIT, body.encode(Admit("eu-1", "c0ffee" * 5 + "00")))
     state.apply([written_log.batch(start, admit)])
     for part in range(20):

@@ -23,6 +23,11 @@ def test_a_reign_begins_with_its_term_start_record(lead, own_records):
     assert not primary.core.ready and primary.core.watermark == 0
 
 
+def test_a_reign_says_who_was_given_up_for_it(lead, own_records):
+    (effect,) = lead(term=7, without=("us-1", "us-2")).begin()
+    assert own_records(effect.batch) == [TermStart("test", ("us-1", "us-2"))]
+
+
 def test_a_new_cluster_is_described_by_the_record_behind_its_first_one(lead, cluster_record, own_records):
     record = cluster_record("eu-1")
     (effect,) = lead(record=record).begin()

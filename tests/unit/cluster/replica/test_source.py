@@ -17,6 +17,7 @@ from cluster.effects import (
     Rebuild,
     SaveMeta,
     SourceLost,
+    Stood,
     TailCut,
 )
 from cluster.replica import FollowerState
@@ -183,11 +184,27 @@ def test_a_common_point_within_a_batch_of_ours_is_none():
     assert isinstance(rebuild, Rebuild) and "disagree at LSN 2" in rebuild.reason
 
 
-def test_what_is_applied_and_not_in_the_sources_log_is_not_undone_in_place():
-    follower = Follower(batches(5), FIRST, watermark=0, applied=4)
-    (rebuild,) = follower.found(follower.at(2))
-    assert rebuild.diverged and "LSN 3 to 4 were applied here" in rebuild.reason
-    assert follower.core.state is FollowerState.SEARCHING and follower.core.end.lsn == 5
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_was_given_up_with_this_node_is_not_undone_in_place(elsewhere, grown):
+    """It is set aside, whether the logs agree at the common point or only seem to."""
+    common = Position(Term(1), Lsn(2), b"x" * 16) if elsewhere else grown.at(1)
+    (rebuild,) = grown.found(common, reign=SECOND, settled=True, given_up=True)
+    assert (rebuild.session, rebuild.diverged, rebuild.given_up) == (1, True, True)
+    assert grown.core.state is FollowerState.SEARCHING and grown.core.end.lsn == 5
+    assert grown.core.reign == FIRST
+
+
+def test_who_was_given_up_and_lacks_nothing_goes_on_as_ever(grown):
+    effects = grown.found(grown.at(3), reign=SECOND, settled=True, given_up=True)
+    assert [cut.to.lsn for cut in of(Cut, effects)] == [3] and not of(Rebuild, effects)
+
+
+def test_nothing_is_given_up_for_one_that_only_lends_or_while_another_one_has_our_vote(grown):
+    (drop, _) = grown.found(grown.at(1), leads=False, given_up=True)
+    assert drop.error.code is Code.PRIMARY_LACKS_COMMITTED
+    grown.step(Stood(Reign(Term(9), NodeId("ap-1"))))
+    (drop, _) = grown.found(grown.at(1), reign=SECOND, settled=True, given_up=True)
+    assert drop.error.code is Code.NOT_READY
 
 
 # Lending a log (R5)

@@ -36,6 +36,21 @@ def test_the_logs_own_records_take_one_lsn_each_and_the_last_one_holds(
     again.close()
 
 
+def test_who_was_given_up_is_known_by_the_newest_term_that_began_so(
+    state: State, path: Path, written_log: Any
+) -> None:
+    for without in (("us-1", "us-2"), (), ("us-2",)):
+        start = encode_system(RequestKind.TERM_START, body.encode(TermStart("0.1", without)))
+        written_log.term += 1
+        state.apply([written_log.batch(start)])
+    newest = max(entry.term for entry in state.terms.entries)
+    state.close()
+    again = State.open(path)
+    for seen in (state, again):
+        assert dict(seen.given_up()) == {"us-1": newest - 2, "us-2": newest}
+    again.close()
+
+
 def test_removing_a_user_removes_its_tokens_and_a_token_of_nobody_is_none(
     state: State, path: Path, written_log: Any
 ) -> None:

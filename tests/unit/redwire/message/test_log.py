@@ -27,6 +27,7 @@ CLUSTER = ClusterRecord(
 def test_record_bodies_come_back_as_they_were() -> None:
     assert ClusterRecord.decode(CLUSTER.encode()) == CLUSTER
     assert TermStart.decode(TermStart("0.1.0").encode()) == TermStart("0.1.0")
+    assert TermStart.decode(TermStart("0.1.0", ("us-1",)).encode()) == TermStart("0.1.0", ("us-1",))
     assert Admit.decode(Admit("us-1", "0c" * 16).encode()) == Admit("us-1", "0c" * 16)
 
 
