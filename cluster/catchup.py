@@ -9,8 +9,8 @@ from redwire.message.peer import Report
 from redwire.position import Lsn, Position, TermList
 
 PARTED_HINT = (
-    "two histories have parted, and each knows committed what the other one lacks, as after --lost for a node"
-    " that comes back: choose one, stop the nodes of the other, and give them empty data directories"
+    "two histories have parted, and each knows committed what the other one lacks: choose one, stop the nodes"
+    " of the other, and give them empty data directories"
 )
 """Neither can be led beside the other: with any other start of nodes an operator goes round in circles."""
 
