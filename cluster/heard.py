@@ -15,18 +15,18 @@ from redwire.position import NodeId, Term
 class Heard(msgspec.Struct, frozen=True):
     """`mine` is this node's own report, `others` are those of the other members in reach, by their ids; empty
     while nobody is. Whoever was `given_up`, as our log says, is none of them: its word is that of a history
-    that is over.
+    that is over. It follows nobody of an older term than those that it has seen all the same.
     """
 
     mine: Report
     others: Mapping[NodeId, Report]
-    given_up: frozenset[NodeId] = frozenset()
+    given_up: Mapping[NodeId, Report] = msgspec.field(default_factory=dict)
 
     @classmethod
-    def of(cls, mine: Report, others: Mapping[NodeId, Report]) -> Heard:
+    def of(cls, mine: Report, reports: Mapping[NodeId, Report]) -> Heard:
         """What is heard of all these."""
-        over = frozenset(node for node, report in others.items() if report.given_up(mine))
-        return cls(mine, {node: report for node, report in others.items() if node not in over}, over)
+        over = {node: report for node, report in reports.items() if report.given_up(mine)}
+        return cls(mine, {node: report for node, report in reports.items() if node not in over}, over)
 
     @property
     def everybody(self) -> Sequence[Report]:
@@ -80,8 +80,9 @@ class Heard(msgspec.Struct, frozen=True):
         """The newest that anybody has accepted, has in its log (a lent one can be of a reign that its new
         holder never accepted), or has given another node than us a vote for; 0 for none.
         """
-        votes = (report.vote for report in self.everybody if report.voted_for != self.mine.node)
-        return Term(max(0, *(max(each.term, each.last_term) for each in self.everybody), *votes))
+        reports = (*self.everybody, *self.given_up.values())
+        votes = (report.vote for report in reports if report.voted_for != self.mine.node)
+        return Term(max(0, *(max(each.term, each.last_term) for each in reports), *votes))
 
     @property
     def stood_term(self) -> Term:

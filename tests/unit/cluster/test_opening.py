@@ -469,6 +469,8 @@ def test_who_was_given_up_counts_as_not_heard_until_it_has_followed_since() -> N
     mine = msgspec.structs.replace(mine, without=(("b", 4),))
     back = report("b", lsn=12, term=3, primary="b", watermark=12, terms=((1, 1, 0),))
     assert decide(mine, back, report("c", lsn=14, term=4, primary="a", terms=terms)) == Open(Term(5))
+    votes = voted(back, 9, "c")
+    assert decide(mine, votes, report("c", lsn=14, term=4, primary="a", terms=terms)) == Open(Term(10))
     alone = decide(mine, back)
     assert isinstance(alone, Wait) and "b (given up before, and has followed nobody since)" in alone.reason
     followed = msgspec.structs.replace(back, term=4, primary="a")
