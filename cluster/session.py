@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import anyio
+
 from cluster.audit_events import Actor
 from cluster.auth import forbidden, token_of
 from cluster.bell import Bell
@@ -28,6 +30,11 @@ from redwire.frame import Frame, Kind
 from redwire.handshake import Principal, Role
 from redwire.message.client import Open, Opened
 from redwire.record import NO_CLIENT
+
+STILL_HERE_S = 2.0
+"""A node says so often that it lives while it does not read a session whose next write has no room: that
+session's pings wait behind it, and our client gives up who is silent for 8 s.
+"""
 
 
 class Session:
@@ -87,7 +94,10 @@ class Session:
             if kind in _READING:
                 await self._answered.wait()
             else:
-                await self._service.node.inbox.uncrowded(self.writes)
+                with anyio.move_on_after(STILL_HERE_S) as waits:
+                    await self._service.node.inbox.uncrowded(self.writes)
+                if waits.cancelled_caught:
+                    self._replies.send(Kind.PONG, b"")
 
     def end(self, why: RedwireError) -> None:
         """Say why the session ends; `close` it then."""

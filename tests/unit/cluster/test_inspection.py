@@ -508,7 +508,7 @@ def test_a_package_that_somebody_else_put_in_place_of_ours_is_named(
 ) -> None:
     (tmp_path / "clusters-2.0.dist-info").mkdir()
     (tmp_path / "clusters-2.0.dist-info" / "RECORD").write_text("cluster/__init__.py,,\n")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     errors, _ = words(inspect(config, wall_ms()))
     (error,) = errors
     assert error.startswith("the package cluster comes from clusters, not from redwire-cluster")

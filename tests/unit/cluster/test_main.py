@@ -123,7 +123,7 @@ def test_a_node_does_not_start_among_packages_of_its_names_that_are_anothers(
     file.write_text(NODE)
     (tmp_path / "build_tools-1.0.dist-info").mkdir()
     (tmp_path / "build_tools-1.0.dist-info" / "RECORD").write_text("tools/__init__.py,,\n")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert main(["--config", str(file)]) == 1
     said = capsys.readouterr().err
     assert said.startswith(

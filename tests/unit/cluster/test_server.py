@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from cluster import inbox, server
+from cluster import inbox, server, session
 from cluster.drivers import Drivers
 from cluster.inbox import WAITING_BYTES_MAX, Inbox
 from cluster.queued import Queued
@@ -114,8 +114,8 @@ class House:
     async def attend(self, client: Client, role: Role = Role.WRITE) -> None:
         principal = Principal(PrincipalKind.USER, "app", role, False)
         service, visit = cast(Service, self.service), cast(Visit, client)
-        session, drivers = Session(service, principal, visit), Drivers(service, principal, visit)
-        await attend(visit, session, drivers, service, cast(Turn, self))
+        guest, drivers = Session(service, principal, visit), Drivers(service, principal, visit)
+        await attend(visit, guest, drivers, service, cast(Turn, self))
 
 
 def fetch(correlation: int, token: Token | None = None) -> Frame:
@@ -212,6 +212,24 @@ async def test_a_session_whose_own_writes_fill_its_share_of_the_queue_waits_and_
         taken.remove(held[0])
         house.inbox.settle(taken)
     assert [proposal.correlation for proposal in house.inbox.proposals()] == [3]
+
+
+async def test_a_node_says_that_it_lives_while_a_write_keeps_it_from_reading(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "STILL_HERE_S", 0.01)
+    client = Client()
+    house.inbox.settle(queued(WAITING_BYTES_MAX))
+    client.sends(write(1), PING, BYE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.attend, client)
+        with anyio.fail_after(5):
+            while len(client.heard) < 2:
+                await anyio.sleep(0.01)
+        assert set(client.heard) == {(Kind.PONG, 0)} and house.inbox.proposals() == []
+        house.inbox.settle()
+    assert [proposal.correlation for proposal in house.inbox.proposals()] == [1]
+    assert client.heard[-2:] == [(Kind.PONG, 77), (Kind.BYE, 78)]
 
 
 async def test_a_write_waits_where_the_nodes_queue_has_become_full_while_it_was_expanded(
