@@ -30,6 +30,7 @@ from redwire.errors import KeyClosed, KeyExpired, RedwireError
 from redwire.message.peer import Ack, Following, Heartbeat
 from redwire.position import Incarnation, Lsn, NodeId, Position, Reign
 from redwire.record import Key, RequestKind
+from regions.coordinator import ProvedLess
 
 
 class Now(NamedTuple):
@@ -394,6 +395,6 @@ class Note(msgspec.Struct, frozen=True):
         return f"note {self.text}"
 
 
-PrimaryEffect = Append | Commit | Beat | Release | Known | Unconfirmed | Reject | Drop | EndReign | Note
-ReplicaEffect = Append | Commit | SaveMeta | SaveVote | Cut | SendAck | Rebuild | Drop | Note
-Effect = PrimaryEffect | ReplicaEffect
+_OfPrimary = Beat | Release | Known | Unconfirmed | Reject | EndReign | ProvedLess
+_OfReplica = SaveMeta | SaveVote | Cut | SendAck | Rebuild
+Effect = Append | Commit | Drop | Note | _OfPrimary | _OfReplica

@@ -33,6 +33,7 @@ class EventKind(StrEnum):
     MEMBER_JOINED = "member_joined"
     MEMBER_CAUGHT_UP = "member_caught_up"
     MEMBER_LEFT = "member_left"
+    MEMBER_PROVED_LESS = "member_proved_less"
     MEMBER_UNHEALTHY = "member_unhealthy"
     MEMBER_HEALTHY = "member_healthy"
     QUORUM_LOST = "quorum_lost"
@@ -61,6 +62,7 @@ _ERRORS = frozenset(
 _WARNINGS = frozenset(
     (
         *(EventKind.REIGN_ENDED, EventKind.MEMBER_LEFT, EventKind.MEMBER_UNHEALTHY),
+        EventKind.MEMBER_PROVED_LESS,
         *(EventKind.SLOT_AT_RISK, EventKind.SLOT_EVICTED, EventKind.TAIL_SAVED),
         *(EventKind.CERTIFICATE_ENDING, EventKind.FOLLOWS_NO_MORE, EventKind.ID_TAKEN),
     )

@@ -77,6 +77,7 @@ class Node:
         self.on_applied: Callable[[], None] = lambda: None
         self.damage = Damage(storage.me, self.happened)
         self.outbox.end_reign = self._reign_ended
+        self.outbox.happened = self.happened
         storage.applies.on_applied = self._applied
         storage.journal.disk.ahead.on_room = self.inbox.wake
         storage.connect(lambda lsn: self.inbox.post(Durable(lsn), now=True))

@@ -31,6 +31,7 @@ from cluster.effects import (
     TailCut,
     Unconfirmed,
 )
+from cluster.events import EventKind
 from cluster.feed import Feed
 from cluster.inbox import Inbox
 from cluster.primary import Primary
@@ -42,6 +43,7 @@ from redwire.errors import RedwireError
 from redwire.frame import Kind
 from redwire.message.peer import Heartbeat
 from redwire.position import NO_REIGN, ClusterId, Lsn
+from regions.coordinator import ProvedLess
 
 Role = Primary | Replica
 
@@ -54,7 +56,8 @@ the frames. Ten milliseconds are little beside any distance between regions.
 class Outbox:
     """Carries effects out, in the order given. `apply` knows how far apply may go.
 
-    `rebuild` and `end_reign` are the two effects that change the role; they are set by whoever owns it.
+    `rebuild` and `end_reign` are the two effects that change the role; they are set by whoever owns it, as
+    `happened` is, by which an operator is told.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Outbox:
         self.apply = ApplyFeed(storage.log, storage.journal.read, storage.applies, storage.applied.lsn)
         self.rebuild: Callable[[Rebuild], None] = lambda effect: None
         self.end_reign: Callable[[RedwireError], None] = lambda error: None
+        self.happened: Callable[[EventKind, str], None] = lambda kind, text: None
         self._storage = storage
         self._roster = roster
         self._inbox = inbox
@@ -111,6 +115,8 @@ class Outbox:
                 self.rebuild(effect)
             case EndReign(error):
                 self.end_reign(error)
+            case ProvedLess():
+                self.happened(EventKind.MEMBER_PROVED_LESS, str(effect))
             case Note(text, level):
                 self._note(text, level)
 

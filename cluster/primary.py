@@ -332,7 +332,7 @@ class Primary:
         except RedwireError as error:
             return [Drop(session, error), Note(str(error), Level.WARNING)]
         self._intake.recheck()
-        effects: list[Effect] = [Note(str(lost), Level.WARNING)] if lost is not None else []
+        effects: list[Effect] = [lost] if lost is not None else []
         self._admissions.forget(node)  # of another life, which is over
         known = self.coordinator.membership.member(node).incarnation
         if known is None:

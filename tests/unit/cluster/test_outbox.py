@@ -33,6 +33,7 @@ from cluster.effects import (
     TailCut,
     Unconfirmed,
 )
+from cluster.events import EventKind
 from cluster.feed import Feed
 from cluster.inbox import Inbox
 from cluster.log import Log
@@ -47,6 +48,7 @@ from redwire.frame import Kind
 from redwire.message.peer import Ack, Heartbeat
 from redwire.position import EMPTY, NO_REIGN, Lsn, NodeId, Position, Reign, Term, TermList
 from redwire.record import Op, Record
+from regions.coordinator import ProvedLess
 
 GONE = Refused(Code.NOT_PRIMARY, "the reign is over")
 
@@ -226,6 +228,14 @@ def test_what_changes_the_role_is_for_whoever_owns_it(site: Site) -> None:
     for effect in (rebuild, EndReign(GONE), Note("by the way")):
         site.outbox.carry_out(effect, REPLICA)
     assert heard == [rebuild, GONE] and site.did == [("note", "by the way")]
+
+
+def test_a_member_that_proves_less_than_it_acked_is_an_event(site: Site) -> None:
+    told: list[tuple[EventKind, str]] = []
+    site.outbox.happened = lambda kind, text: told.append((kind, text))
+    lost = ProvedLess(NodeId("us-1"), Lsn(4), Lsn(1))
+    site.outbox.carry_out(lost, REPLICA)
+    assert told == [(EventKind.MEMBER_PROVED_LESS, str(lost))]
 
 
 def test_whoever_joins_is_fed_and_hears_the_watermark_at_once(site: Site, primary: Primary) -> None:

@@ -9,6 +9,7 @@ from cluster.effects import Append, Commit, Drop, Note
 from redwire.errors import Code
 from redwire.message.log import Admit
 from redwire.position import Lsn, NodeId, Position, Reign, Term
+from regions.coordinator import ProvedLess
 
 # Sessions (R4)
 
@@ -53,8 +54,7 @@ def test_who_proves_less_than_it_acked_is_told_of_and_counts_from_there_on(lead)
     primary = lead().serve()
     primary.take(primary.propose(count=3))
     primary.ack("us-1", 4)
-    (note,) = primary.join("us-1", 2, matched=1)
-    assert note.text == "us-1 acked 4, proves only 1, counts again from 4"
+    assert primary.join("us-1", 2, matched=1) == [ProvedLess(NodeId("us-1"), Lsn(4), Lsn(1))]
     assert primary.durable() == primary.ack("us-1", 3, session=2) == []
     assert primary.ack("us-1", 4, session=2) == [Commit(Lsn(4))]
     (release,) = primary.apply()
@@ -110,10 +110,9 @@ def test_a_new_data_directory_counts_when_it_has_caught_up_and_its_admission_is_
     primary = lead().serve()
     other = primary.life("us-1", 2)
     notes = primary.join("us-1", 2, life=other)
-    assert [note.text for note in of(Note, notes)] == [
-        "us-1 acked 1, proves only 0, counts again from 1",
-        "us-1 comes with a new data directory: it counts again when it has caught up",
-    ]
+    assert of(ProvedLess, notes) == [ProvedLess(NodeId("us-1"), Lsn(1), Lsn(0))]
+    (note,) = of(Note, notes)
+    assert note.text == "us-1 comes with a new data directory: it counts again when it has caught up"
     primary.take(primary.propose())  # LSN 2
     primary.durable()
     append, note = primary.ack("us-1", 1, session=2)  # where the log ended when it joined
