@@ -59,6 +59,10 @@ RETURN_MS = 1_500
 """What members in reach take to answer a node that is there again: some five round trips, of 0.25 s
 between the two regions that are furthest apart.
 """
+TERMS_APART = 1_000
+"""How much newer a reign begins that gives nodes up: by more reigns than these began where nobody in reach
+heard of them, as a primary does at each start. Only those that know of this one begin newer ones.
+"""
 _MAY_HOLD = "may hold writes that were acknowledged and that nobody else has"
 _MAY_LEAD = "may have elected another primary since, as nobody in reach knows"
 _MISSED = (
@@ -216,9 +220,11 @@ class Opening(msgspec.Struct, frozen=True):
         return Stand(term, undecided, tuple(filter(None, bound)))
 
     def _term(self, heard: Heard) -> Term:
-        """Above every term that anyone has seen. The one that we have stood for is kept while it is."""
-        newest, kept = heard.newest_term, max(self.stands, heard.stood_term)
-        return Term(kept if kept > newest else newest + 1)
+        """Above every term that anyone has seen, or that who is given up may have begun. The one that we have
+        stood for is kept while it is.
+        """
+        least = heard.newest_term + (TERMS_APART if self._lost else 1)
+        return Term(max(least, self.stands, heard.stood_term))
 
     def _undecided(self, term: Term, heard: Heard) -> Sequence[NodeId]:
         """The other voters in reach whose vote for `term` is not ours yet."""

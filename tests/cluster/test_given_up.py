@@ -67,6 +67,26 @@ def test_a_primary_starts_again_beside_one_that_was_given_up_and_has_its_old_dis
     follows_with_the_others(shop, since)
 
 
+def test_who_began_reigns_that_the_new_primary_never_heard_of_ends_none_of_its(fleet: Any) -> None:
+    """It started again while the other one was away: by the terms that this one knows it would be as new."""
+    shop = fleet("eu-1", "us-1", policy="local", **TIMES)
+    shop.db.put("c", "kept", {"n": 1})
+    shop.converge()
+    shop.kill("us-1")
+    shop.kill("eu-1")
+    shop.lead("eu-1")
+    shop.fill("alone", ALONE)
+    shop.kill("eu-1")
+    shop.set_role("eu-1", "replica")
+    shop.set_role("us-1", "primary")
+    shop.lead("us-1", "--take-over", "--lost", "eu-1")
+    shop.db.put("c", "instead", {"n": 2}, timeout_s=30)
+    since, mark = shop.mark("eu-1"), shop.mark("us-1")
+    shop.start_node("eu-1")
+    follows_with_the_others(shop, since)
+    assert "the reign ends" not in shop.said("us-1", mark)
+
+
 def test_one_that_led_on_without_knowing_leads_no_more(fleet: Any) -> None:
     """It was stopped, not gone: both serve until they hear of each other."""
     shop = fleet("eu-1", "us-1", policy="local", **TIMES)
