@@ -23,7 +23,7 @@ def superseded(mine: Report, report: Report, *, ready: bool) -> Refused | None:
     """
     leads = report.role == NodeRole.PRIMARY
     holds = ready and not mine.given_up(report) and lacks_committed(report, mine)
-    if leads and report.term > mine.term and not holds:
+    if leads and (report.term > mine.term or mine.given_up(report)) and not holds:
         return Refused(Code.STALE_TERM, f"{report.node} leads term {report.term}, term {mine.term} is over")
     if leads and report.term == mine.term and report.node != mine.node and not ready:
         text = f"{report.node} leads term {report.term} too"
@@ -62,7 +62,8 @@ def outbid(mine: Report, report: Report, *, ready: bool) -> bool:
 def outgrown(mine: Report, other: Report) -> Refused:
     """The refusal of a log that lacks what `other` knows committed."""
     text = f"{other.node} knows what is committed up to LSN {other.watermark}, and this log lacks some of it"
-    hint = PARTED_HINT if lacks_committed(other, mine) else "start this node with role: replica"
+    parted = lacks_committed(other, mine) and not mine.given_up(other)
+    hint = PARTED_HINT if parted else "start this node with role: replica"
     return Refused(Code.PRIMARY_LACKS_COMMITTED, text, hint=hint)
 
 

@@ -65,7 +65,7 @@ class Freshness:
         self, token: Token, wait_ms: int, now_ms: int, history: History, done: Done, *, holder: str = ""
     ) -> None:
         """Call `done` as soon as `token` is covered, or when it cannot be. `holder` is the user who asks."""
-        if token.lsn <= history.applied or _foreign(token, history):
+        if token.lsn <= history.applied or _foreign(token, history) or _replaced(token, history):
             done(verdict(token, history))
         elif not wait_ms:
             done(_stale(token, history))
@@ -87,7 +87,8 @@ class Freshness:
         """Time has passed."""
         for number in [number for number, wait in self._waits.items() if wait.ends_ms <= now_ms]:
             wait = self._remove(number)
-            wait.done(_stale(wait.token, history))
+            over = _replaced(wait.token, history)  # by a snapshot of another history, since it began to wait
+            wait.done(verdict(wait.token, history) if over else _stale(wait.token, history))
 
     def _add(self, wait: _Wait) -> None:
         number, holder = next(self._numbers), wait.holder
@@ -133,12 +134,17 @@ def verdict(token: Token, history: History) -> TokenLost | None:
     term = history.terms.term_at(token.lsn)
     if term == token.term:
         return None
-    text = f"the token saw LSN {token.lsn} in term {token.term}; here term {term} wrote it"
+    text = f"the token saw LSN {token.lsn} in term {token.term}; here it is of term {term}"
     return TokenLost(text, hint="what it saw was replaced: read without the token and decide anew")
 
 
 def _foreign(token: Token, history: History) -> bool:
     return history.cluster not in ("", token.cluster)
+
+
+def _replaced(token: Token, history: History) -> bool:
+    """Whether a newer term than the token's has begun below what it saw: nobody will write that here."""
+    return history.terms.term_at(token.lsn) > token.term
 
 
 def _stale(token: Token, history: History) -> Refused:

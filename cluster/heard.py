@@ -15,7 +15,7 @@ from redwire.position import NodeId, Term
 class Heard(msgspec.Struct, frozen=True):
     """`mine` is this node's own report, `others` are those of the other members in reach, by their ids; empty
     while nobody is. Whoever was `given_up`, as our log says, is none of them: its word is that of a history
-    that is over. It follows nobody of an older term than those that it has seen all the same.
+    that is over. But the terms and votes that it knows of bind it in ours.
     """
 
     mine: Report
@@ -32,6 +32,11 @@ class Heard(msgspec.Struct, frozen=True):
     def everybody(self) -> Sequence[Report]:
         """All reports, ours first."""
         return (self.mine, *self.others.values())
+
+    @property
+    def bound(self) -> Sequence[Report]:
+        """All reports whose terms and votes count: who was given up keeps what it has promised, too."""
+        return (*self.everybody, *self.given_up.values())
 
     @property
     def leader(self) -> Report | None:
@@ -53,7 +58,7 @@ class Heard(msgspec.Struct, frozen=True):
         led = any(
             each.term > mine.term and each.primary not in ("", mine.node) for each in self.others.values()
         )
-        given = (each.other_vote if each.voted_for == mine.node else each.vote for each in self.everybody)
+        given = (each.other_vote if each.voted_for == mine.node else each.vote for each in self.bound)
         voted = max(given) > mine.term
         return mine.primary == mine.node and mine.last_term <= mine.term and not led and not voted
 
@@ -80,14 +85,13 @@ class Heard(msgspec.Struct, frozen=True):
         """The newest that anybody has accepted, has in its log (a lent one can be of a reign that its new
         holder never accepted), or has given another node than us a vote for; 0 for none.
         """
-        reports = (*self.everybody, *self.given_up.values())
-        votes = (report.vote for report in reports if report.voted_for != self.mine.node)
-        return Term(max(0, *(max(each.term, each.last_term) for each in reports), *votes))
+        votes = (report.vote for report in self.bound if report.voted_for != self.mine.node)
+        return Term(max(0, *(max(each.term, each.last_term) for each in self.bound), *votes))
 
     @property
     def stood_term(self) -> Term:
         """The newest that anybody has given us a vote for, in this process or an earlier one; 0 for none."""
-        votes = (report.vote for report in self.everybody if report.voted_for == self.mine.node)
+        votes = (report.vote for report in self.bound if report.voted_for == self.mine.node)
         return Term(max(votes, default=0))
 
     def rival(self, among: Iterable[Report]) -> str | None:

@@ -51,7 +51,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     never changes. `term` and `primary` name the reign accepted last, `primary` "" for none, this node itself
     where it led (R3). `watermark` is the highest one known when it was saved; the log's marks may know a
     higher one. `generation` names the log's folder, which begins after `base`; `terms` is the term list up to
-    there. `state_file` is the name of the state in use.
+    there. `state_file` is the name of the state in use, `set_aside` that of the one before it where that goes
+    to `diverged/`, at the next start if not before; "" for none.
     """
 
     node: NodeId
@@ -63,6 +64,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     vote: Vote = Vote()
     watermark: Lsn = Lsn(0)
     state_file: str = "state.db"
+    set_aside: str = ""
     generation: int = 1
     base: Position = EMPTY
     terms: TermList = TermList()

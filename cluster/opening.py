@@ -194,55 +194,47 @@ class Opening(msgspec.Struct, frozen=True):
 
     def _patience_ms(self, heard: Heard) -> int:
         """How long to wait for who is silent. Short or long, `_missing` says whether a reign may begin."""
-        known = self.voters.difference(self._unknown(heard), self._lost)
+        known = self.voters.difference(self._unknown(heard), self._lost(heard))
         told = len(known) >= min(2, len(self.voters))  # who is enough alone has not heard of a reign since
         returns = told and self.wrote_last and heard.led_last and self.enough_by_all(known)
         return min(self.patience_ms, RETURN_MS) if returns else self.patience_ms
 
     def _missing(self, heard: Heard, term: Term) -> Wait | Stand | None:
         """Whose word, or vote, a reign of `term` lacks; None when it may begin."""
-        unknown, undecided = self._unknown(heard), self._undecided(term, heard)
+        unknown, undecided, lost = self._unknown(heard), self._undecided(term, heard), self._lost(heard)
         led_last = self.wrote_last and heard.led_last
-        if led_last and self.enough_by_all(self.voters.difference(unknown, undecided, self._lost)):
+        if led_last and self.enough_by_all(self.voters.difference(unknown, undecided, lost)):
             return None
-        unheard = bool(unknown) and self.enough(self._lost.union(unknown))
-        if not unheard and not (undecided and self.enough(self._lost.union(unknown, undecided))):
+        unheard = bool(unknown) and self.enough(lost.union(unknown))
+        if not unheard and not (undecided and self.enough(lost.union(unknown, undecided))):
             return None
         if unheard and not (led_last and undecided):
             why = " and ".join(f"{node} ({why})" for node, why in unknown.items())
             fear = _MAY_LEAD if led_last else _MAY_HOLD
-            return Wait(_MISSED.format(fear, why, ",".join(sorted(self._lost.union(unknown)))))
+            return Wait(_MISSED.format(fear, why, ",".join(sorted(lost.union(unknown)))))
         bound = [_bound(self.me, heard.others[node]) for node in undecided]
         return Stand(term, undecided, tuple(filter(None, bound)))
 
     def _term(self, heard: Heard) -> Term:
         """Above every term that anyone has seen. The one that we have stood for is kept while it is."""
-        newest, kept = heard.newest_term, max(self.stands, heard.stood_term)
-        return Term(kept if kept > newest else newest + 1)
+        return Term(max(heard.newest_term + 1, self.stands, heard.stood_term))
 
     def _undecided(self, term: Term, heard: Heard) -> Sequence[NodeId]:
         """The other voters in reach whose vote for `term` is not ours yet."""
-        reports = (heard.others[node] for node in sorted(self._asked & heard.others.keys()))
+        asked = self.voters - self._lost(heard)
+        reports = (heard.others[node] for node in sorted(asked & heard.others.keys()))
         return [NodeId(each.node) for each in reports if (each.vote, each.voted_for) != (term, self.me)]
 
-    @property
-    def _asked(self) -> frozenset[NodeId]:
-        """The voters but for those given up."""
-        return self.voters - self._lost
-
-    @property
-    def _lost(self) -> frozenset[NodeId]:
-        """Those given up."""
-        return self.take_over.lost if self.take_over is not None else frozenset()
+    def _lost(self, heard: Heard) -> frozenset[NodeId]:
+        """Those given up, now or for a reign that is in our log and not in theirs."""
+        return (self.take_over or TakeOver()).lost.union(heard.given_up)
 
     def _unknown(self, heard: Heard) -> Mapping[NodeId, str]:
         """The voters of whom nobody says what they held, each with the reason."""
         unknown: dict[NodeId, str] = {}
-        for node in sorted(self._asked):
+        for node in sorted(self.voters - self._lost(heard)):
             report = heard.mine if node == self.me else heard.others.get(node)
-            if node in heard.given_up:
-                unknown[node] = "given up before, and has followed nobody since"
-            elif report is None:
+            if report is None:
                 unknown[node] = "not heard yet"
             elif node not in self.admitted:
                 unknown[node] = "this log never admitted its disk"

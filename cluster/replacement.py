@@ -2,7 +2,7 @@
 go.
 
 Whatever a crash leaves half done is either not named by `meta.cbor`, and then removed at the next start, or
-complete.
+complete. What is to be kept of the old is named there, and goes to `diverged/` then.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cluster.tables import open_reader, translated
 from cluster.wal import Wal, generations
 from redwire.position import ClusterId, Position
 
+_KEPT = "diverged"
 _STATE_FILE = re.compile(r"state(-\d+)?\.db(-wal|-shm|-journal)?\Z")
 
 
@@ -51,9 +52,9 @@ class Replacement(msgspec.Struct, frozen=True):
         `DiskFailed`.
         """
         generation = meta.generation + 1
-        path, kept = data_dir / f"state-{generation}.db", data_dir / "diverged"
-        if self.diverged and wal.end != self.at:  # else an earlier attempt came further
-            wal.keep_tail(wal.base, kept, "a snapshot replaces this history")
+        path = data_dir / f"state-{generation}.db"
+        if self.diverged and wal.base != wal.end:  # else there is none, or an earlier attempt came further
+            wal.keep_tail(wal.base, data_dir / _KEPT, "a snapshot replaces this history")
         if self.file.exists():
             _move(self.file, path)
         elif not path.exists():  # else an empty state would be made in its place
@@ -61,18 +62,16 @@ class Replacement(msgspec.Struct, frozen=True):
         with ExitStack() as undo:
             state = undo.enter_context(closing(State.open(path)))
             wal.restart(self.at, state.terms, generation)  # an earlier attempt may have come as far
-            meta = self._meta(meta, generation, state)
+            meta = self._meta(meta, generation, state, old.path.name)
             meta_file.save(data_dir, meta)
             old.close()
-            if self.diverged and old.path.exists():
-                _move(old.path, kept / f"{generation - 1}-{old.path.name}")
+            clear_strays(data_dir, meta)
             wal.remove_generation(generation - 1)
-            remove_strays(data_dir, meta)
             undo.pop_all()
         return meta, state
 
-    def _meta(self, meta: Meta, generation: int, state: State) -> Meta:
-        """What names the new state and log, `meta` being in force before."""
+    def _meta(self, meta: Meta, generation: int, state: State, old: str) -> Meta:
+        """What names the new state and log, `meta` and the state named `old` being in force before."""
         records = state.cluster_records()
         return msgspec.structs.replace(
             meta,
@@ -81,6 +80,7 @@ class Replacement(msgspec.Struct, frozen=True):
             base=self.at,
             terms=state.terms,
             state_file=state.path.name,
+            set_aside=old if self.diverged else "",
             watermark=self.at.lsn if self.diverged else max(self.at.lsn, meta.watermark),
         )
 
@@ -116,14 +116,21 @@ def require_joined(state: Path, applied: Position, base: Position, logged: Posit
         raise StateCorrupt(state, f"it stands at {applied}, and the log {there}: they are of two histories")
 
 
-def remove_strays(data_dir: Path, meta: Meta) -> None:
-    """Remove state files that `meta` does not name: an interrupted or a finished replacement left them.
+def clear_strays(data_dir: Path, meta: Meta) -> None:
+    """Remove state files that `meta` does not name: an interrupted or a finished replacement left them. The
+    one that it set aside goes to `diverged/`, with what SQLite has not brought into it yet.
 
-    Raises `DiskFailed`.
+    Raises `DiskFull` or `DiskFailed`.
     """
+    kept = data_dir / _KEPT
     with files.translated(data_dir):
-        for path in data_dir.iterdir():
-            if _STATE_FILE.match(path.name) and not path.name.startswith(meta.state_file):
+        for path in [path for path in data_dir.iterdir() if _STATE_FILE.match(path.name)]:
+            if path.name.startswith(meta.state_file):
+                continue
+            if path.name in (meta.set_aside, f"{meta.set_aside}-wal"):
+                files.SYSCALLS.make_folder(kept)
+                _move(path, kept / f"{meta.generation - 1}-{path.name}")
+            else:
                 path.unlink()
 
 

@@ -33,7 +33,7 @@ from cluster.read_desk import ReadDesk
 from cluster.replacement import (
     Replacement,
     check_named,
-    remove_strays,
+    clear_strays,
     require_joined,
     stray_generations,
 )
@@ -259,7 +259,7 @@ class Storage:
         meta, folder = self.meta, self.data_dir / LOG_FOLDER
         if meta.node != self.me:
             raise DataDirForeign(self.data_dir, meta.node, self.me)
-        remove_strays(self.data_dir, meta)
+        clear_strays(self.data_dir, meta)
         make_room(folder, meta.incarnation, meta.generation)
         state = State.open(self.data_dir / meta.state_file)
         wal, found = Wal.open(

@@ -89,11 +89,18 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
         return Reign(Term(self.term), NodeId(self.primary)) if self.primary else None
 
     def given_up(self, by: Report) -> bool:
-        """Whether an operator gave this node up for a reign that is known committed to `by`, and it has
-        accepted none as new since: what only it knows committed is over (R5).
+        """Whether an operator gave this node up for a reign that is known committed to `by`, and its log has
+        nothing of that: what only it knows committed is over (R5). Of two that were given up for each other
+        neither was, nor for a reign too old to be told.
         """
+        return self._left_behind(by) and not by._left_behind(self)
+
+    def _left_behind(self, by: Report) -> bool:
         term = max((term for node, term in by.without if node == self.node), default=0)
-        return term > max(self.term, self.last_term)
+        begun = next((entry for entry in by.terms if entry[0] == term), None)
+        if begun is None or begun in self.terms:
+            return False
+        return len(self.terms) < REPORT_TERMS_MAX or self.terms[0][0] < term
 
     @property
     def term_list(self) -> TermList:

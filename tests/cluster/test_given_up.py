@@ -67,6 +67,35 @@ def test_a_primary_starts_again_beside_one_that_was_given_up_and_has_its_old_dis
     follows_with_the_others(shop, since)
 
 
+@pytest.mark.parametrize("led", ["once more", "three times more", "three times more, and leads again"])
+def test_who_began_reigns_that_the_new_primary_never_heard_of_follows_it(fleet: Any, led: str) -> None:
+    """It started again while the other one was away: its term is as new as that of the other, or newer."""
+    shop = fleet("eu-1", "us-1", policy="local", **TIMES)
+    shop.db.put("c", "kept", {"n": 1})
+    shop.converge()
+    shop.kill("us-1")
+    for _ in range(1 if led == "once more" else 3):
+        shop.kill("eu-1")
+        shop.lead("eu-1")
+    shop.fill("alone", ALONE)
+    stops = led.endswith("leads again")
+    if stops:
+        shop.signal_node("eu-1", signal.SIGSTOP)
+    else:
+        shop.kill("eu-1")
+        shop.set_role("eu-1", "replica")
+    since = shop.mark("eu-1")
+    shop.set_role("us-1", "primary")
+    shop.lead("us-1", "--take-over", "--lost", "eu-1")
+    shop.at("us-1").put("c", "instead", {"n": 2}, timeout_s=30)
+    if stops:
+        shop.signal_node("eu-1", signal.SIGCONT)
+    else:
+        shop.start_node("eu-1")
+    follows_with_the_others(shop, since)
+    assert shop.status("us-1").own.role == "primary"
+
+
 def test_one_that_led_on_without_knowing_leads_no_more(fleet: Any) -> None:
     """It was stopped, not gone: both serve until they hear of each other."""
     shop = fleet("eu-1", "us-1", policy="local", **TIMES)

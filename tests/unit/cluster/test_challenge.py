@@ -50,8 +50,24 @@ def test_who_was_given_up_ends_no_reign_and_a_reign_that_was_given_up_is_over() 
     back = msgspec.structs.replace(MINE, role="replica")
     assert superseded(newer, back, ready=False) is not None
     assert superseded(without, back, ready=False) is None
-    since = msgspec.structs.replace(back, term=4, primary="b")
-    assert superseded(without, since, ready=False) is not None, "it has accepted that reign since"
+    since = report("a", term=4, primary="b", lsn=12, watermark=12, terms=terms)
+    assert superseded(without, since, ready=False) is not None, "it has followed that reign since"
+
+
+def test_a_reign_that_was_given_up_is_over_however_often_it_began_anew_unless_it_gave_up_the_other_too() -> (
+    None
+):
+    terms = ((1, 1, 0), (2, 8, 0), (4, 9, 0))
+    other = report(
+        "b", term=4, primary="b", role="primary", lsn=9, watermark=9, terms=terms, without=(("a", 4),)
+    )
+    again = msgspec.structs.replace(MINE, term=9, last_term=9, terms=((1, 1, 0), (3, 10, 0), (9, 11, 0)))
+    assert superseded(again, other, ready=True) is not None
+    assert superseded(other, again, ready=True) is None
+    both = msgspec.structs.replace(again, without=(("b", 9),))
+    assert superseded(both, other, ready=True) is superseded(other, both, ready=True) is None
+    same = msgspec.structs.replace(again, terms=((1, 1, 0), (3, 10, 0), (4, 11, 7)))
+    assert superseded(same, other, ready=True) is not None, "a term 4 of its own"
 
 
 def test_a_member_that_is_free_and_knows_a_newer_term_outbids_our_reign() -> None:

@@ -48,6 +48,19 @@ def test_a_token_of_another_term_is_lost_now_and_later(lsn):
     assert [type(answer) for answer in answers] == [TokenLost]
 
 
+def test_what_was_replaced_is_lost_before_the_history_that_replaced_it_is_as_long():
+    """A node that was given up stands at LSN 8 now, behind what the token saw of the history before."""
+    at_once, early, fresh, waits = Answers(), Answers(), Answers(), Freshness()
+    waits.wait(token(300, 1), 0, 0, history(8), at_once)
+    assert isinstance(at_once[0], TokenLost)
+    before = History(CLUSTER, Lsn(250), TermList(TERMS.entries[:1]))
+    waits.wait(token(300, 1), 1_000, 0, before, early)
+    waits.wait(token(300, 3), 1_000, 0, history(8), fresh)
+    waits.tick(1_000, history(8))
+    assert isinstance(early[0], TokenLost)
+    assert fresh[0].code is Code.STALE, "this one may yet come"
+
+
 def test_a_token_of_another_cluster_is_lost():
     answers = Answers()
     Freshness().wait(token(1, 1, "d" * 32), 1_000, 0, history(5), answers)

@@ -462,7 +462,7 @@ def test_a_log_that_lost_does_not_lead_and_is_not_followed() -> None:
     assert decide(behind, seen, knows, take_over=TakeOver()) == FollowFirst(NodeId("b"))
 
 
-def test_who_was_given_up_counts_as_not_heard_until_it_has_followed_since() -> None:
+def test_who_was_given_up_counts_as_lost_until_it_has_followed_since() -> None:
     """`a` led term 4 without `b`, and that is committed; it starts again, and `b` has its old log."""
     terms = ((1, 1, 0), (4, 11, 0))
     mine = report("a", lsn=14, term=4, primary="a", role="opening", watermark=14, terms=terms)
@@ -472,9 +472,33 @@ def test_who_was_given_up_counts_as_not_heard_until_it_has_followed_since() -> N
     votes = voted(back, 9, "c")
     assert decide(mine, votes, report("c", lsn=14, term=4, primary="a", terms=terms)) == Open(Term(10))
     alone = decide(mine, back)
-    assert isinstance(alone, Wait) and "b (given up before, and has followed nobody since)" in alone.reason
-    followed = msgspec.structs.replace(back, term=4, primary="a")
-    assert isinstance(decide(mine, followed, report("c")), Refuse)
+    assert isinstance(alone, Wait) and ": c (not heard yet). " in alone.reason
+    assert decide(mine, back, wrote_last=False, enough=1, voters=("a", "b")) == Open(Term(5))
+    followed = report("b", lsn=15, term=4, primary="a", watermark=15, terms=terms)
+    short = msgspec.structs.replace(mine, last_lsn=14)
+    assert decide(short, followed, report("c")) == FollowFirst(NodeId("b"))
+
+
+@pytest.mark.parametrize(("voted_for", "term"), [("c", 10), ("a", 9)])
+def test_a_vote_of_who_was_given_up_is_kept(voted_for: str, term: int) -> None:
+    """In a reign below it that one could never follow, and would have us begin one after the other."""
+    terms = ((1, 1, 0), (4, 11, 0))
+    mine = report("a", lsn=14, term=4, primary="a", role="opening", watermark=14, terms=terms)
+    mine = msgspec.structs.replace(mine, without=(("b", 4),))
+    back = report("b", lsn=12, term=3, primary="b", watermark=12, terms=((1, 1, 0),))
+    follower = report("c", lsn=14, term=4, primary="a", terms=terms)
+    assert decide(mine, voted(back, 9, voted_for), follower) == Open(Term(term))
+
+
+def test_who_was_given_up_does_not_lead_and_is_told_to_follow() -> None:
+    terms = ((1, 1, 0), (4, 11, 0))
+    mine = report("b", lsn=12, term=3, primary="b", role="opening", watermark=12, terms=((1, 1, 0),))
+    others = report("c", lsn=14, term=4, primary="a", watermark=14, terms=terms)
+    parted = decide(mine, others)
+    assert isinstance(parted, Refuse) and parted.error.hint == PARTED_HINT
+    over = decide(mine, msgspec.structs.replace(others, without=(("b", 4),)))
+    assert isinstance(over, Refuse) and over.error.code is Code.PRIMARY_LACKS_COMMITTED
+    assert over.error.hint == "start this node with role: replica"
 
 
 def test_of_two_histories_that_both_know_committed_what_the_other_lacks_neither_is_led_and_it_is_said() -> (

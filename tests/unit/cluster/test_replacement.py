@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from cluster.accounts import Accounts
 from cluster.errors import DiskFailed, DiskFull
 from cluster.files import Syscalls, translated
 from cluster.meta import Meta
-from cluster.replacement import Replacement, remove_strays
+from cluster.replacement import Replacement, clear_strays
 from cluster.state import State
 from cluster.wal import Wal
 from redwire.position import EMPTY, Incarnation, Lsn, NodeId, TermList
@@ -175,5 +176,44 @@ def test_nothing_is_left_of_a_state_whose_installation_was_killed(tmp_path: Path
     kept = [f"{meta.state_file}{what}" for what in ("", "-journal", "-shm", "-wal")]
     for name in (*kept, *(f"state-2.db{what}" for what in ("", "-journal", "-shm", "-wal"))):
         (tmp_path / name).touch()
-    remove_strays(tmp_path, meta)
+    clear_strays(tmp_path, meta)
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
+
+
+def test_a_state_that_is_set_aside_is_kept_wherever_its_installation_was_killed(
+    tmp_path: Path, written_log: Any
+) -> None:
+    """`meta.cbor` names the new one by then. What the old one applied last is not in its own file yet."""
+    meta = Meta(
+        node=NodeId("eu-1"),
+        incarnation=INCARNATION,
+        state_file="state-2.db",
+        generation=2,
+        set_aside="state.db",
+    )
+    State.open(tmp_path / meta.state_file).close()
+    old = State.open(tmp_path / meta.set_aside)
+    old.apply([written_log.write(ROW)])
+    stands, killed = old.applied, tmp_path / "killed"
+    shutil.copytree(tmp_path, killed)  # as it lies there while it is open
+    old.close()
+    assert (killed / "state.db-wal").stat().st_size
+    clear_strays(killed, meta)
+    assert not list(killed.glob("state.db*"))
+    with closing(State.open(killed / "diverged" / "1-state.db")) as kept:
+        assert kept.applied == stands
+
+
+def test_who_has_logged_nothing_since_its_last_snapshot_sets_its_state_aside(
+    tmp_path: Path, written_log: Any
+) -> None:
+    meta = Meta(node=NodeId("eu-1"), incarnation=INCARNATION, generation=2)
+    data = tmp_path / "data"
+    data.mkdir()
+    by, old = snapshot(tmp_path, type(written_log)()), State.open(data / meta.state_file)
+    with closing(lost_history(data, written_log, Tight())) as wal:
+        old.apply(written_log.batches)
+        wal.restart(old.applied, old.terms, meta.generation)
+        by.install(data, meta, wal, old)[1].close()
+        assert wal.end == by.at
+    assert [path.name for path in (data / "diverged").iterdir()] == ["2-state.db"]
