@@ -20,7 +20,8 @@ _READ_BYTES = 4 << 20
 
 
 def keep_tail(view: LogView, after: Position, folder: Path, reason: str, calls: Syscalls) -> Path:
-    """Copy every batch behind `after` into `folder`; returns once copy, manifest and names are durable.
+    """Copy every batch behind `after` into `folder`; returns once copy, manifest and names are durable. One
+    that an attempt which came to nothing left there whole is not made again.
 
     `after` is a position of the log below its end. Raises `DiskFull` (no half copy stays), `DiskFailed`, or
     `LogCorrupt` if the tail cannot be read; the log itself is not touched.
@@ -28,7 +29,12 @@ def keep_tail(view: LogView, after: Position, folder: Path, reason: str, calls: 
     (first,) = view.read(after.lsn, 1, view.end.lsn)
     with translated(folder):
         calls.make_folder(folder)
-        path, fd = _create(folder, f"{first.reign.term:020d}-{first.first:020d}")
+        stem, chain = f"{first.reign.term:020d}-{first.first:020d}", view.end.chain.hex().encode()
+        for manifest in sorted(folder.glob(f"{stem}-*.json")):
+            copy = manifest.with_suffix(".log")
+            if copy.exists() and chain in manifest.read_bytes():  # that of all that was logged up to there
+                return copy
+        path, fd = _create(folder, stem)
         size, kept = 0, False
         try:
             for batches in _pieces(view, after.lsn):

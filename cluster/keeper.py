@@ -26,9 +26,11 @@ class Keeper:
         self.short = False
 
     def note_watermark(self) -> None:
-        """Put the watermark on disk when no batch has carried it since this was called last (R5)."""
+        """Put the watermark on disk when no batch has carried it since this was called last (R5). Not while a
+        snapshot takes the place of the log that it is of: it may be that of another history.
+        """
         watermark = self._node.role.watermark
-        if watermark > self._noted:
+        if watermark != self._noted and not self._node.roster.installing:
             self._noted = watermark
             self._node.storage.journal.disk.note_watermark(watermark)
 

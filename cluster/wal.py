@@ -242,7 +242,7 @@ class Wal:
         self._writer.close()
         self._writer = SegmentWriter(place)
         self.terms = terms
-        self._announced = Lsn(0)
+        self.watermark, self._announced = base.lsn, Lsn(0)  # what was known before may be of another history
         self._view = LogView((), base, base, self._view.history + 1)
 
     def remove_generation(self, generation: int) -> None:

@@ -20,6 +20,7 @@ def parted(shop: Any) -> None:
     shop.converge()
     shop.kill("us-1")
     shop.fill("alone", ALONE)
+    shop.db.put("alone", "last", {"n": 1})  # so its log says, too, that the others are committed
     shop.kill("eu-1")
     shop.set_role("eu-1", "replica")
     shop.set_role("us-1", "primary")

@@ -47,3 +47,24 @@ def test_a_full_disk_and_one_at_its_floor_have_sqlites_log_folded(
     keeper.retain(status, 0, free)
     assert keeper.short is short
     assert eased == [True] * short
+
+
+def test_the_watermark_is_noted_where_it_goes_back_with_another_history_and_not_while_that_comes() -> None:
+    """Behind the installation the disk would note for the new log what the old one knew committed."""
+    noted: list[Lsn] = []
+    disk = SimpleNamespace(note_watermark=noted.append)
+    node: Any = SimpleNamespace(
+        storage=SimpleNamespace(me=NodeId("eu-1"), journal=SimpleNamespace(disk=disk)),
+        role=SimpleNamespace(watermark=Lsn(303)),
+        roster=SimpleNamespace(installing=True),
+        clock=lambda: SimpleNamespace(ms=0),
+    )
+    keeper = Keeper(node, RetentionConfig(), None)  # type: ignore[arg-type]
+    keeper.note_watermark()
+    assert noted == []
+    node.roster.installing = False
+    keeper.note_watermark()
+    node.role.watermark = Lsn(6)
+    keeper.note_watermark()
+    keeper.note_watermark()
+    assert noted == [303, 6]

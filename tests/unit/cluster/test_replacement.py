@@ -129,8 +129,8 @@ def test_an_installation_that_met_a_full_disk_is_tried_again(
     found = meta_file.load(data)
     assert found is not None and (found.generation, found.base, found.state_file) == (2, by.at, "state-2.db")
     assert sorted(path.name for path in data.glob("state*.db")) == ["state-2.db"]
-    kept = sorted((data / "diverged").glob("*.log"))
-    assert {path.read_bytes() for path in kept} == {b"".join(batch.data for batch in written_log.batches)}
+    (kept,) = (data / "diverged").glob("*.log")  # a disk that is full takes no second copy at each try
+    assert kept.read_bytes() == b"".join(batch.data for batch in written_log.batches)
 
 
 def test_what_cannot_be_removed_once_a_snapshot_is_installed_is_told(

@@ -500,6 +500,22 @@ def test_a_new_generation_begins_empty_after_its_base_and_the_old_one_goes_when_
     wal.close()
 
 
+def test_what_was_known_committed_in_another_history_is_forgotten_with_it(tmp_path: Path) -> None:
+    """A node that was given up goes back. Its next start would miss what the log of before held."""
+    wal, _ = opened(tmp_path)
+    wal.append(run_of(EMPTY, 3), Lsn(900))
+    base = Position(Term(4), Lsn(50), b"c" * 16)
+    terms = TermList((TermEntry(Term(1), Lsn(1), 8), TermEntry(Term(4), Lsn(40), 9)))
+    wal.restart(base, terms, 2)
+    assert wal.watermark == 50
+    new = run_of(base, 2, term=4)
+    wal.append(new, Lsn(51))
+    wal.close()
+    wal, found = opened(tmp_path, generation=2, base=base, base_terms=terms)
+    assert found.watermark == wal.watermark == 51
+    wal.close()
+
+
 def test_a_directory_without_a_log_has_no_generations(tmp_path: Path) -> None:
     assert generations(tmp_path / "wal") == []
 
