@@ -226,14 +226,17 @@ class Opening(msgspec.Struct, frozen=True):
         return [NodeId(each.node) for each in reports if (each.vote, each.voted_for) != (term, self.me)]
 
     def _lost(self, heard: Heard) -> frozenset[NodeId]:
-        """Those given up, now or for a reign that is in our log and not in theirs."""
-        return (self.take_over or TakeOver()).lost.union(heard.given_up)
+        """Those given up, now or for a reign that is in our log and not on the disk that they had: another
+        disk says nothing of what that one held since.
+        """
+        over = (node for node, each in heard.given_up.items() if self.admitted.get(node) == each.incarnation)
+        return (self.take_over or TakeOver()).lost.union(over)
 
     def _unknown(self, heard: Heard) -> Mapping[NodeId, str]:
         """The voters of whom nobody says what they held, each with the reason."""
         unknown: dict[NodeId, str] = {}
         for node in sorted(self.voters - self._lost(heard)):
-            report = heard.mine if node == self.me else heard.others.get(node)
+            report = heard.mine if node == self.me else heard.others.get(node) or heard.given_up.get(node)
             if report is None:
                 unknown[node] = "not heard yet"
             elif node not in self.admitted:

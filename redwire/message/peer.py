@@ -91,14 +91,14 @@ class Report(ClosedStruct, frozen=True, kw_only=True):
     def given_up(self, by: Report) -> bool:
         """Whether an operator gave this node up for a reign that is known committed to `by`, and its log has
         nothing of that: what only it knows committed is over (R5). Of two that were given up for each other
-        neither was, nor for a reign too old to be told.
+        neither was, nor who is empty, nor for a reign too old to be told.
         """
         return self._left_behind(by) and not by._left_behind(self)
 
     def _left_behind(self, by: Report) -> bool:
         term = max((term for node, term in by.without if node == self.node), default=0)
         begun = next((entry for entry in by.terms if entry[0] == term), None)
-        if begun is None or begun in self.terms:
+        if begun is None or begun in self.terms or not self.last_lsn:
             return False
         return len(self.terms) < REPORT_TERMS_MAX or self.terms[0][0] < term
 

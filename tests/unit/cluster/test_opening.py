@@ -474,6 +474,9 @@ def test_who_was_given_up_counts_as_lost_until_it_has_followed_since() -> None:
     alone = decide(mine, back)
     assert isinstance(alone, Wait) and ": c (not heard yet). " in alone.reason
     assert decide(mine, back, wrote_last=False, enough=1, voters=("a", "b")) == Open(Term(5))
+    for other in (report("b"), back):
+        wiped = decide(mine, other, admitted=ADMITTED | {"b": "01" * 16})
+        assert isinstance(wiped, Wait) and "b (its disk was replaced)" in wiped.reason
     followed = report("b", lsn=15, term=4, primary="a", watermark=15, terms=terms)
     short = msgspec.structs.replace(mine, last_lsn=14)
     assert decide(short, followed, report("c")) == FollowFirst(NodeId("b"))
