@@ -40,8 +40,10 @@ class Heard(msgspec.Struct, frozen=True):
 
     @property
     def leader(self) -> Report | None:
-        """Of the others who lead, the one with the newest term."""
-        return newest_leader(self.others.values())
+        """Of the others who lead, the one with the newest term, were it given up: what it acknowledges was
+        not.
+        """
+        return newest_leader((*self.others.values(), *self.given_up.values()))
 
     @property
     def follower(self) -> Report | None:

@@ -471,6 +471,9 @@ def test_who_was_given_up_counts_as_lost_until_it_has_followed_since() -> None:
     assert decide(mine, back, report("c", lsn=14, term=4, primary="a", terms=terms)) == Open(Term(5))
     votes = voted(back, 9, "c")
     assert decide(mine, votes, report("c", lsn=14, term=4, primary="a", terms=terms)) == Open(Term(10))
+    leads = msgspec.structs.replace(back, term=5, role="primary")
+    refused = decide(mine, leads, report("c", lsn=14, term=4, primary="a", terms=terms))
+    assert isinstance(refused, Refuse) and refused.error.code is Code.TERM_TAKEN
     alone = decide(mine, back)
     assert isinstance(alone, Wait) and ": c (not heard yet). " in alone.reason
     assert decide(mine, back, wrote_last=False, enough=1, voters=("a", "b")) == Open(Term(5))
