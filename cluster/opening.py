@@ -37,7 +37,8 @@ be in the term of another one, and the longer log of the two not the one to foll
 the voters in reach have: were none heard of a set that is enough for a commit, that set may hold what was
 acknowledged and nobody else has. A voter with another data directory than the one that the log has admitted
 says nothing of what it held before (R11); nor does one of whom this log admits none: a record that only
-others hold may have admitted one since.
+others hold may have admitted one since. Who was given up for a reign that is in this log, and has nothing of
+that, counts as lost still (R5).
 """
 
 from __future__ import annotations
